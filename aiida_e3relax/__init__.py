@@ -1,0 +1,1 @@
+"""Start VASP relaxations from crystals that equivariant networks predict, and measure what that saves."""
