@@ -1,0 +1,1 @@
+"""Calculation jobs and the parameters they validate before submission."""

@@ -1,0 +1,1 @@
+"""Data nodes of the plugin, and the way between `StructureData` nodes and flat arrays."""

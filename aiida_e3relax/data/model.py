@@ -1,0 +1,157 @@
+"""A checkpoint of the network and its model card, as one node."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from aiida import orm
+from aiida.common.exceptions import ValidationError
+
+DEFAULT_CHECKPOINT = 'gnn/checkpoints/default.pt'
+REQUIRED_CARD_KEYS = ('name', 'architecture', 'content_hash', 'version')
+
+
+class E3RelaxModelData(orm.SinglefileData):
+    """A trained network: the checkpoint file, and its model card as the attribute `card`.
+
+    The content hash, `sha256:` and the hexadecimal digest of the file's bytes, stands in the card and is checked when
+    the node is made and again when it is stored. Reading a node needs no torch.
+    """
+
+    CARD_KEY = 'card'
+    HASH_KEY = 'content_hash'
+
+    def __init__(self, file: str | Path, card: Mapping[str, Any] | None = None, **kwargs: Any):
+        """Make an unstored node from a checkpoint file.
+
+        Parameters
+        ----------
+        file
+            The checkpoint, a `.pt` file.
+        card
+            The model card; by default the file `<stem>.card.json` beside the checkpoint.
+
+        Raises
+        ------
+        ValueError
+            When either file is missing, the checkpoint is not a zip archive, the card lacks a key, or the card's
+            content hash is not that of the checkpoint.
+        """
+        path = Path(file).absolute()
+        if not path.is_file():
+            raise ValueError(f'checkpoint `{path}`: no such file; name a `.pt` file written by `e3relax train`')
+        card = read_card(path) if card is None else dict(card)
+        content_hash = hash_file(path)
+        check_card(card, content_hash, source=str(path))
+        if not zipfile.is_zipfile(path):
+            raise ValueError(
+                f'checkpoint `{path}`: expected a zip archive as `e3relax train` writes it, found something else or a '
+                'truncated file; fetch or train it again'
+            )
+        super().__init__(file=path, **kwargs)
+        self.base.attributes.set(self.CARD_KEY, card)
+        self.base.attributes.set(self.HASH_KEY, content_hash)
+        self.label = self.label or card['name']
+
+    @classmethod
+    def get_or_create(cls, file: str | Path, card: Mapping[str, Any] | None = None) -> E3RelaxModelData:
+        """Return the stored node with this checkpoint and card, storing one when there is none.
+
+        Raises ValueError as the constructor does.
+        """
+        node = cls(file, card)
+        query = orm.QueryBuilder().append(
+            cls, filters={f'attributes.{cls.HASH_KEY}': node.content_hash}, project='*', tag='model'
+        )
+        query.order_by({'model': {'id': 'asc'}})
+        return next((found for found in query.all(flat=True) if found.card == node.card), None) or node.store()
+
+    @classmethod
+    def default(cls) -> E3RelaxModelData:
+        """Return the stored node of the checkpoint that comes with the package."""
+        resource = importlib.resources.files('aiida_e3relax') / DEFAULT_CHECKPOINT
+        with importlib.resources.as_file(resource) as path:
+            return cls.get_or_create(path)
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """The model card: name, architecture, training data, metrics, licence and so on."""
+        return self.base.attributes.get(self.CARD_KEY)
+
+    @property
+    def content_hash(self) -> str:
+        """`sha256:` and the hexadecimal digest of the checkpoint's bytes."""
+        return self.base.attributes.get(self.HASH_KEY)
+
+    @property
+    def name(self) -> str:
+        """The model's name, from its card."""
+        return self.card['name']
+
+    @property
+    def architecture(self) -> str:
+        """The network's architecture, such as `e3relax-h2`, from the card."""
+        return self.card['architecture']
+
+    def _validate(self) -> None:
+        """Check that the repository file is the one the card describes."""
+        super()._validate()
+        with self.open(mode='rb') as handle:
+            content_hash = hash_stream(handle)
+        try:
+            check_card(self.card, content_hash, source=self.filename)
+        except ValueError as error:
+            raise ValidationError(str(error)) from error
+
+
+def hash_stream(handle: BinaryIO) -> str:
+    """Return the content hash of an open binary file."""
+    digest = hashlib.sha256()
+    while chunk := handle.read(1 << 20):
+        digest.update(chunk)
+    return f'sha256:{digest.hexdigest()}'
+
+
+def hash_file(path: Path) -> str:
+    """Return the content hash of a file."""
+    with path.open('rb') as handle:
+        return hash_stream(handle)
+
+
+def read_card(checkpoint: Path) -> dict[str, Any]:
+    """Return the model card that lies beside a checkpoint as `<stem>.card.json`.
+
+    Raises ValueError when it is missing or not a JSON object.
+    """
+    path = checkpoint.with_name(f'{checkpoint.stem}.card.json')
+    if not path.is_file():
+        raise ValueError(
+            f'model card `{path}`: no such file; `e3relax train` writes it beside the checkpoint, copy both'
+        )
+    try:
+        card = json.loads(path.read_text(encoding='utf-8'))
+    except ValueError as error:
+        raise ValueError(
+            f'model card `{path}`: expected JSON, found {error}; copy it again with its checkpoint'
+        ) from error
+    if not isinstance(card, dict):
+        raise ValueError(f'model card `{path}`: expected a JSON object, found {type(card).__name__}; copy it again')
+    return card
+
+
+def check_card(card: Mapping[str, Any], content_hash: str, source: str) -> None:
+    """Raise ValueError unless `card` is complete and describes the file with `content_hash`."""
+    missing = [key for key in REQUIRED_CARD_KEYS if key not in card]
+    if missing:
+        raise ValueError(f'model card of `{source}`: expected the keys {REQUIRED_CARD_KEYS}, {missing} are missing')
+    if card['content_hash'] != content_hash:
+        raise ValueError(
+            f'checkpoint `{source}`: its model card says {card["content_hash"]}, the file has {content_hash}; the file '
+            'is damaged or the card belongs to another checkpoint: copy both again from the same place'
+        )

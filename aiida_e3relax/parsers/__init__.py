@@ -1,0 +1,1 @@
+"""Parsers: retrieved files to nodes, thin over pure functions."""
