@@ -1,0 +1,87 @@
+"""Fixtures shared by the tests: a profile whose daemon works, crystals, codes and the model."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+# Importing aiida makes a configuration folder, and its daemon looks for `verdi` on the PATH.
+os.environ['AIIDA_PATH'] = tempfile.mkdtemp(prefix='aiida-e3relax-tests-')
+os.environ['PATH'] = os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])
+
+import ase.build
+import pytest
+from aiida import orm
+from ase import Atoms
+
+from aiida_e3relax.data.model import E3RelaxModelData
+
+pytest_plugins = 'aiida.tools.pytest_fixtures'
+
+# Measured lattice constants at room temperature, in A.
+CRYSTALS = {
+    'Cu': lambda: ase.build.bulk('Cu', 'fcc', a=3.615),
+    'Al': lambda: ase.build.bulk('Al', 'fcc', a=4.050),
+    'MgO': lambda: ase.build.bulk('MgO', 'rocksalt', a=4.212),
+    'NaCl': lambda: ase.build.bulk('NaCl', 'rocksalt', a=5.640),
+    'GaAs': lambda: ase.build.bulk('GaAs', 'zincblende', a=5.653),
+}
+
+
+AIIDA_PATH = os.environ['AIIDA_PATH']
+
+
+def pytest_unconfigure() -> None:
+    """Remove the folder that importing aiida made."""
+    shutil.rmtree(AIIDA_PATH, ignore_errors=True)
+
+
+@pytest.fixture(scope='session')
+def aiida_profile(aiida_config, aiida_profile_factory):
+    """A temporary profile with the ZeroMQ broker, so that tests can submit."""
+    with aiida_profile_factory(aiida_config, broker_backend='core.zeromq') as profile:
+        yield profile
+
+
+@pytest.fixture
+def make_structure() -> Callable[..., orm.StructureData]:
+    """A factory of unstored structures: by name out of `CRYSTALS`, or from ASE atoms."""
+
+    def make(crystal: str | Atoms) -> orm.StructureData:
+        return orm.StructureData(ase=CRYSTALS[crystal]() if isinstance(crystal, str) else crystal)
+
+    return make
+
+
+@pytest.fixture
+def make_code(aiida_computer_local) -> Callable[..., orm.InstalledCode]:
+    """A factory of stored codes on this machine: by the name of an installed script, or the path of an executable."""
+
+    def make(executable: str | Path, label: str, plugin: str, prepend_text: str = '') -> orm.InstalledCode:
+        path = Path(sys.executable).with_name(executable) if isinstance(executable, str) else executable
+        code = orm.InstalledCode(
+            computer=aiida_computer_local(label='localhost'),
+            filepath_executable=str(path),
+            label=label,
+            default_calc_job_plugin=plugin,
+            prepend_text=prepend_text,
+        )
+        return code.store()
+
+    return make
+
+
+@pytest.fixture
+def e3relax_code(make_code) -> orm.InstalledCode:
+    """The network's program."""
+    return make_code('e3relax', 'e3relax', 'e3relax.predict')
+
+
+@pytest.fixture
+def model(aiida_profile) -> E3RelaxModelData:
+    """The checkpoint that comes with the package."""
+    return E3RelaxModelData.default()
