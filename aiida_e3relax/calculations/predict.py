@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from aiida import orm
@@ -52,13 +53,12 @@ class E3RelaxCalculation(CalcJob):
             validator=validate_parameters,
             help='`device` (auto, cpu, cuda, cuda:<n>), `dtype` (float32, float64), `max_edges` and `threads`.',
         )
-        options = spec.inputs['metadata']['options']
+        options: Any = spec.inputs.get_port('metadata.options')
         options['resources'].default = {'num_machines': 1, 'num_mpiprocs_per_machine': 1}
         options['withmpi'].default = False
         options['parser_name'].default = 'e3relax.predict'
         options['input_filename'].default = cls.STRUCTURES_FILE
         options['output_filename'].default = cls.STDOUT_FILE
-        spec.inputs['metadata']['options']['resources'].required = False
 
         spec.output_namespace(
             'structures',
@@ -131,8 +131,10 @@ class E3RelaxCalculation(CalcJob):
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
         """Write the structures, copy the checkpoint and return the command to run."""
         structures = dict(sorted(self.inputs.structures.items()))
-        write_npz(folder.get_abs_path(self.STRUCTURES_FILE), structures_to_crystals(structures))
-        parameters = PredictParameters.from_mapping(self.inputs.parameters if 'parameters' in self.inputs else {})
+        write_npz(Path(folder.get_abs_path(self.STRUCTURES_FILE)), structures_to_crystals(structures))
+        parameters = PredictParameters.from_mapping(
+            self.inputs.parameters.get_dict() if 'parameters' in self.inputs else {}
+        )
 
         codeinfo = CodeInfo()
         codeinfo.code_uuid = self.inputs.code.uuid

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Self
 
+DEFAULT_MAX_EDGES = 100_000
 DTYPES = ('float32', 'float64')
 DEVICE = re.compile(r'auto|cpu|cuda(:\d+)?')
 
@@ -23,14 +24,14 @@ class PredictParameters:
     dtype
         `float32` or `float64`.
     max_edges
-        Largest number of graph edges in one batch; None leaves the choice to the program. Memory grows with it.
+        Largest number of graph edges in one batch; memory grows with it.
     threads
         CPU threads; None leaves the choice to torch.
     """
 
     device: str = 'auto'
     dtype: str = 'float32'
-    max_edges: int | None = None
+    max_edges: int = DEFAULT_MAX_EDGES
     threads: int | None = None
 
     def __post_init__(self) -> None:
@@ -38,10 +39,10 @@ class PredictParameters:
             raise ValueError(f'`device`: expected auto, cpu, cuda or cuda:<n>, found {self.device!r}')
         if self.dtype not in DTYPES:
             raise ValueError(f'`dtype`: expected {" or ".join(DTYPES)}, found {self.dtype!r}')
-        for name in ('max_edges', 'threads'):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-                raise ValueError(f'`{name}`: expected a positive integer, found {value!r}')
+        if not _is_count(self.max_edges):
+            raise ValueError(f'`max_edges`: expected a positive integer, found {self.max_edges!r}')
+        if self.threads is not None and not _is_count(self.threads):
+            raise ValueError(f'`threads`: expected a positive integer, found {self.threads!r}')
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
@@ -59,10 +60,12 @@ class PredictParameters:
 
     def command_line(self) -> list[str]:
         """Return the options of `e3relax predict` that say the same."""
-        values = dataclasses.asdict(self)
-        return [
-            word
-            for name, value in values.items()
-            if value is not None
-            for word in (f'--{name.replace("_", "-")}', str(value))
-        ]
+        words = []
+        for name, value in dataclasses.asdict(self).items():
+            if value is not None:
+                words += [f'--{name.replace("_", "-")}', str(value)]
+        return words
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0

@@ -99,7 +99,7 @@ class E3RelaxModelData(orm.SinglefileData):
         """The network's architecture, such as `e3relax-h2`, from the card."""
         return self.card['architecture']
 
-    def _validate(self) -> None:
+    def _validate(self) -> bool:
         """Check that the repository file is the one the card describes."""
         super()._validate()
         with self.open(mode='rb') as handle:
@@ -108,6 +108,7 @@ class E3RelaxModelData(orm.SinglefileData):
             check_card(self.card, content_hash, source=self.filename)
         except ValueError as error:
             raise ValidationError(str(error)) from error
+        return True
 
 
 def hash_stream(handle: BinaryIO) -> str:

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from aiida import orm
 from aiida.common import AttributeDict
-from aiida.engine import (
-    BaseRestartWorkChain,
-    ProcessSpec,
-    while_,
-)
+from aiida.engine import BaseRestartWorkChain, ExitCode, ProcessHandlerReport, process_handler, while_
+from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
 from aiida_e3relax.calculations.predict import E3RelaxCalculation
+from aiida_e3relax.calculations.predict_parameters import PredictParameters
 
-CALCULATION_EXIT_CODES = E3RelaxCalculation.exit_codes
+EXIT_CODES = E3RelaxCalculation.exit_codes
+SMALLEST_MAX_EDGES = 1000
 
 
 class E3RelaxBaseWorkChain(BaseRestartWorkChain):
     """Run `E3RelaxCalculation` until it succeeds, mending what a restart can mend.
 
-    Out of memory halves the batch, a missing GPU falls back on the CPU if `allow_cpu`, a crash is tried once more.
+    Out of memory halves the batch, down to `SMALLEST_MAX_EDGES`, then goes to the CPU; a missing GPU goes to the CPU;
+    both only if `allow_cpu`. A crash or invalid output is tried once more. What no restart can mend ends the work
+    chain at once with the exit code of the calculation.
     """
 
     _process_class = E3RelaxCalculation
 
     @classmethod
-    def define(cls, spec: ProcessSpec) -> None:  # type: ignore[override]
+    def define(cls, spec: WorkChainSpec) -> None:  # type: ignore[override]
         """Define the inputs, outline and outputs."""
         super().define(spec)
         spec.expose_inputs(E3RelaxCalculation, namespace='predict')
@@ -36,9 +39,9 @@ class E3RelaxBaseWorkChain(BaseRestartWorkChain):
             help='Whether the CPU may take over when no GPU is there or its memory does not do.',
         )
         spec.outline(
-            cls.setup,
-            while_(cls.should_run_process)(cls.run_process, cls.inspect_process),
-            cls.results,
+            cls.setup,  # type: ignore[arg-type]
+            while_(cls.should_run_process)(cls.run_process, cls.inspect_process),  # type: ignore[arg-type]
+            cls.results,  # type: ignore[arg-type]
         )
         spec.expose_outputs(E3RelaxCalculation)
 
@@ -46,3 +49,74 @@ class E3RelaxBaseWorkChain(BaseRestartWorkChain):
         """Take over the inputs of the calculation."""
         super().setup()
         self.ctx.inputs = AttributeDict(self.exposed_inputs(E3RelaxCalculation, 'predict'))
+        self.ctx.parameters = self.ctx.inputs.parameters.get_dict() if 'parameters' in self.ctx.inputs else {}
+        self.ctx.has_retried = False
+
+    @process_handler(exit_codes=[EXIT_CODES.ERROR_OUT_OF_MEMORY, EXIT_CODES.ERROR_SCHEDULER_OUT_OF_MEMORY])
+    def handle_out_of_memory(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
+        """Halve the batch, and at the smallest batch go to the CPU."""
+        max_edges = self._parameters.max_edges
+        smaller = max_edges // 2
+        if smaller < SMALLEST_MAX_EDGES:
+            return self._restart_on_cpu(node, f'out of memory even with batches of at most {max_edges} edges')
+        return self._restart(f'out of memory with batches of at most {max_edges} edges', max_edges=smaller)
+
+    @process_handler(exit_codes=EXIT_CODES.ERROR_NO_DEVICE)
+    def handle_no_device(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
+        """Go to the CPU if that is allowed."""
+        return self._restart_on_cpu(node, f'the device `{self._parameters.device}` is not there')
+
+    @process_handler(
+        exit_codes=[
+            EXIT_CODES.ERROR_PROGRAM_CRASHED,
+            EXIT_CODES.ERROR_PROGRAM_FAILED,
+            EXIT_CODES.ERROR_OUTPUT_INVALID,
+            EXIT_CODES.ERROR_SCHEDULER_NODE_FAILURE,
+        ]
+    )
+    def handle_crash(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
+        """Try once more with the same inputs."""
+        if self.ctx.has_retried:
+            return self._abort(node, 'the second try failed as well')
+        self.ctx.has_retried = True
+        return self._restart(f'the run failed with exit code {node.exit_status}')
+
+    @process_handler(
+        exit_codes=[
+            EXIT_CODES.ERROR_BAD_INPUT,
+            EXIT_CODES.ERROR_BAD_CHECKPOINT,
+            EXIT_CODES.ERROR_ALL_STRUCTURES_FAILED,
+            EXIT_CODES.ERROR_SCHEDULER_OUT_OF_WALLTIME,
+            EXIT_CODES.ERROR_SCHEDULER_INVALID_ACCOUNT,
+        ]
+    )
+    def handle_hopeless(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
+        """Stop: the same inputs would fail again."""
+        return self._abort(node, 'a restart cannot mend this')
+
+    @property
+    def _parameters(self) -> PredictParameters:
+        """The parameters of the last run."""
+        return PredictParameters.from_mapping(self.ctx.parameters)
+
+    def _restart_on_cpu(self, node: orm.CalcJobNode, reason: str) -> ProcessHandlerReport:
+        if self._parameters.device == 'cpu':
+            return self._abort(node, f'{reason}, and the CPU was in use already')
+        if not self.inputs.allow_cpu.value:
+            return self._abort(node, f'{reason}, and `allow_cpu` is False')
+        return self._restart(reason, device='cpu')
+
+    def _restart(self, reason: str, **changes: Any) -> ProcessHandlerReport:
+        """Run again with `changes` to the parameters."""
+        if changes:
+            self.ctx.parameters = {**self.ctx.parameters, **changes}
+            self.ctx.inputs.parameters = self.ctx.parameters
+        told = ', '.join(f'`{name}` {value}' for name, value in changes.items())
+        self.report(f'{reason}: trying again with {told or "the same inputs"}')
+        return ProcessHandlerReport(do_break=True)
+
+    def _abort(self, node: orm.CalcJobNode, reason: str) -> ProcessHandlerReport:
+        """End with the exit code of the calculation."""
+        self.report(f'{reason}: giving up; {node.exit_message}')
+        exit_code = ExitCode(node.exit_status, node.exit_message)  # type: ignore[arg-type]
+        return ProcessHandlerReport(do_break=True, exit_code=exit_code)

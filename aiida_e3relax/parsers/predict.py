@@ -1,0 +1,81 @@
+"""The parser of `E3RelaxCalculation`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from aiida import orm
+from aiida.engine import ExitCode
+from aiida.parsers import Parser
+
+from aiida_e3relax.calculations.predict import E3RelaxCalculation
+from aiida_e3relax.data.structures import moved_structure, structures_to_crystals
+from aiida_e3relax.parsers.prediction_files import (
+    PredictionFilesError,
+    RunReport,
+    describe_crash,
+    ran_out_of_memory,
+    read_predictions,
+    read_report,
+)
+
+EXIT_OF_ERROR = {
+    'bad_input': 'ERROR_BAD_INPUT',
+    'bad_checkpoint': 'ERROR_BAD_CHECKPOINT',
+    'no_device': 'ERROR_NO_DEVICE',
+    'out_of_memory': 'ERROR_OUT_OF_MEMORY',
+}
+SCHEDULER_STATUSES = range(100, 200)
+
+
+class E3RelaxParser(Parser):
+    """Turn the retrieved files of `e3relax predict` into structures and a report.
+
+    An exit status that the scheduler's parser has set, such as out of walltime, stays unless the report says more.
+    """
+
+    def parse(self, **_: Any) -> ExitCode | None:
+        """Attach the outputs and return the exit code."""
+        with self.retrieved.base.repository.as_path() as folder:
+            try:
+                return self._parse_folder(folder)
+            except PredictionFilesError as error:
+                return self._unless_scheduler('ERROR_OUTPUT_INVALID', str(error))
+
+    def _parse_folder(self, folder: Path) -> ExitCode | None:
+        report_file = folder / E3RelaxCalculation.REPORT_FILE
+        if not report_file.is_file():
+            return self._explain_crash(folder)
+        report = read_report(report_file)
+        self.out('report', orm.Dict(report.content))
+        if report.error is not None:
+            return self._exit(EXIT_OF_ERROR.get(report.error.code, 'ERROR_PROGRAM_FAILED'), report.error.message)
+        return self._attach_structures(folder / E3RelaxCalculation.PREDICTIONS_FILE, report)
+
+    def _attach_structures(self, predictions_file: Path, report: RunReport) -> ExitCode:
+        nodes = dict(sorted(self.node.inputs.structures.items()))
+        predictions = read_predictions(predictions_file, report, structures_to_crystals(nodes))
+        for label, crystal in predictions.items():
+            self.out(f'structures.{label}', moved_structure(nodes[label], crystal.positions, crystal.cell[0]))
+        failed = [structure for structure in report.structures if structure.label not in predictions]
+        for structure in failed:
+            self.logger.warning(f'structure `{structure.label}`: {structure.status}: {structure.message}')
+        if predictions:
+            return ExitCode(0)
+        return self._exit('ERROR_ALL_STRUCTURES_FAILED', '; '.join(f'`{s.label}`: {s.status}' for s in failed))
+
+    def _explain_crash(self, folder: Path) -> ExitCode | None:
+        files = [folder / E3RelaxCalculation.STDERR_FILE]
+        if scheduler_stderr := self.node.get_option('scheduler_stderr'):
+            files.append(folder / scheduler_stderr)
+        stderr = '\n'.join(file.read_text(encoding='utf-8', errors='replace') for file in files if file.is_file())
+        name = 'ERROR_OUT_OF_MEMORY' if ran_out_of_memory(stderr) else 'ERROR_PROGRAM_CRASHED'
+        return self._unless_scheduler(name, describe_crash(stderr))
+
+    def _unless_scheduler(self, name: str, detail: str) -> ExitCode | None:
+        """Return the exit code `name`, or None, which keeps it, when the scheduler's parser has set one."""
+        return None if self.node.exit_status in SCHEDULER_STATUSES else self._exit(name, detail)
+
+    def _exit(self, name: str, detail: str) -> ExitCode:
+        return self.exit_codes[name].format(detail=detail)
