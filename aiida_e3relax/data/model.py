@@ -75,9 +75,7 @@ class E3RelaxModelData(orm.SinglefileData):
     @classmethod
     def default(cls) -> E3RelaxModelData:
         """Return the stored node of the checkpoint that comes with the package."""
-        resource = importlib.resources.files('aiida_e3relax') / DEFAULT_CHECKPOINT
-        with importlib.resources.as_file(resource) as path:
-            return cls.get_or_create(path)
+        return cls.get_or_create(str(importlib.resources.files('aiida_e3relax') / DEFAULT_CHECKPOINT))
 
     @property
     def card(self) -> dict[str, Any]:

@@ -1,0 +1,34 @@
+"""The parameters of a prediction run."""
+
+import pytest
+
+from aiida_e3relax.calculations.predict_parameters import PredictParameters
+
+
+def test_command_line_leaves_out_what_is_not_set():
+    words = PredictParameters.from_mapping({'device': 'cuda:1', 'max_edges': 5000}).command_line()
+    assert words == ['--device', 'cuda:1', '--dtype', 'float32', '--max-edges', '5000']
+
+
+def test_threads_reach_the_command_line():
+    assert PredictParameters(threads=2).command_line()[-2:] == ['--threads', '2']
+
+
+@pytest.mark.parametrize(
+    ('values', 'message'),
+    [
+        ({'devise': 'cpu'}, 'unknown parameter `devise`; did you mean `device`?'),
+        ({'zzz': 1}, 'unknown parameter `zzz`; known are device, dtype, max_edges, threads'),
+        ({'device': 'gpu'}, "`device`: expected auto, cpu, cuda or cuda:<n>, found 'gpu'"),
+        ({'device': 0}, '`device`: expected auto, cpu, cuda or cuda:<n>, found 0'),
+        ({'dtype': 'float16'}, "`dtype`: expected float32 or float64, found 'float16'"),
+        ({'max_edges': 0}, '`max_edges`: expected a positive integer, found 0'),
+        ({'max_edges': None}, '`max_edges`: expected a positive integer, found None'),
+        ({'threads': True}, '`threads`: expected a positive integer, found True'),
+        ({'threads': 1.5}, '`threads`: expected a positive integer, found 1.5'),
+    ],
+)
+def test_faults_name_the_key_and_what_is_expected(values, message):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 (the whole message is compared)
+        PredictParameters.from_mapping(values)
+    assert str(caught.value) == message
