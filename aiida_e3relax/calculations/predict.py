@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ class E3RelaxCalculation(CalcJob):
 
     STRUCTURES_FILE = 'structures.npz'
     CHECKPOINT_FILE = 'model.pt'
+    CARD_FILE = 'model.card.json'
     PREDICTIONS_FILE = 'predictions.npz'
     REPORT_FILE = 'report.json'
     STDOUT_FILE = 'e3relax.out'
@@ -129,9 +131,12 @@ class E3RelaxCalculation(CalcJob):
         )
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
-        """Write the structures, copy the checkpoint and return the command to run."""
+        """Write the structures, copy the checkpoint with its card, and return the command to run."""
         structures = dict(sorted(self.inputs.structures.items()))
         write_npz(Path(folder.get_abs_path(self.STRUCTURES_FILE)), structures_to_crystals(structures))
+        model = self.inputs.model
+        with folder.open(self.CARD_FILE, 'w', encoding='utf-8') as handle:
+            json.dump(model.card, handle, indent=2)
         parameters = PredictParameters.from_mapping(
             self.inputs.parameters.get_dict() if 'parameters' in self.inputs else {}
         )
@@ -149,7 +154,6 @@ class E3RelaxCalculation(CalcJob):
         codeinfo.stdout_name = self.options.output_filename
         codeinfo.stderr_name = self.STDERR_FILE
 
-        model = self.inputs.model
         calcinfo = CalcInfo()
         calcinfo.codes_info = [codeinfo]
         calcinfo.local_copy_list = [(model.uuid, model.filename, self.CHECKPOINT_FILE)]

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Self
 
-DEFAULT_MAX_EDGES = 100_000
+DEFAULT_MAX_EDGES = 400_000
 DTYPES = ('float32', 'float64')
 DEVICE = re.compile(r'auto|cpu|cuda(:\d+)?')
 

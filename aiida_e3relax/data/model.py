@@ -13,7 +13,6 @@ from typing import Any, BinaryIO
 from aiida import orm
 from aiida.common.exceptions import ValidationError
 
-DEFAULT_CHECKPOINT = 'gnn/checkpoints/default.pt'
 REQUIRED_CARD_KEYS = ('name', 'architecture', 'content_hash', 'version')
 
 
@@ -60,8 +59,8 @@ class E3RelaxModelData(orm.SinglefileData):
         self.label = self.label or card['name']
 
     @classmethod
-    def get_or_create(cls, file: str | Path, card: Mapping[str, Any] | None = None) -> E3RelaxModelData:
-        """Return the stored node with this checkpoint and card, storing one when there is none.
+    def get_or_create(cls, file: str | Path, card: Mapping[str, Any] | None = None) -> tuple[E3RelaxModelData, bool]:
+        """Return the stored node with this checkpoint and card, and whether it was created just now.
 
         Raises ValueError as the constructor does.
         """
@@ -69,13 +68,15 @@ class E3RelaxModelData(orm.SinglefileData):
         query = orm.QueryBuilder().append(
             cls, filters={f'attributes.{cls.HASH_KEY}': node.content_hash}, project='*', tag='model'
         )
-        query.order_by({'model': {'id': 'asc'}})
-        return next((found for found in query.all(flat=True) if found.card == node.card), None) or node.store()
+        for stored in query.order_by({'model': {'id': 'asc'}}).all(flat=True):
+            if stored.card == node.card:
+                return stored, False
+        return node.store(), True
 
     @classmethod
     def default(cls) -> E3RelaxModelData:
         """Return the stored node of the checkpoint that comes with the package."""
-        return cls.get_or_create(str(importlib.resources.files('aiida_e3relax') / DEFAULT_CHECKPOINT))
+        return cls.get_or_create(default_checkpoint())[0]
 
     @property
     def card(self) -> dict[str, Any]:
@@ -107,6 +108,11 @@ class E3RelaxModelData(orm.SinglefileData):
         except ValueError as error:
             raise ValidationError(str(error)) from error
         return True
+
+
+def default_checkpoint() -> Path:
+    """Return the path of the checkpoint that comes with the package."""
+    return Path(str(importlib.resources.files('aiida_e3relax') / 'gnn/checkpoints/default.pt'))
 
 
 def hash_stream(handle: BinaryIO) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from aiida_e3relax.gnn.structures import Crystals, StructureFileError, read_structures
+from aiida_e3relax.gnn.errors import InputError
+from aiida_e3relax.gnn.structures import Crystals, read_structures
 
 SCHEMA = 1
 OK = 'ok'
@@ -102,7 +103,7 @@ def read_predictions(path: Path, report: RunReport, given: Crystals) -> dict[str
     """
     try:
         crystals = read_structures([path])
-    except StructureFileError as error:
+    except InputError as error:
         raise PredictionFilesError(str(error)) from error
     reported = [structure.label for structure in report.structures]
     for name, found, expected in (

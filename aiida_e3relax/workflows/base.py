@@ -13,7 +13,8 @@ from aiida_e3relax.calculations.predict import E3RelaxCalculation
 from aiida_e3relax.calculations.predict_parameters import PredictParameters
 
 EXIT_CODES = E3RelaxCalculation.exit_codes
-SMALLEST_MAX_EDGES = 1000
+# About the edges of one crystal of 100 atoms: below it every batch holds a single crystal anyway.
+SMALLEST_MAX_EDGES = 5_000
 
 
 class E3RelaxBaseWorkChain(BaseRestartWorkChain):
@@ -31,6 +32,7 @@ class E3RelaxBaseWorkChain(BaseRestartWorkChain):
         """Define the inputs, outline and outputs."""
         super().define(spec)
         spec.expose_inputs(E3RelaxCalculation, namespace='predict')
+        spec.inputs['max_iterations'].default = lambda: orm.Int(10)
         spec.input(
             'allow_cpu',
             valid_type=orm.Bool,

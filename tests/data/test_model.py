@@ -36,13 +36,15 @@ class TestModelData:
         assert loaded.content_hash == f'sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}'
 
     def test_same_checkpoint_is_stored_once(self, tmp_path):
-        first = E3RelaxModelData.get_or_create(write_checkpoint(tmp_path, 'once'))
-        assert E3RelaxModelData.get_or_create(write_checkpoint(tmp_path, 'once')).pk == first.pk
+        first, created = E3RelaxModelData.get_or_create(write_checkpoint(tmp_path, 'once'))
+        again, created_again = E3RelaxModelData.get_or_create(write_checkpoint(tmp_path, 'once'))
+        assert (created, created_again) == (True, False)
+        assert again.pk == first.pk
 
     def test_other_checkpoint_or_card_is_another_node(self, tmp_path):
-        first = E3RelaxModelData.get_or_create(write_checkpoint(tmp_path, 'a'))
-        other_weights = E3RelaxModelData.get_or_create(write_checkpoint(tmp_path, 'b'))
-        other_card = E3RelaxModelData.get_or_create(write_checkpoint(tmp_path, 'a', licence='CC-BY-4.0'))
+        first, _ = E3RelaxModelData.get_or_create(write_checkpoint(tmp_path, 'a'))
+        other_weights, _ = E3RelaxModelData.get_or_create(write_checkpoint(tmp_path, 'b'))
+        other_card, _ = E3RelaxModelData.get_or_create(write_checkpoint(tmp_path, 'a', licence='CC-BY-4.0'))
         assert len({first.pk, other_weights.pk, other_card.pk}) == 3
 
     def test_default_is_the_shipped_checkpoint(self, model):

@@ -1,0 +1,14 @@
+"""The command `aiida-e3relax`."""
+
+import click
+
+from aiida_e3relax.cli.setup import setup
+
+
+@click.group()
+@click.version_option(package_name='aiida-e3relax')
+def main() -> None:
+    """Start VASP relaxations from crystals that a network predicts, and measure what that saves."""
+
+
+main.add_command(setup)

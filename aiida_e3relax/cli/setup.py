@@ -1,0 +1,80 @@
+"""`aiida-e3relax setup`: what a first run needs, in the current profile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+from aiida import load_profile
+from aiida.common.exceptions import ConfigurationError
+from aiida.manage.configuration import get_config
+from rich.console import Console
+from rich.table import Table
+
+from aiida_e3relax.cli.resources import (
+    Resource,
+    provide_computer,
+    provide_model,
+    provide_network_code,
+    provide_potentials,
+    provide_standin_code,
+)
+
+ENGINES = ('emt', 'ionic', 'gpaw')
+NO_PROFILE = 'No AiiDA profile is there: make one with `verdi presto --use-zeromq`, then run this again.'
+
+
+@click.command()
+@click.option(
+    '--engine',
+    'engines',
+    type=click.Choice(ENGINES),
+    multiple=True,
+    default=('emt',),
+    show_default=True,
+    help='Energies behind the VASP stand-in; may be given more than once.',
+)
+@click.option('-p', '--profile', help='The AiiDA profile to use instead of the default one.')
+def setup(engines: tuple[str, ...], profile: str | None) -> None:
+    """Make what a first run needs in an AiiDA profile; what is there already stays.
+
+    That is the computer `localhost`, the codes `e3relax@localhost` and `vasp-standin-<engine>@localhost`, the
+    stand-in's potentials, and the model that comes with the package.
+    """
+    loaded = _load_profile(profile)
+    table = Table(title=f'AiiDA profile {loaded}', title_justify='left')
+    for column in ('what', 'name', 'state'):
+        table.add_column(column)
+    try:
+        for resource in _provide_all(engines):
+            table.add_row(resource.kind, resource.name, 'created' if resource.created else 'was there')
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    finally:
+        Console().print(table)
+
+
+def _provide_all(engines: tuple[str, ...]) -> Iterator[Resource]:
+    """Find or create everything, in the order of dependence."""
+    yield provide_computer()
+    yield provide_network_code()
+    for engine in engines:
+        yield provide_standin_code(engine)
+    yield provide_potentials()
+    yield provide_model()
+
+
+def _load_profile(name: str | None) -> str:
+    """Load the profile `name`, or the default one, and return its name.
+
+    Raises ClickException when there is none.
+    """
+    known = get_config(create=True).profile_names
+    if not known:
+        raise click.ClickException(NO_PROFILE)
+    if name is not None and name not in known:
+        raise click.ClickException(f'No AiiDA profile `{name}`: expected one of {", ".join(known)}.')
+    try:
+        return load_profile(name, allow_switch=True).name
+    except ConfigurationError as error:
+        raise click.ClickException(str(error)) from error

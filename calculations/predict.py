@@ -1,0 +1,91 @@
+"""Predict relaxed crystals with the network in one AiiDA calculation job.
+
+Run it with `verdi run calculations/predict.py [STRUCTURE ...]`, in a profile prepared by `aiida-e3relax setup`.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import ase.build
+import ase.io
+import click
+from aiida import orm
+from aiida.common.exceptions import NotExistent
+from aiida.engine import run_get_node, submit
+from ase import Atoms
+from rich.console import Console
+from rich.table import Table
+
+from aiida_e3relax.data.model import E3RelaxModelData
+
+COLUMNS = ('label', 'formula', 'status', 'volume before / A^3', 'volume after / A^3', 'largest displacement / A')
+
+
+@click.command()
+@click.argument('files', metavar='[STRUCTURE]...', nargs=-1, type=click.Path(exists=True, dir_okay=False))
+@click.option('--code', default='e3relax@localhost', show_default=True, help='The code that runs the network.')
+@click.option('--model', 'checkpoint', type=click.Path(exists=True, dir_okay=False), help='A checkpoint of your own.')
+@click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:<n>.')
+@click.option('--submit', 'to_daemon', is_flag=True, help='Hand the job to the daemon and return at once.')
+def main(files: tuple[str, ...], code: str, checkpoint: str | None, device: str, to_daemon: bool) -> None:
+    """Predict the relaxed form of the crystals in STRUCTURE..., any files that ASE reads.
+
+    Without files the crystal is InP put into the measured cell of GaAs.
+    """
+    crystals = read_crystals(files) if files else {'InP_in_GaAs': ase.build.bulk('InP', 'zincblende', a=5.653)}
+    try:
+        builder = orm.load_code(code).get_builder()
+        builder.model = E3RelaxModelData.get_or_create(checkpoint)[0] if checkpoint else E3RelaxModelData.default()
+        builder.parameters = {'device': device}
+        builder.structures = {label: orm.StructureData(ase=atoms) for label, atoms in crystals.items()}
+        if to_daemon:
+            node = submit(builder)
+            click.echo(f'Submitted {node.process_label}<{node.pk}>; follow it with: verdi process show {node.pk}')
+            return
+        _, node = run_get_node(builder)
+    except NotExistent as error:
+        raise click.ClickException(f'code `{code}` is not in this profile; run `aiida-e3relax setup` first') from error
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    print_outcome(node)
+
+
+def read_crystals(files: tuple[str, ...]) -> dict[str, Atoms]:
+    """Return every frame of `files`, under labels made from the names of the files."""
+    crystals: dict[str, Atoms] = {}
+    for file in files:
+        frames = ase.io.read(file, index=':')
+        stem = re.sub('[^0-9A-Za-z]+', '_', Path(file).stem).strip('_')
+        stem = stem if stem[:1].isalpha() else f's_{stem}'.rstrip('_')
+        for index, atoms in enumerate(frames):
+            label = stem if len(frames) == 1 else f'{stem}_{index}'
+            if label in crystals:
+                raise click.ClickException(f'`{file}`: another file gave the label `{label}` already; rename one')
+            crystals[label] = atoms
+    return crystals
+
+
+def print_outcome(node: orm.CalcJobNode) -> None:
+    """Print what became of each structure, and where to look next."""
+    console = Console()
+    if 'report' in node.outputs:
+        report = node.outputs.report.get_dict()
+        table = Table(*COLUMNS, title=f'{report["model"]["name"]} on {report["device"]["used"]}')
+        for entry in report['structures']:
+            before, after, moved = (
+                '-' if entry[key] is None else f'{entry[key]:.3f}'
+                for key in ('volume_initial_A3', 'volume_predicted_A3', 'max_displacement_A')
+            )
+            table.add_row(entry['label'], entry['formula'], entry['status'], before, after, moved)
+        console.print(table)
+    if not node.is_finished_ok:
+        console.print(f'Failed with exit code {node.exit_status}: {node.exit_message}', markup=False)
+    for label, structure in sorted(node.outputs.structures.items() if 'structures' in node.outputs else ()):
+        console.print(f'predicted structure `{label}`: StructureData<{structure.pk}>', markup=False)
+    console.print(f'Everything about this run: verdi process show {node.pk}')
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,38 @@
+"""What is installed is what `setup.json` lists, and each entry can be loaded."""
+
+import importlib.metadata
+import json
+from pathlib import Path
+
+import pytest
+
+SETUP = json.loads((Path(__file__).parents[1] / 'setup.json').read_text(encoding='utf-8'))
+LISTED = sorted(
+    (group, *(part.strip() for part in entry.split('=', 1)))
+    for group, entries in SETUP['entry_points'].items()
+    for entry in entries
+)
+
+
+def test_installed_entry_points_are_those_listed():
+    installed = importlib.metadata.distribution('aiida-e3relax').entry_points
+    assert sorted((point.group, point.name, point.value) for point in installed) == LISTED
+
+
+def test_installed_metadata_are_those_listed():
+    metadata = importlib.metadata.metadata('aiida-e3relax')
+    assert metadata['Name'] == SETUP['name']
+    assert metadata['Version'] == SETUP['version']
+    assert metadata['Summary'] == SETUP['description']
+    assert metadata.get_all('Classifier') == SETUP['classifiers']
+
+
+@pytest.mark.parametrize(('group', 'name', 'value'), LISTED, ids=[f'{group}:{name}' for group, name, _ in LISTED])
+def test_entry_point_loads(group, name, value):
+    (point,) = importlib.metadata.entry_points(group=group, name=name)
+    assert f'{point.load().__module__}:{point.load().__qualname__}' == value or group == 'console_scripts'
+
+
+@pytest.mark.parametrize('group', [group for group in SETUP['entry_points'] if group.startswith('aiida.')])
+def test_aiida_plugins_share_one_prefix(group):
+    assert all(name.startswith('e3relax.') for listed, name, _ in LISTED if listed == group)

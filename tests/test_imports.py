@@ -1,0 +1,58 @@
+"""The import contract: `gnn/` never imports aiida, nothing outside it imports torch, the stand-in imports neither."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import aiida_e3relax
+
+PACKAGE = Path(aiida_e3relax.__file__).parent
+MODULES = sorted(PACKAGE.rglob('*.py'))
+FORBIDDEN = {'gnn': {'aiida', 'aiida_vasp'}, 'standin': {'aiida', 'aiida_vasp', 'torch'}}
+
+
+def room_of(path: Path) -> str:
+    """The first folder inside the package that `path` lies in, or an empty string."""
+    return (*path.relative_to(PACKAGE).parts[:-1], '')[0]
+
+
+def forbidden_to(path: Path) -> set[str]:
+    return FORBIDDEN.get(room_of(path), {'torch'})
+
+
+def module_name(path: Path) -> str:
+    return '.'.join(path.relative_to(PACKAGE.parent).with_suffix('').parts).removesuffix('.__init__')
+
+
+def imported_packages(path: Path) -> set[str]:
+    """Top-level packages that a module imports anywhere, inside functions as well."""
+    packages = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Import):
+            packages |= {alias.name.split('.')[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            packages.add(str(node.module).split('.')[0])
+    return packages
+
+
+@pytest.mark.parametrize('path', MODULES, ids=module_name)
+def test_source_names_no_forbidden_package(path):
+    assert not imported_packages(path) & forbidden_to(path)
+
+
+@pytest.mark.parametrize('room', ['gnn', 'standin', 'elsewhere'])
+def test_imports_where_the_forbidden_packages_are_missing(room):
+    """Blocks the packages for good, so that an import by way of another module is found too."""
+    paths = [path for path in MODULES if (room_of(path) if room_of(path) in FORBIDDEN else 'elsewhere') == room]
+    assert paths
+    names = [module_name(path) for path in paths if path.stem != '__main__']
+    program = (
+        'import importlib, sys\n'
+        f'sys.modules.update(dict.fromkeys({sorted(forbidden_to(paths[0]))}))\n'
+        f'for name in {names}:\n    importlib.import_module(name)\n'
+    )
+    done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
