@@ -1,0 +1,146 @@
+"""Checkpoints: one file with the weights and what is needed to rebuild the model, and a model card beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from aiida_e3relax.gnn.errors import CheckpointError
+from aiida_e3relax.gnn.models import make_model
+
+FORMAT_VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A model read from a file.
+
+    Attributes
+    ----------
+    model
+        In evaluation mode, on the CPU.
+    architecture
+        Its name in the registry.
+    elements
+        Atomic numbers that it was trained on.
+    training
+        How it was trained.
+    content_hash
+        ``sha256:`` and the digest of the file.
+    """
+
+    model: nn.Module
+    architecture: str
+    elements: list[int]
+    training: dict[str, Any]
+    content_hash: str
+
+
+def content_hash(path: str | Path) -> str:
+    """Return ``sha256:`` and the hexadecimal digest of the file's bytes."""
+    return 'sha256:' + hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
+def card_path(path: str | Path) -> Path:
+    """Return where the model card of a checkpoint lies: ``NAME.card.json`` beside ``NAME.pt``."""
+    return Path(path).with_suffix('.card.json')
+
+
+def save_atomically(path: str | Path, content: dict[str, Any]) -> None:
+    """Write `content` with torch so that a reader sees the old file or the new one, never a part."""
+    path = Path(path)
+    partial = path.with_name(path.name + '.partial')
+    torch.save(content, partial)
+    partial.replace(path)
+
+
+def save_checkpoint(
+    path: str | Path, architecture: str, model: nn.Module, elements: list[int], training: dict[str, Any]
+) -> None:
+    """Write `model` as a checkpoint.
+
+    Parameters
+    ----------
+    path
+        The file; an existing one is replaced atomically.
+    architecture
+        The model's name in the registry.
+    model
+        The model, with its ``hyperparameters``.
+    elements
+        Atomic numbers that the model was trained on; predictions for others are refused.
+    training
+        How it was trained, in plain numbers and words.
+    """
+    content = {
+        'format_version': FORMAT_VERSION,
+        'architecture': architecture,
+        'hyperparameters': dataclasses.asdict(model.hyperparameters),  # type: ignore[call-overload]
+        'elements': elements,
+        'training': training,
+        'weights': {key: value.detach().cpu().clone() for key, value in model.state_dict().items()},
+    }
+    save_atomically(path, content)
+
+
+def write_card(path: str | Path, card: dict[str, Any]) -> None:
+    """Write the model card of the checkpoint at `path`; the file's content hash is put in."""
+    card = {**card, 'content_hash': content_hash(path)}
+    card_path(path).write_text(json.dumps(card, indent=2) + '\n', encoding='utf-8')
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Return the model stored at `path`.
+
+    Only tensors and plain containers are unpickled (``weights_only``). Where a model card lies beside the file, its
+    content hash must be the file's.
+
+    Raises
+    ------
+    CheckpointError
+        For a file that is missing, damaged, of another format version, or not the one its card describes.
+    """
+    path = Path(path)
+    content, digest = load_content(path), content_hash(path)
+    version = content.get('format_version')
+    if version != FORMAT_VERSION:
+        raise CheckpointError(
+            f'{path}: checkpoint format {version!r}, expected {FORMAT_VERSION}: use the release that wrote it, '
+            'or a checkpoint made by `e3relax train`'
+        )
+    if card_path(path).is_file():
+        stated = json.loads(card_path(path).read_text(encoding='utf-8')).get('content_hash')
+        if stated != digest:
+            raise CheckpointError(
+                f'{path}: content hash {digest} is not {stated} of its model card {card_path(path).name}: '
+                'the file was changed or cut off; fetch it again'
+            )
+    try:
+        model = make_model(content['architecture'], content['hyperparameters'])
+        model.load_state_dict(content['weights'])
+        elements, training = content['elements'], content['training']
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise CheckpointError(f'{path}: does not hold a model of this release: {error}') from error
+    return Checkpoint(model.eval(), content['architecture'], elements, training, digest)
+
+
+def load_content(path: Path) -> dict[str, Any]:
+    """Return the dictionary stored at `path`; raises CheckpointError for a file that holds none."""
+    if not path.is_file():
+        raise CheckpointError(f'{path}: no such checkpoint file')
+    try:
+        content = torch.load(path, map_location='cpu', weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, zipfile.BadZipFile) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f'{path}: damaged or not a checkpoint ({reason}): fetch it again') from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f'{path}: holds a {type(content).__name__}, not a checkpoint')
+    return content

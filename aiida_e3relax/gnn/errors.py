@@ -1,0 +1,38 @@
+"""Errors that end a run of ``e3relax``: each has a code for programs, an exit status, and a message for people."""
+
+from __future__ import annotations
+
+
+class RunError(Exception):
+    """An error that a person can mend; the message names the input, what was expected, and what to do."""
+
+    code = 'unexpected'
+    exit_status = 1
+
+
+class InputError(RunError, ValueError):
+    """A file or option that cannot be used."""
+
+    code, exit_status = 'bad_input', 3
+
+
+class CheckpointError(RunError, ValueError):
+    """A checkpoint that is missing, damaged, or of another release."""
+
+    code, exit_status = 'bad_checkpoint', 4
+
+
+class DeviceError(RunError):
+    """A device that was asked for and is not there."""
+
+    code, exit_status = 'no_device', 5
+
+
+class OutOfMemoryError(RunError):
+    """The smallest batch does not fit into the memory of the device."""
+
+    code, exit_status = 'out_of_memory', 6
+
+
+class TrainingError(RunError):
+    """Training that cannot go on."""

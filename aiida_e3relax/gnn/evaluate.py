@@ -1,0 +1,67 @@
+"""The papers' table of a model on a split, beside the Dummy that returns its input."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from aiida_e3relax.gnn.datasets import Pairs, aligned
+from aiida_e3relax.gnn.metrics import cell_shape_deviation, coordinate_mae, matches, volume_error
+from aiida_e3relax.gnn.predict import predict
+from aiida_e3relax.gnn.structures import Crystals
+
+MEASURES = {
+    'coordinate_mae_A': coordinate_mae,
+    'cell_shape_deviation_A2': cell_shape_deviation,
+    'volume_mae_A3': volume_error,
+}
+
+
+def evaluate(model: nn.Module, pairs: Pairs, device: torch.device, with_matches: bool = True) -> list[dict[str, Any]]:
+    """Return rows of means and medians over `pairs`, for each data set, frame, and for the model and the Dummy.
+
+    The frame ``as filed`` takes the targets as they are, which is the papers' way; ``aligned`` takes out rotation and
+    drift of the target (see `aligned`). Structures that the model refuses count with their input geometry.
+    """
+    rows = []
+    for source in np.unique(pairs.source):
+        chosen = pairs.select(np.flatnonzero(pairs.source == source))
+        elements = np.unique(chosen.unrelaxed.numbers).tolist()
+        result = predict(model, chosen.unrelaxed, elements, device)
+        candidates = {'model': result.crystals, 'dummy': chosen.unrelaxed}
+        matched = {name: matches(c, chosen.relaxed) for name, c in candidates.items()} if with_matches else {}
+        for frame, target in (('as filed', chosen.relaxed), ('aligned', aligned(chosen).relaxed)):
+            for name, candidate in candidates.items():
+                row = {'data': str(source), 'frame': frame, 'of': name, 'pairs': len(chosen)}
+                row |= _means_and_medians(candidate, target)
+                row['failed'] = len(result.faults) if name == 'model' else 0
+                if with_matches:
+                    row['match_rate_percent'] = float(100 * matched[name].mean())
+                rows.append(row)
+    return rows
+
+
+def _means_and_medians(candidate: Crystals, target: Crystals) -> dict[str, float]:
+    values = {name: measure(candidate, target) for name, measure in MEASURES.items()}
+    means = {f'{name}_mean': float(value.mean()) for name, value in values.items()}
+    return means | {f'{name}_median': float(np.median(value)) for name, value in values.items()}
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the rows as text: mean (median) of each measure."""
+    lines = [
+        f'{"data":<14}{"frame":<10}{"":<7}{"pairs":>6}  {"coordinates A":>17}  {"cell shape A^2":>17}  '
+        f'{"volume A^3":>17}  {"match %":>8}'
+    ]
+    for row in rows:
+        cells = [f'{row[f"{m}_mean"]:9.3f} ({row[f"{m}_median"]:.3f})' for m in MEASURES]
+        match = f'{row["match_rate_percent"]:8.1f}' if 'match_rate_percent' in row else f'{"-":>8}'
+        lines.append(
+            f'{row["data"]:<14}{row["frame"]:<10}{row["of"]:<7}{row["pairs"]:>6}  '
+            + '  '.join(f'{c:>17}' for c in cells)
+            + f'  {match}'
+        )
+    return '\n'.join([*lines, 'mean (median) over pairs; dummy: the unrelaxed crystal itself'])

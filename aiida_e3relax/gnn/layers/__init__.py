@@ -1,0 +1,21 @@
+"""Building blocks that the models share."""
+
+from aiida_e3relax.gnn.layers.activation import ScaledSiLU, perceptron
+from aiida_e3relax.gnn.layers.angular import solid_invariants
+from aiida_e3relax.gnn.layers.lattice import AtomsToLattice, LatticeState, LatticeToAtoms
+from aiida_e3relax.gnn.layers.message_passing import EdgeGeometry, HighDegreeMessagePassing
+from aiida_e3relax.gnn.layers.radial import RadialBasis
+from aiida_e3relax.gnn.layers.self_interaction import SelfInteraction
+
+__all__ = [
+    'AtomsToLattice',
+    'EdgeGeometry',
+    'HighDegreeMessagePassing',
+    'LatticeState',
+    'LatticeToAtoms',
+    'RadialBasis',
+    'ScaledSiLU',
+    'SelfInteraction',
+    'perceptron',
+    'solid_invariants',
+]

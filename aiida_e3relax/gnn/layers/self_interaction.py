@@ -1,0 +1,23 @@
+"""Mixing of an atom's scalar and vector features (E3Relax-H2, eqs. 17-18)."""
+
+import torch
+from torch import Tensor, nn
+
+from aiida_e3relax.gnn.layers.activation import perceptron
+
+
+class SelfInteraction(nn.Module):
+    """Scalars learn from the vectors' lengths; vectors are rescaled and mixed by the scalars."""
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.features = features
+        self.vector_mix = nn.Linear(features, 2 * features, bias=False)
+        self.scalar_mix = perceptron(2 * features, features, 3 * features)
+
+    def forward(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the increments of scalars ``(A, F)`` and vectors ``(A, 3, F)``."""
+        kept, measured = self.vector_mix(v).split(self.features, dim=-1)
+        length = torch.sqrt((measured * measured).sum(dim=1) + 1e-8)
+        rescale, shift, damp = self.scalar_mix(torch.cat([x, length], dim=-1)).split(self.features, dim=-1)
+        return shift * 2**-0.5 + x * torch.tanh(damp), rescale[:, None] * kept

@@ -1,0 +1,36 @@
+"""The models by name. A new model is one new file and one line in `MODELS`."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from torch import nn
+
+from aiida_e3relax.gnn.models.e3relax_h2 import E3RelaxH2
+
+MODELS: dict[str, type[nn.Module]] = {'e3relax-h2': E3RelaxH2}
+
+
+def make_model(architecture: str, hyperparameters: dict[str, Any]) -> nn.Module:
+    """Return a new model.
+
+    Raises
+    ------
+    ValueError
+        For an architecture or a hyper-parameter that is not known, with the nearest one that is.
+    """
+    if architecture not in MODELS:
+        raise ValueError(f'unknown architecture {architecture!r}{nearest_name(architecture, list(MODELS))}')
+    model = MODELS[architecture]
+    known = list(model.Hyperparameters.__dataclass_fields__)  # type: ignore[attr-defined]
+    for name in hyperparameters:
+        if name not in known:
+            raise ValueError(f'{architecture} has no hyper-parameter {name!r}{nearest_name(name, known)}')
+    return model(model.Hyperparameters(**hyperparameters))  # type: ignore[attr-defined]
+
+
+def nearest_name(word: str, known: list[str]) -> str:
+    """Return the end of an error message about `word`: what was meant, or what is known."""
+    near = difflib.get_close_matches(word, known, 1)
+    return f': did you mean {near[0]!r}?' if near else f'; known: {", ".join(known)}'

@@ -1,0 +1,58 @@
+"""A progress line on stderr that needs nothing but the standard library: a GPU node may hold PyTorch alone."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+T = TypeVar('T')
+
+_SECONDS_BETWEEN = {True: 0.2, False: 10.0}  # on a terminal one line is rewritten; in a log lines add up
+
+
+def progress(items: Sequence[T], title: str) -> Iterator[T]:
+    """Yield `items` while a line on stderr says how far it is and how long the rest takes."""
+    bar = ProgressLine(title, len(items))
+    for item in items:
+        yield item
+        bar.advance()
+    bar.close()
+
+
+class ProgressLine:
+    """``title  12/100  00:03 elapsed, 00:22 left  note``."""
+
+    def __init__(self, title: str, total: int, done: int = 0):
+        self.title, self.total, self.done = title, total, done
+        self._first, self._start, self._shown = done, time.monotonic(), -1e9
+        self._terminal = sys.stderr.isatty()
+
+    def advance(self, count: int = 1, note: str = '') -> None:
+        """Count `count` items as done; show it when the last line is old enough."""
+        self.done += count
+        now = time.monotonic()
+        if now - self._shown >= _SECONDS_BETWEEN[self._terminal]:
+            self._shown = now
+            self._write(note)
+
+    def close(self, note: str = '') -> None:
+        """Show the last state and end the line."""
+        self._write(note)
+        if self._terminal:
+            sys.stderr.write('\n')
+
+    def _write(self, note: str) -> None:
+        elapsed = time.monotonic() - self._start
+        fresh = self.done - self._first
+        left = f', {_clock(elapsed / fresh * (self.total - self.done))} left' if 0 < fresh < self.total else ''
+        line = f'{self.title}  {self.done}/{self.total}  {_clock(elapsed)} elapsed{left}  {note}'.rstrip()
+        sys.stderr.write(f'\r\x1b[K{line}' if self._terminal else f'{line}\n')
+        sys.stderr.flush()
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f'{hours}:{minutes:02d}:{seconds:02d}' if hours else f'{minutes:02d}:{seconds:02d}'
