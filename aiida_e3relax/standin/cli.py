@@ -1,0 +1,55 @@
+"""The console script `e3relax-vasp-standin`: run in a folder with VASP's inputs, or write potentials."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from aiida_e3relax.standin import VERSION
+from aiida_e3relax.standin.engines import ENGINES, create_engine
+from aiida_e3relax.standin.errors import InputError
+from aiida_e3relax.standin.inputs import Inputs
+from aiida_e3relax.standin.outputs import Outputs
+from aiida_e3relax.standin.potentials import write_potentials
+from aiida_e3relax.standin.relaxation import relax
+
+ENGINE_VARIABLE = 'E3RELAX_STANDIN_ENGINE'
+
+
+@click.group(invoke_without_command=True)
+@click.option('--engine', envvar=ENGINE_VARIABLE, help=f'{", ".join(ENGINES)}; {ENGINE_VARIABLE} says the same.')
+@click.pass_context
+def main(context: click.Context, engine: str | None) -> None:
+    """Relax the crystal of POSCAR, INCAR, KPOINTS and POTCAR in this folder and write VASP's output files.
+
+    This is not VASP. It is a stand-in for machines without a licence, with a calculator of your choice behind it.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    print(f' vasp.{VERSION}{"-" + engine if engine else ""}', flush=True)
+    try:
+        if engine is None:
+            raise InputError(f'no engine was chosen; set {ENGINE_VARIABLE} or give --engine ({", ".join(ENGINES)})')
+        inputs = Inputs.read(Path.cwd())
+        calculator = create_engine(engine, inputs)
+        with Outputs(inputs, calculator) as outputs:
+            outputs.finish(relax(inputs, calculator, outputs))
+    except InputError as error:
+        print(f' ERROR: {error}', flush=True)
+        sys.exit(1)
+
+
+@main.command()
+@click.argument('folder', type=click.Path(file_okay=False, path_type=Path))
+@click.option('--elements', help='Symbols separated by commas; all elements from H to Pu if not given.')
+def potentials(folder: Path, elements: str | None) -> None:
+    """Write licence-free potential files to FOLDER/<name>/POTCAR.
+
+    `aiida-vasp potcar uploadfamily --path FOLDER --name FAMILY -D TEXT` takes them up.
+    """
+    symbols = None if elements is None else [symbol.strip() for symbol in elements.split(',')]
+    try:
+        names = write_potentials(folder, symbols)
+    except InputError as error:
+        raise click.ClickException(str(error)) from error
+    print(f'{len(names)} potential files in {folder}')

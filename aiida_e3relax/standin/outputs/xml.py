@@ -1,0 +1,60 @@
+"""Elements of vasprun.xml as text."""
+
+from collections.abc import Iterable, Sequence
+from xml.sax.saxutils import escape
+
+import numpy as np
+
+from aiida_e3relax.standin.engines import Energies
+from aiida_e3relax.standin.geometry import Geometry
+
+Value = bool | int | float | str | Sequence[float]
+
+
+def item(name: str, value: Value) -> str:
+    """Return an ``<i>`` element, or ``<v>`` for a sequence of numbers, with the type that VASP states."""
+    if isinstance(value, bool):
+        return f'  <i type="logical" name="{name}">{"T" if value else "F"}</i>\n'
+    if isinstance(value, int):
+        return f'  <i type="int" name="{name}">{value:6d}</i>\n'
+    if isinstance(value, float):
+        return f'  <i name="{name}">{value:16.8f}</i>\n'
+    if isinstance(value, str):
+        return f'  <i type="string" name="{name}">{escape(value)}</i>\n'
+    return f'  <v name="{name}">{vector(value)}</v>\n'
+
+
+def vector(values: Iterable[float]) -> str:
+    """Return numbers in columns."""
+    return ' '.join(f'{value:16.10f}' for value in values)
+
+
+def varray(name: str, rows: np.ndarray) -> str:
+    """Return a ``<varray>`` element of the rows."""
+    body = ''.join(f'   <v>{vector(row)}</v>\n' for row in rows)
+    return f'  <varray name="{name}">\n{body}  </varray>\n'
+
+
+def energy(energies: Energies) -> str:
+    """Return the ``<energy>`` element (eV)."""
+    return (
+        '  <energy>\n'
+        f'   <i name="e_fr_energy">{energies.free:16.8f}</i>\n'
+        f'   <i name="e_wo_entrp">{energies.without_entropy:16.8f}</i>\n'
+        f'   <i name="e_0_energy">{energies.extrapolated:16.8f}</i>\n'
+        '  </energy>\n'
+    )
+
+
+def structure(geometry: Geometry, name: str | None = None) -> str:
+    """Return the ``<structure>`` element: lattice (A), volume (A^3), reciprocal lattice, fractional coordinates."""
+    opening = '<structure>' if name is None else f'<structure name="{name}">'
+    return (
+        f' {opening}\n  <crystal>\n'
+        + varray('basis', geometry.cell)
+        + f'   <i name="volume">{geometry.volume:16.8f}</i>\n'
+        + varray('rec_basis', geometry.reciprocal)
+        + '  </crystal>\n'
+        + varray('positions', geometry.scaled)
+        + ' </structure>\n'
+    )
