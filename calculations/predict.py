@@ -21,6 +21,7 @@ from rich.table import Table
 from aiida_e3relax.data.model import E3RelaxModelData
 
 COLUMNS = ('label', 'formula', 'status', 'volume before / A^3', 'volume after / A^3', 'largest displacement / A')
+NUMBERS = ('volume_initial_A3', 'volume_predicted_A3', 'max_displacement_A')
 
 
 @click.command()
@@ -72,13 +73,11 @@ def print_outcome(node: orm.CalcJobNode) -> None:
     console = Console()
     if 'report' in node.outputs:
         report = node.outputs.report.get_dict()
-        table = Table(*COLUMNS, title=f'{report["model"]["name"]} on {report["device"]["used"]}')
-        for entry in report['structures']:
-            before, after, moved = (
-                '-' if entry[key] is None else f'{entry[key]:.3f}'
-                for key in ('volume_initial_A3', 'volume_predicted_A3', 'max_displacement_A')
-            )
-            table.add_row(entry['label'], entry['formula'], entry['status'], before, after, moved)
+        table = Table(*COLUMNS, title=f'{node.inputs.model.name} on {report["device"]["used"]}')
+        for entry in report.get('structures', []):
+            formula = node.inputs.structures[entry['label']].get_formula('hill_compact')
+            numbers = [f'{entry[key]:.3f}' if key in entry else '-' for key in NUMBERS]
+            table.add_row(entry['label'], formula, entry['status'], *numbers)
         console.print(table)
     if not node.is_finished_ok:
         console.print(f'Failed with exit code {node.exit_status}: {node.exit_message}', markup=False)

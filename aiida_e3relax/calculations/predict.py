@@ -14,7 +14,7 @@ from aiida.engine import CalcJob, CalcJobProcessSpec
 
 from aiida_e3relax.calculations.predict_parameters import PredictParameters
 from aiida_e3relax.data.model import E3RelaxModelData
-from aiida_e3relax.data.structures import find_fault, structures_to_crystals
+from aiida_e3relax.data.structures import can_be_stored, find_faults, structures_to_crystals
 from aiida_e3relax.gnn.structures import write_npz
 
 
@@ -22,7 +22,8 @@ class E3RelaxCalculation(CalcJob):
     """Predict the relaxed geometry of one or many crystals in one pass, as one batch.
 
     One bad structure never takes the others down: it gets a failure word in the output `report` and no output
-    structure. Submission is refused only when nothing could come of the job: when every structure has a fault.
+    structure. Submission is refused only when every structure has a fault, or one has numbers that are not finite or a
+    cell without volume, which AiiDA cannot store.
     """
 
     CACHE_VERSION = 1
@@ -167,13 +168,16 @@ class E3RelaxCalculation(CalcJob):
 
 
 def validate_structures(structures: Mapping[str, orm.StructureData], _: Any) -> str | None:
-    """Return why none of `structures` can be predicted, naming each key, or None."""
+    """Return why the job cannot run, naming each structure at fault by its key, or None.
+
+    Where at least one structure is sound, only those that AiiDA cannot store stop the job.
+    """
     if not structures:
         return '`structures` is empty: give at least one StructureData, such as `structures={"crystal": node}`'
-    faults = {key: find_fault(structure) for key, structure in structures.items()}
-    if any(fault is None for fault in faults.values()):
-        return None
-    return 'no structure can be predicted: ' + '; '.join(f'structure `{key}`: {fault}' for key, fault in faults.items())
+    faults = find_faults(structures)
+    if len(faults) < len(structures):
+        faults = {key: fault for key, fault in faults.items() if not can_be_stored(structures[key])}
+    return '; '.join(f'structure `{key}`: {fault}' for key, fault in faults.items()) or None
 
 
 def validate_parameters(parameters: orm.Dict | None, _: Any) -> str | None:

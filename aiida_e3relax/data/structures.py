@@ -1,4 +1,4 @@
-"""The way between `StructureData` nodes and flat arrays."""
+"""The way between `StructureData` nodes and flat arrays, and the faults that stand in it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from aiida.common.constants import elements
 from numpy.typing import NDArray
 
 from aiida_e3relax.gnn.structures import Crystals, make_crystals
+from aiida_e3relax.gnn.validation import input_faults
 
-UNKNOWN_ELEMENT = 0
-SMALLEST_CELL_RATIO = 1e-6
 ATOMIC_NUMBERS = {data['symbol']: number for number, data in elements.items()}
+NO_ELEMENT = ATOMIC_NUMBERS['X']
+ELEMENTS = sorted(set(ATOMIC_NUMBERS.values()) - {NO_ELEMENT})
 
 
 def structures_to_crystals(structures: Mapping[str, orm.StructureData]) -> Crystals:
     """Return `structures` as one batch in the order of the mapping, labelled by its keys.
 
-    A site that is not one whole atom of one known element (`X`, an alloy, a vacancy) gets the atomic number 0.
+    A site that is not one whole atom of one element (`X`, an alloy, a vacancy) gets the atomic number 0.
     """
     numbers, positions = [], []
     for structure in structures.values():
@@ -45,43 +46,32 @@ def moved_structure(
     return moved
 
 
-def find_fault(structure: orm.StructureData) -> str | None:
-    """Return why no network can predict from `structure`, or None when nothing speaks against it."""
-    return _find_site_fault(structure) or _find_cell_fault(np.array(structure.cell, dtype=np.float64))
+def find_faults(structures: Mapping[str, orm.StructureData]) -> dict[str, str]:
+    """Return what makes structures unfit for any network, by key; sound ones are left out.
 
-
-def _find_site_fault(structure: orm.StructureData) -> str | None:
-    sites = structure.sites
-    if not sites:
-        return 'it has no sites; add atoms'
-    for index, site in enumerate(sites):
-        if not np.isfinite(site.position).all():
-            return f'site {index} has the position {tuple(site.position)}; positions must be finite numbers'
-    for kind in structure.kinds:
-        if _atomic_number(kind) == UNKNOWN_ELEMENT:
-            return (
-                f'kind `{kind.name}` is made of {kind.get_symbols_string()}; each site must be one whole atom of an '
-                'element from H to Lr'
+    These are the network's own checks of its input, before it looks at neighbours.
+    """
+    labels = list(structures)
+    found = input_faults(structures_to_crystals(structures), ELEMENTS)
+    faults = {labels[index]: message for index, (_, message) in found.items()}
+    for label, structure in structures.items():
+        if odd := [kind for kind in structure.kinds if _atomic_number(kind) == NO_ELEMENT]:
+            faults[label] = (
+                f'kind `{odd[0].name}` is {odd[0].get_symbols_string()}, expected one whole atom of an element'
             )
-    return None
+    return faults
 
 
-def _find_cell_fault(cell: NDArray[np.float64]) -> str | None:
-    if not np.isfinite(cell).all():
-        return f'its cell is {cell.tolist()}; lattice vectors must be finite numbers'
-    volume = float(np.linalg.det(cell))
-    if abs(volume) <= SMALLEST_CELL_RATIO * float(np.prod(np.linalg.norm(cell, axis=1))):
-        return f'its cell {cell.tolist()} is singular (volume {volume:.3g} A^3); give three independent lattice vectors'
-    if volume < 0:
-        return (
-            f'its cell {cell.tolist()} is left-handed (volume {volume:.3g} A^3); swap two lattice vectors, '
-            'Cartesian positions stay as they are'
-        )
-    return None
+def can_be_stored(structure: orm.StructureData) -> bool:
+    """Return whether AiiDA takes `structure`: its numbers are finite, its periodic directions span a volume."""
+    if structure.is_stored:
+        return True
+    numbers = [*structure.cell, *(site.position for site in structure.sites)]
+    return bool(np.isfinite(numbers).all() and (not any(structure.pbc) or structure.get_dimensionality()['value'] != 0))
 
 
 def _atomic_number(kind: orm.Kind) -> int:
-    """Return the atomic number of a kind, or `UNKNOWN_ELEMENT` for anything but one whole atom of one element."""
+    """Return the atomic number of a kind, or `NO_ELEMENT` for anything but one whole atom of one element."""
     if kind.is_alloy or kind.has_vacancies:
-        return UNKNOWN_ELEMENT
+        return NO_ELEMENT
     return ATOMIC_NUMBERS[kind.symbol]

@@ -13,6 +13,7 @@ from aiida_e3relax.calculations.predict import E3RelaxCalculation
 from aiida_e3relax.data.structures import moved_structure, structures_to_crystals
 from aiida_e3relax.parsers.prediction_files import (
     PredictionFilesError,
+    RunError,
     RunReport,
     describe_crash,
     ran_out_of_memory,
@@ -50,7 +51,7 @@ class E3RelaxParser(Parser):
         report = read_report(report_file)
         self.out('report', orm.Dict(report.content))
         if report.error is not None:
-            return self._exit(EXIT_OF_ERROR.get(report.error.code, 'ERROR_PROGRAM_FAILED'), report.error.message)
+            return self._exit(_exit_name(report.error), report.error.message)
         return self._attach_structures(folder / E3RelaxCalculation.PREDICTIONS_FILE, report)
 
     def _attach_structures(self, predictions_file: Path, report: RunReport) -> ExitCode:
@@ -79,3 +80,9 @@ class E3RelaxParser(Parser):
 
     def _exit(self, name: str, detail: str) -> ExitCode:
         return self.exit_codes[name].format(detail=detail)
+
+
+def _exit_name(error: RunError) -> str:
+    """Return the exit code for the error of a report; memory may run out where the program does not expect it."""
+    unexpected = 'ERROR_OUT_OF_MEMORY' if ran_out_of_memory(error.message) else 'ERROR_PROGRAM_FAILED'
+    return EXIT_OF_ERROR.get(error.code, unexpected)

@@ -74,10 +74,11 @@ def read_report(path: Path) -> RunReport:
         raise PredictionFilesError(f'{path.name}: expected `schema` {SCHEMA}, found {found!r}')
     try:
         run_error = content['error']
+        structures = content['structures'] if run_error is None else content.get('structures', [])
         return RunReport(
             content=content,
             error=None if run_error is None else RunError(run_error['code'], run_error['message']),
-            structures=tuple(StructureStatus(s['label'], s['status'], s['message']) for s in content['structures']),
+            structures=tuple(StructureStatus(s['label'], s['status'], s['message']) for s in structures),
         )
     except (KeyError, TypeError) as error:
         raise PredictionFilesError(f'{path.name}: an entry is missing or of the wrong type: {error!r}') from error

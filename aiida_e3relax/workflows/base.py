@@ -13,7 +13,7 @@ from aiida_e3relax.calculations.predict import E3RelaxCalculation
 from aiida_e3relax.calculations.predict_parameters import PredictParameters
 
 EXIT_CODES = E3RelaxCalculation.exit_codes
-# About the edges of one crystal of 100 atoms: below it every batch holds a single crystal anyway.
+# About the edges of one crystal of 200 atoms: smaller batches hold a single crystal anyway.
 SMALLEST_MAX_EDGES = 5_000
 
 
@@ -32,7 +32,13 @@ class E3RelaxBaseWorkChain(BaseRestartWorkChain):
         """Define the inputs, outline and outputs."""
         super().define(spec)
         spec.expose_inputs(E3RelaxCalculation, namespace='predict')
-        spec.inputs['max_iterations'].default = lambda: orm.Int(10)
+        spec.input(
+            'max_iterations',
+            valid_type=orm.Int,
+            default=lambda: orm.Int(10),
+            serializer=orm.to_aiida_type,
+            help='How often to run at most; halving the default batch down to the smallest takes 7 runs.',
+        )
         spec.input(
             'allow_cpu',
             valid_type=orm.Bool,
@@ -56,9 +62,11 @@ class E3RelaxBaseWorkChain(BaseRestartWorkChain):
 
     @process_handler(exit_codes=[EXIT_CODES.ERROR_OUT_OF_MEMORY, EXIT_CODES.ERROR_SCHEDULER_OUT_OF_MEMORY])
     def handle_out_of_memory(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
-        """Halve the batch, and at the smallest batch go to the CPU."""
+        """Halve the batch; go to the CPU where that is of no use."""
         max_edges = self._parameters.max_edges
         smaller = max_edges // 2
+        if _no_structure_fits(node):
+            return self._restart_on_cpu(node, 'not even a single structure fits into the memory')
         if smaller < SMALLEST_MAX_EDGES:
             return self._restart_on_cpu(node, f'out of memory even with batches of at most {max_edges} edges')
         return self._restart(f'out of memory with batches of at most {max_edges} edges', max_edges=smaller)
@@ -122,3 +130,9 @@ class E3RelaxBaseWorkChain(BaseRestartWorkChain):
         self.report(f'{reason}: giving up; {node.exit_message}')
         exit_code = ExitCode(node.exit_status, node.exit_message)  # type: ignore[arg-type]
         return ProcessHandlerReport(do_break=True, exit_code=exit_code)
+
+
+def _no_structure_fits(node: orm.CalcJobNode) -> bool:
+    """Return whether the report says that memory ran out for every structure by itself."""
+    entries = node.outputs.report.get('structures', []) if 'report' in node.outputs else []
+    return bool(entries) and all(entry['status'] == 'out_of_memory' for entry in entries)

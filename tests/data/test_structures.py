@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from aiida import orm
 
-from aiida_e3relax.data.structures import find_fault, moved_structure, structures_to_crystals
+from aiida_e3relax.data.structures import can_be_stored, find_faults, moved_structure, structures_to_crystals
 
 
 @pytest.mark.usefixtures('aiida_profile')
@@ -40,36 +40,49 @@ class TestConversion:
         np.testing.assert_array_equal(structure.cell, 4 * np.eye(3))
 
 
+def single_site(symbol: str = 'Cu', cell: object = ((4, 0, 0), (0, 4, 0), (0, 0, 4)), **options) -> orm.StructureData:
+    structure = orm.StructureData(cell=cell, **options)
+    structure.append_atom(symbols=symbol, position=(0, 0, 0))
+    return structure
+
+
 @pytest.mark.usefixtures('aiida_profile')
 class TestFaults:
-    @pytest.mark.parametrize('name', ['Cu', 'MgO', 'GaAs'])
-    def test_real_crystals_have_none(self, make_structure, name):
-        assert find_fault(make_structure(name)) is None
+    def test_sound_ones_are_left_out(self, make_structure):
+        structures = {name: make_structure(name) for name in ('Cu', 'MgO', 'GaAs')}
+        structures['empty'] = orm.StructureData(cell=np.eye(3).tolist())
+        assert list(find_faults(structures)) == ['empty']
 
-    def test_no_sites(self):
-        assert 'no sites' in find_fault(orm.StructureData(cell=np.eye(3).tolist()))
+    def test_left_handed_cell_is_sound(self):
+        """The network is equivariant under reflections; only VASP asks for right-handed cells."""
+        assert not find_faults({'mirror': single_site(cell=[[0, 4, 0], [4, 0, 0], [0, 0, 4]])})
 
     def test_position_not_finite(self, make_structure):
         atoms = ase.build.bulk('MgO', 'rocksalt', a=4.212)
         atoms.positions[1, 2] = np.nan
-        assert 'site 1 has the position' in find_fault(make_structure(atoms))
+        structure = make_structure(atoms)
+        assert 'NaN' in find_faults({'nan': structure})['nan']
+        assert not can_be_stored(structure)
 
-    def test_unknown_element(self):
+    def test_not_one_element(self):
         structure = orm.StructureData(cell=(4 * np.eye(3)).tolist())
-        structure.append_atom(symbols='X', position=(0, 0, 0))
-        assert 'kind `X`' in find_fault(structure)
+        structure.append_atom(symbols=['Ga', 'In'], weights=[0.5, 0.5], position=(0, 0, 0), name='mix')
+        faults = find_faults({'alloy': structure, 'unknown': single_site('X')})
+        assert faults['alloy'].startswith('kind `mix` is {Ga0.50In0.50}')
+        assert faults['unknown'].startswith('kind `X` is X')
+
+    def test_molecule(self):
+        assert 'periodic in no direction' in find_faults({'molecule': single_site(pbc=False)})['molecule']
 
     @pytest.mark.parametrize(
-        ('cell', 'fault'),
+        ('cell', 'fault', 'storable'),
         [
-            ([[4, 0, 0], [8, 0, 0], [0, 0, 4]], 'is singular'),
-            ([[4, 0, 0], [4, 1e-9, 0], [0, 0, 4]], 'is singular'),
-            ([[0, 0, 0], [0, 4, 0], [0, 0, 4]], 'is singular'),
-            ([[0, 4, 0], [4, 0, 0], [0, 0, 4]], 'is left-handed'),
-            ([[np.inf, 0, 0], [0, 4, 0], [0, 0, 4]], 'must be finite'),
+            ([[4, 0, 0], [8, 0, 0], [0, 0, 4]], 'cell volume of 0', False),
+            ([[4, 0, 0], [4, 1e-9, 0], [0, 0, 4]], 'cell volume of 1.6e-08', True),
+            ([[np.inf, 0, 0], [0, 4, 0], [0, 0, 4]], 'infinite', False),
         ],
     )
-    def test_cell(self, cell, fault):
-        structure = orm.StructureData(cell=cell)
-        structure.append_atom(symbols='Cu', position=(0, 0, 0))
-        assert fault in find_fault(structure)
+    def test_cell(self, cell, fault, storable):
+        structure = single_site(cell=cell)
+        assert fault in find_faults({'odd': structure})['odd']
+        assert can_be_stored(structure) is storable

@@ -1,0 +1,186 @@
+"""`E3RelaxCalculation` and its parser, in real runs of the network and of programs that fail."""
+
+import sys
+import zipfile
+from pathlib import Path
+
+import ase.build
+import numpy as np
+import pytest
+from aiida import orm
+from aiida.engine import run_get_node, submit
+
+from aiida_e3relax.calculations.predict import E3RelaxCalculation
+from aiida_e3relax.data.model import E3RelaxModelData, hash_file
+
+EXIT_CODES = E3RelaxCalculation.exit_codes
+NETWORK = Path(sys.executable).with_name('e3relax')
+
+
+@pytest.fixture
+def make_program(make_code, tmp_path):
+    """A factory of codes that run a few lines of shell instead of the network."""
+
+    def make(lines: str) -> orm.InstalledCode:
+        path = tmp_path / 'program.sh'
+        path.write_text(f'#!/bin/bash\n{lines}\n')
+        path.chmod(0o755)
+        return make_code(path, 'program', 'e3relax.predict')
+
+    return make
+
+
+def make_single_site(symbol: str, cell: list[list[float]]) -> orm.StructureData:
+    structure = orm.StructureData(cell=cell)
+    structure.append_atom(symbols=symbol, position=(0, 0, 0))
+    return structure
+
+
+def run(code, model, structures, **parameters):
+    _, node = run_get_node(
+        E3RelaxCalculation, code=code, model=model, structures=structures, parameters={'device': 'cpu', **parameters}
+    )
+    return node
+
+
+class TestNetwork:
+    def test_one_bad_structure_takes_no_other_down(self, e3relax_code, model, make_structure):
+        """Predicts two crystals beside three that cannot be predicted."""
+        structures = {
+            'mgo': make_structure(ase.build.bulk('MgO', 'rocksalt', a=4.212, cubic=True)),
+            'gaas': make_structure('GaAs'),
+            'empty': orm.StructureData(cell=(4 * np.eye(3)).tolist()),
+            'unknown': make_single_site('X', (4 * np.eye(3)).tolist()),
+            'flat': make_single_site('Cu', [[4, 0, 0], [4, 1e-9, 0], [0, 0, 4]]),
+        }
+        node = run(e3relax_code, model, structures)
+        assert node.is_finished_ok, node.exit_message
+
+        assert sorted(node.outputs.structures) == ['gaas', 'mgo']
+        predicted = node.outputs.structures.mgo
+        assert predicted.get_site_kindnames() == structures['mgo'].get_site_kindnames()
+        assert predicted.pbc == (True, True, True)
+        assert not np.array_equal(predicted.cell, structures['mgo'].cell)
+
+        report = node.outputs.report.get_dict()
+        assert {entry['label']: entry['status'] for entry in report['structures']} == {
+            'mgo': 'ok',
+            'gaas': 'ok',
+            'empty': 'empty',
+            'unknown': 'unknown_element',
+            'flat': 'singular_cell',
+        }
+        assert report['model']['content_hash'] == model.content_hash
+        assert report['device']['used'] == 'cpu'
+
+    def test_files_and_parameters_reach_the_program(self, e3relax_code, model, make_structure):
+        node = run(e3relax_code, model, {'cu': make_structure('Cu')}, dtype='float64', max_edges=1234)
+        assert node.is_finished_ok, node.exit_message
+        script = node.base.repository.get_object_content('_aiidasubmit.sh')
+        assert "'--dtype' 'float64' '--max-edges' '1234'" in script
+        assert node.outputs.report['dtype'] == 'float64'
+        assert set(node.outputs.retrieved.base.repository.list_object_names()) >= {'predictions.npz', 'report.json'}
+        assert 'model.pt' not in node.outputs.retrieved.base.repository.list_object_names()
+
+    def test_no_gpu(self, e3relax_code, model, make_structure):
+        node = run(e3relax_code, model, {'cu': make_structure('Cu')}, device='cuda:63')
+        assert node.exit_status == EXIT_CODES.ERROR_NO_DEVICE.status
+        assert 'cuda:63' in node.exit_message
+        assert '`auto` or `cpu`' in node.exit_message
+
+    def test_archive_that_is_no_checkpoint(self, e3relax_code, model, make_structure, tmp_path):
+        path = tmp_path / 'other.pt'
+        with zipfile.ZipFile(path, 'w') as archive:
+            archive.writestr('weights', 'none')
+        other = E3RelaxModelData(path, {**model.card, 'content_hash': hash_file(path)})
+        node = run(e3relax_code, other, {'cu': make_structure('Cu')})
+        assert node.exit_status == EXIT_CODES.ERROR_BAD_CHECKPOINT.status
+        assert 'E3RelaxModelData.default()' in node.exit_message
+
+    def test_checkpoint_damaged_on_the_way(self, make_program, model, make_structure):
+        node = run(make_program(f'printf x >> model.pt; {NETWORK} "$@"'), model, {'cu': make_structure('Cu')})
+        assert node.exit_status == EXIT_CODES.ERROR_BAD_CHECKPOINT.status
+        assert model.content_hash in node.exit_message
+
+    @pytest.mark.daemon
+    def test_submitted_to_the_daemon(self, e3relax_code, model, make_structure, submit_and_await):
+        builder = e3relax_code.get_builder()
+        builder.model = model
+        builder.structures = {'cu': make_structure('Cu')}
+        builder.parameters = {'device': 'cpu'}
+        node = submit_and_await(submit(builder), timeout=120)
+        assert node.is_finished_ok, node.exit_message
+        assert list(node.outputs.structures) == ['cu']
+
+
+class TestRefusedBeforeSubmission:
+    @pytest.mark.parametrize(
+        ('symbol', 'cell', 'message'),
+        [
+            ('X', [[4, 0, 0], [0, 4, 0], [0, 0, 4]], 'structure `only`: kind `X`'),
+            ('Cu', [[4, 0, 0], [8, 0, 0], [0, 0, 4]], 'structure `only`: the cell volume'),
+        ],
+    )
+    def test_single_structure(self, e3relax_code, model, symbol, cell, message):
+        with pytest.raises(ValueError, match=message):
+            run(e3relax_code, model, {'only': make_single_site(symbol, cell)})
+
+    def test_single_empty_structure(self, e3relax_code, model):
+        with pytest.raises(ValueError, match='structure `only`: the structure holds no atoms'):
+            run(e3relax_code, model, {'only': orm.StructureData(cell=np.eye(3).tolist())})
+
+    def test_no_structure(self, e3relax_code, model):
+        with pytest.raises(ValueError, match='`structures` is empty'):
+            run(e3relax_code, model, {})
+
+    def test_all_structures_are_named(self, e3relax_code, model):
+        bad = {'a': orm.StructureData(cell=np.eye(3).tolist()), 'b': make_single_site('X', np.eye(3).tolist())}
+        with pytest.raises(ValueError, match=r'structure `a`: the structure holds no atoms.*structure `b`: kind `X`'):
+            run(e3relax_code, model, bad)
+
+    def test_what_aiida_cannot_store_is_named_among_many(self, e3relax_code, model, make_structure):
+        atoms = ase.build.bulk('Cu', 'fcc', a=3.615)
+        atoms.positions[0, 0] = np.nan
+        bad = {'sound': make_structure('Cu'), 'nan': make_structure(atoms)}
+        with pytest.raises(ValueError, match=r'^((?!sound).)*structure `nan`: positions or cell hold NaN'):
+            run(e3relax_code, model, bad)
+
+    def test_parameters(self, e3relax_code, model, make_structure):
+        with pytest.raises(ValueError, match='unknown parameter `max_edge`; did you mean `max_edges`'):
+            run(e3relax_code, model, {'cu': make_structure('Cu')}, max_edge=1)
+
+
+class TestProgramsThatFail:
+    @pytest.mark.parametrize(
+        ('lines', 'name', 'detail'),
+        [
+            ('echo "ImportError: no torch" >&2; exit 1', 'ERROR_PROGRAM_CRASHED', 'ImportError: no torch'),
+            ('exit 0', 'ERROR_PROGRAM_CRASHED', 'standard error is empty'),
+            ('kill -KILL $$', 'ERROR_OUT_OF_MEMORY', 'Killed'),
+            ('echo "CUDA out of memory. Tried 20 GiB" >&2; exit 1', 'ERROR_OUT_OF_MEMORY', 'Tried 20 GiB'),
+            ('echo "{" > report.json', 'ERROR_OUTPUT_INVALID', 'report.json: expected JSON'),
+            (
+                """echo '{"schema": 1, "structures": [], "error": null}' > report.json""",
+                'ERROR_OUTPUT_INVALID',
+                'no such file',
+            ),
+            (
+                """echo '{"schema": 1, "structures": [], "error": {"code": "new", "message": "odd"}}' > report.json""",
+                'ERROR_PROGRAM_FAILED',
+                'odd',
+            ),
+        ],
+    )
+    def test_exit_code(self, make_program, model, make_structure, lines, name, detail):
+        node = run(make_program(lines), model, {'cu': make_structure('Cu')})
+        assert node.exit_status == EXIT_CODES[name].status, node.exit_message
+        assert detail in node.exit_message
+        assert 'structures' not in node.outputs
+
+    def test_garbage_after_a_good_report(self, make_program, model, make_structure):
+        node = run(
+            make_program(f'{NETWORK} "$@" && echo garbage > predictions.npz'), model, {'cu': make_structure('Cu')}
+        )
+        assert node.exit_status == EXIT_CODES.ERROR_OUTPUT_INVALID.status
+        assert 'predictions.npz' in node.exit_message
+        assert node.outputs.report['error'] is None

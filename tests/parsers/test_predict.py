@@ -1,0 +1,57 @@
+"""`E3RelaxParser` beside the scheduler's own parser, which speaks first."""
+
+import io
+import json
+
+import pytest
+from aiida import orm
+from aiida.common.links import LinkType
+from aiida.plugins.entry_point import format_entry_point_string
+
+from aiida_e3relax.calculations.predict import E3RelaxCalculation
+from aiida_e3relax.parsers.predict import E3RelaxParser
+
+EXIT_CODES = E3RelaxCalculation.exit_codes
+
+
+@pytest.fixture
+def parse(aiida_computer_local):
+    """A factory: parse retrieved files after the scheduler's parser has set `exit_status`."""
+
+    def parse_files(exit_status: int, files: dict[str, str]):
+        entry_point = format_entry_point_string('aiida.calculations', 'e3relax.predict')
+        node = orm.CalcJobNode(computer=aiida_computer_local(), process_type=entry_point)
+        node.set_option('resources', {'num_machines': 1})
+        node.store()
+        retrieved = orm.FolderData()
+        for name, content in files.items():
+            retrieved.base.repository.put_object_from_filelike(io.BytesIO(content.encode()), name)
+        retrieved.base.links.add_incoming(node, LinkType.CREATE, 'retrieved')
+        retrieved.store()
+        node.set_exit_status(exit_status)
+        return E3RelaxParser(node).parse()
+
+    return parse_files
+
+
+@pytest.mark.parametrize('status', [110, 120, 140])
+@pytest.mark.parametrize('files', [{}, {'e3relax.err': 'CUDA out of memory'}, {'report.json': '{"schema":'}])
+def test_scheduler_keeps_its_status(parse, status, files):
+    assert parse(status, files) is None
+
+
+def test_report_says_more_than_the_scheduler(parse):
+    error = {'code': 'no_device', 'message': 'no CUDA device'}
+    exit_code = parse(120, {'report.json': json.dumps({'schema': 1, 'error': error})})
+    assert exit_code.status == EXIT_CODES.ERROR_NO_DEVICE.status
+
+
+def test_memory_that_runs_out_where_the_program_does_not_expect_it(parse):
+    error = {'code': 'unexpected', 'message': 'OutOfMemoryError: CUDA out of memory.'}
+    exit_code = parse(0, {'report.json': json.dumps({'schema': 1, 'error': error})})
+    assert exit_code.status == EXIT_CODES.ERROR_OUT_OF_MEMORY.status
+
+
+def test_status_of_an_earlier_parse_is_not_the_schedulers(parse):
+    exit_code = parse(EXIT_CODES.ERROR_OUTPUT_INVALID.status, {'e3relax.err': 'no torch'})
+    assert exit_code.status == EXIT_CODES.ERROR_PROGRAM_CRASHED.status
