@@ -78,10 +78,9 @@ def aligned(pairs: Pairs) -> Pairs:
     """Return the pairs with their relaxed crystals in the frame of the unrelaxed ones.
 
     Three things that no relaxation does are taken out of the target: atoms that left the cell on one side and are
-    written on the other (nearest image), the rigid shift of all atoms (the fractional displacements are centred, then
-    the crystal is shifted to the unrelaxed centroid), and the rotation between the two frames, which files written from
-    lattice parameters contain (polar decomposition of the deformation: the relaxed cell becomes ``L_0 P`` with P
-    symmetric and positive).
+    written on the other (nearest image), the rigid shift of all atoms (the mean fractional displacement becomes zero),
+    and the rotation between the two frames, which files written from lattice parameters contain (polar decomposition of
+    the deformation: the relaxed cell becomes ``L_0 P`` with P symmetric and positive).
 
     Raises
     ------
@@ -102,7 +101,7 @@ def aligned(pairs: Pairs) -> Pairs:
     displacement = nearest_image(difference - shift[crystal], cell[crystal])
     displacement -= before.mean_over_atoms(displacement)[crystal]
     positions = np.einsum('ac,acx->ax', fractional + displacement, cell[crystal])
-    return dataclasses.replace(pairs, relaxed=after.replace(positions, cell).with_centroids_of(before))
+    return dataclasses.replace(pairs, relaxed=after.replace(positions, cell))
 
 
 def write_pairs(path: str | Path, pairs: Pairs) -> None:

@@ -23,8 +23,9 @@ MEASURES = {
 def evaluate(model: nn.Module, pairs: Pairs, device: torch.device, with_matches: bool = True) -> list[dict[str, Any]]:
     """Return rows of means and medians over `pairs`, for each data set, frame, and for the model and the Dummy.
 
-    The frame ``as filed`` takes the targets as they are, which is the papers' way; ``aligned`` takes out rotation and
-    drift of the target (see `aligned`). Structures that the model refuses count with their input geometry.
+    The frame ``as filed`` takes the targets as they are, which is the papers' way; ``aligned`` takes rotation and drift
+    out of the target (see `aligned`) and gives it the input's mean position, as predictions have. Structures that the
+    model refuses count with their input geometry.
     """
     rows = []
     for source in np.unique(pairs.source):
@@ -33,7 +34,8 @@ def evaluate(model: nn.Module, pairs: Pairs, device: torch.device, with_matches:
         result = predict(model, chosen.unrelaxed, elements, device)
         candidates = {'model': result.crystals, 'dummy': chosen.unrelaxed}
         matched = {name: matches(c, chosen.relaxed) for name, c in candidates.items()} if with_matches else {}
-        for frame, target in (('as filed', chosen.relaxed), ('aligned', aligned(chosen).relaxed)):
+        in_frame = aligned(chosen).relaxed.with_centroids_of(chosen.unrelaxed)
+        for frame, target in (('as filed', chosen.relaxed), ('aligned', in_frame)):
             for name, candidate in candidates.items():
                 row = {'data': str(source), 'frame': frame, 'of': name, 'pairs': len(chosen)}
                 row |= _means_and_medians(candidate, target)

@@ -260,8 +260,9 @@ def _structure_facts(crystals: Crystals, result: Predictions) -> list[dict[str, 
 
 
 def _change(before: Crystals, after: Crystals) -> dict[str, float]:
-    """Return volumes, displacements at fixed cell, and the largest principal strain, between two crystals."""
-    displacement = np.linalg.norm((after.fractional() - before.fractional()) @ after.cell[0], axis=1)
+    """Return volumes, displacements without rigid shift and change of cell, and the largest principal strain."""
+    moved = after.fractional() - before.fractional()
+    displacement = np.linalg.norm((moved - moved.mean(axis=0)) @ after.cell[0], axis=1)
     stretches = np.linalg.svd(np.linalg.inv(before.cell[0]) @ after.cell[0], compute_uv=False)
     return {
         'volume_initial_A3': float(abs(before.volumes[0])),

@@ -1,0 +1,66 @@
+# Two commands: `make demo` and `make test`. Each does its own set-up inside this checkout.
+
+PYTHON ?= python3
+ENGINE ?= gpaw
+TORCH ?= torch==2.13.0
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+INSTALLED_GPAW := $(VENV)/.installed-gpaw
+
+# Nothing of the demo reaches the home folder.
+export AIIDA_PATH := $(CURDIR)/.aiida
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: help demo test validate lint tools clean
+
+help:
+	@echo 'make demo             relax a real crystal with and without the network, real PBE (GPAW) behind the VASP stand-in'
+	@echo 'make demo ENGINE=emt  the same for a metal with the EMT potential: seconds, no GPAW'
+	@echo 'make test             all tests but the slow ones'
+	@echo 'make validate         the slow tests: real PBE'
+	@echo 'make lint             ruff and mypy'
+	@echo 'make clean            remove the virtual environment and the AiiDA profile of the demo'
+
+demo: $(INSTALLED) $(if $(filter gpaw,$(ENGINE)),$(INSTALLED_GPAW))
+	@case '$(ENGINE)' in emt|ionic|gpaw) ;; *) echo "ENGINE=$(ENGINE): expected emt, ionic or gpaw"; exit 1;; esac
+	@verdi profile show e3relax > /dev/null 2>&1 || { echo '== AiiDA profile e3relax (in .aiida/)'; verdi presto --profile-name e3relax --use-zeromq; }
+	@echo '== codes, potentials and model'
+	@aiida-e3relax setup --profile e3relax --engine $(ENGINE)
+	@echo '== the relaxations'
+	@verdi -p e3relax run workflows/relax_workchain.py --vasp-code vasp-standin-$(ENGINE)@localhost
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+validate: $(INSTALLED) $(INSTALLED_GPAW)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) .aiida
+
+tools:
+	@for tool in git make g++; do command -v $$tool > /dev/null || { echo "$$tool is missing: install it (Debian: apt-get install git make g++)"; exit 1; }; done
+	@command -v $(PYTHON) > /dev/null || { echo '$(PYTHON) is missing: install Python 3.11 to 3.13, or name one with PYTHON=...'; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || { echo "$$($(PYTHON) --version) is not supported: name a Python 3.11 to 3.13 with PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { echo 'this Python makes no virtual environments: install its venv package (Debian: apt-get install python3-venv)'; exit 1; }
+
+# torch first and alone: resolved together with the rest, pip would take a build with gigabytes of CUDA.
+$(INSTALLED): pyproject.toml setup.json constraints.txt | tools
+	@echo '== virtual environment in .venv/ (about two minutes, once)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo '   torch' && $(PIP) '$(TORCH)'
+	@echo '   aiida-core, aiida-vasp and the rest' && $(PIP) --editable '.[gnn,dev]'
+	@touch $@
+
+$(INSTALLED_GPAW): constraints.txt gpaw_siteconfig.py | $(INSTALLED)
+	@echo '== GPAW, compiled with g++ (about a minute, once)'
+	@GPAW_CONFIG=$(CURDIR)/gpaw_siteconfig.py $(PIP) --editable '.[gnn,dft,dev]' || { echo 'GPAW did not build: a C++ compiler and the Python headers are needed (Debian: apt-get install g++ python3-dev)'; exit 1; }
+	@touch $@

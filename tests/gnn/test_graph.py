@@ -1,0 +1,59 @@
+import ase.neighborlist
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk
+
+from aiida_e3relax.gnn import graph as graph_module
+from aiida_e3relax.gnn.batch import make_batch
+from tests.gnn.crystals import batch_of, rattled
+
+
+def edges_of(atoms: Atoms, cutoff: float, max_neighbours: int | None = None) -> set[tuple[int, ...]]:
+    graph = make_batch(batch_of(atoms), cutoff, max_neighbours, dtype=torch.float64).graph
+    rows = torch.cat([graph.centre[:, None], graph.neighbour[:, None], graph.offset], dim=1)
+    assert bool((graph.centre[1:] >= graph.centre[:-1]).all()), 'edges are sorted by centre'
+    return {tuple(row) for row in rows.tolist()}
+
+
+def edges_by_ase(atoms: Atoms, cutoff: float) -> set[tuple[int, ...]]:
+    i, j, shift = ase.neighborlist.primitive_neighbor_list('ijS', [True] * 3, atoms.cell, atoms.positions, cutoff)
+    return {(int(a), int(b), *map(int, s)) for a, b, s in zip(i, j, shift, strict=True)}
+
+
+NEEDLE = Atoms('CO', scaled_positions=[(0, 0, 0), (0.4, 0.5, 0.1)], cell=np.diag([2.5, 2.6, 40.0]), pbc=True)
+SKEWED = Atoms('Si', cell=[[3, 0, 0], [8, 3, 0], [1, 7, 3]], pbc=True)
+
+
+@pytest.mark.parametrize(
+    'atoms', [*rattled(), NEEDLE, SKEWED, bulk('Cu', a=3.615)], ids=lambda a: a.get_chemical_formula()
+)
+@pytest.mark.parametrize('cutoff', [3.0, 6.0])
+def test_neighbours_are_those_of_ase(atoms, cutoff):
+    assert edges_of(atoms, cutoff) == edges_by_ase(atoms, cutoff)
+
+
+def test_unwrapped_positions_give_the_same_vectors():
+    atoms = rattled()[0]
+    atoms.positions[0] += [3, -2, 1] @ atoms.cell.array
+    assert edges_of(atoms, 5.0) == edges_by_ase(atoms, 5.0)
+
+
+@pytest.mark.parametrize(('max_neighbours', 'expected'), [(1, 12), (12, 12), (13, 18), (18, 18), (19, 42)])
+def test_shells_are_kept_whole(max_neighbours, expected):
+    """Shells of fcc: 12, 6, 24, 12, ..."""
+    assert len(edges_of(bulk('Cu', a=3.615), 6.0, max_neighbours)) == expected
+
+
+def test_long_batches_are_searched_in_pieces(monkeypatch):
+    frames = rattled()
+    whole = make_batch(batch_of(*frames), 6.0, 20).graph
+    monkeypatch.setattr(graph_module, 'MAX_PAIRS', 100)
+    pieces = make_batch(batch_of(*frames), 6.0, 20).graph
+    for name in ('centre', 'neighbour', 'offset'):
+        assert torch.equal(getattr(whole, name), getattr(pieces, name))
+
+
+def test_atom_without_neighbours_has_no_edges():
+    assert edges_of(Atoms('He', cell=np.eye(3) * 20, pbc=True), 6.0) == set()

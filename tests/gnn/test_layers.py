@@ -1,0 +1,42 @@
+import pytest
+import torch
+from e3nn import o3
+
+from aiida_e3relax.gnn.layers import RadialBasis, solid_invariants
+
+
+def test_invariants_are_contracted_spherical_harmonics():
+    """Addition theorem, against e3nn: z_l = 4 pi/(2l+1) |n|^l sum_m Y_lm(u) Y_lm(n/|n|)."""
+    torch.manual_seed(0)
+    direction = torch.nn.functional.normalize(torch.randn(40, 3, dtype=torch.float64), dim=1)
+    reference = torch.randn(40, 3, dtype=torch.float64)
+    invariants = solid_invariants(direction, reference, 4)
+    length = reference.norm(dim=1)
+    for degree in range(5):
+        y_direction = o3.spherical_harmonics(degree, direction, normalize=True, normalization='norm')
+        y_reference = o3.spherical_harmonics(degree, reference, normalize=True, normalization='norm')
+        expected = length**degree * (y_direction * y_reference).sum(dim=1)
+        torch.testing.assert_close(invariants[:, degree], expected, atol=1e-12, rtol=1e-12)
+
+
+def test_invariants_fade_with_the_reference():
+    direction = torch.nn.functional.normalize(torch.randn(5, 3, dtype=torch.float64), dim=1)
+    invariants = solid_invariants(direction, torch.zeros(5, 3, dtype=torch.float64), 3)
+    assert torch.equal(invariants, torch.tensor([[1.0, 0, 0, 0]] * 5, dtype=torch.float64))
+
+
+@pytest.mark.parametrize('l_max', [0, 1, 2, 5])
+def test_one_invariant_a_degree(l_max):
+    assert solid_invariants(torch.ones(2, 3), torch.ones(2, 3), l_max).shape == (2, l_max + 1)
+
+
+def test_radial_basis_ends_smoothly():
+    basis = RadialBasis(16, 6.0).double()
+    distance = torch.tensor([1.0, 5.999, 6.0, 7.0], dtype=torch.float64, requires_grad=True)
+    values, envelope = basis(distance)
+    slope = torch.autograd.grad(values.sum(), distance)[0]
+    assert values[0].abs().max() > 0.1
+    assert values[1].abs().max() < 1e-9
+    assert slope[1].abs() < 1e-5
+    assert torch.equal(values[2:], torch.zeros(2, 16, dtype=torch.float64))
+    assert torch.equal(envelope[2:], torch.zeros(2, dtype=torch.float64))
