@@ -1,0 +1,218 @@
+"""The guard: whether VASP may start from a prediction."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+import numpy as np
+from aiida import orm
+from aiida.engine import calcfunction
+
+from aiida_e3relax.data.structures import moved_structure, structures_to_crystals
+from aiida_e3relax.gnn.structures import Crystals
+from aiida_e3relax.mappings import check_keys
+from aiida_e3relax.workflows.freedom import Freedom
+from aiida_e3relax.workflows.geometry import closest_contact, displacements, principal_strains
+
+SMALLEST_VOLUME_PER_ATOM = 0.1
+"""In A^3; no crystal is as dense, and a neighbour search in such a cell would not end."""
+
+
+SETTING_RANGES = {
+    'contact_ratio_min': (0.0, 1.0),
+    'volume_ratio_min': (0.0, 1.0),
+    'volume_ratio_max': (1.0, 1e3),
+    'strain_min': (-1.0, 0.0),
+    'strain_max': (0.0, 10.0),
+    'displacement_max_A': (0.0, 1e3),
+}
+
+
+class GuardMode(enum.StrEnum):
+    """What follows when a prediction is out of bounds."""
+
+    REJECT = 'reject'
+    """VASP starts from the raw structure."""
+
+    WARN = 'warn'
+    """VASP starts from the prediction and the reasons are recorded."""
+
+    OFF = 'off'
+    """The bounds are not looked at."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GuardSettings:
+    """The bounds that a prediction must keep; they are wide, made to stop nonsense and not to judge chemistry.
+
+    A prediction that cannot be computed with at all (other sites, numbers that are not finite, a cell without volume)
+    is rejected in every mode.
+
+    Attributes
+    ----------
+    mode
+        `reject`, `warn` or `off`; see `GuardMode`.
+    contact_ratio_min
+        Smallest distance between two atoms over the sum of their covalent radii. Relaxed crystals stay above 0.65.
+    volume_ratio_min, volume_ratio_max
+        Predicted volume over raw volume. Cells of donor prototypes do grow by several times.
+    strain_min, strain_max
+        Bounds on the principal strains of the cell; 0.1 is a stretch by 10 %.
+    displacement_max_A
+        Largest shift of a site relative to the common drift of all sites, in A.
+    """
+
+    mode: str = GuardMode.REJECT.value
+    contact_ratio_min: float = 0.6
+    volume_ratio_min: float = 0.4
+    volume_ratio_max: float = 4.0
+    strain_min: float = -0.5
+    strain_max: float = 1.0
+    displacement_max_A: float = 4.0  # noqa: N815 (the unit)
+
+    def __post_init__(self) -> None:
+        modes = [mode.value for mode in GuardMode]
+        if self.mode not in modes:
+            raise ValueError(f'`mode`: expected {", ".join(modes)}, found {self.mode!r}')
+        for name, (lowest, highest) in SETTING_RANGES.items():
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= highest:
+                raise ValueError(f'`{name}`: expected a number from {lowest:g} to {highest:g}, found {value!r}')
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
+        """Return the settings with `values` over the defaults; ValueError names an unknown key or a bad value."""
+        check_keys(values, [field.name for field in dataclasses.fields(cls)])
+        return cls(**values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What the guard found.
+
+    Attributes
+    ----------
+    accepted
+        Whether VASP may start from the prediction.
+    reasons
+        One sentence for each bound that the prediction breaks, also where it is accepted with a warning.
+    numbers
+        What was measured, by name with its unit; empty for a prediction that cannot be computed with.
+    """
+
+    accepted: bool
+    reasons: tuple[str, ...]
+    numbers: dict[str, float | str | None]
+
+    @property
+    def word(self) -> str:
+        """`accepted`, `accepted with warnings` or `rejected`."""
+        if not self.accepted:
+            return 'rejected'
+        return 'accepted with warnings' if self.reasons else 'accepted'
+
+
+def judge(raw: Crystals, prediction: Crystals, settings: GuardSettings) -> Verdict:
+    """Return whether VASP may start from `prediction`, a relaxed geometry guessed for `raw`. Each holds one crystal."""
+    unusable = tuple(_find_unusable(raw, prediction))
+    if unusable:
+        return Verdict(accepted=False, reasons=unusable, numbers={})
+    numbers = _measure(raw, prediction)
+    reasons = () if settings.mode == GuardMode.OFF else tuple(_find_broken_bounds(numbers, settings))
+    return Verdict(accepted=not reasons or settings.mode == GuardMode.WARN, reasons=reasons, numbers=numbers)
+
+
+@calcfunction
+def guard_prediction(
+    structure: orm.StructureData, prediction: orm.StructureData, freedom: orm.Str, settings: orm.Dict
+) -> dict[str, orm.Data]:
+    """Keep of a prediction what may move, and decide whether VASP may start from it.
+
+    Parameters
+    ----------
+    structure
+        The raw crystal.
+    prediction
+        The network's relaxed crystal, with the same sites in the same order.
+    freedom
+        A value of `Freedom`.
+    settings
+        The fields of `GuardSettings` that differ from their defaults.
+
+    Returns
+    -------
+    dict
+        `verdict`: the settings, the numbers measured, the verdict and its reasons; and, unless it is a rejection,
+        `structure`: where VASP starts.
+    """
+    bounds = GuardSettings.from_mapping(settings.get_dict())
+    crystals = structures_to_crystals({'raw': structure, 'prediction': prediction})
+    raw, predicted = crystals.select([0]), crystals.select([1])
+    start = predicted if tuple(_find_unusable(raw, predicted)) else Freedom(freedom.value).restrict(raw, predicted)
+    verdict = judge(raw, start, bounds)
+    outputs: dict[str, orm.Data] = {
+        'verdict': orm.Dict(
+            {
+                'verdict': verdict.word,
+                'accepted': verdict.accepted,
+                'reasons': list(verdict.reasons),
+                'numbers': verdict.numbers,
+                'settings': dataclasses.asdict(bounds),
+                'freedom': freedom.value,
+            }
+        )
+    }
+    if verdict.accepted:
+        outputs['structure'] = moved_structure(structure, start.positions, start.cell[0])
+    return outputs
+
+
+def _find_unusable(raw: Crystals, prediction: Crystals) -> Iterator[str]:
+    """Yield why no relaxation can start from `prediction`, whatever the bounds."""
+    if raw.numbers.tolist() != prediction.numbers.tolist():
+        yield 'the prediction has other sites than the raw structure, or the same in another order'
+    elif not (np.isfinite(prediction.positions).all() and np.isfinite(prediction.cell).all()):
+        yield 'the predicted geometry is not finite'
+    elif prediction.volumes[0] < SMALLEST_VOLUME_PER_ATOM * len(prediction.numbers):
+        yield f'the predicted cell has collapsed: its volume is {prediction.volumes[0]:.3g} A^3'
+
+
+def _measure(raw: Crystals, prediction: Crystals) -> dict[str, float | str | None]:
+    strains = principal_strains(raw, prediction)
+    contact = closest_contact(prediction)
+    return {
+        'contact_ratio': contact.ratio if contact else None,
+        'contact_distance_A': contact.distance if contact else None,
+        'contact_atoms': contact.atoms if contact else None,
+        'volume_ratio': float(prediction.volumes[0] / raw.volumes[0]),
+        'strain_min': float(strains[0]),
+        'strain_max': float(strains[-1]),
+        'displacement_max_A': float(np.linalg.norm(displacements(raw, prediction), axis=1).max()),
+    }
+
+
+def _find_broken_bounds(numbers: Mapping[str, Any], settings: GuardSettings) -> Iterator[str]:
+    ratio = numbers['contact_ratio']
+    if ratio is not None and ratio < settings.contact_ratio_min:
+        yield (
+            f'the atoms {numbers["contact_atoms"]} come as close as {numbers["contact_distance_A"]:.2f} A, '
+            f'{ratio:.2f} of their covalent radii (bound {settings.contact_ratio_min:g})'
+        )
+    if not settings.volume_ratio_min <= numbers['volume_ratio'] <= settings.volume_ratio_max:
+        yield (
+            f'the volume changes by a factor of {numbers["volume_ratio"]:.3g} '
+            f'(bounds {settings.volume_ratio_min:g} to {settings.volume_ratio_max:g})'
+        )
+    if numbers['strain_min'] < settings.strain_min or numbers['strain_max'] > settings.strain_max:
+        yield (
+            f'the cell is strained by {numbers["strain_min"]:+.2f} to {numbers["strain_max"]:+.2f} '
+            f'(bounds {settings.strain_min:+g} to {settings.strain_max:+g})'
+        )
+    if numbers['displacement_max_A'] > settings.displacement_max_A:
+        yield (
+            f'a site moves by {numbers["displacement_max_A"]:.2f} A against the others '
+            f'(bound {settings.displacement_max_A:g} A)'
+        )

@@ -1,0 +1,95 @@
+"""One leg of the comparison: a `vasp.v2.relax` work chain, the nodes that tell what it did, and their facts."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from aiida import orm
+
+from aiida_e3relax.workflows.vasp_runs import Step, VaspRun, elapsed_time, first_step, last_step, read_run
+
+RUN_OUTPUTS = ('retrieved', 'misc', 'trajectory')
+NUMBERED = re.compile(rf'({"|".join(RUN_OUTPUTS)})_(\d+)')
+STAND_IN = re.compile(r'-standin-(\w+)')
+
+
+@dataclasses.dataclass(frozen=True)
+class Leg:
+    """A relaxation by VASP.
+
+    Attributes
+    ----------
+    runs
+        The VASP runs of the relaxation, failed and restarted ones included, and not the static run at its end.
+    static_wall_time
+        Of the static run, in s; None when there was none.
+    first
+        The first ionic step, where the leg started; None when VASP did not finish it.
+    last
+        The relaxed crystal, by the static run if there is one; None when the leg failed.
+    """
+
+    runs: tuple[VaspRun, ...]
+    static_wall_time: float | None
+    first: Step | None
+    last: Step | None
+
+    @property
+    def code_version(self) -> str | None:
+        """As VASP prints it at the head of OUTCAR."""
+        return next((run.code_version for run in self.runs if run.code_version), None)
+
+    @property
+    def stand_in(self) -> str | None:
+        """The engine behind the stand-in; None for VASP itself."""
+        match = STAND_IN.search(self.code_version or '')
+        return match[1] if match else None
+
+    def total(self, cost: Callable[[VaspRun], float | None]) -> float | None:
+        """Return the sum of a cost over all runs, or None when a run did not write it."""
+        costs = [cost(run) for run in self.runs]
+        known = [value for value in costs if value is not None]
+        return sum(known) if len(known) == len(costs) else None
+
+
+def collect_leg(leg: orm.WorkChainNode) -> dict[str, orm.Data]:
+    """Return the data nodes that tell what a `vasp.v2.relax` did: the input of `read_leg`.
+
+    For the n-th VASP run of the relaxation `retrieved_n`, `misc_n` and `trajectory_n` as far as they exist, for the
+    static run `misc_static`, and `structure`, the relaxed crystal, when the leg finished.
+    """
+    nodes: dict[str, orm.Data] = {}
+    for number, run in enumerate(_vasp_runs(leg, 'relax_%'), start=1):
+        nodes |= {f'{name}_{number}': run.outputs[name] for name in RUN_OUTPUTS if name in run.outputs}
+    for run in _vasp_runs(leg, 'singlepoint'):
+        if 'misc' in run.outputs:
+            nodes['misc_static'] = run.outputs.misc
+    if leg.is_finished_ok:
+        nodes['structure'] = leg.outputs.relax.structure
+    return nodes
+
+
+def read_leg(start: orm.StructureData, nodes: Mapping[str, Any]) -> Leg:
+    """Return the leg that started from `start` and left the `nodes` of `collect_leg`."""
+    numbers = sorted({int(match[2]) for name in nodes if (match := NUMBERED.fullmatch(name))})
+    first_trajectory = nodes.get(f'trajectory_{numbers[0]}') if numbers else None
+    static = nodes.get('misc_static')
+    return Leg(
+        runs=tuple(read_run(*(nodes.get(f'{name}_{number}') for name in RUN_OUTPUTS)) for number in numbers),
+        static_wall_time=elapsed_time(static),
+        first=first_step(start, first_trajectory) if first_trajectory else None,
+        last=last_step(nodes['structure'], static or nodes[f'misc_{numbers[-1]}']) if 'structure' in nodes else None,
+    )
+
+
+def _vasp_runs(leg: orm.WorkChainNode, link_label: str) -> list[orm.CalcJobNode]:
+    """Return the VASP calculations, in order, under the work chains that `leg` called by `link_label`."""
+    query = orm.QueryBuilder()
+    query.append(orm.WorkChainNode, filters={'id': leg.pk}, tag='leg')
+    query.append(orm.WorkChainNode, with_incoming='leg', edge_filters={'label': {'like': link_label}}, tag='base')
+    query.append(orm.CalcJobNode, with_incoming='base', tag='run', project='*')
+    query.order_by({'run': {'id': 'asc'}})
+    return query.all(flat=True)

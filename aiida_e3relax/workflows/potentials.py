@@ -1,0 +1,42 @@
+"""Which potential of a family stands for each element."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from aiida_vasp.data.potcar import PotcarData, PotcarGroup
+from aiida_vasp.workchains.v2.vasp import VaspWorkChain
+
+
+def choose_potentials(
+    elements: Iterable[str], family: str, preferred: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return a potential of `family` for each of `elements`, as the input `potential_mapping` of aiida-vasp.
+
+    That is the one in `preferred`, which then must exist, else the one that aiida-vasp's own protocols take (`Ga_d`
+    for Ga), else the one named after the element.
+
+    Raises
+    ------
+    ValueError
+        When the profile has no such family, or the family lacks a potential.
+    """
+    if PotcarData.get_potcar_group(family) is None:
+        known = sorted(group.label for group in PotcarGroup.collection.all())
+        raise ValueError(
+            f'potential family `{family}`: there is none of this name in the profile; expected one of '
+            f'{known or "none at all"}; upload one with `aiida-vasp potcar uploadfamily`'
+        )
+    recommended = VaspWorkChain.get_protocol_inputs()['potential_mapping']
+    mapping = {}
+    for element in elements:
+        there = PotcarData.get_full_names(family_name=family, element=element)
+        wanted = [preferred[element]] if preferred and element in preferred else [recommended.get(element), element]
+        chosen = next((name for name in wanted if name in there), None)
+        if chosen is None:
+            raise ValueError(
+                f'potential family `{family}`: expected {" or ".join(filter(None, wanted))} for {element}, found '
+                f'{", ".join(there) or "no potential"}; choose one with `potential_mapping`'
+            )
+        mapping[element] = chosen
+    return mapping

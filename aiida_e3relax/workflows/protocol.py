@@ -1,0 +1,53 @@
+"""Protocols: sets of inputs by name, in YAML files beside the work chains."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import yaml
+
+from aiida_e3relax.mappings import check_keys, merge
+
+
+class ProtocolMixin:
+    """Gives a work chain the protocols in the file `PROTOCOLS` of the folder `protocols`.
+
+    The file has `default_protocol`, `default_inputs` and `protocols`: by name a `description`, and the inputs that
+    differ. All are nested as the input ports of the work chain.
+    """
+
+    PROTOCOLS: ClassVar[str]
+
+    @classmethod
+    def get_available_protocols(cls) -> dict[str, str]:
+        """Return the protocols by name, each with its description."""
+        return {name: protocol['description'] for name, protocol in cls._read_protocols()['protocols'].items()}
+
+    @classmethod
+    def get_default_protocol(cls) -> str:
+        """Return the name of the protocol that is taken when none is given."""
+        return cls._read_protocols()['default_protocol']
+
+    @classmethod
+    def get_protocol_inputs(
+        cls, protocol: str | None = None, overrides: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Return the inputs of a protocol as nested dictionaries, with `overrides` over them.
+
+        Raises ValueError for an unknown name, with the nearest known one.
+        """
+        content = cls._read_protocols()
+        name = protocol or content['default_protocol']
+        try:
+            check_keys([name], list(content['protocols']))
+        except ValueError as error:
+            raise ValueError(f'protocol: {error}') from error
+        chosen = {key: value for key, value in content['protocols'][name].items() if key != 'description'}
+        return merge(merge(content['default_inputs'], chosen), overrides or {})
+
+    @classmethod
+    def _read_protocols(cls) -> dict[str, Any]:
+        folder = importlib.resources.files('aiida_e3relax.workflows') / 'protocols'
+        return yaml.safe_load((folder / cls.PROTOCOLS).read_text(encoding='utf-8'))

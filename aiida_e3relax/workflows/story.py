@@ -1,0 +1,33 @@
+"""Sentences for the process report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiida import orm
+
+LEG_NAMES = {'predicted': 'the prediction', 'raw': 'the raw structure'}
+
+
+def tell_failure(process: orm.ProcessNode) -> str:
+    """Return how a process that is not finished well ended, to follow its name."""
+    if process.is_killed:
+        return f'was killed (<{process.pk}>)'
+    if process.is_excepted:
+        return f'stopped with an exception (<{process.pk}>): {process.exception}'
+    return f'failed with exit code {process.exit_status} (<{process.pk}>): {process.exit_message}'
+
+
+def tell_comparison(comparison: Mapping[str, Any]) -> str:
+    """Return in a sentence what a `comparison` says."""
+    steps = [
+        f'{comparison[leg]["ionic_steps"]} ionic steps from {name}'
+        for leg, name in LEG_NAMES.items()
+        if comparison[leg] and comparison[leg]['finished']
+    ]
+    told = f'VASP took {" and ".join(steps)}' if steps else 'no relaxation finished'
+    if 'same_minimum' not in comparison:
+        return told
+    where = 'in the same minimum' if comparison['same_minimum'] else 'NOT in the same minimum'
+    return f'{told}; they end {comparison["energy_difference_final_meV_per_atom"]:+.1f} meV/atom apart, {where}'

@@ -1,0 +1,236 @@
+"""The chain: a raw crystal, the network, the guard, VASP, and the comparison with VASP alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiida import orm
+from aiida.engine import ExitCode, ToContext, WorkChain, if_
+from aiida.engine.processes.workchains.workchain import WorkChainSpec
+from aiida_vasp.workchains.v2.relax import VaspRelaxWorkChain
+
+from aiida_e3relax.workflows.base import E3RelaxBaseWorkChain
+from aiida_e3relax.workflows.freedom import Freedom
+from aiida_e3relax.workflows.guard import guard_prediction
+from aiida_e3relax.workflows.inputs import validate_freedom, validate_guard, validate_structure, validate_vasp
+from aiida_e3relax.workflows.kpoints import make_kpoints
+from aiida_e3relax.workflows.ledger import compare
+from aiida_e3relax.workflows.legs import collect_leg
+from aiida_e3relax.workflows.story import LEG_NAMES, tell_comparison, tell_failure
+from aiida_e3relax.workflows.vasp_protocol import VaspProtocolMixin
+
+CRYSTAL = 'crystal'
+"""The key of the structure in the network's inputs and outputs."""
+
+
+class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
+    """Relax a crystal with VASP from where the network predicts it to relax, and measure what that saves.
+
+    The network predicts, the guard decides whether VASP may start from the prediction, VASP relaxes from there and,
+    side by side with the same settings, from the raw structure, and the ledger compares the two. When the network
+    fails or the guard rejects its prediction, VASP relaxes the raw structure alone and the chain goes on.
+    """
+
+    @classmethod
+    def define(cls, spec: WorkChainSpec) -> None:  # type: ignore[override]
+        """Define the inputs, outline, outputs and exit codes."""
+        super().define(spec)
+        spec.input('structure', valid_type=orm.StructureData, validator=validate_structure, help='The raw crystal.')
+        spec.expose_inputs(
+            E3RelaxBaseWorkChain,
+            namespace='network',
+            exclude=('clean_workdir', 'predict.structures'),
+            namespace_options={
+                'required': False,
+                'populate_defaults': False,
+                'help': 'The run of the network; without it VASP relaxes the raw structure alone.',
+            },
+        )
+        spec.expose_inputs(
+            VaspRelaxWorkChain,
+            namespace='vasp',
+            exclude=('structure', 'vasp.clean_workdir'),
+            namespace_options={
+                'validator': validate_vasp,
+                'help': 'The VASP relaxation, the same for both legs; what moves is set by `freedom`.',
+            },
+        )
+        spec.input(
+            'freedom',
+            valid_type=orm.Str,
+            default=lambda: orm.Str(Freedom.CELL.value),
+            serializer=orm.to_aiida_type,
+            validator=validate_freedom,
+            help='What may move, in the prediction and in VASP: `positions`, or `cell` for everything.',
+        )
+        spec.input(
+            'guard',
+            valid_type=orm.Dict,
+            default=orm.Dict,
+            serializer=orm.to_aiida_type,
+            validator=validate_guard,
+            help='What a prediction must keep to; see `aiida_e3relax.workflows.guard.GuardSettings`.',
+        )
+        spec.input(
+            'reference_leg',
+            valid_type=orm.Bool,
+            default=lambda: orm.Bool(True),
+            serializer=orm.to_aiida_type,
+            help='Whether VASP also relaxes the raw structure, to measure what the prediction saves.',
+        )
+        spec.input(
+            'clean_workdir',
+            valid_type=orm.Bool,
+            default=lambda: orm.Bool(True),
+            serializer=orm.to_aiida_type,
+            help='Whether to clean the working directories of the jobs once they are done.',
+        )
+        spec.outline(
+            cls.choose_kpoints,  # type: ignore[arg-type]
+            if_(cls.has_network)(cls.predict, cls.guard_prediction),  # type: ignore[arg-type]
+            cls.relax,  # type: ignore[arg-type]
+            if_(cls.needs_raw_leg)(cls.relax_raw),  # type: ignore[arg-type]
+            cls.compare,  # type: ignore[arg-type]
+            cls.results,  # type: ignore[arg-type]
+        )
+        spec.output('structure', valid_type=orm.StructureData, required=False, help='The relaxed crystal.')
+        spec.output('comparison', valid_type=orm.Dict, help='What the prediction saved, and the figures of each leg.')
+        spec.output('guard', valid_type=orm.Dict, required=False, help='The verdict, its reasons and numbers.')
+        spec.output(
+            'predicted_structure',
+            valid_type=orm.StructureData,
+            required=False,
+            help='The crystal as the network predicts it.',
+        )
+        for leg in LEG_NAMES:
+            spec.output(f'{leg}.structure', valid_type=orm.StructureData, required=False, help='Relaxed by this leg.')
+            spec.output(f'{leg}.misc', valid_type=orm.Dict, required=False, help='Final results of this leg.')
+        spec.exit_code(
+            410,
+            'ERROR_RELAXATION_FAILED',
+            message='No VASP relaxation finished ({detail}): find its last job with `verdi process status <pk>`, read '
+            'what VASP wrote with `verdi calcjob outputcat <pk of the job> vasp_output`, mend the inputs in `vasp` and '
+            'run again.',
+        )
+
+    def choose_kpoints(self) -> None:
+        """Take one mesh for both legs: the one given, or the one for the raw cell."""
+        self.ctx.remarks = []
+        self.ctx.starts = {}
+        vasp = self.inputs.vasp.vasp
+        if 'kpoints' in vasp:
+            self.ctx.kpoints = vasp.kpoints
+        else:
+            self.ctx.kpoints = make_kpoints(self.inputs.structure, vasp.kpoints_spacing, **_linked('kpoints'))
+
+    def has_network(self) -> bool:
+        """Return whether there is a network to ask."""
+        if self.inputs.get('network'):
+            return True
+        self._remark('No network was given')
+        return False
+
+    def predict(self) -> ToContext:
+        """Ask the network for the relaxed crystal."""
+        inputs = self.exposed_inputs(E3RelaxBaseWorkChain, 'network')
+        inputs.predict.structures = {CRYSTAL: self.inputs.structure}
+        inputs.clean_workdir = self.inputs.clean_workdir
+        inputs.metadata.call_link_label = 'network'
+        running = self.submit(E3RelaxBaseWorkChain, **inputs)
+        self.report(f'the network predicts the relaxed {self.inputs.structure.get_formula()}: <{running.pk}>')
+        return ToContext(network=running)
+
+    def guard_prediction(self) -> None:
+        """Decide whether VASP may start from the prediction."""
+        network = self.ctx.network
+        if not network.is_finished_ok:
+            self._remark(f'The network {tell_failure(network)}')
+            return
+        prediction = network.outputs.structures[CRYSTAL]
+        self.out('predicted_structure', prediction)
+        outcome: dict = guard_prediction(
+            self.inputs.structure, prediction, self.inputs.freedom, self.inputs.guard, **_linked('guard')
+        )
+        verdict = outcome['verdict']
+        self.out('guard', verdict)
+        self.ctx.verdict = verdict
+        if verdict['accepted']:
+            self.ctx.starts['predicted'] = outcome['structure']
+            self.report('; '.join([f'the prediction is {verdict["verdict"]} by the guard', *verdict['reasons']]))
+        else:
+            self._remark('; '.join(['The guard rejected the prediction', *verdict['reasons']]))
+
+    def relax(self) -> ToContext:
+        """Start VASP from the prediction and from the raw structure, side by side, as far as both are wanted."""
+        if self.inputs.reference_leg.value or not self.ctx.starts:
+            self.ctx.starts['raw'] = self.inputs.structure
+        else:
+            self._remark('No reference leg was asked for')
+        return ToContext(**{f'relax_{leg}': self._submit_leg(leg) for leg in self.ctx.starts})
+
+    def needs_raw_leg(self) -> bool:
+        """Return whether the raw structure has to be relaxed after all, since the only leg failed."""
+        return 'raw' not in self.ctx.starts and not self.ctx.relax_predicted.is_finished_ok
+
+    def relax_raw(self) -> ToContext:
+        """Start VASP from the raw structure."""
+        self.ctx.starts['raw'] = self.inputs.structure
+        return ToContext(relax_raw=self._submit_leg('raw'))
+
+    def compare(self) -> None:
+        """Write the ledger."""
+        nodes: dict[str, Any] = {}
+        for leg in self.ctx.starts:
+            process = self.ctx[f'relax_{leg}']
+            nodes[leg] = collect_leg(process)
+            if not process.is_finished_ok:
+                self._remark(f'The relaxation from {LEG_NAMES[leg]} {tell_failure(process)}')
+        if 'predicted' in self.ctx.starts:
+            nodes['prediction'] = self.ctx.starts['predicted']
+        if 'verdict' in self.ctx:
+            nodes['verdict'] = self.ctx.verdict
+        if 'network' in self.ctx and 'report' in self.ctx.network.outputs:
+            nodes['network_report'] = self.ctx.network.outputs.report
+        circumstances = orm.Dict({'freedom': self.inputs.freedom.value, 'remarks': self.ctx.remarks})
+        comparison = compare(self.inputs.structure, circumstances, **nodes, **_linked('compare'))
+        self.out('comparison', comparison)
+        self.report(tell_comparison(comparison.get_dict()))
+
+    def results(self) -> ExitCode | None:
+        """Hand on what the legs found; the relaxed crystal is that of the predicted leg if it finished."""
+        finished = []
+        for leg in (leg for leg in LEG_NAMES if leg in self.ctx.starts):
+            process = self.ctx[f'relax_{leg}']
+            if 'misc' in process.outputs:
+                self.out(f'{leg}.misc', process.outputs.misc)
+            if process.is_finished_ok:
+                self.out(f'{leg}.structure', process.outputs.relax.structure)
+                finished.append(process)
+        if not finished:
+            return self.exit_codes.ERROR_RELAXATION_FAILED.format(detail='; '.join(self.ctx.remarks))
+        self.out('structure', finished[0].outputs.relax.structure)
+        return None
+
+    def _submit_leg(self, leg: str) -> orm.ProcessNode:
+        """Start the relaxation of one leg and return its process."""
+        inputs = self.exposed_inputs(VaspRelaxWorkChain, 'vasp')
+        inputs.structure = self.ctx.starts[leg]
+        flags = Freedom(self.inputs.freedom.value).relax_flags()
+        inputs.relax_settings = {**inputs.relax_settings.get_dict(), **flags}
+        inputs.vasp.pop('kpoints_spacing', None)
+        inputs.vasp.kpoints = self.ctx.kpoints
+        inputs.vasp.clean_workdir = self.inputs.clean_workdir
+        inputs.metadata.call_link_label = f'relax_{leg}'
+        running = self.submit(VaspRelaxWorkChain, **inputs)
+        self.report(f'VASP relaxes from {LEG_NAMES[leg]}: <{running.pk}>')
+        return running
+
+    def _remark(self, sentence: str) -> None:
+        """Put what did not go straight into the report and, later, into the comparison."""
+        self.report(sentence)
+        self.ctx.remarks.append(sentence)
+
+
+def _linked(label: str) -> dict[str, Any]:
+    """Return the argument that names the link from the work chain to a calculation function it calls."""
+    return {'metadata': {'call_link_label': label}}

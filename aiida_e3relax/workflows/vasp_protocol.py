@@ -1,0 +1,99 @@
+"""The inputs of the chain from a protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiida import orm
+from aiida.engine.processes.builder import ProcessBuilder
+
+from aiida_e3relax.data.model import E3RelaxModelData
+from aiida_e3relax.mappings import merge
+from aiida_e3relax.workflows.freedom import Freedom
+from aiida_e3relax.workflows.potentials import choose_potentials
+from aiida_e3relax.workflows.protocol import ProtocolMixin
+
+
+class VaspProtocolMixin(ProtocolMixin):
+    """Gives `E3RelaxVaspWorkChain` its `get_builder_from_protocol`."""
+
+    PROTOCOLS = 'vasp.yaml'
+
+    @classmethod
+    def get_builder_from_protocol(
+        cls,
+        structure: orm.StructureData,
+        vasp_code: orm.AbstractCode | str,
+        network_code: orm.AbstractCode | str | None = None,
+        *,
+        potential_family: str,
+        potential_mapping: Mapping[str, str] | None = None,
+        model: E3RelaxModelData | None = None,
+        protocol: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        network_options: Mapping[str, Any] | None = None,
+        freedom: Freedom | str | None = None,
+        reference_leg: bool = True,
+    ) -> ProcessBuilder:
+        """Return a builder with all inputs set.
+
+        Parameters
+        ----------
+        structure
+            The raw crystal.
+        vasp_code, network_code
+            Codes or their labels; without `network_code` VASP relaxes the raw structure.
+        potential_family, potential_mapping
+            The family of potentials, and the potentials of single elements if not the usual ones.
+        model
+            The checkpoint; default is the one that comes with the package.
+        protocol
+            A name from `get_available_protocols`; default is `get_default_protocol`.
+        overrides
+            Inputs over those of the protocol, nested as the ports.
+        options, network_options
+            Options of the VASP jobs and of the network's, such as `resources`, `withmpi`, `max_wallclock_seconds`,
+            `queue_name` and `custom_scheduler_commands`.
+        freedom
+            What may move; default is the protocol's, everything.
+        reference_leg
+            Whether to relax the raw structure too.
+
+        Raises
+        ------
+        ValueError
+            For an unknown protocol, family, potential or freedom, and for inputs that a validator refuses.
+        """
+        inputs = cls.get_protocol_inputs(protocol, overrides)
+        network = inputs.pop('network')
+        symbols = structure.get_symbols_set()
+        chosen: dict[str, Any] = {
+            'reference_leg': reference_leg,
+            'vasp': {
+                'vasp': {
+                    'code': _load_code(vasp_code),
+                    'potential_family': potential_family,
+                    'potential_mapping': choose_potentials(symbols, potential_family, potential_mapping),
+                    'calc': {'metadata': {'options': options or {}}},
+                }
+            },
+        }
+        if freedom is not None:
+            chosen['freedom'] = str(freedom)
+        if network_code is not None:
+            predict = {
+                'code': _load_code(network_code),
+                'model': model or E3RelaxModelData.default(),
+                'metadata': {'options': network_options or {}},
+            }
+            chosen['network'] = merge(network, {'predict': predict})
+        builder = cls.get_builder()  # type: ignore[attr-defined]
+        builder.structure = structure
+        builder._merge(merge(inputs, chosen))
+        return builder
+
+
+def _load_code(code: orm.AbstractCode | str) -> orm.AbstractCode:
+    return orm.load_code(code) if isinstance(code, str) else code
