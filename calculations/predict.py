@@ -1,6 +1,7 @@
 """Predict relaxed crystals with the network in one AiiDA calculation job.
 
 Run it with `verdi run calculations/predict.py [STRUCTURE ...]`, in a profile prepared by `aiida-e3relax setup`.
+Its own help is `verdi run -- calculations/predict.py --help`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import ase.build
 import ase.io
 import click
 from aiida import orm
-from aiida.common.exceptions import NotExistent
+from aiida.common.exceptions import InvalidOperation, NotExistent
 from aiida.engine import run_get_node, submit
 from ase import Atoms
 from rich.console import Console
@@ -20,7 +21,7 @@ from rich.table import Table
 
 from aiida_e3relax.data.model import E3RelaxModelData
 
-COLUMNS = ('label', 'formula', 'status', 'volume before / A^3', 'volume after / A^3', 'largest displacement / A')
+COLUMNS = ('label', 'formula', 'status', 'volume before / A^3', 'volume after / A^3', 'largest move / A')
 NUMBERS = ('volume_initial_A3', 'volume_predicted_A3', 'max_displacement_A')
 
 
@@ -48,9 +49,11 @@ def main(files: tuple[str, ...], code: str, checkpoint: str | None, device: str,
         _, node = run_get_node(builder)
     except NotExistent as error:
         raise click.ClickException(f'code `{code}` is not in this profile; run `aiida-e3relax setup` first') from error
-    except ValueError as error:
+    except (InvalidOperation, ValueError) as error:
         raise click.ClickException(str(error)) from error
     print_outcome(node)
+    if not node.is_finished_ok:
+        raise click.ClickException(f'exit code {node.exit_status}: {node.exit_message}')
 
 
 def read_crystals(files: tuple[str, ...]) -> dict[str, Atoms]:
@@ -71,16 +74,14 @@ def read_crystals(files: tuple[str, ...]) -> dict[str, Atoms]:
 def print_outcome(node: orm.CalcJobNode) -> None:
     """Print what became of each structure, and where to look next."""
     console = Console()
-    if 'report' in node.outputs:
-        report = node.outputs.report.get_dict()
+    report = node.outputs.report.get_dict() if 'report' in node.outputs else {}
+    if entries := report.get('structures'):
         table = Table(*COLUMNS, title=f'{node.inputs.model.name} on {report["device"]["used"]}')
-        for entry in report.get('structures', []):
+        for entry in entries:
             formula = node.inputs.structures[entry['label']].get_formula('hill_compact')
             numbers = [f'{entry[key]:.3f}' if key in entry else '-' for key in NUMBERS]
             table.add_row(entry['label'], formula, entry['status'], *numbers)
         console.print(table)
-    if not node.is_finished_ok:
-        console.print(f'Failed with exit code {node.exit_status}: {node.exit_message}', markup=False)
     for label, structure in sorted(node.outputs.structures.items() if 'structures' in node.outputs else ()):
         console.print(f'predicted structure `{label}`: StructureData<{structure.pk}>', markup=False)
     console.print(f'Everything about this run: verdi process show {node.pk}')

@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from aiida import orm
-from aiida.common.exceptions import NotExistent
+from aiida.common.exceptions import MultipleObjectsError, NotExistent
 from aiida.manage import get_manager
 from aiida.manage.configuration import get_config
 from aiida_vasp.data.potcar import PotcarData, PotcarGroup
@@ -96,7 +96,7 @@ def _find_or_make_computer() -> tuple[orm.Computer, bool]:
 def _provide_code(label: str, executable: Path, plugin: str, prepend_text: str = '') -> Resource:
     """Find or create a code on `COMPUTER`.
 
-    Raises ValueError when a code of that name runs something else.
+    Raises ValueError when a code of that name runs something else, or there are several.
     """
     full_label = f'{label}@{COMPUTER}'
     try:
@@ -111,6 +111,8 @@ def _provide_code(label: str, executable: Path, plugin: str, prepend_text: str =
             with_mpi=False,
         ).store()
         return Resource('code', full_label, created=True)
+    except MultipleObjectsError as error:
+        raise ValueError(f'several codes are called `{full_label}`; `verdi code relabel` all but one') from error
     if code.get_executable() != executable or code.prepend_text != prepend_text:
         raise ValueError(
             f'code `{full_label}`: expected it to run {executable}, found {code.get_executable()} in the profile; '
