@@ -21,6 +21,8 @@ SMALLEST_VOLUME_PER_ATOM = 0.1
 """In A^3; no crystal is as dense, and a neighbour search in such a cell would not end."""
 
 
+REJECTED = 'rejected'
+
 SETTING_RANGES = {
     'contact_ratio_min': (0.0, 1.0),
     'volume_ratio_min': (0.0, 1.0),
@@ -111,7 +113,7 @@ class Verdict:
     def word(self) -> str:
         """`accepted`, `accepted with warnings` or `rejected`."""
         if not self.accepted:
-            return 'rejected'
+            return REJECTED
         return 'accepted with warnings' if self.reasons else 'accepted'
 
 

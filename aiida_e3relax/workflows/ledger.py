@@ -67,7 +67,7 @@ def compare(
     predicted = read_leg(prediction, legs['predicted']) if prediction and 'predicted' in legs else None
     return orm.Dict(
         {
-            'formula': structure.get_formula('hill_compact'),
+            'formula': structure.get_pymatgen_structure().composition.reduced_formula,
             'n_atoms': len(structure.sites),
             **circumstances.get_dict(),
             'guard': verdict and {key: verdict[key] for key in ('verdict', 'reasons')},

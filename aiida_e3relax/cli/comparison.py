@@ -1,0 +1,97 @@
+"""A chain's comparison as a table for people, built from its nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from aiida import orm
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from aiida_e3relax.workflows.guard import REJECTED
+
+ENGINES = {
+    'emt': 'effective medium theory, a toy potential for metals',
+    'ionic': 'a toy potential for ionic crystals',
+    'gpaw': 'GPAW, real DFT with PAW setups of its own',
+}
+
+ROWS = (
+    ('VASP runs', 'vasp_runs', 'd'),
+    ('ionic steps', 'ionic_steps', 'd'),
+    ('electronic steps', 'electronic_steps', 'd'),
+    ('time of VASP (s)', 'wall_time_s', '.1f'),
+    ('time of all its cores (s)', 'core_time_s', '.1f'),
+    ('start: energy above the end (meV/atom)', 'start_energy_error_meV_per_atom', '.1f'),
+    ('start: largest force (eV/A)', 'max_force_first_step_eV_per_A', '.3f'),
+    ('start: pressure (kB)', 'pressure_first_step_kB', '.1f'),
+    ('start: coordinate MAE to the end (A)', 'start_coordinate_mae_A', '.4f'),
+    ('start: cell shape deviation (A^2)', 'start_cell_shape_deviation_A2', '.3f'),
+    ('start: volume error (A^3)', 'start_volume_error_A3', '.3f'),
+    ('end: energy (eV/atom)', 'energy_final_eV_per_atom', '.4f'),
+    ('end: largest force (eV/A)', 'max_force_final_eV_per_A', '.3f'),
+    ('end: volume (A^3)', 'volume_final_A3', '.3f'),
+)
+"""Title, key in a leg of the comparison, format."""
+
+
+def show_chain(chain: orm.ProcessNode) -> RenderableType:
+    """Return what a finished `E3RelaxVaspWorkChain` found, and where to look next."""
+    where = Text(
+        f'\nWhere to look next:\n'
+        f'  verdi process show {chain.pk}              inputs, outputs, and what was called\n'
+        f'  verdi process status {chain.pk}            the tree of jobs\n'
+        f'  verdi process report {chain.pk}            the story in sentences\n'
+        f'  verdi node graph generate {chain.pk}       the provenance graph as a picture\n'
+    )
+    if 'comparison' not in chain.outputs:
+        return Group(Text(f'No comparison: {chain.process_state}, {chain.exit_message or ""}', style='red'), where)
+    return Group(show_comparison(chain.outputs.comparison.get_dict()), where)
+
+
+def show_comparison(comparison: Mapping[str, Any]) -> RenderableType:
+    """Return the content of a `comparison` node as a table, with what computed it and what the guard said."""
+    table = Table(title=f'{comparison["formula"]}: VASP with and without the prediction', title_justify='left')
+    table.add_column('')
+    for column in ('without', 'with', 'difference'):
+        table.add_column(column, justify='right')
+    raw, predicted = (comparison[leg] or {} for leg in ('raw', 'predicted'))
+    for title, key, form in ROWS:
+        before, after = raw.get(key), predicted.get(key)
+        difference = None if before is None or after is None else after - before
+        table.add_row(title, _format(before, form), _format(after, form), _format(difference, f'+{form}'))
+    return Group(table, *_tell(comparison))
+
+
+def _tell(comparison: Mapping[str, Any]) -> Iterator[Text]:
+    """Yield the lines under the table."""
+    legs = [comparison[leg] for leg in ('raw', 'predicted') if comparison[leg]]
+    stand_in = next((leg['stand_in'] for leg in legs if leg['stand_in']), None)
+    if stand_in:
+        engine = ENGINES.get(stand_in, stand_in)
+        yield Text(f'Computed by the VASP stand-in, not by VASP: {engine}.', style='bold yellow')
+    else:
+        yield Text(f'Computed by VASP {next((leg["code_version"] for leg in legs), "")}.')
+    if 'same_minimum' in comparison:
+        apart = f'{comparison["energy_difference_final_meV_per_atom"]:+.2f} meV/atom'
+        if comparison['same_minimum']:
+            yield Text(f'Both end in the same minimum ({apart}).', style='green')
+        else:
+            yield Text(f'They do NOT end in the same minimum ({apart}).', style='bold red')
+        saved = comparison['ionic_steps_saved']
+        told = f'{"saved" if saved >= 0 else "cost"} {abs(saved)} ionic step{"" if abs(saved) == 1 else "s"}'
+        yield Text(f'The prediction {told} ({abs(comparison["ionic_steps_saved_percent"]):.0f} %).', style='bold')
+    guard = comparison['guard']
+    if guard and guard['verdict'] != REJECTED:
+        yield Text('; '.join([f'The prediction was {guard["verdict"]} by the guard', *guard['reasons']]) + '.')
+    if comparison['network']:
+        network = comparison['network']
+        yield Text(f'The network took {network["wall_time_s"]:.1f} s on {network["device"]}.')
+    for remark in comparison['remarks']:
+        yield Text(f'{remark}.', style='yellow')
+
+
+def _format(value: float | None, form: str) -> str:
+    return '-' if value is None else format(value, form)

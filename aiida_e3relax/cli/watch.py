@@ -1,0 +1,115 @@
+"""Run the chain in the foreground and tell how far its jobs are."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from aiida import orm
+from aiida.common.datastructures import CalcJobState
+from aiida.common.links import LinkType
+from aiida.engine.processes.builder import ProcessBuilder
+from aiida.manage import get_manager
+from rich.console import Console
+
+SECONDS_BETWEEN = 1.0
+STAGES = {
+    'network': 'network',
+    'relax_predicted': 'VASP from the prediction',
+    'relax_raw': 'VASP from the raw structure',
+}
+IONIC_STEP = re.compile(r'^\s*(\d+) F= *(\S+)', re.MULTILINE)
+
+
+def run_watched(builder: ProcessBuilder, console: Console) -> orm.ProcessNode:
+    """Run an `E3RelaxVaspWorkChain` to its end and return its node.
+
+    A line is printed for each change of a job's state and for each ionic step, and the chain's own report; those of
+    the work chains below it are not, they are in the nodes.
+    """
+    runner = get_manager().create_runner(communicator=None)
+    process = runner.instantiate_process(builder)
+    chain = process.node
+    console.print(
+        f'Running E3RelaxVaspWorkChain<{chain.pk}>; follow it elsewhere with `verdi process status {chain.pk}`'
+    )
+    handlers = [handler for handler in logging.getLogger('aiida').handlers if handler.get_name() == 'cli']
+    story = _Story(chain.pk)
+    for handler in handlers:
+        handler.addFilter(story)
+    watcher = runner.loop.create_task(_watch(chain, console))
+    try:
+        return runner.run_get_node(process).node
+    finally:
+        watcher.cancel()
+        for handler in handlers:
+            handler.removeFilter(story)
+
+
+class _Story(logging.Filter):
+    """Lets through errors and what the chain itself reports."""
+
+    def __init__(self, pk: int | None):
+        super().__init__()
+        self._pk = pk
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.ERROR or getattr(record, 'dbnode_id', None) == self._pk
+
+
+async def _watch(chain: orm.ProcessNode, console: Console) -> None:
+    start, shown = time.monotonic(), set()
+    while True:
+        for line in _tell_jobs(chain):
+            if line not in shown:
+                shown.add(line)
+                console.print(f'{time.monotonic() - start:6.0f} s  {line}', highlight=False)
+        await asyncio.sleep(SECONDS_BETWEEN)
+
+
+def _tell_jobs(chain: orm.ProcessNode) -> Iterator[str]:
+    """Yield a line for each job under the chain that has something to say."""
+    for label, stage in _called(chain):
+        for title, job in _find_jobs(stage, STAGES[label]) if label in STAGES else ():
+            if state := _tell_state(job):
+                yield f'{title}: {state}'
+
+
+def _called(process: orm.ProcessNode) -> list[tuple[str, Any]]:
+    """Return what a process called, with the labels of the links."""
+    links = process.base.links.get_outgoing(link_type=(LinkType.CALL_WORK, LinkType.CALL_CALC)).all()
+    return [(link.link_label, link.node) for link in links]
+
+
+def _find_jobs(process: orm.ProcessNode, title: str) -> Iterator[tuple[str, orm.CalcJobNode]]:
+    for label, child in _called(process):
+        if isinstance(child, orm.CalcJobNode):
+            yield title, child
+        else:
+            yield from _find_jobs(child, f'{title}, static run' if label == 'singlepoint' else title)
+
+
+def _tell_state(job: orm.CalcJobNode) -> str | None:
+    if job.is_finished_ok:
+        return 'done'
+    if job.is_terminated:
+        return f'failed ({job.exit_message or job.process_state})'
+    if job.get_state() is not CalcJobState.WITHSCHEDULER:
+        return None
+    step = _read_last_step(job)
+    return f'ionic step {step[1]}, F = {float(step[2]):.4f} eV' if step else 'handed to the scheduler'
+
+
+def _read_last_step(job: orm.CalcJobNode) -> re.Match | None:
+    """Return the last ionic step in OSZICAR of a running job; None where it is not on this machine or has none yet."""
+    folder = job.get_remote_workdir()
+    if folder is None or job.computer is None or job.computer.transport_type != 'core.local':
+        return None
+    file = Path(folder) / 'OSZICAR'
+    steps = list(IONIC_STEP.finditer(file.read_text(encoding='utf-8'))) if file.is_file() else []
+    return steps[-1] if steps else None

@@ -1,0 +1,116 @@
+"""Relax a crystal with VASP from where the network predicts it to relax, and see what that saved.
+
+Run it with `verdi run workflows/relax_workchain.py [STRUCTURE_FILE]`, in a profile prepared by `aiida-e3relax setup`.
+Its own help is `verdi run -- workflows/relax_workchain.py --help`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import click
+import yaml
+from aiida import orm
+from aiida.common.exceptions import NotExistent
+from aiida.engine import ProcessBuilder, submit
+from rich.console import Console
+
+from aiida_e3relax.cli.comparison import show_chain
+from aiida_e3relax.cli.watch import run_watched
+from aiida_e3relax.data.model import E3RelaxModelData
+from aiida_e3relax.workflows.demo import demo_crystal
+from aiida_e3relax.workflows.freedom import Freedom
+from aiida_e3relax.workflows.vasp import E3RelaxVaspWorkChain
+
+PROTOCOLS = E3RelaxVaspWorkChain.get_available_protocols()
+
+
+def make_builder(structure: orm.StructureData, options: dict[str, Any]) -> ProcessBuilder:
+    """Return the inputs of the chain from the command line's options.
+
+    Raises ValueError or NotExistent for what the profile lacks or the chain refuses.
+    """
+    overrides, model = options['overrides'], options['model']
+    processes = options['mpi_processes']
+    return E3RelaxVaspWorkChain.get_builder_from_protocol(
+        structure,
+        options['vasp_code'],
+        options['network_code'],
+        potential_family=options['potential_family'],
+        model=E3RelaxModelData.get_or_create(model) if model else None,
+        protocol=options['protocol'],
+        overrides=yaml.safe_load(overrides.read_text(encoding='utf-8')) if overrides else None,
+        options={
+            'resources': {
+                'num_machines': options['machines'],
+                'num_mpiprocs_per_machine': processes,
+            },
+            'withmpi': processes * options['machines'] > 1,
+            'max_wallclock_seconds': int(3600 * options['max_hours']),
+            **({'queue_name': options['queue']} if options['queue'] else {}),
+        },
+        freedom=options['freedom'],
+        reference_leg=not options['no_reference'],
+    )
+
+
+@click.command(epilog='Protocols: ' + ' '.join(f'{name}: {text}' for name, text in PROTOCOLS.items()))
+@click.argument('structure_file', required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    '--demo',
+    type=click.Choice(['semiconductor', 'metal']),
+    default='semiconductor',
+    show_default=True,
+    help='The crystal to take when no STRUCTURE_FILE is given; `metal` suits the stand-in with EMT.',
+)
+@click.option('--network-code', default='e3relax@localhost', show_default=True, help='The code that runs `e3relax`.')
+@click.option('--vasp-code', default='vasp-standin-gpaw@localhost', show_default=True, help='The code that runs VASP.')
+@click.option(
+    '--potential-family', default='standin-PBE', show_default=True, help='The family of potentials, see aiida-vasp.'
+)
+@click.option('--model', type=click.Path(exists=True, dir_okay=False), help='A checkpoint instead of the shipped one.')
+@click.option('--protocol', type=click.Choice(list(PROTOCOLS)), default='fast', show_default=True)
+@click.option(
+    '--freedom', type=click.Choice([choice.value for choice in Freedom]), default='cell', help='What may move.'
+)
+@click.option(
+    '--overrides',
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help='A YAML file with inputs over the protocol, such as `vasp: {vasp: {parameters: {incar: {encut: 600}}}}`.',
+)
+@click.option('--no-reference', is_flag=True, help='Do not relax the raw structure too: cheaper, no comparison.')
+@click.option('--machines', type=click.IntRange(min=1), default=1, show_default=True, help='Nodes of each VASP run.')
+@click.option('--mpi-processes', type=click.IntRange(min=1), default=1, show_default=True, help='On each of them.')
+@click.option('--max-hours', type=float, default=24.0, show_default=True, help='Wall time of each VASP run.')
+@click.option('--queue', help="The scheduler's queue or partition of the VASP runs.")
+@click.option('--submit', 'to_daemon', is_flag=True, help='Hand it to the daemon and return at once.')
+def main(structure_file: Path | None, demo: str, to_daemon: bool, **options: Any) -> None:
+    """Relax a crystal with VASP from a network's prediction, and from as it is, and compare.
+
+    STRUCTURE_FILE is anything that ASE reads, such as POSCAR or a CIF file. The codes and potentials that the defaults
+    name are made by `aiida-e3relax setup --engine gpaw`: a stand-in takes VASP's place. For real science give your own
+    with --vasp-code and --potential-family.
+    """
+    console = Console()
+    structure = orm.StructureData(ase=ase.io.read(structure_file) if structure_file else demo_crystal(demo))
+    structure.label = structure_file.name if structure_file else f'demo {demo}'
+    try:
+        builder = make_builder(structure, options)
+    except (ValueError, NotExistent) as error:
+        raise click.ClickException(
+            f'{error}\nThe codes and potentials of the stand-in are made by `aiida-e3relax setup --engine gpaw`.'
+        ) from error
+    if to_daemon:
+        chain = submit(builder)
+        console.print(f'Submitted E3RelaxVaspWorkChain<{chain.pk}>; follow it with `verdi process status {chain.pk}`')
+        return
+    chain = run_watched(builder, console)
+    console.print(show_chain(chain))
+    if not chain.is_finished_ok:
+        raise SystemExit(1)
+
+
+if __name__ == '__main__':
+    main()
