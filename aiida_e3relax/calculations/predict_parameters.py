@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Mapping
 from typing import Any, Self
+
+from aiida_e3relax.mappings import check_keys
 
 DEFAULT_MAX_EDGES = 400_000
 DTYPES = ('float32', 'float64')
@@ -48,14 +49,9 @@ class PredictParameters:
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
         """Return the parameters with `values` over the defaults.
 
-        Raises ValueError for an unknown key, with the nearest known ones, and for a value out of range.
+        Raises ValueError for an unknown key, with the nearest known one, and for a value out of range.
         """
-        known = [field.name for field in dataclasses.fields(cls)]
-        for key in values:
-            if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
-                hint = f'did you mean `{near[0]}`?' if near else f'known are {", ".join(known)}'
-                raise ValueError(f'unknown parameter `{key}`; {hint}')
+        check_keys(values, [field.name for field in dataclasses.fields(cls)])
         return cls(**values)
 
     def command_line(self) -> list[str]:

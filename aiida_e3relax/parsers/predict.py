@@ -15,8 +15,8 @@ from aiida_e3relax.parsers.prediction_files import (
     PredictionFilesError,
     RunError,
     RunReport,
-    describe_crash,
-    ran_out_of_memory,
+    find_last_words,
+    find_out_of_memory,
     read_predictions,
     read_report,
 )
@@ -67,12 +67,13 @@ class E3RelaxParser(Parser):
         return self._exit('ERROR_ALL_STRUCTURES_FAILED', '; '.join(f'`{s.label}`: {s.status}' for s in failed))
 
     def _explain_crash(self, folder: Path) -> ExitCode | None:
-        files = [folder / E3RelaxCalculation.STDERR_FILE]
-        if scheduler_stderr := self.node.get_option('scheduler_stderr'):
-            files.append(folder / scheduler_stderr)
-        stderr = '\n'.join(file.read_text(encoding='utf-8', errors='replace') for file in files if file.is_file())
-        name = 'ERROR_OUT_OF_MEMORY' if ran_out_of_memory(stderr) else 'ERROR_PROGRAM_CRASHED'
-        return self._unless_scheduler(name, describe_crash(stderr))
+        program_stderr = _read_if_there(folder / E3RelaxCalculation.STDERR_FILE)
+        scheduler_stderr = _read_if_there(folder / (self.node.get_option('scheduler_stderr') or ''))
+        line = find_out_of_memory(f'{program_stderr}\n{scheduler_stderr}')
+        if line is not None:
+            return self._unless_scheduler('ERROR_OUT_OF_MEMORY', line)
+        last_words = find_last_words(program_stderr) or find_last_words(scheduler_stderr)
+        return self._unless_scheduler('ERROR_PROGRAM_CRASHED', last_words or 'standard error is empty')
 
     def _unless_scheduler(self, name: str, detail: str) -> ExitCode | None:
         """Return the exit code `name`, or None, which keeps it, when the scheduler's parser has set one."""
@@ -84,5 +85,9 @@ class E3RelaxParser(Parser):
 
 def _exit_name(error: RunError) -> str:
     """Return the exit code for the error of a report; memory may run out where the program does not expect it."""
-    unexpected = 'ERROR_OUT_OF_MEMORY' if ran_out_of_memory(error.message) else 'ERROR_PROGRAM_FAILED'
+    unexpected = 'ERROR_OUT_OF_MEMORY' if find_out_of_memory(error.message) else 'ERROR_PROGRAM_FAILED'
     return EXIT_OF_ERROR.get(error.code, unexpected)
+
+
+def _read_if_there(path: Path) -> str:
+    return path.read_text(encoding='utf-8', errors='replace') if path.is_file() else ''

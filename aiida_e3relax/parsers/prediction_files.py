@@ -128,15 +128,14 @@ def read_predictions(path: Path, report: RunReport, given: Crystals) -> dict[str
     return predictions
 
 
-def describe_crash(stderr: str) -> str:
-    """Return the last line that a program without a report wrote to its standard error."""
-    lines = stderr.strip().splitlines()
-    return lines[-1].strip() if lines else 'standard error is empty'
+def find_out_of_memory(text: str) -> str | None:
+    """Return the line that tells of memory running out, on a GPU or by the kernel's hand, or None."""
+    return next((line.strip() for line in text.splitlines() if OUT_OF_MEMORY.search(line)), None)
 
 
-def ran_out_of_memory(stderr: str) -> bool:
-    """Return whether a standard error tells of memory running out, on a GPU or by the kernel's hand."""
-    return OUT_OF_MEMORY.search(stderr) is not None
+def find_last_words(text: str) -> str | None:
+    """Return the last line that is not empty, or None."""
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), None)
 
 
 def _refuse_constant(constant: str) -> None:

@@ -100,7 +100,7 @@ class E3RelaxBaseWorkChain(BaseRestartWorkChain):
             EXIT_CODES.ERROR_SCHEDULER_INVALID_ACCOUNT,
         ]
     )
-    def handle_hopeless(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
+    def handle_unrecoverable(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
         """Stop: the same inputs would fail again."""
         return self._abort(node, 'a restart cannot mend this')
 

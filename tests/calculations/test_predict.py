@@ -146,7 +146,7 @@ class TestRefusedBeforeSubmission:
             run(e3relax_code, model, bad)
 
     def test_parameters(self, e3relax_code, model, make_structure):
-        with pytest.raises(ValueError, match='unknown parameter `max_edge`; did you mean `max_edges`'):
+        with pytest.raises(ValueError, match='unknown key `max_edge`; did you mean `max_edges`'):
             run(e3relax_code, model, {'cu': make_structure('Cu')}, max_edge=1)
 
 

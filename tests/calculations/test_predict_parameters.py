@@ -17,8 +17,8 @@ def test_threads_reach_the_command_line():
 @pytest.mark.parametrize(
     ('values', 'message'),
     [
-        ({'devise': 'cpu'}, 'unknown parameter `devise`; did you mean `device`?'),
-        ({'zzz': 1}, 'unknown parameter `zzz`; known are device, dtype, max_edges, threads'),
+        ({'devise': 'cpu'}, 'unknown key `devise`; did you mean `device`?'),
+        ({'zzz': 1}, 'unknown key `zzz`; known are device, dtype, max_edges, threads'),
         ({'device': 'gpu'}, "`device`: expected auto, cpu, cuda or cuda:<n>, found 'gpu'"),
         ({'device': 0}, '`device`: expected auto, cpu, cuda or cuda:<n>, found 0'),
         ({'dtype': 'float16'}, "`dtype`: expected float32 or float64, found 'float16'"),

@@ -8,8 +8,8 @@ import pytest
 from aiida_e3relax.gnn.structures import Crystals, make_crystals, write_npz
 from aiida_e3relax.parsers.prediction_files import (
     PredictionFilesError,
-    describe_crash,
-    ran_out_of_memory,
+    find_last_words,
+    find_out_of_memory,
     read_predictions,
     read_report,
 )
@@ -119,11 +119,11 @@ class TestPredictions:
     ],
 )
 def test_memory_runs_out_in_many_words(stderr):
-    assert ran_out_of_memory(stderr)
+    assert find_out_of_memory(f'predicting 3/7\n{stderr}\nbye\n') == stderr
 
 
-def test_other_crashes_are_told_by_their_last_line():
-    stderr = 'Traceback (most recent call last):\n  File "x"\nImportError: no torch\n'
-    assert not ran_out_of_memory(stderr)
-    assert describe_crash(stderr) == 'ImportError: no torch'
-    assert describe_crash('') == 'standard error is empty'
+def test_last_words():
+    stderr = 'Traceback (most recent call last):\n  File "x"\nImportError: no torch\n\n'
+    assert find_out_of_memory(stderr) is None
+    assert find_last_words(stderr) == 'ImportError: no torch'
+    assert find_last_words('\n') is None
