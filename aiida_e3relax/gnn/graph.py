@@ -80,6 +80,12 @@ def neighbour_graph(
     return Graph(centre, neighbour, offset)
 
 
+def rank_among_edges(centre: Tensor, n_atoms_total: int) -> Tensor:
+    """Return how many edges of the same centre stand before each edge ``(E,)``, for edges sorted by centre."""
+    count = torch.bincount(centre, minlength=n_atoms_total)
+    return torch.arange(len(centre), device=centre.device) - (torch.cumsum(count, 0) - count)[centre]
+
+
 def _pieces(n_atoms: Tensor, reach: Tensor) -> list[tuple[int, int]]:
     """Split the batch into runs of crystals of at most MAX_PAIRS candidate pairs (a larger crystal stands alone)."""
     pairs = (n_atoms**2 * (2 * reach + 1).prod(dim=1)).tolist()
@@ -121,8 +127,7 @@ def _pairs_within(
 
 def _whole_shells(centre: Tensor, distance: Tensor, n_atoms_total: int, max_neighbours: int) -> Tensor:
     """Return the ``(E,)`` mask of edges, sorted by centre and distance, up to the first gap after `max_neighbours`."""
-    count = torch.bincount(centre, minlength=n_atoms_total)
-    rank = torch.arange(len(centre), device=centre.device) - (torch.cumsum(count, 0) - count)[centre]
+    rank = rank_among_edges(centre, n_atoms_total)
     gap_follows = torch.ones_like(rank, dtype=torch.bool)
     gap_follows[:-1] = (distance[1:] - distance[:-1] > SHELL_TOLERANCE) | (centre[1:] != centre[:-1])
     ends = torch.where(gap_follows & (rank >= max_neighbours - 1), rank, torch.iinfo(rank.dtype).max)

@@ -15,9 +15,13 @@ class SelfInteraction(nn.Module):
         self.vector_mix = nn.Linear(features, 2 * features, bias=False)
         self.scalar_mix = perceptron(2 * features, features, 3 * features)
 
-    def forward(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the increments of scalars ``(A, F)`` and vectors ``(A, 3, F)``."""
+    def mixtures(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
+        """Return two mixtures ``(A, 3, F)`` of the vectors, and three ``(A, F)`` of scalars and vector lengths."""
         kept, measured = self.vector_mix(v).split(self.features, dim=-1)
         length = torch.sqrt((measured * measured).sum(dim=1) + 1e-8)
-        rescale, shift, damp = self.scalar_mix(torch.cat([x, length], dim=-1)).split(self.features, dim=-1)
+        return kept, measured, self.scalar_mix(torch.cat([x, length], dim=-1)).split(self.features, dim=-1)
+
+    def forward(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the increments of scalars ``(A, F)`` and vectors ``(A, 3, F)``."""
+        kept, _, (rescale, shift, damp) = self.mixtures(x, v)
         return shift * 2**-0.5 + x * torch.tanh(damp), rescale[:, None] * kept

@@ -8,8 +8,13 @@ from typing import Any
 from torch import nn
 
 from aiida_e3relax.gnn.models.e3relax_h2 import E3RelaxH2
+from aiida_e3relax.gnn.models.published import E3RelaxH2Published, E3RelaxPublished
 
-MODELS: dict[str, type[nn.Module]] = {'e3relax-h2': E3RelaxH2}
+MODELS: dict[str, type[nn.Module]] = {
+    'e3relax-h2': E3RelaxH2,
+    'e3relax-h2-published': E3RelaxH2Published,
+    'e3relax-published': E3RelaxPublished,
+}
 
 
 def make_model(architecture: str, hyperparameters: dict[str, Any]) -> nn.Module:

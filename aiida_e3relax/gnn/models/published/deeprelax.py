@@ -1,0 +1,190 @@
+"""DeepRelax as the authors publish it (Yang et al., Nat. Commun. 15, 8148 (2024))."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor, nn
+
+from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
+from aiida_e3relax.gnn.graph import Graph
+from aiida_e3relax.gnn.layers import RadialBasis, ScaledSiLU, SelfInteraction, perceptron
+from aiida_e3relax.gnn.models.published.message_passing import Edges, MessagePassing
+from aiida_e3relax.gnn.models.published.names import SHARED_NAMES, accept_authors_names
+from aiida_e3relax.gnn.models.published.relaxation import ELEMENT_ROWS
+from aiida_e3relax.gnn.published_graph import within_and_across_graph
+
+_NAMES = SHARED_NAMES | {
+    r'dist_displace_branch\.': 'displacement_head.branch.',
+    r'lin_edge_displace\.': 'displacement_head.edge.',
+    r'out_distance_displace\.': 'displacement_head.output.',
+    r'dist_relaxed_branch\.': 'relaxed_head.branch.',
+    r'lin_edge_relaxed\.': 'relaxed_head.edge.',
+    r'out_distance_relaxed\.': 'relaxed_head.output.',
+    r'cell_branch\.': 'cell_head.branch.',
+    r'lin_cell\.': 'cell_head.cell.',
+    r'out_cell\.': 'cell_head.output.',
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class DistancePrediction:
+    """Distances of the relaxed crystal and their uncertainties: what a structure is to be solved from.
+
+    Attributes
+    ----------
+    within_cell
+        ``(E,)`` the edges between atoms of one cell, D in number, which carry a displacement.
+    displacement_distance, displacement_log_scale
+        ``(D,)`` how far neighbour j, relaxed, is from centre i, unrelaxed, in A; the logarithm of its Laplace scale.
+    relaxed_distance, relaxed_log_scale
+        ``(E,)`` the length of the edge in the relaxed crystal, in A; the logarithm of its Laplace scale.
+    cell
+        ``(S, 3, 3)`` the relaxed cell, rows in A.
+    """
+
+    within_cell: Tensor
+    displacement_distance: Tensor
+    displacement_log_scale: Tensor
+    relaxed_distance: Tensor
+    relaxed_log_scale: Tensor
+    cell: Tensor
+
+
+class DeepRelaxPublished(nn.Module):
+    """DeepRelax's network with the authors' equations and, by `load_state_dict`, with their weights."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Hyperparameters:
+        """Sizes as the authors choose them.
+
+        Attributes
+        ----------
+        features, layers, radial_functions
+            Sizes.
+        offset_features
+            Size of the encoding of an edge's cell offset.
+        radial_cutoff
+            Reach of the radial basis in A.
+        cutoff, max_neighbours, max_within_cell
+            The graph's, see `within_and_across_graph`.
+        """
+
+        features: int = 512
+        layers: int = 4
+        radial_functions: int = 128
+        offset_features: int = 128
+        radial_cutoff: float = 30.0
+        cutoff: float = 6.0
+        max_neighbours: int = 30
+        max_within_cell: int = 20
+
+    def __init__(self, hyperparameters: Hyperparameters):
+        super().__init__()
+        self.hyperparameters = p = hyperparameters
+        edge_features = p.radial_functions + p.offset_features
+        self.radial_basis = RadialBasis(p.radial_functions, p.radial_cutoff)
+        self.embedding = nn.Embedding(ELEMENT_ROWS, p.features)
+        self.layers = nn.ModuleList(_Layer(p.features, edge_features) for _ in range(p.layers))
+        self.displacement_head = _DistanceHead(p.features, edge_features)
+        self.relaxed_head = _DistanceHead(p.features, edge_features)
+        self.cell_head = _CellHead(p.features)
+        accept_authors_names(self, _NAMES)
+
+    def graph(self, fractional: Tensor, cell: Tensor, n_atoms: Tensor) -> Graph:
+        """Return the edges that the published model uses, of a batch as `neighbour_graph` takes it."""
+        p = self.hyperparameters
+        return within_and_across_graph(fractional, cell, n_atoms, p.cutoff, p.max_neighbours, p.max_within_cell)
+
+    def forward(self, batch: CrystalBatch) -> DistancePrediction:
+        """Return the predicted distances over the batch's edges, and the cell."""
+        edges = Edges.of(Geometry(batch.fractional, batch.cell).positions(batch), batch.cell, batch)
+        offset = offset_encoding(batch.graph.offset, self.hyperparameters.offset_features, batch.cell.dtype)
+        features = torch.cat([self.radial_basis(edges.length)[0], offset], dim=1)
+        x = self.embedding(batch.numbers - 1)
+        v = x.new_zeros(len(x), 3, x.shape[1])
+        for layer in self.layers:
+            x, v = layer(x, v, edges, features)
+        within = (batch.graph.offset == 0).all(dim=1)
+        displacement = self.displacement_head(x, edges.centre[within], edges.neighbour[within], features[within])
+        relaxed = self.relaxed_head(x, edges.centre, edges.neighbour, features)
+        return DistancePrediction(
+            within_cell=within,
+            displacement_distance=displacement[0],
+            displacement_log_scale=displacement[1],
+            relaxed_distance=relaxed[0],
+            relaxed_log_scale=relaxed[1],
+            cell=self.cell_head(x, batch),
+        )
+
+
+def offset_encoding(offset: Tensor, size: int, dtype: torch.dtype) -> Tensor:
+    """Return the ``(E, size)`` sinusoidal encoding of cell offsets ``(E, 3)``, numbered from -2 to 2 in each direction.
+
+    Even entries are sines and odd ones cosines of the number times 10000^(-2k/size), k = 0, 1, ...
+    """
+    number = ((offset + 2) * offset.new_tensor([1, 5, 25])).sum(dim=1).to(dtype)
+    power = torch.arange(0, size, 2, dtype=dtype, device=offset.device) / size
+    angle = number[:, None] * 10000.0**-power
+    return torch.stack([angle.sin(), angle.cos()], dim=2).flatten(1)
+
+
+class _Layer(nn.Module):
+    def __init__(self, features: int, edge_features: int):
+        super().__init__()
+        self.message_passing = MessagePassing(features, edge_features)
+        self.self_interaction = _DotSelfInteraction(features)
+
+    def forward(self, x: Tensor, v: Tensor, edges: Edges, edge_features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return new scalars ``(A, F)`` and vectors ``(A, 3, F)``."""
+        x, v = self.message_passing(x, v, edges, edge_features)
+        dx, dv = self.self_interaction(x, v)
+        return x + dx, v + dv
+
+
+class _DotSelfInteraction(SelfInteraction):
+    """PaiNN's: scalars learn from the vectors' scalar products."""
+
+    def forward(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the increments of scalars ``(A, F)`` and vectors ``(A, 3, F)``."""
+        kept, measured, (shift, weight, rescale) = self.mixtures(x, v)
+        product = (kept * measured).sum(dim=1) * self.features**-0.5
+        return (shift + weight * product) * 2**-0.5, rescale[:, None] * kept
+
+
+def _branch(features: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(features, features), ScaledSiLU())
+
+
+def _output(inputs: int, features: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(inputs, features), ScaledSiLU(), *perceptron(features, features, outputs))
+
+
+class _DistanceHead(nn.Module):
+    def __init__(self, features: int, edge_features: int):
+        super().__init__()
+        self.branch = _branch(features)
+        self.edge = nn.Sequential(*perceptron(edge_features, features, features), ScaledSiLU())
+        self.output = _output(3 * features, features, 2)
+
+    def forward(self, x: Tensor, centre: Tensor, neighbour: Tensor, edge_features: Tensor) -> tuple[Tensor, Tensor]:
+        """Return distances in A and the logarithms of their scales, both ``(E,)``."""
+        atoms = self.branch(x)
+        joined = torch.cat([atoms[centre], atoms[neighbour], self.edge(edge_features)], dim=1)
+        distance, log_scale = self.output(joined).unbind(dim=1)
+        return torch.relu(distance), log_scale
+
+
+class _CellHead(nn.Module):
+    def __init__(self, features: int):
+        super().__init__()
+        self.branch = _branch(features)
+        self.cell = nn.Sequential(*perceptron(9, features, features), ScaledSiLU())
+        self.output = _output(2 * features, features, 9)
+
+    def forward(self, x: Tensor, batch: CrystalBatch) -> Tensor:
+        """Return the relaxed cells ``(S, 3, 3)``, rows in A."""
+        atoms = x.new_zeros(len(batch.cell), x.shape[1]).index_add(0, batch.structure_index, self.branch(x))
+        joined = torch.cat([atoms, self.cell(batch.cell.flatten(1))], dim=1)
+        return self.output(joined).view(-1, 3, 3) + batch.cell

@@ -1,0 +1,145 @@
+"""E3Relax-H2 as the authors publish it (Yang et al., extension of arXiv 2511.12243, section 4)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from aiida_e3relax.gnn.batch import CrystalBatch
+from aiida_e3relax.gnn.layers import RadialBasis, ScaledSiLU, SelfInteraction, solid_invariants
+from aiida_e3relax.gnn.models.published.axes import AxisStates, LatticeAxes
+from aiida_e3relax.gnn.models.published.message_passing import Edges, MessagePassing, clamped_norm
+from aiida_e3relax.gnn.models.published.names import SHARED_NAMES
+from aiida_e3relax.gnn.models.published.relaxation import PublishedHyperparameters, PublishedRelaxation
+
+SOFTENING = 1e-9
+"""Added to lengths (A) that divide."""
+
+SMOOTHING = 1e-9**0.5
+"""Added in quadrature to the length of a mean direction that is to be normalised."""
+
+SHORTEST_MEAN = 5e-5
+"""A mean direction whose length, so smoothed, is less gives no reference direction."""
+
+L_MAX = 3
+"""Highest degree of the angular invariants."""
+
+_AXIS = r'lattice_blocks\.(\d+)\.axis_blocks\.(\d)\.'
+_NAMES = SHARED_NAMES | {
+    r'lattice_scalar_emb\.weight': 'axis_embedding.0',
+    r'message_passing_layers\.(\d+)\.inv_norm\.': r'layers.\1.gate.norm.',
+    r'message_passing_layers\.(\d+)\.edge_inv_proj\.0\.': r'layers.\1.gate.linear.',
+    r'structure_update_layers\.(\d+)\.delta_scale': r'layers.\1.displacement_scale',
+    r'structure_update_layers\.(\d+)\.pos_mlp\.': r'layers.\1.displacement.',
+    r'lattice_feat_mlps\.(\d+)\.': r'layers.\1.separation.',
+    r'lattice_blocks\.(\d+)\.axis_mix_': r'layers.\1.mixing.',
+    _AXIS + r'axis_atom_message_proj\.': r'layers.\1.axes.\2.source.',
+    _AXIS + r'axis_edge_rbf_proj\.': r'layers.\1.axes.\2.separation_filter.',
+    _AXIS + r'axis_to_atom_scalar_mlp\.': r'layers.\1.axes.\2.scalar_to_atoms.',
+    _AXIS + r'axis_to_atom_vector_mlp\.': r'layers.\1.axes.\2.vector_to_atoms.',
+    _AXIS + r'atoms_to_axis_scalar_mlp\.': r'layers.\1.axes.\2.scalar_from_atoms.',
+    _AXIS + r'atoms_to_axis_vector_mlp\.': r'layers.\1.axes.\2.vector_from_atoms.',
+    _AXIS + r'axis_state_vector_proj\.': r'layers.\1.axes.\2.self_interaction.vector_mix.',
+    _AXIS + r'axis_state_scalar_mlp\.': r'layers.\1.axes.\2.self_interaction.scalar_mix.',
+    _AXIS + r'axis_lattice_delta_mlp\.': r'layers.\1.axes.\2.change.',
+}
+
+
+class E3RelaxH2Published(PublishedRelaxation):
+    """E3Relax-H2 with the authors' equations and, by `load_state_dict`, with their weights."""
+
+    def __init__(self, hyperparameters: PublishedHyperparameters):
+        super().__init__(hyperparameters, _Layer, (3,), _NAMES)
+
+
+class _Layer(nn.Module):
+    def __init__(self, features: int, radial_functions: int):
+        super().__init__()
+        self.separation = nn.Sequential(
+            nn.Linear(2 * radial_functions, radial_functions), nn.SiLU(), nn.Linear(radial_functions, radial_functions)
+        )
+        self.axes = LatticeAxes(features, radial_functions)
+        self.mixing = _AxisMixing()
+        self.gate = _AngularGate(features)
+        self.message_passing = MessagePassing(features, radial_functions)
+        self.self_interaction = SelfInteraction(features)
+        self.displacement = nn.Linear(features, 1, bias=False)
+        self.displacement_scale = nn.Parameter(torch.ones(()))
+
+    def forward(
+        self,
+        x: Tensor,
+        v: Tensor,
+        axes: AxisStates,
+        positions: Tensor,
+        cell: Tensor,
+        batch: CrystalBatch,
+        radial_basis: RadialBasis,
+    ) -> tuple[Tensor, Tensor, AxisStates, Tensor, Tensor]:
+        """Return new features, the displacement ``(A, 3)`` and the changes of the lattice vectors ``(S, 3, 3)``."""
+        edges = Edges.of(positions, cell, batch, SOFTENING)
+        x, v = self.axes.to_atoms(
+            x, v, axes, *self._separations(positions, cell, batch, radial_basis), batch.structure_index
+        )
+        axes = self.mixing(axes)
+        x, v = self.message_passing(x, v, edges, radial_basis(edges.length)[0], self.gate(edges, len(x)))
+        dx, dv = self.self_interaction(x, v)
+        x, v = (x + dx) * 2**-0.5, v + dv
+        displacement = self.displacement_scale * self.displacement(v)[..., 0]
+        axes = self.mixing(self.axes.from_atoms(axes, x, v, batch))
+        return x, v, axes, displacement, self.axes.changes(axes)
+
+    def _separations(
+        self, positions: Tensor, cell: Tensor, batch: CrystalBatch, radial_basis: RadialBasis
+    ) -> tuple[Tensor, Tensor]:
+        """Return what `LatticeAxes.to_atoms` takes, with positions relative to the atoms' mean."""
+        index = batch.structure_index
+        centred = (positions - batch.mean_over_atoms(positions)[index])[:, None]
+        vectors = cell[index]
+        length = clamped_norm(vectors) + SOFTENING
+        parallel = (centred * vectors).sum(dim=-1) / length
+        perpendicular = clamped_norm(torch.linalg.cross(centred, vectors)) / length
+        parts = [radial_basis(part.flatten())[0] for part in (parallel, perpendicular)]
+        features = self.separation(torch.cat(parts, dim=-1)).view(*parallel.shape, -1)
+        difference = vectors - centred
+        return features, -difference / (clamped_norm(difference) + SOFTENING)[..., None]
+
+
+class _AngularGate(nn.Module):
+    """Factors of the filters from the angle between an edge and its centre's mean direction (eqs. 10-13)."""
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(L_MAX + 1)
+        self.linear = nn.Linear(L_MAX + 2, 3 * features)
+        self.activation = ScaledSiLU()
+
+    def forward(self, edges: Edges, n_atoms_total: int) -> Tensor:
+        """Return the gate ``(E, 3F)``.
+
+        The invariants are those of `solid_invariants` for unit vectors: Legendre polynomials. Where the mean direction
+        vanishes the Cartesian x axis stands in, which breaks rotational symmetry at sites of high symmetry.
+        """
+        count = torch.bincount(edges.centre, minlength=n_atoms_total).clamp_min(1)
+        total = edges.direction.new_zeros(n_atoms_total, 3).index_add(0, edges.centre, edges.direction)
+        mean = total / count[:, None]
+        length = (mean.square().sum(dim=1, keepdim=True) + SMOOTHING**2).sqrt()
+        reference = torch.where(length < SHORTEST_MEAN, mean.new_tensor([1.0, 0.0, 0.0]), mean / length)[edges.centre]
+        cosine = (edges.direction * reference).sum(dim=1, keepdim=True)
+        invariants = solid_invariants(normalize(edges.direction), normalize(reference), L_MAX)
+        return 1 + torch.tanh(self.activation(self.linear(torch.cat([cosine, self.norm(invariants)], dim=1))))
+
+
+class _AxisMixing(nn.Module):
+    """Mixes the three axes' states by 3 x 3 matrices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scalar = nn.Linear(3, 3)
+        self.vector = nn.Linear(3, 3, bias=False)
+
+    def forward(self, states: AxisStates) -> AxisStates:
+        """Return the mixed states."""
+        scalar = self.scalar(states.scalar.movedim(1, -1)).movedim(-1, 1)
+        return AxisStates(scalar, self.vector(states.vector.movedim(1, -1)).movedim(-1, 1))

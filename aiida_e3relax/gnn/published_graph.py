@@ -1,0 +1,92 @@
+"""The neighbour graphs of the published models, cut as their authors cut them.
+
+They keep the nearest K neighbours whatever shell that cuts, and treat an atom's own images apart from other
+neighbours. Where neighbours K and K+1 are equally far, theirs and ours may keep different ones.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from aiida_e3relax.gnn.graph import Graph, neighbour_graph, rank_among_edges
+
+SELF_IMAGES = ((0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 0))
+"""Offsets of an atom's own images that are its neighbours."""
+
+
+def nearest_neighbour_graph(
+    fractional: Tensor, cell: Tensor, n_atoms: Tensor, cutoff: float, max_neighbours: int
+) -> Graph:
+    """Return the graph of E3Relax and E3Relax-H2: the nearest neighbours, and six images of every atom itself.
+
+    The published search counts the atom itself among its neighbours, except where rounding leaves its distance to
+    itself at exactly zero: here always. Neighbours that are images of the atom count too, and are then dropped.
+
+    Parameters
+    ----------
+    fractional
+        ``(A, 3)`` fractional coordinates, wrapped or not.
+    cell
+        ``(S, 3, 3)`` lattice vectors as rows, in A; periodic in all three directions.
+    n_atoms
+        ``(S,)`` atoms of each crystal.
+    cutoff
+        Largest distance in A.
+    max_neighbours
+        Neighbours kept, the atom itself counted.
+    """
+    near = _nearest(neighbour_graph(fractional, cell, n_atoms, cutoff, None), len(fractional), max_neighbours - 1)
+    others = _select(near, near.centre != near.neighbour)
+    images = torch.tensor(SELF_IMAGES, device=near.offset.device)
+    atoms = torch.arange(len(fractional), device=images.device).repeat_interleave(len(images))
+    return _join(others, Graph(atoms, atoms, images.repeat(len(fractional), 1)))
+
+
+def within_and_across_graph(
+    fractional: Tensor, cell: Tensor, n_atoms: Tensor, cutoff: float, max_neighbours: int, max_within_cell: int
+) -> Graph:
+    """Return the graph of DeepRelax: pairs within the cell whatever their distance, and near neighbours across cells.
+
+    Which atoms share a cell depends on how they are wrapped.
+
+    Parameters
+    ----------
+    fractional, cell, n_atoms, cutoff
+        As for `nearest_neighbour_graph`; `cutoff` holds for neighbours across cells.
+    max_neighbours
+        Neighbours from which those across cells are kept, the atom itself and those within its cell counted.
+    max_within_cell
+        Pairs within the cell kept of an atom, the nearest.
+    """
+    near = _nearest(neighbour_graph(fractional, cell, n_atoms, cutoff, None), len(fractional), max_neighbours - 1)
+    across = _select(near, (near.offset != 0).any(dim=1))
+    crystal = torch.repeat_interleave(torch.arange(len(n_atoms), device=n_atoms.device), n_atoms)
+    first_atom = (torch.cumsum(n_atoms, 0) - n_atoms)[crystal]
+    centre = torch.repeat_interleave(torch.arange(len(fractional), device=n_atoms.device), n_atoms[crystal])
+    neighbour = rank_among_edges(centre, len(fractional)) + first_atom[centre]
+    pairs = centre != neighbour
+    centre, neighbour = centre[pairs], neighbour[pairs]
+    difference = fractional[neighbour] - fractional[centre]
+    distance = torch.einsum('pc,pcx->px', difference, cell[crystal[centre]]).norm(dim=1)
+    by_distance = torch.argsort(distance, stable=True)
+    order = by_distance[torch.argsort(centre[by_distance], stable=True)]
+    within = Graph(centre[order], neighbour[order], near.offset.new_zeros(len(order), 3))
+    return _join(_nearest(within, len(fractional), max_within_cell), across)
+
+
+def _nearest(graph: Graph, n_atoms_total: int, count: int) -> Graph:
+    """Return the first `count` edges of every centre of a `graph` sorted by centre and distance."""
+    return _select(graph, rank_among_edges(graph.centre, n_atoms_total) < count)
+
+
+def _select(graph: Graph, mask: Tensor) -> Graph:
+    return Graph(graph.centre[mask], graph.neighbour[mask], graph.offset[mask])
+
+
+def _join(first: Graph, second: Graph) -> Graph:
+    """Return the edges of both, sorted by centre."""
+    centre = torch.cat([first.centre, second.centre])
+    order = torch.argsort(centre, stable=True)
+    neighbour = torch.cat([first.neighbour, second.neighbour])
+    return Graph(centre[order], neighbour[order], torch.cat([first.offset, second.offset])[order])
