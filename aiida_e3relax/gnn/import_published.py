@@ -1,0 +1,90 @@
+"""Checkpoints that the authors of E3Relax and E3Relax-H2 publish, turned into ours."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from torch import Tensor
+
+from aiida_e3relax.gnn.checkpoint import (
+    Checkpoint,
+    content_hash,
+    load_checkpoint,
+    load_content,
+    save_checkpoint,
+    write_card,
+)
+from aiida_e3relax.gnn.errors import CheckpointError
+from aiida_e3relax.gnn.models import make_model
+
+MARKS = {'lattice_scalar_emb.weight': 'e3relax-h2-published', 'scalar_l1_emb.weight': 'e3relax-published'}
+"""A parameter that only one model has, under its authors' name, and the model's name in the registry."""
+
+CIRCUMSTANCES = ('epoch', 'step', 'ema_decay', 'ema_updates')
+"""What the authors' file says of the training, kept in ours."""
+
+
+def import_published(source: Path, output: Path) -> Checkpoint:
+    """Write the weights in `source` as the checkpoint `output` with its model card, and return it as read back.
+
+    The running average of the weights is taken: the entry ``ema`` of an E3Relax-H2 file, all of an E3Relax file. The
+    sizes of the network follow from the shapes; the reach of the radial basis (30 A) and of the graph (6 A, 50
+    neighbours) are those that the authors use throughout. The file does not say which elements the weights were
+    trained on: all that the embedding has a row for are taken.
+
+    Parameters
+    ----------
+    source
+        A file as the authors' training writes it.
+    output
+        The ``.pt`` file to write.
+
+    Raises
+    ------
+    CheckpointError
+        For a file that is missing, damaged, or holds no such weights.
+    """
+    content = load_content(source)
+    weights = content.get('ema', content)
+    architecture = _architecture(weights, source)
+    try:
+        model = make_model(architecture, {**_sizes(weights), 'lattice_update': 'published'})
+        model.load_state_dict(weights)
+    except (KeyError, RuntimeError) as error:
+        raise CheckpointError(f'{source}: not the weights of a whole {architecture} model: {error}') from error
+    elements = list(range(1, len(weights['atom_emb.embeddings.weight'])))
+    origin = {'imported_from': source.name, 'content_hash': content_hash(source)}
+    circumstances = {key: content[key] for key in CIRCUMSTANCES if key in content}
+    save_checkpoint(output, architecture, model, elements, {**origin, **circumstances})
+    card = {
+        'name': output.stem,
+        'version': 1,
+        'architecture': architecture,
+        'licence': 'that of the imported file',
+        'training_data': origin,
+        'metrics': {},
+    }
+    write_card(output, card)
+    return load_checkpoint(output)
+
+
+def _architecture(weights: object, source: Path) -> str:
+    """Return the name in the registry of the model that `weights` belong to."""
+    for mark, architecture in MARKS.items():
+        if isinstance(weights, dict) and mark in weights:
+            return architecture
+    raise CheckpointError(
+        f"{source}: expected the weights of E3Relax-H2 or E3Relax under their authors' names, found neither of "
+        f'{", ".join(MARKS)}: name the model.pt that their training wrote'
+    )
+
+
+def _sizes(weights: dict[str, Tensor]) -> dict[str, int]:
+    """Return the sizes of the network among its hyper-parameters; raises KeyError for weights that are not whole."""
+    layers = {match[1] for name in weights if (match := re.match(r'message_passing_layers\.(\d+)\.', name))}
+    return {
+        'features': weights['atom_emb.embeddings.weight'].shape[1],
+        'layers': len(layers),
+        'radial_functions': weights['message_passing_layers.0.edge_proj.weight'].shape[1],
+    }
