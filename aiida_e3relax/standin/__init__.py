@@ -4,5 +4,9 @@ It is not VASP: every output file names the stand-in and its engine. It exists s
 real, with the real aiida-vasp, where no VASP licence is.
 """
 
-VERSION = '6.4.2-standin'
-"""Prefix of the version in all outputs; parsers read the energies of generators that are not 6.x differently."""
+VERSION = '6.999.0-standin'
+"""Beginning of the version in all outputs; the engine's name follows.
+
+No VASP has this number, and it is what is left in aiida-vasp's ``misc``, whose parser keeps the digits only. It begins
+with 6 because parsers read the energies of other generators differently.
+"""

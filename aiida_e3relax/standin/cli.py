@@ -1,39 +1,36 @@
 """The console script `e3relax-vasp-standin`: run in a folder with VASP's inputs, or write potentials."""
 
+import os
 import sys
 from pathlib import Path
 
 import click
 
 from aiida_e3relax.standin import VERSION
-from aiida_e3relax.standin.engines import ENGINES, create_engine
 from aiida_e3relax.standin.errors import InputError
-from aiida_e3relax.standin.inputs import Inputs
-from aiida_e3relax.standin.outputs import Outputs
-from aiida_e3relax.standin.potentials import write_potentials
-from aiida_e3relax.standin.relaxation import relax
 
 ENGINE_VARIABLE = 'E3RELAX_STANDIN_ENGINE'
 
 
 @click.group(invoke_without_command=True)
-@click.option('--engine', envvar=ENGINE_VARIABLE, help=f'{", ".join(ENGINES)}; {ENGINE_VARIABLE} says the same.')
+@click.option('--engine', envvar=ENGINE_VARIABLE, help=f'emt, ionic or gpaw; {ENGINE_VARIABLE} says the same.')
 @click.pass_context
 def main(context: click.Context, engine: str | None) -> None:
     """Relax the crystal of POSCAR, INCAR, KPOINTS and POTCAR in this folder and write VASP's output files.
 
     This is not VASP. It is a stand-in for machines without a licence, with a calculator of your choice behind it.
+    It runs on one core unless OMP_NUM_THREADS says otherwise: runs side by side would slow each other down manifold.
     """
     if context.invoked_subcommand is not None:
         return
+    os.environ.setdefault('OMP_NUM_THREADS', '1')
+    from aiida_e3relax.standin.run import run
+
     print(f' vasp.{VERSION}{"-" + engine if engine else ""}', flush=True)
     try:
         if engine is None:
-            raise InputError(f'no engine was chosen; set {ENGINE_VARIABLE} or give --engine ({", ".join(ENGINES)})')
-        inputs = Inputs.read(Path.cwd())
-        calculator = create_engine(engine, inputs)
-        with Outputs(inputs, calculator) as outputs:
-            outputs.finish(relax(inputs, calculator, outputs))
+            raise InputError(f'no engine was chosen; set {ENGINE_VARIABLE} or give --engine (emt, ionic or gpaw)')
+        run(Path.cwd(), engine)
     except InputError as error:
         print(f' ERROR: {error}', flush=True)
         sys.exit(1)
@@ -47,6 +44,8 @@ def potentials(folder: Path, elements: str | None) -> None:
 
     `aiida-vasp potcar uploadfamily --path FOLDER --name FAMILY -D TEXT` takes them up.
     """
+    from aiida_e3relax.standin.potentials import write_potentials
+
     symbols = None if elements is None else [symbol.strip() for symbol in elements.split(',')]
     try:
         names = write_potentials(folder, symbols)

@@ -97,9 +97,8 @@ class Freedom:
         return Geometry(geometry.cell @ strain, geometry.scaled + displacements)
 
     def _project_forces(self, geometry: Geometry, forces: np.ndarray) -> np.ndarray:
-        whole = self._movable.all(axis=1, keepdims=True)
-        projected = np.where(whole, forces, 0.0)
-        for atom in np.flatnonzero(self._movable.any(axis=1) & ~whole[:, 0]):
+        projected = np.where(self._movable.all(axis=1, keepdims=True), forces, 0.0)
+        for atom in np.flatnonzero(self._movable.any(axis=1) & ~np.all(self._movable, axis=1)):
             free = geometry.cell[self._movable[atom]]  # directions in which the atom may go
             projected[atom] = forces[atom] @ np.linalg.pinv(free) @ free
         return projected

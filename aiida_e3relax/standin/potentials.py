@@ -25,7 +25,7 @@ def potential_names(elements: Iterable[str] | None = None) -> list[str]:
     InputError
         If one of the elements does not exist or is heavier than plutonium.
     """
-    from pymatgen.io.vasp.sets import MPRelaxSet  # noqa: PLC0415 - slow to import, and runs do not need it
+    from pymatgen.io.vasp.sets import MPRelaxSet
 
     known = {symbol for symbol, number in atomic_numbers.items() if 1 <= number <= HEAVIEST}
     wanted = known if elements is None else set(elements)

@@ -12,6 +12,8 @@ from aiida_e3relax.standin.outputs.run import OutputFile, RunInfo
 from aiida_e3relax.standin.outputs.xml import Value, energy, item, structure, varray, vector
 from aiida_e3relax.standin.relaxation import Ending, IonicStep
 
+_LISTS = frozenset(['MAGMOM', 'LDAUL', 'LDAUU', 'LDAUJ'])
+
 
 class Vasprun(OutputFile):
     """Writer of vasprun.xml: a ``<calculation>`` per ionic step; bands with the last one."""
@@ -85,6 +87,8 @@ def _generator(run: RunInfo) -> str:
 def _typed(incar: Incar, tag: str) -> Value:
     """Return a tag's value as the number, logical or list that it looks like, else as text."""
     text = incar.tags[tag]
+    if tag in _LISTS:
+        return incar.reals(tag)
     if text.strip('.').upper() in ('T', 'F', 'TRUE', 'FALSE'):
         return incar.logical(tag, False)
     try:

@@ -1,0 +1,72 @@
+"""POSCAR: formats that are read, round trips, and errors."""
+
+import numpy as np
+import pytest
+from ase.build import bulk
+from pymatgen.io.vasp import Poscar as PymatgenPoscar
+
+from aiida_e3relax.standin.errors import InputError
+from aiida_e3relax.standin.poscar import Poscar
+
+SELECTIVE = """rutile-like cell
+ 2.0
+ 2.0 0.0 0.0
+ 0.0 2.5 0.0
+ 0.1 0.0 3.0
+ Ti O Ti
+ 1 2 1
+Selective dynamics
+Cartesian
+ 0.0 0.0 0.0 T T T
+ 1.0 1.0 0.5 F F F
+ 0.5 0.5 1.5 T F T comment
+ 1.5 2.0 2.5 .TRUE. .FALSE. T
+"""
+
+
+def test_selective_dynamics_cartesian_and_scale():
+    poscar = Poscar.parse(SELECTIVE)
+    assert poscar.symbols == ['Ti', 'O', 'O', 'Ti']
+    assert poscar.movable.tolist() == [[True] * 3, [False] * 3, [True, False, True], [True, False, True]]
+    np.testing.assert_allclose(poscar.geometry.cell[1], [0, 5, 0])
+    np.testing.assert_allclose(poscar.geometry.positions[3], [3, 4, 5])
+
+
+def test_agrees_with_pymatgen_and_survives_a_round_trip():
+    poscar = Poscar.parse(SELECTIVE)
+    reference = PymatgenPoscar.from_str(SELECTIVE)
+    np.testing.assert_allclose(poscar.geometry.positions, reference.structure.cart_coords, atol=1e-12)
+    again = Poscar.parse(poscar.format(poscar.geometry))
+    np.testing.assert_allclose(again.geometry.scaled, poscar.geometry.scaled, atol=1e-15)
+    assert again.movable.tolist() == poscar.movable.tolist()
+    assert again.species == ('Ti', 'O', 'Ti')
+
+
+def test_negative_scale_is_a_volume():
+    poscar = Poscar.parse(SELECTIVE.replace('\n 2.0\n', '\n -50\n', 1))
+    assert poscar.geometry.volume == pytest.approx(50)
+
+
+@pytest.mark.parametrize(
+    ('old', 'new', 'message'),
+    [
+        (' 0.0 2.5 0.0', ' 0.0 -2.5 0.0', 'triple product of the lattice vectors must be positive'),
+        (' 0.0 2.5 0.0', ' 4.0 0.0 0.0', 'triple product'),
+        (' 0.0 2.5 0.0', ' 0.0 nan 0.0', 'line 4: expected lattice vector 2'),
+        (' Ti O Ti\n', '', 'expected element symbols'),
+        ('Ti O Ti', 'Ti Oxy Ti', 'expected element symbols'),
+        (' 1 2 1', ' 1 2', 'line 7: expected atoms per species'),
+        (' 1.5 2.0 2.5 .TRUE. .FALSE. T\n', '', 'expected coordinates of atom 4'),
+        ('F F F', 'F F', 'expected three of T and F'),
+    ],
+)
+def test_errors_name_the_line(old, new, message):
+    with pytest.raises(InputError, match=message):
+        Poscar.parse(SELECTIVE.replace(old, new, 1))
+
+
+def test_coordinates_keep_all_digits():
+    cell = bulk('MgO', 'rocksalt', a=4.212).cell.array
+    text = 'MgO\n1.0\n' + '\n'.join(' '.join(f'{x:.16f}' for x in row) for row in cell)
+    poscar = Poscar.parse(text + '\nMg O\n1 1\nDirect\n0 0 0\n0.4999999999999 -0.5 1.25\n')
+    np.testing.assert_array_equal(poscar.geometry.scaled[1], [0.4999999999999, -0.5, 1.25])
