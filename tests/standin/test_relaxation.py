@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ase.build import bulk
 from ase.calculators.emt import EMT
-from ase.filters import FrechetCellFilter
+from ase.filters import UnitCellFilter
 from ase.optimize import BFGS
 from pymatgen.io.vasp import Oszicar
 
@@ -36,7 +36,7 @@ def last_energy(folder):
 def relaxed_by_ase(element):
     atoms = strained(bulk(element, cubic=True))
     atoms.calc = EMT()
-    BFGS(FrechetCellFilter(atoms), logfile=None).run(fmax=2e-3, steps=500)
+    BFGS(UnitCellFilter(atoms), logfile=None).run(fmax=2e-3, steps=500)
     return atoms
 
 
