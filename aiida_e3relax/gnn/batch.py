@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from aiida_e3relax.gnn.graph import Graph, neighbour_graph
+from aiida_e3relax.gnn.graph import Graph
 from aiida_e3relax.gnn.structures import Crystals
 
 
@@ -65,13 +66,13 @@ class Geometry:
 
 def make_batch(
     crystals: Crystals,
-    cutoff: float,
-    max_neighbours: int | None,
+    graph: Callable[[Tensor, Tensor, Tensor], Graph],
     device: torch.device | str = 'cpu',
     dtype: torch.dtype = torch.float32,
 ) -> CrystalBatch:
     """Return `crystals` with their neighbour graph as a batch on `device`.
 
+    `graph` makes the edges from fractional coordinates, cells and numbers of atoms: the method of that name of a model.
     The graph is searched in float64, so that symmetry-equivalent atoms get equivalent neighbours whatever `dtype` is.
     """
     n_atoms = torch.as_tensor(crystals.n_atoms, device=device)
@@ -83,5 +84,5 @@ def make_batch(
         cell=cell.to(dtype),
         n_atoms=n_atoms,
         structure_index=torch.repeat_interleave(torch.arange(len(crystals), device=device), n_atoms),
-        graph=neighbour_graph(fractional, cell, n_atoms, cutoff, max_neighbours),
+        graph=graph(fractional, cell, n_atoms),
     )

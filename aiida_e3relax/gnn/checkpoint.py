@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from aiida_e3relax.gnn.errors import CheckpointError
 from aiida_e3relax.gnn.models import make_model
+from aiida_e3relax.gnn.models.base import RelaxationModel
 
 FORMAT_VERSION = 1
 
@@ -37,7 +37,7 @@ class Checkpoint:
         ``sha256:`` and the digest of the file.
     """
 
-    model: nn.Module
+    model: RelaxationModel
     architecture: str
     elements: list[int]
     training: dict[str, Any]
@@ -63,7 +63,7 @@ def save_atomically(path: str | Path, content: dict[str, Any]) -> None:
 
 
 def save_checkpoint(
-    path: str | Path, architecture: str, model: nn.Module, elements: list[int], training: dict[str, Any]
+    path: str | Path, architecture: str, model: RelaxationModel, elements: list[int], training: dict[str, Any]
 ) -> None:
     """Write `model` as a checkpoint.
 
@@ -83,7 +83,7 @@ def save_checkpoint(
     content = {
         'format_version': FORMAT_VERSION,
         'architecture': architecture,
-        'hyperparameters': dataclasses.asdict(model.hyperparameters),  # type: ignore[call-overload]
+        'hyperparameters': dataclasses.asdict(model.hyperparameters),
         'elements': elements,
         'training': training,
         'weights': {key: value.detach().cpu().clone() for key, value in model.state_dict().items()},
@@ -137,8 +137,11 @@ def load_content(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f'{path}: no such checkpoint file')
     try:
+        with zipfile.ZipFile(path) as archive:
+            if (member := archive.testzip()) is not None:  # torch does not look at the checksums
+                raise zipfile.BadZipFile(f'wrong checksum of {member}')
         content = torch.load(path, map_location='cpu', weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f'{path}: damaged or not a checkpoint ({reason}): fetch it again') from error
     if not isinstance(content, dict):

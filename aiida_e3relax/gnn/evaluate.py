@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from aiida_e3relax.gnn.datasets import Pairs, aligned
 from aiida_e3relax.gnn.metrics import cell_shape_deviation, coordinate_mae, matches, volume_error
+from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.predict import predict
 from aiida_e3relax.gnn.structures import Crystals
 
@@ -20,7 +20,9 @@ MEASURES = {
 }
 
 
-def evaluate(model: nn.Module, pairs: Pairs, device: torch.device, with_matches: bool = True) -> list[dict[str, Any]]:
+def evaluate(
+    model: RelaxationModel, pairs: Pairs, device: torch.device, with_matches: bool = True
+) -> list[dict[str, Any]]:
     """Return rows of means and medians over `pairs`, for each data set, frame, and for the model and the Dummy.
 
     The frame ``as filed`` takes the targets as they are, which is the papers' way; ``aligned`` takes rotation and drift

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from aiida_e3relax.gnn.batch import CrystalBatch, Geometry, make_batch
 from aiida_e3relax.gnn.checkpoint import Checkpoint, load_checkpoint
 from aiida_e3relax.gnn.errors import OutOfMemoryError, RunError
+from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.progress import ProgressLine
 from aiida_e3relax.gnn.runtime import DTYPES, device_name, prepare_device
 from aiida_e3relax.gnn.structures import Crystals, read_structures, write_ase, write_npz
@@ -60,7 +60,7 @@ class Predictions:
 
 
 def predict(
-    model: nn.Module,
+    model: RelaxationModel,
     crystals: Crystals,
     elements: list[int],
     device: torch.device,
@@ -91,9 +91,13 @@ def predict(
     result = Predictions(crystals, faults, [], {'graph': 0.0, 'forward': 0.0})
     positions, cell = crystals.positions.copy(), crystals.cell.copy()
     offsets = crystals.offsets
-    p: Any = model.hyperparameters
     waiting = list(
-        _batches(crystals, [i for i in range(len(crystals)) if i not in faults], p.max_neighbours, max_edges)
+        _batches(
+            crystals,
+            [i for i in range(len(crystals)) if i not in faults],
+            model.hyperparameters.max_neighbours,
+            max_edges,
+        )
     )
     waiting.reverse()
     line = ProgressLine('predicting', len(crystals), len(faults))
@@ -128,7 +132,7 @@ def predict(
             cell[index] = geometry.cell[i]
         line.advance(len(indices))
     line.close()
-    result.crystals = crystals.replace(positions, cell).with_centroids_of(crystals)
+    result.crystals = crystals.replace(positions, cell)
     return result
 
 
@@ -148,13 +152,12 @@ def _batches(crystals: Crystals, indices: list[int], max_neighbours: int, max_ed
 
 
 def _predict_batch(
-    model: nn.Module, crystals: Crystals, device: torch.device, dtype: torch.dtype, seconds: dict[str, float]
+    model: RelaxationModel, crystals: Crystals, device: torch.device, dtype: torch.dtype, seconds: dict[str, float]
 ) -> tuple[Crystals | None, dict[int, Fault]]:
     """Return the predicted crystals of one batch, or None and the faults that its neighbour search showed."""
-    p: Any = model.hyperparameters
     start = time.perf_counter()
-    batch = make_batch(crystals, p.cutoff, p.max_neighbours, device, dtype)
-    faults = neighbour_faults(*_nearest(batch), crystals, p.cutoff)
+    batch = make_batch(crystals, model.graph, device, dtype)
+    faults = neighbour_faults(*_nearest(batch), crystals, model.hyperparameters.cutoff)
     seconds['graph'] += time.perf_counter() - start
     if faults:
         return None, faults
@@ -165,7 +168,7 @@ def _predict_batch(
     cell = geometry.cell.double().cpu().numpy()
     seconds['forward'] += time.perf_counter() - start
     positions = np.einsum('ac,acx->ax', fractional, cell[crystals.structure_index])
-    return crystals.replace(positions, cell), {}
+    return crystals.replace(positions, cell).with_centroids_of(crystals), {}
 
 
 def _nearest(batch: CrystalBatch) -> tuple[np.ndarray, np.ndarray]:
@@ -239,7 +242,7 @@ def _model_facts(checkpoint: Checkpoint) -> dict[str, Any]:
     return {
         'architecture': checkpoint.architecture,
         'content_hash': checkpoint.content_hash,
-        'hyperparameters': dataclasses.asdict(checkpoint.model.hyperparameters),  # type: ignore[call-overload]
+        'hyperparameters': dataclasses.asdict(checkpoint.model.hyperparameters),
         'training_step': checkpoint.training.get('step'),
     }
 

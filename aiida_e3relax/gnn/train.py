@@ -7,7 +7,6 @@ import dataclasses
 import json
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from aiida_e3relax.gnn.errors import TrainingError
 from aiida_e3relax.gnn.graph import Graph
 from aiida_e3relax.gnn.losses import layerwise_loss
 from aiida_e3relax.gnn.models import make_model
+from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.progress import ProgressLine
 from aiida_e3relax.gnn.training_settings import TrainingSettings
 
@@ -27,10 +27,10 @@ from aiida_e3relax.gnn.training_settings import TrainingSettings
 class PreparedPairs:
     """Aligned pairs as tensors on a device, with their neighbour graphs, searched once; batches are cut out of them."""
 
-    def __init__(self, pairs: Pairs, hyperparameters: Any, device: torch.device):
+    def __init__(self, pairs: Pairs, model: RelaxationModel, device: torch.device):
         pairs = aligned(pairs)
         self.labels = pairs.unrelaxed.labels
-        whole = make_batch(pairs.unrelaxed, hyperparameters.cutoff, hyperparameters.max_neighbours, device)
+        whole = make_batch(pairs.unrelaxed, model.graph, device)
         self.batch = whole
         self.target = Geometry(
             torch.as_tensor(pairs.relaxed.fractional(), dtype=torch.float32, device=device),
@@ -126,7 +126,7 @@ class _Run:
                 raise TrainingError(
                     f'the data hold {len(chosen)} pairs of the split {split!r}; at least {least} needed'
                 )
-            splits[split] = PreparedPairs(chosen, self.model.hyperparameters, device)
+            splits[split] = PreparedPairs(chosen, self.model, device)
         self.elements = torch.unique(splits['train'].batch.numbers).tolist()
         self.data = {
             str(source): {split: int(((pairs.source == source) & (pairs.split == split)).sum()) for split in SPLITS}
@@ -152,6 +152,7 @@ class _Run:
             self.average.load_state_dict(state['average'])
             self.optimizer.load_state_dict(state['optimizer'])
             self.step, self.best = state['step'], state['best']
+            self.running = np.array(state['running'])
             self._rewind_log()
         else:
             settings_file.write_text(stated, encoding='utf-8')
@@ -177,7 +178,7 @@ class _Run:
         self.optimizer.step()
         self.step += 1
         self._update_average()
-        fresh = errors.mean(dim=0).cpu().numpy()
+        fresh = errors.double().mean(dim=0).cpu().numpy()
         self.running = fresh if self.step == 1 else 0.99 * self.running + 0.01 * fresh
         return self.running
 
@@ -209,6 +210,7 @@ class _Run:
             'optimizer': self.optimizer.state_dict(),
             'step': self.step,
             'best': self.best,
+            'running': self.running.tolist(),
         }
         save_atomically(self.output / 'last.pt', state)
 
@@ -233,7 +235,7 @@ _LOG_COLUMNS = [
 
 
 @torch.no_grad()
-def validation_errors(model: nn.Module, pairs: PreparedPairs, batch_size: int = 64) -> Tensor:
+def validation_errors(model: RelaxationModel, pairs: PreparedPairs, batch_size: int = 64) -> Tensor:
     """Return the mean over `pairs` of the last layer's coordinate and cell errors ``(2,)``, in A."""
     by_size = torch.argsort(pairs.batch.n_atoms, stable=True).cpu().numpy()
     errors = []

@@ -70,7 +70,7 @@ def read_settings(path: Path | None, changes: list[str]) -> TrainingSettings:
     fields = [f.name for f in dataclasses.fields(TrainingSettings)]
     architecture = dict(c.split('=', 1) for c in changes if '=' in c).get('architecture') or content.get('architecture')
     model = MODELS.get(architecture or TrainingSettings.architecture)
-    sizes = list(model.Hyperparameters.__dataclass_fields__) if model else []  # type: ignore[attr-defined]
+    sizes = list(model.Hyperparameters.__dataclass_fields__) if model else []
     for change in changes:
         name, separator, text = change.partition('=')
         if not separator:

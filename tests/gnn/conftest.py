@@ -5,6 +5,8 @@ import torch
 
 from aiida_e3relax.gnn.models import make_model
 
+torch.set_num_threads(1)  # small tensors gain nothing from more, and lose much on a busy machine
+
 
 @pytest.fixture(scope='session')
 def network() -> torch.nn.Module:

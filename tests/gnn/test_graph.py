@@ -1,3 +1,5 @@
+import functools
+
 import ase.neighborlist
 import numpy as np
 import pytest
@@ -10,8 +12,13 @@ from aiida_e3relax.gnn.batch import make_batch
 from tests.gnn.crystals import batch_of, rattled
 
 
+def graph_of(frames: list[Atoms], cutoff: float, max_neighbours: int | None) -> graph_module.Graph:
+    build = functools.partial(graph_module.neighbour_graph, cutoff=cutoff, max_neighbours=max_neighbours)
+    return make_batch(batch_of(*frames), build, dtype=torch.float64).graph
+
+
 def edges_of(atoms: Atoms, cutoff: float, max_neighbours: int | None = None) -> set[tuple[int, ...]]:
-    graph = make_batch(batch_of(atoms), cutoff, max_neighbours, dtype=torch.float64).graph
+    graph = graph_of([atoms], cutoff, max_neighbours)
     rows = torch.cat([graph.centre[:, None], graph.neighbour[:, None], graph.offset], dim=1)
     assert bool((graph.centre[1:] >= graph.centre[:-1]).all()), 'edges are sorted by centre'
     return {tuple(row) for row in rows.tolist()}
@@ -48,9 +55,9 @@ def test_shells_are_kept_whole(max_neighbours, expected):
 
 def test_long_batches_are_searched_in_pieces(monkeypatch):
     frames = rattled()
-    whole = make_batch(batch_of(*frames), 6.0, 20).graph
+    whole = graph_of(frames, 6.0, 20)
     monkeypatch.setattr(graph_module, 'MAX_PAIRS', 100)
-    pieces = make_batch(batch_of(*frames), 6.0, 20).graph
+    pieces = graph_of(frames, 6.0, 20)
     for name in ('centre', 'neighbour', 'offset'):
         assert torch.equal(getattr(whole, name), getattr(pieces, name))
 

@@ -1,8 +1,11 @@
+import functools
+
 import numpy as np
 import torch
 from ase.build import bulk
 
 from aiida_e3relax.gnn.batch import Geometry, make_batch
+from aiida_e3relax.gnn.graph import neighbour_graph
 from aiida_e3relax.gnn.losses import layerwise_loss, nearest_image, structure_losses
 from tests.gnn.crystals import batch_of, rattled
 
@@ -17,7 +20,8 @@ def test_nearest_image_is_the_shortest_in_a_skewed_cell():
 
 
 def test_loss_by_hand():
-    batch = make_batch(batch_of(bulk('Si', 'diamond', a=4.0, cubic=True)), 3.0, 4, dtype=torch.float64)
+    bonds = functools.partial(neighbour_graph, cutoff=3.0, max_neighbours=4)
+    batch = make_batch(batch_of(bulk('Si', 'diamond', a=4.0, cubic=True)), bonds, dtype=torch.float64)
     moved = batch.fractional.clone()
     moved[0, 0] += 0.25 + 3  # 1 A along x, in another cell
     coordinates, cell = structure_losses(
@@ -29,8 +33,7 @@ def test_loss_by_hand():
 
 def test_every_layer_counts_and_gradients_are_those_of_finite_differences(network):
     crystals = batch_of(*rattled())
-    p = network.hyperparameters
-    batch = make_batch(crystals, p.cutoff, p.max_neighbours, dtype=torch.float64)
+    batch = make_batch(crystals, network.graph, dtype=torch.float64)
     target = Geometry(batch.fractional + 0.02, batch.cell * 1.03)
     geometries = network(batch)
     losses, _ = layerwise_loss(geometries, target, batch, 1.0)

@@ -16,9 +16,8 @@ TOLERANCE = 1e-9  # A
 def predict(network: torch.nn.Module, atoms: Atoms) -> tuple[np.ndarray, np.ndarray]:
     """Return the displacements at fixed cell (N, 3), in A, and the predicted cell (3, 3)."""
     crystals = batch_of(atoms)
-    p = network.hyperparameters
     with torch.no_grad():
-        geometry = network(make_batch(crystals, p.cutoff, p.max_neighbours, dtype=torch.float64))[-1]
+        geometry = network(make_batch(crystals, network.graph, dtype=torch.float64))[-1]
     cell = geometry.cell[0].numpy()
     return (geometry.fractional.numpy() - crystals.fractional()) @ cell, cell
 
@@ -103,9 +102,9 @@ def test_supercell_repeats_the_prediction(network, atoms, reference):
 
 def test_companions_in_the_batch_change_nothing(network):
     frames = rattled()
-    crystals, p = batch_of(*frames), network.hyperparameters
+    crystals = batch_of(*frames)
     with torch.no_grad():
-        together = network(make_batch(crystals, p.cutoff, p.max_neighbours, dtype=torch.float64))[-1]
+        together = network(make_batch(crystals, network.graph, dtype=torch.float64))[-1]
     fractional = np.split(together.fractional.numpy(), crystals.offsets[1:-1])
     for index, atoms in enumerate(frames):
         displacement, cell = predict(network, atoms)

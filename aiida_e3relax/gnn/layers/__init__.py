@@ -1,6 +1,6 @@
 """Building blocks that the models share."""
 
-from aiida_e3relax.gnn.layers.activation import ScaledSiLU, perceptron
+from aiida_e3relax.gnn.layers.activation import ScaledSiLU, bounded, perceptron
 from aiida_e3relax.gnn.layers.angular import solid_invariants
 from aiida_e3relax.gnn.layers.lattice import AtomsToLattice, LatticeState, LatticeToAtoms
 from aiida_e3relax.gnn.layers.message_passing import EdgeGeometry, HighDegreeMessagePassing
@@ -16,6 +16,7 @@ __all__ = [
     'RadialBasis',
     'ScaledSiLU',
     'SelfInteraction',
+    'bounded',
     'perceptron',
     'solid_invariants',
 ]

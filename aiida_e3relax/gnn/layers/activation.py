@@ -12,6 +12,16 @@ class ScaledSiLU(nn.Module):
         return torch.nn.functional.silu(x) * (1 / 0.6)
 
 
+def bounded(values: Tensor, bound: float, dim: int | tuple[int, ...]) -> Tensor:
+    """Return `values` shortened smoothly so that their norm over `dim` stays below `bound`; short ones hardly change.
+
+    Keeps what is far from the training data from growing layer by layer. Equivariant where `dim` holds all Cartesian
+    axes.
+    """
+    squared = (values * values).sum(dim=dim, keepdim=True)
+    return values * torch.rsqrt(1 + squared / bound**2)
+
+
 def perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     """Return Linear, activation, Linear."""
     return nn.Sequential(nn.Linear(inputs, hidden), ScaledSiLU(), nn.Linear(hidden, outputs))

@@ -17,8 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from aiida_e3relax.gnn.batch import CrystalBatch
-from aiida_e3relax.gnn.layers.activation import perceptron
+from aiida_e3relax.gnn.layers.activation import bounded, perceptron
 from aiida_e3relax.gnn.layers.message_passing import EdgeGeometry
+
+LARGEST_STRAIN = 1.0
+"""Bound of the Frobenius norm of one layer's logarithmic strain: lengths change by less than a factor of e."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +75,7 @@ class AtomsToLattice(nn.Module):
             0, edges.centre, dyads[:, :, None] * bonds[:, None, :]
         )
         stretch = batch.mean_over_atoms(per_atom * as_centre[:, None]).view(-1, 3, 3, self.strain_channels)
-        left, right = self.vector_mix(v).split(self.features, dim=-1)
+        left, right = bounded(self.vector_mix(v), 1.0, dim=1).split(self.features, dim=-1)
         polar = batch.mean_over_atoms((left[:, :, None] * right[:, None]).flatten(1, 2)).view(-1, 3, 3, self.features)
         tensor = lattice.tensor + _traceless_symmetric(self.bond_mix(stretch) + polar)
         kept, measured = self.tensor_mix(tensor).split(self.features, dim=-1)
@@ -80,10 +83,10 @@ class AtomsToLattice(nn.Module):
         mean = batch.mean_over_atoms(x)
         shift, rescale = self.scalar_mix(torch.cat([lattice.scalar, mean, length], dim=-1)).split(self.features, dim=-1)
         scalar = lattice.scalar + shift
-        tensor = tensor + rescale[:, None, None] * kept
+        tensor = tensor + torch.tanh(rescale)[:, None, None] * kept
         identity = torch.eye(3, dtype=x.dtype, device=x.device)
         strain = self.distortion(tensor)[..., 0] + self.dilation(scalar)[:, :, None] * identity
-        return LatticeState(scalar, tensor), strain
+        return LatticeState(scalar, tensor), bounded(strain, LARGEST_STRAIN, dim=(1, 2))
 
 
 def _traceless_symmetric(tensor: Tensor) -> Tensor:

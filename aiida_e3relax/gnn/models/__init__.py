@@ -5,19 +5,18 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
-from torch import nn
-
+from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.models.e3relax_h2 import E3RelaxH2
 from aiida_e3relax.gnn.models.published import E3RelaxH2Published, E3RelaxPublished
 
-MODELS: dict[str, type[nn.Module]] = {
+MODELS: dict[str, type[RelaxationModel]] = {
     'e3relax-h2': E3RelaxH2,
     'e3relax-h2-published': E3RelaxH2Published,
     'e3relax-published': E3RelaxPublished,
 }
 
 
-def make_model(architecture: str, hyperparameters: dict[str, Any]) -> nn.Module:
+def make_model(architecture: str, hyperparameters: dict[str, Any]) -> RelaxationModel:
     """Return a new model.
 
     Raises
@@ -28,11 +27,11 @@ def make_model(architecture: str, hyperparameters: dict[str, Any]) -> nn.Module:
     if architecture not in MODELS:
         raise ValueError(f'unknown architecture {architecture!r}{nearest_name(architecture, list(MODELS))}')
     model = MODELS[architecture]
-    known = list(model.Hyperparameters.__dataclass_fields__)  # type: ignore[attr-defined]
+    known = list(model.Hyperparameters.__dataclass_fields__)
     for name in hyperparameters:
         if name not in known:
             raise ValueError(f'{architecture} has no hyper-parameter {name!r}{nearest_name(name, known)}')
-    return model(model.Hyperparameters(**hyperparameters))  # type: ignore[attr-defined]
+    return model(model.Hyperparameters(**hyperparameters))
 
 
 def nearest_name(word: str, known: list[str]) -> str:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
+from aiida_e3relax.gnn.graph import Graph, neighbour_graph
 from aiida_e3relax.gnn.layers import (
     AtomsToLattice,
     EdgeGeometry,
@@ -16,15 +17,20 @@ from aiida_e3relax.gnn.layers import (
     LatticeToAtoms,
     RadialBasis,
     SelfInteraction,
+    bounded,
     perceptron,
 )
+from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.structures import MAX_ATOMIC_NUMBER
 
 VOLUME_SCALE = 6.0
 """Cube root (A) of the largest volume per atom that the lattice node's radial basis resolves."""
 
+LARGEST_DISPLACEMENT = 3.0
+"""Bound of one layer's displacement of an atom, in A."""
 
-class E3RelaxH2(nn.Module):
+
+class E3RelaxH2(RelaxationModel):
     """Relaxed crystals from unrelaxed ones, layer by layer.
 
     Each layer: lattice to atoms, high-degree message passing, self-interaction, atoms to lattice, and an update of the
@@ -54,6 +60,11 @@ class E3RelaxH2(nn.Module):
         self.volume_basis = RadialBasis(p.radial_functions, VOLUME_SCALE)
         self.lattice_embedding = perceptron(p.radial_functions, p.features, p.features)
         self.layers = nn.ModuleList(_Layer(p) for _ in range(p.layers))
+
+    def graph(self, fractional: Tensor, cell: Tensor, n_atoms: Tensor) -> Graph:
+        """Return the nearest neighbours of every atom, in whole shells: see `neighbour_graph`."""
+        p = self.hyperparameters
+        return neighbour_graph(fractional, cell, n_atoms, p.cutoff, p.max_neighbours)
 
     def forward(self, batch: CrystalBatch) -> list[Geometry]:
         """Return the structure after every layer; the last is the prediction."""
@@ -101,4 +112,4 @@ class _Layer(nn.Module):
         dx, dv = self.self_interaction(x, v)
         x, v = (x + dx) * 2**-0.5, v + dv
         lattice, strain = self.atoms_to_lattice(x, v, edges, lattice, batch)
-        return x, v, lattice, self.displacement(v)[..., 0], strain
+        return x, v, lattice, bounded(self.displacement(v)[..., 0], LARGEST_DISPLACEMENT, dim=1), strain

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
 from aiida_e3relax.gnn.graph import Graph
 from aiida_e3relax.gnn.layers import RadialBasis
+from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.models.published.axes import AxisStates
 from aiida_e3relax.gnn.models.published.names import accept_authors_names
 from aiida_e3relax.gnn.published_graph import nearest_neighbour_graph
@@ -47,7 +48,7 @@ class PublishedHyperparameters:
     lattice_update: str = 'rows'
 
 
-class PublishedRelaxation(nn.Module):
+class PublishedRelaxation(RelaxationModel):
     """Relaxed crystals from unrelaxed ones, layer by layer.
 
     The geometry of the next layer is that of the updated structure, over the same edges. Atoms move in Cartesian
