@@ -91,15 +91,8 @@ def predict(
     result = Predictions(crystals, faults, [], {'graph': 0.0, 'forward': 0.0})
     positions, cell = crystals.positions.copy(), crystals.cell.copy()
     offsets = crystals.offsets
-    waiting = list(
-        _batches(
-            crystals,
-            [i for i in range(len(crystals)) if i not in faults],
-            model.hyperparameters.max_neighbours,
-            max_edges,
-        )
-    )
-    waiting.reverse()
+    sound = [index for index in range(len(crystals)) if index not in faults]
+    waiting = list(_batches(crystals, sound, model.hyperparameters.max_neighbours, max_edges))[::-1]
     line = ProgressLine('predicting', len(crystals), len(faults))
     while waiting:
         indices = waiting.pop()
