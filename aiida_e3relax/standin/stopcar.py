@@ -1,9 +1,8 @@
 """STOPCAR: the file by which a person ends a run early."""
 
+import re
 from enum import Enum
 from pathlib import Path
-
-from aiida_e3relax.standin.incar import Incar
 
 
 class Stop(Enum):
@@ -14,9 +13,13 @@ class Stop(Enum):
 
 
 def requested_stop(folder: Path) -> Stop | None:
-    """Return what a STOPCAR in the folder asks for, the sooner stop if it asks for both."""
+    """Return what a STOPCAR in the folder asks for, the sooner stop if it asks for both.
+
+    What cannot be read as such a request is passed over: a typing error must not end a long run.
+    """
     path = folder / 'STOPCAR'
     if not path.exists():
         return None
-    tags = Incar(path.read_text(encoding='utf-8'))
-    return next((stop for stop in (Stop.ELECTRONIC, Stop.IONIC) if tags.logical(stop.value, False)), None)
+    text = path.read_text(encoding='utf-8', errors='replace')
+    stops = (Stop.ELECTRONIC, Stop.IONIC)
+    return next((stop for stop in stops if re.search(rf'{stop.value}\s*=\s*\.?T', text, re.IGNORECASE)), None)

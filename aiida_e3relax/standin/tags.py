@@ -20,12 +20,13 @@ PASSED_OVER = _tags(
     """
     PREC ALGO IALGO LREAL NELMIN NELMDL LWAVE LCHARG LORBIT NPAR NCORE KPAR NSIM LPLANE LSCALU LSCALAPACK
     ISTART INIWAV AMIX BMIX AMIX_MAG BMIX_MAG AMIN MAXMIX IMIX LMAXMIX LASPH ADDGRID NBLOCK KBLOCK NWRITE
-    LELF LVTOT LVHAR LAECHG NEDOS EMIN EMAX SYMPREC LDAUPRINT NBANDS ENAUG
+    LELF LVTOT LVHAR LAECHG NEDOS EMIN EMAX SYMPREC LDAUPRINT NBANDS ENAUG NGX NGY NGZ NGXF NGYF NGZF ROPT LCORR
+    NFREE APACO NPACO LH5
     """
 )
 """Numerics, parallelisation and further output files of VASP: accepted, named on stdout, without effect."""
 
-_NEUTRAL: dict[str, frozenset[str]] = {
+_ACCEPTED: dict[str, frozenset[str]] = {
     **dict.fromkeys(
         _tags(
             'LHFCALC LNONCOLLINEAR LSORBIT LUSE_VDW LVDW LOPTICS LEPSILON LCALCEPS LCALCPOL LRPA LSOL LEFG LDIPOL '
@@ -37,8 +38,10 @@ _NEUTRAL: dict[str, frozenset[str]] = {
     'METAGGA': _tags('NONE --'),
     'NUPDOWN': _tags('-1 -1.0'),
     'ICHARG': _tags('0 1 2'),
+    'ALGO': _tags('N NORMAL V VERYFAST VERY_FAST F FAST A ALL D DAMPED C CONJUGATE E EXACT'),
+    'IALGO': _tags('38 44 46 48 53 54 58 68 90'),
 }
-"""Tags that are accepted only with the values that switch their feature off."""
+"""Tags with the values that leave the physics as it is, for instance by switching a feature off; no others pass."""
 
 
 def without_effect(incar: Incar, electronic: bool) -> list[str]:
@@ -65,10 +68,9 @@ def check_tags(incar: Incar) -> None:
     """
     known = IONIC | ELECTRONIC | PASSED_OVER
     for tag, value in incar.tags.items():
-        if tag in _NEUTRAL:
-            if value.strip('. ').upper() not in _NEUTRAL[tag]:
-                raise InputError(f'INCAR: {tag} = {value} is not supported by the stand-in; remove it or use VASP')
-        elif tag not in known:
-            near = get_close_matches(tag, known | _NEUTRAL.keys(), n=1)
+        if tag in _ACCEPTED and value.strip('. ').upper() not in _ACCEPTED[tag]:
+            raise InputError(f'INCAR: {tag} = {value} is not supported by the stand-in; remove it or use VASP')
+        if tag not in known | _ACCEPTED.keys():
+            near = get_close_matches(tag, known | _ACCEPTED.keys(), n=1)
             hint = f' (did you mean {near[0]}?)' if near else ''
             raise InputError(f'INCAR: tag {tag} is not known to the stand-in{hint}; correct it, remove it or use VASP')

@@ -44,6 +44,7 @@ def test_corrupt_line_names_its_number(line):
         ('LNONCOLLINEAR = T', 'LNONCOLLINEAR = T is not supported'),
         ('METAGGA = SCAN', 'METAGGA = SCAN is not supported'),
         ('ICHARG = 11', 'ICHARG = 11 is not supported'),
+        ('ALGO = GW0', 'ALGO = GW0 is not supported'),
         ('NELECT = 9', 'NELECT is not known'),
         ('EDIFFF = 1', r'EDIFFF is not known to the stand-in \(did you mean EDIFF'),
         ('LDAU = T\nLDAUTYPE = 4', 'LDAUTYPE must be 2'),

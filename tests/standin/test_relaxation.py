@@ -164,6 +164,13 @@ def test_stopcar_ends_the_run_after_the_step(write_inputs, run_standin, tag, wor
     assert len(Oszicar(folder / 'OSZICAR').ionic_steps) == 1
 
 
+def test_an_unreadable_stopcar_does_not_end_the_run(write_inputs, run_standin):
+    folder = write_inputs(strained(bulk('Cu', cubic=True)), {**TIGHT, 'NSW': 3})
+    (folder / 'STOPCAR').write_bytes(b'LSTOP \xff maybe')
+    run_standin(folder, 'emt')
+    assert len(Oszicar(folder / 'OSZICAR').ionic_steps) == 3
+
+
 def test_steps_follow_potim(write_inputs, run_standin):
     moves = []
     for potim in (0.1, 0.2):
