@@ -13,18 +13,27 @@ import ase.io
 import click
 import yaml
 from aiida import orm
-from aiida.common.exceptions import NotExistent
+from aiida.common.exceptions import InvalidOperation, NotExistent
 from aiida.engine import ProcessBuilder, submit
+from ase import Atoms
 from rich.console import Console
 
 from aiida_e3relax.cli.comparison import show_chain
 from aiida_e3relax.cli.watch import run_watched
 from aiida_e3relax.data.model import E3RelaxModelData
-from aiida_e3relax.workflows.demo import demo_crystal
+from aiida_e3relax.workflows.demo import DEMO_CRYSTALS, SUITED, demo_crystal
 from aiida_e3relax.workflows.freedom import Freedom
 from aiida_e3relax.workflows.vasp import E3RelaxVaspWorkChain
 
 PROTOCOLS = E3RelaxVaspWorkChain.get_available_protocols()
+
+
+def read_crystal(path: Path) -> Atoms:
+    """Return the last crystal in a file; raises ClickException when ASE cannot read it."""
+    try:
+        return ase.io.read(path)
+    except Exception as error:  # readers of foreign formats raise anything
+        raise click.ClickException(f'{path}: cannot be read as a crystal: {type(error).__name__}: {error}') from error
 
 
 def make_builder(structure: orm.StructureData, options: dict[str, Any]) -> ProcessBuilder:
@@ -60,10 +69,8 @@ def make_builder(structure: orm.StructureData, options: dict[str, Any]) -> Proce
 @click.argument('structure_file', required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     '--demo',
-    type=click.Choice(['semiconductor', 'metal']),
-    default='semiconductor',
-    show_default=True,
-    help='The crystal to take when no STRUCTURE_FILE is given; `metal` suits the stand-in with EMT.',
+    type=click.Choice(list(DEMO_CRYSTALS)),
+    help='The crystal to take when no STRUCTURE_FILE is given.  [default: one that suits the VASP code]',
 )
 @click.option('--network-code', default='e3relax@localhost', show_default=True, help='The code that runs `e3relax`.')
 @click.option('--vasp-code', default='vasp-standin-gpaw@localhost', show_default=True, help='The code that runs VASP.')
@@ -86,7 +93,7 @@ def make_builder(structure: orm.StructureData, options: dict[str, Any]) -> Proce
 @click.option('--max-hours', type=float, default=24.0, show_default=True, help='Wall time of each VASP run.')
 @click.option('--queue', help="The scheduler's queue or partition of the VASP runs.")
 @click.option('--submit', 'to_daemon', is_flag=True, help='Hand it to the daemon and return at once.')
-def main(structure_file: Path | None, demo: str, to_daemon: bool, **options: Any) -> None:
+def main(structure_file: Path | None, demo: str | None, to_daemon: bool, **options: Any) -> None:
     """Relax a crystal with VASP from a network's prediction, and from as it is, and compare.
 
     STRUCTURE_FILE is anything that ASE reads, such as POSCAR or a CIF file. The codes and potentials that the defaults
@@ -94,7 +101,8 @@ def main(structure_file: Path | None, demo: str, to_daemon: bool, **options: Any
     with --vasp-code and --potential-family.
     """
     console = Console()
-    structure = orm.StructureData(ase=ase.io.read(structure_file) if structure_file else demo_crystal(demo))
+    demo = demo or SUITED.get(options['vasp_code'].partition('@')[0], 'semiconductor')
+    structure = orm.StructureData(ase=read_crystal(structure_file) if structure_file else demo_crystal(demo))
     structure.label = structure_file.name if structure_file else f'demo {demo}'
     try:
         builder = make_builder(structure, options)
@@ -103,7 +111,10 @@ def main(structure_file: Path | None, demo: str, to_daemon: bool, **options: Any
             f'{error}\nThe codes and potentials of the stand-in are made by `aiida-e3relax setup --engine gpaw`.'
         ) from error
     if to_daemon:
-        chain = submit(builder)
+        try:
+            chain = submit(builder)
+        except InvalidOperation as error:
+            raise click.ClickException(f'{error}; start one with `verdi daemon start`') from error
         console.print(f'Submitted E3RelaxVaspWorkChain<{chain.pk}>; follow it with `verdi process status {chain.pk}`')
         return
     chain = run_watched(builder, console)

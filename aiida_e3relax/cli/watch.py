@@ -30,9 +30,10 @@ def run_watched(builder: ProcessBuilder, console: Console) -> orm.ProcessNode:
     """Run an `E3RelaxVaspWorkChain` to its end and return its node.
 
     A line is printed for each change of a job's state and for each ionic step, and the chain's own report; those of
-    the work chains below it are not, they are in the nodes.
+    the work chains below it are not, they are in the nodes. The state of child processes is looked up each second,
+    not each minute as profiles have it by default: a chain waits for five of them, one after the other.
     """
-    runner = get_manager().create_runner(communicator=None)
+    runner = get_manager().create_runner(communicator=None, poll_interval=SECONDS_BETWEEN)
     process = runner.instantiate_process(builder)
     chain = process.node
     console.print(

@@ -179,7 +179,7 @@ def _find_unusable(raw: Crystals, prediction: Crystals) -> Iterator[str]:
     elif not (np.isfinite(prediction.positions).all() and np.isfinite(prediction.cell).all()):
         yield 'the predicted geometry is not finite'
     elif prediction.volumes[0] < SMALLEST_VOLUME_PER_ATOM * len(prediction.numbers):
-        yield f'the predicted cell has collapsed: its volume is {prediction.volumes[0]:.3g} A^3'
+        yield f'the predicted cell has collapsed or mirrored: its volume is {prediction.volumes[0]:.3g} A^3'
 
 
 def _measure(raw: Crystals, prediction: Crystals) -> dict[str, float | str | None]:

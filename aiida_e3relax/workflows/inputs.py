@@ -10,9 +10,9 @@ from aiida import orm
 from aiida_e3relax.data.structures import find_faults, structures_to_crystals
 from aiida_e3relax.workflows.freedom import Freedom
 from aiida_e3relax.workflows.geometry import closest_contact
-from aiida_e3relax.workflows.guard import SMALLEST_VOLUME_PER_ATOM, GuardSettings
+from aiida_e3relax.workflows.guard import GuardSettings
 
-COINCIDENT_DISTANCE = 0.3
+COINCIDENT_DISTANCE = 0.3  # A
 RELAX_TAGS = {'isif': '`freedom`', 'nsw': '`vasp.relax_settings.steps`', 'ibrion': '`vasp.relax_settings.algo`'}
 
 
@@ -65,11 +65,7 @@ def _find_vasp_fault(structure: orm.StructureData) -> str | None:
 
 
 def _find_overlap(structure: orm.StructureData) -> str | None:
-    crystal = structures_to_crystals({'structure': structure})
-    volume_per_atom = crystal.volumes[0] / len(crystal.numbers)
-    if volume_per_atom < SMALLEST_VOLUME_PER_ATOM:
-        return f'its cell has {volume_per_atom:.3g} A^3 an atom; lengths must be in A'
-    contact = closest_contact(crystal)
+    contact = closest_contact(structures_to_crystals({'structure': structure}))
     if contact and contact.distance < COINCIDENT_DISTANCE:
         return f'the sites {contact.atoms} are {contact.distance:.2f} A apart; remove one of them'
     return None

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import yaml
+from aiida.engine.processes.builder import ProcessBuilderNamespace
 
 from aiida_e3relax.mappings import check_keys, merge
 
@@ -51,3 +52,22 @@ class ProtocolMixin:
     def _read_protocols(cls) -> dict[str, Any]:
         folder = importlib.resources.files('aiida_e3relax.workflows') / 'protocols'
         return yaml.safe_load((folder / cls.PROTOCOLS).read_text(encoding='utf-8'))
+
+
+def fill_builder(builder: ProcessBuilderNamespace, inputs: Mapping[str, Any]) -> None:
+    """Set `inputs`, nested as the ports, in a builder.
+
+    The builder's own `_merge` writes into the nodes of ports that have a default, which no validator then sees.
+
+    Raises
+    ------
+    ValueError
+        For a port that does not exist, with the nearest one that does, and for a value that its validator refuses.
+    """
+    check_keys(inputs, list(builder._valid_fields))
+    for name, value in inputs.items():
+        port = getattr(builder, name)
+        if isinstance(port, ProcessBuilderNamespace):
+            fill_builder(port, value)
+        else:
+            setattr(builder, name, value)

@@ -12,7 +12,7 @@ from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.mappings import merge
 from aiida_e3relax.workflows.freedom import Freedom
 from aiida_e3relax.workflows.potentials import choose_potentials
-from aiida_e3relax.workflows.protocol import ProtocolMixin
+from aiida_e3relax.workflows.protocol import ProtocolMixin, fill_builder
 
 
 class VaspProtocolMixin(ProtocolMixin):
@@ -64,7 +64,7 @@ class VaspProtocolMixin(ProtocolMixin):
         Raises
         ------
         ValueError
-            For an unknown protocol, family, potential or freedom, and for inputs that a validator refuses.
+            For an unknown protocol, family or potential, and for inputs that do not exist or that a validator refuses.
         """
         inputs = cls.get_protocol_inputs(protocol, overrides)
         network = inputs.pop('network')
@@ -91,7 +91,7 @@ class VaspProtocolMixin(ProtocolMixin):
             chosen['network'] = merge(network, {'predict': predict})
         builder = cls.get_builder()  # type: ignore[attr-defined]
         builder.structure = structure
-        builder._merge(merge(inputs, chosen))
+        fill_builder(builder, merge(inputs, chosen))
         return builder
 
 

@@ -1,0 +1,115 @@
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+from aiida import orm
+
+from aiida_e3relax.workflows.freedom import Freedom
+from aiida_e3relax.workflows.guard import GuardSettings, guard_prediction, judge
+from tests.workflows.crystals import copper_gold, rattled_copper_gold, strained, to_crystals
+
+RAW = to_crystals(copper_gold())
+GOOD = to_crystals(strained(rattled_copper_gold(), np.diag([0.1, 0.05, 0.02])))
+
+
+def with_positions(change):
+    positions = GOOD.positions.copy()
+    change(positions)
+    return GOOD.replace(positions, GOOD.cell)
+
+
+def scaled(factor):
+    return GOOD.replace(GOOD.positions * factor, GOOD.cell * factor)
+
+
+def test_a_sound_prediction_is_accepted_and_measured():
+    verdict = judge(RAW, GOOD, GuardSettings())
+    assert (verdict.accepted, verdict.word, verdict.reasons) == (True, 'accepted', ())
+    assert verdict.numbers['volume_ratio'] == pytest.approx(1.1 * 1.05 * 1.02)
+    assert verdict.numbers['strain_min'] == pytest.approx(0.02)
+    assert verdict.numbers['strain_max'] == pytest.approx(0.1)
+    assert 0 < verdict.numbers['displacement_max_A'] < 0.5
+    assert 0.8 < verdict.numbers['contact_ratio'] < 1.2
+
+
+@pytest.mark.parametrize(
+    ('prediction', 'reason'),
+    [
+        (with_positions(lambda r: np.copyto(r[1], r[0] + [0.9, 0, 0])), r'atoms .*Au 1.* as close as 0\.90 A'),
+        (with_positions(lambda r: np.copyto(r[1], r[0])), 'as close as 0.00 A'),
+        (scaled(0.69), 'volume changes by a factor of 0.387'),
+        (scaled(1.8), r'volume changes by a factor of 6.87 \(bounds 0.4 to 4\)'),
+        (to_crystals(strained(copper_gold(), np.diag([1.2, -0.1, -0.1]))), r'strained by -0.10 to \+1.20'),
+        (with_positions(lambda r: np.add.at(r, (0, 0), np.nan)), 'not finite'),
+        (GOOD.replace(GOOD.positions, np.full((1, 3, 3), np.inf)), 'not finite'),
+        (scaled(1e-3), 'collapsed'),
+        (GOOD.replace(GOOD.positions, GOOD.cell * [[[1], [1], [-1]]]), 'collapsed or mirrored'),
+        (dataclasses.replace(GOOD, numbers=GOOD.numbers[::-1]), 'other sites'),
+    ],
+)
+def test_nonsense_is_rejected_with_the_reason(prediction, reason):
+    verdict = judge(RAW, prediction, GuardSettings())
+    assert (verdict.accepted, verdict.word) == (False, 'rejected')
+    assert re.search(reason, ' '.join(verdict.reasons))
+
+
+def test_a_site_that_moves_too_far_is_seen_against_the_drift_of_all():
+    moved = to_crystals(copper_gold().repeat((4, 1, 1)))
+    far = moved.positions.copy()
+    far += [0.0, 1.0, 0.0]
+    settings = GuardSettings(displacement_max_A=1.0, contact_ratio_min=0.0)
+    assert judge(moved, moved.replace(far, moved.cell), settings).accepted
+    far[0, 0] += 1.5
+    verdict = judge(moved, moved.replace(far, moved.cell), settings)
+    assert not verdict.accepted
+    assert 'against the others' in verdict.reasons[0]
+
+
+def test_warnings_let_pass_what_is_out_of_bounds_and_keep_the_reason():
+    verdict = judge(RAW, scaled(1.8), GuardSettings(mode='warn'))
+    assert (verdict.accepted, verdict.word) == (True, 'accepted with warnings')
+    assert 'volume' in verdict.reasons[0]
+
+
+def test_no_mode_lets_pass_what_cannot_be_computed_with():
+    broken = with_positions(lambda r: np.add.at(r, (0, 0), np.nan))
+    assert judge(RAW, scaled(1.8), GuardSettings(mode='off')).word == 'accepted'
+    assert not judge(RAW, broken, GuardSettings(mode='off')).accepted
+    assert not judge(RAW, broken, GuardSettings(mode='warn')).accepted
+
+
+@pytest.mark.parametrize(
+    ('values', 'message'),
+    [
+        ({'volume_ratio_mx': 2}, 'did you mean `volume_ratio_max`'),
+        ({'mode': 'strict'}, 'expected reject, warn, off'),
+        ({'strain_min': 0.2}, 'expected a number from -1 to 0'),
+        ({'contact_ratio_min': 'no'}, "found 'no'"),
+        ({'displacement_max_A': float('nan')}, 'found nan'),
+    ],
+)
+def test_settings_are_refused_with_what_was_expected(values, message):
+    with pytest.raises(ValueError, match=message):
+        GuardSettings.from_mapping(values)
+
+
+@pytest.mark.usefixtures('aiida_profile')
+def test_verdict_and_accepted_structure_are_nodes_that_come_from_the_guard():
+    raw = orm.StructureData(ase=copper_gold())
+    predicted = orm.StructureData(ase=strained(rattled_copper_gold(), np.diag([0.1, 0.0, 0.0])))
+    outcome = guard_prediction(raw, predicted, orm.Str(Freedom.POSITIONS.value), orm.Dict({'volume_ratio_max': 2}))
+    assert outcome['verdict']['verdict'] == 'accepted'
+    assert outcome['verdict']['settings']['volume_ratio_max'] == 2
+    assert outcome['verdict']['settings']['contact_ratio_min'] == 0.6
+    assert outcome['verdict']['numbers']['volume_ratio'] == 1.0
+    assert outcome['structure'].cell == raw.cell
+    assert outcome['structure'].creator.inputs.prediction == predicted
+
+
+@pytest.mark.usefixtures('aiida_profile')
+def test_a_rejected_prediction_gives_no_structure():
+    raw = orm.StructureData(ase=copper_gold())
+    outcome = guard_prediction(raw, raw, orm.Str('cell'), orm.Dict({'contact_ratio_min': 1.0}))
+    assert outcome['verdict']['verdict'] == 'rejected'
+    assert 'structure' not in outcome

@@ -1,0 +1,104 @@
+import pytest
+from aiida import orm
+from aiida.engine import run
+from aiida_vasp.data.potcar import PotcarData
+
+from aiida_e3relax.standin.potentials import potential_text
+from aiida_e3relax.workflows.potentials import choose_potentials
+from aiida_e3relax.workflows.vasp import E3RelaxVaspWorkChain
+from tests.workflows.crystals import copper_gold
+
+
+def test_protocols_are_listed_with_their_descriptions():
+    protocols = E3RelaxVaspWorkChain.get_available_protocols()
+    assert set(protocols) == {'fast', 'balanced', 'precise'}
+    assert all(protocols.values())
+    assert E3RelaxVaspWorkChain.get_default_protocol() == 'balanced'
+
+
+def test_protocols_grow_stricter():
+    def setting(protocol):
+        vasp = E3RelaxVaspWorkChain.get_protocol_inputs(protocol)['vasp']
+        return vasp['relax_settings']['force_cutoff'], vasp['vasp']['kpoints_spacing']
+
+    assert setting('fast') > setting('balanced') > setting('precise')
+
+
+def test_overrides_lie_over_the_protocol_and_leave_the_rest():
+    overrides = {'vasp': {'vasp': {'parameters': {'incar': {'encut': 321}}}}}
+    incar = E3RelaxVaspWorkChain.get_protocol_inputs('fast', overrides)['vasp']['vasp']['parameters']['incar']
+    assert (incar['encut'], incar['gga']) == (321, 'PE')
+
+
+def test_a_misspelt_protocol_is_named_with_the_nearest_one():
+    with pytest.raises(ValueError, match='did you mean `balanced`'):
+        E3RelaxVaspWorkChain.get_protocol_inputs('balancd')
+
+
+def test_builder_has_all_inputs(make_builder):
+    builder = make_builder(freedom='positions', options={'max_wallclock_seconds': 60}, reference_leg=False)
+    assert builder.freedom.value == 'positions'
+    assert not builder.reference_leg.value
+    assert builder.vasp.vasp.calc.metadata.options['max_wallclock_seconds'] == 60
+    assert builder.vasp.vasp.calc.metadata.options['resources'] == {'num_machines': 1}
+    assert builder.vasp.vasp.potential_mapping.get_dict() == {'Cu': 'Cu', 'Au': 'Au'}
+    assert builder.vasp.relax_settings['convergence_on'] is False
+    assert builder.network.predict.model.is_stored
+    assert builder.network.predict.parameters['device'] == 'auto'
+
+
+def test_builder_without_a_network_has_no_such_inputs(make_builder):
+    assert 'predict' not in make_builder(network_code=None)._inputs(prune=True).get('network', {})
+
+
+def test_magnetic_elements_are_computed_with_spin_by_aiida_vasp(make_builder):
+    mapping = make_builder().vasp.vasp.magmom_mapping
+    assert mapping['Fe'] == 5.0
+    assert 'Cu' not in mapping.get_dict()
+
+
+def test_bad_inputs_are_refused_when_the_builder_is_made(make_builder):
+    for changes, message in (
+        ({'freedom': 'all'}, 'expected positions or cell'),
+        ({'overrides': {'guard': {'mode': 'maybe'}}}, 'expected reject, warn, off'),
+        ({'structure': orm.StructureData(cell=[[1, 0, 0], [0, 1, 0], [0, 0, 1]])}, 'cannot be relaxed'),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_builder(**changes)
+
+
+def test_an_incar_tag_that_contradicts_freedom_is_refused_before_anything_runs(make_builder):
+    builder = make_builder(overrides={'vasp': {'vasp': {'parameters': {'incar': {'nsw': 3}}}}})
+    with pytest.raises(ValueError, match='NSW is set by'):
+        run(builder)
+
+
+def test_a_misspelt_override_is_named_with_the_nearest_port(make_builder):
+    with pytest.raises(ValueError, match='did you mean `kpoints_spacing`'):
+        make_builder(overrides={'vasp': {'vasp': {'kpoint_spacing': 0.1}}})
+
+
+def test_potentials_are_the_recommended_ones_where_the_family_has_them(potential_family):
+    assert choose_potentials(['Cu', 'Ga'], potential_family) == {'Cu': 'Cu', 'Ga': 'Ga_d'}
+    assert choose_potentials(['Ga'], potential_family, {'Ga': 'Ga'}) == {'Ga': 'Ga'}
+
+
+@pytest.mark.usefixtures('aiida_profile')
+def test_potentials_fall_back_on_the_plain_name(tmp_path):
+    (tmp_path / 'Ga').mkdir()
+    (tmp_path / 'Ga' / 'POTCAR').write_text(potential_text('Ga'), encoding='utf-8')
+    PotcarData.upload_potcar_family(str(tmp_path), tmp_path.name, 'gallium alone', stop_if_existing=False)
+    assert choose_potentials(['Ga'], tmp_path.name) == {'Ga': 'Ga'}
+
+
+def test_missing_potentials_and_families_are_named(potential_family):
+    with pytest.raises(ValueError, match=r'expected Cu_new for Cu, found .*Cu_pv'):
+        choose_potentials(['Cu'], potential_family, {'Cu': 'Cu_new'})
+    with pytest.raises(ValueError, match='potential family `PBE`: there is none'):
+        choose_potentials(['Cu'], 'PBE')
+
+
+def test_builder_takes_a_stored_structure_and_codes_by_label(make_builder, standin_code):
+    structure = orm.StructureData(ase=copper_gold()).store()
+    builder = make_builder(structure=structure, vasp_code=standin_code.full_label)
+    assert (builder.structure, builder.vasp.vasp.code.pk) == (structure, standin_code.pk)

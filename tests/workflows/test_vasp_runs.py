@@ -1,0 +1,101 @@
+import io
+
+import numpy as np
+import pytest
+from aiida import orm
+
+from aiida_e3relax.workflows.legs import read_leg
+from aiida_e3relax.workflows.vasp_runs import read_run
+from tests.workflows.crystals import copper_gold
+
+pytestmark = pytest.mark.usefixtures('aiida_profile')
+
+
+def outcar(*lines: str) -> orm.FolderData:
+    folder = orm.FolderData()
+    folder.base.repository.put_object_from_filelike(io.BytesIO('\n'.join(lines).encode()), 'OUTCAR')
+    return folder
+
+
+def misc(steps: int, seconds: float, energy: float = -12.0) -> orm.Dict:
+    return orm.Dict(
+        {
+            'run_status': {'last_iteration_index': [steps, 7] if steps else None},
+            'run_stats': {'elapsed_time': seconds},
+            'total_energies': {'energy_extrapolated': energy},
+            'forces': [[0.0, 0.03, 0.04]] * 4,
+            'stress': np.diag([1.0, 2.0, 6.0]).tolist(),
+        }
+    )
+
+
+def trajectory(steps: int) -> orm.TrajectoryData:
+    """As aiida-vasp makes it: a run of one step has two frames."""
+    frames = max(steps, 2)
+    node = orm.TrajectoryData()
+    node.set_array('forces', np.full((frames, 4, 3), 0.1))
+    node.set_array('stress', np.stack([np.eye(3) * 30.0] * frames))
+    node.set_array('energy_extrapolated', np.linspace(-10.0, -12.0, steps))
+    node.set_array('electronic_steps', np.full(steps, 9))
+    return node
+
+
+@pytest.mark.parametrize(
+    ('header', 'version', 'cores'),
+    [
+        ((' vasp.6.4.2 20Jul23 (build Aug 2023) complex', '', ' running on   16 total cores'), '6.4.2', 16),
+        ((' vasp.6.4.3 19Mar24', ' running    4 mpi-ranks, with    8 threads/rank, on    1 nodes'), '6.4.3', 32),
+        ((' vasp.6.4.2-standin-emt (not VASP)', ' running on    1 total cores'), '6.4.2-standin-emt', 1),
+        ((' killed before it wrote more',), None, None),
+    ],
+)
+def test_version_and_cores_are_read_from_the_head_of_outcar(header, version, cores):
+    run = read_run(outcar(*header), misc(3, 2.0), trajectory(3))
+    assert (run.code_version, run.cores) == (version, cores)
+    assert run.core_time == (None if cores is None else 2.0 * cores)
+
+
+def test_ionic_steps_are_not_the_frames_of_the_trajectory():
+    run = read_run(None, misc(1, 2.0), trajectory(1))
+    assert (run.ionic_steps, run.electronic_steps) == (1, 9)
+
+
+def test_a_run_that_left_nothing_has_no_steps_and_no_time():
+    run = read_run(None, None, None)
+    assert (run.ionic_steps, run.electronic_steps, run.wall_time, run.core_time) == (0, None, None, None)
+    assert read_run(None, misc(0, 1.0), None).ionic_steps == 0
+
+
+def test_a_leg_counts_failed_and_restarted_runs_and_not_the_static_one():
+    structure = orm.StructureData(ase=copper_gold())
+    leg = read_leg(
+        structure,
+        {
+            'retrieved_1': outcar(' vasp.6.4.2', ' running on 2 total cores'),
+            'misc_1': misc(5, 10.0),
+            'trajectory_1': trajectory(5),
+            'retrieved_2': outcar(' vasp.6.4.2', ' running on 2 total cores'),
+            'misc_2': misc(4, 8.0),
+            'trajectory_2': trajectory(4),
+            'misc_static': misc(1, 3.0, energy=-12.4),
+            'structure': structure,
+        },
+    )
+    assert [run.ionic_steps for run in leg.runs] == [5, 4]
+    assert leg.total(lambda run: run.wall_time) == 18.0
+    assert leg.static_wall_time == 3.0
+    assert leg.first.energy == -2.5
+    assert leg.first.max_force == pytest.approx(0.1 * np.sqrt(3))
+    assert leg.first.pressure == 30.0
+    assert (leg.last.energy, leg.last.max_force, leg.last.pressure) == pytest.approx((-3.1, 0.05, 3.0))
+
+
+def test_without_a_static_run_the_last_run_tells_the_end():
+    structure = orm.StructureData(ase=copper_gold())
+    leg = read_leg(structure, {'misc_1': misc(5, 10.0), 'structure': structure})
+    assert (leg.last.energy, leg.static_wall_time, leg.first) == (-3.0, None, None)
+
+
+def test_a_leg_that_left_no_nodes_has_no_runs():
+    leg = read_leg(orm.StructureData(ase=copper_gold()), {})
+    assert (leg.runs, leg.first, leg.last, leg.code_version) == ((), None, None, None)
