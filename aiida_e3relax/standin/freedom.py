@@ -29,7 +29,7 @@ class Freedom:
     poscar
         The crystal with its selective dynamics.
     settings
-        ISIF, PSTRESS and LATTICE_CONSTRAINTS count.
+        ISIF, PSTRESS and LATTICE_CONSTRAINTS count, the last not in static runs.
 
     Raises
     ------
@@ -48,7 +48,7 @@ class Freedom:
         self._pressure = settings.pstress / KBAR
         self._length = _STRAIN_LENGTH * np.sqrt(n_atoms)
         self._n_atoms = n_atoms
-        if not self._axes.all() and (self._shape or self._volume):
+        if not (self._axes.all() or settings.static) and (self._shape or self._volume):
             self._check_axes(poscar.geometry.cell)
 
     def _check_axes(self, cell: np.ndarray) -> None:

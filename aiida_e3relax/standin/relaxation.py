@@ -65,7 +65,7 @@ class Reporter(Protocol):
         ...
 
 
-def relax(inputs: Inputs, engine: Engine, reporter: Reporter) -> Ending:
+def relax(inputs: Inputs, freedom: Freedom, engine: Engine, reporter: Reporter) -> Ending:
     """Compute the static step or the relaxation that the settings ask for.
 
     The relaxation ends when EDIFFG is met (negative: the residual of `Freedom`; positive: the change of the energy
@@ -77,7 +77,6 @@ def relax(inputs: Inputs, engine: Engine, reporter: Reporter) -> Ending:
     if settings.static:
         return Ending.ABORTED if steps.compute(start) is Stop.ELECTRONIC else Ending.STATIC
 
-    freedom = Freedom(inputs.poscar, settings)
     optimiser = OPTIMISERS[settings.ibrion](start, freedom, settings)
     geometry = next(optimiser)
     for _ in range(settings.nsw):

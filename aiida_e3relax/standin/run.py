@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from aiida_e3relax.standin.engines import create_engine
+from aiida_e3relax.standin.freedom import Freedom
 from aiida_e3relax.standin.inputs import Inputs
 from aiida_e3relax.standin.outputs import Outputs
 from aiida_e3relax.standin.relaxation import relax
@@ -17,6 +18,7 @@ def run(folder: Path, engine: str) -> None:
         If the inputs are wrong or ask for what the stand-in or the engine does not do.
     """
     inputs = Inputs.read(folder)
+    freedom = Freedom(inputs.poscar, inputs.settings)
     calculator = create_engine(engine, inputs)
     with Outputs(inputs, calculator) as outputs:
-        outputs.finish(relax(inputs, calculator, outputs))
+        outputs.finish(relax(inputs, freedom, calculator, outputs))

@@ -53,6 +53,14 @@ def test_nelm_is_reached_and_the_run_goes_on(write_inputs, run_script):
     assert 'Iteration      2(   3)' in (folder / 'OUTCAR').read_text()
 
 
+def test_labort_ends_the_electronic_iterations(write_inputs, run_script):
+    folder = write_inputs(bulk('Si', a=5.43), {**COARSE, 'NSW': 5, 'IBRION': 2})
+    (folder / 'STOPCAR').write_text('LABORT = .TRUE.\n')
+    assert 'hard stop' in run_script(folder, 'gpaw').stdout
+    (step,) = vasprun_of(folder).ionic_steps
+    assert len(step['electronic_steps']) == 1
+
+
 @pytest.mark.parametrize(
     ('incar', 'message'),
     [

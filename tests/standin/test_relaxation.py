@@ -118,6 +118,7 @@ def test_locked_axis_that_cannot_be_kept_is_refused(write_inputs, run_standin):
     result = run_standin(folder, 'emt', succeeds=False)
     assert result.exit_code == 1
     assert 'LATTICE_CONSTRAINTS locks z' in result.output
+    assert not (folder / 'OUTCAR').exists()
 
 
 def test_pressure_compresses(write_inputs, run_standin):
