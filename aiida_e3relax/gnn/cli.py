@@ -104,7 +104,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     rows = []
     for path in options.pairs:
         pairs = read_pairs(path).of_split(options.split)
-        rows += evaluate(checkpoint.model, pairs, device, with_matches=not options.no_match)
+        rows += evaluate(checkpoint, pairs, device, with_matches=not options.no_match)
     print(table(rows))
     if options.json:
         content = {'model': checkpoint.content_hash, 'split': options.split, 'rows': rows}
