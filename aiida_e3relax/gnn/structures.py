@@ -90,13 +90,6 @@ class Crystals:
         shift = self.mean_over_atoms(other.positions - self.positions)
         return self.replace(self.positions + shift[self.structure_index], self.cell)
 
-    def formula(self, index: int) -> str:
-        """Return the formula of one crystal, elements in the order of their first site."""
-        from ase.formula import Formula
-
-        start, end = self.offsets[index : index + 2]
-        return Formula.from_list([_symbol(z) for z in self.numbers[start:end]]).format('reduce')
-
     def select(self, indices: Sequence[int] | NDArray[np.int64]) -> Crystals:
         """Return the crystals at `indices`, in that order."""
         offsets = self.offsets
@@ -237,9 +230,3 @@ def write_ase(path: str | Path, crystals: Crystals) -> None:
         )
     ]
     ase.io.write(path, frames if len(frames) > 1 else frames[0])
-
-
-def _symbol(atomic_number: int) -> str:
-    from ase.data import chemical_symbols
-
-    return chemical_symbols[atomic_number] if 0 < atomic_number < len(chemical_symbols) else 'X'

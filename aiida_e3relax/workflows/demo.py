@@ -27,8 +27,8 @@ def demo_crystal(kind: str) -> Atoms:
 
 
 def _semiconductor() -> Atoms:
-    """AlSb in the measured cell of GaAs."""
-    return ase.build.bulk('AlSb', 'zincblende', a=GALLIUM_ARSENIDE)
+    """SiSn in the measured cell of GaAs."""
+    return ase.build.bulk('SiSn', 'zincblende', a=GALLIUM_ARSENIDE)
 
 
 def _oxide() -> Atoms:

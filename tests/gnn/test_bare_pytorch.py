@@ -1,0 +1,38 @@
+"""A GPU node that holds PyTorch and numpy, and of this package's other needs none."""
+
+import subprocess
+import sys
+
+from aiida_e3relax.gnn.datasets import write_pairs
+from aiida_e3relax.gnn.structures import write_npz
+from tests.gnn.pairs import made_pairs
+
+BARE = """
+import sys
+sys.modules.update(dict.fromkeys(['aiida', 'ase', 'pymatgen', 'scipy', 'yaml', 'rich', 'click', 'spglib', 'e3nn']))
+from aiida_e3relax.gnn.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_training_and_prediction_run_there(tmp_path):
+    write_pairs(tmp_path / 'pairs.npz', made_pairs())
+    write_npz(tmp_path / 'crystals.npz', made_pairs().of_split('test').unrelaxed)
+    train = [
+        'train',
+        'pairs.npz',
+        '--output',
+        'run',
+        '--set',
+        'features=8',
+        '--set',
+        'steps=4',
+        '--set',
+        'batch_size=4',
+    ]
+    predict = ['predict', 'crystals.npz', '--model', 'run/best.pt', '--output', 'out.npz', '--report', 'report.json']
+    for arguments in (train, predict):
+        command = [sys.executable, '-c', BARE, *arguments, '--threads', '1']
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / 'out.npz').exists()
