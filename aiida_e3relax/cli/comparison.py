@@ -44,7 +44,7 @@ def show_chain(chain: orm.ProcessNode) -> RenderableType:
         f'  verdi process show {chain.pk}              inputs, outputs, and what was called\n'
         f'  verdi process status {chain.pk}            the tree of jobs\n'
         f'  verdi process report {chain.pk}            the story in sentences\n'
-        f'  verdi node graph generate {chain.pk}       the provenance graph as a picture\n'
+        f'  verdi node graph generate {chain.pk}       the provenance graph as a picture (needs Graphviz)\n'
     )
     if 'comparison' not in chain.outputs:
         return Group(Text(f'No comparison: {chain.process_state}, {chain.exit_message or ""}', style='red'), where)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import enum
 
-import numpy as np
-
 from aiida_e3relax.gnn.structures import Crystals
 from aiida_e3relax.workflows.geometry import fractional_displacements
 
@@ -25,11 +23,12 @@ class Freedom(enum.StrEnum):
         return {'positions': True, 'shape': cell_moves, 'volume': cell_moves}
 
     def restrict(self, start: Crystals, prediction: Crystals) -> Crystals:
-        """Return `prediction` without what may not move.
+        """Return `prediction` without what may not move, and without a common shift of all its atoms.
 
-        Under `positions` that is the cell of `start` with the sites shifted by the predicted fractional displacements.
+        The sites of `start` are shifted by the predicted fractional displacements, in the predicted cell or, under
+        `positions`, in the cell of `start`. The common shift is no relaxation, and it would take the symmetry elements
+        off the origin, where codes look for them: GPAW then computes with several times the k-points.
         """
-        if self is Freedom.CELL:
-            return prediction
-        shift = fractional_displacements(start, prediction)
-        return start.replace(start.positions + np.einsum('ac,cx->ax', shift, start.cell[0]), start.cell)
+        cell = start.cell if self is Freedom.POSITIONS else prediction.cell
+        fractional = start.fractional() + fractional_displacements(start, prediction)
+        return start.replace(fractional @ cell[0], cell)

@@ -37,12 +37,7 @@ class Contact:
 
 
 def fractional_displacements(start: Crystals, end: Crystals) -> NDArray[np.float64]:
-    """Return the ``(N, 3)`` fractional displacements of the sites, by the nearest image, with the rigid shift."""
-    return nearest_image(end.fractional() - start.fractional(), end.cell[end.structure_index])
-
-
-def displacements(start: Crystals, end: Crystals) -> NDArray[np.float64]:
-    """Return the ``(N, 3)`` displacements of the sites in A in the cell of `end`, without the common rigid shift.
+    """Return the ``(N, 3)`` fractional displacements of the sites, by the nearest image, without the common shift.
 
     The shift is removed twice: its circular mean before the nearest image is taken, so that a crystal shifted by half
     a cell is not torn apart, and the mean that then remains.
@@ -50,7 +45,12 @@ def displacements(start: Crystals, end: Crystals) -> NDArray[np.float64]:
     difference = end.fractional() - start.fractional()
     difference -= np.angle(np.exp(2j * np.pi * difference).mean(axis=0)) / (2 * np.pi)
     difference = nearest_image(difference, end.cell[end.structure_index])
-    return (difference - difference.mean(axis=0)) @ end.cell[0]
+    return difference - difference.mean(axis=0)
+
+
+def displacements(start: Crystals, end: Crystals) -> NDArray[np.float64]:
+    """Return the ``(N, 3)`` displacements of the sites in A in the cell of `end`, without the common shift."""
+    return fractional_displacements(start, end) @ end.cell[0]
 
 
 def principal_strains(start: Crystals, end: Crystals) -> NDArray[np.float64]:

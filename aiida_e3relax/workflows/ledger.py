@@ -59,7 +59,7 @@ def compare(
     prediction
         Where the predicted leg started.
     verdict, network_report
-        The guard's verdict and the report of the network's run.
+        The guard's verdict, and the report of the network's run if it succeeded.
     legs
         `raw` and `predicted`: the nodes of `collect_leg` of each leg that ran.
     """

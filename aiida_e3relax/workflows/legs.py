@@ -12,7 +12,7 @@ from aiida import orm
 from aiida_e3relax.workflows.vasp_runs import Step, VaspRun, elapsed_time, first_step, last_step, read_run
 
 RUN_OUTPUTS = ('retrieved', 'misc', 'trajectory')
-NUMBERED = re.compile(rf'({"|".join(RUN_OUTPUTS)})_(\d+)')
+NUMBERED = re.compile(r'\w+_(\d+)')
 STAND_IN = re.compile(r'-standin-(\w+)')
 
 
@@ -74,11 +74,11 @@ def collect_leg(leg: orm.WorkChainNode) -> dict[str, orm.Data]:
 
 def read_leg(start: orm.StructureData, nodes: Mapping[str, Any]) -> Leg:
     """Return the leg that started from `start` and left the `nodes` of `collect_leg`."""
-    numbers = sorted({int(match[2]) for name in nodes if (match := NUMBERED.fullmatch(name))})
+    numbers = sorted({int(match[1]) for name in nodes if (match := NUMBERED.fullmatch(name))})
     first_trajectory = nodes.get(f'trajectory_{numbers[0]}') if numbers else None
     static = nodes.get('misc_static')
     return Leg(
-        runs=tuple(read_run(*(nodes.get(f'{name}_{number}') for name in RUN_OUTPUTS)) for number in numbers),
+        runs=tuple(read_run(nodes.get(f'retrieved_{number}'), nodes.get(f'misc_{number}')) for number in numbers),
         static_wall_time=elapsed_time(static),
         first=first_step(start, first_trajectory) if first_trajectory else None,
         last=last_step(nodes['structure'], static or nodes[f'misc_{numbers[-1]}']) if 'structure' in nodes else None,

@@ -26,7 +26,7 @@ def tell_comparison(comparison: Mapping[str, Any]) -> str:
         for leg, name in LEG_NAMES.items()
         if comparison[leg] and comparison[leg]['finished']
     ]
-    told = f'VASP took {" and ".join(steps)}' if steps else 'no relaxation finished'
+    told = f'VASP took {" and ".join(steps)}' if steps else 'No relaxation finished'
     if 'same_minimum' not in comparison:
         return told
     where = 'in the same minimum' if comparison['same_minimum'] else 'NOT in the same minimum'

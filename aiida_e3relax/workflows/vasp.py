@@ -137,7 +137,7 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
         inputs.clean_workdir = self.inputs.clean_workdir
         inputs.metadata.call_link_label = 'network'
         running = self.submit(E3RelaxBaseWorkChain, **inputs)
-        self.report(f'the network predicts the relaxed {self.inputs.structure.get_formula()}: <{running.pk}>')
+        self.report(f'The network predicts the relaxed {self.inputs.structure.get_formula()}: <{running.pk}>')
         return ToContext(network=running)
 
     def guard_prediction(self) -> None:
@@ -156,7 +156,7 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
         self.ctx.verdict = verdict
         if verdict['accepted']:
             self.ctx.starts['predicted'] = outcome['structure']
-            self.report('; '.join([f'the prediction is {verdict["verdict"]} by the guard', *verdict['reasons']]))
+            self.report('; '.join([f'The prediction is {verdict["verdict"]} by the guard', *verdict['reasons']]))
         else:
             self._remark('; '.join(['The guard rejected the prediction', *verdict['reasons']]))
 
@@ -189,7 +189,7 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
             nodes['prediction'] = self.ctx.starts['predicted']
         if 'verdict' in self.ctx:
             nodes['verdict'] = self.ctx.verdict
-        if 'network' in self.ctx and 'report' in self.ctx.network.outputs:
+        if 'network' in self.ctx and self.ctx.network.is_finished_ok:
             nodes['network_report'] = self.ctx.network.outputs.report
         circumstances = orm.Dict({'freedom': self.inputs.freedom.value, 'remarks': self.ctx.remarks})
         comparison = compare(self.inputs.structure, circumstances, **nodes, **_linked('compare'))

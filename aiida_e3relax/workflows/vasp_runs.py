@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 from aiida import orm
@@ -14,6 +14,7 @@ from aiida_e3relax.data.structures import structures_to_crystals
 from aiida_e3relax.gnn.structures import Crystals
 
 HEADER_LINES = 20
+ELECTRONIC_STEP = re.compile(r'Iteration +\d+\( *\d+\)')
 VERSION = re.compile(r'^\s*vasp\.(\S+)')
 CORES = re.compile(r'running on\s+(\d+) total cores')
 RANKS = re.compile(r'running\s+(\d+) mpi-ranks, with\s+(\d+) threads/rank')
@@ -67,14 +68,14 @@ class Step:
     pressure: float
 
 
-def read_run(retrieved: orm.FolderData | None, misc: orm.Dict | None, trajectory: orm.TrajectoryData | None) -> VaspRun:
+def read_run(retrieved: orm.FolderData | None, misc: orm.Dict | None) -> VaspRun:
     """Return the cost of a run that left these nodes, each of which a failed run may lack."""
-    version, cores = _read_header(retrieved) if retrieved else (None, None)
+    version, cores, electronic_steps = _read_outcar(retrieved) if retrieved else (None, None, None)
     return VaspRun(
         code_version=version,
         cores=cores,
         ionic_steps=_count_ionic_steps(misc) if misc else 0,
-        electronic_steps=_count_electronic_steps(trajectory) if trajectory else None,
+        electronic_steps=electronic_steps,
         wall_time=elapsed_time(misc),
     )
 
@@ -110,24 +111,22 @@ def _make_step(
     )
 
 
-def _read_header(retrieved: orm.FolderData) -> tuple[str | None, int | None]:
-    """Return the version that VASP prints first in OUTCAR, and the number of cores that it ran on."""
+def _read_outcar(retrieved: orm.FolderData) -> tuple[str | None, int | None, int | None]:
+    """Return what OUTCAR alone tells: the version, the number of cores, and the electronic steps.
+
+    aiida-vasp cuts the version to its numbers, and counts one electronic step for each ionic one.
+    """
     if 'OUTCAR' not in retrieved.base.repository.list_object_names():
-        return None, None
+        return None, None, None
     with retrieved.base.repository.open('OUTCAR', 'r') as handle:
         header = ''.join(islice(handle, HEADER_LINES))
+        electronic_steps = sum(1 for line in chain(header.splitlines(), handle) if ELECTRONIC_STEP.search(line))
     version, cores, ranks = VERSION.search(header), CORES.search(header), RANKS.search(header)
     count = int(ranks[1]) * int(ranks[2]) if ranks else int(cores[1]) if cores else None
-    return version[1] if version else None, count
+    return version[1] if version else None, count, electronic_steps
 
 
 def _count_ionic_steps(misc: orm.Dict) -> int:
     """Return the ionic steps of a run; the frames of its trajectory do not count them, one step gives two frames."""
     last = misc['run_status']['last_iteration_index']
     return last[0] if last else 0
-
-
-def _count_electronic_steps(trajectory: orm.TrajectoryData) -> int | None:
-    if 'electronic_steps' not in trajectory.get_arraynames():
-        return None
-    return int(trajectory.get_array('electronic_steps').sum())

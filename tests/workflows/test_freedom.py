@@ -11,17 +11,31 @@ PREDICTED = to_crystals(strained(rattled_copper_gold(), np.diag([0.1, 0.0, -0.05
 def test_positions_keep_the_cell_bit_by_bit_and_take_over_the_fractional_displacements():
     kept = Freedom.POSITIONS.restrict(RAW, PREDICTED)
     assert (kept.cell == RAW.cell).all()
-    assert kept.fractional() - RAW.fractional() == pytest.approx(PREDICTED.fractional() - RAW.fractional(), abs=1e-12)
+    assert shifts(kept) == pytest.approx(shifts(PREDICTED), abs=1e-12)
 
 
-def test_positions_do_not_carry_an_atom_across_the_cell():
+def test_cell_takes_over_everything():
+    kept = Freedom.CELL.restrict(RAW, PREDICTED)
+    assert (kept.cell == PREDICTED.cell).all()
+    assert shifts(kept) == pytest.approx(shifts(PREDICTED), abs=1e-12)
+
+
+def test_no_atom_is_carried_across_the_cell():
     wrapped = PREDICTED.replace(PREDICTED.positions - PREDICTED.cell[0, 2], PREDICTED.cell)
     kept = Freedom.POSITIONS.restrict(RAW, wrapped)
     assert np.linalg.norm(kept.positions - RAW.positions, axis=1).max() < 0.5
 
 
-def test_cell_takes_over_everything():
-    assert Freedom.CELL.restrict(RAW, PREDICTED) is PREDICTED
+@pytest.mark.parametrize('freedom', list(Freedom))
+def test_a_shift_of_all_atoms_does_not_take_them_off_their_special_positions(freedom):
+    shifted = RAW.replace(RAW.positions + [0.11, -0.07, 0.05], RAW.cell)
+    assert freedom.restrict(RAW, shifted).positions == pytest.approx(RAW.positions, abs=1e-12)
+
+
+def shifts(crystal):
+    """Fractional shifts of the sites from the raw ones, against their mean."""
+    difference = crystal.fractional() - RAW.fractional()
+    return difference - difference.mean(axis=0)
 
 
 def test_vasp_is_told_the_same():

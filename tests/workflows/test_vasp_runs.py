@@ -36,7 +36,6 @@ def trajectory(steps: int) -> orm.TrajectoryData:
     node.set_array('forces', np.full((frames, 4, 3), 0.1))
     node.set_array('stress', np.stack([np.eye(3) * 30.0] * frames))
     node.set_array('energy_extrapolated', np.linspace(-10.0, -12.0, steps))
-    node.set_array('electronic_steps', np.full(steps, 9))
     return node
 
 
@@ -50,20 +49,21 @@ def trajectory(steps: int) -> orm.TrajectoryData:
     ],
 )
 def test_version_and_cores_are_read_from_the_head_of_outcar(header, version, cores):
-    run = read_run(outcar(*header), misc(3, 2.0), trajectory(3))
+    run = read_run(outcar(*header), misc(3, 2.0))
     assert (run.code_version, run.cores) == (version, cores)
     assert run.core_time == (None if cores is None else 2.0 * cores)
 
 
-def test_ionic_steps_are_not_the_frames_of_the_trajectory():
-    run = read_run(None, misc(1, 2.0), trajectory(1))
-    assert (run.ionic_steps, run.electronic_steps) == (1, 9)
+def test_electronic_steps_are_the_loops_in_outcar():
+    loops = [f'--- Iteration      {ionic}(   {loop})  ---' for ionic in (1, 2) for loop in range(1, 6)]
+    run = read_run(outcar(' vasp.6.4.2', *loops, ' reached required accuracy'), misc(2, 2.0))
+    assert (run.ionic_steps, run.electronic_steps) == (2, 10)
 
 
 def test_a_run_that_left_nothing_has_no_steps_and_no_time():
-    run = read_run(None, None, None)
+    run = read_run(None, None)
     assert (run.ionic_steps, run.electronic_steps, run.wall_time, run.core_time) == (0, None, None, None)
-    assert read_run(None, misc(0, 1.0), None).ionic_steps == 0
+    assert read_run(None, misc(0, 1.0)).ionic_steps == 0
 
 
 def test_a_leg_counts_failed_and_restarted_runs_and_not_the_static_one():
