@@ -12,7 +12,7 @@ INSTALLED_GPAW := $(VENV)/.installed-gpaw
 # Nothing of the demo reaches the home folder.
 export AIIDA_PATH := $(CURDIR)/.aiida
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 .PHONY: help demo test validate lint tools clean
 
@@ -31,6 +31,7 @@ demo: $(INSTALLED) $(if $(filter gpaw,$(ENGINE)),$(INSTALLED_GPAW))
 	@aiida-e3relax setup --profile e3relax --engine $(ENGINE)
 	@echo '== the relaxations'
 	@verdi -p e3relax run workflows/relax_workchain.py --vasp-code vasp-standin-$(ENGINE)@localhost
+	@echo; echo 'For these commands in your shell:  source .venv/bin/activate; export AIIDA_PATH=$$PWD/.aiida'
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
