@@ -1,0 +1,75 @@
+import pytest
+from rich.console import Console
+
+from aiida_e3relax.cli.comparison import show_comparison
+
+LEG = {
+    'code_version': '6.4.2-standin-gpaw',
+    'stand_in': 'gpaw',
+    'finished': True,
+    'vasp_runs': 1,
+    'ionic_steps': 10,
+    'electronic_steps': None,
+    'energy_final_eV_per_atom': -3.25,
+}
+COMPARISON = {
+    'formula': 'AlSb',
+    'remarks': [],
+    'guard': {'verdict': 'accepted', 'reasons': []},
+    'network': {'wall_time_s': 0.4, 'device': 'cuda:0'},
+    'raw': LEG,
+    'predicted': LEG | {'ionic_steps': 4},
+    'ionic_steps_saved': 6,
+    'ionic_steps_saved_percent': 60.0,
+    'energy_difference_final_meV_per_atom': 0.4,
+    'same_minimum': True,
+}
+
+
+def text_of(**changes) -> str:
+    console = Console(width=160)
+    with console.capture() as capture:
+        console.print(show_comparison(COMPARISON | changes))
+    return capture.get()
+
+
+def row_of(text: str, title: str) -> list[str]:
+    line = next(line for line in text.splitlines() if title in line)
+    return [cell.strip() for cell in line.split('│')[2:-1]]
+
+
+def test_table_sets_the_legs_side_by_side():
+    text = text_of()
+    assert row_of(text, 'ionic steps') == ['10', '4', '-6']
+    assert row_of(text, 'end: energy') == ['-3.2500', '-3.2500', '+0.0000']
+    assert 'The prediction saved 6 ionic steps (60 %).' in text
+    assert 'The network took 0.4 s on cuda:0.' in text
+
+
+def test_what_was_not_measured_is_a_dash():
+    assert row_of(text_of(), 'electronic steps') == ['-', '-', '-']
+    assert row_of(text_of(predicted=None), 'ionic steps') == ['10', '-', '-']
+
+
+@pytest.mark.parametrize(
+    ('leg', 'said'),
+    [
+        (LEG, 'Computed by the VASP stand-in, not by VASP: GPAW'),
+        (LEG | {'code_version': '6.4.3', 'stand_in': None}, 'Computed by VASP 6.4.3.'),
+    ],
+)
+def test_nobody_takes_a_stand_in_for_vasp(leg, said):
+    assert said in text_of(raw=leg, predicted=leg)
+
+
+def test_a_different_minimum_and_lost_steps_are_said():
+    text = text_of(same_minimum=False, ionic_steps_saved=-1, ionic_steps_saved_percent=-10.0)
+    assert 'They do NOT end in the same minimum' in text
+    assert 'The prediction cost 1 ionic step (10 %).' in text
+
+
+def test_remarks_and_warnings_of_the_guard_are_shown():
+    guard = {'verdict': 'accepted with warnings', 'reasons': ['the volume changes']}
+    text = text_of(remarks=['The relaxation from the prediction failed'], guard=guard)
+    assert 'The prediction was accepted with warnings by the guard; the volume changes.' in text
+    assert 'The relaxation from the prediction failed.' in text
