@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from aiida_e3relax.gnn.batch import CrystalBatch, Geometry, make_batch
-from aiida_e3relax.gnn.checkpoint import load_content, save_atomically, save_checkpoint
+from aiida_e3relax.gnn.checkpoint import load_content, save_atomically, save_checkpoint, write_card
 from aiida_e3relax.gnn.datasets import SPLITS, Pairs, aligned
 from aiida_e3relax.gnn.errors import TrainingError
 from aiida_e3relax.gnn.graph import Graph
@@ -82,7 +82,7 @@ def train(pairs: Pairs, settings: TrainingSettings, output: Path, device: torch.
     """Train on the train split of `pairs`, validate on its val split, and keep everything in `output`.
 
     `output` receives ``last.pt`` (the state to resume from, every validation), ``best.pt`` (the checkpoint with the
-    lowest validation loss), ``log.csv`` and ``settings.json``. A run found there is continued: its losses are those
+    lowest validation loss) with its card, ``log.csv`` and ``settings.json``. A run found there is continued: its losses are those
     of a run that never stopped.
 
     Parameters
@@ -203,7 +203,10 @@ class _Run:
                 'validation_cell_A': float(errors[1]),
                 'data': self.data,
             }
-            save_checkpoint(self.output / 'best.pt', self.settings.architecture, self.average, self.elements, training)
+            best, architecture = self.output / 'best.pt', self.settings.architecture
+            save_checkpoint(best, architecture, self.average, self.elements, training)
+            card = {'name': self.output.resolve().name, 'architecture': architecture, 'version': 1}
+            write_card(best, {**card, 'atomic_numbers': self.elements, 'training': training})
         state = {
             'model': self.model.state_dict(),
             'average': self.average.state_dict(),
