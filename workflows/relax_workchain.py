@@ -48,7 +48,7 @@ def make_builder(structure: orm.StructureData, options: dict[str, Any]) -> Proce
         options['vasp_code'],
         options['network_code'],
         potential_family=options['potential_family'],
-        model=E3RelaxModelData.get_or_create(model) if model else None,
+        model=E3RelaxModelData.get_or_create(model)[0] if model else None,
         protocol=options['protocol'],
         overrides=yaml.safe_load(overrides.read_text(encoding='utf-8')) if overrides else None,
         options={

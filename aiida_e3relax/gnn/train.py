@@ -82,8 +82,8 @@ def train(pairs: Pairs, settings: TrainingSettings, output: Path, device: torch.
     """Train on the train split of `pairs`, validate on its val split, and keep everything in `output`.
 
     `output` receives ``last.pt`` (the state to resume from, every validation), ``best.pt`` (the checkpoint with the
-    lowest validation loss) with its card, ``log.csv`` and ``settings.json``. A run found there is continued: its losses are those
-    of a run that never stopped.
+    lowest validation loss) with its card, ``log.csv`` and ``settings.json``. A run found there is continued: its losses
+    are those of a run that never stopped.
 
     Parameters
     ----------

@@ -23,11 +23,12 @@ def test_a_metal_of_its_own_ends_in_the_table_and_where_to_look(verdi_run):
     assert '|VaspWorkChain|' not in done.stdout
 
 
-def test_a_file_with_overrides_and_one_leg(verdi_run, tmp_path):
+def test_a_file_with_a_model_overrides_and_one_leg(verdi_run, tmp_path):
     crystal = ase.build.bulk('CuAu', 'rocksalt', a=5.6)
     ase.io.write(tmp_path / 'POSCAR', crystal)
     (tmp_path / 'overrides.yaml').write_text('guard: {mode: "off"}\n', encoding='utf-8')
     arguments = ['--vasp-code', 'vasp-standin-emt@localhost', '--freedom', 'positions', '--no-reference']
+    arguments += ['--model', 'aiida_e3relax/gnn/checkpoints/default.pt']
     done = verdi_run(tmp_path / 'POSCAR', '--overrides', tmp_path / 'overrides.yaml', *arguments)
     assert done.returncode == 0, done.stderr
     assert 'No reference leg was asked for.' in done.stdout
