@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from aiida_e3relax.gnn.checkpoint import Checkpoint, load_checkpoint, write_card
-from aiida_e3relax.gnn.cli import default_checkpoint
+from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
 from aiida_e3relax.gnn.datasets import Pairs, read_pairs
 from aiida_e3relax.gnn.evaluate import MEASURES, evaluate
 from aiida_e3relax.gnn.runtime import prepare_device
@@ -48,7 +48,7 @@ def main() -> None:
     """Measure, print the table, and publish where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('pairs', nargs='+', type=Path)
-    parser.add_argument('--model', type=Path, default=default_checkpoint())
+    parser.add_argument('--model', type=Path, default=DEFAULT_CHECKPOINT)
     parser.add_argument('--device', default='auto')
     parser.add_argument('--publish', action='store_true', help="make the checkpoint the package's default")
     options = parser.parse_args()
@@ -58,11 +58,9 @@ def main() -> None:
     rows = evaluate(checkpoint, pairs, device)
     print(markdown(rows))
     if options.publish:
-        published = default_checkpoint()
-        published.parent.mkdir(exist_ok=True)
-        shutil.copyfile(options.model, published)
-        write_card(published, card(checkpoint, rows))
-        print(f'published as {published.name}')
+        shutil.copyfile(options.model, DEFAULT_CHECKPOINT)
+        write_card(DEFAULT_CHECKPOINT, card(checkpoint, rows))
+        print(f'published as {DEFAULT_CHECKPOINT.name}')
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:

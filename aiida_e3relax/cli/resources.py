@@ -14,7 +14,8 @@ from aiida.manage import get_manager
 from aiida.manage.configuration import get_config
 from aiida_vasp.data.potcar import PotcarData, PotcarGroup
 
-from aiida_e3relax.data.model import E3RelaxModelData, default_checkpoint
+from aiida_e3relax.data.model import E3RelaxModelData
+from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
 
 COMPUTER = 'localhost'
 NETWORK_CODE = 'e3relax'
@@ -72,7 +73,7 @@ def provide_potentials() -> Resource:
 
 def provide_model() -> Resource:
     """Find or store the model that comes with the package."""
-    model, created = E3RelaxModelData.get_or_create(default_checkpoint())
+    model, created = E3RelaxModelData.get_or_create(DEFAULT_CHECKPOINT)
     return Resource('model', f'{model.name} <{model.pk}>', created)
 
 

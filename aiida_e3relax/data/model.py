@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.resources
 import json
 import zipfile
 from collections.abc import Mapping
@@ -12,6 +11,8 @@ from typing import Any, BinaryIO
 
 from aiida import orm
 from aiida.common.exceptions import ValidationError
+
+from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
 
 REQUIRED_CARD_KEYS = ('name', 'architecture', 'content_hash', 'version')
 
@@ -76,7 +77,7 @@ class E3RelaxModelData(orm.SinglefileData):
     @classmethod
     def default(cls) -> E3RelaxModelData:
         """Return the stored node of the checkpoint that comes with the package."""
-        return cls.get_or_create(default_checkpoint())[0]
+        return cls.get_or_create(DEFAULT_CHECKPOINT)[0]
 
     @property
     def card(self) -> dict[str, Any]:
@@ -108,11 +109,6 @@ class E3RelaxModelData(orm.SinglefileData):
         except ValueError as error:
             raise ValidationError(str(error)) from error
         return True
-
-
-def default_checkpoint() -> Path:
-    """Return the path of the checkpoint that comes with the package."""
-    return Path(str(importlib.resources.files('aiida_e3relax') / 'gnn/checkpoints/default.pt'))
 
 
 def hash_stream(handle: BinaryIO) -> str:

@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
 from aiida_e3relax.gnn.errors import RunError
 
 
@@ -85,7 +86,7 @@ def _train(options: argparse.Namespace) -> int:
 def _add_evaluate(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser('evaluate', help="the papers' measures of a model on one split, beside doing nothing")
     parser.add_argument('pairs', nargs='+', type=Path, help='data sets, as `e3relax data` writes or reads them')
-    parser.add_argument('--model', type=Path, help='checkpoint; default: the one that comes with the package')
+    _add_model(parser)
     parser.add_argument('--split', default='test', choices=['train', 'val', 'test'])
     parser.add_argument('--no-match', action='store_true', help='leave out the match rate, which takes longest')
     parser.add_argument('--json', type=Path, help='also write the table here')
@@ -100,7 +101,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     from aiida_e3relax.gnn.runtime import prepare_device
 
     device = prepare_device(options.device, options.threads)
-    checkpoint = load_checkpoint(options.model or default_checkpoint())
+    checkpoint = load_checkpoint(options.model)
     rows = []
     for path in options.pairs:
         pairs = read_pairs(path).of_split(options.split)
@@ -115,7 +116,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 def _add_predict(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser('predict', help='predict relaxed crystals')
     parser.add_argument('structures', nargs='+', type=Path, help='.npz of crystals, or any files that ASE reads')
-    parser.add_argument('--model', type=Path, help='checkpoint; default: the one that comes with the package')
+    _add_model(parser)
     parser.add_argument(
         '--output', type=Path, required=True, help='predicted crystals: .npz, or a format that ASE writes by its suffix'
     )
@@ -132,19 +133,17 @@ def _predict(options: argparse.Namespace) -> int:
     from aiida_e3relax.gnn.predict import PredictionSettings, predict_files
 
     settings = PredictionSettings(options.device, options.dtype, options.max_edges, options.threads)
-    return predict_files(
-        options.structures, options.model or default_checkpoint(), options.output, options.report, settings
-    )
+    return predict_files(options.structures, options.model, options.output, options.report, settings)
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    text = 'checkpoint; default: the one that comes with the package'
+    parser.add_argument('--model', type=Path, default=DEFAULT_CHECKPOINT, help=text)
 
 
 def _add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:n (default: auto)')
     parser.add_argument('--threads', type=int, help='CPU threads; default: as torch finds')
-
-
-def default_checkpoint() -> Path:
-    """Return the checkpoint that comes with the package."""
-    return Path(__file__).parent / 'checkpoints' / 'default.pt'
 
 
 if __name__ == '__main__':
