@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,9 @@ def evaluate(
 ) -> list[dict[str, Any]]:
     """Return rows of means and medians over `pairs`, for each data set, frame, and for the model and the Dummy.
 
-    The frame ``as filed`` takes the targets as they are, which is the papers' way, and writes the predictions like them
-    (see `as_filed`); ``aligned`` takes rotation and drift out of the target (see `aligned`) and gives it the input's
-    mean position, as predictions have. Structures that the model refuses count with their input geometry.
+    The frame ``as filed`` takes the targets as they are, which is the papers' way, and turns the predictions like them
+    (see `as_filed`); ``aligned`` takes rotation and drift out of the target (see `aligned`) and gives both crystals the
+    mean position of the input. Structures that the model refuses count with their input geometry.
     """
     rows = []
     for source in np.unique(pairs.source):
@@ -35,12 +36,12 @@ def evaluate(
         result = predict(checkpoint.model, chosen.unrelaxed, checkpoint.elements, device)
         candidates = {'model': result.crystals, 'dummy': chosen.unrelaxed}
         matched = {name: matches(c, chosen.relaxed) for name, c in candidates.items()} if with_matches else {}
-        in_frame = aligned(chosen).relaxed.with_centroids_of(chosen.unrelaxed)
-        for frame, target in (('as filed', chosen.relaxed), ('aligned', in_frame)):
+        centred = functools.partial(Crystals.with_centroids_of, other=chosen.unrelaxed)
+        for frame, target in (('as filed', chosen.relaxed), ('aligned', centred(aligned(chosen).relaxed))):
             for name, candidate in candidates.items():
                 row = {'data': str(source), 'frame': frame, 'of': name, 'pairs': len(chosen)}
-                written = as_filed(candidate, chosen) if frame == 'as filed' else candidate
-                row |= _means_and_medians(written, target)
+                in_frame = as_filed(candidate, chosen) if frame == 'as filed' else centred(candidate)
+                row |= _means_and_medians(in_frame, target)
                 row['failed'] = len(result.faults) if name == 'model' else 0
                 if with_matches:
                     row['match_rate_percent'] = float(100 * matched[name].mean())
@@ -49,19 +50,16 @@ def evaluate(
 
 
 def as_filed(predicted: Crystals, pairs: Pairs) -> Crystals:
-    """Return predictions moved rigidly to where the files of `pairs` put a crystal.
+    """Return predictions turned to the orientation in which the files of `pairs` write a cell.
 
-    A file holds fractional coordinates, so a change of the cell moves atoms away from the cell's origin: the mean
-    fractional coordinates of the input are kept. Where the target's cell was written from lattice parameters (a along
-    x, b in the xy plane), the predicted cell is turned to the same orientation.
+    Where the target's cell was written from lattice parameters (a along x, b in the xy plane), so is the predicted one;
+    else it stays in the frame of the input.
     """
-    before, crystal = pairs.unrelaxed, predicted.structure_index
-    fractional = predicted.fractional()
-    fractional -= before.mean_over_atoms(fractional - before.fractional())[crystal]
     upper = np.abs(pairs.relaxed.cell[:, *np.triu_indices(3, 1)]).max(axis=1)
     standard = np.linalg.cholesky(predicted.cell @ np.swapaxes(predicted.cell, 1, 2))
     cell = np.where((upper < 1e-6)[:, None, None], standard, predicted.cell)
-    return predicted.replace(np.einsum('ac,acx->ax', fractional, cell[crystal]), cell)
+    positions = np.einsum('ac,acx->ax', predicted.fractional(), cell[predicted.structure_index])
+    return predicted.replace(positions, cell)
 
 
 def _means_and_medians(candidate: Crystals, target: Crystals) -> dict[str, float]:

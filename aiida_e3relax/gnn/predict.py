@@ -69,8 +69,7 @@ def predict(
 ) -> Predictions:
     """Return the relaxed forms of `crystals` as `model` predicts them.
 
-    Each predicted crystal keeps the mean position of its input, since the network says nothing of a rigid shift. A
-    batch that does not fit into memory is halved. A structure that cannot be predicted keeps its input geometry and
+    A batch that does not fit into memory is halved. A structure that cannot be predicted keeps its input geometry and
     gets a status; the others go on.
 
     Parameters
@@ -161,7 +160,7 @@ def _predict_batch(
     cell = geometry.cell.double().cpu().numpy()
     seconds['forward'] += time.perf_counter() - start
     positions = np.einsum('ac,acx->ax', fractional, cell[crystals.structure_index])
-    return crystals.replace(positions, cell).with_centroids_of(crystals), {}
+    return crystals.replace(positions, cell), {}
 
 
 def _nearest(batch: CrystalBatch) -> tuple[np.ndarray, np.ndarray]:
@@ -256,9 +255,8 @@ def _structure_facts(crystals: Crystals, result: Predictions) -> list[dict[str, 
 
 
 def _change(before: Crystals, after: Crystals) -> dict[str, float]:
-    """Return volumes, displacements without rigid shift and change of cell, and the largest principal strain."""
-    moved = after.fractional() - before.fractional()
-    displacement = np.linalg.norm((moved - moved.mean(axis=0)) @ after.cell[0], axis=1)
+    """Return volumes, displacements at fixed cell, and the largest principal strain, between two crystals."""
+    displacement = np.linalg.norm((after.fractional() - before.fractional()) @ after.cell[0], axis=1)
     stretches = np.linalg.svd(np.linalg.inv(before.cell[0]) @ after.cell[0], compute_uv=False)
     return {
         'volume_initial_A3': float(abs(before.volumes[0])),
