@@ -88,7 +88,7 @@ def _tell(comparison: Mapping[str, Any]) -> Iterator[Text]:
         yield Text('; '.join([f'The prediction was {guard["verdict"]} by the guard', *guard['reasons']]) + '.')
     if comparison['network']:
         network = comparison['network']
-        yield Text(f'The network took {network["wall_time_s"]:.1f} s on {network["device"]}.')
+        yield Text(f'The network took {1000 * network["wall_time_s"]:.0f} ms on {network["device"]}.')
     for remark in comparison['remarks']:
         yield Text(f'{remark}.', style='yellow')
 

@@ -43,7 +43,7 @@ def test_table_sets_the_legs_side_by_side():
     assert row_of(text, 'ionic steps') == ['10', '4', '-6']
     assert row_of(text, 'end: energy') == ['-3.2500', '-3.2500', '+0.0000']
     assert 'The prediction saved 6 ionic steps (60 %).' in text
-    assert 'The network took 0.4 s on cuda:0.' in text
+    assert 'The network took 400 ms on cuda:0.' in text
 
 
 def test_what_was_not_measured_is_a_dash():
