@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 from aiida import orm
 from aiida.common.exceptions import ValidationError
+from aiida.orm.implementation.utils import clean_value
 
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
 
@@ -69,8 +70,9 @@ class E3RelaxModelData(orm.SinglefileData):
         query = orm.QueryBuilder().append(
             cls, filters={f'attributes.{cls.HASH_KEY}': node.content_hash}, project='*', tag='model'
         )
+        as_stored = clean_value(node.card)  # AiiDA keeps 14 digits of a float
         for stored in query.order_by({'model': {'id': 'asc'}}).all(flat=True):
-            if stored.card == node.card:
+            if stored.card == as_stored:
                 return stored, False
         return node.store(), True
 

@@ -36,8 +36,9 @@ class TestModelData:
         assert loaded.content_hash == f'sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}'
 
     def test_same_checkpoint_is_stored_once(self, tmp_path):
-        first, created = E3RelaxModelData.get_or_create(write_checkpoint(tmp_path, 'once'))
-        again, created_again = E3RelaxModelData.get_or_create(write_checkpoint(tmp_path, 'once'))
+        card = {'metrics': {'volume': 21.060123456789012, 'count': 950.0}}
+        first, created = E3RelaxModelData.get_or_create(write_checkpoint(tmp_path, 'once', **card))
+        again, created_again = E3RelaxModelData.get_or_create(write_checkpoint(tmp_path, 'once', **card))
         assert (created, created_again) == (True, False)
         assert again.pk == first.pk
 
