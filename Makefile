@@ -2,6 +2,11 @@
 
 PYTHON ?= python3
 ENGINE ?= gpaw
+ifeq ($(filter $(ENGINE),emt ionic gpaw),)
+$(error ENGINE=$(ENGINE): expected emt, ionic or gpaw)
+endif
+# What pip installs first. On a Linux machine without a GPU, name PyTorch's own index of CPU builds as well:
+# the usual build brings gigabytes of CUDA.  make demo TORCH='torch==2.13.0 --index-url ...'
 TORCH ?= torch==2.13.0
 
 VENV := .venv
@@ -12,7 +17,7 @@ INSTALLED_GPAW := $(VENV)/.installed-gpaw
 # Nothing of the demo reaches the home folder.
 export AIIDA_PATH := $(CURDIR)/.aiida
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --constraint constraints.txt
+PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-cache-dir --constraint constraints.txt
 
 .PHONY: help demo test validate lint tools clean
 
@@ -25,7 +30,6 @@ help:
 	@echo 'make clean            remove the virtual environment and the AiiDA profile of the demo'
 
 demo: $(INSTALLED) $(if $(filter gpaw,$(ENGINE)),$(INSTALLED_GPAW))
-	@case '$(ENGINE)' in emt|ionic|gpaw) ;; *) echo "ENGINE=$(ENGINE): expected emt, ionic or gpaw"; exit 1;; esac
 	@verdi profile show e3relax > /dev/null 2>&1 || { echo '== AiiDA profile e3relax (in .aiida/)'; verdi presto --profile-name e3relax --use-zeromq; }
 	@echo '== codes, potentials and model'
 	@aiida-e3relax setup --profile e3relax --engine $(ENGINE)
@@ -53,11 +57,11 @@ tools:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' || { echo "$$($(PYTHON) --version) is not supported: name a Python 3.11 to 3.13 with PYTHON=..."; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { echo 'this Python makes no virtual environments: install its venv package (Debian: apt-get install python3-venv)'; exit 1; }
 
-# torch first and alone: resolved together with the rest, pip would take a build with gigabytes of CUDA.
+# torch first and alone, so that the build chosen above stays when the rest is resolved.
 $(INSTALLED): pyproject.toml setup.json constraints.txt | tools
 	@echo '== virtual environment in .venv/ (about two minutes, once)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@echo '   torch' && $(PIP) '$(TORCH)'
+	@echo '   torch' && $(PIP) $(TORCH)
 	@echo '   aiida-core, aiida-vasp and the rest' && $(PIP) --editable '.[gnn,dev]'
 	@touch $@
 

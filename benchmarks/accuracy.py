@@ -18,6 +18,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from aiida_e3relax.gnn.checkpoint import Checkpoint, load_checkpoint, write_card
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
 from aiida_e3relax.gnn.datasets import Pairs, read_pairs
@@ -38,7 +40,7 @@ LIMITS = [
     'the sites, which mostly stay where they are.',
     'Bulk crystals only: no surfaces, molecules, layers with vacuum, or defects were seen.',
     'Magnetism, charge and oxidation states are not inputs.',
-    'Inputs were hypothetical compounds in the cells of other compounds, with volumes wrong by a median of 34 %; a '
+    'Inputs were hypothetical compounds in the cells of other compounds, with volumes far off (see training_data); a '
     'structure already close to its minimum may be moved away from it.',
     'The targets mix DFT settings (PBE and PBE+U); expect volume errors of the size of those differences.',
 ]
@@ -54,12 +56,12 @@ def main() -> None:
     options = parser.parse_args()
     checkpoint = load_checkpoint(options.model)
     device = prepare_device(options.device, None)
-    pairs = Pairs.concatenate(read_pairs(path).of_split('test') for path in options.pairs)
-    rows = evaluate(checkpoint, pairs, device)
+    pairs = Pairs.concatenate(read_pairs(path) for path in options.pairs)
+    rows = evaluate(checkpoint, pairs.of_split('test'), device)
     print(markdown(rows))
     if options.publish:
         shutil.copyfile(options.model, DEFAULT_CHECKPOINT)
-        write_card(DEFAULT_CHECKPOINT, card(checkpoint, rows))
+        write_card(DEFAULT_CHECKPOINT, card(checkpoint, rows, volume_changes(pairs.of_split('train'))))
         print(f'published as {DEFAULT_CHECKPOINT.name}')
 
 
@@ -80,8 +82,16 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     return '\n'.join([*lines, '', f'Mean (median) over pairs. {_circumstances()}'])
 
 
-def card(checkpoint: Checkpoint, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the model card of a checkpoint with measured `rows`."""
+def volume_changes(pairs: Pairs) -> dict[str, float]:
+    """Return the median |V_relaxed / V_unrelaxed - 1| of each data set, in percent."""
+    change = 100 * np.abs(pairs.relaxed.volumes / pairs.unrelaxed.volumes - 1)
+    return {
+        str(source): round(float(np.median(change[pairs.source == source])), 1) for source in np.unique(pairs.source)
+    }
+
+
+def card(checkpoint: Checkpoint, rows: list[dict[str, Any]], changes: dict[str, float]) -> dict[str, Any]:
+    """Return the model card of a checkpoint with measured `rows` and median changes of volume in percent."""
     from ase.data import chemical_symbols
 
     return {
@@ -94,7 +104,9 @@ def card(checkpoint: Checkpoint, rows: list[dict[str, Any]]) -> dict[str, Any]:
         'licence': 'CC-BY-4.0',
         'elements': [chemical_symbols[z] for z in checkpoint.elements],
         'training': checkpoint.training,
-        'training_data': DATA,
+        'training_data': {
+            name: {'source': DATA[name], 'median_volume_change_percent': change} for name, change in changes.items()
+        },
         'units': {'length': 'A', 'volume': 'A^3', 'cell shape deviation': 'A^2'},
         'metrics': {'split': 'test', 'measured': _circumstances(), 'rows': rows},
         'limits': LIMITS,

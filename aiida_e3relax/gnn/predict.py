@@ -6,6 +6,7 @@ import dataclasses
 import json
 import platform
 import resource
+import sys
 import time
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -17,11 +18,11 @@ import torch
 
 from aiida_e3relax.gnn.batch import CrystalBatch, Geometry, make_batch
 from aiida_e3relax.gnn.checkpoint import Checkpoint, load_checkpoint
-from aiida_e3relax.gnn.errors import OutOfMemoryError, RunError
+from aiida_e3relax.gnn.errors import InputError, OutOfMemoryError, RunError
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.progress import ProgressLine
 from aiida_e3relax.gnn.runtime import DTYPES, device_name, prepare_device
-from aiida_e3relax.gnn.structures import Crystals, read_structures, write_ase, write_npz
+from aiida_e3relax.gnn.structures import Crystals, check_writable, read_structures, write_ase, write_npz
 from aiida_e3relax.gnn.validation import Fault, input_faults, neighbour_faults
 
 REPORT_SCHEMA = 1
@@ -181,7 +182,9 @@ def predict_files(
 ) -> int:
     """Predict for the crystals of the files `inputs`, write `output` and `report`, and return the exit status.
 
-    `report` is written whatever happens: a run that fails as a whole states its error there, for programs to read.
+    An ``.npz`` holds all structures, the failed ones as they came, with their status; other formats hold those that
+    were predicted. `report` is written whatever happens: a run that fails as a whole states its error there, for
+    programs to read.
     """
     content: dict[str, Any] = {'schema': REPORT_SCHEMA, 'program': 'e3relax', 'versions': _versions(), 'error': None}
     start = time.perf_counter()
@@ -211,6 +214,7 @@ def _predict_files(
     checkpoint = load_checkpoint(model)
     content['model'] = _model_facts(checkpoint)
     crystals = read_structures(inputs)
+    check_writable(output, len(crystals))
     loaded = time.perf_counter()
     result = predict(
         checkpoint.model, crystals, checkpoint.elements, device, DTYPES[settings.dtype], settings.max_edges
@@ -224,10 +228,16 @@ def _predict_files(
         raise OutOfMemoryError(
             f'none of {len(status)} structures fits into the memory of {device}: use a larger device'
         )
+    for row in content['structures']:
+        if row['message']:
+            print(f'{row["label"]}: {row["status"]}: {row["message"]}', file=sys.stderr)
     if output.suffix == '.npz':
         write_npz(output, result.crystals, status=status)
-    else:
-        write_ase(output, result.crystals)
+        return
+    predicted = np.flatnonzero(status == 'ok')
+    if not len(predicted):
+        raise InputError(f'{output} was not written: no structure could be predicted')
+    write_ase(output, result.crystals.select(predicted))
 
 
 def _model_facts(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -212,6 +212,22 @@ def write_npz(path: str | Path, crystals: Crystals, **more: NDArray) -> None:
         np.savez(handle, **arrays)
 
 
+def check_writable(path: Path, count: int) -> None:
+    """Raise InputError unless `count` crystals can be written to `path`, before anything is computed."""
+    if not path.parent.is_dir():
+        raise InputError(f'{path}: the folder {path.parent} does not exist')
+    if path.suffix == '.npz':
+        return
+    from ase.io.formats import UnknownFileTypeError, filetype, ioformats
+
+    try:
+        format_ = ioformats[filetype(path, read=False)]
+    except UnknownFileTypeError as error:
+        raise InputError(f'{path}: ASE knows no format of this name; use .npz, .cif, .vasp or .extxyz') from error
+    if not format_.can_write or (count > 1 and format_.single):
+        raise InputError(f'{path}: {format_.name} cannot hold {count} structures; use .npz or .extxyz')
+
+
 def write_ase(path: str | Path, crystals: Crystals) -> None:
     """Write `crystals` in the format that ASE gives to the file's suffix, one frame a crystal."""
     import ase

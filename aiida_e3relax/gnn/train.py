@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import json
 import math
 from pathlib import Path
@@ -127,6 +128,7 @@ class _Run:
                     f'the data hold {len(chosen)} pairs of the split {split!r}; at least {least} needed'
                 )
             splits[split] = PreparedPairs(chosen, self.model, device)
+        self.data_hash = data_hash(pairs)
         self.elements = torch.unique(splits['train'].batch.numbers).tolist()
         self.data = {
             str(source): {split: int(((pairs.source == source) & (pairs.split == split)).sum()) for split in SPLITS}
@@ -148,6 +150,10 @@ class _Run:
                     'name another --output, or repeat its settings to continue it'
                 )
             state = load_content(state_file)
+            if state['data_hash'] != self.data_hash:
+                raise TrainingError(
+                    f'{self.output} holds a run on other data: name another --output, or give its data to continue it'
+                )
             self.model.load_state_dict(state['model'])
             self.average.load_state_dict(state['average'])
             self.optimizer.load_state_dict(state['optimizer'])
@@ -212,6 +218,7 @@ class _Run:
             'average': self.average.state_dict(),
             'optimizer': self.optimizer.state_dict(),
             'step': self.step,
+            'data_hash': self.data_hash,
             'best': self.best,
             'running': self.running.tolist(),
         }
@@ -235,6 +242,16 @@ _LOG_COLUMNS = [
     'val_cell_A',
     'val_loss',
 ]
+
+
+def data_hash(pairs: Pairs) -> str:
+    """Return a hexadecimal digest of the species, geometries and splits of `pairs`."""
+    digest = hashlib.sha256()
+    for crystals in (pairs.unrelaxed, pairs.relaxed):
+        for array in (crystals.n_atoms, crystals.numbers, crystals.positions, crystals.cell):
+            digest.update(array.tobytes())
+    digest.update(' '.join(pairs.split).encode())
+    return digest.hexdigest()
 
 
 @torch.no_grad()

@@ -78,6 +78,37 @@ def test_prediction_keeps_the_mean_fractional_position_and_the_site_order(checkp
     np.testing.assert_allclose(moved.mean(axis=0), 0, atol=1e-9)
 
 
+def test_text_formats_hold_what_was_predicted(checkpoint, tmp_path, capsys):
+    write(tmp_path / 'Cu.vasp', bulk('Cu', a=3.6))
+    write(tmp_path / 'Si.vasp', bulk('Si', 'diamond', a=5.43))
+    options = ['--model', str(checkpoint), '--device', 'cpu', '--output']
+    inputs = [str(tmp_path / 'Cu.vasp'), str(tmp_path / 'Si.vasp')]
+    assert main(['predict', *inputs, *options, str(tmp_path / 'out.extxyz')]) == 0
+    assert [frame.get_chemical_formula() for frame in read(tmp_path / 'out.extxyz', ':')] == ['Si2']
+    assert 'Cu: unknown_element: the model was not trained on Z=29' in capsys.readouterr().err
+    assert main(['predict', inputs[0], *options, str(tmp_path / 'out.vasp')]) == 3
+    assert 'no structure could be predicted' in capsys.readouterr().err
+    assert not (tmp_path / 'out.vasp').exists()
+
+
+@pytest.mark.parametrize(
+    ('output', 'words'),
+    [
+        ('out.nonsense', 'ASE knows no format of this name'),
+        ('out.vasp', 'cannot hold 3 structures'),
+        ('absent/out.npz', 'does not exist'),
+    ],
+)
+def test_output_that_cannot_be_written_is_refused_before_the_prediction(
+    checkpoint, tmp_path, capsys, monkeypatch, output, words
+):
+    monkeypatch.setattr(predict_module, 'predict', None)
+    write_npz(tmp_path / 'in.npz', batch_of(*rattled()))
+    arguments = ['predict', str(tmp_path / 'in.npz'), '--model', str(checkpoint), '--device', 'cpu']
+    assert main([*arguments, '--output', str(tmp_path / output)]) == 3
+    assert words in capsys.readouterr().err
+
+
 def test_small_batches_give_the_same_prediction(network):
     crystals = batch_of(*rattled())
     whole = predict(network, crystals, ELEMENTS, torch.device('cpu'), torch.float64)

@@ -71,6 +71,12 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path):
         train(made_pairs(), dataclasses.replace(SMALL, learning_rate=1e-3), tmp_path, CPU)
 
 
+def test_other_data_in_the_same_folder_are_refused(tmp_path):
+    train(made_pairs(), SMALL, tmp_path, CPU, stop_after=10)
+    with pytest.raises(TrainingError, match='other data'):
+        train(made_pairs(copies=7), SMALL, tmp_path, CPU)
+
+
 def test_loss_that_is_not_finite_names_the_pairs(tmp_path):
     pairs = made_pairs()
     bad = int(np.flatnonzero(pairs.split == 'train')[3])
