@@ -218,12 +218,12 @@ def check_writable(path: Path, count: int) -> None:
         raise InputError(f'{path}: the folder {path.parent} does not exist')
     if path.suffix == '.npz':
         return
-    from ase.io.formats import UnknownFileTypeError, filetype, ioformats
+    from ase.io.formats import filetype, ioformats
 
-    try:
-        format_ = ioformats[filetype(path, read=False)]
-    except UnknownFileTypeError as error:
-        raise InputError(f'{path}: ASE knows no format of this name; use .npz, .cif, .vasp or .extxyz') from error
+    name = filetype(path, read=False)
+    if name not in ioformats:
+        raise InputError(f'{path}: ASE knows no format of this name; use .npz, .cif, .vasp or .extxyz')
+    format_ = ioformats[name]
     if not format_.can_write or (count > 1 and format_.single):
         raise InputError(f'{path}: {format_.name} cannot hold {count} structures; use .npz or .extxyz')
 
