@@ -60,7 +60,8 @@ def main() -> None:
     rows = evaluate(checkpoint, pairs.of_split('test'), device)
     print(markdown(rows))
     if options.publish:
-        shutil.copyfile(options.model, DEFAULT_CHECKPOINT)
+        if options.model != DEFAULT_CHECKPOINT:
+            shutil.copyfile(options.model, DEFAULT_CHECKPOINT)
         write_card(DEFAULT_CHECKPOINT, card(checkpoint, rows, volume_changes(pairs.of_split('train'))))
         print(f'published as {DEFAULT_CHECKPOINT.name}')
 
