@@ -31,6 +31,17 @@ def of_atoms(*args, **kwargs) -> orm.StructureData:
     return orm.StructureData(ase=Atoms(*args, **kwargs))
 
 
+def vasp_inputs(incar=None, relax_settings=None, parameters=None, **vasp):
+    return {
+        'relax_settings': orm.Dict(relax_settings or {}),
+        'vasp': {
+            'parameters': orm.Dict({'incar': incar or {}} | (parameters or {})),
+            'kpoints_spacing': orm.Float(0.1),
+            **vasp,
+        },
+    }
+
+
 @pytest.mark.parametrize(
     ('make', 'fault'),
     [
@@ -41,6 +52,7 @@ def of_atoms(*args, **kwargs) -> orm.StructureData:
         (lambda: of_atoms('Cu', cell=[[3, 0, 0], [0, 3, 0], [3, 3, 0]], pbc=True), 'volume|singular'),
         (lambda: of_atoms('Cu', cell=[3, 3, 3], pbc=[True, True, False]), 'periodic'),
         (with_kind_name, 'kind `Fe1` is not named `Fe`'),
+        (lambda: of_atoms('Cu', cell=[[0, 3, 0], [3, 0, 0], [0, 0, 3]], pbc=True), 'exchange two lattice vectors'),
         (lambda: of_atoms('Cu2', positions=[[0, 0, 0], [0, 0, 2.9]], cell=[3, 3, 3], pbc=True), '0.10 A apart'),
         (lambda: of_atoms('Cu', cell=[0.3, 0.3, 0.3], pbc=True), 'volume'),
     ],
@@ -62,11 +74,41 @@ def test_freedom_and_guard_are_checked():
 
 
 def test_incar_tags_that_freedom_sets_are_refused():
-    def inputs(incar):
-        return {'vasp': {'parameters': orm.Dict({'incar': incar}), 'kpoints_spacing': orm.Float(0.1)}}
+    assert validate_vasp(vasp_inputs({'encut': 300}), None) is None
+    assert 'ISIF is set by `freedom`' in validate_vasp(vasp_inputs({'ISIF': 3}), None)
 
-    assert validate_vasp(inputs({'encut': 300}), None) is None
-    assert 'ISIF is set by `freedom`' in validate_vasp(inputs({'ISIF': 3}), None)
+
+@pytest.mark.parametrize('flag', ['positions', 'shape', 'volume'])
+def test_relax_settings_leave_what_moves_to_freedom(flag):
+    assert validate_vasp(vasp_inputs(relax_settings={flag: True, 'steps': 3}), None) is None
+    assert f'`{flag}` is set by `freedom`' in validate_vasp(vasp_inputs(relax_settings={flag: False}), None)
+
+
+@pytest.mark.parametrize(
+    ('inputs', 'remedy'),
+    [
+        ({'dynamics': orm.Dict}, 'without a prediction'),
+        ({'parameters': {'dynamics': {'positions_dof': [[True, True, False]]}}}, 'without a prediction'),
+        ({'incar': {'Lattice_Constraints': '.TRUE. .TRUE. .FALSE.'}}, 'give `freedom: positions`'),
+        ({'incar': {'PSTRESS': 50}}, 'relax the result under pressure'),
+    ],
+)
+def test_what_the_prediction_would_leave_out_of_account_is_refused(inputs, remedy):
+    made = {key: value() if callable(value) else value for key, value in inputs.items()}
+    assert remedy in validate_vasp(vasp_inputs(**made), None)
+
+
+def test_no_pressure_may_be_asked_for():
+    assert validate_vasp(vasp_inputs({'pstress': 0.0}), None) is None
+
+
+@pytest.mark.parametrize('spin', [{'ispin': 2}, {'ISPIN': '2'}, {'lsorbit': True}, {'lnoncollinear': True}])
+def test_magnetic_moments_are_given_in_one_place_and_with_spin(spin):
+    moments = {'MAGMOM': [3, -3]}
+    assert validate_vasp(vasp_inputs(moments | spin), None) is None
+    assert 'add ISPIN = 2' in validate_vasp(vasp_inputs(moments), None)
+    both = vasp_inputs(moments | spin, magmom_mapping=orm.Dict({'Ni': 5.0}))
+    assert 'remove one of them' in validate_vasp(both, None)
 
 
 def test_kpoints_must_be_given():
