@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import yaml
+from aiida import orm
 from aiida.engine.processes.builder import ProcessBuilderNamespace
 
 from aiida_e3relax.mappings import check_keys, merge
@@ -37,7 +38,8 @@ class ProtocolMixin:
     ) -> dict[str, Any]:
         """Return the inputs of a protocol as nested dictionaries, with `overrides` over them.
 
-        Raises ValueError for an unknown name, with the nearest known one.
+        Raises ValueError for an unknown name, with the nearest known one, and for overrides that put something else in
+        the place of a mapping.
         """
         content = cls._read_protocols()
         name = protocol or content['default_protocol']
@@ -46,12 +48,27 @@ class ProtocolMixin:
         except ValueError as error:
             raise ValueError(f'protocol: {error}') from error
         chosen = {key: value for key, value in content['protocols'][name].items() if key != 'description'}
-        return merge(merge(content['default_inputs'], chosen), overrides or {})
+        inputs = merge(content['default_inputs'], chosen)
+        _check_mappings(inputs, overrides or {})
+        return merge(inputs, overrides or {})
 
     @classmethod
     def _read_protocols(cls) -> dict[str, Any]:
         folder = importlib.resources.files('aiida_e3relax.workflows') / 'protocols'
         return yaml.safe_load((folder / cls.PROTOCOLS).read_text(encoding='utf-8'))
+
+
+def _check_mappings(inputs: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:
+    """Raise ValueError for the first override that is neither a mapping nor a node where `inputs` has a mapping."""
+    for key, value in overrides.items():
+        base = inputs.get(key)
+        if isinstance(base, Mapping):
+            if isinstance(value, Mapping):
+                _check_mappings(base, value)
+            elif not isinstance(value, orm.Data):
+                raise ValueError(
+                    f'overrides: `{key}`: expected a mapping with keys such as {next(iter(base))}, found {value!r}'
+                )
 
 
 def fill_builder(builder: ProcessBuilderNamespace, inputs: Mapping[str, Any]) -> None:

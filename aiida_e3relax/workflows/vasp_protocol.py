@@ -11,6 +11,7 @@ from aiida.engine.processes.builder import ProcessBuilder
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.mappings import merge
 from aiida_e3relax.workflows.freedom import Freedom
+from aiida_e3relax.workflows.inputs import incar_tags, validate_vasp
 from aiida_e3relax.workflows.potentials import choose_potentials
 from aiida_e3relax.workflows.protocol import ProtocolMixin, fill_builder
 
@@ -35,7 +36,7 @@ class VaspProtocolMixin(ProtocolMixin):
         options: Mapping[str, Any] | None = None,
         network_options: Mapping[str, Any] | None = None,
         freedom: Freedom | str | None = None,
-        reference_leg: bool = True,
+        reference_leg: bool | None = None,
     ) -> ProcessBuilder:
         """Return a builder with all inputs set.
 
@@ -48,50 +49,62 @@ class VaspProtocolMixin(ProtocolMixin):
         potential_family, potential_mapping
             The family of potentials, and the potentials of single elements if not the usual ones.
         model
-            The checkpoint; default is the one that comes with the package.
+            The checkpoint; default is that of `overrides`, else the one that comes with the package.
         protocol
             A name from `get_available_protocols`; default is `get_default_protocol`.
         overrides
-            Inputs over those of the protocol, nested as the ports.
+            Inputs over those of the protocol, nested as the ports; the other arguments, where given, go over these.
+            With the INCAR tag MAGMOM the protocol's `magmom_mapping` is left out.
         options, network_options
             Options of the VASP jobs and of the network's, such as `resources`, `withmpi`, `max_wallclock_seconds`,
             `queue_name` and `custom_scheduler_commands`.
         freedom
-            What may move; default is the protocol's, everything.
+            What may move; default is that of `overrides`, else everything.
         reference_leg
-            Whether to relax the raw structure too.
+            Whether to relax the raw structure too; default is that of `overrides`, else yes.
 
         Raises
         ------
         ValueError
-            For an unknown protocol, family or potential, and for inputs that do not exist or that a validator refuses.
+            For an unknown protocol, family or potential, for inputs that do not exist or that a validator refuses, and
+            for a code or family in `overrides`.
         """
         inputs = cls.get_protocol_inputs(protocol, overrides)
         network = inputs.pop('network')
-        symbols = structure.get_symbols_set()
+        vasp = inputs['vasp']['vasp']
+        for port, argument in (('code', 'vasp_code'), ('potential_family', 'potential_family')):
+            if port in vasp:
+                raise ValueError(f'overrides: `vasp.vasp.{port}` is set by the argument `{argument}`; remove it')
+        own = (overrides or {}).get('vasp', {}).get('vasp', {})
+        if 'magmom' in incar_tags(vasp['parameters']) and 'magmom_mapping' not in own:
+            del vasp['magmom_mapping']
+        preferred = merge(vasp.pop('potential_mapping', {}), potential_mapping or {})
         chosen: dict[str, Any] = {
-            'reference_leg': reference_leg,
             'vasp': {
                 'vasp': {
                     'code': _load_code(vasp_code),
                     'potential_family': potential_family,
-                    'potential_mapping': choose_potentials(symbols, potential_family, potential_mapping),
+                    'potential_mapping': choose_potentials(structure.get_symbols_set(), potential_family, preferred),
                     'calc': {'metadata': {'options': options or {}}},
                 }
             },
         }
+        if reference_leg is not None:
+            chosen['reference_leg'] = reference_leg
         if freedom is not None:
             chosen['freedom'] = str(freedom)
         if network_code is not None:
             predict = {
                 'code': _load_code(network_code),
-                'model': model or E3RelaxModelData.default(),
+                'model': model or network['predict'].get('model') or E3RelaxModelData.default(),
                 'metadata': {'options': network_options or {}},
             }
             chosen['network'] = merge(network, {'predict': predict})
         builder = cls.get_builder()  # type: ignore[attr-defined]
         builder.structure = structure
         fill_builder(builder, merge(inputs, chosen))
+        if fault := validate_vasp(builder.vasp, None):
+            raise ValueError(fault)
         return builder
 
 

@@ -1,6 +1,7 @@
+import ase.build
 import pytest
 from aiida import orm
-from aiida.engine import run
+from aiida.engine import run, run_get_node
 from aiida_vasp.data.potcar import PotcarData
 
 from aiida_e3relax.standin.potentials import potential_text
@@ -57,6 +58,74 @@ def test_magnetic_elements_are_computed_with_spin_by_aiida_vasp(make_builder):
     assert 'Cu' not in mapping.get_dict()
 
 
+def nickel() -> orm.StructureData:
+    return orm.StructureData(ase=ase.build.bulk('Ni', cubic=True))
+
+
+def incar_overrides(incar, **vasp):
+    return {'vasp': {'vasp': {'parameters': {'incar': incar}, **vasp}}}
+
+
+@pytest.mark.parametrize('tag', ['magmom', 'MAGMOM'])
+def test_magnetic_moments_in_the_incar_are_not_replaced_by_the_protocol(make_builder, tag):
+    overrides = incar_overrides({'ispin': 2, tag: [3, -3, 3, -3]})
+    vasp = make_builder(structure=nickel(), overrides=overrides).vasp.vasp
+    assert 'magmom_mapping' not in vasp
+    assert vasp.parameters['incar']['magmom'] == [3, -3, 3, -3]
+
+
+def test_vasp_gets_the_magnetic_moments_in_the_incar(make_builder, make_scripted_code):
+    code = make_scripted_code('exit 1', 'e3relax-vasp-standin', 'vasp.vasp')
+    overrides = incar_overrides({'ispin': 2, 'magmom': [3, -3, 3, -3]}, max_iterations=1)
+    builder = make_builder(structure=nickel(), vasp_code=code, network_code=None, overrides=overrides)
+    chain = run_get_node(builder).node
+    (job,) = {node for node in chain.called_descendants if isinstance(node, orm.CalcJobNode)}
+    assert 'MAGMOM = 3 -3 3 -3' in job.base.repository.get_object_content('INCAR')
+
+
+def test_moments_asked_for_twice_are_refused(make_builder):
+    overrides = incar_overrides({'ispin': 2, 'magmom': [3, -3, 3, -3]}, magmom_mapping={'Ni': 2.0})
+    with pytest.raises(ValueError, match='`magmom_mapping` says; remove one'):
+        make_builder(structure=nickel(), overrides=overrides)
+
+
+def test_overrides_hold_where_no_argument_is_given(make_builder, model):
+    overrides = {
+        'freedom': 'positions',
+        'reference_leg': False,
+        'vasp': {'vasp': {'potential_mapping': {'Cu': 'Cu_pv', 'Ga': 'Ga'}}},
+        'network': {'predict': {'model': model}},
+    }
+    builder = make_builder(overrides=overrides)
+    assert builder.freedom.value == 'positions'
+    assert not builder.reference_leg.value
+    assert builder.vasp.vasp.potential_mapping.get_dict() == {'Cu': 'Cu_pv', 'Au': 'Au'}
+    assert builder.network.predict.model.uuid == model.uuid
+
+
+def test_arguments_go_over_overrides(make_builder):
+    overrides = {
+        'freedom': 'positions',
+        'reference_leg': False,
+        'vasp': {'vasp': {'potential_mapping': {'Cu': 'Cu_pv'}}},
+    }
+    builder = make_builder(overrides=overrides, freedom='cell', reference_leg=True, potential_mapping={'Cu': 'Cu'})
+    assert (builder.freedom.value, builder.reference_leg.value) == ('cell', True)
+    assert builder.vasp.vasp.potential_mapping['Cu'] == 'Cu'
+
+
+@pytest.mark.parametrize('port', ['code', 'potential_family'])
+def test_overrides_of_what_an_argument_must_give_are_refused(make_builder, port):
+    with pytest.raises(ValueError, match=f'`vasp.vasp.{port}` is set by the argument'):
+        make_builder(overrides={'vasp': {'vasp': {port: 'other'}}})
+
+
+@pytest.mark.parametrize('overrides', [{'vasp': None}, {'vasp': {'vasp': {'parameters': 'encut'}}}])
+def test_overrides_without_a_mapping_where_one_belongs_are_refused(make_builder, overrides):
+    with pytest.raises(ValueError, match='expected a mapping with keys such as'):
+        make_builder(overrides=overrides)
+
+
 def test_bad_inputs_are_refused_when_the_builder_is_made(make_builder):
     for changes, message in (
         ({'freedom': 'all'}, 'expected positions or cell'),
@@ -68,7 +137,10 @@ def test_bad_inputs_are_refused_when_the_builder_is_made(make_builder):
 
 
 def test_an_incar_tag_that_contradicts_freedom_is_refused_before_anything_runs(make_builder):
-    builder = make_builder(overrides={'vasp': {'vasp': {'parameters': {'incar': {'nsw': 3}}}}})
+    with pytest.raises(ValueError, match='NSW is set by'):
+        make_builder(overrides=incar_overrides({'nsw': 3}))
+    builder = make_builder()
+    builder.vasp.vasp.parameters = {'incar': {'nsw': 3}}
     with pytest.raises(ValueError, match='NSW is set by'):
         run(builder)
 
