@@ -90,17 +90,18 @@ def test_moments_asked_for_twice_are_refused(make_builder):
 
 
 def test_overrides_hold_where_no_argument_is_given(make_builder, model):
+    other_model = model.clone().store()
     overrides = {
         'freedom': 'positions',
         'reference_leg': False,
         'vasp': {'vasp': {'potential_mapping': {'Cu': 'Cu_pv', 'Ga': 'Ga'}}},
-        'network': {'predict': {'model': model}},
+        'network': {'predict': {'model': other_model}},
     }
     builder = make_builder(overrides=overrides)
     assert builder.freedom.value == 'positions'
     assert not builder.reference_leg.value
     assert builder.vasp.vasp.potential_mapping.get_dict() == {'Cu': 'Cu_pv', 'Au': 'Au'}
-    assert builder.network.predict.model.uuid == model.uuid
+    assert builder.network.predict.model.uuid == other_model.uuid
 
 
 def test_arguments_go_over_overrides(make_builder):
