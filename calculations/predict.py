@@ -10,7 +10,6 @@ import re
 from pathlib import Path
 
 import ase.build
-import ase.io
 import click
 from aiida import orm
 from aiida.common.exceptions import InvalidOperation, NotExistent
@@ -19,6 +18,7 @@ from ase import Atoms
 from rich.console import Console
 from rich.table import Table
 
+from aiida_e3relax.cli.crystal_file import read_crystals
 from aiida_e3relax.data.model import E3RelaxModelData
 
 COLUMNS = ('label', 'formula', 'status', 'volume before / A^3', 'volume after / A^3', 'largest move / A')
@@ -26,17 +26,19 @@ NUMBERS = ('volume_initial_A3', 'volume_predicted_A3', 'max_displacement_A')
 
 
 @click.command()
-@click.argument('files', metavar='[STRUCTURE]...', nargs=-1, type=click.Path(exists=True, dir_okay=False))
+@click.argument(
+    'files', metavar='[STRUCTURE]...', nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path)
+)
 @click.option('--code', default='e3relax@localhost', show_default=True, help='The code that runs the network.')
 @click.option('--model', 'checkpoint', type=click.Path(exists=True, dir_okay=False), help='A checkpoint of your own.')
 @click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:<n>.')
 @click.option('--submit', 'to_daemon', is_flag=True, help='Hand the job to the daemon and return at once.')
-def main(files: tuple[str, ...], code: str, checkpoint: str | None, device: str, to_daemon: bool) -> None:
+def main(files: tuple[Path, ...], code: str, checkpoint: str | None, device: str, to_daemon: bool) -> None:
     """Predict the relaxed form of the crystals in STRUCTURE..., any files that ASE reads.
 
     Without files the crystal is InP put into the measured cell of GaAs.
     """
-    crystals = read_crystals(files) if files else {'InP_in_GaAs': ase.build.bulk('InP', 'zincblende', a=5.653)}
+    crystals = label_crystals(files) if files else {'InP_in_GaAs': ase.build.bulk('InP', 'zincblende', a=5.653)}
     try:
         builder = orm.load_code(code).get_builder()
         builder.model = E3RelaxModelData.get_or_create(checkpoint)[0] if checkpoint else E3RelaxModelData.default()
@@ -56,12 +58,12 @@ def main(files: tuple[str, ...], code: str, checkpoint: str | None, device: str,
         raise click.ClickException(f'exit code {node.exit_status}: {node.exit_message}')
 
 
-def read_crystals(files: tuple[str, ...]) -> dict[str, Atoms]:
+def label_crystals(files: tuple[Path, ...]) -> dict[str, Atoms]:
     """Return every frame of `files`, under labels made from the names of the files."""
     crystals: dict[str, Atoms] = {}
     for file in files:
-        frames = ase.io.read(file, index=':')
-        stem = re.sub('[^0-9A-Za-z]+', '_', Path(file).stem).strip('_')
+        frames = read_crystals(file)
+        stem = re.sub('[^0-9A-Za-z]+', '_', file.stem).strip('_')
         stem = stem if stem[:1].isalpha() else f's_{stem}'.rstrip('_')
         for index, atoms in enumerate(frames):
             label = stem if len(frames) == 1 else f'{stem}_{index}'

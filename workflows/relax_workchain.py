@@ -9,31 +9,48 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import ase.io
 import click
 import yaml
 from aiida import orm
 from aiida.common.exceptions import InvalidOperation, NotExistent
 from aiida.engine import ProcessBuilder, submit
-from ase import Atoms
 from rich.console import Console
 
 from aiida_e3relax.cli.comparison import show_chain
+from aiida_e3relax.cli.crystal_file import read_crystals
 from aiida_e3relax.cli.watch import run_watched
 from aiida_e3relax.data.model import E3RelaxModelData
+from aiida_e3relax.mappings import merge
 from aiida_e3relax.workflows.demo import DEMO_CRYSTALS, SUITED, demo_crystal
 from aiida_e3relax.workflows.freedom import Freedom
 from aiida_e3relax.workflows.vasp import E3RelaxVaspWorkChain
 
 PROTOCOLS = E3RelaxVaspWorkChain.get_available_protocols()
+ONE_PROCESS = {'vasp': {'vasp': {'calc': {'metadata': {'options': {'resources': {'num_mpiprocs_per_machine': 1}}}}}}}
 
 
-def read_crystal(path: Path) -> Atoms:
-    """Return the last crystal in a file; raises ClickException when ASE cannot read it."""
+def read_overrides(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file, an empty one for an empty file; raises ClickException for anything else."""
     try:
-        return ase.io.read(path)
-    except Exception as error:  # readers of foreign formats raise anything
-        raise click.ClickException(f'{path}: cannot be read as a crystal: {type(error).__name__}: {error}') from error
+        overrides = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise click.ClickException(f'{path}: is not YAML: {" ".join(str(error).split())}') from error
+    if not isinstance(overrides, dict | None):
+        raise click.ClickException(f'{path}: expected inputs such as `freedom: positions`, found {overrides!r}')
+    return overrides or {}
+
+
+def job_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options of the VASP jobs that were given on the command line."""
+    resources = {'num_machines': options['machines'], 'num_mpiprocs_per_machine': options['mpi_processes']}
+    given: dict[str, Any] = {'resources': {key: value for key, value in resources.items() if value is not None}}
+    if any(value > 1 for value in given['resources'].values()):
+        given['withmpi'] = True
+    if options['max_hours'] is not None:
+        given['max_wallclock_seconds'] = int(3600 * options['max_hours'])
+    if options['queue']:
+        given['queue_name'] = options['queue']
+    return given
 
 
 def make_builder(structure: orm.StructureData, options: dict[str, Any]) -> ProcessBuilder:
@@ -42,7 +59,6 @@ def make_builder(structure: orm.StructureData, options: dict[str, Any]) -> Proce
     Raises ValueError or NotExistent for what the profile lacks or the chain refuses.
     """
     overrides, model = options['overrides'], options['model']
-    processes = options['mpi_processes']
     return E3RelaxVaspWorkChain.get_builder_from_protocol(
         structure,
         options['vasp_code'],
@@ -50,18 +66,10 @@ def make_builder(structure: orm.StructureData, options: dict[str, Any]) -> Proce
         potential_family=options['potential_family'],
         model=E3RelaxModelData.get_or_create(model)[0] if model else None,
         protocol=options['protocol'],
-        overrides=yaml.safe_load(overrides.read_text(encoding='utf-8')) if overrides else None,
-        options={
-            'resources': {
-                'num_machines': options['machines'],
-                'num_mpiprocs_per_machine': processes,
-            },
-            'withmpi': processes * options['machines'] > 1,
-            'max_wallclock_seconds': int(3600 * options['max_hours']),
-            **({'queue_name': options['queue']} if options['queue'] else {}),
-        },
+        overrides=merge(ONE_PROCESS, read_overrides(overrides) if overrides else {}),
+        options=job_options(options),
         freedom=options['freedom'],
-        reference_leg=not options['no_reference'],
+        reference_leg=False if options['no_reference'] else None,
     )
 
 
@@ -80,17 +88,18 @@ def make_builder(structure: orm.StructureData, options: dict[str, Any]) -> Proce
 @click.option('--model', type=click.Path(exists=True, dir_okay=False), help='A checkpoint instead of the shipped one.')
 @click.option('--protocol', type=click.Choice(list(PROTOCOLS)), default='fast', show_default=True)
 @click.option(
-    '--freedom', type=click.Choice([choice.value for choice in Freedom]), default='cell', help='What may move.'
+    '--freedom', type=click.Choice([choice.value for choice in Freedom]), help='What may move.  [default: cell]'
 )
 @click.option(
     '--overrides',
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help='A YAML file with inputs over the protocol, such as `vasp: {vasp: {parameters: {incar: {encut: 600}}}}`.',
+    help='A YAML file with inputs over the protocol, such as `vasp: {vasp: {parameters: {incar: {encut: 600}}}}`; the '
+    'options given here go over it.',
 )
 @click.option('--no-reference', is_flag=True, help='Do not relax the raw structure too: cheaper, no comparison.')
-@click.option('--machines', type=click.IntRange(min=1), default=1, show_default=True, help='Nodes of each VASP run.')
-@click.option('--mpi-processes', type=click.IntRange(min=1), default=1, show_default=True, help='On each of them.')
-@click.option('--max-hours', type=float, default=24.0, show_default=True, help='Wall time of each VASP run.')
+@click.option('--machines', type=click.IntRange(min=1), help='Nodes of each VASP run.  [default: 1]')
+@click.option('--mpi-processes', type=click.IntRange(min=1), help='On each of them.  [default: 1]')
+@click.option('--max-hours', type=float, help='Wall time of each VASP run.  [default: 24]')
 @click.option('--queue', help="The scheduler's queue or partition of the VASP runs.")
 @click.option('--submit', 'to_daemon', is_flag=True, help='Hand it to the daemon and return at once.')
 def main(structure_file: Path | None, demo: str | None, to_daemon: bool, **options: Any) -> None:
@@ -102,7 +111,7 @@ def main(structure_file: Path | None, demo: str | None, to_daemon: bool, **optio
     """
     console = Console()
     demo = demo or SUITED.get(options['vasp_code'].partition('@')[0], 'semiconductor')
-    structure = orm.StructureData(ase=read_crystal(structure_file) if structure_file else demo_crystal(demo))
+    structure = orm.StructureData(ase=read_crystals(structure_file)[-1] if structure_file else demo_crystal(demo))
     structure.label = structure_file.name if structure_file else f'demo {demo}'
     try:
         builder = make_builder(structure, options)

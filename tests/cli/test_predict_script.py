@@ -32,6 +32,15 @@ def test_files(verdi_run, tmp_path):
     ]
 
 
+@pytest.mark.parametrize('text', ['', 'data_x\n_cell_length_a 4.2\n'])
+def test_a_file_without_a_crystal_is_named(verdi_run, tmp_path, text):
+    (tmp_path / 'bad.cif').write_text(text, encoding='utf-8')
+    done = verdi_run(tmp_path / 'bad.cif')
+    assert done.returncode == 1
+    assert 'bad.cif: cannot be read as a crystal' in done.stderr
+    assert 'Traceback' not in done.stderr
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [

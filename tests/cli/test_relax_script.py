@@ -1,10 +1,20 @@
 """`verdi run workflows/relax_workchain.py` in a prepared profile."""
 
+import re
+
 import ase.build
 import ase.io
 import pytest
 
 SCRIPT = 'workflows/relax_workchain.py'
+TELL_INPUTS = """
+import sys
+from aiida import orm
+
+chain = orm.load_node(int(sys.argv[1]))
+jobs = [node for node in chain.called_descendants if node.process_label == 'VaspCalculation']
+print(chain.inputs.freedom.value, jobs[0].get_option('max_wallclock_seconds'), jobs[0].get_option('resources'))
+"""
 
 
 @pytest.fixture
@@ -32,6 +42,40 @@ def test_a_file_with_a_model_overrides_and_one_leg(verdi_run, tmp_path):
     done = verdi_run(tmp_path / 'POSCAR', '--overrides', tmp_path / 'overrides.yaml', *arguments)
     assert done.returncode == 0, done.stderr
     assert 'No reference leg was asked for.' in done.stdout
+
+
+def test_the_overrides_file_holds_where_no_option_is_given(verdi_run, prepared, run_in, tmp_path):
+    ase.io.write(tmp_path / 'POSCAR', ase.build.bulk('CuAu', 'rocksalt', a=5.6))
+    options = '{max_wallclock_seconds: 1234, resources: {num_mpiprocs_per_machine: 2}}'
+    (tmp_path / 'overrides.yaml').write_text(
+        f'reference_leg: false\nfreedom: positions\nvasp: {{vasp: {{calc: {{metadata: {{options: {options}}}}}}}}}\n',
+        encoding='utf-8',
+    )
+    arguments = ['--vasp-code', 'vasp-standin-emt@localhost', '--overrides', tmp_path / 'overrides.yaml']
+    done = verdi_run(tmp_path / 'POSCAR', *arguments)
+    assert done.returncode == 0, done.stderr
+    assert 'No reference leg was asked for.' in done.stdout
+    (tmp_path / 'tell_inputs.py').write_text(TELL_INPUTS, encoding='utf-8')
+    pk = re.search(r'E3RelaxVaspWorkChain<(\d+)>', done.stdout)[1]
+    told = run_in(prepared[0], 'verdi', 'run', tmp_path / 'tell_inputs.py', pk).stdout
+    assert told == "positions 1234 {'num_machines': 1, 'num_mpiprocs_per_machine': 2}\n"
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('vasp: {', 'overrides.yaml: is not YAML: while parsing'),
+        ('- encut: 300', "overrides.yaml: expected inputs such as `freedom: positions`, found [{'encut': 300}]"),
+        ('vasp:', 'overrides: `vasp`: expected a mapping'),
+        ('vasp: {vasp: {parameters: {incar: {pstress: 50}}}}', 'INCAR tag PSTRESS'),
+    ],
+)
+def test_faults_of_the_overrides_file(verdi_run, tmp_path, text, message):
+    (tmp_path / 'overrides.yaml').write_text(text, encoding='utf-8')
+    done = verdi_run('--vasp-code', 'vasp-standin-emt@localhost', '--overrides', tmp_path / 'overrides.yaml')
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert 'Traceback' not in done.stderr
 
 
 def test_help_is_for_newcomers(verdi_run):
