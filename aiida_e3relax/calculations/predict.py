@@ -100,8 +100,8 @@ class E3RelaxCalculation(CalcJob):
             321,
             'ERROR_OUT_OF_MEMORY',
             invalidates_cache=True,
-            message='The network ran out of memory ({detail}): set a smaller `max_edges` in `parameters`, or let '
-            '`E3RelaxBaseWorkChain` halve it.',
+            message='The network ran out of memory ({detail}): set a smaller `max_edges` in `parameters`, or `device` '
+            'to `cpu` where not even one structure fits, or let `E3RelaxBaseWorkChain` do so.',
         )
         spec.exit_code(
             330,
@@ -170,10 +170,13 @@ class E3RelaxCalculation(CalcJob):
 def validate_structures(structures: Mapping[str, orm.StructureData], _: Any) -> str | None:
     """Return why the job cannot run, naming each structure at fault by its key, or None.
 
-    Where at least one structure is sound, only those that AiiDA cannot store stop the job.
+    Where at least one structure is sound, only those that AiiDA cannot store stop the job. AiiDA takes a double
+    underscore in a key for the border of a namespace, so that the outputs would not have the keys of the inputs.
     """
     if not structures:
         return '`structures` is empty: give at least one StructureData, such as `structures={"crystal": node}`'
+    if nested := [key for key in structures if '__' in key]:
+        return f'`structures`: expected keys without a double underscore, found `{"`, `".join(nested)}`: rename them'
     faults = find_faults(structures)
     if len(faults) < len(structures):
         faults = {key: fault for key, fault in faults.items() if not can_be_stored(structures[key])}

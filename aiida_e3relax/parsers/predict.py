@@ -21,11 +21,12 @@ from aiida_e3relax.parsers.prediction_files import (
     read_report,
 )
 
+OUT_OF_MEMORY = 'out_of_memory'
 EXIT_OF_ERROR = {
     'bad_input': 'ERROR_BAD_INPUT',
     'bad_checkpoint': 'ERROR_BAD_CHECKPOINT',
     'no_device': 'ERROR_NO_DEVICE',
-    'out_of_memory': 'ERROR_OUT_OF_MEMORY',
+    OUT_OF_MEMORY: 'ERROR_OUT_OF_MEMORY',
 }
 SCHEDULER_STATUSES = range(100, 200)
 
@@ -64,7 +65,9 @@ class E3RelaxParser(Parser):
             self.logger.warning(f'structure `{structure.label}`: {structure.status}: {structure.message}')
         if predictions:
             return ExitCode(0)
-        return self._exit('ERROR_ALL_STRUCTURES_FAILED', '; '.join(f'`{s.label}`: {s.status}' for s in failed))
+        short_of_memory = any(structure.status == OUT_OF_MEMORY for structure in failed)
+        name = 'ERROR_OUT_OF_MEMORY' if short_of_memory else 'ERROR_ALL_STRUCTURES_FAILED'
+        return self._exit(name, '; '.join(f'`{structure.label}`: {structure.status}' for structure in failed))
 
     def _explain_crash(self, folder: Path) -> ExitCode | None:
         program_stderr = _read_if_there(folder / E3RelaxCalculation.STDERR_FILE)

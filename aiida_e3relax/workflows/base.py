@@ -23,6 +23,9 @@ class E3RelaxBaseWorkChain(BaseRestartWorkChain):
     Out of memory halves the batch, down to `SMALLEST_MAX_EDGES`, then goes to the CPU; a missing GPU goes to the CPU;
     both only if `allow_cpu`. A crash or invalid output is tried once more. What no restart can mend ends the work
     chain at once with the exit code of the calculation.
+
+    A run that predicts at least one structure is a success and is not repeated, even where others did not fit into
+    the memory of the GPU: the output `report` gives these the status `out_of_memory`, and they can be run again alone.
     """
 
     _process_class = E3RelaxCalculation
@@ -65,8 +68,8 @@ class E3RelaxBaseWorkChain(BaseRestartWorkChain):
         """Halve the batch; go to the CPU where that is of no use."""
         max_edges = self._parameters.max_edges
         smaller = max_edges // 2
-        if _no_structure_fits(node):
-            return self._restart_on_cpu(node, 'not even a single structure fits into the memory')
+        if _does_not_fit_alone(node):
+            return self._restart_on_cpu(node, 'a structure by itself does not fit into the memory')
         if smaller < SMALLEST_MAX_EDGES:
             return self._restart_on_cpu(node, f'out of memory even with batches of at most {max_edges} edges')
         return self._restart(f'out of memory with batches of at most {max_edges} edges', max_edges=smaller)
@@ -132,7 +135,7 @@ class E3RelaxBaseWorkChain(BaseRestartWorkChain):
         return ProcessHandlerReport(do_break=True, exit_code=exit_code)
 
 
-def _no_structure_fits(node: orm.CalcJobNode) -> bool:
-    """Return whether the report says that memory ran out for every structure by itself."""
+def _does_not_fit_alone(node: orm.CalcJobNode) -> bool:
+    """Return whether the report says that memory ran out for a structure by itself."""
     entries = node.outputs.report.get('structures', []) if 'report' in node.outputs else []
-    return bool(entries) and all(entry['status'] == 'out_of_memory' for entry in entries)
+    return any(entry['status'] == 'out_of_memory' for entry in entries)

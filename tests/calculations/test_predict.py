@@ -145,6 +145,10 @@ class TestRefusedBeforeSubmission:
         with pytest.raises(ValueError, match=r'^((?!sound).)*structure `nan`: positions or cell hold NaN'):
             run(e3relax_code, model, bad)
 
+    def test_keys_that_aiida_would_nest(self, e3relax_code, model, make_structure):
+        with pytest.raises(ValueError, match='expected keys without a double underscore, found `a__b`: rename'):
+            run(e3relax_code, model, {'a__b': make_structure('Cu'), 'a_b': make_structure('Cu')})
+
     def test_parameters(self, e3relax_code, model, make_structure):
         with pytest.raises(ValueError, match='unknown key `max_edge`; did you mean `max_edges`'):
             run(e3relax_code, model, {'cu': make_structure('Cu')}, max_edge=1)
@@ -176,6 +180,21 @@ class TestProgramsThatFail:
         assert node.exit_status == EXIT_CODES[name].status, node.exit_message
         assert detail in node.exit_message
         assert 'structures' not in node.outputs
+
+    @pytest.mark.parametrize(('sound', 'status'), [(['a'], 321), (['a', 'b'], 0)])
+    def test_memory_that_does_not_do_for_one_structure(self, make_program, model, make_structure, sound, status):
+        """The memory runs out for the first sound structure, beside one with a fault of its own."""
+        program = make_program(
+            f"""{NETWORK} "$@"; sed -i '0,/"status": "ok"/s//"status": "out_of_memory"/' report.json"""
+        )
+        structures = {label: make_structure('Cu') for label in sound} | {'empty': orm.StructureData(cell=4 * np.eye(3))}
+        node = run(program, model, structures)
+        assert node.exit_status == status, node.exit_message
+        assert node.outputs.report['structures'][0]['status'] == 'out_of_memory'
+        if status:
+            assert '`a`: out_of_memory; `empty`: empty' in node.exit_message
+        else:
+            assert list(node.outputs.structures) == ['b']
 
     def test_garbage_after_a_good_report(self, make_program, model, make_structure):
         node = run(

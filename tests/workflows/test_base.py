@@ -26,6 +26,12 @@ echo '{{"schema": 1, "error": {{"code": "out_of_memory", "message": "none of 1 s
        "structures": [{{"label": "cu", "status": "out_of_memory", "message": ""}}]}}' > report.json
 exit 6
 """
+# As above, beside a structure with a fault of its own; nothing is predicted, and the program ends well.
+TOO_SMALL_BESIDE_A_FAULT = f"""
+{NETWORK} "$@"
+if [[ "$*" == *"--device cpu"* ]]; then exit; fi
+sed -i 's/"status": "ok"/"status": "out_of_memory"/' report.json
+"""
 # Fails at the first call, works at the second.
 FLAKY = f"""
 if [ ! -e {{mark}} ]; then touch {{mark}}; echo "bus error" >&2; exit 1; fi
@@ -37,14 +43,16 @@ if [ ! -e {{mark}} ]; then touch {{mark}}; echo "bus error" >&2; exit 1; fi
 def run(make_code, model, make_structure, tmp_path):
     """A factory of work chain runs on copper, with the network or a few lines of shell as the code."""
 
-    def run_base(lines: str = f'{NETWORK} "$@"', allow_cpu: bool = True, **parameters: object) -> orm.WorkChainNode:
+    def run_base(
+        lines: str = f'{NETWORK} "$@"', allow_cpu: bool = True, also: dict | None = None, **parameters: object
+    ) -> orm.WorkChainNode:
         path = tmp_path / 'program.sh'
         path.write_text(f'#!/bin/bash\n{lines}\n')
         path.chmod(0o755)
         inputs = {
             'code': make_code(path, 'program', 'e3relax.predict'),
             'model': model,
-            'structures': {'cu': make_structure('Cu')},
+            'structures': {'cu': make_structure('Cu'), **(also or {})},
             'parameters': parameters,
         }
         return run_get_node(E3RelaxBaseWorkChain, predict=inputs, allow_cpu=allow_cpu)[1]
@@ -84,6 +92,14 @@ def test_structure_too_large_for_the_gpu_goes_straight_to_the_cpu(run):
     node = run(TOO_SMALL_A_GPU)
     assert node.is_finished_ok, node.exit_message
     assert parameters_of(node, 'device') == [None, 'cpu']
+
+
+def test_structure_too_large_for_the_gpu_beside_a_faulty_one(run):
+    empty = orm.StructureData(cell=[[4, 0, 0], [0, 4, 0], [0, 0, 4]])
+    node = run(TOO_SMALL_BESIDE_A_FAULT, also={'empty': empty})
+    assert node.is_finished_ok, node.exit_message
+    assert parameters_of(node, 'device') == [None, 'cpu']
+    assert list(node.outputs.structures) == ['cu']
 
 
 def test_out_of_memory_on_the_cpu_is_the_end(run):
