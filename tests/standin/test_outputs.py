@@ -1,5 +1,6 @@
 """Output files, read back by pymatgen and by the parser of aiida-vasp; what a killed run leaves."""
 
+import os
 import subprocess
 import sys
 import time
@@ -38,6 +39,14 @@ def test_pymatgen_reads_every_file(finished):
     table = np.array(outcar.read_table_pattern(header, row, footer, postprocess=float))
     np.testing.assert_allclose(table[:, :3], contcar.cart_coords, atol=1e-5)
     np.testing.assert_allclose(table[:, 3:], vasprun.ionic_steps[-1]['forces'], atol=1e-6)
+
+
+@pytest.mark.parametrize(('value', 'cores'), [('1', 1), ('2', 2), ('3,1', 3), ('', os.cpu_count())])
+def test_outcar_counts_the_threads_as_cores(write_inputs, run_standin, monkeypatch, value, cores):
+    monkeypatch.setenv('OMP_NUM_THREADS', value)
+    folder = write_inputs(bulk('Cu'), {})
+    run_standin(folder, 'emt')
+    assert f' running on {cores:4d} total cores\n' in (folder / 'OUTCAR').read_text()
 
 
 def test_every_ionic_step_is_countable(finished):

@@ -1,5 +1,6 @@
 """OUTCAR: the long log, from which AiiDA takes ionic and electronic steps and run times."""
 
+import os
 import resource
 import time
 
@@ -98,9 +99,15 @@ def _head(run: RunInfo) -> str:
     )
     return (
         f' vasp.{run.version}\n {run.disclaimer}\n'
-        f' executed on             stand-in date {run.date}\n running on    1 total cores\n\n\n'
+        f' executed on             stand-in date {run.date}\n running on {_n_threads():4d} total cores\n\n\n'
         f' INCAR:\n{tags}\n{titles}{headers}\n\n'
     )
+
+
+def _n_threads() -> int:
+    """Return how many threads OMP_NUM_THREADS gives this process: as many as there are cores if it is no number."""
+    value = os.environ.get('OMP_NUM_THREADS', '').split(',')[0].strip()  # the others are for nested regions
+    return int(value) if value.isdecimal() and int(value) > 0 else os.cpu_count() or 1
 
 
 def _settings(run: RunInfo) -> str:
