@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from aiida_vasp.data.potcar import PotcarData, PotcarGroup
 
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
+from aiida_e3relax.standin.engines import GPAW_REMEDY
 
 COMPUTER = 'localhost'
 NETWORK_CODE = 'e3relax'
@@ -47,7 +49,12 @@ def provide_network_code() -> Resource:
 
 
 def provide_standin_code(engine: str) -> Resource:
-    """Find or create the code that stands in for VASP, with energies from `engine`."""
+    """Find or create the code that stands in for VASP, with energies from `engine`.
+
+    Raises ValueError when the engine is `gpaw` and GPAW is not in this Python environment, where the code runs.
+    """
+    if engine == 'gpaw' and importlib.util.find_spec('gpaw') is None:
+        raise ValueError(f'engine gpaw: expected the package gpaw in {sys.prefix}, not found; {GPAW_REMEDY}')
     return _provide_code(
         STANDIN_CODE.format(engine=engine),
         _installed_script(STANDIN_EXECUTABLE),
@@ -129,7 +136,7 @@ def _installed_script(name: str) -> Path:
     """
     path = Path(sys.executable).with_name(name)
     if not path.is_file():
-        raise ValueError(f'`{name}`: expected at {path}, not found; run `pip install aiida-e3relax`')
+        raise ValueError(f"`{name}`: expected at {path}, not found; run `pip install '.[gnn]'` in the checkout")
     return path
 
 

@@ -19,8 +19,8 @@ from aiida_e3relax.cli.resources import (
     provide_potentials,
     provide_standin_code,
 )
+from aiida_e3relax.standin.engines import ENGINES
 
-ENGINES = ('emt', 'ionic', 'gpaw')
 NO_PROFILE = 'No AiiDA profile is there: make one with `verdi presto --use-zeromq`, then run this again.'
 
 

@@ -4,6 +4,10 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
+
+from aiida_e3relax.cli.resources import provide_standin_code
+
 BIN = Path(sys.executable).parent
 NAMES = [
     'localhost',
@@ -53,6 +57,12 @@ def test_code_of_the_same_name_that_runs_something_else(run_in, tmp_path):
     assert states(setup.stdout) == {'localhost': 'was there'}
     assert f'expected it to run {BIN}/e3relax, found /bin/true' in setup.stderr
     assert 'verdi code relabel e3relax@localhost e3relax-old' in setup.stderr
+
+
+def test_engine_that_is_not_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'gpaw', None)
+    with pytest.raises(ValueError, match=r'expected the package gpaw in .*, not found; run `make demo` once'):
+        provide_standin_code('gpaw')
 
 
 def test_no_profile(run_in, tmp_path):

@@ -84,4 +84,4 @@ def test_a_wrong_number_of_moments_is_refused(run_standin, write_inputs):
 def test_gpaw_that_is_not_installed_comes_with_the_remedy(run_standin, copper, monkeypatch):
     monkeypatch.setitem(sys.modules, 'gpaw', None)
     monkeypatch.delitem(sys.modules, 'aiida_e3relax.standin.engines.gpaw', raising=False)
-    assert "pip install 'aiida-e3relax[dft]'" in refusal(run_standin, copper, 'gpaw')
+    assert 'run `make demo` once in the checkout' in refusal(run_standin, copper, 'gpaw')

@@ -6,7 +6,9 @@ from ase.build import bulk
 from ase.dft.kpoints import monkhorst_pack
 from pymatgen.io.vasp import Oszicar, Outcar, Vasprun
 
-pytest.importorskip('gpaw', reason="GPAW is not installed: pip install 'aiida-e3relax[dft]'")
+from aiida_e3relax.standin.engines import GPAW_REMEDY
+
+pytest.importorskip('gpaw', reason=f'GPAW is not installed: {GPAW_REMEDY}')
 
 COARSE = {'ENCUT': 150, 'ISMEAR': 0, 'SIGMA': 0.05, 'EDIFF': 1e-5}
 
