@@ -124,8 +124,9 @@ def _tell_savings(raw: Leg, predicted: Leg) -> dict[str, float | None]:
     for name, cost in COSTS.items():
         before, after = raw.total(cost), predicted.total(cost)
         saved[name.format('_saved')] = None if before is None or after is None else before - after
-    steps_before, steps_after = (sum(run.ionic_steps for run in leg.runs) for leg in (raw, predicted))
-    return saved | {'ionic_steps_saved_percent': 100.0 * (steps_before - steps_after) / steps_before}
+    steps, steps_saved = raw.total(COSTS['ionic_steps{}']), saved['ionic_steps_saved']
+    percent = 100.0 * steps_saved / steps if steps and steps_saved is not None else None
+    return saved | {'ionic_steps_saved_percent': percent}
 
 
 def _tell_minimum(raw: Step, predicted: Step) -> dict[str, Any]:

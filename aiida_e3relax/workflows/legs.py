@@ -29,7 +29,7 @@ class Leg:
     first
         The first ionic step, where the leg started; None when VASP did not finish it.
     last
-        The relaxed crystal, by the static run if there is one; None when the leg failed.
+        The relaxed crystal, by the static run if there is one; None when the leg failed or left no energy of it.
     """
 
     runs: tuple[VaspRun, ...]
@@ -77,11 +77,12 @@ def read_leg(start: orm.StructureData, nodes: Mapping[str, Any]) -> Leg:
     numbers = sorted({int(match[1]) for name in nodes if (match := NUMBERED.fullmatch(name))})
     first_trajectory = nodes.get(f'trajectory_{numbers[0]}') if numbers else None
     static = nodes.get('misc_static')
+    last_misc = static or (nodes.get(f'misc_{numbers[-1]}') if numbers else None)
     return Leg(
         runs=tuple(read_run(nodes.get(f'retrieved_{number}'), nodes.get(f'misc_{number}')) for number in numbers),
         static_wall_time=elapsed_time(static),
         first=first_step(start, first_trajectory) if first_trajectory else None,
-        last=last_step(nodes['structure'], static or nodes[f'misc_{numbers[-1]}']) if 'structure' in nodes else None,
+        last=last_step(nodes['structure'], last_misc) if 'structure' in nodes else None,
     )
 
 

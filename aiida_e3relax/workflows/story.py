@@ -22,7 +22,7 @@ def tell_failure(process: orm.ProcessNode) -> str:
 def tell_comparison(comparison: Mapping[str, Any]) -> str:
     """Return in a sentence what a `comparison` says."""
     steps = [
-        f'{comparison[leg]["ionic_steps"]} ionic steps from {name}'
+        f'{_tell_count(comparison[leg]["ionic_steps"])} ionic steps from {name}'
         for leg, name in LEG_NAMES.items()
         if comparison[leg] and comparison[leg]['finished']
     ]
@@ -31,3 +31,7 @@ def tell_comparison(comparison: Mapping[str, Any]) -> str:
         return told
     where = 'in the same minimum' if comparison['same_minimum'] else 'NOT in the same minimum'
     return f'{told}; they end {comparison["energy_difference_final_meV_per_atom"]:+.1f} meV/atom apart, {where}'
+
+
+def _tell_count(count: int | None) -> str:
+    return 'an unknown number of' if count is None else str(count)

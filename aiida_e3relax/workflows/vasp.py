@@ -90,8 +90,9 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
             if_(cls.has_network)(cls.predict, cls.guard_prediction),  # type: ignore[arg-type]
             cls.relax,  # type: ignore[arg-type]
             if_(cls.needs_raw_leg)(cls.relax_raw),  # type: ignore[arg-type]
-            cls.compare,  # type: ignore[arg-type]
             cls.results,  # type: ignore[arg-type]
+            cls.compare,  # type: ignore[arg-type]
+            cls.conclude,  # type: ignore[arg-type]
         )
         spec.output('structure', valid_type=orm.StructureData, required=False, help='The relaxed crystal.')
         spec.output('comparison', valid_type=orm.Dict, help='What the prediction saved, and the figures of each leg.')
@@ -111,6 +112,13 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
             message='No VASP relaxation finished ({detail}): find its last job with `verdi process status <pk>`, read '
             'what VASP wrote with `verdi calcjob outputcat <pk of the job> vasp_output`, mend the inputs in `vasp` and '
             'run again.',
+        )
+        spec.exit_code(
+            420,
+            'ERROR_COMPARISON_FAILED',
+            message='The relaxed crystal is there, in `structure`, but the legs could not be compared ({detail}): find '
+            'where it failed with `verdi process report <pk>`, and take the figures of each leg from `raw.misc` and '
+            '`predicted.misc`.',
         )
 
     def choose_kpoints(self) -> None:
@@ -177,26 +185,7 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
         self.ctx.starts['raw'] = self.inputs.structure
         return ToContext(relax_raw=self._submit_leg('raw'))
 
-    def compare(self) -> None:
-        """Write the ledger."""
-        nodes: dict[str, Any] = {}
-        for leg in self.ctx.starts:
-            process = self.ctx[f'relax_{leg}']
-            nodes[leg] = collect_leg(process)
-            if not process.is_finished_ok:
-                self._remark(f'The relaxation from {LEG_NAMES[leg]} {tell_failure(process)}')
-        if 'predicted' in self.ctx.starts:
-            nodes['prediction'] = self.ctx.starts['predicted']
-        if 'verdict' in self.ctx:
-            nodes['verdict'] = self.ctx.verdict
-        if 'network' in self.ctx and self.ctx.network.is_finished_ok:
-            nodes['network_report'] = self.ctx.network.outputs.report
-        circumstances = orm.Dict({'freedom': self.inputs.freedom.value, 'remarks': self.ctx.remarks})
-        comparison = compare(self.inputs.structure, circumstances, **nodes, **_linked('compare'))
-        self.out('comparison', comparison)
-        self.report(tell_comparison(comparison.get_dict()))
-
-    def results(self) -> ExitCode | None:
+    def results(self) -> None:
         """Hand on what the legs found; the relaxed crystal is that of the predicted leg if it finished."""
         finished = []
         for leg in (leg for leg in LEG_NAMES if leg in self.ctx.starts):
@@ -206,9 +195,38 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
             if process.is_finished_ok:
                 self.out(f'{leg}.structure', process.outputs.relax.structure)
                 finished.append(process)
-        if not finished:
-            return self.exit_codes.ERROR_RELAXATION_FAILED.format(detail='; '.join(self.ctx.remarks))
-        self.out('structure', finished[0].outputs.relax.structure)
+            else:
+                self._remark(f'The relaxation from {LEG_NAMES[leg]} {tell_failure(process)}')
+        if finished:
+            self.out('structure', finished[0].outputs.relax.structure)
+
+    def compare(self) -> None:
+        """Write the ledger."""
+        nodes: dict[str, Any] = {}
+        for leg in self.ctx.starts:
+            nodes[leg] = collect_leg(self.ctx[f'relax_{leg}'])
+        if 'predicted' in self.ctx.starts:
+            nodes['prediction'] = self.ctx.starts['predicted']
+        if 'verdict' in self.ctx:
+            nodes['verdict'] = self.ctx.verdict
+        if 'network' in self.ctx and self.ctx.network.is_finished_ok:
+            nodes['network_report'] = self.ctx.network.outputs.report
+        circumstances = orm.Dict({'freedom': self.inputs.freedom.value, 'remarks': self.ctx.remarks})
+        try:
+            comparison = compare(self.inputs.structure, circumstances, **nodes, **_linked('compare'))
+        except Exception as error:  # whatever it is, finished VASP runs are worth more than their comparison
+            self._remark(f'The comparison failed with {error!r}')
+            return
+        self.out('comparison', comparison)
+        self.report(tell_comparison(comparison.get_dict()))
+
+    def conclude(self) -> ExitCode | None:
+        """Return the exit code of a chain without a relaxed crystal or without a comparison."""
+        detail = '; '.join(self.ctx.remarks)
+        if 'structure' not in self.outputs:
+            return self.exit_codes.ERROR_RELAXATION_FAILED.format(detail=detail)
+        if 'comparison' not in self.outputs:
+            return self.exit_codes.ERROR_COMPARISON_FAILED.format(detail=detail)
         return None
 
     def _submit_leg(self, leg: str) -> orm.ProcessNode:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from itertools import chain, islice
+from typing import Any
 
 import numpy as np
 from aiida import orm
@@ -14,10 +15,11 @@ from aiida_e3relax.data.structures import structures_to_crystals
 from aiida_e3relax.gnn.structures import Crystals
 
 HEADER_LINES = 20
-ELECTRONIC_STEP = re.compile(r'Iteration +\d+\( *\d+\)')
+ITERATION = re.compile(r'Iteration +(\d+)\( *\d+\)')
 VERSION = re.compile(r'^\s*vasp\.(\S+)')
 CORES = re.compile(r'running on\s+(\d+) total cores')
 RANKS = re.compile(r'running\s+(\d+) mpi-ranks, with\s+(\d+) threads/rank')
+STEP_ARRAYS = ('energy_extrapolated', 'forces', 'stress')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +38,7 @@ class VaspRun:
 
     code_version: str | None
     cores: int | None
-    ionic_steps: int
+    ionic_steps: int | None
     electronic_steps: int | None
     wall_time: float | None
 
@@ -70,33 +72,34 @@ class Step:
 
 def read_run(retrieved: orm.FolderData | None, misc: orm.Dict | None) -> VaspRun:
     """Return the cost of a run that left these nodes, each of which a failed run may lack."""
-    version, cores, electronic_steps = _read_outcar(retrieved) if retrieved else (None, None, None)
-    return VaspRun(
-        code_version=version,
-        cores=cores,
-        ionic_steps=_count_ionic_steps(misc) if misc else 0,
-        electronic_steps=electronic_steps,
-        wall_time=elapsed_time(misc),
-    )
+    run = _read_outcar(retrieved)
+    status = _section(misc, 'run_status')
+    if 'last_iteration_index' in status:  # the frames of the trajectory do not count the steps: one step gives two
+        last = status['last_iteration_index']
+        run = dataclasses.replace(run, ionic_steps=last[0] if last else 0)
+    return dataclasses.replace(run, wall_time=elapsed_time(misc))
 
 
 def elapsed_time(misc: orm.Dict | None) -> float | None:
-    """Return the wall time in VASP's own accounting, in s."""
-    return misc['run_stats'].get('elapsed_time') if misc else None
+    """Return the wall time in VASP's own accounting, in s; None when VASP was killed before it wrote it."""
+    return _section(misc, 'run_stats').get('elapsed_time')
 
 
 def first_step(structure: orm.StructureData, trajectory: orm.TrajectoryData) -> Step | None:
     """Return the first ionic step of a run that started from `structure`; None when VASP did not finish it."""
-    if not len(trajectory.get_array('forces')) or 'energy_extrapolated' not in trajectory.get_arraynames():
+    if not set(STEP_ARRAYS) <= set(trajectory.get_arraynames()):
         return None
-    energy, forces, stress = (trajectory.get_array(name)[0] for name in ('energy_extrapolated', 'forces', 'stress'))
-    return _make_step(structure, energy, forces, stress)
+    energies, forces, stresses = (trajectory.get_array(name) for name in STEP_ARRAYS)
+    return _make_step(structure, energies[0], forces[0], stresses[0]) if len(forces) else None
 
 
-def last_step(structure: orm.StructureData, misc: orm.Dict) -> Step:
-    """Return the last ionic step of a run that ended at `structure`."""
-    energy = misc['total_energies']['energy_extrapolated']
-    return _make_step(structure, energy, np.array(misc['forces']), np.array(misc['stress']))
+def last_step(structure: orm.StructureData, misc: orm.Dict | None) -> Step | None:
+    """Return the last ionic step of a run that ended at `structure`; None when its energy or forces are not known."""
+    energy = _section(misc, 'total_energies').get('energy_extrapolated')
+    forces, stress = _section(misc, 'forces'), _section(misc, 'stress')
+    if energy is None or not forces or not stress:
+        return None
+    return _make_step(structure, energy, np.array(forces), np.array(stress))
 
 
 def _make_step(
@@ -111,22 +114,27 @@ def _make_step(
     )
 
 
-def _read_outcar(retrieved: orm.FolderData) -> tuple[str | None, int | None, int | None]:
-    """Return what OUTCAR alone tells: the version, the number of cores, and the electronic steps.
+def _section(misc: orm.Dict | None, name: str) -> Any:
+    """Return an entry of misc; empty where there is none, since aiida-vasp drops what is empty."""
+    return (misc.get_dict().get(name) if misc else None) or {}
+
+
+def _read_outcar(retrieved: orm.FolderData | None) -> VaspRun:
+    """Return a run as far as OUTCAR tells it, all but the wall time.
 
     aiida-vasp cuts the version to its numbers, and counts one electronic step for each ionic one.
     """
-    if 'OUTCAR' not in retrieved.base.repository.list_object_names():
-        return None, None, None
+    if retrieved is None or 'OUTCAR' not in retrieved.base.repository.list_object_names():
+        return VaspRun(None, None, None, None, None)
     with retrieved.base.repository.open('OUTCAR', 'r') as handle:
         header = ''.join(islice(handle, HEADER_LINES))
-        electronic_steps = sum(1 for line in chain(header.splitlines(), handle) if ELECTRONIC_STEP.search(line))
+        lines = chain(header.splitlines(), handle)
+        ionic_steps = [int(match[1]) for line in lines if (match := ITERATION.search(line))]
     version, cores, ranks = VERSION.search(header), CORES.search(header), RANKS.search(header)
-    count = int(ranks[1]) * int(ranks[2]) if ranks else int(cores[1]) if cores else None
-    return version[1] if version else None, count, electronic_steps
-
-
-def _count_ionic_steps(misc: orm.Dict) -> int:
-    """Return the ionic steps of a run; the frames of its trajectory do not count them, one step gives two frames."""
-    last = misc['run_status']['last_iteration_index']
-    return last[0] if last else 0
+    return VaspRun(
+        code_version=version[1] if version else None,
+        cores=int(ranks[1]) * int(ranks[2]) if ranks else int(cores[1]) if cores else None,
+        ionic_steps=max(ionic_steps, default=0),
+        electronic_steps=len(ionic_steps),
+        wall_time=None,
+    )

@@ -6,14 +6,16 @@ from ase import Atoms
 
 from aiida_e3relax.workflows.ledger import compare_legs
 from aiida_e3relax.workflows.legs import Leg
+from aiida_e3relax.workflows.story import tell_comparison
 from aiida_e3relax.workflows.vasp_runs import Step, VaspRun
 from tests.workflows.crystals import copper_gold, rattled_copper_gold, strained, to_crystals
 
 RELAXED = strained(copper_gold(), np.eye(3) * 0.02)
 
 
-def run(ionic_steps: int, **changes) -> VaspRun:
-    known = {'code_version': '6.4.2', 'cores': 4, 'electronic_steps': 10 * ionic_steps, 'wall_time': 5.0 * ionic_steps}
+def run(ionic_steps: int | None, **changes) -> VaspRun:
+    steps = ionic_steps or 0
+    known = {'code_version': '6.4.2', 'cores': 4, 'electronic_steps': 10 * steps, 'wall_time': 5.0 * steps}
     return VaspRun(ionic_steps=ionic_steps, **(known | changes))
 
 
@@ -82,6 +84,19 @@ def test_costs_that_a_run_did_not_write_are_not_saved():
     told = compare_legs(RAW, unknown)
     assert told['core_time_saved_s'] is None
     assert told['wall_time_saved_s'] == 45.0
+
+
+def test_ionic_steps_that_are_not_known_are_not_counted_as_none():
+    unknown = dataclasses.replace(RAW, runs=(run(None), run(4)))
+    told = compare_legs(unknown, PREDICTED)
+    assert (told['raw']['ionic_steps'], told['raw']['vasp_runs']) == (None, 2)
+    assert (told['ionic_steps_saved'], told['ionic_steps_saved_percent']) == (None, None)
+    assert tell_comparison(told).startswith('VASP took 3 ionic steps from the prediction and an unknown number of')
+
+
+def test_savings_of_no_steps_have_no_percentage():
+    told = compare_legs(dataclasses.replace(RAW, runs=(run(0),)), PREDICTED)
+    assert (told['ionic_steps_saved'], told['ionic_steps_saved_percent']) == (-3, None)
 
 
 @pytest.mark.parametrize(('version', 'engine'), [('6.4.2-standin-gpaw', 'gpaw'), ('6.4.2', None), (None, None)])

@@ -1,5 +1,8 @@
 """The chain for real: the network's program, aiida-vasp and the stand-in with effective medium theory."""
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from aiida import orm
@@ -11,9 +14,25 @@ from aiida_e3relax.workflows.geometry import is_same_crystal
 from aiida_e3relax.workflows.vasp import E3RelaxVaspWorkChain
 from tests.workflows.crystals import rattled_copper_gold
 
+BIN = Path(sys.executable).parent
 RAW_CELL_LINE = '3.7493'
 FAILS = 'exit 1'
 FAILS_FROM_THE_PREDICTION = f'grep -qi NSW INCAR && ! sed -n 3p POSCAR | grep -q {RAW_CELL_LINE} && exit 1'
+
+KILLED_ONCE = f"""
+if grep -qi NSW INCAR && sed -n 3p POSCAR | grep -q {RAW_CELL_LINE} && mkdir {{flag}}; then
+    {BIN / 'e3relax-vasp-standin'} & running=$!
+    until grep -qs '^ *2 F=' OSZICAR; do :; done
+    kill -KILL $running
+    wait $running
+    exit 137
+fi
+"""
+"""The run from the raw structure is killed after its second ionic step, the first time; needs `flag`, a new path."""
+REPORTS_NO_TIMINGS = f"""
+{BIN / 'e3relax'} "$@" && sed -i s/timings_s/seconds/ report.json
+exit
+"""
 
 
 def links_of(chain: orm.ProcessNode) -> dict[str, orm.ProcessNode]:
@@ -147,6 +166,32 @@ def test_both_legs_failing_is_an_exit_code_and_the_graph_keeps_what_ran(make_bui
     assert 'structure' not in results
     assert not results['comparison']['raw']['finished']
     assert 'predicted_structure' in results
+
+
+def test_a_killed_and_restarted_run_counts_as_spent(make_builder, make_scripted_code, tmp_path):
+    lines = KILLED_ONCE.format(flag=tmp_path / 'killed')
+    code = make_scripted_code(lines, 'e3relax-vasp-standin', 'vasp.vasp')
+    results, chain = run_get_node(make_builder(vasp_code=code, network_code=None))
+    assert chain.exit_status == 0, chain.exit_message
+    killed, restarted = vasp_jobs(links_of(chain)['relax_raw'], 'relax_01')
+    assert 'run_stats' not in killed.outputs.misc.get_dict()
+    told = results['comparison']['raw']
+    assert (told['vasp_runs'], told['finished'], told['wall_time_s']) == (2, True, None)
+    steps = [job.outputs.misc['run_status']['last_iteration_index'][0] for job in (killed, restarted)]
+    assert told['ionic_steps'] == sum(steps)
+    assert steps[0] >= 2
+    assert told['electronic_steps'] == sum(read_outcar(job).count('Iteration') for job in (killed, restarted))
+
+
+def test_a_comparison_that_fails_loses_no_result(make_builder, make_scripted_code):
+    code = make_scripted_code(REPORTS_NO_TIMINGS, 'e3relax', 'e3relax.predict')
+    results, chain = run_get_node(make_builder(network_code=code))
+    assert chain.exit_status == E3RelaxVaspWorkChain.exit_codes.ERROR_COMPARISON_FAILED.status
+    assert "KeyError('timings_s')" in chain.exit_message
+    assert 'comparison' not in results
+    assert results['structure'] == results['predicted']['structure']
+    for leg in ('raw', 'predicted'):
+        assert results[leg]['misc']['total_energies']
 
 
 def test_without_a_network_vasp_relaxes_the_raw_structure(make_builder):

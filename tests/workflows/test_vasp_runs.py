@@ -62,8 +62,17 @@ def test_electronic_steps_are_the_loops_in_outcar():
 
 def test_a_run_that_left_nothing_has_no_steps_and_no_time():
     run = read_run(None, None)
-    assert (run.ionic_steps, run.electronic_steps, run.wall_time, run.core_time) == (0, None, None, None)
+    assert (run.ionic_steps, run.electronic_steps, run.wall_time, run.core_time) == (None, None, None, None)
     assert read_run(None, misc(0, 1.0)).ionic_steps == 0
+
+
+@pytest.mark.parametrize('entries', [None, {'version': '6.4.2'}])
+def test_a_killed_run_has_the_ionic_steps_of_outcar_and_no_time(entries):
+    left = entries and orm.Dict(entries)
+    loops = [f'--- Iteration      {ionic}(   {loop})  ---' for ionic in (1, 2, 3) for loop in (1, 2)]
+    run = read_run(outcar(' vasp.6.4.2', *loops), left)
+    assert (run.ionic_steps, run.electronic_steps, run.wall_time) == (3, 6, None)
+    assert read_run(outcar(' vasp.6.4.2'), left).ionic_steps == 0
 
 
 def test_a_leg_counts_failed_and_restarted_runs_and_not_the_static_one():
@@ -94,6 +103,18 @@ def test_without_a_static_run_the_last_run_tells_the_end():
     structure = orm.StructureData(ase=copper_gold())
     leg = read_leg(structure, {'misc_1': misc(5, 10.0), 'structure': structure})
     assert (leg.last.energy, leg.static_wall_time, leg.first) == (-3.0, None, None)
+
+
+def test_a_relaxed_crystal_without_its_energy_has_no_last_step():
+    structure = orm.StructureData(ase=copper_gold())
+    assert read_leg(structure, {'retrieved_1': outcar(' vasp.6.4.2'), 'structure': structure}).last is None
+    assert read_leg(structure, {'misc_1': orm.Dict({'forces': [[0.0] * 3] * 4}), 'structure': structure}).last is None
+
+
+def test_a_first_step_that_vasp_did_not_finish_is_none():
+    unfinished = trajectory(1)
+    unfinished.delete_array('stress')
+    assert read_leg(orm.StructureData(ase=copper_gold()), {'trajectory_1': unfinished}).first is None
 
 
 def test_a_leg_that_left_no_nodes_has_no_runs():
