@@ -73,16 +73,19 @@ def _tell(comparison: Mapping[str, Any]) -> Iterator[Text]:
         engine = ENGINES.get(stand_in, stand_in)
         yield Text(f'Computed by the VASP stand-in, not by VASP: {engine}.', style='bold yellow')
     else:
-        yield Text(f'Computed by VASP {next((leg["code_version"] for leg in legs), "")}.')
+        version = next((leg['code_version'] for leg in legs if leg['code_version']), None)
+        known = f'Computed by VASP {version}.'
+        yield Text(known if version else 'No VASP run got as far as naming its program.')
     if 'same_minimum' in comparison:
         apart = f'{comparison["energy_difference_final_meV_per_atom"]:+.2f} meV/atom'
         if comparison['same_minimum']:
             yield Text(f'Both end in the same minimum ({apart}).', style='green')
         else:
             yield Text(f'They do NOT end in the same minimum ({apart}).', style='bold red')
-        saved = comparison['ionic_steps_saved']
-        told = f'{"saved" if saved >= 0 else "cost"} {abs(saved)} ionic step{"" if abs(saved) == 1 else "s"}'
-        yield Text(f'The prediction {told} ({abs(comparison["ionic_steps_saved_percent"]):.0f} %).', style='bold')
+        if comparison['ionic_steps_saved'] is not None:
+            yield Text(
+                _tell_saved(comparison['ionic_steps_saved'], comparison['ionic_steps_saved_percent']), style='bold'
+            )
     guard = comparison['guard']
     if guard and guard['verdict'] != REJECTED:
         yield Text('; '.join([f'The prediction was {guard["verdict"]} by the guard', *guard['reasons']]) + '.')
@@ -91,6 +94,11 @@ def _tell(comparison: Mapping[str, Any]) -> Iterator[Text]:
         yield Text(f'The network took {1000 * network["wall_time_s"]:.0f} ms on {network["device"]}.')
     for remark in comparison['remarks']:
         yield Text(f'{remark}.', style='yellow')
+
+
+def _tell_saved(steps: int, percent: float | None) -> str:
+    told = f'The prediction {"saved" if steps >= 0 else "cost"} {abs(steps)} ionic step{"" if abs(steps) == 1 else "s"}'
+    return f'{told}.' if percent is None else f'{told} ({abs(percent):.0f} %).'
 
 
 def _format(value: float | None, form: str) -> str:

@@ -68,6 +68,20 @@ def test_a_different_minimum_and_lost_steps_are_said():
     assert 'The prediction cost 1 ionic step (10 %).' in text
 
 
+def test_savings_that_are_not_known_are_not_told():
+    text = text_of(raw=LEG | {'ionic_steps': None}, ionic_steps_saved=None, ionic_steps_saved_percent=None)
+    assert row_of(text, 'ionic steps') == ['-', '4', '-']
+    assert 'ionic step' not in text.split('Computed by')[1]
+    assert 'The prediction cost 4 ionic steps.' in text_of(ionic_steps_saved=-4, ionic_steps_saved_percent=None)
+
+
+def test_the_program_is_that_of_the_first_leg_that_names_it():
+    nameless, vasp = ({'code_version': version, 'stand_in': None} for version in (None, '6.4.3'))
+    assert 'Computed by VASP 6.4.3.' in text_of(raw=LEG | nameless, predicted=LEG | vasp)
+    text = text_of(raw=LEG | nameless, predicted=None)
+    assert 'No VASP run got as far as naming its program.' in text
+
+
 def test_remarks_and_warnings_of_the_guard_are_shown():
     guard = {'verdict': 'accepted with warnings', 'reasons': ['the volume changes']}
     text = text_of(remarks=['The relaxation from the prediction failed'], guard=guard)
