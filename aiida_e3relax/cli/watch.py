@@ -23,7 +23,7 @@ STAGES = {
     'relax_predicted': 'VASP from the prediction',
     'relax_raw': 'VASP from the raw structure',
 }
-IONIC_STEP = re.compile(r'^\s*(\d+) F= *(\S+)', re.MULTILINE)
+IONIC_STEP = re.compile(r'^\s*(\d+) F=\s*([-+.\dEe]+)\s+E0=', re.MULTILINE)
 
 
 def run_watched(builder: ProcessBuilder, console: Console) -> orm.ProcessNode:
@@ -111,6 +111,9 @@ def _read_last_step(job: orm.CalcJobNode) -> re.Match | None:
     folder = job.get_remote_workdir()
     if folder is None or job.computer is None or job.computer.transport_type != 'core.local':
         return None
-    file = Path(folder) / 'OSZICAR'
-    steps = list(IONIC_STEP.finditer(file.read_text(encoding='utf-8'))) if file.is_file() else []
+    try:
+        text = (Path(folder) / 'OSZICAR').read_text(encoding='utf-8')
+    except OSError:  # not written yet, or cleaned away with its folder
+        return None
+    steps = list(IONIC_STEP.finditer(text))
     return steps[-1] if steps else None
