@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping
 from typing import Any, Self
 
+from aiida_e3relax.gnn.prediction_settings import PredictionSettings
 from aiida_e3relax.mappings import check_keys
 
-DEFAULT_MAX_EDGES = 400_000
 DTYPES = ('float32', 'float64')
 DEVICE = re.compile(r'auto|cpu|cuda(:\d+)?')
 
@@ -32,7 +32,7 @@ class PredictParameters:
 
     device: str = 'auto'
     dtype: str = 'float32'
-    max_edges: int = DEFAULT_MAX_EDGES
+    max_edges: int = PredictionSettings.max_edges
     threads: int | None = None
 
     def __post_init__(self) -> None:

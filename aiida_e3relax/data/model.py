@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from aiida import orm
 from aiida.common.exceptions import ValidationError
 from aiida.orm.implementation.utils import clean_value
 
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
-
-REQUIRED_CARD_KEYS = ('name', 'architecture', 'content_hash', 'version')
+from aiida_e3relax.gnn.model_card import check_card, hash_file, hash_stream, read_card
 
 
 class E3RelaxModelData(orm.SinglefileData):
@@ -111,50 +108,3 @@ class E3RelaxModelData(orm.SinglefileData):
         except ValueError as error:
             raise ValidationError(str(error)) from error
         return True
-
-
-def hash_stream(handle: BinaryIO) -> str:
-    """Return the content hash of an open binary file."""
-    digest = hashlib.sha256()
-    while chunk := handle.read(1 << 20):
-        digest.update(chunk)
-    return f'sha256:{digest.hexdigest()}'
-
-
-def hash_file(path: Path) -> str:
-    """Return the content hash of a file."""
-    with path.open('rb') as handle:
-        return hash_stream(handle)
-
-
-def read_card(checkpoint: Path) -> dict[str, Any]:
-    """Return the model card that lies beside a checkpoint as `<stem>.card.json`.
-
-    Raises ValueError when it is missing or not a JSON object.
-    """
-    path = checkpoint.with_name(f'{checkpoint.stem}.card.json')
-    if not path.is_file():
-        raise ValueError(
-            f'model card `{path}`: no such file; `e3relax train` writes it beside the checkpoint, copy both'
-        )
-    try:
-        card = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error:
-        raise ValueError(
-            f'model card `{path}`: expected JSON, found {error}; copy it again with its checkpoint'
-        ) from error
-    if not isinstance(card, dict):
-        raise ValueError(f'model card `{path}`: expected a JSON object, found {type(card).__name__}; copy it again')
-    return card
-
-
-def check_card(card: Mapping[str, Any], content_hash: str, source: str) -> None:
-    """Raise ValueError unless `card` is complete and describes the file with `content_hash`."""
-    missing = [key for key in REQUIRED_CARD_KEYS if key not in card]
-    if missing:
-        raise ValueError(f'model card of `{source}`: expected the keys {REQUIRED_CARD_KEYS}, {missing} are missing')
-    if card['content_hash'] != content_hash:
-        raise ValueError(
-            f'checkpoint `{source}`: its model card says {card["content_hash"]}, the file has {content_hash}; the file '
-            'is damaged or the card belongs to another checkpoint: copy both again from the same place'
-        )

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import pickle
 import zipfile
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import torch
 
 from aiida_e3relax.gnn.errors import CheckpointError
+from aiida_e3relax.gnn.model_card import card_path, check_card, hash_file, read_card
 from aiida_e3relax.gnn.models import make_model
 from aiida_e3relax.gnn.models.base import RelaxationModel
 
@@ -42,16 +41,6 @@ class Checkpoint:
     elements: list[int]
     training: dict[str, Any]
     content_hash: str
-
-
-def content_hash(path: str | Path) -> str:
-    """Return ``sha256:`` and the hexadecimal digest of the file's bytes."""
-    return 'sha256:' + hashlib.sha256(Path(path).read_bytes()).hexdigest()
-
-
-def card_path(path: str | Path) -> Path:
-    """Return where the model card of a checkpoint lies: ``NAME.card.json`` beside ``NAME.pt``."""
-    return Path(path).with_suffix('.card.json')
 
 
 def save_atomically(path: str | Path, content: dict[str, Any]) -> None:
@@ -91,12 +80,6 @@ def save_checkpoint(
     save_atomically(path, content)
 
 
-def write_card(path: str | Path, card: dict[str, Any]) -> None:
-    """Write the model card of the checkpoint at `path`; the file's content hash is put in."""
-    card = {**card, 'content_hash': content_hash(path)}
-    card_path(path).write_text(json.dumps(card, indent=2) + '\n', encoding='utf-8')
-
-
 def load_checkpoint(path: str | Path) -> Checkpoint:
     """Return the model stored at `path`.
 
@@ -109,7 +92,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         For a file that is missing, damaged, of another format version, or not the one its card describes.
     """
     path = Path(path)
-    content, digest = load_content(path), content_hash(path)
+    content, digest = load_content(path), hash_file(path)
     version = content.get('format_version')
     if version != FORMAT_VERSION:
         raise CheckpointError(
@@ -117,12 +100,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             'or a checkpoint made by `e3relax train`'
         )
     if card_path(path).is_file():
-        stated = json.loads(card_path(path).read_text(encoding='utf-8')).get('content_hash')
-        if stated != digest:
-            raise CheckpointError(
-                f'{path}: content hash {digest} is not {stated} of its model card {card_path(path).name}: '
-                'the file was changed or cut off; fetch it again'
-            )
+        check_card(read_card(path), digest, source=str(path))
     try:
         model = make_model(content['architecture'], content['hyperparameters'])
         model.load_state_dict(content['weights'])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
 from aiida_e3relax.gnn.errors import RunError
+from aiida_e3relax.gnn.prediction_settings import PredictionSettings
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -123,14 +124,17 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
     parser.add_argument('--report', type=Path, help='JSON with the status of every structure and the facts of the run')
     parser.add_argument('--dtype', choices=['float32', 'float64'], default='float32', help='default: float32')
     parser.add_argument(
-        '--max-edges', type=int, default=400_000, help='edges in one batch; bounds the memory (default: 400000)'
+        '--max-edges',
+        type=int,
+        default=PredictionSettings.max_edges,
+        help='edges in one batch; bounds the memory (default: %(default)s)',
     )
     _add_device(parser)
     parser.set_defaults(run=_predict)
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from aiida_e3relax.gnn.predict import PredictionSettings, predict_files
+    from aiida_e3relax.gnn.predict import predict_files
 
     settings = PredictionSettings(options.device, options.dtype, options.max_edges, options.threads)
     return predict_files(options.structures, options.model, options.output, options.report, settings)

@@ -9,13 +9,12 @@ from torch import Tensor
 
 from aiida_e3relax.gnn.checkpoint import (
     Checkpoint,
-    content_hash,
     load_checkpoint,
     load_content,
     save_checkpoint,
-    write_card,
 )
 from aiida_e3relax.gnn.errors import CheckpointError
+from aiida_e3relax.gnn.model_card import hash_file, write_card
 from aiida_e3relax.gnn.models import make_model
 
 MARKS = {'lattice_scalar_emb.weight': 'e3relax-h2-published', 'scalar_l1_emb.weight': 'e3relax-published'}
@@ -54,7 +53,7 @@ def import_published(source: Path, output: Path) -> Checkpoint:
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(f'{source}: not the weights of a whole {architecture} model: {error}') from error
     elements = list(range(1, len(weights['atom_emb.embeddings.weight'])))
-    origin = {'imported_from': source.name, 'content_hash': content_hash(source)}
+    origin = {'imported_from': source.name, 'content_hash': hash_file(source)}
     circumstances = {key: content[key] for key in CIRCUMSTANCES if key in content}
     save_checkpoint(output, architecture, model, elements, {**origin, **circumstances})
     card = {

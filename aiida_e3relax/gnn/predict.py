@@ -20,22 +20,13 @@ from aiida_e3relax.gnn.batch import CrystalBatch, Geometry, make_batch
 from aiida_e3relax.gnn.checkpoint import Checkpoint, load_checkpoint
 from aiida_e3relax.gnn.errors import InputError, OutOfMemoryError, RunError
 from aiida_e3relax.gnn.models.base import RelaxationModel
+from aiida_e3relax.gnn.prediction_settings import PredictionSettings
 from aiida_e3relax.gnn.progress import ProgressLine
 from aiida_e3relax.gnn.runtime import DTYPES, device_name, prepare_device
 from aiida_e3relax.gnn.structures import Crystals, check_writable, read_structures, write_ase, write_npz
 from aiida_e3relax.gnn.validation import Fault, input_faults, neighbour_faults
 
 REPORT_SCHEMA = 1
-
-
-@dataclasses.dataclass(frozen=True)
-class PredictionSettings:
-    """How to run: ``auto|cpu|cuda[:n]``, ``float32|float64``, edges in a batch, CPU threads (None: torch's own)."""
-
-    device: str = 'auto'
-    dtype: str = 'float32'
-    max_edges: int = 400_000
-    threads: int | None = None
 
 
 @dataclasses.dataclass

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from aiida_e3relax.gnn.batch import CrystalBatch, Geometry, make_batch
-from aiida_e3relax.gnn.checkpoint import load_content, save_atomically, save_checkpoint, write_card
+from aiida_e3relax.gnn.checkpoint import load_content, save_atomically, save_checkpoint
 from aiida_e3relax.gnn.datasets import SPLITS, Pairs, aligned
 from aiida_e3relax.gnn.errors import TrainingError
 from aiida_e3relax.gnn.graph import Graph
 from aiida_e3relax.gnn.losses import layerwise_loss
+from aiida_e3relax.gnn.model_card import write_card
 from aiida_e3relax.gnn.models import make_model
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.progress import ProgressLine

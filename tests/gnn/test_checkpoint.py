@@ -4,8 +4,9 @@ import pickle
 import pytest
 import torch
 
-from aiida_e3relax.gnn.checkpoint import card_path, load_checkpoint, save_checkpoint, write_card
+from aiida_e3relax.gnn.checkpoint import load_checkpoint, save_checkpoint
 from aiida_e3relax.gnn.errors import CheckpointError
+from aiida_e3relax.gnn.model_card import card_path, write_card
 from aiida_e3relax.gnn.models import make_model
 
 
@@ -27,12 +28,12 @@ def test_model_survives_the_file(path):
 
 
 def test_card_carries_the_hash_and_holds_the_file_to_it(path):
-    write_card(path, {'name': 'small'})
+    write_card(path, {'name': 'small', 'architecture': 'e3relax-h2', 'version': 1})
     assert json.loads(card_path(path).read_text())['content_hash'] == load_checkpoint(path).content_hash
     content = torch.load(path, weights_only=True)
     content['training']['step'] = 13
     torch.save(content, path)
-    with pytest.raises(CheckpointError, match=r'is not sha256:.* of its model card'):
+    with pytest.raises(CheckpointError, match=r'its model card says sha256:.*, the file has sha256:'):
         load_checkpoint(path)
 
 

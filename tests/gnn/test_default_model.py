@@ -7,8 +7,9 @@ import pytest
 import torch
 from ase.build import bulk
 
-from aiida_e3relax.gnn.checkpoint import card_path, load_checkpoint
+from aiida_e3relax.gnn.checkpoint import load_checkpoint
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
+from aiida_e3relax.gnn.model_card import card_path
 from aiida_e3relax.gnn.predict import predict
 from tests.gnn.crystals import batch_of
 
