@@ -95,7 +95,8 @@ def train(pairs: Pairs, settings: TrainingSettings, output: Path, device: torch.
     Raises
     ------
     TrainingError
-        For an output folder of a run with other settings, and for a loss that is not finite, naming the pairs.
+        For an output folder of a run with other settings or other data, and for a loss that is not finite, naming
+        the pairs.
     """
     run = _Run(pairs, settings, output, device)
     run.resume()

@@ -46,7 +46,6 @@ class Settings:
     for x, y, z whether the lattice may change along it (LATTICE_CONSTRAINTS). ``hubbard`` has one entry per species.
     """
 
-    system: str
     nsw: int
     ibrion: int
     isif: int
@@ -79,7 +78,6 @@ class Settings:
         nsw = incar.integer('NSW', 0)
         ediff = incar.real('EDIFF', 1e-4)
         settings = cls(
-            system=incar.text('SYSTEM', 'unknown system'),
             nsw=nsw,
             ibrion=incar.integer('IBRION', -1 if nsw <= 0 else 0),
             isif=incar.integer('ISIF', 2),
