@@ -69,12 +69,8 @@ class AtomsToLattice(nn.Module):
     ) -> tuple[LatticeState, Tensor]:
         """Return the new lattice state and the symmetric logarithmic strain ``(S, 3, 3)`` of this layer."""
         as_centre, as_neighbour = self.bond_ends(x).split(self.strain_channels, dim=-1)
-        bonds = self.bond_filter(edges.radial) * as_neighbour.index_select(0, edges.neighbour)
-        dyads = (edges.direction[:, :, None] * edges.direction[:, None, :]).flatten(1)
-        per_atom = x.new_zeros(len(x), 9, self.strain_channels).index_add(
-            0, edges.centre, dyads[:, :, None] * bonds[:, None, :]
-        )
-        stretch = batch.mean_over_atoms(per_atom * as_centre[:, None]).view(-1, 3, 3, self.strain_channels)
+        stretch = batch.mean_over_atoms(self.bond_dyads(as_neighbour, edges) * as_centre[:, None])
+        stretch = stretch.view(-1, 3, 3, self.strain_channels)
         left, right = bounded(self.vector_mix(v), 1.0, dim=1).split(self.features, dim=-1)
         polar = batch.mean_over_atoms((left[:, :, None] * right[:, None]).flatten(1, 2)).view(-1, 3, 3, self.features)
         tensor = lattice.tensor + _traceless_symmetric(self.bond_mix(stretch) + polar)
@@ -87,6 +83,13 @@ class AtomsToLattice(nn.Module):
         identity = torch.eye(3, dtype=x.dtype, device=x.device)
         strain = self.distortion(tensor)[..., 0] + self.dilation(scalar)[:, :, None] * identity
         return LatticeState(scalar, tensor), bounded(strain, LARGEST_STRAIN, dim=(1, 2))
+
+    def bond_dyads(self, as_neighbour: Tensor, edges: EdgeGeometry) -> Tensor:
+        """Return the sums ``(A, 9, C)`` over each atom's edges of u u^T times the filtered `as_neighbour` ``(A, C)``."""
+        bonds = self.bond_filter(edges.radial) * as_neighbour.index_select(0, edges.neighbour)
+        dyads = (edges.direction[:, :, None] * edges.direction[:, None, :]).flatten(1)
+        total = bonds.new_zeros(edges.n_atoms_total, 9, self.strain_channels)
+        return total.index_add(0, edges.centre, dyads[:, :, None] * bonds[:, None, :])
 
 
 def _traceless_symmetric(tensor: Tensor) -> Tensor:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import torch
 from torch import Tensor, nn
 
 from aiida_e3relax.gnn.layers.activation import perceptron
 from aiida_e3relax.gnn.layers.angular import solid_invariants
+from aiida_e3relax.gnn.layers.radial import RadialBasis
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,49 +20,53 @@ class EdgeGeometry:
     Attributes
     ----------
     centre, neighbour
-        ``(E,)`` atom indices.
-    radial
-        ``(E, K)`` radial basis of the distance.
+        ``(E,)`` atom indices; sorted by centre.
+    distance
+        ``(E,)`` lengths in A.
     direction
         ``(E, 3)`` unit vectors from neighbour to centre.
-    invariants
-        ``(E, l_max + 1)`` angular invariants against the centre's reference direction.
+    n_atoms_total
+        A.
+    radial_basis
+        What describes the distance.
     """
 
     centre: Tensor
     neighbour: Tensor
-    radial: Tensor
+    distance: Tensor
     direction: Tensor
-    invariants: Tensor
+    n_atoms_total: int
+    radial_basis: RadialBasis
 
     @staticmethod
     def of(
-        vectors: Tensor,
-        centre: Tensor,
-        neighbour: Tensor,
-        radial_basis: nn.Module,
-        n_atoms_total: int,
-        l_max: int,
+        vectors: Tensor, centre: Tensor, neighbour: Tensor, radial_basis: RadialBasis, n_atoms_total: int
     ) -> EdgeGeometry:
-        """Return the geometry of edges whose `vectors` ``(E, 3)`` point from centre to neighbour, in A.
-
-        The reference direction of an atom is the mean of its edges' directions (eq. 10), weighted by the radial
-        envelope so that edges come and go smoothly, and not normalised: see `solid_invariants`.
-        """
+        """Return the geometry of edges whose `vectors` ``(E, 3)`` point from centre to neighbour, in A."""
         distance = vectors.norm(dim=1)
-        radial, envelope = radial_basis(distance)
         direction = -vectors / distance.clamp_min(1e-6)[:, None]
-        weighted = direction * envelope[:, None]
-        total = direction.new_zeros(n_atoms_total, 4).index_add(
-            0, centre, torch.cat([weighted, envelope[:, None]], dim=1)
+        return EdgeGeometry(centre, neighbour, distance, direction, n_atoms_total, radial_basis)
+
+    @functools.cached_property
+    def radial(self) -> Tensor:
+        """Radial basis ``(E, K)`` of the distance."""
+        return self.radial_basis(self.distance)
+
+    @functools.cached_property
+    def reference(self) -> Tensor:
+        """Reference vectors ``(A, 3)``: the mean of an atom's edges' directions (eq. 10).
+
+        Weighted by the radial envelope so that edges come and go smoothly, and not normalised: see `solid_invariants`.
+        """
+        envelope = self.radial_basis.envelope(self.distance)[:, None]
+        total = self.direction.new_zeros(self.n_atoms_total, 4).index_add(
+            0, self.centre, torch.cat([self.direction * envelope, envelope], dim=1)
         )
-        reference = total[:, :3] / (total[:, 3:] + 1e-3)
-        invariants = solid_invariants(direction, reference[centre], l_max)
-        return EdgeGeometry(centre, neighbour, radial, direction, invariants)
+        return total[:, :3] / (total[:, 3:] + 1e-3)
 
 
 class HighDegreeMessagePassing(nn.Module):
-    """Scalar and vector messages from neighbours, gated by high-degree angular invariants.
+    """Scalar and vector messages from neighbours, gated by angular invariants up to degree `l_max`; 0 means no gate.
 
     The filters of radius and angle multiply the neighbour's features (eq. 14). The radial filter has no bias, so a
     message vanishes with its edge at the cutoff.
@@ -69,9 +75,10 @@ class HighDegreeMessagePassing(nn.Module):
     def __init__(self, features: int, radial_functions: int, l_max: int):
         super().__init__()
         self.features = features
+        self.l_max = l_max
         self.source = perceptron(features, features // 2, 3 * features)
         self.radial_filter = nn.Linear(radial_functions, 3 * features, bias=False)
-        self.angular_gate = nn.Linear(l_max + 1, features)
+        self.angular_gate = nn.Linear(l_max + 1, features) if l_max else None
 
     def forward(self, x: Tensor, v: Tensor, edges: EdgeGeometry, first: bool) -> tuple[Tensor, Tensor]:
         """Return the sums of messages to scalars ``(A, F)`` and vectors ``(A, 3, F)``.
@@ -86,8 +93,10 @@ class HighDegreeMessagePassing(nn.Module):
             True while all vectors are still zero: their messages are skipped.
         """
         n, f = len(x), self.features
-        gate = 1 + torch.tanh(self.angular_gate(edges.invariants))
-        filters = self.radial_filter(edges.radial).view(-1, 3, f) * gate[:, None]
+        filters = self.radial_filter(edges.radial).view(-1, 3, f)
+        if self.angular_gate is not None:
+            invariants = solid_invariants(edges.direction, edges.reference[edges.centre], self.l_max)
+            filters = filters * (1 + torch.tanh(self.angular_gate(invariants)))[:, None]
         messages = self.source(x).view(-1, 3, f).index_select(0, edges.neighbour) * filters * 3**-0.5
         to_vector, along_edge, to_scalar = messages.unbind(dim=1)
         vector = along_edge[:, None] * edges.direction[:, :, None]

@@ -20,9 +20,13 @@ class RadialBasis(nn.Module):
         self.coefficient = -0.5 / float(centres[1] - centres[0]) ** 2
         self.register_buffer('centres', centres.to(torch.get_default_dtype()), persistent=False)
 
-    def forward(self, distance: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the basis ``(E, K)`` and the envelope ``(E,)`` at `distance` ``(E,)`` in A."""
+    def forward(self, distance: Tensor) -> Tensor:
+        """Return the basis ``(E, K)`` at `distance` ``(E,)`` in A."""
+        x = (distance / self.cutoff)[:, None]
+        gaussians = torch.exp(self.coefficient * (x - self.centres.to(x.dtype)) ** 2)
+        return gaussians * self.envelope(distance)[:, None]
+
+    def envelope(self, distance: Tensor) -> Tensor:
+        """Return the envelope ``(E,)`` at `distance` ``(E,)`` in A."""
         x = distance / self.cutoff
-        envelope = torch.where(x < 1, 1 + x**5 * (-21 + x * (35 - 15 * x)), 0.0)
-        gaussians = torch.exp(self.coefficient * (x[:, None] - self.centres.to(x.dtype)) ** 2)
-        return gaussians * envelope[:, None], envelope
+        return torch.where(x < 1, 1 + x**5 * (-21 + x * (35 - 15 * x)), 0.0)

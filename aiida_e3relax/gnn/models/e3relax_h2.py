@@ -77,7 +77,7 @@ class E3RelaxH2(RelaxationModel):
         geometries = []
         for index, layer in enumerate(self.layers):
             vectors = batch.edge_vectors(fractional, cell)
-            edges = EdgeGeometry.of(vectors, batch.graph.centre, batch.graph.neighbour, self.radial_basis, n, p.l_max)
+            edges = EdgeGeometry.of(vectors, batch.graph.centre, batch.graph.neighbour, self.radial_basis, n)
             x, v, lattice, displacement, increment = layer(x, v, lattice, edges, batch, first=index == 0)
             strain = strain + increment
             cell = torch.einsum('scx,sxy->scy', batch.cell, torch.linalg.matrix_exp(strain))
@@ -90,7 +90,7 @@ class E3RelaxH2(RelaxationModel):
     def _lattice_scalar(self, batch: CrystalBatch) -> Tensor:
         """Return the initial lattice scalars ``(S, F)``, from the volume per atom."""
         volume = torch.linalg.det(batch.cell).abs() / batch.n_atoms.to(batch.cell.dtype)
-        return self.lattice_embedding(self.volume_basis(volume ** (1 / 3))[0])
+        return self.lattice_embedding(self.volume_basis(volume ** (1 / 3)))
 
 
 class _Layer(nn.Module):

@@ -101,7 +101,7 @@ class DeepRelaxPublished(nn.Module):
         """Return the predicted distances over the batch's edges, and the cell."""
         edges = Edges.of(Geometry(batch.fractional, batch.cell).positions(batch), batch.cell, batch)
         offset = offset_encoding(batch.graph.offset, self.hyperparameters.offset_features, batch.cell.dtype)
-        features = torch.cat([self.radial_basis(edges.length)[0], offset], dim=1)
+        features = torch.cat([self.radial_basis(edges.length), offset], dim=1)
         x = self.embedding(batch.numbers - 1)
         v = x.new_zeros(len(x), 3, x.shape[1])
         for layer in self.layers:

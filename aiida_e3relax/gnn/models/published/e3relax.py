@@ -75,9 +75,9 @@ class _Layer(nn.Module):
         edges = Edges.of(positions, cell, batch)
         difference = cell[batch.structure_index] - positions[:, None]
         distance = difference.norm(dim=-1)
-        separations = radial_basis(distance.flatten())[0].view(*distance.shape, -1)
+        separations = radial_basis(distance.flatten()).view(*distance.shape, -1)
         x, v = self.axes.to_atoms(x, v, axes, separations, -difference / distance[..., None], batch.structure_index)
-        x, v = self.message_passing(x, v, edges, radial_basis(edges.length)[0])
+        x, v = self.message_passing(x, v, edges, radial_basis(edges.length))
         dx, dv = self.self_interaction(x, v)
         x, v = (x + dx) * 2**-0.5, v + dv
         attended = (torch.softmax(self.attention(x), dim=-1)[:, None] * v).sum(dim=-1)

@@ -83,7 +83,7 @@ class _Layer(nn.Module):
             x, v, axes, *self._separations(positions, cell, batch, radial_basis), batch.structure_index
         )
         axes = self.mixing(axes)
-        x, v = self.message_passing(x, v, edges, radial_basis(edges.length)[0], self.gate(edges, len(x)))
+        x, v = self.message_passing(x, v, edges, radial_basis(edges.length), self.gate(edges, len(x)))
         dx, dv = self.self_interaction(x, v)
         x, v = (x + dx) * 2**-0.5, v + dv
         displacement = self.displacement_scale * self.displacement(v)[..., 0]
@@ -100,7 +100,7 @@ class _Layer(nn.Module):
         length = clamped_norm(vectors) + SOFTENING
         parallel = (centred * vectors).sum(dim=-1) / length
         perpendicular = clamped_norm(torch.linalg.cross(centred, vectors)) / length
-        parts = [radial_basis(part.flatten())[0] for part in (parallel, perpendicular)]
+        parts = [radial_basis(part.flatten()) for part in (parallel, perpendicular)]
         features = self.separation(torch.cat(parts, dim=-1)).view(*parallel.shape, -1)
         difference = vectors - centred
         return features, -difference / (clamped_norm(difference) + SOFTENING)[..., None]
