@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
@@ -11,6 +12,27 @@ from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
 from aiida_e3relax.gnn.graph import Graph
 
 
+class Change(enum.StrEnum):
+    """A change of the input that says nothing new of the crystal, so the prediction must follow it and do no more.
+
+    `conformance.deviation` measures them; the values are their names in tables.
+    """
+
+    ROTATION = 'rotation'
+    REFLECTION = 'reflection'
+    TRANSLATION = 'translation'
+    PERMUTATION = 'permutation of atoms'
+    BATCH = 'batch make-up'
+    LATTICE_VECTOR = 'one atom moved by a lattice vector'
+    WRAPPING = 'shift and wrap'
+    RELABELLING = 'a, b, c to b, c, a'
+    REVERSAL = 'a to -a'
+    OTHER_CELL = 'b to a + b'
+    SUPERCELL = '2x1x1 supercell'
+    SITE_SYMMETRY = 'symmetry operations, sites'
+    CELL_SYMMETRY = 'symmetry operations, cell'
+
+
 class RelaxationModel(nn.Module, ABC):
     """A network from unrelaxed crystals to relaxed ones, layer by layer.
 
@@ -18,12 +40,20 @@ class RelaxationModel(nn.Module, ABC):
     ----------
     Hyperparameters
         The frozen dataclass of the model's sizes, among them `cutoff` (A) and `max_neighbours` of its graph.
+    breaks
+        The changes of the input under which the prediction changes although physics says it must not.
     hyperparameters
         The sizes of this model.
     """
 
     Hyperparameters: ClassVar[Any]
+    breaks: ClassVar[frozenset[Change]] = frozenset()
     hyperparameters: Any
+
+    @property
+    def standard_orientation(self) -> bool:
+        """Whether the prediction is right only for an input with a along x and b in the xy plane, positive in y."""
+        return False
 
     @abstractmethod
     def graph(self, fractional: Tensor, cell: Tensor, n_atoms: Tensor) -> Graph:

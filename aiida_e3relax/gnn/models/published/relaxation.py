@@ -92,6 +92,11 @@ class PublishedRelaxation(RelaxationModel):
         self.layers = nn.ModuleList(layer(p.features, p.radial_functions) for _ in range(p.layers))
         accept_authors_names(self, names)
 
+    @property
+    def standard_orientation(self) -> bool:
+        """Whether the prediction is right only for an input with a along x and b in the xy plane, positive in y."""
+        return self.hyperparameters.lattice_update == 'published'
+
     def graph(self, fractional: Tensor, cell: Tensor, n_atoms: Tensor) -> Graph:
         """Return the edges that the published models use, of a batch as `neighbour_graph` takes it."""
         p = self.hyperparameters
