@@ -2,13 +2,16 @@
 
 from aiida_e3relax.gnn.layers.activation import ScaledSiLU, bounded, perceptron
 from aiida_e3relax.gnn.layers.angular import solid_invariants
+from aiida_e3relax.gnn.layers.cell_head import CellHead
 from aiida_e3relax.gnn.layers.lattice import AtomsToLattice, LatticeState, LatticeToAtoms
 from aiida_e3relax.gnn.layers.message_passing import EdgeGeometry, HighDegreeMessagePassing
 from aiida_e3relax.gnn.layers.radial import RadialBasis
-from aiida_e3relax.gnn.layers.self_interaction import SelfInteraction
+from aiida_e3relax.gnn.layers.self_interaction import DotSelfInteraction, SelfInteraction
 
 __all__ = [
     'AtomsToLattice',
+    'CellHead',
+    'DotSelfInteraction',
     'EdgeGeometry',
     'HighDegreeMessagePassing',
     'LatticeState',

@@ -1,4 +1,6 @@
-"""The activation and the two-layer perceptron that the family uses throughout."""
+"""The activation and the perceptron that the family uses throughout."""
+
+import itertools
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +24,9 @@ def bounded(values: Tensor, bound: float, dim: int | tuple[int, ...]) -> Tensor:
     return values * torch.rsqrt(1 + squared / bound**2)
 
 
-def perceptron(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    """Return Linear, activation, Linear."""
-    return nn.Sequential(nn.Linear(inputs, hidden), ScaledSiLU(), nn.Linear(hidden, outputs))
+def perceptron(*widths: int) -> nn.Sequential:
+    """Return linear maps between `widths` in turn, with the activation between them."""
+    modules: list[nn.Module] = []
+    for inputs, outputs in itertools.pairwise(widths):
+        modules += [nn.Linear(inputs, outputs), ScaledSiLU()]
+    return nn.Sequential(*modules[:-1])

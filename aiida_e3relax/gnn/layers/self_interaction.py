@@ -1,4 +1,4 @@
-"""Mixing of an atom's scalar and vector features (E3Relax-H2, eqs. 17-18)."""
+"""Mixing of an atom's scalar and vector features."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from aiida_e3relax.gnn.layers.activation import perceptron
 
 
 class SelfInteraction(nn.Module):
-    """Scalars learn from the vectors' lengths; vectors are rescaled and mixed by the scalars."""
+    """Scalars learn from the vectors' lengths; vectors are rescaled and mixed by them (E3Relax-H2, eqs. 17-18)."""
 
     def __init__(self, features: int):
         super().__init__()
@@ -25,3 +25,13 @@ class SelfInteraction(nn.Module):
         """Return the increments of scalars ``(A, F)`` and vectors ``(A, 3, F)``."""
         kept, _, (rescale, shift, damp) = self.mixtures(x, v)
         return shift * 2**-0.5 + x * torch.tanh(damp), rescale[:, None] * kept
+
+
+class DotSelfInteraction(SelfInteraction):
+    """PaiNN's: scalars learn from the vectors' scalar products (Schütt, Unke and Gastegger, ICML 2021)."""
+
+    def forward(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the increments of scalars ``(A, F)`` and vectors ``(A, 3, F)``."""
+        kept, measured, (shift, weight, rescale) = self.mixtures(x, v)
+        product = (kept * measured).sum(dim=1) * self.features**-0.5
+        return (shift + weight * product) * 2**-0.5, rescale[:, None] * kept

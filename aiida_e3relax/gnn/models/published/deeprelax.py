@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
 from aiida_e3relax.gnn.graph import Graph
-from aiida_e3relax.gnn.layers import RadialBasis, ScaledSiLU, SelfInteraction, perceptron
+from aiida_e3relax.gnn.layers import CellHead, DotSelfInteraction, RadialBasis, ScaledSiLU, perceptron
 from aiida_e3relax.gnn.models.published.message_passing import Edges, MessagePassing
 from aiida_e3relax.gnn.models.published.names import SHARED_NAMES, accept_authors_names
 from aiida_e3relax.gnn.models.published.relaxation import ELEMENT_ROWS
@@ -89,7 +89,7 @@ class DeepRelaxPublished(nn.Module):
         self.layers = nn.ModuleList(_Layer(p.features, edge_features) for _ in range(p.layers))
         self.displacement_head = _DistanceHead(p.features, edge_features)
         self.relaxed_head = _DistanceHead(p.features, edge_features)
-        self.cell_head = _CellHead(p.features)
+        self.cell_head = CellHead(p.features)
         accept_authors_names(self, _NAMES)
 
     def graph(self, fractional: Tensor, cell: Tensor, n_atoms: Tensor) -> Graph:
@@ -134,7 +134,7 @@ class _Layer(nn.Module):
     def __init__(self, features: int, edge_features: int):
         super().__init__()
         self.message_passing = MessagePassing(features, edge_features)
-        self.self_interaction = _DotSelfInteraction(features)
+        self.self_interaction = DotSelfInteraction(features)
 
     def forward(self, x: Tensor, v: Tensor, edges: Edges, edge_features: Tensor) -> tuple[Tensor, Tensor]:
         """Return new scalars ``(A, F)`` and vectors ``(A, 3, F)``."""
@@ -143,30 +143,12 @@ class _Layer(nn.Module):
         return x + dx, v + dv
 
 
-class _DotSelfInteraction(SelfInteraction):
-    """PaiNN's: scalars learn from the vectors' scalar products."""
-
-    def forward(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the increments of scalars ``(A, F)`` and vectors ``(A, 3, F)``."""
-        kept, measured, (shift, weight, rescale) = self.mixtures(x, v)
-        product = (kept * measured).sum(dim=1) * self.features**-0.5
-        return (shift + weight * product) * 2**-0.5, rescale[:, None] * kept
-
-
-def _branch(features: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(features, features), ScaledSiLU())
-
-
-def _output(inputs: int, features: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, features), ScaledSiLU(), *perceptron(features, features, outputs))
-
-
 class _DistanceHead(nn.Module):
     def __init__(self, features: int, edge_features: int):
         super().__init__()
-        self.branch = _branch(features)
+        self.branch = nn.Sequential(nn.Linear(features, features), ScaledSiLU())
         self.edge = nn.Sequential(*perceptron(edge_features, features, features), ScaledSiLU())
-        self.output = _output(3 * features, features, 2)
+        self.output = perceptron(3 * features, features, features, 2)
 
     def forward(self, x: Tensor, centre: Tensor, neighbour: Tensor, edge_features: Tensor) -> tuple[Tensor, Tensor]:
         """Return distances in A and the logarithms of their scales, both ``(E,)``."""
@@ -174,17 +156,3 @@ class _DistanceHead(nn.Module):
         joined = torch.cat([atoms[centre], atoms[neighbour], self.edge(edge_features)], dim=1)
         distance, log_scale = self.output(joined).unbind(dim=1)
         return torch.relu(distance), log_scale
-
-
-class _CellHead(nn.Module):
-    def __init__(self, features: int):
-        super().__init__()
-        self.branch = _branch(features)
-        self.cell = nn.Sequential(*perceptron(9, features, features), ScaledSiLU())
-        self.output = _output(2 * features, features, 9)
-
-    def forward(self, x: Tensor, batch: CrystalBatch) -> Tensor:
-        """Return the relaxed cells ``(S, 3, 3)``, rows in A."""
-        atoms = x.new_zeros(len(batch.cell), x.shape[1]).index_add(0, batch.structure_index, self.branch(x))
-        joined = torch.cat([atoms, self.cell(batch.cell.flatten(1))], dim=1)
-        return self.output(joined).view(-1, 3, 3) + batch.cell
