@@ -4,112 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 
-import torch
-from torch import Tensor, nn
-
-from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
-from aiida_e3relax.gnn.graph import Graph, neighbour_graph
-from aiida_e3relax.gnn.layers import (
-    AtomsToLattice,
-    EdgeGeometry,
-    HighDegreeMessagePassing,
-    LatticeState,
-    LatticeToAtoms,
-    RadialBasis,
-    SelfInteraction,
-    bounded,
-    perceptron,
-)
-from aiida_e3relax.gnn.models.base import RelaxationModel
-from aiida_e3relax.gnn.structures import MAX_ATOMIC_NUMBER
-
-VOLUME_SCALE = 6.0
-"""Cube root (A) of the largest volume per atom that the lattice node's radial basis resolves."""
-
-LARGEST_DISPLACEMENT = 3.0
-"""Bound of one layer's displacement of an atom, in A."""
+from aiida_e3relax.gnn.models.symmetric import SymmetricHyperparameters, SymmetricLayer, SymmetricRelaxation
 
 
-class E3RelaxH2(RelaxationModel):
-    """Relaxed crystals from unrelaxed ones, layer by layer.
-
-    Each layer: lattice to atoms, high-degree message passing, self-interaction, atoms to lattice, and an update of the
-    structure; the geometry of the next layer is that of the updated structure, over the same edges. The cell is
-    ``L_0 exp(sum of strains)``: a symmetric strain on the rows, so the prediction never rotates the crystal and its
-    volume stays positive. Atoms follow the cell at fixed fractional coordinates and move by a displacement whose mean
-    over the crystal is zero; that makes the result the same for every way of wrapping atoms into the cell.
-    """
+class E3RelaxH2(SymmetricRelaxation):
+    """`SymmetricRelaxation` whose messages are gated by high-degree angular invariants."""
 
     @dataclasses.dataclass(frozen=True)
-    class Hyperparameters:
-        """Sizes of the network and of its graph; `cutoff` in A, `max_neighbours` counts before whole shells."""
+    class Hyperparameters(SymmetricHyperparameters):
+        """Sizes; `l_max` is the highest degree of the invariants, from 1."""
 
-        features: int = 128
-        layers: int = 3
-        radial_functions: int = 32
-        cutoff: float = 6.0
-        max_neighbours: int = 24
         l_max: int = 3
-        strain_channels: int = 32
 
-    def __init__(self, hyperparameters: Hyperparameters):
-        super().__init__()
-        self.hyperparameters = p = hyperparameters
-        self.radial_basis = RadialBasis(p.radial_functions, p.cutoff)
-        self.embedding = nn.Embedding(MAX_ATOMIC_NUMBER + 1, p.features)
-        self.volume_basis = RadialBasis(p.radial_functions, VOLUME_SCALE)
-        self.lattice_embedding = perceptron(p.radial_functions, p.features, p.features)
-        self.layers = nn.ModuleList(_Layer(p) for _ in range(p.layers))
+    hyperparameters: Hyperparameters
 
-    def graph(self, fractional: Tensor, cell: Tensor, n_atoms: Tensor) -> Graph:
-        """Return the nearest neighbours of every atom, in whole shells: see `neighbour_graph`."""
-        p = self.hyperparameters
-        return neighbour_graph(fractional, cell, n_atoms, p.cutoff, p.max_neighbours)
-
-    def forward(self, batch: CrystalBatch) -> list[Geometry]:
-        """Return the structure after every layer; the last is the prediction."""
-        p, fractional, n = self.hyperparameters, batch.fractional, len(batch.numbers)
-        x = self.embedding(batch.numbers)
-        v = x.new_zeros(n, 3, p.features)
-        strain = x.new_zeros(len(batch.n_atoms), 3, 3)
-        lattice = LatticeState(self._lattice_scalar(batch), x.new_zeros(len(batch.n_atoms), 3, 3, p.features))
-        cell = batch.cell
-        geometries = []
-        for index, layer in enumerate(self.layers):
-            vectors = batch.edge_vectors(fractional, cell)
-            edges = EdgeGeometry.of(vectors, batch.graph.centre, batch.graph.neighbour, self.radial_basis, n)
-            x, v, lattice, displacement, increment = layer(x, v, lattice, edges, batch, first=index == 0)
-            strain = strain + increment
-            cell = torch.einsum('scx,sxy->scy', batch.cell, torch.linalg.matrix_exp(strain))
-            displacement = displacement - batch.mean_over_atoms(displacement)[batch.structure_index]
-            inverse = torch.linalg.inv(cell)[batch.structure_index]
-            fractional = fractional + torch.einsum('ax,axc->ac', displacement, inverse)
-            geometries.append(Geometry(fractional, cell))
-        return geometries
-
-    def _lattice_scalar(self, batch: CrystalBatch) -> Tensor:
-        """Return the initial lattice scalars ``(S, F)``, from the volume per atom."""
-        volume = torch.linalg.det(batch.cell).abs() / batch.n_atoms.to(batch.cell.dtype)
-        return self.lattice_embedding(self.volume_basis(volume ** (1 / 3)))
-
-
-class _Layer(nn.Module):
-    def __init__(self, p: E3RelaxH2.Hyperparameters):
-        super().__init__()
-        self.lattice_to_atoms = LatticeToAtoms(p.features)
-        self.message_passing = HighDegreeMessagePassing(p.features, p.radial_functions, p.l_max)
-        self.self_interaction = SelfInteraction(p.features)
-        self.atoms_to_lattice = AtomsToLattice(p.features, p.radial_functions, p.strain_channels)
-        self.displacement = nn.Linear(p.features, 1, bias=False)
-
-    def forward(
-        self, x: Tensor, v: Tensor, lattice: LatticeState, edges: EdgeGeometry, batch: CrystalBatch, first: bool
-    ) -> tuple[Tensor, Tensor, LatticeState, Tensor, Tensor]:
-        """Return new features, and this layer's displacement ``(A, 3)`` in A and strain ``(S, 3, 3)``."""
-        x, v = self.lattice_to_atoms(x, v, lattice, batch.structure_index)
-        dx, dv = self.message_passing(x, v, edges, first)
-        x, v = (x + dx) * 2**-0.5, v + dv
-        dx, dv = self.self_interaction(x, v)
-        x, v = (x + dx) * 2**-0.5, v + dv
-        lattice, strain = self.atoms_to_lattice(x, v, edges, lattice, batch)
-        return x, v, lattice, bounded(self.displacement(v)[..., 0], LARGEST_DISPLACEMENT, dim=1), strain
+    def layer(self) -> SymmetricLayer:
+        """Return a new layer."""
+        return SymmetricLayer(self.hyperparameters, self.hyperparameters.l_max)
