@@ -99,13 +99,14 @@ GRAPH_FIELDS = ('centre', 'neighbour', 'offset')
 
 @torch.no_grad()
 def outputs(model: torch.nn.Module, batch: CrystalBatch) -> list[np.ndarray]:
-    """Return all that the model predicts, layer by layer where it has layers of geometry."""
-    predicted = model(batch)
-    if isinstance(predicted, list):
-        positions = torch.stack([geometry.positions(batch) for geometry in predicted])
-        return [positions.numpy(), torch.stack([geometry.cell for geometry in predicted]).numpy()]
-    np.testing.assert_array_equal(predicted.within_cell, (batch.graph.offset == 0).all(dim=1))
-    return [value.numpy() for name, value in vars(predicted).items() if name != 'within_cell']
+    """Return the distances and cell of DeepRelax, and the positions and cells of every layer of the others."""
+    if isinstance(model, DeepRelaxPublished):
+        predicted = model.distances(batch)
+        np.testing.assert_array_equal(predicted.displaced, (batch.graph.offset == 0).all(dim=1))
+        return [value.numpy() for name, value in vars(predicted).items() if name != 'displaced']
+    geometries = model(batch)
+    positions = torch.stack([geometry.positions(batch) for geometry in geometries])
+    return [positions.numpy(), torch.stack([geometry.cell for geometry in geometries]).numpy()]
 
 
 def small_copy(name: str) -> Reference:

@@ -8,9 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
+from aiida_e3relax.gnn.distance_geometry import DistancePrediction, displacements_within_bounds
 from aiida_e3relax.gnn.graph import Graph
 from aiida_e3relax.gnn.layers import CellHead, DotSelfInteraction, RadialBasis, ScaledSiLU, perceptron
-from aiida_e3relax.gnn.models.published.message_passing import Edges, MessagePassing
+from aiida_e3relax.gnn.models.base import Change
+from aiida_e3relax.gnn.models.distance_model import DistanceModel
+from aiida_e3relax.gnn.models.published.message_passing import Edges, MessagePassing, edge_vectors
 from aiida_e3relax.gnn.models.published.names import SHARED_NAMES, accept_authors_names
 from aiida_e3relax.gnn.models.published.relaxation import ELEMENT_ROWS
 from aiida_e3relax.gnn.published_graph import within_and_across_graph
@@ -28,32 +31,13 @@ _NAMES = SHARED_NAMES | {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class DistancePrediction:
-    """Distances of the relaxed crystal and their uncertainties: what a structure is to be solved from.
+class DeepRelaxPublished(DistanceModel):
+    """DeepRelax with the authors' equations and, by `load_state_dict`, with their weights.
 
-    Attributes
-    ----------
-    within_cell
-        ``(E,)`` the edges between atoms of one cell, D in number, which carry a displacement.
-    displacement_distance, displacement_log_scale
-        ``(D,)`` how far neighbour j, relaxed, is from centre i, unrelaxed, in A; the logarithm of its Laplace scale.
-    relaxed_distance, relaxed_log_scale
-        ``(E,)`` the length of the edge in the relaxed crystal, in A; the logarithm of its Laplace scale.
-    cell
-        ``(S, 3, 3)`` the relaxed cell, rows in A.
+    It breaks what can be broken: its edges and their encoding depend on how atoms are wrapped and on which vectors span
+    the lattice, its neighbour lists cut shells, the cell is predicted from nine plain numbers, and the solver moves
+    atoms along Cartesian axes.
     """
-
-    within_cell: Tensor
-    displacement_distance: Tensor
-    displacement_log_scale: Tensor
-    relaxed_distance: Tensor
-    relaxed_log_scale: Tensor
-    cell: Tensor
-
-
-class DeepRelaxPublished(nn.Module):
-    """DeepRelax's network with the authors' equations and, by `load_state_dict`, with their weights."""
 
     @dataclasses.dataclass(frozen=True)
     class Hyperparameters:
@@ -80,6 +64,8 @@ class DeepRelaxPublished(nn.Module):
         max_neighbours: int = 30
         max_within_cell: int = 20
 
+    breaks = frozenset(Change) - {Change.TRANSLATION, Change.PERMUTATION, Change.BATCH}
+
     def __init__(self, hyperparameters: Hyperparameters):
         super().__init__()
         self.hyperparameters = p = hyperparameters
@@ -92,14 +78,19 @@ class DeepRelaxPublished(nn.Module):
         self.cell_head = CellHead(p.features)
         accept_authors_names(self, _NAMES)
 
+    @property
+    def standard_orientation(self) -> bool:
+        """Whether the prediction is right only for an input with a along x and b in the xy plane, positive in y."""
+        return True
+
     def graph(self, fractional: Tensor, cell: Tensor, n_atoms: Tensor) -> Graph:
         """Return the edges that the published model uses, of a batch as `neighbour_graph` takes it."""
         p = self.hyperparameters
         return within_and_across_graph(fractional, cell, n_atoms, p.cutoff, p.max_neighbours, p.max_within_cell)
 
-    def forward(self, batch: CrystalBatch) -> DistancePrediction:
+    def distances(self, batch: CrystalBatch) -> DistancePrediction:
         """Return the predicted distances over the batch's edges, and the cell."""
-        edges = Edges.of(Geometry(batch.fractional, batch.cell).positions(batch), batch.cell, batch)
+        edges = Edges.of(_unrelaxed_positions(batch), batch.cell, batch)
         offset = offset_encoding(batch.graph.offset, self.hyperparameters.offset_features, batch.cell.dtype)
         features = torch.cat([self.radial_basis(edges.length), offset], dim=1)
         x = self.embedding(batch.numbers - 1)
@@ -110,13 +101,33 @@ class DeepRelaxPublished(nn.Module):
         displacement = self.displacement_head(x, edges.centre[within], edges.neighbour[within], features[within])
         relaxed = self.relaxed_head(x, edges.centre, edges.neighbour, features)
         return DistancePrediction(
-            within_cell=within,
+            displaced=within,
             displacement_distance=displacement[0],
             displacement_log_scale=displacement[1],
             relaxed_distance=relaxed[0],
             relaxed_log_scale=relaxed[1],
             cell=self.cell_head(x, batch),
         )
+
+    def solve(self, prediction: DistancePrediction, batch: CrystalBatch) -> Geometry:
+        """Return the crystals whose distances lie within the predicted bounds, as far as that can be."""
+        with torch.no_grad():
+            positions, cell = _unrelaxed_positions(batch), prediction.cell
+            vectors = edge_vectors(positions, cell, batch)
+            positions = positions + displacements_within_bounds(prediction, vectors, batch)
+            fractional = torch.einsum('ax,axc->ac', positions, torch.linalg.inv(cell)[batch.structure_index])
+        return Geometry(fractional, cell)
+
+    def true_distances(self, target: Geometry, prediction: DistancePrediction, batch: CrystalBatch) -> Tensor:
+        """Return the ``(D + E,)`` distances between unrelaxed and relaxed, and between relaxed atoms, in A."""
+        before, after, graph = _unrelaxed_positions(batch), target.positions(batch), batch.graph
+        displaced = after[graph.neighbour] - before[graph.centre]
+        relaxed = edge_vectors(after, target.cell, batch)
+        return torch.cat([displaced[prediction.displaced], relaxed]).norm(dim=1)
+
+
+def _unrelaxed_positions(batch: CrystalBatch) -> Tensor:
+    return Geometry(batch.fractional, batch.cell).positions(batch)
 
 
 def offset_encoding(offset: Tensor, size: int, dtype: torch.dtype) -> Tensor:

@@ -16,6 +16,16 @@ def clamped_norm(vectors: Tensor) -> Tensor:
     return vectors.square().sum(dim=-1).clamp_min(1e-8).sqrt()
 
 
+def edge_vectors(positions: Tensor, cell: Tensor, batch: CrystalBatch) -> Tensor:
+    """Return the ``(E, 3)`` vectors from centre to neighbour, in A, at Cartesian `positions` and `cell`, in A.
+
+    The published models keep Cartesian positions where the cell changes, so `CrystalBatch.edge_vectors` is not theirs.
+    """
+    graph = batch.graph
+    shift = torch.einsum('ec,ecx->ex', graph.offset.to(cell.dtype), cell[batch.structure_index[graph.centre]])
+    return positions[graph.neighbour] + shift - positions[graph.centre]
+
+
 @dataclasses.dataclass(frozen=True)
 class Edges:
     """Edges j -> i with their `length` ``(E,)`` in A, and `direction` ``(E, 3)`` from neighbour j to centre i."""
@@ -31,9 +41,7 @@ class Edges:
 
         `softening` is added to the length, in A, where the direction is divided by it.
         """
-        graph = batch.graph
-        shift = torch.einsum('ec,ecx->ex', graph.offset.to(cell.dtype), cell[batch.structure_index[graph.centre]])
-        vectors = positions[graph.neighbour] + shift - positions[graph.centre]
+        graph, vectors = batch.graph, edge_vectors(positions, cell, batch)
         length = vectors.norm(dim=1)
         return Edges(graph.centre, graph.neighbour, length, -vectors / (length + softening)[:, None])
 
