@@ -64,6 +64,12 @@ class EdgeGeometry:
         )
         return total[:, :3] / (total[:, 3:] + 1e-3)
 
+    @functools.cached_property
+    def first_edge(self) -> Tensor:
+        """Where each atom's edges start ``(A + 1,)``; E at the end."""
+        count = torch.bincount(self.centre, minlength=self.n_atoms_total)
+        return torch.cat([count.new_zeros(1), torch.cumsum(count, 0)])
+
 
 class HighDegreeMessagePassing(nn.Module):
     """Scalar and vector messages from neighbours, gated by angular invariants up to degree `l_max`; 0 means no gate.

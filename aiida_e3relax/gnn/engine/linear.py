@@ -1,0 +1,51 @@
+"""Linear maps through oneDNN, which on processors that are not Intel's is about twice as fast as the default."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def _available() -> bool:
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_linear_pointwise')
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return ``x @ weight.T + bias``; `weight` may be packed."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, 'none', [], '')
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias):
+        ctx.save_for_backward(x, weight)
+        ctx.with_bias = bias is not None
+        return _product(x, weight, bias)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        x, weight = ctx.saved_tensors
+        rows = gradient.reshape(-1, gradient.shape[-1])
+        for_x = _product(gradient, weight.t(), None) if ctx.needs_input_grad[0] else None
+        for_weight = _product(rows.t(), x.reshape(-1, x.shape[-1]).t(), None)
+        return for_x, for_weight, rows.sum(dim=0) if ctx.with_bias else None
+
+
+class FastLinear(nn.Linear):
+    """A linear map; in single precision on the CPU by oneDNN, with the weights packed once where they stay."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the map of `x` ``(..., inputs)``."""
+        if x.device.type != 'cpu' or x.dtype != torch.float32 or not _available():
+            return super().forward(x)
+        if torch.is_grad_enabled():
+            return _Linear.apply(x, self.weight, self.bias)
+        return _product(x, self._packed_weight(), self.bias)
+
+    def _packed_weight(self) -> Tensor:
+        mark = self.weight.data_ptr(), self.weight._version
+        if self.__dict__.get('_packed_mark') != mark:
+            self.__dict__['_packed'] = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach())
+            self.__dict__['_packed_mark'] = mark
+        return self.__dict__['_packed']

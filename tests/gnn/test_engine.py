@@ -1,0 +1,195 @@
+"""The fast engine against the plain layers: same weights, same numbers, same gradients."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from ase.build import bulk
+from torch import Tensor
+
+from aiida_e3relax.gnn.batch import CrystalBatch, make_batch
+from aiida_e3relax.gnn.engine import accelerate, native
+from aiida_e3relax.gnn.engine.tables import filter_table
+from aiida_e3relax.gnn.layers import RadialBasis
+from aiida_e3relax.gnn.models import MODELS, make_model
+from aiida_e3relax.gnn.models.base import RelaxationModel
+from tests.gnn.crystals import batch_of, rattled
+
+TOLERANCE = {torch.float32: 5e-5, torch.float64: 1e-7}
+"""Largest difference in A of a small random network: in double precision, what the tables leave."""
+
+
+@pytest.fixture(params=[True, False], ids=['kernels', 'no kernels'])
+def kernels(request, monkeypatch) -> bool:
+    """With the compiled kernels, and as where they were not built."""
+    if not request.param:
+        monkeypatch.setattr(native, 'library', lambda: None)
+    elif native.library() is None:
+        pytest.skip('the kernels were not built: no C++ compiler')
+    return request.param
+
+
+def small_model(architecture: str, dtype: torch.dtype) -> RelaxationModel:
+    """Return a model with weights large enough that atoms and cells move, of a width that is no multiple of a block."""
+    sizes = {'features': 72, 'layers': 2, 'radial_functions': 24}
+    torch.manual_seed(1)
+    known = MODELS[architecture].Hyperparameters.__dataclass_fields__
+    return make_model(architecture, {k: v for k, v in sizes.items() if k in known}).to(dtype).eval()
+
+
+def batch_for(model: RelaxationModel, dtype: torch.dtype) -> CrystalBatch:
+    return make_batch(batch_of(*rattled(), bulk('Cu')), model.graph, dtype=dtype)
+
+
+@pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
+@pytest.mark.parametrize('architecture', MODELS)
+def test_prediction_is_that_of_the_plain_layers(architecture, dtype, kernels):
+    plain = small_model(architecture, dtype)
+    batch = batch_for(plain, dtype)
+    fast = accelerate(copy.deepcopy(plain))
+    with torch.no_grad():
+        expected, found = plain(batch)[-1], fast(batch)[-1]
+        again = fast(batch)[-1]
+    assert (found.positions(batch) - expected.positions(batch)).abs().max() < TOLERANCE[dtype]
+    assert (found.cell - expected.cell).abs().max() < TOLERANCE[dtype]
+    assert torch.equal(found.cell, again.cell)
+
+
+@pytest.mark.parametrize('architecture', ['e3relax-h2', 'e3relax'])
+def test_gradients_are_those_of_the_plain_layers(architecture, kernels):
+    plain = small_model(architecture, torch.float64)
+    fast = accelerate(copy.deepcopy(plain))
+    batch = batch_for(plain, torch.float64)
+    weights = torch.randn(len(batch.numbers), 3, dtype=torch.float64)
+    gradients = []
+    for model in (plain, fast):
+        geometry = model(batch)[-1]
+        ((geometry.positions(batch) * weights).sum() + geometry.cell.square().sum()).backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters()})
+    for name, expected in gradients[0].items():
+        if expected is not None:
+            difference = (gradients[1][name] - expected).norm() / expected.norm().clamp_min(1e-6)
+            assert difference < 1e-5, name
+
+
+def test_changed_weights_are_noticed():
+    """Tables and packed weights are kept between predictions; an optimiser changes weights in place."""
+    fast = accelerate(small_model('e3relax-h2', torch.float32))
+    batch = batch_for(fast, torch.float32)
+    with torch.no_grad():
+        fast(batch)
+        for parameter in fast.parameters():
+            parameter.mul_(1.1)
+        changed = fast(batch)[-1]
+        fresh = accelerate(small_model('e3relax-h2', torch.float32))
+        fresh.load_state_dict(fast.state_dict())
+        expected = fresh(batch)[-1]
+    assert torch.equal(changed.fractional, expected.fractional)
+
+
+def test_parameters_stay_where_they_are():
+    plain = small_model('e3relax-h2', torch.float32)
+    names = list(plain.state_dict())
+    assert list(accelerate(plain).state_dict()) == names
+
+
+@pytest.mark.parametrize(('dtype', 'error'), [(torch.float32, 5e-6), (torch.float64, 1e-8)], ids=str)
+def test_tables_hold_the_filters(dtype, error):
+    basis = RadialBasis(20, 5.0).to(dtype)
+    weight = torch.randn(7, 20, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    distance = torch.linspace(0.0, 5.5, 1001, dtype=dtype)
+    expected = basis.double()(distance.double()) @ weight.double().T
+    found = filter_table(basis.to(dtype), weight).interpolated(distance)
+    assert (found - expected).abs().max() < error * expected.abs().max()
+    assert torch.equal(found[distance >= 5.0], torch.zeros_like(found[distance >= 5.0]))
+
+
+# The sums over edges, each number and each gradient against the same formula in PyTorch.
+
+
+class Edges:
+    """Random edges, some beyond the cutoff; the last atom has none."""
+
+    def __init__(self, dtype: torch.dtype):
+        generator = torch.Generator().manual_seed(3)
+        self.atoms, count = 9, 150
+        self.centre = torch.sort(torch.randint(0, self.atoms - 1, (count,), generator=generator))[0]
+        self.neighbour = torch.randint(0, self.atoms, (count,), generator=generator)
+        edges = torch.bincount(self.centre, minlength=self.atoms)
+        self.start = torch.cat([edges.new_zeros(1), edges.cumsum(0)])
+        self.distance = (6.5 * torch.rand(count, dtype=dtype, generator=generator)).requires_grad_()
+        self.direction = torch.randn(count, 3, dtype=dtype, generator=generator).requires_grad_()
+        self.generator, self.dtype = generator, dtype
+
+    def random(self, *shape: int) -> Tensor:
+        return torch.randn(*shape, dtype=self.dtype, generator=self.generator).requires_grad_()
+
+
+def assert_same(found: tuple[Tensor, ...], expected: tuple[Tensor, ...], inputs: list[Tensor]) -> None:
+    """Assert that outputs, and the gradients of a random function of them, are equal to rounding."""
+    weights = [torch.randn_like(t) for t in expected]
+    gradients = [
+        torch.autograd.grad(
+            sum((t * w).sum() for t, w in zip(outputs, weights, strict=True)), inputs, retain_graph=True
+        )
+        for outputs in (found, expected)
+    ]
+    rounding = 2e-5 if expected[0].dtype == torch.float32 else 1e-12
+    for a, b in zip((*found, *gradients[0]), (*expected, *gradients[1]), strict=True):
+        assert (a - b).abs().max() < rounding * b.abs().max()
+
+
+@pytest.mark.skipif(native.library() is None, reason='the kernels were not built: no C++ compiler')
+@pytest.mark.parametrize('threads', [1, 3])
+@pytest.mark.parametrize('features', [64, 150])
+@pytest.mark.parametrize(('gated', 'with_vectors'), [(True, True), (False, True), (True, False)])
+@pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
+def test_message_sums(dtype, gated, with_vectors, features, threads, monkeypatch):
+    monkeypatch.setattr(native, 'EDGES_PER_THREAD', 10)
+    monkeypatch.setattr(torch, 'get_num_threads', lambda: threads)
+    edges, basis = Edges(dtype), RadialBasis(12, 6.0).to(dtype)
+    weight, source = edges.random(3 * features, 12), edges.random(edges.atoms, 3, features)
+    vectors = edges.random(edges.atoms, 3, features) if with_vectors else None
+    projection = torch.rand(len(edges.centre), dtype=dtype, requires_grad=True) if gated else None
+    polynomial = edges.random(edges.atoms, 4, features) if gated else None
+    table = filter_table(basis, weight)
+    found = native.message_sums(
+        table,
+        source,
+        vectors,
+        edges.start,
+        edges.neighbour,
+        edges.distance,
+        edges.direction,
+        (projection, polynomial) if gated else None,
+    )
+    filters = table.interpolated(edges.distance).view(-1, 3, features)
+    if gated:
+        powers = torch.stack([projection**k for k in range(4)], dim=1)
+        filters = filters * (1 + torch.tanh(torch.einsum('ek,ekf->ef', powers, polynomial[edges.centre])))[:, None]
+    to_vector, along, scalar = (source[edges.neighbour] * filters).unbind(dim=1)
+    vector = along[:, None] * edges.direction[:, :, None]
+    if with_vectors:
+        vector = vector + to_vector[:, None] * vectors[edges.neighbour]
+    expected = (
+        torch.zeros(edges.atoms, features, dtype=dtype).index_add(0, edges.centre, scalar),
+        torch.zeros(edges.atoms, 3, features, dtype=dtype).index_add(0, edges.centre, vector),
+    )
+    inputs = [weight, source, vectors, projection, polynomial, edges.distance, edges.direction]
+    assert_same(found, expected, [t for t in inputs if t is not None])
+
+
+@pytest.mark.skipif(native.library() is None, reason='the kernels were not built: no C++ compiler')
+@pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
+def test_tensor_sums(dtype):
+    edges, basis = Edges(dtype), RadialBasis(12, 6.0).to(dtype)
+    weight, source, angular = edges.random(30, 12), edges.random(edges.atoms, 30), edges.random(len(edges.centre), 6)
+    table = filter_table(basis, weight)
+    found = native.tensor_sums(table, source, edges.start, edges.neighbour, edges.distance, angular)
+    bonds = table.interpolated(edges.distance) * source[edges.neighbour]
+    expected = torch.zeros(edges.atoms, 6, 30, dtype=dtype).index_add(
+        0, edges.centre, angular[:, :, None] * bonds[:, None]
+    )
+    assert_same((found,), (expected,), [weight, source, angular, edges.distance])
