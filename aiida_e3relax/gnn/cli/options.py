@@ -1,0 +1,20 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Add ``--model``."""
+    text = 'checkpoint; default: the one that comes with the package'
+    parser.add_argument('--model', type=Path, default=DEFAULT_CHECKPOINT, help=text)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device`` and ``--threads``."""
+    parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:n (default: auto)')
+    parser.add_argument('--threads', type=int, help='CPU threads; default: as torch finds')

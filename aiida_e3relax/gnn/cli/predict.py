@@ -1,0 +1,36 @@
+"""``e3relax predict``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from aiida_e3relax.gnn.cli.options import add_device, add_model
+from aiida_e3relax.gnn.prediction_settings import PredictionSettings
+
+
+def add_to(commands: argparse._SubParsersAction) -> None:
+    """Add the command."""
+    parser = commands.add_parser('predict', help='predict relaxed crystals')
+    parser.add_argument('structures', nargs='+', type=Path, help='.npz of crystals, or any files that ASE reads')
+    add_model(parser)
+    parser.add_argument(
+        '--output', type=Path, required=True, help='predicted crystals: .npz, or a format that ASE writes by its suffix'
+    )
+    parser.add_argument('--report', type=Path, help='JSON with the status of every structure and the facts of the run')
+    parser.add_argument('--dtype', choices=['float32', 'float64'], default='float32', help='default: float32')
+    parser.add_argument(
+        '--max-edges',
+        type=int,
+        default=PredictionSettings.max_edges,
+        help='edges in one batch; bounds the memory (default: %(default)s)',
+    )
+    add_device(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from aiida_e3relax.gnn.predict import predict_files
+
+    settings = PredictionSettings(options.device, options.dtype, options.max_edges, options.threads)
+    return predict_files(options.structures, options.model, options.output, options.report, settings)
