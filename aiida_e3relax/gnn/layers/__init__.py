@@ -4,6 +4,7 @@ from aiida_e3relax.gnn.layers.activation import ScaledSiLU, bounded, perceptron
 from aiida_e3relax.gnn.layers.angular import solid_invariants
 from aiida_e3relax.gnn.layers.cell_head import CellHead
 from aiida_e3relax.gnn.layers.displacement import displaced
+from aiida_e3relax.gnn.layers.exponential import matrix_exponential
 from aiida_e3relax.gnn.layers.lattice import AtomsToLattice, LatticeState, LatticeToAtoms
 from aiida_e3relax.gnn.layers.message_passing import EdgeGeometry, HighDegreeMessagePassing
 from aiida_e3relax.gnn.layers.radial import RadialBasis
@@ -22,6 +23,7 @@ __all__ = [
     'SelfInteraction',
     'bounded',
     'displaced',
+    'matrix_exponential',
     'perceptron',
     'solid_invariants',
 ]

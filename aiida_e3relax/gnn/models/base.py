@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
-from aiida_e3relax.gnn.graph import Graph
+from aiida_e3relax.gnn.graph import Graph, neighbour_graph
 
 
 class Change(enum.StrEnum):
@@ -26,7 +26,7 @@ class Change(enum.StrEnum):
     LATTICE_VECTOR = 'one atom moved by a lattice vector'
     WRAPPING = 'shift and wrap'
     RELABELLING = 'a, b, c to b, c, a'
-    REVERSAL = 'a to -a'
+    REVERSAL = 'a, b to -a, -b'
     OTHER_CELL = 'b to a + b'
     SUPERCELL = '2x1x1 supercell'
     SITE_SYMMETRY = 'symmetry operations, sites'
@@ -55,9 +55,13 @@ class RelaxationModel(nn.Module, ABC):
         """Whether the prediction is right only for an input with a along x and b in the xy plane, positive in y."""
         return False
 
-    @abstractmethod
     def graph(self, fractional: Tensor, cell: Tensor, n_atoms: Tensor) -> Graph:
-        """Return the model's edges: ``fractional`` (A, 3), ``cell`` (S, 3, 3) with rows in A, ``n_atoms`` (S,)."""
+        """Return the model's edges: ``fractional`` (A, 3), ``cell`` (S, 3, 3) with rows in A, ``n_atoms`` (S,).
+
+        Unless a model has its own, the nearest neighbours of every atom, in whole shells.
+        """
+        p = self.hyperparameters
+        return neighbour_graph(fractional, cell, n_atoms, p.cutoff, p.max_neighbours)
 
     @abstractmethod
     def forward(self, batch: CrystalBatch) -> list[Geometry]:

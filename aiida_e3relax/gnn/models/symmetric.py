@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
-from aiida_e3relax.gnn.graph import Graph, neighbour_graph
 from aiida_e3relax.gnn.layers import (
     AtomsToLattice,
     EdgeGeometry,
@@ -19,6 +18,7 @@ from aiida_e3relax.gnn.layers import (
     RadialBasis,
     SelfInteraction,
     displaced,
+    matrix_exponential,
     perceptron,
 )
 from aiida_e3relax.gnn.models.base import RelaxationModel
@@ -66,11 +66,6 @@ class SymmetricRelaxation(RelaxationModel):
     def layer(self) -> SymmetricLayer:
         """Return a new layer."""
 
-    def graph(self, fractional: Tensor, cell: Tensor, n_atoms: Tensor) -> Graph:
-        """Return the nearest neighbours of every atom, in whole shells: see `neighbour_graph`."""
-        p = self.hyperparameters
-        return neighbour_graph(fractional, cell, n_atoms, p.cutoff, p.max_neighbours)
-
     def forward(self, batch: CrystalBatch) -> list[Geometry]:
         """Return the structure after every layer; the last is the prediction."""
         p, fractional, n = self.hyperparameters, batch.fractional, len(batch.numbers)
@@ -85,7 +80,7 @@ class SymmetricRelaxation(RelaxationModel):
             edges = EdgeGeometry.of(vectors, batch.graph.centre, batch.graph.neighbour, self.radial_basis, n)
             x, v, lattice, displacement, increment = layer(x, v, lattice, edges, batch, first=index == 0)
             strain = strain + increment
-            cell = torch.einsum('scx,sxy->scy', batch.cell, torch.linalg.matrix_exp(strain))
+            cell = torch.einsum('scx,sxy->scy', batch.cell, matrix_exponential(strain))
             fractional = displaced(fractional, displacement, cell, batch)
             geometries.append(Geometry(fractional, cell))
         return geometries

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from aiida_e3relax.gnn.batch import CrystalBatch
 from aiida_e3relax.gnn.layers import RadialBasis, SelfInteraction, perceptron
+from aiida_e3relax.gnn.models.base import Change
 from aiida_e3relax.gnn.models.published.axes import AxisStates, LatticeAxes
 from aiida_e3relax.gnn.models.published.message_passing import Edges, MessagePassing
 from aiida_e3relax.gnn.models.published.names import SHARED_NAMES
@@ -47,6 +48,8 @@ class E3RelaxPublished(PublishedRelaxation):
     Atoms see their separation from the tips of the lattice vectors in raw coordinates, so the prediction depends on
     where the origin lies (eq. 15).
     """
+
+    breaks = PublishedRelaxation.breaks | {Change.TRANSLATION}
 
     def __init__(self, hyperparameters: PublishedHyperparameters):
         super().__init__(hyperparameters, _Layer, (1, 1, 1), _NAMES)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
 from aiida_e3relax.gnn.graph import Graph
 from aiida_e3relax.gnn.layers import RadialBasis
-from aiida_e3relax.gnn.models.base import RelaxationModel
+from aiida_e3relax.gnn.models.base import Change, RelaxationModel
 from aiida_e3relax.gnn.models.published.axes import AxisStates
 from aiida_e3relax.gnn.models.published.names import accept_authors_names
 from aiida_e3relax.gnn.published_graph import nearest_neighbour_graph
@@ -56,6 +56,8 @@ class PublishedRelaxation(RelaxationModel):
     """
 
     Hyperparameters = PublishedHyperparameters
+    # Rotation and reflection only by the published lattice update, and at sites where symmetry leaves no direction.
+    breaks = frozenset(Change) - {Change.TRANSLATION, Change.PERMUTATION, Change.BATCH}
 
     def __init__(
         self,

@@ -1,0 +1,27 @@
+"""The papers' Dummy: what every network is measured against."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
+from aiida_e3relax.gnn.models.base import RelaxationModel
+
+
+class Dummy(RelaxationModel):
+    """Returns its input; has no parameters."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Hyperparameters:
+        """Of the graph, by which inputs are checked and batches sized; `cutoff` in A."""
+
+        cutoff: float = 6.0
+        max_neighbours: int = 24
+
+    def __init__(self, hyperparameters: Hyperparameters):
+        super().__init__()
+        self.hyperparameters = hyperparameters
+
+    def forward(self, batch: CrystalBatch) -> list[Geometry]:
+        """Return the input."""
+        return [Geometry(batch.fractional, batch.cell)]

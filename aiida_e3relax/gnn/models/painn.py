@@ -1,0 +1,84 @@
+"""PaiNN (Schütt, Unke and Gastegger, ICML 2021) as the papers' baseline: its force branch predicts displacements."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from torch import Tensor, nn
+
+from aiida_e3relax.gnn.batch import CrystalBatch
+from aiida_e3relax.gnn.layers import (
+    DotSelfInteraction,
+    EdgeGeometry,
+    HighDegreeMessagePassing,
+    RadialBasis,
+    ScaledSiLU,
+    displaced,
+    perceptron,
+)
+from aiida_e3relax.gnn.models.raw_cell import RawCellRelaxation
+
+
+class PaiNN(RawCellRelaxation):
+    """`RawCellRelaxation` by PaiNN, scaled as in the Open Catalyst Project's code, which the papers use."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Hyperparameters:
+        """Sizes of the network and of its graph; `cutoff` in A, `max_neighbours` counts before whole shells."""
+
+        features: int = 128
+        layers: int = 4
+        radial_functions: int = 32
+        cutoff: float = 6.0
+        max_neighbours: int = 24
+
+    def __init__(self, hyperparameters: Hyperparameters):
+        super().__init__(hyperparameters.features)
+        self.hyperparameters = p = hyperparameters
+        self.radial_basis = RadialBasis(p.radial_functions, p.cutoff)
+        self.layers = nn.ModuleList(_Layer(p.features, p.radial_functions) for _ in range(p.layers))
+        self.gates = nn.ModuleList([_GatedBlock(p.features, p.features // 2), _GatedBlock(p.features // 2, 1)])
+
+    def relaxed_atoms(self, x: Tensor, batch: CrystalBatch) -> tuple[Tensor, Tensor]:
+        """Return the atoms' fractional coordinates ``(A, 3)`` and scalars ``(A, F)``, from scalars of the elements."""
+        vectors = batch.edge_vectors(batch.fractional, batch.cell)
+        edges = EdgeGeometry.of(vectors, batch.graph.centre, batch.graph.neighbour, self.radial_basis, len(x))
+        v = x.new_zeros(len(x), 3, x.shape[1])
+        for index, layer in enumerate(self.layers):
+            x, v = layer(x, v, edges, first=index == 0)
+        gated, displacement = x, v
+        for gate in self.gates:
+            gated, displacement = gate(gated, displacement)
+        return displaced(batch.fractional, displacement[..., 0], batch.cell, batch), x
+
+
+class _Layer(nn.Module):
+    def __init__(self, features: int, radial_functions: int):
+        super().__init__()
+        self.message_passing = HighDegreeMessagePassing(features, radial_functions, l_max=0)
+        self.self_interaction = DotSelfInteraction(features)
+
+    def forward(self, x: Tensor, v: Tensor, edges: EdgeGeometry, first: bool) -> tuple[Tensor, Tensor]:
+        """Return new scalars ``(A, F)`` and vectors ``(A, 3, F)``."""
+        dx, dv = self.message_passing(x, v, edges, first)
+        x, v = (x + dx) * 2**-0.5, v + dv
+        dx, dv = self.self_interaction(x, v)
+        return x + dx, v + dv
+
+
+class _GatedBlock(nn.Module):
+    """Fewer vectors, each rescaled by a function of scalars and vector lengths."""
+
+    def __init__(self, features: int, outputs: int):
+        super().__init__()
+        self.measured = nn.Linear(features, features, bias=False)
+        self.kept = nn.Linear(features, outputs, bias=False)
+        self.mix = perceptron(2 * features, features, 2 * outputs)
+        self.activation = ScaledSiLU()
+
+    def forward(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Return scalars ``(A, outputs)`` and vectors ``(A, 3, outputs)``."""
+        length = torch.sqrt(self.measured(v).square().sum(dim=1) + 1e-8)
+        shift, gate = self.mix(torch.cat([x, length], dim=-1)).chunk(2, dim=-1)
+        return self.activation(shift), gate[:, None] * self.kept(v)

@@ -1,0 +1,56 @@
+"""What the papers' baselines have in common: atoms moved by a network of their own, DeepRelax's head for the cell."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
+from aiida_e3relax.gnn.layers import CellHead, bounded
+from aiida_e3relax.gnn.models.base import Change, RelaxationModel
+from aiida_e3relax.gnn.structures import MAX_ATOMIC_NUMBER
+
+LARGEST_STRAIN = 0.5
+"""Bound of the Frobenius norm of the cell's relative change."""
+
+
+class RawCellRelaxation(RelaxationModel):
+    """Relaxed crystals in one step, the cell by `CellHead`.
+
+    Atoms follow the cell at fixed fractional coordinates, so whatever the head breaks, it breaks in the cell alone. Its
+    change of the cell, a sum over atoms, is bounded: large cells would turn inside out.
+    """
+
+    breaks = frozenset(
+        {
+            Change.ROTATION,
+            Change.REFLECTION,
+            Change.RELABELLING,
+            Change.REVERSAL,
+            Change.OTHER_CELL,
+            Change.SUPERCELL,
+            Change.CELL_SYMMETRY,
+        }
+    )
+
+    def __init__(self, features: int):
+        super().__init__()
+        self.embedding = nn.Embedding(MAX_ATOMIC_NUMBER + 1, features)
+        self.cell_head = CellHead(features)
+
+    @property
+    def standard_orientation(self) -> bool:
+        """Whether the prediction is right only for an input with a along x and b in the xy plane, positive in y."""
+        return True
+
+    @abstractmethod
+    def relaxed_atoms(self, x: Tensor, batch: CrystalBatch) -> tuple[Tensor, Tensor]:
+        """Return the atoms' fractional coordinates ``(A, 3)`` and scalars ``(A, F)``, from scalars of the elements."""
+
+    def forward(self, batch: CrystalBatch) -> list[Geometry]:
+        """Return the prediction."""
+        fractional, x = self.relaxed_atoms(self.embedding(batch.numbers), batch)
+        strain = torch.linalg.solve(batch.cell, self.cell_head(x, batch) - batch.cell)
+        return [Geometry(fractional, batch.cell + batch.cell @ bounded(strain, LARGEST_STRAIN, dim=(1, 2)))]
