@@ -1,9 +1,8 @@
 """Atoms from distances: the Euclidean distance geometry of DeepRelax, for a whole batch as one problem.
 
-Unknown are the displacements u of the atoms. A restraint is a distance |d + u_head - u_tail| with an expected value
-and a Laplace scale. Two kinds exist of an edge from centre i to neighbour j: the displacement distance from i,
-unrelaxed, to j, relaxed, whose tail does not move, and the distance in the relaxed crystal, whose two ends move.
-Gradients are written out, crystals are never looped over.
+Unknown are the displacements u of the atoms. An edge d from centre i to neighbour j has two distances with an expected
+value and a Laplace scale: the displacement distance |d + u_j| from i, unrelaxed, to j, relaxed, and the distance
+|d + u_j - u_i| in the relaxed crystal. Gradients are written out, crystals are never looped over.
 """
 
 from __future__ import annotations
@@ -42,77 +41,30 @@ class DistancePrediction:
     ----------
     displaced
         ``(E,)`` mask of the edges, D in number, that carry a displacement distance.
-    displacement_distance, displacement_log_scale
-        ``(D,)`` how far neighbour j, relaxed, is from centre i, unrelaxed, in A; the logarithm of its Laplace scale.
-    relaxed_distance, relaxed_log_scale
-        ``(E,)`` the length of the edge in the relaxed crystal, in A; the logarithm of its Laplace scale.
+    distance
+        ``(D + E,)`` in A: how far neighbour j, relaxed, is from centre i, unrelaxed, on the edges of `displaced`; then
+        the lengths of all edges in the relaxed crystal.
+    log_scale
+        ``(D + E,)`` the logarithms of their Laplace scales in A.
     cell
         ``(S, 3, 3)`` the relaxed cell, rows in A.
     """
 
     displaced: Tensor
-    displacement_distance: Tensor
-    displacement_log_scale: Tensor
-    relaxed_distance: Tensor
-    relaxed_log_scale: Tensor
+    distance: Tensor
+    log_scale: Tensor
     cell: Tensor
 
-    @property
-    def distance(self) -> Tensor:
-        """``(D + E,)`` all distances in A, those of displacements first."""
-        return torch.cat([self.displacement_distance, self.relaxed_distance])
-
-    @property
-    def log_scale(self) -> Tensor:
-        """``(D + E,)`` the logarithms of all Laplace scales."""
-        return torch.cat([self.displacement_log_scale, self.relaxed_log_scale])
-
     def kind(self, batch: CrystalBatch) -> Tensor:
-        """Return for each distance ``(D + E,)`` twice the index of its crystal, plus one if it is a relaxed distance."""
+        """Return for each distance ``(D + E,)`` twice the index of its crystal, plus one for relaxed distances."""
         crystal = batch.structure_index[batch.graph.centre]
         return torch.cat([2 * crystal[self.displaced], 2 * crystal + 1])
 
-
-@dataclasses.dataclass(frozen=True)
-class Restraints:
-    """R = D + E distances that atoms are to keep, those of displacements first.
-
-    Attributes
-    ----------
-    vector
-        ``(R, 3)`` from tail to head while no atom is displaced, in A.
-    head, tail
-        ``(R,)`` atom indices; a tail that does not move has the index A.
-    n_atoms_total
-        A.
-    """
-
-    vector: Tensor
-    head: Tensor
-    tail: Tensor
-    n_atoms_total: int
-
-    @staticmethod
-    def of(prediction: DistancePrediction, vectors: Tensor, batch: CrystalBatch) -> Restraints:
-        """Return the restraints of a batch whose undisplaced edges are `vectors` ``(E, 3)``, in A."""
-        graph, displaced, n = batch.graph, prediction.displaced, len(batch.numbers)
-        head = torch.cat([graph.neighbour[displaced], graph.neighbour])
-        tail = torch.cat([torch.full_like(graph.centre[displaced], n), graph.centre])
-        return Restraints(torch.cat([vectors[displaced], vectors]), head, tail, n)
-
-    def stretched(self, displacement: Tensor) -> tuple[Tensor, Tensor]:
-        """Return directions ``(R, 3)`` and lengths ``(R,)`` in A at `displacement` ``(A + 1, 3)``, the last row zero."""
-        vectors = self.vector + displacement.index_select(0, self.head) - displacement.index_select(0, self.tail)
-        length = vectors.norm(dim=1)
-        return vectors / length.clamp_min(1e-6)[:, None], length
-
-    def gradient(self, direction: Tensor, slope: Tensor) -> Tensor:
-        """Return the derivative ``(A + 1, 3)`` by displacements, from that by distances ``(R,)``; the last row zero."""
-        pull = direction * slope[:, None]
-        gradient = pull.new_zeros(self.n_atoms_total + 1, 3).index_add_(0, self.head, pull)
-        gradient.index_add_(0, self.tail, pull, alpha=-1)
-        gradient[-1] = 0
-        return gradient
+    def on_edges(self, values: Tensor) -> Tensor:
+        """Return `values` ``(D + E,)`` of the distances as ``(2, E)``: displacement, zero without one; relaxed."""
+        of_displacements, of_lengths = values.split([len(values) - len(self.displaced), len(self.displaced)])
+        filled = torch.zeros_like(of_lengths).masked_scatter(self.displaced, of_displacements)
+        return torch.stack([filled, of_lengths])
 
 
 def displacements_within_bounds(prediction: DistancePrediction, vectors: Tensor, batch: CrystalBatch) -> Tensor:
@@ -131,23 +83,23 @@ def displacements_within_bounds(prediction: DistancePrediction, vectors: Tensor,
     batch
         The unrelaxed crystals.
     """
-    restraints = Restraints.of(prediction, vectors, batch)
+    springs = _Springs.of(vectors, batch)
     scale = prediction.log_scale.clamp(*LOG_SCALE_IN_BOUNDS).exp()
-    upper = prediction.distance + scale
-    lower = (prediction.distance - scale).clamp_min(0.0)
+    upper = prediction.on_edges(prediction.distance + scale)
+    lower = prediction.on_edges((prediction.distance - scale).clamp_min(0.0))
     kind = prediction.kind(batch)
-    share = torch.bincount(kind).to(scale.dtype).reciprocal()[kind]
-    u = vectors.new_zeros(restraints.n_atoms_total + 1, 3)
+    share = prediction.on_edges(torch.bincount(kind).to(scale.dtype).reciprocal()[kind])
+    u = vectors.new_zeros(3, len(batch.numbers))
     mean, square = torch.zeros_like(u), torch.zeros_like(u)
     for step in range(1, STEPS + 1):
-        direction, length = restraints.stretched(u)
+        stretched, length = springs.stretched(u)
         outside = (length > upper).to(share.dtype) - (length < lower).to(share.dtype)
-        gradient = restraints.gradient(direction, outside * share * (length < LARGEST_DISTANCE))
+        gradient = springs.gradient(stretched, length, outside * share * (length < LARGEST_DISTANCE))
         mean.lerp_(gradient, 0.1)
         square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
         spread = square.sqrt().div_((1 - 0.999**step) ** 0.5).add_(1e-8)
         u.addcdiv_(mean, spread, value=-LEARNING_RATE / (1 - 0.9**step))
-    return u[:-1]
+    return u.t()
 
 
 def most_likely_displacements(prediction: DistancePrediction, vectors: Tensor, batch: CrystalBatch) -> Tensor:
@@ -161,20 +113,69 @@ def most_likely_displacements(prediction: DistancePrediction, vectors: Tensor, b
 
     Parameters are those of `displacements_within_bounds`.
     """
-    restraints = Restraints.of(prediction, vectors, batch)
-    precision = prediction.log_scale.clamp(*LOG_SCALE_IN_LOSS).mul(-2).exp()
-    # A spring between two moving ends counts twice for each: then a step of all atoms at once cannot overshoot.
-    ends = torch.where(restraints.tail < restraints.n_atoms_total, 2.0, 1.0)
-    u = vectors.new_zeros(restraints.n_atoms_total + 1, 3)
+    springs = _Springs.of(vectors, batch)
+    distance = prediction.on_edges(prediction.distance)
+    precision = prediction.on_edges(prediction.log_scale.clamp(*LOG_SCALE_IN_LOSS).mul(-2).exp())
+    u = vectors.new_zeros(3, len(batch.numbers))
     step = torch.zeros_like(u)
     for _ in range(STEPS):
         ahead = u + MOMENTUM * step
-        direction, length = restraints.stretched(ahead)
-        deviation = length - prediction.distance
-        spring = precision * torch.rsqrt(1 + precision * deviation * deviation)
-        gradient = restraints.gradient(direction, spring * deviation)
-        stiffness = spring.new_zeros(len(u)).index_add_(0, restraints.head, spring * ends)
-        stiffness.index_add_(0, restraints.tail, spring * ends)
-        following = ahead - gradient / stiffness.clamp_min(torch.finfo(spring.dtype).tiny)[:, None]
+        stretched, length = springs.stretched(ahead)
+        deviation = length - distance
+        constant = precision * torch.rsqrt(1 + precision * deviation * deviation)
+        gradient = springs.gradient(stretched, length, constant * deviation)
+        stiffness = springs.stiffness(constant).clamp_min(torch.finfo(u.dtype).tiny)
+        following = ahead - gradient / stiffness
         step, u = following - u, following
-    return u[:-1]
+    return u.t()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Springs:
+    """Two springs an edge, to the neighbour: from where the centre was before relaxation, and from where it is.
+
+    Values of springs have the shape ``(2, E)``, in this order. Cartesian axes come before atoms and edges, which makes
+    sums over edges several times faster.
+
+    Attributes
+    ----------
+    vectors
+        ``(3, E)`` from centre to neighbour while no atom is displaced, in A.
+    centre, neighbour
+        ``(E,)`` atom indices.
+    n_atoms_total
+        A.
+    """
+
+    vectors: Tensor
+    centre: Tensor
+    neighbour: Tensor
+    n_atoms_total: int
+
+    @staticmethod
+    def of(vectors: Tensor, batch: CrystalBatch) -> _Springs:
+        """Return the springs of a batch's edges ``(E, 3)``, in A."""
+        return _Springs(vectors.t().contiguous(), batch.graph.centre, batch.graph.neighbour, len(batch.numbers))
+
+    def stretched(self, displacement: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the springs' vectors ``(2, 3, E)`` and lengths ``(2, E)``, in A, at a displacement ``(3, A)``."""
+        to_relaxed = self.vectors + displacement.index_select(1, self.neighbour)
+        vectors = torch.stack([to_relaxed, to_relaxed - displacement.index_select(1, self.centre)])
+        return vectors, (vectors * vectors).sum(dim=1).sqrt_()
+
+    def gradient(self, vectors: Tensor, length: Tensor, slope: Tensor) -> Tensor:
+        """Return the derivative ``(3, A)`` by displacements, from the `slope` ``(2, E)`` by lengths."""
+        pull = vectors * (slope / length.clamp_min(1e-6))[:, None]
+        return self._at_ends(pull[0] + pull[1], -pull[1])
+
+    def stiffness(self, constant: Tensor) -> Tensor:
+        """Return for each atom ``(A,)`` a bound of the second derivative, for springs of a `constant` ``(2, E)``.
+
+        A spring with two ends that move counts twice for each: then a step of all atoms at once cannot overshoot.
+        """
+        return self._at_ends(constant[0] + 2 * constant[1], 2 * constant[1])
+
+    def _at_ends(self, of_neighbour: Tensor, of_centre: Tensor) -> Tensor:
+        """Return the sums ``(..., A)`` over the edges of each atom, of values ``(..., E)``."""
+        total = of_centre.new_zeros(*of_centre.shape[:-1], self.n_atoms_total)
+        return total.index_add_(-1, self.neighbour, of_neighbour).index_add_(-1, self.centre, of_centre)

@@ -12,12 +12,12 @@ from aiida_e3relax.gnn.distance_geometry import (
     most_likely_displacements,
 )
 from aiida_e3relax.gnn.graph import neighbour_graph
-from tests.gnn.crystals import FIXED_SITES, batch_of, rattled
+from tests.gnn.crystals import PROTOTYPES, batch_of, rattled
 
 
 def problem(dtype: torch.dtype, noise: float, seed: int = 0) -> tuple[CrystalBatch, Tensor, DistancePrediction]:
     """Return crystals, the vectors of their edges, and distances after some displacement, with errors of `noise` A."""
-    crystals = batch_of(*rattled(), FIXED_SITES['perovskite'](), FIXED_SITES['hcp']())
+    crystals = batch_of(*rattled(), PROTOTYPES['perovskite'](), PROTOTYPES['hcp']())
     batch = make_batch(crystals, lambda *geometry: neighbour_graph(*geometry, cutoff=5.0, max_neighbours=20))
     generator = torch.Generator().manual_seed(seed)
 
@@ -26,64 +26,45 @@ def problem(dtype: torch.dtype, noise: float, seed: int = 0) -> tuple[CrystalBat
 
     vectors = batch.edge_vectors(batch.fractional, batch.cell).double()
     moved, graph, displaced = 0.15 * random(len(batch.numbers), 3), batch.graph, random(len(vectors)) > -0.5
-    count = int(displaced.sum())
     to_relaxed = (vectors + moved[graph.neighbour]).norm(dim=1)[displaced]
     relaxed = (vectors + moved[graph.neighbour] - moved[graph.centre]).norm(dim=1)
-    prediction = DistancePrediction(
-        displaced=displaced,
-        displacement_distance=(to_relaxed + noise * random(count)).to(dtype),
-        displacement_log_scale=(random(count) - 3).to(dtype),
-        relaxed_distance=(relaxed + noise * random(len(vectors))).to(dtype),
-        relaxed_log_scale=(random(len(vectors)) - 3).to(dtype),
-        cell=batch.cell.to(dtype),
-    )
+    exact = torch.cat([to_relaxed, relaxed])
+    distance, log_scale = exact + noise * random(len(exact)), 0.5 * random(len(exact)) - 2
+    prediction = DistancePrediction(displaced, distance.to(dtype), log_scale.to(dtype), batch.cell.to(dtype))
     return batch, vectors.to(dtype), prediction
 
 
-def alone(index: int, batch: CrystalBatch, values: DistancePrediction) -> tuple[Tensor, Tensor, DistancePrediction]:
-    """Return which atoms and edges are those of one crystal, and its distances."""
-    edges = batch.structure_index[batch.graph.centre] == index
-    own = edges[values.displaced]
-    return (
-        batch.structure_index == index,
-        edges,
-        DistancePrediction(
-            values.displaced[edges],
-            values.displacement_distance[own],
-            values.displacement_log_scale[own],
-            values.relaxed_distance[edges],
-            values.relaxed_log_scale[edges],
-            values.cell[index : index + 1],
-        ),
-    )
+def alone(index: int, batch: CrystalBatch, prediction: DistancePrediction) -> tuple[Tensor, list[Tensor]]:
+    """Return the mask of one crystal's atoms, and those of its displacement and of its relaxed distances."""
+    edges, count = batch.structure_index[batch.graph.centre] == index, int(prediction.displaced.sum())
+    masks = torch.zeros(2, len(prediction.distance), dtype=torch.bool)
+    masks[0, :count], masks[1, count:] = edges[prediction.displaced], edges
+    return batch.structure_index == index, list(masks)
 
 
-def lengths(index: int, batch: CrystalBatch, vectors: Tensor, moved: Tensor, p: DistancePrediction) -> list[Tensor]:
+def lengths(index: int, batch: CrystalBatch, vectors: Tensor, moved: Tensor, displaced: Tensor) -> list[Tensor]:
     """Return the displacement and relaxed distances of one crystal whose atoms are displaced by `moved`."""
     chosen = batch.structure_index[batch.graph.centre] == index
     first = int((batch.structure_index < index).sum())
     centre, neighbour = batch.graph.centre[chosen] - first, batch.graph.neighbour[chosen] - first
-    displaced = (vectors[chosen] + moved[neighbour])[p.displaced].norm(dim=1)
-    return [displaced, (vectors[chosen] + moved[neighbour] - moved[centre]).norm(dim=1)]
+    to_relaxed = vectors[chosen] + moved[neighbour]
+    return [to_relaxed[displaced[chosen]].norm(dim=1), (to_relaxed - moved[centre]).norm(dim=1)]
 
 
 def within_bounds_one_by_one(batch: CrystalBatch, vectors: Tensor, prediction: DistancePrediction) -> Tensor:
     """Return the displacements by the published recipe: a loop over crystals, autograd and torch's Adam."""
     displacement = vectors.new_zeros(len(batch.numbers), 3)
     for index in range(len(batch.n_atoms)):
-        atoms, _, own = alone(index, batch, prediction)
+        atoms, kinds = alone(index, batch, prediction)
         moved = displacement[atoms].requires_grad_()
         optimizer = torch.optim.Adam([moved], lr=0.1)
-        expected = [own.displacement_distance, own.relaxed_distance]
-        scales = [s.clamp(-5, 2).exp() for s in (own.displacement_log_scale, own.relaxed_log_scale)]
         for _ in range(100):
             loss = vectors.new_zeros(())
-            for found, distance, scale in zip(
-                lengths(index, batch, vectors, moved, own), expected, scales, strict=True
-            ):
-                found = found.clamp(0, 150)
-                loss = loss + (found - distance - scale).relu().mean()
-                loss = loss + ((distance - scale).clamp_min(0) - found).relu().mean()
+            found = lengths(index, batch, vectors, moved, prediction.displaced)
+            for length, kind in zip(found, kinds, strict=True):
+                distance, scale = prediction.distance[kind], prediction.log_scale[kind].clamp(-5, 2).exp()
+                loss = loss + (length.clamp(0, 150) - distance - scale).relu().mean()
+                loss = loss + ((distance - scale).clamp_min(0) - length.clamp(0, 150)).relu().mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -107,9 +88,11 @@ def unlikeliness(batch: CrystalBatch, vectors: Tensor, moved: Tensor, prediction
     """Return what `most_likely_displacements` minimises, crystal by crystal."""
     total = vectors.new_zeros(())
     for index in range(len(batch.n_atoms)):
-        atoms, _, own = alone(index, batch, prediction)
-        found = torch.cat(lengths(index, batch, vectors, moved[atoms], own))
-        total = total + (1 + ((found - own.distance) / own.log_scale.clamp(-3, 3).exp()) ** 2).sqrt().sum()
+        atoms, kinds = alone(index, batch, prediction)
+        found = torch.cat(lengths(index, batch, vectors, moved[atoms], prediction.displaced))
+        own = kinds[0] | kinds[1]
+        deviation = (found - prediction.distance[own]) / prediction.log_scale[own].clamp(-3, 3).exp()
+        total = total + (1 + deviation**2).sqrt().sum()
     return total
 
 

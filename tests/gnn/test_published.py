@@ -103,7 +103,10 @@ def outputs(model: torch.nn.Module, batch: CrystalBatch) -> list[np.ndarray]:
     if isinstance(model, DeepRelaxPublished):
         predicted = model.distances(batch)
         np.testing.assert_array_equal(predicted.displaced, (batch.graph.offset == 0).all(dim=1))
-        return [value.numpy() for name, value in vars(predicted).items() if name != 'displaced']
+        sizes = [int(predicted.displaced.sum()), len(predicted.displaced)]
+        distances, log_scales = predicted.distance.split(sizes), predicted.log_scale.split(sizes)
+        arrays = (distances[0], log_scales[0], distances[1], log_scales[1], predicted.cell)
+        return [array.numpy() for array in arrays]
     geometries = model(batch)
     positions = torch.stack([geometry.positions(batch) for geometry in geometries])
     return [positions.numpy(), torch.stack([geometry.cell for geometry in geometries]).numpy()]

@@ -6,21 +6,24 @@ import difflib
 from typing import Any
 
 from aiida_e3relax.gnn.models.base import RelaxationModel
+from aiida_e3relax.gnn.models.deeprelax import DeepRelax
 from aiida_e3relax.gnn.models.dummy import Dummy
 from aiida_e3relax.gnn.models.e3relax import E3Relax
 from aiida_e3relax.gnn.models.e3relax_h2 import E3RelaxH2
 from aiida_e3relax.gnn.models.egnn import EGNN
 from aiida_e3relax.gnn.models.painn import PaiNN
-from aiida_e3relax.gnn.models.published import E3RelaxH2Published, E3RelaxPublished
+from aiida_e3relax.gnn.models.published import DeepRelaxPublished, E3RelaxH2Published, E3RelaxPublished
 
 MODELS: dict[str, type[RelaxationModel]] = {
     'e3relax-h2': E3RelaxH2,
     'e3relax': E3Relax,
+    'deeprelax': DeepRelax,
     'painn': PaiNN,
     'egnn': EGNN,
     'dummy': Dummy,
     'e3relax-h2-published': E3RelaxH2Published,
     'e3relax-published': E3RelaxPublished,
+    'deeprelax-published': DeepRelaxPublished,
 }
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
 from aiida_e3relax.gnn.graph import Graph, neighbour_graph
+from aiida_e3relax.gnn.losses import layerwise_loss
 
 
 class Change(enum.StrEnum):
@@ -66,3 +67,19 @@ class RelaxationModel(nn.Module, ABC):
     @abstractmethod
     def forward(self, batch: CrystalBatch) -> list[Geometry]:
         """Return the structure after every layer; the last is the prediction."""
+
+    def loss(self, batch: CrystalBatch, target: Geometry, cell_weight: float) -> tuple[Tensor, Tensor]:
+        """Return what training minimises per structure ``(S,)``, and the prediction's errors ``(S, 2)`` in A.
+
+        The errors are those of `structure_losses`, without gradient. Unless a model has its own, `layerwise_loss`.
+
+        Parameters
+        ----------
+        batch
+            The unrelaxed crystals.
+        target
+            The relaxed ones.
+        cell_weight
+            Weight of the cell's error beside the others.
+        """
+        return layerwise_loss(self(batch), target, batch, cell_weight)

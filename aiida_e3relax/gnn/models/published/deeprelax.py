@@ -34,9 +34,10 @@ _NAMES = SHARED_NAMES | {
 class DeepRelaxPublished(DistanceModel):
     """DeepRelax with the authors' equations and, by `load_state_dict`, with their weights.
 
-    It breaks what can be broken: its edges and their encoding depend on how atoms are wrapped and on which vectors span
-    the lattice, its neighbour lists cut shells, the cell is predicted from nine plain numbers, and the solver moves
-    atoms along Cartesian axes.
+    It breaks nearly all that can be broken: its edges and their encoding depend on how atoms are wrapped and on which
+    vectors span the lattice, its neighbour lists cut shells, the cell is predicted from nine plain numbers, and the
+    solver moves atoms along Cartesian axes. Where distances contradict each other, rounding decides when an atom of the
+    solver crosses the edge of a bound.
     """
 
     @dataclasses.dataclass(frozen=True)
@@ -100,14 +101,8 @@ class DeepRelaxPublished(DistanceModel):
         within = (batch.graph.offset == 0).all(dim=1)
         displacement = self.displacement_head(x, edges.centre[within], edges.neighbour[within], features[within])
         relaxed = self.relaxed_head(x, edges.centre, edges.neighbour, features)
-        return DistancePrediction(
-            displaced=within,
-            displacement_distance=displacement[0],
-            displacement_log_scale=displacement[1],
-            relaxed_distance=relaxed[0],
-            relaxed_log_scale=relaxed[1],
-            cell=self.cell_head(x, batch),
-        )
+        distance, log_scale = (torch.cat(kinds) for kinds in zip(displacement, relaxed, strict=True))
+        return DistancePrediction(within, distance, log_scale, self.cell_head(x, batch))
 
     def solve(self, prediction: DistancePrediction, batch: CrystalBatch) -> Geometry:
         """Return the crystals whose distances lie within the predicted bounds, as far as that can be."""

@@ -1,0 +1,124 @@
+"""DeepRelax, symmetric form (Yang et al., Nat. Commun. 15, 8148 (2024))."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
+from aiida_e3relax.gnn.distance_geometry import DistancePrediction, most_likely_displacements
+from aiida_e3relax.gnn.layers import (
+    AtomsToLattice,
+    DotSelfInteraction,
+    EdgeGeometry,
+    HighDegreeMessagePassing,
+    LatticeState,
+    RadialBasis,
+    ScaledSiLU,
+    displaced,
+    matrix_exponential,
+    perceptron,
+)
+from aiida_e3relax.gnn.losses import nearest_image
+from aiida_e3relax.gnn.models.distance_model import DistanceModel
+from aiida_e3relax.gnn.models.symmetric import SymmetricHyperparameters
+from aiida_e3relax.gnn.structures import MAX_ATOMIC_NUMBER
+
+
+class DeepRelax(DistanceModel):
+    """Relaxed crystals from predicted distances.
+
+    PaiNN's layers give the atoms' features, one lattice node a symmetric strain of the cell. Distances are predicted as
+    changes of the edges that the unrelaxed atoms have when they follow the cell, on all edges of the graph; what tells
+    edges of equal lengths apart is not the cell they end in, but the atoms' vectors along them.
+    """
+
+    Hyperparameters = SymmetricHyperparameters
+    hyperparameters: SymmetricHyperparameters
+
+    def __init__(self, hyperparameters: SymmetricHyperparameters):
+        super().__init__()
+        self.hyperparameters = p = hyperparameters
+        self.radial_basis = RadialBasis(p.radial_functions, p.cutoff)
+        self.embedding = nn.Embedding(MAX_ATOMIC_NUMBER + 1, p.features)
+        self.layers = nn.ModuleList(_Layer(p) for _ in range(p.layers))
+        self.atoms_to_lattice = AtomsToLattice(p.features, p.radial_functions, p.strain_channels)
+        self.displacement_head = _DistanceHead(p.features, p.radial_functions)
+        self.relaxed_head = _DistanceHead(p.features, p.radial_functions)
+
+    def distances(self, batch: CrystalBatch) -> DistancePrediction:
+        """Return the predicted distances over the batch's edges, and the cell."""
+        graph, n, features = batch.graph, len(batch.numbers), self.hyperparameters.features
+        vectors = batch.edge_vectors(batch.fractional, batch.cell)
+        edges = EdgeGeometry.of(vectors, graph.centre, graph.neighbour, self.radial_basis, n)
+        x = self.embedding(batch.numbers)
+        v = x.new_zeros(n, 3, features)
+        for index, layer in enumerate(self.layers):
+            x, v = layer(x, v, edges, first=index == 0)
+        n_structures = len(batch.n_atoms)
+        empty = LatticeState(x.new_zeros(n_structures, features), x.new_zeros(n_structures, 3, 3, features))
+        _, strain = self.atoms_to_lattice(x, v, edges, empty, batch)
+        cell = torch.einsum('scx,sxy->scy', batch.cell, matrix_exponential(strain))
+        carried = batch.edge_vectors(batch.fractional, cell).norm(dim=1)
+        heads = (head(x, v, edges) for head in (self.displacement_head, self.relaxed_head))
+        change, log_scale = (torch.cat(kinds) for kinds in zip(*heads, strict=True))
+        displaced_edges = torch.ones_like(graph.centre, dtype=torch.bool)
+        return DistancePrediction(displaced_edges, (carried.repeat(2) + change).abs(), log_scale, cell)
+
+    def solve(self, prediction: DistancePrediction, batch: CrystalBatch) -> Geometry:
+        """Return the crystals whose distances are most likely."""
+        with torch.no_grad():
+            vectors = batch.edge_vectors(batch.fractional, prediction.cell)
+            displacement = most_likely_displacements(prediction, vectors, batch)
+            fractional = displaced(batch.fractional, displacement, prediction.cell, batch)
+        return Geometry(fractional, prediction.cell)
+
+    def true_distances(self, target: Geometry, prediction: DistancePrediction, batch: CrystalBatch) -> Tensor:
+        """Return what the distances of `prediction` should have been, in A.
+
+        The displacement distances are those in the predicted cell, so that its error is not counted in both kinds.
+        """
+        centre, neighbour = batch.graph.centre, batch.graph.neighbour
+        moved = nearest_image(target.fractional - batch.fractional, target.cell[batch.structure_index])
+        unrelaxed = batch.edge_vectors(batch.fractional, target.cell)
+        to_relaxed = unrelaxed + moved[neighbour]
+        relaxed = to_relaxed - moved[centre]
+        carried = batch.edge_vectors(batch.fractional, prediction.cell).norm(dim=1)
+        return torch.cat([carried + to_relaxed.norm(dim=1) - unrelaxed.norm(dim=1), relaxed.norm(dim=1)])
+
+
+class _Layer(nn.Module):
+    def __init__(self, p: SymmetricHyperparameters):
+        super().__init__()
+        self.message_passing = HighDegreeMessagePassing(p.features, p.radial_functions, l_max=0)
+        self.self_interaction = DotSelfInteraction(p.features)
+
+    def forward(self, x: Tensor, v: Tensor, edges: EdgeGeometry, first: bool) -> tuple[Tensor, Tensor]:
+        """Return new scalars ``(A, F)`` and vectors ``(A, 3, F)``."""
+        dx, dv = self.message_passing(x, v, edges, first)
+        x, v = (x + dx) * 2**-0.5, v + dv
+        dx, dv = self.self_interaction(x, v)
+        return x + dx, v + dv
+
+
+class _DistanceHead(nn.Module):
+    """Change of an edge's length and its scale, from its ends' scalars, its length and its ends' vectors along it."""
+
+    def __init__(self, features: int, radial_functions: int):
+        super().__init__()
+        self.channels = max(1, features // 4)
+        self.ends = nn.Linear(features, 2 * features)
+        self.length = nn.Linear(radial_functions, features, bias=False)
+        self.vectors = nn.Linear(features, 2 * self.channels, bias=False)
+        self.along = nn.Linear(self.channels, features, bias=False)
+        self.output = nn.Sequential(ScaledSiLU(), *perceptron(features, features, 2))
+
+    def forward(self, x: Tensor, v: Tensor, edges: EdgeGeometry) -> tuple[Tensor, Tensor]:
+        """Return changes in A and the logarithms of their scales, both ``(E,)``."""
+        centre, neighbour = self.ends(x).chunk(2, dim=1)
+        of_centre, of_neighbour = self.vectors(v).split(self.channels, dim=2)
+        vectors = of_centre.index_select(0, edges.centre) + of_neighbour.index_select(0, edges.neighbour)
+        along = (vectors * edges.direction[:, :, None]).sum(dim=1)
+        ends = centre.index_select(0, edges.centre) + neighbour.index_select(0, edges.neighbour)
+        change, log_scale = self.output(ends + self.length(edges.radial) + self.along(along)).unbind(dim=1)
+        return change, log_scale
