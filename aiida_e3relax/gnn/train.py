@@ -18,7 +18,6 @@ from aiida_e3relax.gnn.checkpoint import load_content, save_atomically, save_che
 from aiida_e3relax.gnn.datasets import SPLITS, Pairs, aligned
 from aiida_e3relax.gnn.errors import TrainingError
 from aiida_e3relax.gnn.graph import Graph
-from aiida_e3relax.gnn.losses import layerwise_loss
 from aiida_e3relax.gnn.model_card import write_card
 from aiida_e3relax.gnn.models import make_model
 from aiida_e3relax.gnn.models.base import RelaxationModel
@@ -173,7 +172,7 @@ class _Run:
             group['lr'] = self.settings.learning_rate_at(self.step)
         indices = batch_indices(len(self.training), self.settings, self.step)
         batch, target = self.training.select(indices)
-        losses, errors = layerwise_loss(self.model(batch), target, batch, self.settings.cell_weight)
+        losses, errors = self.model.loss(batch, target, self.settings.cell_weight)
         if not torch.isfinite(losses).all():
             names = self.training.labels[indices][~torch.isfinite(losses).cpu().numpy()].tolist()
             raise TrainingError(
@@ -263,5 +262,5 @@ def validation_errors(model: RelaxationModel, pairs: PreparedPairs, batch_size: 
     errors = []
     for start in range(0, len(pairs), batch_size):
         batch, target = pairs.select(by_size[start : start + batch_size])
-        errors.append(layerwise_loss(model(batch), target, batch, 1.0)[1])
+        errors.append(model.loss(batch, target, 1.0)[1])
     return torch.cat(errors).mean(dim=0).cpu()
