@@ -9,8 +9,7 @@ from ase.spacegroup import crystal
 
 from aiida_e3relax.gnn.structures import Crystals, make_crystals
 
-# Every site of these is fixed by symmetry.
-FIXED_SITES = {
+PROTOTYPES = {
     'rock salt': lambda: bulk('NaCl', 'rocksalt', a=5.640),
     'zinc blende': lambda: bulk('GaAs', 'zincblende', a=5.653),
     'caesium chloride': lambda: bulk('CsCl', 'cesiumchloride', a=4.123),
@@ -19,15 +18,23 @@ FIXED_SITES = {
     'perovskite': lambda: crystal(
         ['Sr', 'Ti', 'O'], [(0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0)], spacegroup=221, cellpar=[3.905] * 3 + [90] * 3
     ),
+    'rutile': lambda: crystal(
+        ['Ti', 'O'], [(0, 0, 0), (0.305, 0.305, 0)], spacegroup=136, cellpar=[4.594, 4.594, 2.959, 90, 90, 90]
+    ),
+    'wurtzite': lambda: bulk('ZnO', 'wurtzite', a=3.250, c=5.207),
+    'baddeleyite': lambda: crystal(
+        ['Zr', 'O', 'O'],
+        [(0.2754, 0.0395, 0.2083), (0.0700, 0.3317, 0.3447), (0.4496, 0.7569, 0.4792)],
+        spacegroup=14,
+        cellpar=[5.1505, 5.2116, 5.3173, 90, 99.23, 90],
+    ),
 }
+"""Crystals with symmetry. It fixes every site of the first six."""
 
 
 def rattled(seed: int = 0, scale: float = 0.15) -> list[Atoms]:
     """Return crystals without any symmetry left."""
-    rutile = crystal(
-        ['Ti', 'O'], [(0, 0, 0), (0.305, 0.305, 0)], spacegroup=136, cellpar=[4.594, 4.594, 2.959, 90, 90, 90]
-    )
-    frames = [bulk('GaAs', 'zincblende', a=5.653), bulk('ZnO', 'wurtzite', a=3.250, c=5.207), rutile]
+    frames = [PROTOTYPES[name]() for name in ('zinc blende', 'wurtzite', 'rutile')]
     rng = np.random.default_rng(seed)
     for atoms in frames:
         atoms.set_cell(atoms.cell.array @ (np.eye(3) + 0.05 * rng.normal(size=(3, 3))), scale_atoms=True)

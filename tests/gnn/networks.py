@@ -1,0 +1,30 @@
+"""Small networks in float64 with random weights, all of them at work, for whatever model is registered."""
+
+from __future__ import annotations
+
+import torch
+
+from aiida_e3relax.gnn.models import MODELS, make_model
+from aiida_e3relax.gnn.models.base import RelaxationModel
+
+SIZES = {
+    'features': 16,
+    'layers': 2,
+    'radial_functions': 8,
+    'offset_features': 8,
+    'strain_channels': 8,
+    'max_neighbours': 10,  # ends within a shell of most prototypes
+    'max_within_cell': 5,
+    'lattice_update': 'published',
+}
+
+
+def random_network(architecture: str) -> RelaxationModel:
+    """Return a model with those of `SIZES` that it has; its predictions are of the size that training gives."""
+    known = MODELS[architecture].Hyperparameters.__dataclass_fields__
+    torch.manual_seed(8)
+    model = make_model(architecture, {name: value for name, value in SIZES.items() if name in known}).double()
+    with torch.no_grad():  # zeros and ones of the initial weights would hide what they multiply
+        for parameter in model.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return model.eval()
