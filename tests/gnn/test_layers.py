@@ -2,7 +2,7 @@ import pytest
 import torch
 from e3nn import o3
 
-from aiida_e3relax.gnn.layers import RadialBasis, solid_invariants
+from aiida_e3relax.gnn.layers import RadialBasis, matrix_exponential, solid_invariants
 
 
 def test_invariants_are_contracted_spherical_harmonics():
@@ -40,3 +40,16 @@ def test_radial_basis_ends_smoothly():
     assert slope[1].abs() < 1e-5
     assert torch.equal(values[2:], torch.zeros(2, 16, dtype=torch.float64))
     assert torch.equal(envelope[2:], torch.zeros(2, dtype=torch.float64))
+
+
+@pytest.mark.parametrize('norm', [0.0, 1e-3, 0.04, 0.3, 1.5])
+def test_exponential_is_that_of_the_eigenvalues_whatever_the_companions(norm):
+    torch.manual_seed(0)
+    matrices = torch.randn(20, 3, 3, dtype=torch.float64)
+    matrices = matrices + matrices.mT
+    matrices *= norm / torch.linalg.matrix_norm(matrices)[:, None, None]
+    values, vectors = torch.linalg.eigh(matrices)
+    expected = vectors @ torch.diag_embed(values.exp()) @ vectors.mT
+    torch.testing.assert_close(matrix_exponential(matrices), expected, atol=1e-14, rtol=1e-14)
+    alone = torch.cat([matrix_exponential(matrix[None]) for matrix in matrices])
+    torch.testing.assert_close(alone, expected, atol=1e-14, rtol=1e-14)

@@ -7,6 +7,7 @@ from aiida_e3relax.gnn.layers.displacement import displaced
 from aiida_e3relax.gnn.layers.exponential import matrix_exponential
 from aiida_e3relax.gnn.layers.lattice import AtomsToLattice, LatticeState, LatticeToAtoms
 from aiida_e3relax.gnn.layers.message_passing import EdgeGeometry, HighDegreeMessagePassing
+from aiida_e3relax.gnn.layers.painn import PaiNNLayer
 from aiida_e3relax.gnn.layers.radial import RadialBasis
 from aiida_e3relax.gnn.layers.self_interaction import DotSelfInteraction, SelfInteraction
 
@@ -18,6 +19,7 @@ __all__ = [
     'HighDegreeMessagePassing',
     'LatticeState',
     'LatticeToAtoms',
+    'PaiNNLayer',
     'RadialBasis',
     'ScaledSiLU',
     'SelfInteraction',

@@ -9,10 +9,9 @@ from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
 from aiida_e3relax.gnn.distance_geometry import DistancePrediction, most_likely_displacements
 from aiida_e3relax.gnn.layers import (
     AtomsToLattice,
-    DotSelfInteraction,
     EdgeGeometry,
-    HighDegreeMessagePassing,
     LatticeState,
+    PaiNNLayer,
     RadialBasis,
     ScaledSiLU,
     displaced,
@@ -41,7 +40,7 @@ class DeepRelax(DistanceModel):
         self.hyperparameters = p = hyperparameters
         self.radial_basis = RadialBasis(p.radial_functions, p.cutoff)
         self.embedding = nn.Embedding(MAX_ATOMIC_NUMBER + 1, p.features)
-        self.layers = nn.ModuleList(_Layer(p) for _ in range(p.layers))
+        self.layers = nn.ModuleList(PaiNNLayer(p.features, p.radial_functions) for _ in range(p.layers))
         self.atoms_to_lattice = AtomsToLattice(p.features, p.radial_functions, p.strain_channels)
         self.displacement_head = _DistanceHead(p.features, p.radial_functions)
         self.relaxed_head = _DistanceHead(p.features, p.radial_functions)
@@ -85,20 +84,6 @@ class DeepRelax(DistanceModel):
         relaxed = to_relaxed - moved[centre]
         carried = batch.edge_vectors(batch.fractional, prediction.cell).norm(dim=1)
         return torch.cat([carried + to_relaxed.norm(dim=1) - unrelaxed.norm(dim=1), relaxed.norm(dim=1)])
-
-
-class _Layer(nn.Module):
-    def __init__(self, p: SymmetricHyperparameters):
-        super().__init__()
-        self.message_passing = HighDegreeMessagePassing(p.features, p.radial_functions, l_max=0)
-        self.self_interaction = DotSelfInteraction(p.features)
-
-    def forward(self, x: Tensor, v: Tensor, edges: EdgeGeometry, first: bool) -> tuple[Tensor, Tensor]:
-        """Return new scalars ``(A, F)`` and vectors ``(A, 3, F)``."""
-        dx, dv = self.message_passing(x, v, edges, first)
-        x, v = (x + dx) * 2**-0.5, v + dv
-        dx, dv = self.self_interaction(x, v)
-        return x + dx, v + dv
 
 
 class _DistanceHead(nn.Module):

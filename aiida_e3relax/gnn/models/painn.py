@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from aiida_e3relax.gnn.batch import CrystalBatch
 from aiida_e3relax.gnn.layers import (
-    DotSelfInteraction,
     EdgeGeometry,
-    HighDegreeMessagePassing,
+    PaiNNLayer,
     RadialBasis,
     ScaledSiLU,
     displaced,
@@ -37,7 +36,7 @@ class PaiNN(RawCellRelaxation):
         super().__init__(hyperparameters.features)
         self.hyperparameters = p = hyperparameters
         self.radial_basis = RadialBasis(p.radial_functions, p.cutoff)
-        self.layers = nn.ModuleList(_Layer(p.features, p.radial_functions) for _ in range(p.layers))
+        self.layers = nn.ModuleList(PaiNNLayer(p.features, p.radial_functions) for _ in range(p.layers))
         self.gates = nn.ModuleList([_GatedBlock(p.features, p.features // 2), _GatedBlock(p.features // 2, 1)])
 
     def relaxed_atoms(self, x: Tensor, batch: CrystalBatch) -> tuple[Tensor, Tensor]:
@@ -51,20 +50,6 @@ class PaiNN(RawCellRelaxation):
         for gate in self.gates:
             gated, displacement = gate(gated, displacement)
         return displaced(batch.fractional, displacement[..., 0], batch.cell, batch), x
-
-
-class _Layer(nn.Module):
-    def __init__(self, features: int, radial_functions: int):
-        super().__init__()
-        self.message_passing = HighDegreeMessagePassing(features, radial_functions, l_max=0)
-        self.self_interaction = DotSelfInteraction(features)
-
-    def forward(self, x: Tensor, v: Tensor, edges: EdgeGeometry, first: bool) -> tuple[Tensor, Tensor]:
-        """Return new scalars ``(A, F)`` and vectors ``(A, 3, F)``."""
-        dx, dv = self.message_passing(x, v, edges, first)
-        x, v = (x + dx) * 2**-0.5, v + dv
-        dx, dv = self.self_interaction(x, v)
-        return x + dx, v + dv
 
 
 class _GatedBlock(nn.Module):
