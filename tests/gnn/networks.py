@@ -19,11 +19,12 @@ SIZES = {
 }
 
 
-def random_network(architecture: str) -> RelaxationModel:
+def random_network(architecture: str, **changes: str) -> RelaxationModel:
     """Return a model with those of `SIZES` that it has; its predictions are of the size that training gives."""
     known = MODELS[architecture].Hyperparameters.__dataclass_fields__
     torch.manual_seed(8)
-    model = make_model(architecture, {name: value for name, value in SIZES.items() if name in known}).double()
+    sizes = {name: value for name, value in SIZES.items() if name in known}
+    model = make_model(architecture, sizes | changes).double()
     with torch.no_grad():  # zeros and ones of the initial weights would hide what they multiply
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))

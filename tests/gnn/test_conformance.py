@@ -32,11 +32,15 @@ def model(architecture) -> RelaxationModel:
     return random_network(architecture)
 
 
-@pytest.fixture(scope='module')
-def found(model) -> dict[Change, Deviation]:
+def measured(model: RelaxationModel) -> dict[Change, Deviation]:
     torch.manual_seed(3)
     rotation = o3.rand_matrix(dtype=torch.float64).numpy()
     return deviations(model, batch_of(*rattled()), batch_of(*(make() for make in PROTOTYPES.values())), rotation)
+
+
+@pytest.fixture(scope='module')
+def found(model) -> dict[Change, Deviation]:
+    return measured(model)
 
 
 def batch_for(model: RelaxationModel, *frames: Atoms, **options) -> CrystalBatch:
@@ -72,6 +76,15 @@ def test_prediction_follows_the_change_where_the_model_does_not_say_otherwise(mo
 
 def test_input_is_turned_where_the_model_follows_no_rotation(model):
     assert model.standard_orientation == (Change.ROTATION in model.breaks)
+
+
+@pytest.mark.parametrize('published', ['e3relax-h2-published', 'e3relax-published'])
+def test_lattice_update_by_rows_follows_rotations(published):
+    model = random_network(published, lattice_update='rows')
+    assert not model.standard_orientation
+    found = measured(model)
+    for change in (Change.ROTATION, Change.REFLECTION):
+        assert max(found[change].positions, found[change].cell) < TOLERANCE
 
 
 NEEDLE = Atoms('CO', scaled_positions=[(0, 0, 0), (0.4, 0.5, 0.1)], cell=np.diag([2.5, 2.6, 40.0]), pbc=True)

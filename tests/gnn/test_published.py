@@ -13,10 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from e3nn import o3
-from torch import Tensor
 
-from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
+from aiida_e3relax.gnn.batch import CrystalBatch
 from aiida_e3relax.gnn.errors import CheckpointError
 from aiida_e3relax.gnn.graph import Graph
 from aiida_e3relax.gnn.import_published import import_published
@@ -152,15 +150,6 @@ def test_authors_outputs_are_reproduced_to_rounding(name):
             np.testing.assert_allclose(found, expected, rtol=0, atol=1e-9)
 
 
-def test_batch_make_up_does_not_matter(reference):
-    model = published(reference)
-    together = outputs(model, reference.batch(reference.crystals))
-    alone = [outputs(model, reference.batch([k])) for k in reference.crystals]
-    axis = 0 if reference.model_class is DeepRelaxPublished else 1
-    for found, parts in zip(together, zip(*alone, strict=True), strict=True):
-        np.testing.assert_allclose(found, np.concatenate(parts, axis=axis), rtol=0, atol=1e-12)
-
-
 def test_graph_is_the_authors(reference):
     batch = reference.batch(reference.crystals)
     graph = published(reference).graph(batch.fractional, batch.cell, batch.n_atoms)
@@ -185,56 +174,6 @@ def edges_of(centre: int, batch: CrystalBatch, graph: Graph, reference: Referenc
     edges = torch.cat([graph.neighbour[:, None], graph.offset], dim=1)
     chosen = graph.centre == centre
     return dict(zip(map(tuple, edges[chosen].tolist()), length[chosen].tolist(), strict=True))
-
-
-def displaced(batch: CrystalBatch, positions: Tensor, cell: Tensor) -> CrystalBatch:
-    inverse = torch.linalg.inv(cell)[batch.structure_index]
-    return dataclasses.replace(batch, fractional=torch.einsum('ax,axc->ac', positions, inverse), cell=cell)
-
-
-def initial_positions(batch: CrystalBatch) -> Tensor:
-    return Geometry(batch.fractional, batch.cell).positions(batch)
-
-
-@pytest.mark.parametrize('seed', range(3))
-def test_rows_update_is_equivariant_under_rotation_and_the_published_one_is_not(h2, seed):
-    torch.manual_seed(seed)
-    rotation = o3.rand_matrix(dtype=torch.float64) * (-1) ** seed
-    batch = h2.batch(h2.crystals)
-    rotated = displaced(batch, initial_positions(batch) @ rotation.T, batch.cell @ rotation.T)
-    deviation = {}
-    for update in ('rows', 'published'):
-        model = h2.model(lattice_update=update)
-        before, after = outputs(model, batch), outputs(model, rotated)
-        deviation[update] = max(abs(b @ rotation.numpy().T - a).max() for b, a in zip(before, after, strict=True))
-    assert deviation['rows'] < 1e-9
-    assert deviation['published'] > 1e-2
-
-
-def test_translation_moves_the_prediction_of_e3relax_h2_alone(h2):
-    shift = torch.tensor([0.7, -1.3, 2.1], dtype=torch.float64)
-    deviation = {}
-    for reference in (h2, small_copy('e3relax')):
-        model, batch = reference.model(), reference.batch(reference.crystals)
-        before = outputs(model, batch)
-        after = outputs(model, displaced(batch, initial_positions(batch) + shift, batch.cell))
-        after[0] -= shift.numpy()
-        deviation[reference.model_class] = max(abs(b - a).max() for b, a in zip(before, after, strict=True))
-    assert deviation[E3RelaxH2Published] < 1e-9
-    assert deviation[E3RelaxPublished] > 1e-3
-
-
-@pytest.mark.parametrize('name', RELAXATIONS)
-def test_permutation_of_atoms_permutes_the_prediction(name):
-    reference = small_copy(name)
-    model, batch = reference.model(), reference.batch([3])
-    order = torch.tensor([4, 0, 5, 2, 1, 3])
-    place = torch.argsort(order)
-    graph = Graph(place[batch.graph.centre], place[batch.graph.neighbour], batch.graph.offset)
-    permuted = dataclasses.replace(batch, numbers=batch.numbers[order], fractional=batch.fractional[order], graph=graph)
-    before, after = outputs(model, batch), outputs(model, permuted)
-    np.testing.assert_allclose(after[0], before[0][:, order], rtol=0, atol=1e-12)
-    np.testing.assert_allclose(after[1], before[1], rtol=0, atol=1e-12)
 
 
 def test_weights_that_are_not_all_there_are_refused(reference):
