@@ -1,9 +1,10 @@
-"""Checkpoints that the authors of E3Relax and E3Relax-H2 publish, turned into ours."""
+"""Checkpoints that the authors of E3Relax, E3Relax-H2 and DeepRelax publish, turned into ours."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -17,7 +18,11 @@ from aiida_e3relax.gnn.errors import CheckpointError
 from aiida_e3relax.gnn.model_card import hash_file, write_card
 from aiida_e3relax.gnn.models import make_model
 
-MARKS = {'lattice_scalar_emb.weight': 'e3relax-h2-published', 'scalar_l1_emb.weight': 'e3relax-published'}
+MARKS = {
+    'lattice_scalar_emb.weight': 'e3relax-h2-published',
+    'scalar_l1_emb.weight': 'e3relax-published',
+    'dist_displace_branch.0.weight': 'deeprelax-published',
+}
 """A parameter that only one model has, under its authors' name, and the model's name in the registry."""
 
 CIRCUMSTANCES = ('epoch', 'step', 'ema_decay', 'ema_updates')
@@ -27,10 +32,10 @@ CIRCUMSTANCES = ('epoch', 'step', 'ema_decay', 'ema_updates')
 def import_published(source: Path, output: Path) -> Checkpoint:
     """Write the weights in `source` as the checkpoint `output` with its model card, and return it as read back.
 
-    The running average of the weights is taken: the entry ``ema`` of an E3Relax-H2 file, all of an E3Relax file. The
-    sizes of the network follow from the shapes; the reach of the radial basis (30 A) and of the graph (6 A, 50
-    neighbours) are those that the authors use throughout. The file does not say which elements the weights were
-    trained on: all that the embedding has a row for are taken.
+    The running average of the weights is taken: the entry ``ema`` of an E3Relax-H2 file, all of the others. The sizes
+    of the network follow from the shapes, but for DeepRelax's radial functions, of which the authors take as many as
+    numbers for the cell offset. The reach of the radial basis (30 A) and the graph are those that they use throughout.
+    The file does not say which elements the weights were trained on: all that the embedding has a row for are taken.
 
     Parameters
     ----------
@@ -48,11 +53,12 @@ def import_published(source: Path, output: Path) -> Checkpoint:
     weights = content.get('ema', content)
     architecture = _architecture(weights, source)
     try:
-        model = make_model(architecture, {**_sizes(weights), 'lattice_update': 'published'})
+        model = make_model(architecture, _hyperparameters(architecture, weights))
         model.load_state_dict(weights)
     except (KeyError, RuntimeError) as error:
         raise CheckpointError(f'{source}: not the weights of a whole {architecture} model: {error}') from error
-    elements = list(range(1, len(weights['atom_emb.embeddings.weight'])))
+    rows = len(weights['atom_emb.embeddings.weight'])
+    elements = list(range(1, rows + 1 if architecture == 'deeprelax-published' else rows))
     origin = {'imported_from': source.name, 'content_hash': hash_file(source)}
     circumstances = {key: content[key] for key in CIRCUMSTANCES if key in content}
     save_checkpoint(output, architecture, model, elements, {**origin, **circumstances})
@@ -74,16 +80,17 @@ def _architecture(weights: object, source: Path) -> str:
         if isinstance(weights, dict) and mark in weights:
             return architecture
     raise CheckpointError(
-        f"{source}: expected the weights of E3Relax-H2 or E3Relax under their authors' names, found neither of "
+        f"{source}: expected the weights of E3Relax-H2, E3Relax or DeepRelax under their authors' names, found none of "
         f'{", ".join(MARKS)}: name the model.pt that their training wrote'
     )
 
 
-def _sizes(weights: dict[str, Tensor]) -> dict[str, int]:
-    """Return the sizes of the network among its hyper-parameters; raises KeyError for weights that are not whole."""
-    layers = {match[1] for name in weights if (match := re.match(r'message_passing_layers\.(\d+)\.', name))}
-    return {
-        'features': weights['atom_emb.embeddings.weight'].shape[1],
-        'layers': len(layers),
-        'radial_functions': weights['message_passing_layers.0.edge_proj.weight'].shape[1],
-    }
+def _hyperparameters(architecture: str, weights: dict[str, Tensor]) -> dict[str, Any]:
+    """Return what the weights tell of the network; raises KeyError for weights that are not whole."""
+    blocks = 'message_layers' if architecture == 'deeprelax-published' else 'message_passing_layers'
+    layers = {match[1] for name in weights if (match := re.match(rf'{blocks}\.(\d+)\.', name))}
+    sizes = {'features': weights['atom_emb.embeddings.weight'].shape[1], 'layers': len(layers)}
+    edge_features = weights[f'{blocks}.0.edge_proj.weight'].shape[1]
+    if architecture == 'deeprelax-published':
+        return {**sizes, 'radial_functions': edge_features // 2, 'offset_features': edge_features // 2}
+    return {**sizes, 'radial_functions': edge_features, 'lattice_update': 'published'}
