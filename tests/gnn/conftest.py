@@ -1,9 +1,14 @@
 """A small network in float64 with random weights, large enough that a broken symmetry shows."""
 
+import os
+
 import pytest
 import torch
 
 from aiida_e3relax.gnn.models import make_model
+
+if not torch.cuda.is_available():
+    os.environ['TRITON_INTERPRET'] = '1'  # heeded when triton is imported, which e3nn does
 
 torch.set_num_threads(1)  # small tensors gain nothing from more, and lose much on a busy machine
 

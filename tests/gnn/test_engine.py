@@ -7,7 +7,6 @@ import copy
 import pytest
 import torch
 from ase.build import bulk
-from torch import Tensor
 
 from aiida_e3relax.gnn.batch import CrystalBatch, make_batch
 from aiida_e3relax.gnn.engine import accelerate, native
@@ -16,6 +15,7 @@ from aiida_e3relax.gnn.layers import RadialBasis
 from aiida_e3relax.gnn.models import MODELS, make_model
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from tests.gnn.crystals import batch_of, rattled
+from tests.gnn.edge_sums import Edges, check_message_sums, check_tensor_sums
 
 TOLERANCE = {torch.float32: 5e-5, torch.float64: 1e-7}
 """Largest difference in A of a small random network: in double precision, what the tables leave."""
@@ -106,41 +106,6 @@ def test_tables_hold_the_filters(dtype, error):
     assert torch.equal(found[distance >= 5.0], torch.zeros_like(found[distance >= 5.0]))
 
 
-# The sums over edges, each number and each gradient against the same formula in PyTorch.
-
-
-class Edges:
-    """Random edges, some beyond the cutoff; the last atom has none."""
-
-    def __init__(self, dtype: torch.dtype):
-        generator = torch.Generator().manual_seed(3)
-        self.atoms, count = 9, 150
-        self.centre = torch.sort(torch.randint(0, self.atoms - 1, (count,), generator=generator))[0]
-        self.neighbour = torch.randint(0, self.atoms, (count,), generator=generator)
-        edges = torch.bincount(self.centre, minlength=self.atoms)
-        self.start = torch.cat([edges.new_zeros(1), edges.cumsum(0)])
-        self.distance = (6.5 * torch.rand(count, dtype=dtype, generator=generator)).requires_grad_()
-        self.direction = torch.randn(count, 3, dtype=dtype, generator=generator).requires_grad_()
-        self.generator, self.dtype = generator, dtype
-
-    def random(self, *shape: int) -> Tensor:
-        return torch.randn(*shape, dtype=self.dtype, generator=self.generator).requires_grad_()
-
-
-def assert_same(found: tuple[Tensor, ...], expected: tuple[Tensor, ...], inputs: list[Tensor]) -> None:
-    """Assert that outputs, and the gradients of a random function of them, are equal to rounding."""
-    weights = [torch.randn_like(t) for t in expected]
-    gradients = [
-        torch.autograd.grad(
-            sum((t * w).sum() for t, w in zip(outputs, weights, strict=True)), inputs, retain_graph=True
-        )
-        for outputs in (found, expected)
-    ]
-    rounding = 2e-5 if expected[0].dtype == torch.float32 else 1e-12
-    for a, b in zip((*found, *gradients[0]), (*expected, *gradients[1]), strict=True):
-        assert (a - b).abs().max() < rounding * b.abs().max()
-
-
 @pytest.mark.skipif(native.library() is None, reason='the kernels were not built: no C++ compiler')
 @pytest.mark.parametrize('threads', [1, 3])
 @pytest.mark.parametrize('features', [64, 150])
@@ -149,47 +114,10 @@ def assert_same(found: tuple[Tensor, ...], expected: tuple[Tensor, ...], inputs:
 def test_message_sums(dtype, gated, with_vectors, features, threads, monkeypatch):
     monkeypatch.setattr(native, 'EDGES_PER_THREAD', 10)
     monkeypatch.setattr(torch, 'get_num_threads', lambda: threads)
-    edges, basis = Edges(dtype), RadialBasis(12, 6.0).to(dtype)
-    weight, source = edges.random(3 * features, 12), edges.random(edges.atoms, 3, features)
-    vectors = edges.random(edges.atoms, 3, features) if with_vectors else None
-    projection = torch.rand(len(edges.centre), dtype=dtype, requires_grad=True) if gated else None
-    polynomial = edges.random(edges.atoms, 4, features) if gated else None
-    table = filter_table(basis, weight)
-    found = native.message_sums(
-        table,
-        source,
-        vectors,
-        edges.start,
-        edges.neighbour,
-        edges.distance,
-        edges.direction,
-        (projection, polynomial) if gated else None,
-    )
-    filters = table.interpolated(edges.distance).view(-1, 3, features)
-    if gated:
-        powers = torch.stack([projection**k for k in range(4)], dim=1)
-        filters = filters * (1 + torch.tanh(torch.einsum('ek,ekf->ef', powers, polynomial[edges.centre])))[:, None]
-    to_vector, along, scalar = (source[edges.neighbour] * filters).unbind(dim=1)
-    vector = along[:, None] * edges.direction[:, :, None]
-    if with_vectors:
-        vector = vector + to_vector[:, None] * vectors[edges.neighbour]
-    expected = (
-        torch.zeros(edges.atoms, features, dtype=dtype).index_add(0, edges.centre, scalar),
-        torch.zeros(edges.atoms, 3, features, dtype=dtype).index_add(0, edges.centre, vector),
-    )
-    inputs = [weight, source, vectors, projection, polynomial, edges.distance, edges.direction]
-    assert_same(found, expected, [t for t in inputs if t is not None])
+    check_message_sums(native, Edges(dtype, 150), features, gated, with_vectors)
 
 
 @pytest.mark.skipif(native.library() is None, reason='the kernels were not built: no C++ compiler')
 @pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
 def test_tensor_sums(dtype):
-    edges, basis = Edges(dtype), RadialBasis(12, 6.0).to(dtype)
-    weight, source, angular = edges.random(30, 12), edges.random(edges.atoms, 30), edges.random(len(edges.centre), 6)
-    table = filter_table(basis, weight)
-    found = native.tensor_sums(table, source, edges.start, edges.neighbour, edges.distance, angular)
-    bonds = table.interpolated(edges.distance) * source[edges.neighbour]
-    expected = torch.zeros(edges.atoms, 6, 30, dtype=dtype).index_add(
-        0, edges.centre, angular[:, :, None] * bonds[:, None]
-    )
-    assert_same((found,), (expected,), [weight, source, angular, edges.distance])
+    check_tensor_sums(native, Edges(dtype, 150), channels=30, components=6)

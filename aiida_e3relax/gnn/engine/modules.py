@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
+import bisect
+import functools
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-from aiida_e3relax.gnn.engine import native
+from aiida_e3relax.gnn.engine.kernels import kernels_for
 from aiida_e3relax.gnn.engine.tables import FilterTable, filter_table
 from aiida_e3relax.gnn.layers import AtomsToLattice, EdgeGeometry, HighDegreeMessagePassing, RadialBasis
 
@@ -17,51 +18,46 @@ CHUNK_ELEMENTS = 1 << 17
 
 
 class FastMessagePassing(HighDegreeMessagePassing):
-    """Messages summed by the compiled kernels; without them, chunk by chunk where no gradient is wanted."""
+    """Messages summed by the kernels of the device; without them, chunk by chunk where no gradient is wanted."""
 
-    def forward(self, x: Tensor, v: Tensor, edges: EdgeGeometry, first: bool) -> tuple[Tensor, Tensor]:
-        """Return what `HighDegreeMessagePassing` returns."""
-        if not native.usable(x):
-            if torch.is_grad_enabled() or x.device.type != 'cpu':
-                return super().forward(x, v, edges, first)
-            plain = super().forward
-            return _total(plain(x, v, part, first) for part in _chunks(edges, 3 * self.features))
-        scales = x.new_tensor([(3 * self.features) ** -0.5] * 2 + [3**-0.5]).repeat_interleave(self.features)
+    def sums(self, source: Tensor, v: Tensor | None, edges: EdgeGeometry) -> tuple[Tensor, Tensor]:
+        """Return what `HighDegreeMessagePassing.sums` returns."""
+        kernels = kernels_for(source)
+        if kernels is None:
+            if torch.is_grad_enabled() or source.device.type != 'cpu':
+                return super().sums(source, v, edges)
+            parts = [super(FastMessagePassing, self).sums(source, v, part) for part in _chunks(edges, self.features)]
+            return torch.cat([dx for dx, _ in parts]), torch.cat([dv for _, dv in parts])
+        scales = (3 * self.features) ** -0.5, (3 * self.features) ** -0.5, 3**-0.5
         table = _kept_table(self, edges.radial_basis, self.radial_filter.weight, scales)
         gate = None
         if self.angular_gate is not None:
             projection = (edges.direction * edges.reference.index_select(0, edges.centre)).sum(dim=1)
             gate = projection, gate_polynomials(edges.reference, self.angular_gate.weight, self.angular_gate.bias)
-        return native.message_sums(
-            table,
-            self.source(x).view(-1, 3, self.features),
-            None if first else v,
-            edges.first_edge,
-            edges.neighbour,
-            edges.distance,
-            edges.direction,
-            gate,
+        return kernels.message_sums(
+            table, source, v, edges.first_edge, edges.neighbour, edges.distance, edges.direction, gate
         )
 
 
 class FastAtomsToLattice(AtomsToLattice):
-    """Bonds summed by the compiled kernels."""
+    """Bonds summed by the kernels of the device."""
 
     def bond_dyads(self, as_neighbour: Tensor, edges: EdgeGeometry) -> Tensor:
         """Return what `AtomsToLattice.bond_dyads` returns."""
-        if not native.usable(as_neighbour):
+        kernels = kernels_for(as_neighbour)
+        if kernels is None:
             return super().bond_dyads(as_neighbour, edges)
-        table = _kept_table(self, edges.radial_basis, self.bond_filter.weight, None)
-        rows, columns = torch.triu_indices(3, 3)
-        sums = native.tensor_sums(
+        table = _kept_table(self, edges.radial_basis, self.bond_filter.weight, (1.0,))
+        rows, columns, spread = _symmetric_indices(as_neighbour.device)
+        sums = kernels.tensor_sums(
             table,
             as_neighbour,
             edges.first_edge,
             edges.neighbour,
             edges.distance,
-            edges.direction[:, rows] * edges.direction[:, columns],
+            edges.direction.index_select(1, rows) * edges.direction.index_select(1, columns),
         )
-        return sums[:, [0, 1, 2, 1, 3, 4, 2, 4, 5]]
+        return sums.index_select(1, spread)
 
 
 def gate_polynomials(reference: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -91,32 +87,44 @@ def gate_polynomials(reference: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return torch.stack(polynomials[: l_max + 1], dim=2) @ weight.T + constant
 
 
-def _kept_table(module: torch.nn.Module, basis: RadialBasis, weight: Tensor, scales: Tensor | None) -> FilterTable:
-    """Return the table of the filters `weight`, times `scales` ``(C,)``; kept in `module` while the weights stay."""
-    if torch.is_grad_enabled():
-        return filter_table(basis, weight if scales is None else weight * scales[:, None])
+@functools.cache
+def _symmetric_indices(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Return rows and columns of a symmetric matrix's six numbers, and which of them stands at each of the nine places.
+
+    Kept on the device: an index from the host would make every layer wait for it.
+    """
+    rows, columns = torch.triu_indices(3, 3)
+    return rows.to(device), columns.to(device), torch.tensor([0, 1, 2, 1, 3, 4, 2, 4, 5], device=device)
+
+
+def _kept_table(module: torch.nn.Module, basis: RadialBasis, weight: Tensor, scales: tuple[float, ...]) -> FilterTable:
+    """Return the table of the filters `weight`, its equal parts times `scales`; kept in `module` while weights stay."""
     mark = weight.data_ptr(), weight._version, weight.dtype
-    if module.__dict__.get('_table_mark') != mark:
-        scaled = weight if scales is None else weight * scales[:, None]
-        module.__dict__['_table'] = filter_table(basis, scaled.detach())
-        module.__dict__['_table_mark'] = mark
-    return module.__dict__['_table']
+    if not torch.is_grad_enabled() and module.__dict__.get('_table_mark') == mark:
+        return module.__dict__['_table']
+    parts = weight.chunk(len(scales))
+    table = filter_table(basis, torch.cat([part * scale for part, scale in zip(parts, scales, strict=True)]))
+    if not torch.is_grad_enabled():
+        module.__dict__['_table'], module.__dict__['_table_mark'] = table, mark
+    return table
 
 
 def _chunks(edges: EdgeGeometry, features: int) -> Iterator[EdgeGeometry]:
-    """Yield the edges in runs whose temporaries of `features` numbers an edge stay small."""
-    reference = edges.reference
-    size = max(1, CHUNK_ELEMENTS // features)
-    for start in range(0, max(1, len(edges.centre)), size):
-        names = ('centre', 'neighbour', 'distance', 'direction')
-        part = dataclasses.replace(edges, **{name: getattr(edges, name)[start : start + size] for name in names})
-        part.__dict__['reference'] = reference
+    """Yield the edges of runs of atoms whose temporaries, of 3 times `features` numbers an edge, stay small."""
+    bounds = edges.first_edge.tolist()
+    size = max(1, CHUNK_ELEMENTS // (3 * features))
+    start = 0
+    while start < edges.n_atoms_total:
+        end = max(start + 1, bisect.bisect_right(bounds, bounds[start] + size) - 1)
+        own = slice(bounds[start], bounds[end])
+        part = EdgeGeometry(
+            edges.centre[own] - start,
+            edges.neighbour[own],
+            edges.distance[own],
+            edges.direction[own],
+            end - start,
+            edges.radial_basis,
+        )
+        part.__dict__['reference'] = edges.reference[start:end]
         yield part
-
-
-def _total(parts: Iterator[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    dx, dv = next(parts)
-    for more_dx, more_dv in parts:
-        dx += more_dx
-        dv += more_dv
-    return dx, dv
+        start = end

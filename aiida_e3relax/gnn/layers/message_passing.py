@@ -67,8 +67,8 @@ class EdgeGeometry:
     @functools.cached_property
     def first_edge(self) -> Tensor:
         """Where each atom's edges start ``(A + 1,)``; E at the end."""
-        count = torch.bincount(self.centre, minlength=self.n_atoms_total)
-        return torch.cat([count.new_zeros(1), torch.cumsum(count, 0)])
+        # Searched, not counted: counting would make the host wait for a GPU.
+        return torch.searchsorted(self.centre, torch.arange(self.n_atoms_total + 1, device=self.centre.device))
 
 
 class HighDegreeMessagePassing(nn.Module):
@@ -98,16 +98,20 @@ class HighDegreeMessagePassing(nn.Module):
         first
             True while all vectors are still zero: their messages are skipped.
         """
-        n, f = len(x), self.features
+        return self.sums(self.source(x).view(-1, 3, self.features), None if first else v, edges)
+
+    def sums(self, source: Tensor, v: Tensor | None, edges: EdgeGeometry) -> tuple[Tensor, Tensor]:
+        """Return the sums of messages that neighbours send: `source` ``(A, 3, F)``, and `v` where it is not zero."""
+        n, f = edges.n_atoms_total, self.features
         filters = self.radial_filter(edges.radial).view(-1, 3, f)
         if self.angular_gate is not None:
             invariants = solid_invariants(edges.direction, edges.reference[edges.centre], self.l_max)
             filters = filters * (1 + torch.tanh(self.angular_gate(invariants)))[:, None]
-        messages = self.source(x).view(-1, 3, f).index_select(0, edges.neighbour) * filters * 3**-0.5
+        messages = source.index_select(0, edges.neighbour) * filters * 3**-0.5
         to_vector, along_edge, to_scalar = messages.unbind(dim=1)
         vector = along_edge[:, None] * edges.direction[:, :, None]
-        if not first:
+        if v is not None:
             vector = vector + to_vector[:, None] * v.index_select(0, edges.neighbour)
-        dx = x.new_zeros(n, f).index_add(0, edges.centre, to_scalar)
-        dv = x.new_zeros(n, 3, f).index_add(0, edges.centre, vector)
+        dx = source.new_zeros(n, f).index_add(0, edges.centre, to_scalar)
+        dv = source.new_zeros(n, 3, f).index_add(0, edges.centre, vector)
         return dx, dv * f**-0.5
