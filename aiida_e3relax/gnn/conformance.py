@@ -75,6 +75,15 @@ def deviations(
     return found
 
 
+def predicted_change(model: RelaxationModel, crystals: Crystals) -> Deviation:
+    """Return by how much `model`, in float64 on the CPU, changes `crystals` at most: what deviations compare with."""
+    before = _structures(crystals)
+    pairs = list(zip(before, _predictions(model, before), strict=True))
+    return Deviation(
+        max(_longest(_displacements(*pair)) for pair in pairs), max(_longest(b.cell - a.cell) for b, a in pairs)
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class _Structure:
     """One crystal: `numbers` (N,), `fractional` coordinates (N, 3) and `cell` (3, 3), rows in A."""
