@@ -85,6 +85,17 @@ def test_lattice_update_by_rows_follows_rotations(published):
         assert max(found[change].positions, found[change].cell) < TOLERANCE
 
 
+@pytest.mark.parametrize('symmetric', [name for name, model in MODELS.items() if not model.breaks])
+def test_crystal_neither_drifts_nor_turns(symmetric):
+    model = random_network(symmetric)
+    batch = batch_for(model, *rattled())
+    fractional, cell = predict(model, batch)
+    drift = batch.mean_over_atoms(torch.tensor(fractional) - batch.fractional)
+    np.testing.assert_allclose(drift, 0, atol=TOLERANCE)
+    strain = np.linalg.solve(batch.cell.numpy(), cell)
+    np.testing.assert_allclose(strain, strain.swapaxes(1, 2), atol=TOLERANCE)
+
+
 NEEDLE = Atoms('CO', scaled_positions=[(0, 0, 0), (0.4, 0.5, 0.1)], cell=np.diag([2.5, 2.6, 40.0]), pbc=True)
 SLAB = Atoms(
     'MoS2',
