@@ -20,16 +20,17 @@ from aiida_e3relax.gnn.layers import (
 )
 from aiida_e3relax.gnn.losses import nearest_image
 from aiida_e3relax.gnn.models.distance_model import DistanceModel
-from aiida_e3relax.gnn.models.symmetric import SymmetricHyperparameters
+from aiida_e3relax.gnn.models.symmetric import VOLUME_SCALE, SymmetricHyperparameters
 from aiida_e3relax.gnn.structures import MAX_ATOMIC_NUMBER
 
 
 class DeepRelax(DistanceModel):
     """Relaxed crystals from predicted distances.
 
-    PaiNN's layers give the atoms' features, one lattice node a symmetric strain of the cell. Distances are predicted as
-    changes of the edges that the unrelaxed atoms have when they follow the cell, on all edges of the graph; what tells
-    edges of equal lengths apart is not the cell they end in, but the atoms' vectors along them.
+    PaiNN's layers give the atoms' features; a lattice node, which knows the volume per atom instead of the raw cell,
+    gives a symmetric strain. Distances are predicted as changes of the edges that the unrelaxed atoms have when they
+    follow the cell, on all edges of the graph; what tells edges of equal lengths apart is not the cell they end in, but
+    the atoms' vectors along them.
     """
 
     Hyperparameters = SymmetricHyperparameters
@@ -41,6 +42,8 @@ class DeepRelax(DistanceModel):
         self.radial_basis = RadialBasis(p.radial_functions, p.cutoff)
         self.embedding = nn.Embedding(MAX_ATOMIC_NUMBER + 1, p.features)
         self.layers = nn.ModuleList(PaiNNLayer(p.features, p.radial_functions) for _ in range(p.layers))
+        self.volume_basis = RadialBasis(p.radial_functions, VOLUME_SCALE)
+        self.lattice_embedding = perceptron(p.radial_functions, p.features, p.features)
         self.atoms_to_lattice = AtomsToLattice(p.features, p.radial_functions, p.strain_channels)
         self.displacement_head = _DistanceHead(p.features, p.radial_functions)
         self.relaxed_head = _DistanceHead(p.features, p.radial_functions)
@@ -54,9 +57,10 @@ class DeepRelax(DistanceModel):
         v = x.new_zeros(n, 3, features)
         for index, layer in enumerate(self.layers):
             x, v = layer(x, v, edges, first=index == 0)
-        n_structures = len(batch.n_atoms)
-        empty = LatticeState(x.new_zeros(n_structures, features), x.new_zeros(n_structures, 3, 3, features))
-        _, strain = self.atoms_to_lattice(x, v, edges, empty, batch)
+        volume = torch.linalg.det(batch.cell).abs() / batch.n_atoms.to(batch.cell.dtype)
+        scalar = self.lattice_embedding(self.volume_basis(volume ** (1 / 3)))
+        lattice = LatticeState(scalar, x.new_zeros(len(volume), 3, 3, features))
+        _, strain = self.atoms_to_lattice(x, v, edges, lattice, batch)
         cell = torch.einsum('scx,sxy->scy', batch.cell, matrix_exponential(strain))
         carried = batch.edge_vectors(batch.fractional, cell).norm(dim=1)
         heads = (head(x, v, edges) for head in (self.displacement_head, self.relaxed_head))
