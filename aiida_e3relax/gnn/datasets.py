@@ -1,201 +1,168 @@
-"""Pairs of unrelaxed and relaxed crystals: read, put right, split, stored as one ``.npz``."""
+"""The training format: pairs of crystals in one ``.npz`` that is mapped into memory and never unpickled.
+
+The members lie uncompressed in the archive, so that each array is a window on the file: a data set larger than the
+memory opens at once. Positions are Cartesian, in A, as the network takes them, and cells have lattice vectors as rows.
+A member ``card.json`` tells what the data are (see `aiida_e3relax.gnn.data.card`). Plain ``numpy.load`` reads the rest.
+"""
 
 from __future__ import annotations
 
-import csv
-import dataclasses
-from collections.abc import Iterable
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aiida_e3relax.gnn.errors import InputError
-from aiida_e3relax.gnn.progress import progress
-from aiida_e3relax.gnn.structures import Crystals, make_crystals
+from aiida_e3relax.gnn.pairs import SPLITS, Pairs, aligned, nearest_image
+from aiida_e3relax.gnn.structures import Crystals
 
-SPLITS = ('train', 'val', 'test')
-_IMAGES = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing='ij'), axis=-1).reshape(27, 3)
+__all__ = [
+    'SPLITS',
+    'Pairs',
+    'aligned',
+    'nearest_image',
+    'pairs_hash',
+    'read_data_card',
+    'read_pairs',
+    'write_pairs',
+]
 
-
-@dataclasses.dataclass(frozen=True)
-class Pairs:
-    """S pairs with the same sites in the same order in both crystals.
-
-    Attributes
-    ----------
-    unrelaxed, relaxed
-        The crystals before and after.
-    split
-        ``(S,)`` one of train, val, test.
-    source
-        ``(S,)`` the data set that each pair comes from.
-    """
-
-    unrelaxed: Crystals
-    relaxed: Crystals
-    split: NDArray[np.str_]
-    source: NDArray[np.str_]
-
-    def __len__(self) -> int:
-        return len(self.unrelaxed)
-
-    def select(self, indices: NDArray[np.int64]) -> Pairs:
-        """Return the pairs at `indices`."""
-        return Pairs(
-            self.unrelaxed.select(indices), self.relaxed.select(indices), self.split[indices], self.source[indices]
-        )
-
-    def of_split(self, split: str) -> Pairs:
-        """Return the pairs of one split."""
-        return self.select(np.flatnonzero(self.split == split))
-
-    @staticmethod
-    def concatenate(parts: Iterable[Pairs]) -> Pairs:
-        """Return the pairs of all `parts` together."""
-        parts = list(parts)
-        return Pairs(
-            Crystals.concatenate(p.unrelaxed for p in parts),
-            Crystals.concatenate(p.relaxed for p in parts),
-            np.concatenate([p.split for p in parts]),
-            np.concatenate([p.source for p in parts]),
-        )
+CARD_MEMBER = 'card.json'
+_LOCAL_HEADER = 30  # bytes before the name of a member (APPNOTE.TXT of the ZIP format, 4.3.7)
 
 
-def nearest_image(difference: NDArray[np.float64], cells: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return fractional differences ``(A, 3)`` shifted by whole cells to the shortest Cartesian vector.
-
-    `cells` ``(A, 3, 3)`` is each atom's cell, rows in A. The 27 images around the rounded difference are tried
-    (E3Relax-H2, eq. 37).
-    """
-    rounded = difference - np.round(difference)
-    candidates = rounded[:, None] + _IMAGES
-    length = np.linalg.norm(np.einsum('aic,acx->aix', candidates, cells), axis=2)
-    return candidates[np.arange(len(rounded)), length.argmin(axis=1)]
-
-
-def aligned(pairs: Pairs) -> Pairs:
-    """Return the pairs with their relaxed crystals in the frame of the unrelaxed ones.
-
-    Three things that no relaxation does are taken out of the target: atoms that left the cell on one side and are
-    written on the other (nearest image), the rigid shift of all atoms (the mean fractional displacement becomes zero),
-    and the rotation between the two frames, which files written from lattice parameters contain (polar decomposition of
-    the deformation: the relaxed cell becomes ``L_0 P`` with P symmetric and positive).
-
-    Raises
-    ------
-    ValueError
-        Where the two cells of a pair have opposite handedness; the message names the pairs.
-    """
-    before, after = pairs.unrelaxed, pairs.relaxed
-    deformation = np.linalg.inv(before.cell) @ after.cell
-    bad = np.flatnonzero(np.linalg.det(deformation) <= 0)
-    if len(bad):
-        raise ValueError(f'cells of opposite handedness in pairs {before.labels[bad].tolist()}: mirror one of the two')
-    left, stretches, _ = np.linalg.svd(deformation)
-    stretch = left * stretches[:, None] @ np.swapaxes(left, 1, 2)
-    cell = before.cell @ stretch
-    crystal, fractional = before.structure_index, before.fractional()
-    difference = after.fractional() - fractional
-    shift = np.angle(before.mean_over_atoms(np.exp(2j * np.pi * difference))) / (2 * np.pi)
-    displacement = nearest_image(difference - shift[crystal], cell[crystal])
-    displacement -= before.mean_over_atoms(displacement)[crystal]
-    positions = np.einsum('ac,acx->ax', fractional + displacement, cell[crystal])
-    return dataclasses.replace(pairs, relaxed=after.replace(positions, cell))
-
-
-def write_pairs(path: str | Path, pairs: Pairs) -> None:
-    """Write `pairs` as one ``.npz`` without pickles."""
-    with Path(path).open('wb') as handle:
-        np.savez_compressed(
-            handle,
-            n_atoms=pairs.unrelaxed.n_atoms.astype(np.int32),
-            numbers=pairs.unrelaxed.numbers.astype(np.uint8),
-            cell_unrelaxed=pairs.unrelaxed.cell,
-            cell_relaxed=pairs.relaxed.cell,
-            frac_unrelaxed=pairs.unrelaxed.fractional(),
-            frac_relaxed=pairs.relaxed.fractional(),
-            labels=pairs.unrelaxed.labels,
-            split=pairs.split,
-            source=pairs.source,
-        )
+def write_pairs(path: str | Path, pairs: Pairs, card: Mapping[str, Any] | None = None) -> None:
+    """Write `pairs`, and their data `card` where there is one, as one file without pickles."""
+    path = Path(path)
+    arrays = _arrays(pairs)
+    unfinished = path.with_name(f'.{path.name}.part')
+    with unfinished.open('wb') as handle:
+        np.savez(handle, allow_pickle=False, **arrays)
+    if card is not None:
+        with zipfile.ZipFile(unfinished, 'a') as archive:
+            archive.writestr(CARD_MEMBER, json.dumps(card, indent=2) + '\n')
+    unfinished.replace(path)
 
 
 def read_pairs(path: str | Path, name: str | None = None) -> Pairs:
-    """Return the pairs, as filed, of a data set.
+    """Return the pairs of a file of the training format, mapped into memory.
+
+    Files of earlier versions, compressed and with fractional coordinates, are read too.
 
     Parameters
     ----------
     path
-        An ``.npz`` written by `write_pairs`; one with the arrays of an element-substitution set (``donor_id`` and
-        ``target_id`` instead of ``labels``); or a folder in the papers' layout: ``CIF/{id}_unrelaxed.cif``,
-        ``CIF/{id}_relaxed.cif`` and ``train.csv``, ``val.csv``, ``test.csv`` with a column ``atoms_id``.
+        An ``.npz`` that `write_pairs` or ``e3relax data`` wrote.
     name
-        Name of the data set; default that of the file or folder.
+        Name of the data set; default that in the file.
 
     Raises
     ------
     InputError
-        For anything else, and for pairs whose species or site order differ; the message names them.
+        For anything else.
     """
     path = Path(path)
     if path.is_dir():
-        return _read_folder(path, name or path.resolve().name)
-    if path.suffix != '.npz' or not path.is_file():
-        raise InputError(f'{path}: expected an .npz of pairs or a folder with CIF/ and train|val|test.csv')
-    with np.load(path, allow_pickle=False) as arrays:
-        needed = {'n_atoms', 'numbers', 'cell_unrelaxed', 'cell_relaxed', 'frac_unrelaxed', 'frac_relaxed', 'split'}
-        if missing := needed - set(arrays.files):
-            raise InputError(f'{path}: arrays {sorted(missing)} are missing; found {arrays.files}')
-        n_atoms = arrays['n_atoms'].astype(np.int64)
-        if 'labels' in arrays:
-            labels = arrays['labels']
-        else:
-            labels = np.char.add(np.char.add(arrays['donor_id'], '>'), arrays['target_id'])
-        source = arrays['source'] if 'labels' in arrays and not name else np.full(len(n_atoms), name or path.stem)
-        crystals = []
-        for stage in ('unrelaxed', 'relaxed'):
-            cell = arrays[f'cell_{stage}'].astype(np.float64)
-            fractional = arrays[f'frac_{stage}'].astype(np.float64)
-            positions = np.einsum('ac,acx->ax', fractional, np.repeat(cell, n_atoms, axis=0))
-            numbers, pbc = arrays['numbers'].astype(np.int64), np.ones((len(n_atoms), 3), dtype=bool)
-            crystals.append(Crystals(n_atoms, numbers, positions, cell, pbc, labels))
-        return Pairs(crystals[0], crystals[1], arrays['split'], source)
-
-
-def _read_folder(folder: Path, source: str) -> Pairs:
-    rows = [(split, row) for split in SPLITS for row in _csv_ids(folder / f'{split}.csv')]
-    before, after = [], []
-    for _, name in progress(rows, f'reading {source}'):
-        before.append(_read_cif(folder / 'CIF' / f'{name}_unrelaxed.cif'))
-        after.append(_read_cif(folder / 'CIF' / f'{name}_relaxed.cif'))
-    differing = [
-        name for (_, name), a, b in zip(rows, before, after, strict=True) if a.numbers.tolist() != b.numbers.tolist()
-    ]
-    if differing:
-        raise InputError(f'{folder}: species or site order differ within the pairs {differing}')
-    labels = [name for _, name in rows]
-    unrelaxed, relaxed = (
-        make_crystals([a.numbers for a in s], [a.positions for a in s], [a.cell.array for a in s], labels)
-        for s in (before, after)
-    )
-    return Pairs(unrelaxed, relaxed, np.array([split for split, _ in rows]), np.full(len(rows), source))
-
-
-def _csv_ids(path: Path) -> list[str]:
+        raise InputError(f'{path}: a folder; make a training file of it first: e3relax data {path} --output NAME.npz')
     if not path.is_file():
-        raise InputError(f'{path}: no such file; a data set folder holds train.csv, val.csv and test.csv')
-    with path.open(newline='', encoding='utf-8') as handle:
-        rows = list(csv.DictReader(handle))
-    if rows and 'atoms_id' not in rows[0]:
-        raise InputError(f'{path}: no column atoms_id; found {list(rows[0])}')
-    return [row['atoms_id'] for row in rows]
+        raise InputError(f'{path}: no such file; expected an .npz that `e3relax data` wrote')
+    members = _mapped(path)
+    labels = members.get('labels')
+    if labels is None or not {'n_atoms', 'numbers', 'cell_unrelaxed', 'cell_relaxed', 'split'} <= members.keys():
+        raise InputError(
+            f'{path}: not a file of `e3relax data`; found the arrays {sorted(members)}. '
+            f'Make one of it: e3relax data {path} --output NAME.npz'
+        )
+    n_atoms = members['n_atoms'].astype(np.int64)
+    source = members['source'] if name is None else np.full(len(n_atoms), name)
+    stages = ['unrelaxed', 'relaxed', *(['filed'] if 'cell_filed' in members else [])]
+    crystals = [_crystals(members, stage, n_atoms, labels) for stage in stages]
+    return Pairs(crystals[0], crystals[1], members['split'], source, *crystals[2:])
 
 
-def _read_cif(path: Path):
-    import ase.io
+def read_data_card(path: str | Path) -> dict[str, Any] | None:
+    """Return the data card of a training file, or None for a file without one."""
+    with zipfile.ZipFile(path) as archive:
+        if CARD_MEMBER not in archive.namelist():
+            return None
+        return json.loads(archive.read(CARD_MEMBER))
 
+
+def pairs_hash(pairs: Pairs) -> str:
+    """Return the content hash of `pairs`: species, geometries, splits, names."""
+    digest = hashlib.sha256()
+    for name, array in sorted(_arrays(pairs).items()):
+        digest.update(name.encode())
+        digest.update(' '.join(array.tolist()).encode() if array.dtype.kind == 'U' else array.tobytes())
+    return f'sha256:{digest.hexdigest()}'
+
+
+def _arrays(pairs: Pairs) -> dict[str, NDArray]:
+    """Return what a file holds, by the name of the member."""
+    before = pairs.unrelaxed
+    arrays = {
+        'n_atoms': before.n_atoms.astype(np.int64),
+        'numbers': before.numbers.astype(np.int64),
+        'pbc': before.pbc,
+        'labels': before.labels,
+        'split': pairs.split,
+        'source': pairs.source,
+    }
+    stages = {'unrelaxed': before, 'relaxed': pairs.relaxed}
+    if pairs.filed is not None:
+        stages['filed'] = pairs.filed
+    for stage, crystals in stages.items():
+        arrays |= {f'cell_{stage}': crystals.cell, f'positions_{stage}': crystals.positions}
+    return arrays
+
+
+def _crystals(members: Mapping[str, NDArray], stage: str, n_atoms: NDArray[np.int64], labels: NDArray) -> Crystals:
+    """Return the crystals of one stage; files of earlier versions hold fractional coordinates."""
+    cell = members[f'cell_{stage}']
+    if f'positions_{stage}' in members:
+        positions = members[f'positions_{stage}']
+    else:
+        positions = np.einsum('ac,acx->ax', members[f'frac_{stage}'], np.repeat(cell, n_atoms, axis=0))
+    pbc = members.get('pbc', np.ones((len(n_atoms), 3), dtype=bool))
+    return Crystals(n_atoms, members['numbers'].astype(np.int64, copy=False), positions, cell, pbc, labels)
+
+
+def _mapped(path: Path) -> dict[str, NDArray]:
+    """Return the arrays of an ``.npz``: windows on the file where they lie in it uncompressed."""
+    arrays: dict[str, NDArray] = {}
     try:
-        return ase.io.read(path, format='cif')
-    except Exception as error:  # the CIF reader raises anything
-        raise InputError(f'{path}: cannot be read: {type(error).__name__}: {error}') from error
+        with zipfile.ZipFile(path) as archive, path.open('rb') as handle:
+            for member in archive.infolist():
+                if not member.filename.endswith('.npy'):
+                    continue
+                name = member.filename.removesuffix('.npy')
+                if member.compress_type == zipfile.ZIP_STORED:
+                    arrays[name] = _window(path, handle, member)
+                else:
+                    with archive.open(member) as stream:
+                        arrays[name] = np.lib.format.read_array(stream, allow_pickle=False)
+    except (zipfile.BadZipFile, ValueError) as error:
+        raise InputError(f'{path}: not an .npz of plain arrays: {error}') from error
+    return arrays
+
+
+def _window(path: Path, handle: Any, member: zipfile.ZipInfo) -> NDArray:
+    """Return the array of an uncompressed member as a read-only map of the file."""
+    handle.seek(member.header_offset)
+    header = handle.read(_LOCAL_HEADER)
+    lengths = int.from_bytes(header[26:28], 'little') + int.from_bytes(header[28:30], 'little')  # name, extra field
+    handle.seek(member.header_offset + _LOCAL_HEADER + lengths)
+    version = np.lib.format.read_magic(handle)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, fortran, dtype = read_header(handle)
+    if dtype.hasobject:
+        raise ValueError(f'member {member.filename} holds pickled objects, which are never loaded')
+    if 0 in shape:
+        return np.zeros(shape, dtype)
+    window = np.memmap(path, dtype, 'r', handle.tell(), shape, 'F' if fortran else 'C')
+    return window.view(np.ndarray)

@@ -120,11 +120,11 @@ _FIELDS = dataclasses.fields(Crystals)
 
 
 def make_crystals(
-    numbers: Sequence[Sequence[int]],
+    numbers: Sequence[Sequence[int] | NDArray[np.int64]],
     positions: Sequence[NDArray[np.float64]],
     cells: Sequence[NDArray[np.float64]],
     labels: Sequence[str] | None = None,
-    pbc: Sequence[Sequence[bool]] | None = None,
+    pbc: Sequence[Sequence[bool] | NDArray[np.bool_]] | None = None,
 ) -> Crystals:
     """Return a batch from one entry per crystal.
 

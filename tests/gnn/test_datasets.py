@@ -1,11 +1,9 @@
 import numpy as np
 import pytest
 from ase.build import bulk
-from ase.io import write
 from scipy.spatial.transform import Rotation
 
 from aiida_e3relax.gnn.datasets import Pairs, aligned, read_pairs, write_pairs
-from aiida_e3relax.gnn.errors import InputError
 from aiida_e3relax.gnn.metrics import cell_shape_deviation, coordinate_mae, matches, volume_error
 from tests.gnn.crystals import batch_of, rattled
 
@@ -63,37 +61,6 @@ def test_pairs_survive_the_file(tmp_path):
     np.testing.assert_allclose(again.relaxed.positions, pairs.relaxed.positions, atol=1e-12)
     assert again.split.tolist() == pairs.split.tolist()
     assert again.source.tolist() == ['made'] * 3
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A data set in the papers' layout, of three pairs."""
-    (tmp_path / 'CIF').mkdir()
-    for split, symbol in (('train', 'Si'), ('val', 'Ge'), ('test', 'C')):
-        (tmp_path / f'{split}.csv').write_text(f'atoms_id,energy_per_atom_eV\n{symbol}_1,-1.0\n')
-        write(tmp_path / 'CIF' / f'{symbol}_1_unrelaxed.cif', bulk(symbol, 'diamond', a=5.0))
-        write(tmp_path / 'CIF' / f'{symbol}_1_relaxed.cif', bulk(symbol, 'diamond', a=5.5))
-    return tmp_path
-
-
-def test_papers_layout_is_read(folder):
-    pairs = read_pairs(folder, 'elements')
-    assert pairs.split.tolist() == ['train', 'val', 'test']
-    assert pairs.unrelaxed.labels.tolist() == ['Si_1', 'Ge_1', 'C_1']
-    assert pairs.source.tolist() == ['elements'] * 3
-    np.testing.assert_allclose(pairs.relaxed.volumes / pairs.unrelaxed.volumes, 1.1**3, rtol=1e-6)
-
-
-def test_differing_species_are_named(folder):
-    write(folder / 'CIF' / 'Ge_1_relaxed.cif', bulk('GeSi', 'zincblende', a=5.5))
-    with pytest.raises(InputError, match='Ge_1'):
-        read_pairs(folder)
-
-
-def test_missing_table_is_named(folder):
-    (folder / 'val.csv').unlink()
-    with pytest.raises(InputError, match=r'val\.csv'):
-        read_pairs(folder)
 
 
 def test_measures_by_hand():

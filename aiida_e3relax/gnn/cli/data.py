@@ -3,23 +3,149 @@
 from __future__ import annotations
 
 import argparse
+import csv
+import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aiida_e3relax.gnn.errors import InputError
+
+if TYPE_CHECKING:
+    from aiida_e3relax.gnn.data.build import BuildOptions, BuiltData, Rejection
+
+SHOWN_REJECTIONS = 10
+
+_REPAIRS = {
+    'reorder': 'reject pairs whose sites are ordered differently',
+    'mirror': 'reject pairs whose cells have opposite handedness',
+    'drift': 'leave the common shift of all atoms in the relaxed crystal',
+    'rotation': 'leave the rotation between the frames of the two crystals',
+}
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
     """Add the command."""
-    parser = commands.add_parser('data', help='gather pairs of unrelaxed and relaxed crystals into one .npz')
-    parser.add_argument('source', type=Path, help="folder in the papers' layout (CIF/, train|val|test.csv), or an .npz")
-    parser.add_argument('--output', type=Path, required=True, help='the .npz to write')
-    parser.add_argument('--name', help='name of the data set; default: that of the source')
+    parser = commands.add_parser(
+        'data',
+        help='make a training file of pairs of unrelaxed and relaxed crystals',
+        description='Gather pairs of unrelaxed and relaxed crystals from one source or more, put them right, look for '
+        'repeats, split them, and write one training file. docs/data.md describes sources, repairs and options.',
+    )
+    parser.add_argument(
+        'sources',
+        nargs='+',
+        metavar='SOURCE',
+        help="folder in the papers' layout; folder of VASP runs; trajectory or folder of them; UNRELAXED::RELAXED, "
+        'two files or databases that ASE reads; .npz; MPF pickle',
+    )
+    parser.add_argument('--output', type=Path, required=True, metavar='NAME.npz', help='the training file to write')
+    parser.add_argument('--name', help='name of the data set; default: that of each source')
+    parser.add_argument('--licence', help='licence of the data, for the data card')
+    parser.add_argument('--citation', help='what to cite, for the data card')
+    parser.add_argument('--summary-png', type=Path, metavar='FILE', help='also draw the data set')
+    reading = parser.add_argument_group('reading')
+    reading.add_argument('--match', metavar='KEY', help='key that matches the rows of two files')
+    reading.add_argument('--allow-pickle', action='store_true', help='load pickles, which may run any code')
+    reading.add_argument('--min-atoms', type=int, default=1, help='reject smaller cells')
+    reading.add_argument('--max-atoms', type=int, help='reject larger cells')
+    splitting = parser.add_argument_group('splitting')
+    splitting.add_argument(
+        '--split',
+        choices=['as-given', 'random', 'chemical-system', 'prototype'],
+        help='default: as-given where the sources give a split for every pair, else random',
+    )
+    splitting.add_argument('--seed', type=int, default=0)
+    splitting.add_argument(
+        '--fractions', type=float, nargs=3, default=(0.8, 0.1, 0.1), metavar=('TRAIN', 'VAL', 'TEST')
+    )
+    repairing = parser.add_argument_group('repairing')
+    for name, text in _REPAIRS.items():
+        repairing.add_argument(f'--no-{name}', action='store_true', help=text)
+    repeats = parser.add_argument_group('repeated crystals')
+    repeats.add_argument('--no-repeats', action='store_true', help='do not look for them: saves minutes')
+    repeats.add_argument('--drop-duplicates', action='store_true', help='keep one of equal pairs in a split')
+    repeats.add_argument(
+        '--drop-leaks', action='store_true', help='drop pairs whose relaxed crystal is in a later split, too'
+    )
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
-    from aiida_e3relax.gnn.datasets import SPLITS, read_pairs, write_pairs
+    from aiida_e3relax.gnn.data.build import build
+    from aiida_e3relax.gnn.data.card import data_card, write_card_beside
+    from aiida_e3relax.gnn.data.sources import SourceOptions, open_source
+    from aiida_e3relax.gnn.data.summary import text
+    from aiida_e3relax.gnn.datasets import write_pairs
 
-    pairs = read_pairs(options.source, options.name)
-    write_pairs(options.output, pairs)
-    counts = ', '.join(f'{(pairs.split == split).sum()} {split}' for split in SPLITS)
-    print(f'{options.output}: {len(pairs)} pairs ({counts}), {int(pairs.unrelaxed.n_atoms.sum())} atoms')
+    settings = _settings(options)
+    settings.check()
+    _check_outputs(options)
+    sources = [open_source(spec, SourceOptions(options.allow_pickle, options.match)) for spec in options.sources]
+    for source in sources:
+        print(f'{source.path}: {source.kind}, {len(source.candidates)} pairs', *source.notes, sep='; ')
+    data = build(sources, settings, options.name)
+    card = data_card(data, sources, settings, options.licence, options.citation)
+    write_pairs(options.output, data.pairs, card)
+    beside = write_card_beside(options.output, card)
+    print(text(card['summary']))
+    print(_steps(data))
+    _report_rejections(data.rejections, options.output)
+    if options.summary_png:
+        from aiida_e3relax.gnn.data.plot import plot_pairs
+
+        plot_pairs(data.pairs, options.summary_png)
+    print(f'wrote {options.output} and {beside.name}' + (f' and {options.summary_png}' if options.summary_png else ''))
     return 0
+
+
+def _settings(options: argparse.Namespace) -> BuildOptions:
+    from aiida_e3relax.gnn.data.build import BuildOptions
+    from aiida_e3relax.gnn.data.repair import RepairOptions
+
+    return BuildOptions(
+        repair=RepairOptions(**{name: not getattr(options, f'no_{name}') for name in _REPAIRS}),
+        split=options.split,
+        fractions=tuple(options.fractions),
+        seed=options.seed,
+        find_repeats=not options.no_repeats,
+        drop_duplicates=options.drop_duplicates,
+        drop_leaks=options.drop_leaks,
+        atoms_min=options.min_atoms,
+        atoms_max=options.max_atoms,
+    )
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Raise InputError for outputs that cannot be written, before anything is read."""
+    if options.output.suffix != '.npz':
+        raise InputError(f'{options.output}: a training file is an .npz: name it {options.output}.npz')
+    if not options.output.parent.is_dir():
+        raise InputError(f'{options.output}: the folder {options.output.parent} does not exist')
+    if options.summary_png:
+        from aiida_e3relax.gnn.figures import check_figure
+
+        check_figure(options.summary_png)
+
+
+def _steps(data: BuiltData) -> str:
+    """Return what was repaired, found and split, as text."""
+    lines = ['put right: ' + ', '.join(f'{step} {count}' for step, count in data.repairs.items())]
+    if data.repeats:
+        lines.append('repeated crystals: ' + ', '.join(f'{what} {count}' for what, count in data.repeats.items()))
+    return '\n'.join([*lines, f'split: {data.split}'])
+
+
+def _report_rejections(rejections: Sequence[Rejection], output: Path) -> None:
+    """Print the first rejected pairs, and write all of them to a CSV file beside the output."""
+    path = output.with_suffix('.rejected.csv')
+    path.unlink(missing_ok=True)
+    if not rejections:
+        return
+    with path.open('w', newline='', encoding='utf-8') as handle:
+        writer = csv.writer(handle)
+        writer.writerow(['source', 'label', 'reason'])
+        writer.writerows([r.source, r.label, r.reason] for r in rejections)
+    print(f'rejected {len(rejections)} pairs; all of them in {path}:', file=sys.stderr)
+    for rejection in rejections[:SHOWN_REJECTIONS]:
+        print(f'  {rejection.label}: {rejection.reason}', file=sys.stderr)

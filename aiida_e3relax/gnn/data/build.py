@@ -1,0 +1,188 @@
+"""From sources to one set of pairs: each step in turn, with what it did."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiida_e3relax.gnn.data.duplicates import find_repeats
+from aiida_e3relax.gnn.data.repair import RepairOptions, UnusableError, checked, put_right
+from aiida_e3relax.gnn.data.sources import Candidate, Sites, Source
+from aiida_e3relax.gnn.data.splits import check_fractions, make_split
+from aiida_e3relax.gnn.errors import InputError
+from aiida_e3relax.gnn.pairs import SPLITS, Pairs
+from aiida_e3relax.gnn.progress import progress
+from aiida_e3relax.gnn.structures import make_crystals
+
+
+@dataclasses.dataclass(frozen=True)
+class BuildOptions:
+    """What is done to the pairs of the sources.
+
+    Attributes
+    ----------
+    repair
+        Which repairs are made.
+    split, fractions, seed
+        See `aiida_e3relax.gnn.data.splits`; a split of None is as-given where every pair has one, else random.
+    find_repeats
+        Look for crystals that occur more than once.
+    drop_duplicates
+        Leave out pairs that repeat an earlier one of the same split.
+    drop_leaks
+        Leave out pairs whose relaxed crystal is in a later split (train before val before test), too.
+    atoms_min, atoms_max
+        Pairs with fewer or more atoms are rejected.
+    """
+
+    repair: RepairOptions = dataclasses.field(default_factory=RepairOptions)
+    split: str | None = None
+    fractions: tuple[float, ...] = (0.8, 0.1, 0.1)
+    seed: int = 0
+    find_repeats: bool = True
+    drop_duplicates: bool = False
+    drop_leaks: bool = False
+    atoms_min: int = 1
+    atoms_max: int | None = None
+
+    def check(self) -> None:
+        """Raise InputError for options that cannot be met."""
+        check_fractions(self.fractions)
+        if (self.drop_duplicates or self.drop_leaks) and not self.find_repeats:
+            raise InputError('duplicates and leaks cannot be dropped without looking for them: leave out one option')
+
+
+@dataclasses.dataclass(frozen=True)
+class Rejection:
+    """A pair that was left out, and why."""
+
+    source: str
+    label: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class BuiltData:
+    """A data set and what was done to it.
+
+    Attributes
+    ----------
+    pairs
+        The pairs, put right.
+    rejections
+        Those that were left out.
+    repairs
+        How many pairs each step of repair touched.
+    repeats
+        How many pairs repeat another, and how many leak from one split to another; empty where not looked for.
+    split
+        How the split was made.
+    """
+
+    pairs: Pairs
+    rejections: list[Rejection]
+    repairs: dict[str, int]
+    repeats: dict[str, int]
+    split: str
+
+
+def build(sources: Sequence[Source], options: BuildOptions, name: str | None = None) -> BuiltData:
+    """Return the pairs of `sources`, put right, looked through for repeats, and split.
+
+    Parameters
+    ----------
+    sources
+        As `open_source` returns them.
+    options
+        What to do.
+    name
+        Name of the data set that every pair gets; default that of its source.
+
+    Raises
+    ------
+    InputError
+        Where no pair is left, and for splits that cannot be made.
+    """
+    options.check()
+    pairs, rejections, steps = _read(sources, options, name)
+    pairs, counts = put_right(pairs, options.repair)
+    repairs = {'site order': steps['site order'], 'mirror image': steps['mirror image'], **counts}
+    repeats = find_repeats(pairs) if options.find_repeats else None
+    method = options.split or ('as-given' if np.isin(pairs.split, SPLITS).all() else 'random')
+    same_crystal = None if repeats is None else repeats.relaxed
+    split = make_split(pairs, method, options.fractions, options.seed, same_crystal)
+    pairs = dataclasses.replace(pairs, split=split)
+    found: dict[str, int] = {}
+    if repeats is not None:
+        superfluous, leaks = repeats.superfluous(split), repeats.leaks(split)
+        found = {'repeated in the same split': len(superfluous)}
+        found |= {f'relaxed crystal also in {k.replace("-", " and ")}': len(v) for k, v in leaks.items()}
+        dropped = np.zeros(len(pairs), dtype=bool)
+        for wanted, indices, reason in (
+            (options.drop_duplicates, superfluous, 'repeats an earlier pair of its split'),
+            *((options.drop_leaks, v, f'leaks: the same relaxed crystal is in {k[-1]}') for k, v in _named(leaks)),
+        ):
+            if wanted:
+                rejections += _rejected(pairs, indices[~dropped[indices]], reason)
+                dropped[indices] = True
+        pairs = pairs.select(np.flatnonzero(~dropped))
+    return BuiltData(pairs, rejections, repairs, found, method)
+
+
+def _named(leaks: dict[str, NDArray[np.int64]]) -> list[tuple[list[str], NDArray[np.int64]]]:
+    return [(name.split('-'), indices) for name, indices in leaks.items()]
+
+
+def _rejected(pairs: Pairs, indices: NDArray[np.int64], reason: str) -> list[Rejection]:
+    return [Rejection(str(pairs.source[i]), str(pairs.unrelaxed.labels[i]), reason) for i in indices]
+
+
+def _read(
+    sources: Sequence[Source], options: BuildOptions, name: str | None
+) -> tuple[Pairs, list[Rejection], Counter[str]]:
+    """Return the sound pairs of all sources, as filed."""
+    rejections: list[Rejection] = []
+    steps: Counter[str] = Counter()
+    befores: list[Sites] = []
+    afters: list[Sites] = []
+    kept: list[tuple[Candidate, str]] = []
+    for source in sources:
+        title = name or source.name
+        for candidate in progress(source.candidates, f'reading {title}'):
+            try:
+                before, after = candidate.load()
+                _check_size(len(before.numbers), options)
+                after, taken = checked(before, after, options.repair)
+            except UnusableError as error:
+                rejections.append(Rejection(title, candidate.label, str(error)))
+            except Exception as error:  # readers of foreign formats raise anything; the reason is kept
+                rejections.append(Rejection(title, candidate.label, f'{type(error).__name__}: {error}'))
+            else:
+                steps.update(taken)
+                befores.append(before)
+                afters.append(after)
+                kept.append((candidate, title))
+    if not kept:
+        reasons = Counter(r.reason for r in rejections).most_common(3)
+        raise InputError(
+            f'no usable pair in {", ".join(s.path for s in sources)}: '
+            + '; '.join(f'{count} times: {reason}' for reason, count in reasons)
+        )
+    labels = [candidate.label for candidate, _ in kept]
+    unrelaxed, relaxed = (
+        make_crystals([s.numbers for s in p], [s.positions for s in p], [s.cell for s in p], labels, [s.pbc for s in p])
+        for p in (befores, afters)
+    )
+    split = np.array([candidate.split for candidate, _ in kept], dtype=np.str_)
+    return Pairs(unrelaxed, relaxed, split, np.array([title for _, title in kept])), rejections, steps
+
+
+def _check_size(n_atoms: int, options: BuildOptions) -> None:
+    if n_atoms < options.atoms_min:
+        raise UnusableError(f'{n_atoms} atoms, fewer than {options.atoms_min}')
+    if options.atoms_max is not None and n_atoms > options.atoms_max:
+        raise UnusableError(f'{n_atoms} atoms, more than {options.atoms_max}')

@@ -1,0 +1,153 @@
+"""Crystals that occur more than once: within a data set (repeats) and on both sides of a split (leaks).
+
+All pairs of crystals would be too many for pymatgen's `StructureMatcher`. Only crystals of one reduced formula whose
+volumes per atom and mean neighbour distances agree are given to it; both numbers are the same for every choice of cell.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections import defaultdict
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiida_e3relax.gnn.pairs import SPLITS, Pairs
+from aiida_e3relax.gnn.progress import progress
+from aiida_e3relax.gnn.structures import Crystals
+
+NEIGHBOURS = 12
+"""Distances of the fingerprint: to the 1st, 2nd, ... 12th neighbour, each averaged over atoms."""
+
+TOLERANCE = 0.01
+"""Fingerprints whose entries differ by less than this fraction may belong to one crystal."""
+
+MATCHER_LENGTH, MATCHER_SITES, MATCHER_ANGLE = 0.05, 0.05, 2.0
+"""StructureMatcher's tolerances: tighter than its defaults, which call a relaxed crystal and its start the same."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Repeats:
+    """Which pairs hold the same crystal.
+
+    Attributes
+    ----------
+    relaxed
+        ``(S,)`` group number: pairs in a group end in the same relaxed crystal.
+    whole
+        ``(S,)`` group number: pairs in a group start from the same crystal, too.
+    """
+
+    relaxed: NDArray[np.int64]
+    whole: NDArray[np.int64]
+
+    def leaks(self, split: NDArray[np.str_]) -> dict[str, NDArray[np.int64]]:
+        """Return, for each two splits, the pairs of the earlier one whose relaxed crystal is in the later one, too."""
+        found = {}
+        for i, early in enumerate(SPLITS):
+            for late in SPLITS[i + 1 :]:
+                shared = np.isin(self.relaxed, self.relaxed[split == late]) & (split == early)
+                found[f'{early}-{late}'] = np.flatnonzero(shared)
+        return found
+
+    def superfluous(self, split: NDArray[np.str_]) -> NDArray[np.int64]:
+        """Return the pairs that repeat an earlier pair of the same split as a whole."""
+        _, first = np.unique(np.char.add(np.char.add(split, ':'), self.whole.astype(str)), return_index=True)
+        return np.setdiff1d(np.arange(len(split)), first)
+
+
+def find_repeats(pairs: Pairs) -> Repeats:
+    """Return which of `pairs` hold the same crystals; needs pymatgen."""
+    relaxed = _same(pairs.relaxed, _of_one_formula(pairs.relaxed), 'relaxed')
+    return Repeats(relaxed, _same(pairs.unrelaxed, _members(relaxed), 'unrelaxed'))
+
+
+def _of_one_formula(crystals: Crystals) -> list[list[int]]:
+    """Return the indices of crystals of one reduced formula, for each."""
+    found = defaultdict(list)
+    for i, numbers in enumerate(np.split(crystals.numbers, crystals.offsets[1:-1])):
+        elements, counts = np.unique(numbers, return_counts=True)
+        found[(*elements, *(counts // np.gcd.reduce(counts)))].append(i)
+    return list(found.values())
+
+
+def _members(groups: NDArray[np.int64]) -> list[list[int]]:
+    order = np.argsort(groups, kind='stable')
+    return [part.tolist() for part in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)]
+
+
+def _same(crystals: Crystals, buckets: list[list[int]], stage: str) -> NDArray[np.int64]:
+    """Return a group number for each crystal, the same for crystals of one bucket that are the same."""
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
+    matcher = StructureMatcher(MATCHER_LENGTH, MATCHER_SITES, MATCHER_ANGLE, primitive_cell=False, scale=False)
+    groups = _Groups(len(crystals))
+
+    @functools.cache
+    def primitive(index: int):
+        return _structure(crystals, index).get_primitive_structure()
+
+    several = [bucket for bucket in buckets if len(bucket) > 1]
+    wanted = [i for bucket in several for i in bucket]
+    prints = {i: _fingerprint(crystals, i) for i in progress(wanted, f'fingerprints of {stage} crystals')}
+    alike = [pair for bucket in several for pair in _alike(bucket, prints)]
+    for i, j in progress(alike, f'comparing {stage} crystals'):
+        if groups.root(i) != groups.root(j) and matcher.fit(primitive(i), primitive(j)):
+            groups.join(i, j)
+    return groups.numbers()
+
+
+def _alike(bucket: list[int], prints: dict[int, NDArray[np.float64]]) -> Iterator[tuple[int, int]]:
+    """Yield the pairs of indices whose fingerprints agree."""
+    order = sorted(bucket, key=lambda i: prints[i][0])
+    for rank, i in enumerate(order):
+        for j in order[rank + 1 :]:
+            if prints[j][0] > prints[i][0] * (1 + TOLERANCE):
+                break
+            if np.allclose(prints[i], prints[j], rtol=TOLERANCE, atol=0):
+                yield i, j
+
+
+def _fingerprint(crystals: Crystals, index: int) -> NDArray[np.float64]:
+    """Return the length of a cube of an atom's volume, and the mean distances to the nearest neighbours, in A."""
+    structure = _structure(crystals, index)
+    length = (structure.volume / len(structure)) ** (1 / 3)
+    reach = 1.8 * length
+    while True:
+        centre, _, _, distance = structure.get_neighbor_list(reach)
+        if len(centre) and (np.bincount(centre, minlength=len(structure)) >= NEIGHBOURS).all():
+            break
+        reach *= 1.4
+    nearest = np.sort(distance)[np.argsort(centre[np.argsort(distance)], kind='stable')]
+    first = np.concatenate([[0], np.cumsum(np.bincount(centre))[:-1]])
+    return np.concatenate([[length], nearest[first[:, None] + np.arange(NEIGHBOURS)].mean(axis=0)])
+
+
+def _structure(crystals: Crystals, index: int):
+    from pymatgen.core import Lattice, Structure
+
+    atoms = slice(crystals.offsets[index], crystals.offsets[index + 1])
+    lattice = Lattice(crystals.cell[index])
+    return Structure(lattice, crystals.numbers[atoms].tolist(), crystals.positions[atoms], coords_are_cartesian=True)
+
+
+class _Groups:
+    """Disjoint sets of the indices 0 .. count - 1."""
+
+    def __init__(self, count: int):
+        self._parent = list(range(count))
+
+    def root(self, index: int) -> int:
+        while self._parent[index] != index:
+            self._parent[index] = self._parent[self._parent[index]]
+            index = self._parent[index]
+        return index
+
+    def join(self, i: int, j: int) -> None:
+        low, high = sorted((self.root(i), self.root(j)))
+        self._parent[high] = low
+
+    def numbers(self) -> NDArray[np.int64]:
+        return np.array([self.root(i) for i in range(len(self._parent))], dtype=np.int64)

@@ -1,0 +1,141 @@
+"""Pairs are put right one by one: what cannot be mended is rejected with its reason, what was mended is counted."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
+
+from aiida_e3relax.gnn.data.sources.base import Sites
+from aiida_e3relax.gnn.pairs import Pairs, aligned, mean_shift, nearest_image
+
+VOLUME_MIN = 1.0
+"""Cells with less volume per atom than this (A^3) are not crystals."""
+
+DRIFT_NOTED, ROTATION_NOTED = 1e-3, 0.1
+"""A drift above this (A) or a rotation above this (degrees) counts as taken out; smaller ones are rounding."""
+
+CLEAR_RATIO = 0.5
+"""A site's partner is clear when it is nearer than this fraction of the distance to the next of its species."""
+
+
+class UnusableError(ValueError):
+    """A pair that cannot be put right; the message is the reason."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RepairOptions:
+    """Which repairs are made; all by default.
+
+    Attributes
+    ----------
+    reorder
+        Bring relaxed sites into the order of the unrelaxed ones where each has one clear partner.
+    mirror
+        Mirror relaxed crystals whose cell has the other handedness.
+    drift, rotation
+        Take the rigid shift of all atoms, and the rotation between the two frames, out of the relaxed crystal.
+    """
+
+    reorder: bool = True
+    mirror: bool = True
+    drift: bool = True
+    rotation: bool = True
+
+
+def checked(before: Sites, after: Sites, options: RepairOptions) -> tuple[Sites, list[str]]:
+    """Return the relaxed crystal in the order and handedness of the unrelaxed one, and the names of the steps taken.
+
+    Raises
+    ------
+    UnusableError
+        For crystals that are not finite or have no volume, for other species, and where the site order differs and
+        cannot be told, or may not be changed.
+    """
+    for stage, crystal in (('unrelaxed', before), ('relaxed', after)):
+        _check_crystal(stage, crystal)
+    steps = []
+    if sorted(before.numbers) != sorted(after.numbers):
+        raise UnusableError(f'species differ: {formula(before.numbers)} and {formula(after.numbers)}')
+    if not np.array_equal(before.numbers, after.numbers):
+        if not options.reorder:
+            raise UnusableError('site order differs')
+        order = _site_order(before, after)
+        after = after._replace(numbers=after.numbers[order], positions=after.positions[order])
+        steps.append('site order')
+    if np.linalg.det(before.cell) * np.linalg.det(after.cell) < 0:
+        if not options.mirror:
+            raise UnusableError('cells of opposite handedness')
+        flip = np.array([1.0, 1.0, -1.0])
+        after = after._replace(positions=after.positions * flip, cell=after.cell * flip)
+        steps.append('mirror image')
+    return after, steps
+
+
+def _check_crystal(stage: str, crystal: Sites) -> None:
+    if not len(crystal.numbers):
+        raise UnusableError(f'the {stage} crystal has no atoms')
+    if not (np.isfinite(crystal.positions).all() and np.isfinite(crystal.cell).all()):
+        raise UnusableError(f'the {stage} crystal has coordinates that are not finite')
+    volume = abs(np.linalg.det(crystal.cell)) / len(crystal.numbers)
+    if volume < VOLUME_MIN:
+        raise UnusableError(f'the {stage} crystal has {volume:.2g} A^3 per atom')
+
+
+def _site_order(before: Sites, after: Sites) -> NDArray[np.int64]:
+    """Return which relaxed site each unrelaxed site became, by the nearest fractional coordinates in a species."""
+    here, there = before.positions @ np.linalg.inv(before.cell), after.positions @ np.linalg.inv(after.cell)
+    order = np.zeros(len(here), dtype=np.int64)
+    for number in np.unique(before.numbers):
+        rows, columns = np.flatnonzero(before.numbers == number), np.flatnonzero(after.numbers == number)
+        difference = (there[columns][None] - here[rows][:, None]).reshape(-1, 3)
+        cells = np.broadcast_to(after.cell, (len(difference), 3, 3))
+        vectors = np.einsum('ac,acx->ax', nearest_image(difference, cells), cells)
+        distance = np.linalg.norm(vectors, axis=1).reshape(len(rows), len(columns))
+        _, partner = linear_sum_assignment(distance)
+        own = distance[np.arange(len(rows)), partner]
+        others = distance.copy()
+        others[np.arange(len(rows)), partner] = np.inf
+        if (own > CLEAR_RATIO * np.minimum(others.min(axis=1), others.min(axis=0)[partner])).any():
+            raise UnusableError('site order differs, and which site became which is not clear')
+        order[rows] = columns[partner]
+    return order
+
+
+def put_right(pairs: Pairs, options: RepairOptions) -> tuple[Pairs, dict[str, int]]:
+    """Return `pairs` with their relaxed crystals in the frame of the unrelaxed ones, and how many each step touched.
+
+    Atoms are always taken at their nearest image: that changes how a crystal is written, not the crystal.
+    """
+    before, after = pairs.unrelaxed, pairs.relaxed
+    result = aligned(pairs, options.drift, options.rotation)
+    crystal = before.structure_index
+    difference = after.fractional() - before.fractional()
+    shift = mean_shift(difference, before)
+    moved = result.relaxed.fractional() - before.fractional()
+    moved -= before.mean_over_atoms(moved)[crystal]
+    images = np.abs(difference - shift[crystal] - moved).max(axis=1) > 0.5
+    drift = np.linalg.norm(np.einsum('sc,scx->sx', shift, after.cell), axis=1)
+    counts = {'nearest image': int((np.bincount(crystal, images, len(pairs)) > 0).sum())}
+    if options.drift:
+        counts['drift'] = int((drift > DRIFT_NOTED).sum())
+    if options.rotation:
+        counts['rotation'] = int((rotation_angles(before.cell, after.cell) > ROTATION_NOTED).sum())
+    return result, counts
+
+
+def rotation_angles(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the angle ``(S,)``, in degrees, by which cells ``(S, 3, 3)`` turned beside their symmetric strain."""
+    left, _, right = np.linalg.svd(np.linalg.inv(before) @ after)
+    cosine = (np.trace(left @ right, axis1=1, axis2=2) - 1) / 2
+    return np.degrees(np.arccos(np.clip(cosine, -1, 1)))
+
+
+def formula(numbers: NDArray[np.int64]) -> str:
+    """Return a formula such as Ga4As4, elements in the order of their atomic numbers."""
+    from ase.data import chemical_symbols
+
+    elements, counts = np.unique(numbers, return_counts=True)
+    return ''.join(f'{chemical_symbols[z]}{n}' for z, n in zip(elements, counts, strict=True))

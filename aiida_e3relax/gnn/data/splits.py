@@ -1,0 +1,119 @@
+"""Division of pairs into train, val and test: at random, by chemical system, by prototype, or as the source has it.
+
+Pairs that belong together (the same relaxed crystal, chemical system or prototype) go into one split together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiida_e3relax.gnn.errors import InputError
+from aiida_e3relax.gnn.pairs import SPLITS, Pairs
+from aiida_e3relax.gnn.progress import progress
+
+METHODS = ('as-given', 'random', 'chemical-system', 'prototype')
+SYMMETRY_TOLERANCE = 0.01
+"""Distance in A within which positions count as symmetric when the space group is determined."""
+
+
+def check_fractions(fractions: Sequence[float]) -> None:
+    """Raise InputError unless `fractions` are three shares that make up the whole."""
+    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise InputError(f'fractions {list(fractions)}: expected three for {", ".join(SPLITS)} that sum to 1')
+
+
+def make_split(
+    pairs: Pairs, method: str, fractions: Sequence[float], seed: int, same_crystal: NDArray[np.int64] | None
+) -> NDArray[np.str_]:
+    """Return the split ``(S,)`` of each pair.
+
+    Parameters
+    ----------
+    pairs
+        The pairs; their `split` is what the source gave, empty where it gave none.
+    method
+        One of `METHODS`.
+    fractions
+        Shares of train, val and test.
+    seed
+        Seed of the order in which groups are dealt out; the same data and seed give the same split.
+    same_crystal
+        ``(S,)`` group number of pairs that end in the same crystal, which a random split keeps together; None: unknown.
+
+    Raises
+    ------
+    InputError
+        For ``as-given`` where the source gives no split.
+    """
+    if method == 'as-given':
+        missing = np.flatnonzero(~np.isin(pairs.split, SPLITS))
+        if len(missing):
+            raise InputError(
+                f'{len(missing)} of {len(pairs)} pairs come without a split (train, val or test), such as '
+                f'{pairs.unrelaxed.labels[missing[0]]}; choose another one: --split {" | ".join(METHODS[1:])}'
+            )
+        return pairs.split
+    if method == 'random':
+        groups = np.arange(len(pairs)) if same_crystal is None else same_crystal
+    elif method == 'chemical-system':
+        groups = _numbered(chemical_systems(pairs))
+    else:
+        groups = _numbered(prototypes(pairs))
+    return _deal(groups, fractions, seed)
+
+
+def chemical_systems(pairs: Pairs) -> list[str]:
+    """Return the elements of each pair, such as ``Al-As-Ga``."""
+    from ase.data import chemical_symbols
+
+    ends = pairs.unrelaxed.offsets[1:-1]
+    return [
+        '-'.join(sorted(chemical_symbols[z] for z in np.unique(numbers)))
+        for numbers in np.split(pairs.unrelaxed.numbers, ends)
+    ]
+
+
+def prototypes(pairs: Pairs) -> list[str]:
+    """Return space group, anonymous formula and Wyckoff letters of each unrelaxed crystal, such as ``216:1-1:ac``.
+
+    The unrelaxed crystal is taken because it is what a model sees, and relaxations may break or make symmetry.
+    """
+    import spglib
+
+    crystals = pairs.unrelaxed
+    offsets, fractional = crystals.offsets, crystals.fractional()
+    names = []
+    for i in progress(range(len(crystals)), 'prototypes'):
+        atoms = slice(offsets[i], offsets[i + 1])
+        numbers = crystals.numbers[atoms]
+        counts = np.sort(np.unique(numbers, return_counts=True)[1])
+        anonymous = '-'.join(str(n) for n in counts // np.gcd.reduce(counts))
+        cell = crystals.cell[i].tolist(), fractional[atoms].tolist(), numbers.tolist()
+        found = spglib.get_symmetry_dataset(cell, SYMMETRY_TOLERANCE)
+        if found is None:
+            names.append(f'1:{anonymous}')
+            continue
+        orbits = np.unique(found.crystallographic_orbits)
+        letters = ''.join(sorted(found.wyckoffs[k] for k in orbits))
+        names.append(f'{found.number}:{anonymous}:{letters}')
+    return names
+
+
+def _numbered(names: list[str]) -> NDArray[np.int64]:
+    return np.unique(names, return_inverse=True)[1]
+
+
+def _deal(groups: NDArray[np.int64], fractions: Sequence[float], seed: int) -> NDArray[np.str_]:
+    """Deal groups out in random order, each to the split that lacks most of its share."""
+    numbers, counts = np.unique(groups, return_counts=True)
+    wanted = np.array(fractions) * len(groups)
+    held = np.zeros(3)
+    split_of = {}
+    for k in np.random.default_rng(seed).permutation(len(numbers)):
+        chosen = int(np.argmax(np.where(wanted > 0, (wanted - held) / np.maximum(wanted, 1e-9), -np.inf)))
+        held[chosen] += counts[k]
+        split_of[numbers[k]] = SPLITS[chosen]
+    return np.array([split_of[g] for g in groups])

@@ -1,0 +1,101 @@
+"""What a data set is like, in numbers: for the data card, and as text."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiida_e3relax.gnn.data.repair import rotation_angles
+from aiida_e3relax.gnn.pairs import SPLITS, Pairs, aligned
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+@dataclasses.dataclass(frozen=True)
+class Changes:
+    """What relaxation does to each pair, in the frame of the unrelaxed crystal: arrays ``(S,)``.
+
+    Attributes
+    ----------
+    displacement_A
+        Mean length of the atoms' displacements at fixed fractional coordinates of the cell, drift removed.
+    volume_percent
+        Change of the volume.
+    strain
+        Largest principal strain of the cell by magnitude.
+    rotation_degrees
+        Angle between the frames of the two files.
+    """
+
+    displacement_A: NDArray[np.float64]  # noqa: N815 - a unit
+    volume_percent: NDArray[np.float64]
+    strain: NDArray[np.float64]
+    rotation_degrees: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, pairs: Pairs) -> Changes:
+        """Return the changes of `pairs`."""
+        before, after = pairs.unrelaxed, aligned(pairs).relaxed
+        moved = np.einsum('ac,acx->ax', after.fractional() - before.fractional(), after.cell[before.structure_index])
+        stretches = np.linalg.svd(np.linalg.inv(before.cell) @ after.cell, compute_uv=False) - 1
+        return cls(
+            before.mean_over_atoms(np.sqrt((moved**2).sum(axis=1, keepdims=True)))[:, 0],
+            100 * (np.abs(after.volumes / before.volumes) - 1),
+            stretches[np.arange(len(before)), np.abs(stretches).argmax(axis=1)],
+            rotation_angles(before.cell, pairs.as_filed.cell),
+        )
+
+
+def summary(pairs: Pairs) -> dict[str, Any]:
+    """Return counts, elements, sizes, and quantiles of what relaxation changes."""
+    from ase.data import chemical_symbols
+
+    crystals, changes = pairs.unrelaxed, Changes.of(pairs)
+    owner = np.unique(np.stack([crystals.numbers, crystals.structure_index]), axis=1)[0]
+    elements, counts = np.unique(owner, return_counts=True)
+    return {
+        'pairs': len(pairs),
+        'atoms': int(crystals.n_atoms.sum()),
+        'pairs_of_split': {
+            str(source): {s: int(((pairs.source == source) & (pairs.split == s)).sum()) for s in SPLITS}
+            for source in np.unique(pairs.source)
+        },
+        'pairs_with_element': {chemical_symbols[z]: int(n) for z, n in zip(elements, counts, strict=True)},
+        'quantiles': {
+            'of': list(QUANTILES),
+            'atoms': _quantiles(crystals.n_atoms),
+            **{field.name: _quantiles(getattr(changes, field.name)) for field in dataclasses.fields(changes)},
+        },
+    }
+
+
+def _quantiles(values: NDArray) -> list[float]:
+    return [float(f'{q:.4g}') for q in np.quantile(values, QUANTILES)]
+
+
+def text(facts: Mapping[str, Any]) -> str:
+    """Return a `summary` as text."""
+    lines = [f'{facts["pairs"]} pairs, {facts["atoms"]} atoms']
+    for source, counts in facts['pairs_of_split'].items():
+        lines.append(f'  {source}: ' + ', '.join(f'{n} {split}' for split, n in counts.items()))
+    elements = facts['pairs_with_element']
+    common = sorted(elements, key=lambda s: -elements[s])
+    lines.append(f'{len(elements)} elements: {" ".join(common[:20])}{" ..." if len(common) > 20 else ""}')
+    quantiles = dict(facts['quantiles'])
+    lines.append(f'{"quantiles":<28}' + ''.join(f'{f"{100 * q:.0f} %":>9}' for q in quantiles.pop('of')))
+    for name, values in quantiles.items():
+        lines.append(f'  {_TITLES[name]:<26}' + ''.join(f'{value:>9.3g}' for value in values))
+    return '\n'.join(lines)
+
+
+_TITLES = {
+    'atoms': 'atoms a cell',
+    'displacement_A': 'mean displacement (A)',
+    'volume_percent': 'volume change (%)',
+    'strain': 'largest strain',
+    'rotation_degrees': 'rotation of frames (deg)',
+}
