@@ -2,7 +2,7 @@ import pytest
 import torch
 from e3nn import o3
 
-from aiida_e3relax.gnn.layers import RadialBasis, matrix_exponential, solid_invariants
+from aiida_e3relax.gnn.layers import RadialBasis, inverse, matrix_exponential, solid_invariants, volume
 
 
 def test_invariants_are_contracted_spherical_harmonics():
@@ -53,3 +53,10 @@ def test_exponential_is_that_of_the_eigenvalues_whatever_the_companions(norm):
     torch.testing.assert_close(matrix_exponential(matrices), expected, atol=1e-14, rtol=1e-14)
     alone = torch.cat([matrix_exponential(matrix[None]) for matrix in matrices])
     torch.testing.assert_close(alone, expected, atol=1e-14, rtol=1e-14)
+
+
+def test_volume_and_inverse_of_cells_of_either_hand():
+    cell = torch.randn(20, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(volume(cell), torch.linalg.det(cell))
+    torch.testing.assert_close(inverse(cell), torch.linalg.inv(cell))
+    assert (volume(cell) < 0).any()

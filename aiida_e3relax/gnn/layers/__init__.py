@@ -3,6 +3,7 @@
 from aiida_e3relax.gnn.layers.activation import ScaledSiLU, bounded, perceptron
 from aiida_e3relax.gnn.layers.angular import solid_invariants
 from aiida_e3relax.gnn.layers.cell_head import CellHead
+from aiida_e3relax.gnn.layers.cells import inverse, volume
 from aiida_e3relax.gnn.layers.displacement import displaced
 from aiida_e3relax.gnn.layers.exponential import matrix_exponential
 from aiida_e3relax.gnn.layers.lattice import AtomsToLattice, LatticeState, LatticeToAtoms
@@ -25,7 +26,9 @@ __all__ = [
     'SelfInteraction',
     'bounded',
     'displaced',
+    'inverse',
     'matrix_exponential',
     'perceptron',
     'solid_invariants',
+    'volume',
 ]

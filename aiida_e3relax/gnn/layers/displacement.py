@@ -1,9 +1,10 @@
 """The step from predicted displacements to new fractional coordinates."""
 
-from torch import Tensor, einsum, linalg
+from torch import Tensor, einsum
 
 from aiida_e3relax.gnn.batch import CrystalBatch
 from aiida_e3relax.gnn.layers.activation import bounded
+from aiida_e3relax.gnn.layers.cells import inverse
 
 LARGEST_DISPLACEMENT = 3.0
 """Bound of one layer's displacement of an atom, in A."""
@@ -17,5 +18,4 @@ def displaced(fractional: Tensor, displacement: Tensor, cell: Tensor, batch: Cry
     """
     displacement = bounded(displacement, LARGEST_DISPLACEMENT, dim=1)
     displacement = displacement - batch.mean_over_atoms(displacement)[batch.structure_index]
-    inverse = linalg.inv(cell)[batch.structure_index]
-    return fractional + einsum('ax,axc->ac', displacement, inverse)
+    return fractional + einsum('ax,axc->ac', displacement, inverse(cell)[batch.structure_index])

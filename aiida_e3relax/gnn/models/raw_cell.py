@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-import torch
 from torch import Tensor, nn
 
 from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
-from aiida_e3relax.gnn.layers import CellHead, bounded
+from aiida_e3relax.gnn.layers import CellHead, bounded, inverse
 from aiida_e3relax.gnn.models.base import Change, RelaxationModel
 from aiida_e3relax.gnn.structures import MAX_ATOMIC_NUMBER
 
@@ -52,5 +51,5 @@ class RawCellRelaxation(RelaxationModel):
     def forward(self, batch: CrystalBatch) -> list[Geometry]:
         """Return the prediction."""
         fractional, x = self.relaxed_atoms(self.embedding(batch.numbers), batch)
-        strain = torch.linalg.solve(batch.cell, self.cell_head(x, batch) - batch.cell)
+        strain = inverse(batch.cell) @ (self.cell_head(x, batch) - batch.cell)
         return [Geometry(fractional, batch.cell + batch.cell @ bounded(strain, LARGEST_STRAIN, dim=(1, 2)))]

@@ -20,6 +20,7 @@ from aiida_e3relax.gnn.layers import (
     displaced,
     matrix_exponential,
     perceptron,
+    volume,
 )
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.structures import MAX_ATOMIC_NUMBER
@@ -87,8 +88,8 @@ class SymmetricRelaxation(RelaxationModel):
 
     def _lattice_scalar(self, batch: CrystalBatch) -> Tensor:
         """Return the initial lattice scalars ``(S, F)``, from the volume per atom."""
-        volume = torch.linalg.det(batch.cell).abs() / batch.n_atoms.to(batch.cell.dtype)
-        return self.lattice_embedding(self.volume_basis(volume ** (1 / 3)))
+        per_atom = volume(batch.cell).abs() / batch.n_atoms.to(batch.cell.dtype)
+        return self.lattice_embedding(self.volume_basis(per_atom ** (1 / 3)))
 
 
 class SymmetricLayer(nn.Module):

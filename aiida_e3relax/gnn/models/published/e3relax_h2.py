@@ -121,13 +121,15 @@ class _AngularGate(nn.Module):
         The invariants are those of `solid_invariants` for unit vectors: Legendre polynomials. Where the mean direction
         vanishes the Cartesian x axis stands in, which breaks rotational symmetry at sites of high symmetry.
         """
-        count = torch.bincount(edges.centre, minlength=n_atoms_total).clamp_min(1)
-        total = edges.direction.new_zeros(n_atoms_total, 3).index_add(0, edges.centre, edges.direction)
-        mean = total / count[:, None]
+        direction = edges.direction
+        counted = torch.cat([direction, torch.ones_like(direction[:, :1])], dim=1)
+        total = direction.new_zeros(n_atoms_total, 4).index_add(0, edges.centre, counted)
+        mean = total[:, :3] / total[:, 3:].clamp_min(1)
         length = (mean.square().sum(dim=1, keepdim=True) + SMOOTHING**2).sqrt()
-        reference = torch.where(length < SHORTEST_MEAN, mean.new_tensor([1.0, 0.0, 0.0]), mean / length)[edges.centre]
-        cosine = (edges.direction * reference).sum(dim=1, keepdim=True)
-        invariants = solid_invariants(normalize(edges.direction), normalize(reference), L_MAX)
+        x_axis = torch.eye(1, 3, dtype=mean.dtype, device=mean.device)
+        reference = torch.where(length < SHORTEST_MEAN, x_axis, mean / length)[edges.centre]
+        cosine = (direction * reference).sum(dim=1, keepdim=True)
+        invariants = solid_invariants(normalize(direction), normalize(reference), L_MAX)
         return 1 + torch.tanh(self.activation(self.linear(torch.cat([cosine, self.norm(invariants)], dim=1))))
 
 

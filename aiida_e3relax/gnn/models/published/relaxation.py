@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
 from aiida_e3relax.gnn.graph import Graph
-from aiida_e3relax.gnn.layers import RadialBasis
+from aiida_e3relax.gnn.layers import RadialBasis, inverse
 from aiida_e3relax.gnn.models.base import Change, RelaxationModel
 from aiida_e3relax.gnn.models.published.axes import AxisStates
 from aiida_e3relax.gnn.models.published.names import accept_authors_names
@@ -117,6 +117,6 @@ class PublishedRelaxation(RelaxationModel):
             x, v, axes, displacement, changes = layer(x, v, axes, positions, cell, batch, self.radial_basis)
             positions = positions + displacement
             cell = cell + (changes if self.hyperparameters.lattice_update == 'rows' else changes.transpose(1, 2))
-            inverse = torch.linalg.inv(cell)[batch.structure_index]
-            geometries.append(Geometry(torch.einsum('ax,axc->ac', positions, inverse), cell))
+            fractional = torch.einsum('ax,axc->ac', positions, inverse(cell)[batch.structure_index])
+            geometries.append(Geometry(fractional, cell))
         return geometries
