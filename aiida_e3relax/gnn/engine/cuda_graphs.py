@@ -1,0 +1,98 @@
+"""Prediction on a GPU by replay of CUDA graphs.
+
+A forward pass launches several hundred kernels, and for a batch of some tens of crystals launching takes longer than
+computing. A CUDA graph launches them all at once, but for one shape of the batch: batches are padded to few shapes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections import OrderedDict
+
+import torch
+from torch import Tensor
+
+from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
+from aiida_e3relax.gnn.engine.padding import BatchShape, padded_batch
+from aiida_e3relax.gnn.models.base import RelaxationModel
+
+MOST_EDGES = 1 << 18
+"""Larger batches keep the device busy as they are, and padding would cost more than launching."""
+
+MOST_SHAPES = 32
+"""Shapes kept; the one that was not used for the longest time goes first."""
+
+
+class ReplayedModel:
+    """A model for prediction, without gradients, with weights that stay as they are.
+
+    The first batch of a shape runs kernel by kernel, the second is captured, all others are replayed. On the CPU, for
+    large batches, and where a model cannot be captured, every batch runs kernel by kernel.
+    """
+
+    def __init__(self, model: RelaxationModel):
+        self.model = model
+        self._captured: OrderedDict[BatchShape, _Captured | None] = OrderedDict()
+        self._capturable = True
+
+    @torch.no_grad()
+    def __call__(self, batch: CrystalBatch) -> Geometry:
+        """Return the prediction, the model's last geometry."""
+        shape = BatchShape.of(batch).padded()
+        if not (self._capturable and batch.cell.is_cuda and shape.edges <= MOST_EDGES):
+            return self.model(batch)[-1]
+        seen = shape in self._captured
+        captured = self._captured.pop(shape, None)
+        if seen and captured is None:
+            captured = self._capture(padded_batch(batch, shape))
+        self._captured[shape] = captured
+        if len(self._captured) > MOST_SHAPES:
+            self._captured.popitem(last=False)
+        return self.model(batch)[-1] if captured is None else captured.replay(batch)
+
+    def _capture(self, batch: CrystalBatch) -> _Captured | None:
+        """Return the forward pass over `batch` as a graph; None, and a warning, where the model cannot be captured."""
+        try:
+            return _Captured(self.model, batch)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            message = f'{type(self.model).__name__} runs without CUDA graphs, more slowly: {error}'
+            warnings.warn(message, RuntimeWarning, stacklevel=3)
+            self._capturable = False
+            return None
+
+
+class _Captured:
+    """The forward pass of a model over the tensors of `batch`, which new batches are copied into."""
+
+    def __init__(self, model: RelaxationModel, batch: CrystalBatch):
+        self._batch = batch
+        self._shape = BatchShape.of(batch)
+        stream = torch.cuda.Stream(batch.cell.device)
+        stream.wait_stream(torch.cuda.current_stream(batch.cell.device))
+        with torch.cuda.stream(stream):
+            model(batch)  # libraries and tables set themselves up, which a capture does not allow
+        torch.cuda.current_stream(batch.cell.device).wait_stream(stream)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph, stream=stream):
+            self._geometry: Geometry = model(batch)[-1]
+
+    def replay(self, batch: CrystalBatch) -> Geometry:
+        """Return the prediction for `batch`, which fits into the captured shape."""
+        for held, new in zip(_tensors(self._batch), _tensors(padded_batch(batch, self._shape)), strict=True):
+            held.copy_(new)
+        self._graph.replay()
+        atoms, crystals = len(batch.numbers), len(batch.n_atoms)
+        return Geometry(self._geometry.fractional[:atoms].clone(), self._geometry.cell[:crystals].clone())
+
+
+def _tensors(batch: CrystalBatch) -> list[Tensor]:
+    """Return the tensors of `batch`."""
+    return [
+        getattr(part, field.name)
+        for part in (batch, batch.graph)
+        for field in dataclasses.fields(part)
+        if isinstance(getattr(part, field.name), Tensor)
+    ]
