@@ -21,6 +21,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from aiida_e3relax.gnn.batch import CrystalBatch, make_batch
@@ -82,7 +83,7 @@ def problem(
     rng = np.random.default_rng(count)
     sizes = rng.integers(4, 51, count)
     cells = [np.eye(3) * (15.0 * n) ** (1 / 3) + rng.normal(scale=0.3, size=(3, 3)) for n in sizes]
-    positions = [rng.random((n, 3)) @ cell for n, cell in zip(sizes, cells, strict=True)]
+    positions = [scattered(n, rng) @ cell for n, cell in zip(sizes, cells, strict=True)]
     crystals = make_crystals([np.full(n, 14) for n in sizes], positions, cells)
     batch = make_batch(crystals, functools.partial(neighbour_graph, cutoff=6.0, max_neighbours=24), device, dtype)
     vectors, graph = batch.edge_vectors(batch.fractional, batch.cell), batch.graph
@@ -92,6 +93,13 @@ def problem(
     distance = distance + torch.as_tensor(noise * rng.normal(size=len(distance)), dtype=dtype, device=device)
     every = torch.ones(len(vectors), dtype=torch.bool, device=device)
     return batch, vectors, DistancePrediction(every, distance, torch.full_like(distance, -2.0), batch.cell)
+
+
+def scattered(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return fractional coordinates ``(count, 3)`` near points of a grid, so that no two atoms are close."""
+    points = int(np.ceil(count ** (1 / 3)))
+    grid = np.stack(np.unravel_index(rng.choice(points**3, count, replace=False), (points,) * 3), axis=1)
+    return (grid + 0.1 * rng.normal(size=grid.shape)) / points
 
 
 def one_by_one(batch: CrystalBatch, vectors: Tensor, prediction: DistancePrediction) -> Tensor:
