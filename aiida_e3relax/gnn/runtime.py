@@ -52,6 +52,6 @@ def keep_freed_memory() -> None:
     if sys.platform != 'linux' or platform.libc_ver()[0] != 'glibc':
         return
     mallopt = ctypes.CDLL(None).mallopt
-    m_trim_threshold, m_mmap_threshold = -1, -3
-    mallopt(m_mmap_threshold, 1 << 25)  # the most that glibc accepts
+    m_trim_threshold, m_mmap_max = -1, -4
+    mallopt(m_mmap_max, 0)
     mallopt(m_trim_threshold, (1 << 31) - 1)

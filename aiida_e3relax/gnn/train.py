@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from aiida_e3relax.gnn.batch import CrystalBatch, Geometry, make_batch
 from aiida_e3relax.gnn.checkpoint import load_content, save_atomically, save_checkpoint
 from aiida_e3relax.gnn.datasets import SPLITS, Pairs, aligned
+from aiida_e3relax.gnn.engine import with_engine
 from aiida_e3relax.gnn.errors import TrainingError
 from aiida_e3relax.gnn.graph import Graph
 from aiida_e3relax.gnn.model_card import write_card
@@ -115,9 +116,13 @@ class _Run:
     def __init__(self, pairs: Pairs, settings: TrainingSettings, output: Path, device: torch.device):
         self.settings, self.output, self.device = settings, output, device
         torch.manual_seed(settings.seed)
-        self.model = make_model(settings.architecture, settings.hyperparameters).to(device)
-        self.average = make_model(settings.architecture, settings.hyperparameters).to(device)
+        self.model, self.average = (
+            with_engine(make_model(settings.architecture, settings.hyperparameters).to(device), settings.engine)
+            for _ in range(2)
+        )
         self.average.load_state_dict(self.model.state_dict())
+        if not any(True for _ in self.model.parameters()):
+            raise TrainingError(f'{settings.architecture} has no weights to train: choose another architecture')
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
         )
@@ -128,6 +133,8 @@ class _Run:
                 raise TrainingError(
                     f'the data hold {len(chosen)} pairs of the split {split!r}; at least {least} needed'
                 )
+            if split == 'train':
+                chosen = settings.augmentation.apply(chosen, settings.seed)
             splits[split] = PreparedPairs(chosen, self.model, device)
         self.data_hash = data_hash(pairs)
         self.elements = torch.unique(splits['train'].batch.numbers).tolist()

@@ -8,6 +8,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+from aiida_e3relax.gnn.augmentation import Augmentation
+from aiida_e3relax.gnn.engine import ENGINES
 from aiida_e3relax.gnn.errors import InputError
 from aiida_e3relax.gnn.models import MODELS, nearest_name
 
@@ -33,7 +35,11 @@ class TrainingSettings:
     validate_every
         Steps between validations.
     seed
-        Of the initial weights and of the order of the pairs.
+        Of the initial weights, of the order of the pairs, and of the augmentation.
+    augmentation
+        Perturbed copies of the training pairs.
+    engine
+        ``fast`` or ``reference``, see `accelerate`; the plain layers give the same numbers to rounding.
     """
 
     architecture: str = 'e3relax-h2'
@@ -48,6 +54,8 @@ class TrainingSettings:
     ema_decay: float = 0.999
     validate_every: int = 1000
     seed: int = 0
+    augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
+    engine: str = 'fast'
 
     def learning_rate_at(self, step: int) -> float:
         """Return the learning rate of `step` (from 0)."""
@@ -86,4 +94,11 @@ def read_settings(path: Path | None, changes: list[str]) -> TrainingSettings:
     for name in content:
         if name not in fields:
             raise InputError(f'{path}: unknown setting {name!r}{nearest_name(name, fields)}')
-    return TrainingSettings(**content)
+    known = [f.name for f in dataclasses.fields(Augmentation)]
+    for name in (augmentation := content.pop('augmentation', {})):
+        if name not in known:
+            raise InputError(f'unknown setting {name!r} of the augmentation{nearest_name(name, known)}')
+    settings = TrainingSettings(**content, augmentation=Augmentation(**augmentation))
+    if settings.engine not in ENGINES:
+        raise InputError(f'unknown engine {settings.engine!r}{nearest_name(settings.engine, list(ENGINES))}')
+    return settings

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from aiida_e3relax.gnn.augmentation import Augmentation
 from aiida_e3relax.gnn.checkpoint import load_checkpoint
 from aiida_e3relax.gnn.datasets import write_pairs
 from aiida_e3relax.gnn.errors import InputError, TrainingError
@@ -65,6 +66,14 @@ def test_killed_run_continues(tmp_path):
     assert log_of(tmp_path / 'killed') == log_of(tmp_path / 'whole')
 
 
+def test_engines_take_the_same_steps(tmp_path):
+    settings = dataclasses.replace(SMALL, steps=20, augmentation=Augmentation(copies=1))
+    for engine in ('fast', 'reference'):
+        train(made_pairs(), dataclasses.replace(settings, engine=engine), tmp_path / engine, CPU)
+    fast, reference = (np.array(log_of(tmp_path / e)[1:], dtype=float) for e in ('fast', 'reference'))
+    np.testing.assert_allclose(fast, reference, rtol=2e-3)
+
+
 def test_other_settings_in_the_same_folder_are_refused(tmp_path):
     train(made_pairs(), SMALL, tmp_path, CPU, stop_after=10)
     with pytest.raises(TrainingError, match='other settings'):
@@ -94,6 +103,16 @@ def test_settings_from_file_and_changes(tmp_path):
     assert settings.hyperparameters == {'features': 8, 'layers': 1}
 
 
+def test_misspelt_augmentation_gets_a_suggestion():
+    with pytest.raises(InputError, match="unknown setting 'copy' of the augmentation: did you mean 'copies'"):
+        read_settings(None, ['augmentation={"copy": 2}'])
+
+
 def test_misspelt_setting_gets_a_suggestion():
     with pytest.raises(InputError, match="unknown setting 'featurs': did you mean 'features'"):
         read_settings(None, ['featurs=8'])
+
+
+def test_model_without_weights_is_named(tmp_path):
+    with pytest.raises(TrainingError, match='dummy has no weights to train'):
+        train(made_pairs(), dataclasses.replace(SMALL, architecture='dummy', hyperparameters={}), tmp_path, CPU)

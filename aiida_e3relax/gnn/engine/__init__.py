@@ -16,11 +16,18 @@ from aiida_e3relax.gnn.layers import AtomsToLattice, HighDegreeMessagePassing
 
 _Model = TypeVar('_Model', bound=nn.Module)
 
+ENGINES = ('fast', 'reference')
+
 _FASTER: dict[type[nn.Module], type[nn.Module]] = {
     nn.Linear: FastLinear,
     HighDegreeMessagePassing: FastMessagePassing,
     AtomsToLattice: FastAtomsToLattice,
 }
+
+
+def with_engine(model: _Model, engine: str) -> _Model:
+    """Return `model`, made fast where `engine` is ``fast``; ``reference`` leaves it as it is."""
+    return accelerate(model) if engine == 'fast' else model
 
 
 def accelerate(model: _Model) -> _Model:

@@ -13,8 +13,8 @@ from aiida_e3relax.gnn.engine.kernels import kernels_for
 from aiida_e3relax.gnn.engine.tables import FilterTable, filter_table
 from aiida_e3relax.gnn.layers import AtomsToLattice, EdgeGeometry, HighDegreeMessagePassing, RadialBasis
 
-CHUNK_ELEMENTS = 1 << 17
-"""Numbers in a temporary of the chunked form: half a megabyte, which stays in the cache of a core."""
+CHUNK_ELEMENTS = 1 << 19
+"""Numbers in a temporary of the chunked form: two megabytes, between the cost of a call and that of a cache missed."""
 
 
 class FastMessagePassing(HighDegreeMessagePassing):

@@ -85,7 +85,7 @@ class AtomsToLattice(nn.Module):
         return LatticeState(scalar, tensor), bounded(strain, LARGEST_STRAIN, dim=(1, 2))
 
     def bond_dyads(self, as_neighbour: Tensor, edges: EdgeGeometry) -> Tensor:
-        """Return the sums ``(A, 9, C)`` over each atom's edges of u u^T times the filtered `as_neighbour` ``(A, C)``."""
+        """Return the sums ``(A, 9, C)`` over each atom's edges of u u^T w(d) times `as_neighbour` ``(A, C)``."""
         bonds = self.bond_filter(edges.radial) * as_neighbour.index_select(0, edges.neighbour)
         dyads = (edges.direction[:, :, None] * edges.direction[:, None, :]).flatten(1)
         total = bonds.new_zeros(edges.n_atoms_total, 9, self.strain_channels)
