@@ -75,16 +75,25 @@ def gate_polynomials(reference: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Tensor
         ``(A, l_max + 1, F)`` coefficients of the powers of p = u.n, from `solid_invariants`' recursion.
     """
-    l_max = weight.shape[1] - 1
-    squared = (reference * reference).sum(dim=1, keepdim=True)
-    one = torch.nn.functional.pad(torch.ones_like(squared), (0, l_max))
-    polynomials = [one, one.roll(1, dims=1)]
+    recursion = _solid_legendre(weight.shape[1] - 1, weight.dtype, weight.device)
+    terms = (recursion.flatten(0, 1) @ weight.T).view(*recursion.shape[:2], -1)
+    squared = (reference * reference).sum(dim=1)[:, None, None]
+    polynomials = terms[-1].expand(len(reference), -1, -1)
+    for term in reversed(terms[:-1]):
+        polynomials = polynomials * squared + term
+    return polynomials + torch.nn.functional.pad(bias[None], (0, 0, 0, weight.shape[1] - 1))
+
+
+@functools.cache
+def _solid_legendre(l_max: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the coefficients ``(Q, l_max + 1, l_max + 1)`` of |n|^2q p^k in z_l: see `solid_invariants`."""
+    coefficients = torch.zeros(l_max // 2 + 1, l_max + 1, l_max + 1, dtype=torch.float64)
+    coefficients[0, 0, 0] = coefficients[0, 1, 1] = 1
     for degree in range(1, l_max):
-        raised = polynomials[-1].roll(1, dims=1)
-        following = (2 * degree + 1) * raised - degree * squared * polynomials[-2]
-        polynomials.append(following / (degree + 1))
-    constant = torch.nn.functional.pad(bias[None], (0, 0, 0, l_max))
-    return torch.stack(polynomials[: l_max + 1], dim=2) @ weight.T + constant
+        coefficients[:, 1:, degree + 1] = (2 * degree + 1) * coefficients[:, :-1, degree]
+        coefficients[1:, :, degree + 1] -= degree * coefficients[:-1, :, degree - 1]
+        coefficients[:, :, degree + 1] /= degree + 1
+    return coefficients.to(device, dtype)
 
 
 @functools.cache
