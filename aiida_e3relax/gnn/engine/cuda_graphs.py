@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 from collections import OrderedDict
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -35,6 +36,7 @@ class ReplayedModel:
         self.model = model
         self._captured: OrderedDict[BatchShape, _Captured | None] = OrderedDict()
         self._capturable = True
+        self._pool: Any = None
 
     @torch.no_grad()
     def __call__(self, batch: CrystalBatch) -> Geometry:
@@ -54,7 +56,8 @@ class ReplayedModel:
     def _capture(self, batch: CrystalBatch) -> _Captured | None:
         """Return the forward pass over `batch` as a graph; None, and a warning, where the model cannot be captured."""
         try:
-            return _Captured(self.model, batch)
+            self._pool = self._pool or torch.cuda.graph_pool_handle()
+            return _Captured(self.model, batch, self._pool)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -65,9 +68,12 @@ class ReplayedModel:
 
 
 class _Captured:
-    """The forward pass of a model over the tensors of `batch`, which new batches are copied into."""
+    """The forward pass of a model over the tensors of `batch`, which new batches are copied into.
 
-    def __init__(self, model: RelaxationModel, batch: CrystalBatch):
+    Graphs share the memory `pool` of their temporaries, results included: those are copied before the next replay.
+    """
+
+    def __init__(self, model: RelaxationModel, batch: CrystalBatch, pool: Any):
         self._batch = batch
         self._shape = BatchShape.of(batch)
         stream = torch.cuda.Stream(batch.cell.device)
@@ -76,7 +82,7 @@ class _Captured:
             model(batch)  # libraries and tables set themselves up, which a capture does not allow
         torch.cuda.current_stream(batch.cell.device).wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, stream=stream):
+        with torch.cuda.graph(self._graph, pool=pool, stream=stream):
             self._geometry: Geometry = model(batch)[-1]
 
     def replay(self, batch: CrystalBatch) -> Geometry:

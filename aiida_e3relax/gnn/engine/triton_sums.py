@@ -58,7 +58,8 @@ class _MessageSums(torch.autograd.Function):
         start, _, _, _, _, coefficient, table, source, _ = inputs
         scalar_sum, vector_sum = torch.empty_like(source[:, 0]), torch.empty_like(source)
         sizes = _message_sizes(source, coefficient)
-        kernels.messages[_grid(start, sizes)](*inputs, scalar_sum, vector_sum, len(table), **sizes)
+        with torch.cuda.device_of(source):
+            kernels.messages[_grid(start, sizes)](*inputs, scalar_sum, vector_sum, len(table), **sizes)
         ctx.save_for_backward(*inputs)
         return scalar_sum, vector_sum
 
@@ -71,9 +72,10 @@ class _MessageSums(torch.autograd.Function):
         sizes = _message_sizes(source, coefficient)
         grid = _grid(start, sizes)
         for_edge = source.new_empty(grid[1], len(neighbour), 5)
-        kernels.messages_backward[grid](
-            *inputs, *_contiguous(for_sums), *gradients, for_edge, len(table), len(neighbour), **sizes
-        )
+        with torch.cuda.device_of(source):
+            kernels.messages_backward[grid](
+                *inputs, *_contiguous(for_sums), *gradients, for_edge, len(table), len(neighbour), **sizes
+            )
         for_edge = for_edge.sum(dim=0)
         for_projection = None if coefficient is None else for_edge[:, 1]
         return None, None, for_edge[:, 0], for_edge[:, 2:], for_projection, *gradients
@@ -86,7 +88,8 @@ class _TensorSums(torch.autograd.Function):
         start, _, _, angular, table, source = inputs
         total = source.new_empty(len(source), angular.shape[1], source.shape[1])
         sizes = _tensor_sizes(source, angular)
-        kernels.tensors[_grid(start, sizes)](*inputs, total, len(table), **sizes)
+        with torch.cuda.device_of(source):
+            kernels.tensors[_grid(start, sizes)](*inputs, total, len(table), **sizes)
         ctx.save_for_backward(*inputs)
         return total
 
@@ -99,9 +102,10 @@ class _TensorSums(torch.autograd.Function):
         sizes = _tensor_sizes(source, angular)
         grid = _grid(start, sizes)
         for_edge = source.new_empty(grid[1], len(neighbour), 1 + angular.shape[1])
-        kernels.tensors_backward[grid](
-            *inputs, for_total.contiguous(), *gradients, for_edge, len(table), len(neighbour), **sizes
-        )
+        with torch.cuda.device_of(source):
+            kernels.tensors_backward[grid](
+                *inputs, for_total.contiguous(), *gradients, for_edge, len(table), len(neighbour), **sizes
+            )
         for_edge = for_edge.sum(dim=0)
         return None, None, for_edge[:, 0], for_edge[:, 1:], *gradients
 
