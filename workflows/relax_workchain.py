@@ -22,7 +22,7 @@ from aiida_e3relax.cli.watch import run_watched
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.mappings import merge
 from aiida_e3relax.workflows.demo import DEMO_CRYSTALS, SUITED, demo_crystal
-from aiida_e3relax.workflows.freedom import Freedom
+from aiida_e3relax.workflows.freedom import Moves
 from aiida_e3relax.workflows.vasp import E3RelaxVaspWorkChain
 
 PROTOCOLS = E3RelaxVaspWorkChain.get_available_protocols()
@@ -88,7 +88,7 @@ def make_builder(structure: orm.StructureData, options: dict[str, Any]) -> Proce
 @click.option('--model', type=click.Path(exists=True, dir_okay=False), help='A checkpoint instead of the shipped one.')
 @click.option('--protocol', type=click.Choice(list(PROTOCOLS)), default='fast', show_default=True)
 @click.option(
-    '--freedom', type=click.Choice([choice.value for choice in Freedom]), help='What may move.  [default: cell]'
+    '--freedom', type=click.Choice([choice.value for choice in Moves]), help='What may move.  [default: cell]'
 )
 @click.option(
     '--overrides',

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from aiida import orm
@@ -38,12 +39,18 @@ def moved_structure(
 ) -> orm.StructureData:
     """Return an unstored copy of `structure` with other Cartesian `positions` (N, 3) and `cell` (3, 3) rows, in A.
 
-    Sites keep their order and their kinds, and the periodic directions stay.
+    Sites keep their order and their kinds, and the periodic directions, the label and the extras stay.
     """
     moved = structure.clone()
     moved.set_cell(cell.tolist())
     moved.reset_sites_positions(positions.tolist())
+    moved.base.extras.set_many(own_extras(structure))
     return moved
+
+
+def own_extras(node: orm.Node) -> dict[str, Any]:
+    """Return the extras that people have set on a node, those of AiiDA itself left out."""
+    return {key: value for key, value in node.base.extras.all.items() if not key.startswith('_aiida')}
 
 
 def find_faults(structures: Mapping[str, orm.StructureData]) -> dict[str, str]:

@@ -10,16 +10,19 @@ from aiida import orm
 
 from aiida_e3relax.data.structures import find_faults, structures_to_crystals
 from aiida_e3relax.workflows.freedom import Freedom
+from aiida_e3relax.workflows.freedom_checks import find_freedom_fault
 from aiida_e3relax.workflows.geometry import closest_contact
 from aiida_e3relax.workflows.guard import GuardSettings
+from aiida_e3relax.workflows.species import count_species, translate_species
 
 COINCIDENT_DISTANCE = 0.3  # A
 RELAX_TAGS = {'isif': '`freedom`', 'nsw': '`vasp.relax_settings.steps`', 'ibrion': '`vasp.relax_settings.algo`'}
 FREEDOM_FLAGS = ('positions', 'shape', 'volume')
-NO_FIXED_SITES = (
-    'selective dynamics: the prediction would move the fixed sites; remove it, or relax with `vasp.v2.relax` of '
-    'aiida-vasp, without a prediction'
+FIXED_SITES_ELSEWHERE = (
+    'selective dynamics, which would hold for VASP and not for the prediction; give the sites to be held as `fixed` in '
+    "`freedom` instead, such as `{moves: positions, fixed: {'abc': [0, 1]}}`"
 )
+HUBBARD_TAGS = ('ldaul', 'ldauu', 'ldauj')
 
 
 def validate_structure(structure: orm.StructureData, _: Any) -> str | None:
@@ -32,10 +35,32 @@ def validate_structure(structure: orm.StructureData, _: Any) -> str | None:
     return f'`structure` cannot be relaxed: {fault}' if fault else None
 
 
-def validate_freedom(freedom: orm.Str, _: Any) -> str | None:
-    """Check that `freedom` is one of `Freedom`."""
-    known = [choice.value for choice in Freedom]
-    return None if freedom.value in known else f'`freedom`: expected {" or ".join(known)}, found {freedom.value!r}'
+def validate_freedom(freedom: orm.Str | orm.Dict, _: Any) -> str | None:
+    """Check that `freedom` is a value of `Moves` or holds fields of `Freedom`."""
+    try:
+        Freedom.from_node(freedom)
+    except ValueError as error:
+        return f'`freedom`: {error}'
+    return None
+
+
+def validate_chain(inputs: Mapping[str, Any], _: Any) -> str | None:
+    """Check that VASP can honour `freedom` for this `structure`, and that its tags by species or site fit it."""
+    if 'structure' not in inputs or 'freedom' not in inputs:
+        return None
+    structure, freedom = inputs['structure'], Freedom.from_node(inputs['freedom'])
+    kinds = [site.kind_name for site in structure.sites]
+    fault = find_freedom_fault(freedom, structures_to_crystals({'structure': structure}), kinds)
+    if fault:
+        return f'`freedom`: {fault}'
+    vasp = inputs.get('vasp', {}).get('vasp', {})
+    if 'parameters' not in vasp:
+        return None
+    tags = incar_tags(vasp['parameters'])
+    if freedom.keep_symmetry and str(tags.get('isym', 2)) in ('0', '-1'):
+        return '`freedom`: with the INCAR tag ISYM = 0 or -1 VASP does not keep the symmetry; remove one of the two'
+    fault = _find_species_fault(tags, structure, vasp)
+    return f'`vasp.vasp.parameters`: {fault}' if fault else None
 
 
 def validate_guard(settings: orm.Dict, _: Any) -> str | None:
@@ -53,7 +78,7 @@ def validate_vasp(inputs: Mapping[str, Any], _: Any) -> str | None:
     if not {'kpoints', 'kpoints_spacing'} & set(vasp):
         return '`vasp.vasp`: neither `kpoints` nor `kpoints_spacing` is given; give one'
     if 'dynamics' in vasp:
-        return f'`vasp.vasp.dynamics`: {NO_FIXED_SITES}'
+        return f'`vasp.vasp.dynamics`: {FIXED_SITES_ELSEWHERE}'
     if 'relax_settings' in inputs:
         settings = inputs['relax_settings'].get_dict()
         for flag in FREEDOM_FLAGS:
@@ -62,7 +87,7 @@ def validate_vasp(inputs: Mapping[str, Any], _: Any) -> str | None:
     if 'parameters' in vasp:
         parameters = vasp['parameters'].get_dict()
         if parameters.get('dynamics'):
-            return f'`vasp.vasp.parameters`: `dynamics` asks for {NO_FIXED_SITES}'
+            return f'`vasp.vasp.parameters`: `dynamics` asks for {FIXED_SITES_ELSEWHERE}'
         tags = incar_tags(parameters)
         fault = _find_tag_fault(tags) or _find_moments_fault(tags, 'magmom_mapping' in vasp)
         return f'`vasp.vasp.parameters`: {fault}' if fault else None
@@ -81,7 +106,7 @@ def _find_tag_fault(tags: Mapping[str, Any]) -> str | None:
     if 'lattice_constraints' in tags:
         return (
             'the INCAR tag LATTICE_CONSTRAINTS would hold for VASP and not for the prediction; remove it, and give '
-            '`freedom: positions` to keep the whole cell'
+            '`freedom: in-plane` to keep the vacuum of a layer, or `freedom: positions` to keep the whole cell'
         )
     if tags.get('pstress'):
         return (
@@ -101,16 +126,37 @@ def _find_moments_fault(tags: Mapping[str, Any], has_mapping: bool) -> str | Non
     return None
 
 
-def _find_vasp_fault(structure: orm.StructureData) -> str | None:
-    if not all(structure.pbc):
-        return f'its periodic directions are {structure.pbc}; VASP knows periodic crystals only, set `pbc` to True'
-    for kind in structure.kinds:
-        if kind.name != kind.symbol:
+def _find_species_fault(tags: Mapping[str, Any], structure: orm.StructureData, vasp: Mapping[str, Any]) -> str | None:
+    """Return which tag has another number of entries than VASP will look for."""
+    mapping = vasp['potential_mapping'].get_dict() if 'potential_mapping' in vasp else {}
+    ldau = vasp['ldau_mapping'].get_dict() if 'ldau_mapping' in vasp else None
+    species = [name for name, _ in count_species(structure, translate_species(structure, mapping, ldau).names)]
+    for tag in HUBBARD_TAGS:
+        if tag in tags and ldau is not None:
             return (
-                f'its kind `{kind.name}` is not named `{kind.symbol}` as its element: aiida-vasp loses such names; '
-                'make the structure anew with one kind an element, and give magnetic moments by the INCAR tags ISPIN '
-                'and MAGMOM'
+                f'aiida-vasp would replace the INCAR tag {tag.upper()} by what `ldau_mapping` says; remove one of them'
             )
+        if tag in tags and _count(tags[tag]) != len(species):
+            return (
+                f'the INCAR tag {tag.upper()} has {_count(tags[tag])} entries, and POSCAR {len(species)} species '
+                f'({" ".join(species)}); give one each, or `ldau_mapping` by kind or element instead'
+            )
+    per_site = 3 if tags.get('lnoncollinear') or tags.get('lsorbit') else 1
+    if 'magmom' in tags and _count(tags['magmom']) != per_site * len(structure.sites):
+        return (
+            f'the INCAR tag MAGMOM has {_count(tags["magmom"])} entries, expected {per_site * len(structure.sites)}, '
+            f'{per_site} for each site in the order of the structure; correct it, or give `magmom_mapping` instead'
+        )
+    return None
+
+
+def _count(value: Any) -> int:
+    """Return how many entries an INCAR tag has, repetitions such as `4*0.6` written out."""
+    words = value.split() if isinstance(value, str) else np.ravel(value).tolist()
+    return sum(int(str(word).rpartition('*')[0] or 1) for word in words)
+
+
+def _find_vasp_fault(structure: orm.StructureData) -> str | None:
     if np.linalg.det(structure.cell) < 0:
         return 'its lattice vectors are left-handed, which VASP does not take; exchange two lattice vectors'
     return None

@@ -9,13 +9,29 @@ from aiida.engine import ExitCode, ToContext, WorkChain, if_
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 from aiida_vasp.workchains.v2.relax import VaspRelaxWorkChain
 
+from aiida_e3relax.data.structures import structures_to_crystals
 from aiida_e3relax.workflows.base import E3RelaxBaseWorkChain
-from aiida_e3relax.workflows.freedom import Freedom
+from aiida_e3relax.workflows.freedom import Freedom, Moves, freedom_value
+from aiida_e3relax.workflows.freedom_checks import find_drift
 from aiida_e3relax.workflows.guard import guard_prediction
-from aiida_e3relax.workflows.inputs import validate_freedom, validate_guard, validate_structure, validate_vasp
+from aiida_e3relax.workflows.inputs import (
+    validate_chain,
+    validate_freedom,
+    validate_guard,
+    validate_structure,
+    validate_vasp,
+)
 from aiida_e3relax.workflows.kpoints import make_kpoints
 from aiida_e3relax.workflows.ledger import compare
+from aiida_e3relax.workflows.leg_inputs import set_freedom, set_species, species_mappings
 from aiida_e3relax.workflows.legs import collect_leg
+from aiida_e3relax.workflows.species import (
+    SpeciesInputs,
+    loses_sites,
+    name_species,
+    restore_sites,
+    translate_species,
+)
 from aiida_e3relax.workflows.story import LEG_NAMES, tell_comparison, tell_failure
 from aiida_e3relax.workflows.vasp_protocol import VaspProtocolMixin
 
@@ -57,11 +73,13 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
         )
         spec.input(
             'freedom',
-            valid_type=orm.Str,
-            default=lambda: orm.Str(Freedom.CELL.value),
+            valid_type=(orm.Str, orm.Dict),
+            default=lambda: orm.Str(Moves.CELL.value),
             serializer=orm.to_aiida_type,
             validator=validate_freedom,
-            help='What may move, in the prediction and in VASP: `positions`, or `cell` for everything.',
+            help='What may move, in the prediction and in VASP: `positions`, `shape`, `volume`, `in-plane`, or `cell` '
+            'for everything; or a mapping with the key `moves` for that word and any of `fixed`, `keep_symmetry` and '
+            '`vacuum`, see `aiida_e3relax.workflows.freedom.Freedom`.',
         )
         spec.input(
             'guard',
@@ -85,6 +103,7 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
             serializer=orm.to_aiida_type,
             help='Whether to clean the working directories of the jobs once they are done.',
         )
+        spec.inputs.validator = validate_chain
         spec.outline(
             cls.choose_kpoints,  # type: ignore[arg-type]
             if_(cls.has_network)(cls.predict, cls.guard_prediction),  # type: ignore[arg-type]
@@ -129,7 +148,9 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
         if 'kpoints' in vasp:
             self.ctx.kpoints = vasp.kpoints
         else:
-            self.ctx.kpoints = make_kpoints(self.inputs.structure, vasp.kpoints_spacing, **_linked('kpoints'))
+            self.ctx.kpoints = make_kpoints(
+                self.inputs.structure, vasp.kpoints_spacing, self.inputs.freedom, **_linked('kpoints')
+            )
 
     def has_network(self) -> bool:
         """Return whether there is a network to ask."""
@@ -187,18 +208,23 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
 
     def results(self) -> None:
         """Hand on what the legs found; the relaxed crystal is that of the predicted leg if it finished."""
-        finished = []
+        relaxed = {}
         for leg in (leg for leg in LEG_NAMES if leg in self.ctx.starts):
             process = self.ctx[f'relax_{leg}']
             if 'misc' in process.outputs:
                 self.out(f'{leg}.misc', process.outputs.misc)
-            if process.is_finished_ok:
-                self.out(f'{leg}.structure', process.outputs.relax.structure)
-                finished.append(process)
-            else:
+            if not process.is_finished_ok:
                 self._remark(f'The relaxation from {LEG_NAMES[leg]} {tell_failure(process)}')
-        if finished:
-            self.out('structure', finished[0].outputs.relax.structure)
+            elif drift := self._find_drift(process.outputs.relax.structure):
+                self._remark(f'The relaxation from {LEG_NAMES[leg]} (<{process.pk}>) is of no use: {drift}')
+            else:
+                relaxed[leg] = process.outputs.relax.structure
+        if relaxed and loses_sites(self.inputs.structure, self._species.names):
+            relaxed = restore_sites(self.inputs.structure, **relaxed, **_linked('restore_sites'))
+        for leg in (leg for leg in LEG_NAMES if leg in relaxed):
+            self.out(f'{leg}.structure', relaxed[leg])
+            if 'structure' not in self.outputs:
+                self.out('structure', relaxed[leg])
 
     def compare(self) -> None:
         """Write the ledger."""
@@ -211,7 +237,7 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
             nodes['verdict'] = self.ctx.verdict
         if 'network' in self.ctx and self.ctx.network.is_finished_ok:
             nodes['network_report'] = self.ctx.network.outputs.report
-        circumstances = orm.Dict({'freedom': self.inputs.freedom.value, 'remarks': self.ctx.remarks})
+        circumstances = orm.Dict({'freedom': freedom_value(self.inputs.freedom), 'remarks': self.ctx.remarks})
         try:
             comparison = compare(self.inputs.structure, circumstances, **nodes, **_linked('compare'))
         except Exception as error:  # whatever it is, finished VASP runs are worth more than their comparison
@@ -232,9 +258,9 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
     def _submit_leg(self, leg: str) -> orm.ProcessNode:
         """Start the relaxation of one leg and return its process."""
         inputs = self.exposed_inputs(VaspRelaxWorkChain, 'vasp')
-        inputs.structure = self.ctx.starts[leg]
-        flags = Freedom(self.inputs.freedom.value).relax_flags()
-        inputs.relax_settings = {**inputs.relax_settings.get_dict(), **flags}
+        inputs.structure = self._name_species(leg)
+        set_freedom(inputs, Freedom.from_node(self.inputs.freedom), self.inputs.structure)
+        set_species(inputs.vasp, self._species)
         inputs.vasp.pop('kpoints_spacing', None)
         inputs.vasp.kpoints = self.ctx.kpoints
         inputs.vasp.clean_workdir = self.inputs.clean_workdir
@@ -242,6 +268,23 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
         running = self.submit(VaspRelaxWorkChain, **inputs)
         self.report(f'VASP relaxes from {LEG_NAMES[leg]}: <{running.pk}>')
         return running
+
+    @property
+    def _species(self) -> SpeciesInputs:
+        """What VASP is told of the species, the same for both legs."""
+        return translate_species(self.inputs.structure, **species_mappings(self.inputs.vasp.vasp))
+
+    def _name_species(self, leg: str) -> orm.StructureData:
+        """Return the start of a leg with its kinds as VASP is to be given them."""
+        start, names = self.ctx.starts[leg], self._species.names
+        if all(kind == name for kind, name in names.items()):
+            return start
+        return name_species(start, orm.Dict(names), **_linked(f'name_species_{leg}'))
+
+    def _find_drift(self, relaxed: orm.StructureData) -> str | None:
+        """Return what VASP moved although it may not."""
+        crystals = structures_to_crystals({'raw': self.inputs.structure, 'relaxed': relaxed})
+        return find_drift(Freedom.from_node(self.inputs.freedom), crystals.select([0]), crystals.select([1]))
 
     def _remark(self, sentence: str) -> None:
         """Put what did not go straight into the report and, later, into the comparison."""

@@ -10,8 +10,8 @@ from aiida.engine.processes.builder import ProcessBuilder
 
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.mappings import merge
-from aiida_e3relax.workflows.freedom import Freedom
-from aiida_e3relax.workflows.inputs import incar_tags, validate_vasp
+from aiida_e3relax.workflows.freedom import Freedom, Moves
+from aiida_e3relax.workflows.inputs import incar_tags, validate_chain, validate_vasp
 from aiida_e3relax.workflows.potentials import choose_potentials
 from aiida_e3relax.workflows.protocol import ProtocolMixin, fill_builder
 
@@ -35,7 +35,7 @@ class VaspProtocolMixin(ProtocolMixin):
         overrides: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
         network_options: Mapping[str, Any] | None = None,
-        freedom: Freedom | str | None = None,
+        freedom: Freedom | Mapping[str, Any] | Moves | str | None = None,
         reference_leg: bool | None = None,
     ) -> ProcessBuilder:
         """Return a builder with all inputs set.
@@ -59,7 +59,8 @@ class VaspProtocolMixin(ProtocolMixin):
             Options of the VASP jobs and of the network's, such as `resources`, `withmpi`, `max_wallclock_seconds`,
             `queue_name` and `custom_scheduler_commands`.
         freedom
-            What may move; default is that of `overrides`, else everything.
+            What may move: a `Freedom`, its fields, or a value of `Moves`; default is that of `overrides`, else
+            everything.
         reference_leg
             Whether to relax the raw structure too; default is that of `overrides`, else yes.
 
@@ -92,7 +93,7 @@ class VaspProtocolMixin(ProtocolMixin):
         if reference_leg is not None:
             chosen['reference_leg'] = reference_leg
         if freedom is not None:
-            chosen['freedom'] = str(freedom)
+            chosen['freedom'] = _plain_freedom(freedom)
         if network_code is not None:
             predict = {
                 'code': _load_code(network_code),
@@ -103,9 +104,23 @@ class VaspProtocolMixin(ProtocolMixin):
         builder = cls.get_builder()  # type: ignore[attr-defined]
         builder.structure = structure
         fill_builder(builder, merge(inputs, chosen))
-        if fault := validate_vasp(builder.vasp, None):
+        if fault := validate_vasp(builder.vasp, None) or validate_chain(builder, None):
             raise ValueError(fault)
         return builder
+
+
+def _plain_freedom(freedom: Freedom | Mapping[str, Any] | str) -> dict[str, Any] | str:
+    """Return a freedom as the input port takes it."""
+    if isinstance(freedom, str):
+        return str(freedom)
+    if not isinstance(freedom, Freedom):
+        return dict(freedom)
+    return {
+        'moves': str(freedom.moves),
+        'fixed': {letters: list(sites) for letters, sites in freedom.fixed.items()},
+        'keep_symmetry': freedom.keep_symmetry,
+        'vacuum': freedom.vacuum,
+    }
 
 
 def _load_code(code: orm.AbstractCode | str) -> orm.AbstractCode:

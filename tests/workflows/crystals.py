@@ -23,7 +23,7 @@ def rattled_copper_gold() -> Atoms:
 
 
 def to_crystals(atoms: Atoms) -> Crystals:
-    return make_crystals([atoms.numbers], [atoms.positions], [atoms.cell.array])
+    return make_crystals([atoms.numbers], [atoms.positions], [atoms.cell.array], pbc=[atoms.pbc])
 
 
 def strained(atoms: Atoms, strain: np.ndarray) -> Atoms:

@@ -1,43 +1,77 @@
-import numpy as np
 import pytest
+from aiida import orm
 
-from aiida_e3relax.workflows.freedom import Freedom
-from tests.workflows.crystals import copper_gold, rattled_copper_gold, strained, to_crystals
+from aiida_e3relax.workflows.freedom import Freedom, Moves
 
-RAW = to_crystals(copper_gold())
-PREDICTED = to_crystals(strained(rattled_copper_gold(), np.diag([0.1, 0.0, -0.05])))
-
-
-def test_positions_keep_the_cell_bit_by_bit_and_take_over_the_fractional_displacements():
-    kept = Freedom.POSITIONS.restrict(RAW, PREDICTED)
-    assert (kept.cell == RAW.cell).all()
-    assert shifts(kept) == pytest.approx(shifts(PREDICTED), abs=1e-12)
+LAYER = (True, True, False)
+SOLID = (True, True, True)
 
 
-def test_cell_takes_over_everything():
-    kept = Freedom.CELL.restrict(RAW, PREDICTED)
-    assert (kept.cell == PREDICTED.cell).all()
-    assert shifts(kept) == pytest.approx(shifts(PREDICTED), abs=1e-12)
+def flags(positions, shape, volume):
+    return {'positions': positions, 'shape': shape, 'volume': volume}
 
 
-def test_no_atom_is_carried_across_the_cell():
-    wrapped = PREDICTED.replace(PREDICTED.positions - PREDICTED.cell[0, 2], PREDICTED.cell)
-    kept = Freedom.POSITIONS.restrict(RAW, wrapped)
-    assert np.linalg.norm(kept.positions - RAW.positions, axis=1).max() < 0.5
+@pytest.mark.parametrize(
+    ('moves', 'expected'),
+    [
+        ('positions', flags(True, False, False)),  # ISIF 2
+        ('cell', flags(True, True, True)),  # ISIF 3
+        ('shape', flags(True, True, False)),  # ISIF 4
+        ('volume', flags(False, False, True)),  # ISIF 7
+        ('in-plane', flags(True, True, True)),  # ISIF 3
+    ],
+)
+def test_aiida_vasp_is_told_what_moves(moves, expected):
+    assert Freedom(moves).relax_flags(2) == expected
 
 
-@pytest.mark.parametrize('freedom', list(Freedom))
-def test_a_shift_of_all_atoms_does_not_take_them_off_their_special_positions(freedom):
-    shifted = RAW.replace(RAW.positions + [0.11, -0.07, 0.05], RAW.cell)
-    assert freedom.restrict(RAW, shifted).positions == pytest.approx(RAW.positions, abs=1e-12)
+@pytest.mark.parametrize(
+    ('moves', 'expected'),
+    [('cell', flags(False, True, True)), ('shape', flags(False, True, False))],  # ISIF 6 and 5
+)
+def test_atoms_that_are_all_fixed_do_not_move(moves, expected):
+    assert Freedom(moves, {'abc': [0, 1]}).relax_flags(2) == expected
 
 
-def shifts(crystal):
-    """Fractional shifts of the sites from the raw ones, against their mean."""
-    difference = crystal.fractional() - RAW.fractional()
-    return difference - difference.mean(axis=0)
+def test_fixed_components_are_vasps_selective_dynamics():
+    freedom = Freedom(fixed={'abc': [0], 'c': [2, 0], 'ab': [3]})
+    assert freedom.dynamics(4) == {
+        'positions_dof': [[False] * 3, [True] * 3, [True, True, False], [False, False, True]]
+    }
+    assert Freedom().dynamics(4) is None
 
 
-def test_vasp_is_told_the_same():
-    assert Freedom.POSITIONS.relax_flags() == {'positions': True, 'shape': False, 'volume': False}
-    assert Freedom.CELL.relax_flags() == {'positions': True, 'shape': True, 'volume': True}
+def test_the_vacuum_is_found_from_the_periodic_directions_or_asked_for():
+    assert Freedom().vacuum_axis(SOLID) is None
+    assert Freedom().vacuum_axis(LAYER) == 2
+    assert Freedom(vacuum='a').vacuum_axis(SOLID) == 0
+
+
+def test_only_in_plane_constrains_the_lattice():
+    assert Freedom(Moves.IN_PLANE).incar_tags(LAYER) == {'lattice_constraints': '.TRUE. .TRUE. .FALSE.'}
+    assert Freedom(Moves.IN_PLANE, vacuum='b').incar_tags(SOLID) == {'lattice_constraints': '.TRUE. .FALSE. .TRUE.'}
+    assert Freedom(Moves.POSITIONS).incar_tags(LAYER) == {}
+
+
+@pytest.mark.usefixtures('aiida_profile')
+def test_a_word_and_its_mapping_are_the_same():
+    assert Freedom.from_node(orm.Str('shape')) == Freedom.from_node(orm.Dict({'moves': 'shape'})) == Freedom('shape')
+
+
+@pytest.mark.parametrize(
+    ('value', 'message'),
+    [
+        ('all', "expected positions, cell, shape, volume or in-plane, found 'all'"),
+        ({'move': 'cell'}, 'did you mean `moves`'),
+        ({'vacuum': 'z'}, 'expected the lattice vector a, b or c'),
+        ({'vacuum': ''}, 'expected the lattice vector a, b or c'),
+        ({'keep_symmetry': 'yes'}, 'expected true or false'),
+        ({'fixed': [0, 1]}, 'expected a mapping'),
+        ({'fixed': {'xy': [0]}}, 'letters a, b and c'),
+        ({'fixed': {'abc': [-1]}}, 'counted from 0'),
+        ({'fixed': {'abc': 3}}, 'counted from 0'),
+    ],
+)
+def test_what_is_no_freedom_is_refused(value, message):
+    with pytest.raises(ValueError, match=message):
+        Freedom.from_value(value)

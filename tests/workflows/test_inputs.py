@@ -1,18 +1,21 @@
+import re
+
 import numpy as np
 import pytest
 from aiida import orm
 from ase import Atoms
 
-from aiida_e3relax.workflows.inputs import validate_freedom, validate_guard, validate_structure, validate_vasp
+from aiida_e3relax.workflows.inputs import (
+    validate_chain,
+    validate_freedom,
+    validate_guard,
+    validate_structure,
+    validate_vasp,
+)
 from tests.workflows.crystals import copper_gold
+from tests.workflows.magnetic import magnetite
 
 pytestmark = pytest.mark.usefixtures('aiida_profile')
-
-
-def with_kind_name() -> orm.StructureData:
-    structure = orm.StructureData(cell=np.eye(3) * 3)
-    structure.append_atom(position=(0, 0, 0), symbols='Fe', name='Fe1')
-    return structure
 
 
 def with_nan() -> orm.StructureData:
@@ -50,8 +53,7 @@ def vasp_inputs(incar=None, relax_settings=None, parameters=None, **vasp):
         (lambda: of_atoms('X', cell=[3, 3, 3], pbc=True), 'X'),
         (of_alloy, 'one whole atom'),
         (lambda: of_atoms('Cu', cell=[[3, 0, 0], [0, 3, 0], [3, 3, 0]], pbc=True), 'volume|singular'),
-        (lambda: of_atoms('Cu', cell=[3, 3, 3], pbc=[True, True, False]), 'periodic'),
-        (with_kind_name, 'kind `Fe1` is not named `Fe`'),
+        (lambda: of_atoms('Cu', cell=[3, 3, 3]), 'periodic in no direction'),
         (lambda: of_atoms('Cu', cell=[[0, 3, 0], [3, 0, 0], [0, 0, 3]], pbc=True), 'exchange two lattice vectors'),
         (lambda: of_atoms('Cu2', positions=[[0, 0, 0], [0, 0, 2.9]], cell=[3, 3, 3], pbc=True), '0.10 A apart'),
         (lambda: of_atoms('Cu', cell=[0.3, 0.3, 0.3], pbc=True), 'volume'),
@@ -68,7 +70,7 @@ def test_a_sound_structure_is_taken():
 
 def test_freedom_and_guard_are_checked():
     assert validate_freedom(orm.Str('cell'), None) is None
-    assert 'expected positions or cell' in validate_freedom(orm.Str('all'), None)
+    assert 'expected positions, cell, shape, volume or in-plane' in validate_freedom(orm.Str('all'), None)
     assert validate_guard(orm.Dict({'mode': 'warn'}), None) is None
     assert 'did you mean `mode`' in validate_guard(orm.Dict({'mod': 'warn'}), None)
 
@@ -87,9 +89,9 @@ def test_relax_settings_leave_what_moves_to_freedom(flag):
 @pytest.mark.parametrize(
     ('inputs', 'remedy'),
     [
-        ({'dynamics': orm.Dict}, 'without a prediction'),
-        ({'parameters': {'dynamics': {'positions_dof': [[True, True, False]]}}}, 'without a prediction'),
-        ({'incar': {'Lattice_Constraints': '.TRUE. .TRUE. .FALSE.'}}, 'give `freedom: positions`'),
+        ({'dynamics': orm.Dict}, 'as `fixed` in `freedom`'),
+        ({'parameters': {'dynamics': {'positions_dof': [[True, True, False]]}}}, 'as `fixed` in `freedom`'),
+        ({'incar': {'Lattice_Constraints': '.TRUE. .TRUE. .FALSE.'}}, 'give `freedom: in-plane`'),
         ({'incar': {'PSTRESS': 50}}, 'relax the result under pressure'),
     ],
 )
@@ -113,3 +115,79 @@ def test_magnetic_moments_are_given_in_one_place_and_with_spin(spin):
 
 def test_kpoints_must_be_given():
     assert 'neither `kpoints` nor' in validate_vasp({'vasp': {'parameters': orm.Dict({})}}, None)
+
+
+def layer(pbc=(True, True, False), vacuum=12.0, lean=0.0, turned=False):
+    """A square layer of copper."""
+    atoms = Atoms('Cu', cell=[2.4, 2.4, vacuum], pbc=pbc)
+    atoms.cell[2, 0] += lean
+    if turned:
+        atoms.rotate(30, 'x', rotate_cell=True)
+    return orm.StructureData(ase=atoms)
+
+
+def chain_inputs(structure, freedom='cell', incar=None, **vasp):
+    node = orm.Str(freedom) if isinstance(freedom, str) else orm.Dict(freedom)
+    return {'structure': structure, 'freedom': node, 'vasp': vasp_inputs(incar, **vasp)}
+
+
+SOLID_LAYER = {'moves': 'in-plane', 'vacuum': 'c'}
+
+
+@pytest.mark.parametrize(
+    ('structure', 'freedom'),
+    [
+        (layer, 'positions'),
+        (layer, 'in-plane'),
+        (lambda: layer(pbc=True), SOLID_LAYER),
+        (lambda: layer(lean=1.0), 'positions'),
+        (lambda: layer(turned=True), 'positions'),
+        (magnetite, {'moves': 'cell', 'fixed': {'abc': list(range(14))}}),
+        (magnetite, {'moves': 'shape', 'keep_symmetry': True}),
+    ],
+)
+def test_what_vasp_can_do_is_taken(structure, freedom):
+    assert validate_chain(chain_inputs(structure(), freedom), None) is None
+
+
+@pytest.mark.parametrize(
+    ('structure', 'freedom', 'remedy'),
+    [
+        (layer, 'cell', 'let VASP close the vacuum along c; take `in-plane`, or `positions`'),
+        (layer, 'volume', 'take `in-plane`'),
+        (lambda: layer(pbc=True), 'in-plane', 'set `pbc` to False along it, or give'),
+        (layer, {'moves': 'in-plane', 'vacuum': 'a'}, 'is not periodic along c; change one'),
+        (lambda: layer(pbc=[True, False, False]), 'in-plane', 'periodic in 1 direction; at most one'),
+        (lambda: layer(vacuum=4.0), 'in-plane', 'no more than 4.0 A are empty'),
+        (lambda: layer(pbc=True), {'moves': 'in-plane', 'vacuum': 'a'}, 'name the right lattice vector'),
+        (lambda: layer(lean=1.0), 'in-plane', r'leans over by 1 A.*\[0.0, 0.0, 12.0\], or take `positions`'),
+        (lambda: layer(turned=True), 'in-plane', 'turn the crystal so that the vacuum vector c lies along z'),
+        (layer, {'moves': 'positions', 'fixed': {'c': [1]}}, 'there is no site 1; sites count from 0 to 0'),
+        (layer, {'moves': 'positions', 'fixed': {'abc': [0]}}, r'free a site, or take `cell` \(ISIF 6\)'),
+        (magnetite, {'moves': 'volume', 'fixed': {'c': [1]}}, 'leave out `fixed`'),
+        (magnetite, {'fixed': {'abc': [0]}, 'keep_symmetry': True}, 'not symmetric under Fd-3m'),
+    ],
+)
+def test_what_vasp_cannot_do_is_refused_with_what_it_can(structure, freedom, remedy):
+    assert re.search(remedy, validate_chain(chain_inputs(structure(), freedom), None))
+
+
+def test_symmetry_is_not_kept_where_vasp_is_told_to_ignore_it():
+    inputs = chain_inputs(magnetite(), {'keep_symmetry': True}, {'ISYM': 0})
+    assert 'ISYM = 0 or -1' in validate_chain(inputs, None)
+
+
+@pytest.mark.parametrize(
+    ('incar', 'vasp', 'message'),
+    [
+        ({'ldauu': [3.8, 0]}, {}, r'LDAUU has 2 entries, and POSCAR 6 species \(Fe O Fe O Fe O\)'),
+        ({'ldauu': '6*0'}, {}, None),
+        ({'ldauu': '6*0'}, {'ldau_mapping': orm.Dict}, 'remove one of them'),
+        ({'magmom': '6*4.0'}, {}, 'MAGMOM has 6 entries, expected 14, 1 for each site'),
+        ({'magmom': '8*4.0 6*0'}, {}, None),
+        ({'magmom': '8*4.0 6*0', 'lsorbit': True}, {}, 'expected 42, 3 for each site'),
+    ],
+)
+def test_tags_by_species_and_by_site_fit_the_structure(incar, vasp, message):
+    found = validate_chain(chain_inputs(magnetite(), 'cell', incar, **{k: v() for k, v in vasp.items()}), None)
+    assert found is None if message is None else re.search(message, found)

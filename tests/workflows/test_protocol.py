@@ -129,7 +129,7 @@ def test_overrides_without_a_mapping_where_one_belongs_are_refused(make_builder,
 
 def test_bad_inputs_are_refused_when_the_builder_is_made(make_builder):
     for changes, message in (
-        ({'freedom': 'all'}, 'expected positions or cell'),
+        ({'freedom': 'all'}, 'expected positions, cell, shape, volume or in-plane'),
         ({'overrides': {'guard': {'mode': 'maybe'}}}, 'expected reject, warn, off'),
         ({'structure': orm.StructureData(cell=[[1, 0, 0], [0, 1, 0], [0, 0, 1]])}, 'cannot be relaxed'),
     ):

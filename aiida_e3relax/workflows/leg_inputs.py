@@ -1,0 +1,48 @@
+"""The inputs that a leg's `vasp.v2.relax` gets beside those of the user: what may move, and the species."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiida import orm
+from aiida.common import AttributeDict
+
+from aiida_e3relax.mappings import merge
+from aiida_e3relax.workflows.freedom import Freedom
+from aiida_e3relax.workflows.inputs import incar_tags
+from aiida_e3relax.workflows.species import SpeciesInputs
+
+SPECIES_MAPPINGS = ('potential_mapping', 'ldau_mapping', 'magmom_mapping')
+
+
+def set_freedom(inputs: AttributeDict, freedom: Freedom, structure: orm.StructureData) -> None:
+    """Say to aiida-vasp what may move: by ISIF, by other INCAR tags and by selective dynamics."""
+    n_sites = len(structure.sites)
+    inputs.relax_settings = {**inputs.relax_settings.get_dict(), **freedom.relax_flags(n_sites)}
+    inputs.vasp.parameters = _with_tags(inputs.vasp.parameters, freedom.incar_tags(structure.pbc))
+    dynamics = freedom.dynamics(n_sites)
+    if dynamics is not None:
+        inputs.vasp.dynamics = orm.Dict(dynamics)
+
+
+def species_mappings(vasp: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the user's mappings by kind or element: the arguments of `translate_species`."""
+    return {name: vasp[name].get_dict() for name in SPECIES_MAPPINGS if name in vasp}
+
+
+def set_species(vasp: AttributeDict, species: SpeciesInputs) -> None:
+    """Put what belongs to the species in the place of the user's mappings."""
+    for port in SPECIES_MAPPINGS:
+        vasp.pop(port, None)
+    vasp.potential_mapping = orm.Dict(species.potential_mapping)
+    if species.ldau_mapping is not None:
+        vasp.ldau_mapping = orm.Dict(species.ldau_mapping)
+    if species.magmom is not None:
+        spin = {} if 'ispin' in incar_tags(vasp.parameters) else {'ispin': 2}
+        vasp.parameters = _with_tags(vasp.parameters, spin | {'magmom': species.magmom})
+
+
+def _with_tags(parameters: orm.Dict, tags: Mapping[str, Any]) -> orm.Dict:
+    """Return the input `parameters` of aiida-vasp with INCAR tags added."""
+    return orm.Dict(merge(parameters.get_dict(), {'incar': dict(tags)})) if tags else parameters

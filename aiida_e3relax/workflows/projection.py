@@ -1,0 +1,110 @@
+"""What is kept of a prediction: its projection on what may move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiida_e3relax.gnn.structures import Crystals
+from aiida_e3relax.workflows.freedom import Freedom, Moves
+from aiida_e3relax.workflows.geometry import fractional_displacements
+from aiida_e3relax.workflows.symmetry import SpaceGroup
+from aiida_e3relax.workflows.vacuum import contiguous_layer, plane_normal
+
+
+def restrict(start: Crystals, prediction: Crystals, freedom: Freedom, kinds: Sequence[str]) -> Crystals:
+    """Return `prediction` without what may not move, and without a common shift of all its atoms.
+
+    The sites of `start` are shifted by the predicted fractional displacements in the cell that `freedom` leaves of the
+    predicted one; where there is a vacuum, the heights above the plane are those predicted, in A, whatever the
+    predicted vacuum. The common shift is no relaxation, and it would take the symmetry elements off the origin, where
+    codes look for them: GPAW then computes with several times the k-points. Where sites are fixed, the prediction is
+    shifted to lie on them instead.
+
+    Parameters
+    ----------
+    start, prediction
+        One crystal each, with the same sites in the same order.
+    freedom
+        What may move.
+    kinds
+        ``(N,)`` names of the sites' kinds; the space group to be kept tells them apart.
+    """
+    movable = freedom.movable(len(kinds))
+    group = SpaceGroup.of(start, kinds) if freedom.keep_symmetry else None
+    cell = _restrict_cell(start, prediction, freedom)
+    if group is not None and freedom.moves != Moves.POSITIONS:
+        cell = start.cell[0] @ group.symmetrise_stretch(_stretch(start.cell[0], cell))
+    if freedom.moves == Moves.VOLUME or not movable.any():
+        shifts = np.zeros_like(start.positions)
+    else:
+        shifts = _anchor(_displacements(start, prediction, cell, freedom), movable)
+        if group is not None:
+            shifts = group.symmetrise_displacements(shifts)
+        shifts[~movable] = 0.0
+    return start.replace((start.fractional() + shifts) @ cell, cell[None])
+
+
+def _restrict_cell(start: Crystals, prediction: Crystals, freedom: Freedom) -> NDArray[np.float64]:
+    raw, predicted = start.cell[0], prediction.cell[0]
+    growth = np.cbrt(prediction.volumes[0] / start.volumes[0])
+    if freedom.moves == Moves.POSITIONS:
+        return raw
+    if freedom.moves == Moves.VOLUME:
+        return growth * raw
+    if freedom.moves == Moves.SHAPE:
+        return predicted / growth
+    if freedom.moves == Moves.IN_PLANE:
+        return _stretch_layer(raw, predicted, freedom.vacuum_axis(start.pbc[0]))
+    return predicted
+
+
+def _stretch_layer(raw: NDArray[np.float64], predicted: NDArray[np.float64], vacuum: int | None) -> NDArray[np.float64]:
+    """Return the raw cell with the predicted lengths and angle of the two vectors of the layer, in the raw plane."""
+    layer = [axis for axis in range(3) if axis != vacuum]
+    plane = np.linalg.svd(raw[layer], full_matrices=False)[2]  # two orthonormal rows
+    metric = predicted[layer] @ predicted[layer].T
+    inverse = np.linalg.inv(raw[layer] @ plane.T)
+    squares, axes = np.linalg.eigh(inverse @ metric @ inverse.T)  # of the square of the stretch
+    stretched = raw.copy()
+    stretched[layer] = raw[layer] @ plane.T @ (axes * np.sqrt(squares)) @ axes.T @ plane
+    return stretched
+
+
+def _stretch(raw: NDArray[np.float64], cell: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the symmetric stretch P of ``raw P Q = cell`` with a rotation Q."""
+    left, stretches, _ = np.linalg.svd(np.linalg.solve(raw, cell))
+    return (left * stretches) @ left.T
+
+
+def _displacements(
+    start: Crystals, prediction: Crystals, cell: NDArray[np.float64], freedom: Freedom
+) -> NDArray[np.float64]:
+    """Return the ``(N, 3)`` predicted displacements as fractions of `cell`."""
+    displacements = fractional_displacements(start, prediction)
+    vacuum = freedom.vacuum_axis(start.pbc[0])
+    if vacuum is None:
+        return displacements
+    before = contiguous_layer(start.fractional(), vacuum)
+    old, new, kept = (_layer_frame(one, vacuum) for one in (start.cell[0], prediction.cell[0], cell))
+    change = (before + displacements) @ prediction.cell[0] @ np.linalg.inv(new)
+    change -= before @ start.cell[0] @ np.linalg.inv(old)
+    return change @ kept @ np.linalg.inv(cell)
+
+
+def _layer_frame(cell: NDArray[np.float64], vacuum: int) -> NDArray[np.float64]:
+    """Return the cell with the unit normal of the layer, in A, for its vacuum vector."""
+    frame = cell.copy()
+    frame[vacuum] = plane_normal(cell, vacuum)
+    return frame
+
+
+def _anchor(displacements: NDArray[np.float64], movable: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the displacements against the fixed sites, or against all sites along a vector where none is fixed."""
+    anchored = displacements.copy()
+    for axis in range(3):
+        fixed = ~movable[:, axis]
+        anchored[:, axis] -= displacements[fixed if fixed.any() else slice(None), axis].mean()
+    return anchored
