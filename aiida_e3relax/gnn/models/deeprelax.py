@@ -17,6 +17,7 @@ from aiida_e3relax.gnn.layers import (
     displaced,
     matrix_exponential,
     perceptron,
+    volume,
 )
 from aiida_e3relax.gnn.losses import nearest_image
 from aiida_e3relax.gnn.models.distance_model import DistanceModel
@@ -57,9 +58,9 @@ class DeepRelax(DistanceModel):
         v = x.new_zeros(n, 3, features)
         for index, layer in enumerate(self.layers):
             x, v = layer(x, v, edges, first=index == 0)
-        volume = torch.linalg.det(batch.cell).abs() / batch.n_atoms.to(batch.cell.dtype)
-        scalar = self.lattice_embedding(self.volume_basis(volume ** (1 / 3)))
-        lattice = LatticeState(scalar, x.new_zeros(len(volume), 3, 3, features))
+        per_atom = volume(batch.cell).abs() / batch.n_atoms.to(batch.cell.dtype)
+        scalar = self.lattice_embedding(self.volume_basis(per_atom ** (1 / 3)))
+        lattice = LatticeState(scalar, x.new_zeros(len(scalar), 3, 3, features))
         _, strain = self.atoms_to_lattice(x, v, edges, lattice, batch)
         cell = torch.einsum('scx,sxy->scy', batch.cell, matrix_exponential(strain))
         carried = batch.edge_vectors(batch.fractional, cell).norm(dim=1)
