@@ -1,7 +1,8 @@
 """The neighbour graphs of the published models, cut as their authors cut them.
 
 They keep the nearest K neighbours whatever shell that cuts, and treat an atom's own images apart from other
-neighbours. Where neighbours K and K+1 are equally far, theirs and ours may keep different ones.
+neighbours. Where neighbours K and K+1 are equally far, theirs and ours may keep different ones; ours does not leave it
+to rounding, so that a batch, a shift of the origin or another device changes nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ from aiida_e3relax.gnn.graph import Graph, neighbour_graph, rank_among_edges
 
 SELF_IMAGES = ((0, 0, 1), (0, 1, 0), (1, 0, 0), (0, 1, 1), (1, 0, 1), (1, 1, 0))
 """Offsets of an atom's own images that are its neighbours."""
+
+
+TIE = 1e-6
+"""Distances that differ by less than about this (A) are equal."""
 
 
 def nearest_neighbour_graph(
@@ -36,7 +41,9 @@ def nearest_neighbour_graph(
     max_neighbours
         Neighbours kept, the atom itself counted.
     """
-    near = _nearest(neighbour_graph(fractional, cell, n_atoms, cutoff, None), len(fractional), max_neighbours - 1)
+    near = _nearest(
+        neighbour_graph(fractional, cell, n_atoms, cutoff, None), fractional, cell, n_atoms, max_neighbours - 1
+    )
     others = _select(near, near.centre != near.neighbour)
     images = torch.tensor(SELF_IMAGES, device=near.offset.device)
     atoms = torch.arange(len(fractional), device=images.device).repeat_interleave(len(images))
@@ -59,29 +66,34 @@ def within_and_across_graph(
     max_within_cell
         Pairs within the cell kept of an atom, the nearest.
     """
-    near = _nearest(neighbour_graph(fractional, cell, n_atoms, cutoff, None), len(fractional), max_neighbours - 1)
+    near = _nearest(
+        neighbour_graph(fractional, cell, n_atoms, cutoff, None), fractional, cell, n_atoms, max_neighbours - 1
+    )
     across = _select(near, (near.offset != 0).any(dim=1))
-    crystal = torch.repeat_interleave(torch.arange(len(n_atoms), device=n_atoms.device), n_atoms)
-    first_atom = (torch.cumsum(n_atoms, 0) - n_atoms)[crystal]
-    centre = torch.repeat_interleave(torch.arange(len(fractional), device=n_atoms.device), n_atoms[crystal])
+    first_atom = torch.repeat_interleave(torch.cumsum(n_atoms, 0) - n_atoms, n_atoms)
+    same_cell = torch.repeat_interleave(n_atoms, n_atoms)
+    centre = torch.repeat_interleave(torch.arange(len(fractional), device=n_atoms.device), same_cell)
     neighbour = rank_among_edges(centre, len(fractional)) + first_atom[centre]
-    pairs = centre != neighbour
-    centre, neighbour = centre[pairs], neighbour[pairs]
-    difference = fractional[neighbour] - fractional[centre]
-    distance = torch.einsum('pc,pcx->px', difference, cell[crystal[centre]]).norm(dim=1)
-    by_distance = torch.argsort(distance, stable=True)
-    order = by_distance[torch.argsort(centre[by_distance], stable=True)]
-    within = Graph(centre[order], neighbour[order], near.offset.new_zeros(len(order), 3))
-    return _join(_nearest(within, len(fractional), max_within_cell), across)
+    pairs = Graph(centre, neighbour, near.offset.new_zeros(len(centre), 3))
+    within = _nearest(_select(pairs, centre != neighbour), fractional, cell, n_atoms, max_within_cell)
+    return _join(within, across)
 
 
-def _nearest(graph: Graph, n_atoms_total: int, count: int) -> Graph:
-    """Return the first `count` edges of every centre of a `graph` sorted by centre and distance."""
-    return _select(graph, rank_among_edges(graph.centre, n_atoms_total) < count)
+def _nearest(graph: Graph, fractional: Tensor, cell: Tensor, n_atoms: Tensor, count: int) -> Graph:
+    """Return the `count` nearest edges of every centre; those equally far are taken by neighbour and offset."""
+    crystal = torch.repeat_interleave(torch.arange(len(n_atoms), device=n_atoms.device), n_atoms)
+    difference = fractional[graph.neighbour] - fractional[graph.centre] + graph.offset
+    distance = torch.einsum('pc,pcx->px', difference, cell[crystal[graph.centre]]).norm(dim=1)
+    order = torch.arange(len(distance), device=distance.device)
+    for key in (*graph.offset.unbind(dim=1), graph.neighbour, torch.round(distance / TIE), graph.centre):
+        order = order[torch.argsort(key[order], stable=True)]
+    graph = _select(graph, order)
+    return _select(graph, rank_among_edges(graph.centre, len(fractional)) < count)
 
 
-def _select(graph: Graph, mask: Tensor) -> Graph:
-    return Graph(graph.centre[mask], graph.neighbour[mask], graph.offset[mask])
+def _select(graph: Graph, edges: Tensor) -> Graph:
+    """Return the edges that a mask or indices name."""
+    return Graph(graph.centre[edges], graph.neighbour[edges], graph.offset[edges])
 
 
 def _join(first: Graph, second: Graph) -> Graph:

@@ -14,12 +14,15 @@ import numpy as np
 import pytest
 import torch
 
-from aiida_e3relax.gnn.batch import CrystalBatch
+from aiida_e3relax.gnn import neighbour_search
+from aiida_e3relax.gnn.batch import CrystalBatch, make_batch
 from aiida_e3relax.gnn.errors import CheckpointError
 from aiida_e3relax.gnn.graph import Graph
 from aiida_e3relax.gnn.import_published import import_published
 from aiida_e3relax.gnn.models import make_model
 from aiida_e3relax.gnn.models.published import DeepRelaxPublished, E3RelaxH2Published, E3RelaxPublished
+from tests.gnn.crystals import PROTOTYPES, batch_of
+from tests.gnn.networks import random_network
 
 WHOLE = Path(__file__).parents[2].parent / 'shared' / 'reference'
 CLASSES = {'h2': E3RelaxH2Published, 'e3relax': E3RelaxPublished, 'deeprelax': DeepRelaxPublished}
@@ -163,6 +166,16 @@ def test_graph_is_the_authors(reference):
         assert abs(len(given) - len(found)) <= 1
         for one, other in ((given, found), (found, given)):
             assert all(one[edge] > max(other.values()) - 1e-6 for edge in one.keys() - other.keys())
+
+
+@pytest.mark.parametrize('name', ['e3relax-h2-published', 'deeprelax-published'])
+def test_neighbours_that_are_equally_far_are_not_left_to_the_search(name, monkeypatch):
+    model, crystals = random_network(name), batch_of(*(make() for make in PROTOTYPES.values()))
+    by_vesin = make_batch(crystals, model.graph).graph
+    monkeypatch.setattr(neighbour_search, 'vesin', None)
+    by_torch = make_batch(crystals, model.graph).graph
+    for field in GRAPH_FIELDS:
+        assert torch.equal(getattr(by_vesin, field), getattr(by_torch, field))
 
 
 def edges_of(centre: int, batch: CrystalBatch, graph: Graph, reference: Reference) -> dict[tuple[int, ...], float]:
