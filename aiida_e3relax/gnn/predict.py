@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from aiida_e3relax.gnn.batch import CrystalBatch, Geometry, make_batch
+from aiida_e3relax.gnn.batch import CrystalBatch, make_batch
 from aiida_e3relax.gnn.checkpoint import Checkpoint, load_checkpoint
+from aiida_e3relax.gnn.engine.cuda_graphs import ReplayedModel
 from aiida_e3relax.gnn.errors import InputError, OutOfMemoryError, RunError
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.prediction_settings import PredictionSettings
@@ -78,6 +79,7 @@ def predict(
         Edges in one batch, counted by the model's ``max_neighbours``.
     """
     model = model.to(device=device, dtype=dtype).eval()
+    replayed = ReplayedModel(model)
     faults = input_faults(crystals, elements)
     result = Predictions(crystals, faults, [], {'graph': 0.0, 'forward': 0.0})
     positions, cell = crystals.positions.copy(), crystals.cell.copy()
@@ -89,7 +91,7 @@ def predict(
         indices = waiting.pop()
         chosen = crystals.select(indices)
         try:
-            geometry, found = _predict_batch(model, chosen, device, dtype, result.seconds)
+            geometry, found = _predict_batch(replayed, chosen, device, dtype, result.seconds)
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -136,18 +138,17 @@ def _batches(crystals: Crystals, indices: list[int], max_neighbours: int, max_ed
 
 
 def _predict_batch(
-    model: RelaxationModel, crystals: Crystals, device: torch.device, dtype: torch.dtype, seconds: dict[str, float]
+    replayed: ReplayedModel, crystals: Crystals, device: torch.device, dtype: torch.dtype, seconds: dict[str, float]
 ) -> tuple[Crystals | None, dict[int, Fault]]:
     """Return the predicted crystals of one batch, or None and the faults that its neighbour search showed."""
-    start = time.perf_counter()
+    model, start = replayed.model, time.perf_counter()
     batch = make_batch(crystals, model.graph, device, dtype)
     faults = neighbour_faults(*_nearest(batch), crystals, model.hyperparameters.cutoff)
     seconds['graph'] += time.perf_counter() - start
     if faults:
         return None, faults
     start = time.perf_counter()
-    with torch.no_grad():
-        geometry: Geometry = model(batch)[-1]
+    geometry = replayed(batch)
     fractional = geometry.fractional.double().cpu().numpy()
     cell = geometry.cell.double().cpu().numpy()
     seconds['forward'] += time.perf_counter() - start

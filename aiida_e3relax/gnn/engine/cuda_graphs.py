@@ -18,7 +18,7 @@ from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
 from aiida_e3relax.gnn.engine.padding import BatchShape, padded_batch
 from aiida_e3relax.gnn.models.base import RelaxationModel
 
-MOST_EDGES = 1 << 18
+MOST_EDGES = 1 << 17
 """Larger batches keep the device busy as they are, and padding would cost more than launching."""
 
 MOST_SHAPES = 32
