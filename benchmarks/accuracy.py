@@ -35,6 +35,8 @@ DATA = {
     '(MIT), 3DSC (CC-BY-4.0), matcalc (BSD-3) and upper-bound-energy-gnn (MIT); synthetic inputs, mixed DFT settings',
 }
 
+NAMES = {'model': 'network', 'dummy': 'Dummy', 'dummy at volume of model': "Dummy at the network's volume"}
+
 LIMITS = [
     'Trained on at most 64 (pnictides) or 20 (substitution) atoms a cell; larger cells are extrapolation.',
     'Coordinates were learnt almost only from pnictides; in other chemistries the cell is predicted far better than '
@@ -75,7 +77,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     ]
     for row in rows:
         figures = [f'{row[f"{name}_mean"]:.3g} ({row[f"{name}_median"]:.3g})' for name in MEASURES]
-        name = {'model': 'network', 'dummy': 'Dummy'}[row['of']]
+        name = NAMES[row['of']]
         lines.append(
             f'| {row["data"]}, {row["pairs"]} pairs | {row["frame"]} | {name} | '
             + ' | '.join(figures)

@@ -62,7 +62,7 @@ def draw_periodic_table(axes: Any, values: Mapping[str, float], label: str, loga
             axes.text(column + 0.47, -row + 0.22, _short(value), ha='center', va='center', fontsize=4.5, color=ink)
     axes.set(xlim=(0.8, 19.1), ylim=(-9.7, 0.1), aspect='equal')
     axes.axis('off')
-    axes.figure.colorbar(ScalarMappable(norm, colours), ax=axes, label=label, shrink=0.7, pad=0.01)
+    axes.figure.colorbar(ScalarMappable(norm, colours), ax=axes, label=label, shrink=0.7, pad=0.01, panchor=False)
 
 
 def _place(number: int) -> tuple[float, int]:
@@ -79,4 +79,4 @@ def _place(number: int) -> tuple[float, int]:
 
 
 def _short(value: float) -> str:
-    return f'{value / 1000:.1f}k' if value >= 1000 else f'{value:.3g}'
+    return f'{value / 1000:.1f}k' if value >= 1000 else f'{value:.{3 if value >= 1 else 2}g}'

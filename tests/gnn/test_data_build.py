@@ -123,8 +123,9 @@ def test_repeats_and_leaks_are_found(repeating):
     assert repeats.relaxed.tolist() == [0, 0, 0, 3, 4]
     assert repeats.whole.tolist() == [0, 0, 2, 3, 4]
     assert repeats.superfluous(repeating.split).tolist() == [1]
-    leaks = {name: found.tolist() for name, found in repeats.leaks(repeating.split).items()}
-    assert leaks == {'train-val': [], 'train-test': [0, 1], 'val-test': []}
+    assert repeats.shared(repeating.split, 'train', 'test').tolist() == [0, 1]
+    assert repeats.shared(repeating.split, 'test', 'train').tolist() == [2]
+    assert repeats.shared(repeating.split, 'val', 'train').tolist() == []
 
 
 def test_repeats_and_leaks_are_dropped_on_request(repeating, tmp_path):
@@ -134,7 +135,7 @@ def test_repeats_and_leaks_are_dropped_on_request(repeating, tmp_path):
         assert main([*arguments, *flags]) == 0
         card = read_data_card(tmp_path / 'out.npz')
         assert card['summary']['pairs'] == len(read_pairs(tmp_path / 'out.npz')) == left
-        assert card['repeats']['relaxed crystal also in train and test'] == 2
+        assert card['repeats']['test pairs whose relaxed crystal is in train'] == 1
         assert card['rejected']['pairs'] == 5 - left
 
 

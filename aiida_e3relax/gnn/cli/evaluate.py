@@ -3,38 +3,87 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
-from aiida_e3relax.gnn.cli.options import add_device, add_model
+from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
+from aiida_e3relax.gnn.cli.options import add_device
+from aiida_e3relax.gnn.errors import InputError
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
     """Add the command."""
-    parser = commands.add_parser('evaluate', help="the papers' measures of a model on one split, beside doing nothing")
-    parser.add_argument('pairs', nargs='+', type=Path, help='data sets, as `e3relax data` writes or reads them')
-    add_model(parser)
+    parser = commands.add_parser(
+        'evaluate',
+        help="the papers' measures of models on one split, beside doing nothing",
+        description='Measure models on one split of the data, structure by structure, beside the Dummy (the input) and '
+        'the input scaled to the volume that each model predicts. docs/data.md defines the measures.',
+    )
+    parser.add_argument('pairs', nargs='+', type=Path, help='training files that `e3relax data` wrote')
+    parser.add_argument(
+        '--model',
+        type=Path,
+        nargs='+',
+        default=[DEFAULT_CHECKPOINT],
+        help='one checkpoint or more; default: the one that comes with the package',
+    )
     parser.add_argument('--split', default='test', choices=['train', 'val', 'test'])
     parser.add_argument('--no-match', action='store_true', help='leave out the match rate, which takes longest')
-    parser.add_argument('--json', type=Path, help='also write the table here')
+    parser.add_argument('--json', type=Path, help='write the tables, by size and by element too')
+    parser.add_argument('--csv', type=Path, help='write one line a structure')
+    parser.add_argument('--figure', type=Path, help='draw distributions, errors by size and by element (.png)')
     add_device(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
     from aiida_e3relax.gnn.checkpoint import load_checkpoint
-    from aiida_e3relax.gnn.datasets import read_pairs
-    from aiida_e3relax.gnn.evaluate import evaluate, table
+    from aiida_e3relax.gnn.datasets import Pairs, read_pairs
+    from aiida_e3relax.gnn.evaluate import measure
+    from aiida_e3relax.gnn.evaluation_report import table, write_csv, write_json
     from aiida_e3relax.gnn.runtime import prepare_device
 
+    _check_outputs(options)
     device = prepare_device(options.device, options.threads)
-    checkpoint = load_checkpoint(options.model)
-    rows = []
-    for path in options.pairs:
-        pairs = read_pairs(path).of_split(options.split)
-        rows += evaluate(checkpoint, pairs, device, with_matches=not options.no_match)
-    print(table(rows))
+    models = {name: load_checkpoint(path) for name, path in _names(options.model).items()}
+    pairs = Pairs.concatenate(read_pairs(path).of_split(options.split) for path in options.pairs)
+    if not len(pairs):
+        raise InputError(f'{", ".join(map(str, options.pairs))}: no pair of the split {options.split!r}')
+    measured = measure(models, pairs, device, with_matches=not options.no_match)
+    print(table([m.row() for m in measured]))
     if options.json:
-        content = {'model': checkpoint.content_hash, 'split': options.split, 'rows': rows}
-        options.json.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
+        hashes = {name: checkpoint.content_hash for name, checkpoint in models.items()}
+        write_json(options.json, measured, {'models': hashes, 'split': options.split})
+    if options.csv:
+        write_csv(options.csv, measured)
+    if options.figure:
+        from aiida_e3relax.gnn.evaluation_plot import plot_measured
+
+        plot_measured(measured, options.figure)
     return 0
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Raise InputError for outputs that cannot be written, before anything is computed."""
+    for path in (options.json, options.csv):
+        if path and not path.parent.is_dir():
+            raise InputError(f'{path}: the folder {path.parent} does not exist')
+    if options.figure:
+        from aiida_e3relax.gnn.figures import check_figure
+
+        check_figure(options.figure)
+
+
+def _names(paths: list[Path]) -> dict[str, Path]:
+    """Return a short name for each checkpoint: ``model`` for one, else that of its file, with its folder if needed."""
+    if len(paths) == 1:
+        return {'model': paths[0]}
+    names: dict[str, Path] = {}
+    for path in paths:
+        alike = [p for p in paths if p.stem == path.stem]
+        name = path.stem if len(alike) == 1 else f'{path.resolve().parent.name}/{path.stem}'
+        if name in names:
+            raise InputError(
+                f'--model: {path} and {names[name]} have the same name {name!r}; rename one folder or file'
+            )
+        names[name] = path
+    return names

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_e3relax.gnn.data.duplicates import find_repeats
+from aiida_e3relax.gnn.data.duplicates import Repeats, find_repeats
 from aiida_e3relax.gnn.data.repair import RepairOptions, UnusableError, checked, put_right
 from aiida_e3relax.gnn.data.sources import Candidate, Sites, Source
 from aiida_e3relax.gnn.data.splits import check_fractions, make_split
@@ -118,27 +119,36 @@ def build(sources: Sequence[Source], options: BuildOptions, name: str | None = N
     pairs = dataclasses.replace(pairs, split=split)
     found: dict[str, int] = {}
     if repeats is not None:
-        superfluous, leaks = repeats.superfluous(split), repeats.leaks(split)
-        found = {'repeated in the same split': len(superfluous)}
-        found |= {f'relaxed crystal also in {k.replace("-", " and ")}': len(v) for k, v in leaks.items()}
-        dropped = np.zeros(len(pairs), dtype=bool)
-        for wanted, indices, reason in (
-            (options.drop_duplicates, superfluous, 'repeats an earlier pair of its split'),
-            *((options.drop_leaks, v, f'leaks: the same relaxed crystal is in {k[-1]}') for k, v in _named(leaks)),
-        ):
-            if wanted:
-                rejections += _rejected(pairs, indices[~dropped[indices]], reason)
-                dropped[indices] = True
-        pairs = pairs.select(np.flatnonzero(~dropped))
+        found = _count(repeats, split)
+        unwanted = _unwanted(repeats, split, options)
+        rejections += [
+            Rejection(str(pairs.source[i]), str(pairs.unrelaxed.labels[i]), reason) for i, reason in unwanted.items()
+        ]
+        pairs = pairs.select(np.setdiff1d(np.arange(len(pairs)), list(unwanted)))
     return BuiltData(pairs, rejections, repairs, found, method)
 
 
-def _named(leaks: dict[str, NDArray[np.int64]]) -> list[tuple[list[str], NDArray[np.int64]]]:
-    return [(name.split('-'), indices) for name, indices in leaks.items()]
+_EARLIER_AND_LATER = tuple(itertools.combinations(SPLITS, 2))
 
 
-def _rejected(pairs: Pairs, indices: NDArray[np.int64], reason: str) -> list[Rejection]:
-    return [Rejection(str(pairs.source[i]), str(pairs.unrelaxed.labels[i]), reason) for i in indices]
+def _count(repeats: Repeats, split: NDArray[np.str_]) -> dict[str, int]:
+    """Return how many pairs repeat another, and how many of a later split have a crystal of an earlier one."""
+    counts = {'repeats of a pair of the same split': len(repeats.superfluous(split))}
+    for earlier, later in _EARLIER_AND_LATER:
+        counts[f'{later} pairs whose relaxed crystal is in {earlier}'] = len(repeats.shared(split, later, earlier))
+    return counts
+
+
+def _unwanted(repeats: Repeats, split: NDArray[np.str_], options: BuildOptions) -> dict[int, str]:
+    """Return the pairs to leave out, with the reason."""
+    unwanted: dict[int, str] = {}
+    if options.drop_duplicates:
+        unwanted |= dict.fromkeys(repeats.superfluous(split).tolist(), 'repeats an earlier pair of its split')
+    if options.drop_leaks:
+        for earlier, later in _EARLIER_AND_LATER:
+            leaking = repeats.shared(split, earlier, later).tolist()
+            unwanted |= dict.fromkeys(leaking, f'leaks: its relaxed crystal is in {later}, too')
+    return unwanted
 
 
 def _read(

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_e3relax.gnn.pairs import SPLITS, Pairs
+from aiida_e3relax.gnn.pairs import Pairs
 from aiida_e3relax.gnn.progress import progress
 from aiida_e3relax.gnn.structures import Crystals
 
@@ -43,14 +43,9 @@ class Repeats:
     relaxed: NDArray[np.int64]
     whole: NDArray[np.int64]
 
-    def leaks(self, split: NDArray[np.str_]) -> dict[str, NDArray[np.int64]]:
-        """Return, for each two splits, the pairs of the earlier one whose relaxed crystal is in the later one, too."""
-        found = {}
-        for i, early in enumerate(SPLITS):
-            for late in SPLITS[i + 1 :]:
-                shared = np.isin(self.relaxed, self.relaxed[split == late]) & (split == early)
-                found[f'{early}-{late}'] = np.flatnonzero(shared)
-        return found
+    def shared(self, split: NDArray[np.str_], of: str, also_in: str) -> NDArray[np.int64]:
+        """Return the pairs of the split `of` whose relaxed crystal is in the split `also_in`, too."""
+        return np.flatnonzero((split == of) & np.isin(self.relaxed, self.relaxed[split == also_in]))
 
     def superfluous(self, split: NDArray[np.str_]) -> NDArray[np.int64]:
         """Return the pairs that repeat an earlier pair of the same split as a whole."""

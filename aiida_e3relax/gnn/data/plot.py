@@ -41,6 +41,7 @@ def plot_pairs(pairs: Pairs, path: Path) -> None:
             0.97, 0.92, f'median {np.median(values):.3g}', transform=axes.transAxes, ha='right', va='top', fontsize=8
         )
         axes.set(xlabel=label, ylabel='pairs')
+    panels[0].xaxis.get_major_locator().set_params(integer=True)
     panels[0].legend(frameon=False, loc='center right')
     table = figure.add_subplot(grid[2, :])
     draw_periodic_table(table, facts['pairs_with_element'], 'pairs with the element', logarithmic=True)

@@ -1,0 +1,104 @@
+"""Measurements in one figure: distributions of models and Dummy, errors by size and by element."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aiida_e3relax.gnn.evaluate import DUMMY, MEASURES, Measured
+from aiida_e3relax.gnn.evaluation_report import by_element, by_size
+from aiida_e3relax.gnn.figures import COLOURS, GREY, draw_periodic_table, new_figure
+
+_AXES = ('coordinate error (A)', 'cell shape deviation (A^2)', 'volume error (A^3)')
+
+
+def plot_measured(measured: Sequence[Measured], path: Path) -> None:
+    """Write the figure of what was measured to `path`; needs matplotlib.
+
+    Only the aligned frame is drawn, each data set in a row of its own, and the map of elements for the first model.
+    """
+    drawn = [m for m in measured if m.frame == 'aligned']
+    sources = list(dict.fromkeys(m.data for m in drawn))
+    figure = new_figure(11, 2.6 * len(sources) + 6.5)
+    grid = figure.add_gridspec(len(sources) + 2, 3, height_ratios=[1] * len(sources) + [1, 1.6])
+    for row, source in enumerate(sources):
+        of_source = [m for m in drawn if m.data == source]
+        for column, (name, label) in enumerate(zip(MEASURES, _AXES, strict=True)):
+            axes = figure.add_subplot(grid[row, column])
+            _draw_distribution(axes, of_source, name)
+            axes.set(xlabel=label, ylabel='share of pairs below' if column == 0 else '')
+            if column == 0:
+                axes.set_title(f'{source}, {len(of_source[0].labels)} pairs', loc='left')
+            if column == 2:
+                axes.legend(frameon=False, fontsize=7, loc='upper left')
+    for column, (name, label) in enumerate(zip(MEASURES, _AXES, strict=True)):
+        axes = figure.add_subplot(grid[len(sources), column])
+        _draw_by_size(axes, drawn, name)
+        axes.set(xlabel='atoms a cell', ylabel=f'median {label}')
+    table = figure.add_subplot(grid[len(sources) + 1, :])
+    model = next(m.of for m in drawn)
+    draw_periodic_table(table, _element_means(drawn, model), f'mean coordinate error of {model} (A)', logarithmic=True)
+    figure.suptitle('errors in the aligned frame: rotation and drift of the target removed')
+    figure.savefig(path, dpi=150)
+
+
+def _draw_distribution(axes: Any, measured: Sequence[Measured], name: str) -> None:
+    """Draw the cumulative distribution of a measure on a logarithmic axis, one curve a model."""
+    positive = np.concatenate([m.values[name] for m in measured])
+    floor = max(np.quantile(positive, 0.02), 1e-3 * np.median(positive), 1e-6)
+    for m in measured:
+        values = np.sort(np.maximum(m.values[name], floor))
+        axes.step(values, np.arange(1, len(values) + 1) / len(values), where='post', label=m.of, **_style(m, measured))
+    axes.set(xscale='log', ylim=(0, 1), xlim=(floor, positive.max()))
+    axes.grid(alpha=0.3)
+
+
+def _draw_by_size(axes: Any, measured: Sequence[Measured], name: str) -> None:
+    """Draw the median of a measure against the size of the cell: models as lines with marks, Dummies without."""
+    sources = list(dict.fromkeys(m.data for m in measured))
+    for m in measured:
+        rows = by_size([m])
+        positions = [_middle(row['atoms']) for row in rows]
+        style = _style(m, [x for x in measured if x.data == m.data])
+        mark = ('o', 's', '^', 'D')[sources.index(m.data) % 4]
+        axes.plot(positions, [row[f'{name}_median'] for row in rows], marker=mark, markersize=4, **style)
+    for source, mark in zip(sources, ('o', 's', '^', 'D'), strict=False):
+        axes.plot([], [], mark, color='black', markersize=4, label=source)
+    axes.set(xscale='log', yscale='log')
+    axes.set_xticks([2, 4, 8, 16, 32, 64], ['2', '4', '8', '16', '32', '64'], minor=False)
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=7)
+
+
+def _middle(name: str) -> float:
+    """Return the geometric mean of the sizes of a class such as ``5-8`` or ``65+``."""
+    first, _, last = name.partition('-')
+    return float(np.sqrt(int(first) * int(last))) if last else float(first.rstrip('+')) * 1.2
+
+
+def _style(measured: Measured, beside: Sequence[Measured]) -> dict[str, Any]:
+    if measured.of == DUMMY:
+        return {'color': GREY}
+    models = [m.of for m in beside if not m.of.startswith(DUMMY)]
+    name = measured.of.removeprefix(f'{DUMMY} at volume of ')
+    colour = COLOURS[models.index(name) % len(COLOURS)]
+    return {'color': colour, 'linestyle': '-' if measured.of == name else ':'}
+
+
+def _element_means(measured: Sequence[Measured], model: str) -> dict[str, float]:
+    """Return the mean coordinate error of each element's atoms over all data sets, in A."""
+    rows = [row for row in by_element(measured) if row['of'] == model]
+    symbols = {row['element'] for row in rows}
+    return {
+        symbol: float(
+            np.average(
+                [row['coordinate_mae_A_mean'] for row in rows if row['element'] == symbol],
+                weights=[row['atoms'] for row in rows if row['element'] == symbol],
+            )
+        )
+        for symbol in symbols
+    }
