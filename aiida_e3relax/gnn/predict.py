@@ -21,6 +21,7 @@ from aiida_e3relax.gnn.checkpoint import Checkpoint, load_checkpoint
 from aiida_e3relax.gnn.engine.cuda_graphs import ReplayedModel
 from aiida_e3relax.gnn.errors import InputError, OutOfMemoryError, RunError
 from aiida_e3relax.gnn.models.base import RelaxationModel
+from aiida_e3relax.gnn.orientation import in_orientation_of, in_standard_orientation
 from aiida_e3relax.gnn.prediction_settings import PredictionSettings
 from aiida_e3relax.gnn.progress import ProgressLine
 from aiida_e3relax.gnn.runtime import DTYPES, device_name, prepare_device
@@ -142,6 +143,9 @@ def _predict_batch(
 ) -> tuple[Crystals | None, dict[int, Fault]]:
     """Return the predicted crystals of one batch, or None and the faults that its neighbour search showed."""
     model, start = replayed.model, time.perf_counter()
+    given = crystals
+    if model.standard_orientation:
+        crystals, rotation = in_standard_orientation(given)
     batch = make_batch(crystals, model.graph, device, dtype)
     faults = neighbour_faults(*_nearest(batch), crystals, model.hyperparameters.cutoff)
     seconds['graph'] += time.perf_counter() - start
@@ -153,7 +157,8 @@ def _predict_batch(
     cell = geometry.cell.double().cpu().numpy()
     seconds['forward'] += time.perf_counter() - start
     positions = np.einsum('ac,acx->ax', fractional, cell[crystals.structure_index])
-    return crystals.replace(positions, cell), {}
+    predicted = crystals.replace(positions, cell)
+    return in_orientation_of(predicted, given, rotation) if model.standard_orientation else predicted, {}
 
 
 def _nearest(batch: CrystalBatch) -> tuple[np.ndarray, np.ndarray]:
