@@ -14,11 +14,13 @@ from aiida_e3relax.gnn.layers import (
     PaiNNLayer,
     RadialBasis,
     ScaledSiLU,
-    displaced,
+    bounded,
+    inverse,
     matrix_exponential,
     perceptron,
     volume,
 )
+from aiida_e3relax.gnn.layers.displacement import LARGEST_DISPLACEMENT
 from aiida_e3relax.gnn.losses import nearest_image
 from aiida_e3relax.gnn.models.distance_model import DistanceModel
 from aiida_e3relax.gnn.models.symmetric import VOLUME_SCALE, SymmetricHyperparameters
@@ -66,16 +68,17 @@ class DeepRelax(DistanceModel):
         carried = batch.edge_vectors(batch.fractional, cell).norm(dim=1)
         heads = (head(x, v, edges) for head in (self.displacement_head, self.relaxed_head))
         change, log_scale = (torch.cat(kinds) for kinds in zip(*heads, strict=True))
-        displaced_edges = torch.ones_like(graph.centre, dtype=torch.bool)
-        return DistancePrediction(displaced_edges, (carried.repeat(2) + change).abs(), log_scale, cell)
+        every = torch.ones_like(graph.centre, dtype=torch.bool)
+        return DistancePrediction(every, (carried.repeat(2) + change).abs(), log_scale, cell)
 
     def solve(self, prediction: DistancePrediction, batch: CrystalBatch) -> Geometry:
         """Return the crystals whose distances are most likely."""
         with torch.no_grad():
             vectors = batch.edge_vectors(batch.fractional, prediction.cell)
             displacement = most_likely_displacements(prediction, vectors, batch)
-            fractional = displaced(batch.fractional, displacement, prediction.cell, batch)
-        return Geometry(fractional, prediction.cell)
+            displacement = displacement - batch.mean_over_atoms(displacement)[batch.structure_index]
+            step = torch.einsum('ax,axc->ac', displacement, inverse(prediction.cell)[batch.structure_index])
+        return Geometry(batch.fractional + step, prediction.cell)
 
     def true_distances(self, target: Geometry, prediction: DistancePrediction, batch: CrystalBatch) -> Tensor:
         """Return what the distances of `prediction` should have been, in A.
@@ -92,7 +95,10 @@ class DeepRelax(DistanceModel):
 
 
 class _DistanceHead(nn.Module):
-    """Change of an edge's length and its scale, from its ends' scalars, its length and its ends' vectors along it."""
+    """Change of an edge's length and its scale, from its ends' scalars, its length and its ends' vectors along it.
+
+    The change stays below `LARGEST_DISPLACEMENT`, smoothly.
+    """
 
     def __init__(self, features: int, radial_functions: int):
         super().__init__()
@@ -110,5 +116,5 @@ class _DistanceHead(nn.Module):
         vectors = of_centre.index_select(0, edges.centre) + of_neighbour.index_select(0, edges.neighbour)
         along = (vectors * edges.direction[:, :, None]).sum(dim=1)
         ends = centre.index_select(0, edges.centre) + neighbour.index_select(0, edges.neighbour)
-        change, log_scale = self.output(ends + self.length(edges.radial) + self.along(along)).unbind(dim=1)
-        return change, log_scale
+        change, log_scale = self.output(ends + self.length(edges.radial) + self.along(along)).split(1, dim=1)
+        return bounded(change, LARGEST_DISPLACEMENT, dim=1)[:, 0], log_scale[:, 0]
