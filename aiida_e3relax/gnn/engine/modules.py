@@ -6,6 +6,7 @@ import bisect
 import functools
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -73,27 +74,25 @@ def gate_polynomials(reference: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     Returns
     -------
     Tensor
-        ``(A, l_max + 1, F)`` coefficients of the powers of p = u.n, from `solid_invariants`' recursion.
+        ``(A, l_max + 1, F)`` coefficients of the powers of p = u.n: the invariants z_l of `solid_invariants` are
+        polynomials in p and n.n.
     """
-    recursion = _solid_legendre(weight.shape[1] - 1, weight.dtype, weight.device)
-    terms = (recursion.flatten(0, 1) @ weight.T).view(*recursion.shape[:2], -1)
+    l_max = weight.shape[1] - 1
+    legendre, exponents = _legendre(l_max, reference.dtype, reference.device)
     squared = (reference * reference).sum(dim=1)[:, None, None]
-    polynomials = terms[-1].expand(len(reference), -1, -1)
-    for term in reversed(terms[:-1]):
-        polynomials = polynomials * squared + term
-    return polynomials + torch.nn.functional.pad(bias[None], (0, 0, 0, weight.shape[1] - 1))
+    with_bias = weight + torch.nn.functional.pad(bias[:, None], (0, l_max))  # z_0 is one
+    return (legendre * squared**exponents) @ with_bias.T
 
 
 @functools.cache
-def _solid_legendre(l_max: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Return the coefficients ``(Q, l_max + 1, l_max + 1)`` of |n|^2q p^k in z_l: see `solid_invariants`."""
-    coefficients = torch.zeros(l_max // 2 + 1, l_max + 1, l_max + 1, dtype=torch.float64)
-    coefficients[0, 0, 0] = coefficients[0, 1, 1] = 1
-    for degree in range(1, l_max):
-        coefficients[:, 1:, degree + 1] = (2 * degree + 1) * coefficients[:, :-1, degree]
-        coefficients[1:, :, degree + 1] -= degree * coefficients[:-1, :, degree - 1]
-        coefficients[:, :, degree + 1] /= degree + 1
-    return coefficients.to(device, dtype)
+def _legendre(l_max: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return coefficients c and exponents q ``(l_max + 1, l_max + 1)``: ``z_l = sum_k c_kl p^k (n.n)^q_kl``."""
+    coefficients = np.zeros((l_max + 1, l_max + 1))
+    for degree in range(l_max + 1):
+        coefficients[: degree + 1, degree] = np.polynomial.legendre.leg2poly([0] * degree + [1])
+    power, degree = np.indices(coefficients.shape)
+    exponents = np.where(coefficients != 0, (degree - power) / 2, 0)
+    return torch.as_tensor(coefficients).to(device, dtype), torch.as_tensor(exponents).to(device, dtype)
 
 
 @functools.cache
