@@ -12,7 +12,9 @@ from torch import nn
 
 from aiida_e3relax.gnn.engine.linear import FastLinear
 from aiida_e3relax.gnn.engine.modules import FastAtomsToLattice, FastMessagePassing
+from aiida_e3relax.gnn.engine.published import FastPublishedMessagePassing
 from aiida_e3relax.gnn.layers import AtomsToLattice, HighDegreeMessagePassing
+from aiida_e3relax.gnn.models.published.message_passing import MessagePassing
 
 _Model = TypeVar('_Model', bound=nn.Module)
 
@@ -22,6 +24,7 @@ _FASTER: dict[type[nn.Module], type[nn.Module]] = {
     nn.Linear: FastLinear,
     HighDegreeMessagePassing: FastMessagePassing,
     AtomsToLattice: FastAtomsToLattice,
+    MessagePassing: FastPublishedMessagePassing,
 }
 
 

@@ -58,13 +58,14 @@ void backward(int64_t features, int64_t size, Real *per_edge, int64_t threads, T
 }
 
 // Arguments of the kernels; native.py declares the same fields. Forward writes the sums, backward reads their gradients
-// from the same fields and adds to the gradients, which start at zero. A null `vectors` stands for zeros.
+// from the same fields and adds to the gradients, which start at zero. A null `vectors` stands for zeros. The gate is a
+// polynomial in the projection, or read from a table whose rows the projection counts (forward only), or 1.
 template <class Real>
 struct Messages {
-    int64_t atoms, edges, features, rows, coefficients;
+    int64_t atoms, edges, features, rows, coefficients, gate_rows;
     Real inverse_spacing;
     const int64_t *start, *neighbour;
-    const Real *distance, *direction, *projection, *coefficient, *table, *source, *vectors;
+    const Real *distance, *direction, *projection, *coefficient, *gate_table, *table, *source, *vectors;
     Real *scalar_sum, *vector_sum;
     Real *table_gradient, *source_gradient, *vectors_gradient, *coefficient_gradient, *edge_gradient;
 };

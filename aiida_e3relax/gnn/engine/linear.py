@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from aiida_e3relax.gnn.engine.kept import kept
+
 
 def _available() -> bool:
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, '_linear_pointwise')
@@ -41,11 +43,5 @@ class FastLinear(nn.Linear):
             return super().forward(x)
         if torch.is_grad_enabled():
             return _Linear.apply(x, self.weight, self.bias)
-        return _product(x, self._packed_weight(), self.bias)
-
-    def _packed_weight(self) -> Tensor:
-        mark = self.weight.data_ptr(), self.weight._version
-        if self.__dict__.get('_packed_mark') != mark:
-            self.__dict__['_packed'] = torch.ops.mkldnn._reorder_linear_weight(self.weight.detach())
-            self.__dict__['_packed_mark'] = mark
-        return self.__dict__['_packed']
+        packed = kept(self, 'packed', (self.weight,), lambda: torch.ops.mkldnn._reorder_linear_weight(self.weight))
+        return _product(x, packed, self.bias)

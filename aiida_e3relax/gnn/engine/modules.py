@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from aiida_e3relax.gnn.engine.kept import kept
 from aiida_e3relax.gnn.engine.kernels import kernels_for
 from aiida_e3relax.gnn.engine.tables import FilterTable, filter_table
 from aiida_e3relax.gnn.layers import AtomsToLattice, EdgeGeometry, HighDegreeMessagePassing, RadialBasis
@@ -30,7 +31,7 @@ class FastMessagePassing(HighDegreeMessagePassing):
             parts = [super(FastMessagePassing, self).sums(source, v, part) for part in _chunks(edges, self.features)]
             return torch.cat([dx for dx, _ in parts]), torch.cat([dv for _, dv in parts])
         scales = (3 * self.features) ** -0.5, (3 * self.features) ** -0.5, 3**-0.5
-        table = _kept_table(self, edges.radial_basis, self.radial_filter.weight, scales)
+        table = _table(self, edges.radial_basis, self.radial_filter.weight, scales)
         gate = None
         if self.angular_gate is not None:
             projection = (edges.direction * edges.reference.index_select(0, edges.centre)).sum(dim=1)
@@ -48,7 +49,7 @@ class FastAtomsToLattice(AtomsToLattice):
         kernels = kernels_for(as_neighbour)
         if kernels is None:
             return super().bond_dyads(as_neighbour, edges)
-        table = _kept_table(self, edges.radial_basis, self.bond_filter.weight, (1.0,))
+        table = _table(self, edges.radial_basis, self.bond_filter.weight, (1.0,))
         rows, columns, spread = _symmetric_indices(as_neighbour.device)
         sums = kernels.tensor_sums(
             table,
@@ -105,16 +106,14 @@ def _symmetric_indices(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     return rows.to(device), columns.to(device), torch.tensor([0, 1, 2, 1, 3, 4, 2, 4, 5], device=device)
 
 
-def _kept_table(module: torch.nn.Module, basis: RadialBasis, weight: Tensor, scales: tuple[float, ...]) -> FilterTable:
-    """Return the table of the filters `weight`, its equal parts times `scales`; kept in `module` while weights stay."""
-    mark = weight.data_ptr(), weight._version, weight.dtype
-    if not torch.is_grad_enabled() and module.__dict__.get('_table_mark') == mark:
-        return module.__dict__['_table']
-    parts = weight.chunk(len(scales))
-    table = filter_table(basis, torch.cat([part * scale for part, scale in zip(parts, scales, strict=True)]))
-    if not torch.is_grad_enabled():
-        module.__dict__['_table'], module.__dict__['_table_mark'] = table, mark
-    return table
+def _table(module: nn.Module, basis: RadialBasis, weight: Tensor, scales: tuple[float, ...]) -> FilterTable:
+    """Return the table of the filters `weight`, its equal parts times `scales`."""
+
+    def make() -> FilterTable:
+        parts = zip(weight.chunk(len(scales)), scales, strict=True)
+        return filter_table(basis, torch.cat([part * scale for part, scale in parts]))
+
+    return kept(module, 'table', (weight,), make)
 
 
 def _chunks(edges: EdgeGeometry, features: int) -> Iterator[EdgeGeometry]:

@@ -19,15 +19,17 @@ EDGES_PER_THREAD = 256
 """Fewer edges are not worth another thread."""
 
 _INDICES = ('start', 'neighbour')
-_MESSAGE_ARRAYS = ('distance', 'direction', 'projection', 'coefficient', 'table', 'source', 'vectors')
+_MESSAGE_ARRAYS = ('distance', 'direction', 'projection', 'coefficient', 'gate_table', 'table', 'source', 'vectors')
 _MESSAGE_GRADIENTS = ('table', 'source', 'vectors', 'coefficient', 'edge')
 _TENSOR_ARRAYS = ('distance', 'angular', 'table', 'source')
 _TENSOR_GRADIENTS = ('table', 'source', 'edge')
 
 
-def _struct(real: Any, last_count: str, arrays: tuple[str, ...], sums: tuple[str, ...], gradients: tuple[str, ...]):
+def _struct(
+    real: Any, more_counts: tuple[str, ...], arrays: tuple[str, ...], sums: tuple[str, ...], gradients: tuple[str, ...]
+):
     """Return the ctypes structure of a kernel's arguments: see edge_kernels.cpp."""
-    counts = ('atoms', 'edges', 'features', 'rows', last_count)
+    counts = ('atoms', 'edges', 'features', 'rows', *more_counts)
     pointers = _INDICES + arrays + sums + tuple(f'{name}_gradient' for name in gradients)
     fields = [(name, ctypes.c_int64) for name in counts]
     fields += [('inverse_spacing', real)] + [(name, ctypes.c_void_p) for name in pointers]
@@ -36,11 +38,13 @@ def _struct(real: Any, last_count: str, arrays: tuple[str, ...], sums: tuple[str
 
 _TYPES = {torch.float32: ('float', ctypes.c_float), torch.float64: ('double', ctypes.c_double)}
 _MESSAGES = {
-    dtype: _struct(real, 'coefficients', _MESSAGE_ARRAYS, ('scalar_sum', 'vector_sum'), _MESSAGE_GRADIENTS)
+    dtype: _struct(
+        real, ('coefficients', 'gate_rows'), _MESSAGE_ARRAYS, ('scalar_sum', 'vector_sum'), _MESSAGE_GRADIENTS
+    )
     for dtype, (_, real) in _TYPES.items()
 }
 _TENSORS = {
-    dtype: _struct(real, 'components', _TENSOR_ARRAYS, ('sum',), _TENSOR_GRADIENTS)
+    dtype: _struct(real, ('components',), _TENSOR_ARRAYS, ('sum',), _TENSOR_GRADIENTS)
     for dtype, (_, real) in _TYPES.items()
 }
 
@@ -69,11 +73,15 @@ def _call(kernel: str, structs: dict[torch.dtype, Any], spacing: float, counts: 
 class _MessageSums(torch.autograd.Function):
     @staticmethod
     def forward(ctx, spacing, start, neighbour, distance, direction, projection, coefficient, table, source, vectors):
-        given = (distance, direction, projection, coefficient, table, source, vectors)
+        given = (distance, direction, projection, coefficient, None, table, source, vectors)
         arrays = [None if t is None else t.contiguous() for t in given]
         scalar_sum = source.new_empty(source.shape[0], source.shape[2])
         vector_sum = torch.empty_like(source)
-        ctx.spacing, ctx.counts = spacing, _message_counts(start, neighbour, table, source, coefficient)
+        ctx.spacing, ctx.counts = (
+            spacing,
+            _message_counts(start, neighbour, table, source)
+            | {'coefficients': 0 if coefficient is None else coefficient.shape[1]},
+        )
         _call(
             'messages', _MESSAGES, spacing, ctx.counts, start=start, neighbour=neighbour,
             **dict(zip(_MESSAGE_ARRAYS, arrays, strict=True)), scalar_sum=scalar_sum, vector_sum=vector_sum,
@@ -85,7 +93,7 @@ class _MessageSums(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, scalar_sum, vector_sum):
         start, neighbour, *arrays = ctx.saved_tensors
-        distance, _, _, coefficient, table, source, vectors = arrays
+        distance, _, _, coefficient, _, table, source, vectors = arrays
         gradients = [None if t is None else torch.zeros_like(t) for t in (table, source, vectors, coefficient)]
         edge = distance.new_zeros(len(distance), 5)
         _call(
@@ -102,16 +110,8 @@ class _MessageSums(torch.autograd.Function):
         )  # fmt: skip
 
 
-def _message_counts(
-    start: Tensor, neighbour: Tensor, table: Tensor, source: Tensor, coefficient: Tensor | None
-) -> dict[str, int]:
-    return {
-        'atoms': len(start) - 1,
-        'edges': len(neighbour),
-        'features': source.shape[2],
-        'rows': len(table),
-        'coefficients': 0 if coefficient is None else coefficient.shape[1],
-    }
+def _message_counts(start: Tensor, neighbour: Tensor, table: Tensor, source: Tensor) -> dict[str, int]:
+    return {'atoms': len(start) - 1, 'edges': len(neighbour), 'features': source.shape[2], 'rows': len(table)}
 
 
 def message_sums(
@@ -150,6 +150,29 @@ def message_sums(
         table.inverse_spacing, start, neighbour, distance, direction, projection, coefficient,
         table.values, source, vectors,
     )  # fmt: skip
+
+
+def tabulated_message_sums(
+    table: FilterTable,
+    gate_table: FilterTable,
+    source: Tensor,
+    vectors: Tensor,
+    start: Tensor,
+    neighbour: Tensor,
+    distance: Tensor,
+    direction: Tensor,
+    angle: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Return the same sums for gates ``(3, F)`` read at `angle` ``(E,)``, in the table's unit; not differentiable."""
+    arrays = (distance, direction, angle * gate_table.inverse_spacing, None, gate_table.values, table.values)
+    given = [None if t is None else t.contiguous() for t in (*arrays, source, vectors)]
+    scalar_sum, vector_sum = source.new_empty(source.shape[0], source.shape[2]), torch.empty_like(source)
+    counts = _message_counts(start, neighbour, table.values, source) | {'gate_rows': len(gate_table.values)}
+    _call(
+        'messages', _MESSAGES, table.inverse_spacing, counts, start=start, neighbour=neighbour,
+        **dict(zip(_MESSAGE_ARRAYS, given, strict=True)), scalar_sum=scalar_sum, vector_sum=vector_sum,
+    )  # fmt: skip
+    return scalar_sum, vector_sum
 
 
 class _TensorSums(torch.autograd.Function):

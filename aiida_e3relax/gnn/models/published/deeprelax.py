@@ -13,7 +13,8 @@ from aiida_e3relax.gnn.graph import Graph
 from aiida_e3relax.gnn.layers import CellHead, DotSelfInteraction, RadialBasis, ScaledSiLU, perceptron
 from aiida_e3relax.gnn.models.base import Change
 from aiida_e3relax.gnn.models.distance_model import DistanceModel
-from aiida_e3relax.gnn.models.published.message_passing import Edges, MessagePassing, edge_vectors
+from aiida_e3relax.gnn.models.published.edges import Edges, edge_vectors
+from aiida_e3relax.gnn.models.published.message_passing import MessagePassing
 from aiida_e3relax.gnn.models.published.names import SHARED_NAMES, accept_authors_names
 from aiida_e3relax.gnn.models.published.relaxation import ELEMENT_ROWS
 from aiida_e3relax.gnn.published_graph import within_and_across_graph

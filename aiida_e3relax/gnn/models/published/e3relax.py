@@ -9,7 +9,8 @@ from aiida_e3relax.gnn.batch import CrystalBatch
 from aiida_e3relax.gnn.layers import RadialBasis, SelfInteraction, perceptron
 from aiida_e3relax.gnn.models.base import Change
 from aiida_e3relax.gnn.models.published.axes import AxisStates, LatticeAxes
-from aiida_e3relax.gnn.models.published.message_passing import Edges, MessagePassing
+from aiida_e3relax.gnn.models.published.edges import Edges
+from aiida_e3relax.gnn.models.published.message_passing import MessagePassing
 from aiida_e3relax.gnn.models.published.names import SHARED_NAMES
 from aiida_e3relax.gnn.models.published.relaxation import PublishedHyperparameters, PublishedRelaxation
 
@@ -80,7 +81,7 @@ class _Layer(nn.Module):
         distance = difference.norm(dim=-1)
         separations = radial_basis(distance.flatten()).view(*distance.shape, -1)
         x, v = self.axes.to_atoms(x, v, axes, separations, -difference / distance[..., None], batch.structure_index)
-        x, v = self.message_passing(x, v, edges, radial_basis(edges.length))
+        x, v = self.message_passing.radial(x, v, edges, radial_basis)
         dx, dv = self.self_interaction(x, v)
         x, v = (x + dx) * 2**-0.5, v + dv
         attended = (torch.softmax(self.attention(x), dim=-1)[:, None] * v).sum(dim=-1)

@@ -4,26 +4,18 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from aiida_e3relax.gnn.batch import CrystalBatch
-from aiida_e3relax.gnn.layers import RadialBasis, ScaledSiLU, SelfInteraction, solid_invariants
+from aiida_e3relax.gnn.layers import RadialBasis, SelfInteraction
+from aiida_e3relax.gnn.models.published.angular_gate import AngularGate
 from aiida_e3relax.gnn.models.published.axes import AxisStates, LatticeAxes
-from aiida_e3relax.gnn.models.published.message_passing import Edges, MessagePassing, clamped_norm
+from aiida_e3relax.gnn.models.published.edges import Edges, clamped_norm
+from aiida_e3relax.gnn.models.published.message_passing import MessagePassing
 from aiida_e3relax.gnn.models.published.names import SHARED_NAMES
 from aiida_e3relax.gnn.models.published.relaxation import PublishedHyperparameters, PublishedRelaxation
 
 SOFTENING = 1e-9
 """Added to lengths (A) that divide."""
-
-SMOOTHING = 1e-9**0.5
-"""Added in quadrature to the length of a mean direction that is to be normalised."""
-
-SHORTEST_MEAN = 5e-5
-"""A mean direction whose length, so smoothed, is less gives no reference direction."""
-
-L_MAX = 3
-"""Highest degree of the angular invariants."""
 
 _AXIS = r'lattice_blocks\.(\d+)\.axis_blocks\.(\d)\.'
 _NAMES = SHARED_NAMES | {
@@ -61,7 +53,7 @@ class _Layer(nn.Module):
         )
         self.axes = LatticeAxes(features, radial_functions)
         self.mixing = _AxisMixing()
-        self.gate = _AngularGate(features)
+        self.gate = AngularGate(features)
         self.message_passing = MessagePassing(features, radial_functions)
         self.self_interaction = SelfInteraction(features)
         self.displacement = nn.Linear(features, 1, bias=False)
@@ -83,7 +75,7 @@ class _Layer(nn.Module):
             x, v, axes, *self._separations(positions, cell, batch, radial_basis), batch.structure_index
         )
         axes = self.mixing(axes)
-        x, v = self.message_passing(x, v, edges, radial_basis(edges.length), self.gate(edges, len(x)))
+        x, v = self.message_passing.radial(x, v, edges, radial_basis, self.gate)
         dx, dv = self.self_interaction(x, v)
         x, v = (x + dx) * 2**-0.5, v + dv
         displacement = self.displacement_scale * self.displacement(v)[..., 0]
@@ -104,33 +96,6 @@ class _Layer(nn.Module):
         features = self.separation(torch.cat(parts, dim=-1)).view(*parallel.shape, -1)
         difference = vectors - centred
         return features, -difference / (clamped_norm(difference) + SOFTENING)[..., None]
-
-
-class _AngularGate(nn.Module):
-    """Factors of the filters from the angle between an edge and its centre's mean direction (eqs. 10-13)."""
-
-    def __init__(self, features: int):
-        super().__init__()
-        self.norm = nn.LayerNorm(L_MAX + 1)
-        self.linear = nn.Linear(L_MAX + 2, 3 * features)
-        self.activation = ScaledSiLU()
-
-    def forward(self, edges: Edges, n_atoms_total: int) -> Tensor:
-        """Return the gate ``(E, 3F)``.
-
-        The invariants are those of `solid_invariants` for unit vectors: Legendre polynomials. Where the mean direction
-        vanishes the Cartesian x axis stands in, which breaks rotational symmetry at sites of high symmetry.
-        """
-        direction = edges.direction
-        counted = torch.cat([direction, torch.ones_like(direction[:, :1])], dim=1)
-        total = direction.new_zeros(n_atoms_total, 4).index_add(0, edges.centre, counted)
-        mean = total[:, :3] / total[:, 3:].clamp_min(1)
-        length = (mean.square().sum(dim=1, keepdim=True) + SMOOTHING**2).sqrt()
-        x_axis = torch.eye(1, 3, dtype=mean.dtype, device=mean.device)
-        reference = torch.where(length < SHORTEST_MEAN, x_axis, mean / length)[edges.centre]
-        cosine = (direction * reference).sum(dim=1, keepdim=True)
-        invariants = solid_invariants(normalize(direction), normalize(reference), L_MAX)
-        return 1 + torch.tanh(self.activation(self.linear(torch.cat([cosine, self.norm(invariants)], dim=1))))
 
 
 class _AxisMixing(nn.Module):

@@ -2,48 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
-
-import torch
 from torch import Tensor, nn
 
-from aiida_e3relax.gnn.batch import CrystalBatch
-from aiida_e3relax.gnn.layers import perceptron
-
-
-def clamped_norm(vectors: Tensor) -> Tensor:
-    """Return the norm over the last axis, at least 1e-4."""
-    return vectors.square().sum(dim=-1).clamp_min(1e-8).sqrt()
-
-
-def edge_vectors(positions: Tensor, cell: Tensor, batch: CrystalBatch) -> Tensor:
-    """Return the ``(E, 3)`` vectors from centre to neighbour, in A, at Cartesian `positions` and `cell`, in A.
-
-    The published models keep Cartesian positions where the cell changes, so `CrystalBatch.edge_vectors` is not theirs.
-    """
-    graph = batch.graph
-    shift = torch.einsum('ec,ecx->ex', graph.offset.to(cell.dtype), cell[batch.structure_index[graph.centre]])
-    return positions[graph.neighbour] + shift - positions[graph.centre]
-
-
-@dataclasses.dataclass(frozen=True)
-class Edges:
-    """Edges j -> i with their `length` ``(E,)`` in A, and `direction` ``(E, 3)`` from neighbour j to centre i."""
-
-    centre: Tensor
-    neighbour: Tensor
-    length: Tensor
-    direction: Tensor
-
-    @staticmethod
-    def of(positions: Tensor, cell: Tensor, batch: CrystalBatch, softening: float = 0.0) -> Edges:
-        """Return the batch's edges at Cartesian `positions` ``(A, 3)`` and `cell` ``(S, 3, 3)``, in A.
-
-        `softening` is added to the length, in A, where the direction is divided by it.
-        """
-        graph, vectors = batch.graph, edge_vectors(positions, cell, batch)
-        length = vectors.norm(dim=1)
-        return Edges(graph.centre, graph.neighbour, length, -vectors / (length + softening)[:, None])
+from aiida_e3relax.gnn.layers import RadialBasis, perceptron
+from aiida_e3relax.gnn.models.published.angular_gate import AngularGate
+from aiida_e3relax.gnn.models.published.edges import Edges
 
 
 class MessagePassing(nn.Module):
@@ -55,9 +18,7 @@ class MessagePassing(nn.Module):
         self.source = perceptron(features, features // 2, 3 * features)
         self.edge_filter = nn.Linear(edge_features, 3 * features)
 
-    def forward(
-        self, x: Tensor, v: Tensor, edges: Edges, edge_features: Tensor, gate: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, v: Tensor, edges: Edges, edge_features: Tensor) -> tuple[Tensor, Tensor]:
         """Return scalars ``(A, F)`` and vectors ``(A, 3, F)`` with the sums of messages added.
 
         Parameters
@@ -68,12 +29,20 @@ class MessagePassing(nn.Module):
             Geometry of the edges.
         edge_features
             ``(E, K)`` what the filters are made from.
-        gate
-            ``(E, 3F)`` factors of the filters; None for ones.
         """
-        filters = self.edge_filter(edge_features)
+        return self._with_messages(x, v, edges, self.edge_filter(edge_features))
+
+    def radial(
+        self, x: Tensor, v: Tensor, edges: Edges, radial_basis: RadialBasis, gate: AngularGate | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the same for filters of the distance alone, times the angular `gate` where there is one."""
+        filters = self.edge_filter(radial_basis(edges.length))
         if gate is not None:
-            filters = filters * gate
+            filters = filters * gate(edges, len(x))
+        return self._with_messages(x, v, edges, filters)
+
+    def _with_messages(self, x: Tensor, v: Tensor, edges: Edges, filters: Tensor) -> tuple[Tensor, Tensor]:
+        """Return `x` and `v` with the sums of messages added, for `filters` ``(E, 3F)``."""
         messages = self.source(x)[edges.neighbour] * filters * 3**-0.5
         to_vector, along_edge, to_scalar = messages.split(self.features, dim=-1)
         vector = to_vector[:, None] * v[edges.neighbour] + along_edge[:, None] * edges.direction[:, :, None]
