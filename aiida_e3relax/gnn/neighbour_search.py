@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 try:
-    import vesin  # type: ignore[import-untyped]
+    import vesin
 except ImportError:  # a GPU node may hold PyTorch alone
     vesin = None
 

@@ -22,9 +22,9 @@ def progress(items: Sequence[T], title: str) -> Iterator[T]:
 
 
 class ProgressLine:
-    """``title  12/100  00:03 elapsed, 00:22 left  note``."""
+    """``title  12/100  00:03 elapsed, 00:22 left  note``; without the total where that is not known."""
 
-    def __init__(self, title: str, total: int, done: int = 0):
+    def __init__(self, title: str, total: int | None, done: int = 0):
         self.title, self.total, self.done = title, total, done
         self._first, self._start, self._shown = done, time.monotonic(), -1e9
         self._terminal = sys.stderr.isatty()
@@ -43,11 +43,19 @@ class ProgressLine:
         if self._terminal:
             sys.stderr.write('\n')
 
+    def say(self, text: str) -> None:
+        """Write `text` as a line of its own."""
+        sys.stderr.write(f'\r\x1b[K{text}\n' if self._terminal else f'{text}\n')
+
     def _write(self, note: str) -> None:
         elapsed = time.monotonic() - self._start
         fresh = self.done - self._first
-        left = f', {_clock(elapsed / fresh * (self.total - self.done))} left' if 0 < fresh < self.total else ''
-        line = f'{self.title}  {self.done}/{self.total}  {_clock(elapsed)} elapsed{left}  {note}'.rstrip()
+        rate = f', {fresh / elapsed:.3g}/s' if fresh and elapsed else ''
+        total = '' if self.total is None else f'/{self.total}'
+        left = ''
+        if self.total is not None and 0 < fresh < self.total:
+            left = f', {_clock(elapsed / fresh * (self.total - self.done))} left'
+        line = f'{self.title}  {self.done}{total}  {_clock(elapsed)} elapsed{rate}{left}  {note}'.rstrip()
         sys.stderr.write(f'\r\x1b[K{line}' if self._terminal else f'{line}\n')
         sys.stderr.flush()
 

@@ -1,4 +1,4 @@
-"""A batch of crystals as flat arrays, read from and written to files."""
+"""A batch of crystals as flat arrays."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from aiida_e3relax.gnn.errors import InputError
 
 MAX_ATOMIC_NUMBER = 118
 
@@ -93,9 +91,10 @@ class Crystals:
     def select(self, indices: Sequence[int] | NDArray[np.int64]) -> Crystals:
         """Return the crystals at `indices`, in that order."""
         offsets = self.offsets
-        chosen = [np.arange(offsets[i], offsets[i + 1]) for i in indices]
-        atoms = np.concatenate(chosen) if chosen else np.zeros(0, dtype=np.int64)
         indices = np.asarray(indices, dtype=np.int64)
+        n_atoms = self.n_atoms[indices]
+        shift = offsets[indices] - (np.cumsum(n_atoms) - n_atoms)
+        atoms = np.arange(n_atoms.sum()) + np.repeat(shift, n_atoms)
         return Crystals(
             n_atoms=self.n_atoms[indices],
             numbers=self.numbers[atoms],
@@ -148,101 +147,8 @@ def make_crystals(
     )
 
 
-def read_structures(paths: Sequence[str | Path]) -> Crystals:
-    """Return all crystals of `paths`, in order: ``.npz`` files of this package, or any format that ASE reads.
-
-    Every frame of a file with many is read. Raises InputError for a file that cannot be read.
-    """
-    if not paths:
-        raise InputError('no structure file given: name at least one .npz or ASE-readable file')
-    return Crystals.concatenate(_read_one(Path(path)) for path in paths)
-
-
-def _read_one(path: Path) -> Crystals:
-    if not path.is_file():
-        raise InputError(f'{path}: no such file')
-    try:
-        return _read_npz(path) if path.suffix == '.npz' else _read_ase(path)
-    except InputError:
-        raise
-    except Exception as error:  # readers of foreign formats raise anything
-        raise InputError(f'{path}: cannot be read as crystals: {type(error).__name__}: {error}') from error
-
-
-def _read_npz(path: Path) -> Crystals:
-    with np.load(path, allow_pickle=False) as arrays:
-        missing = {'n_atoms', 'numbers', 'positions', 'cell'} - set(arrays.files)
-        if missing:
-            raise InputError(
-                f'{path}: arrays {sorted(missing)} are missing; expected n_atoms (S,), numbers (A,), '
-                f'positions (A,3), cell (S,3,3), and optionally pbc (S,3) and labels (S,); found {arrays.files}'
-            )
-        n_atoms = arrays['n_atoms'].astype(np.int64)
-        count = len(n_atoms)
-        return Crystals(
-            n_atoms=n_atoms,
-            numbers=arrays['numbers'].astype(np.int64),
-            positions=arrays['positions'].astype(np.float64),
-            cell=arrays['cell'].astype(np.float64),
-            pbc=arrays['pbc'].astype(bool) if 'pbc' in arrays else np.ones((count, 3), dtype=bool),
-            labels=arrays['labels'].astype(np.str_) if 'labels' in arrays else np.arange(count).astype(np.str_),
-        )
-
-
-def _read_ase(path: Path) -> Crystals:
-    import ase.io
-
-    frames = ase.io.read(path, index=':')
-    if not frames:
-        raise InputError(f'{path}: holds no structure')
-    labels = [path.stem] if len(frames) == 1 else [f'{path.stem}:{i}' for i in range(len(frames))]
-    return make_crystals(
-        [f.numbers for f in frames],
-        [f.positions for f in frames],
-        [f.cell.array for f in frames],
-        labels,
-        [f.pbc for f in frames],
-    )
-
-
 def write_npz(path: str | Path, crystals: Crystals, **more: NDArray) -> None:
     """Write `crystals`, and `more` arrays beside them, as one ``.npz`` without pickles."""
     with Path(path).open('wb') as handle:
         arrays: dict[str, Any] = {f.name: getattr(crystals, f.name) for f in _FIELDS} | more
         np.savez(handle, **arrays)
-
-
-def check_writable(path: Path, count: int) -> None:
-    """Raise InputError unless `count` crystals can be written to `path`, before anything is computed."""
-    if not path.parent.is_dir():
-        raise InputError(f'{path}: the folder {path.parent} does not exist')
-    if path.suffix == '.npz':
-        return
-    from ase.io.formats import filetype, ioformats
-
-    name = filetype(path, read=False)
-    if name not in ioformats:
-        raise InputError(f'{path}: ASE knows no format of this name; use .npz, .cif, .vasp or .extxyz')
-    format_ = ioformats[name]
-    if not format_.can_write or (count > 1 and format_.single):
-        raise InputError(f'{path}: {format_.name} cannot hold {count} structures; use .npz or .extxyz')
-
-
-def write_ase(path: str | Path, crystals: Crystals) -> None:
-    """Write `crystals` in the format that ASE gives to the file's suffix, one frame a crystal."""
-    import ase
-    import ase.io
-
-    ends = crystals.offsets[1:-1]
-    frames = [
-        ase.Atoms(numbers=z, positions=p, cell=c, pbc=b, info={'label': str(label)})
-        for z, p, c, b, label in zip(
-            np.split(crystals.numbers, ends),
-            np.split(crystals.positions, ends),
-            crystals.cell,
-            crystals.pbc,
-            crystals.labels,
-            strict=True,
-        )
-    ]
-    ase.io.write(path, frames if len(frames) > 1 else frames[0])

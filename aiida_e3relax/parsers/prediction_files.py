@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from aiida_e3relax.gnn.errors import InputError
-from aiida_e3relax.gnn.structures import Crystals, read_structures
+from aiida_e3relax.gnn.structure_files import read_structures
+from aiida_e3relax.gnn.structures import Crystals
 
 SCHEMA = 1
 OK = 'ok'

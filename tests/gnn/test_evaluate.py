@@ -15,7 +15,8 @@ from aiida_e3relax.gnn.evaluate import ALL_MEASURES, as_filed, measure, scaled_t
 from aiida_e3relax.gnn.evaluation_report import by_element, by_size
 from aiida_e3relax.gnn.metrics import Bonds, bond_length_mae, coordinate_mae, lattice_mae
 from aiida_e3relax.gnn.models import make_model
-from aiida_e3relax.gnn.structures import Crystals, make_crystals, read_structures, write_npz
+from aiida_e3relax.gnn.structure_files import read_structures
+from aiida_e3relax.gnn.structures import Crystals, make_crystals, write_npz
 from tests.gnn.crystals import PROTOTYPES, batch_of, rattled
 from tests.gnn.pairs import made_pairs
 

@@ -8,11 +8,13 @@ from ase.build import bulk
 from ase.io import read, write
 
 from aiida_e3relax.gnn import predict as predict_module
+from aiida_e3relax.gnn import predict_files
 from aiida_e3relax.gnn.checkpoint import save_checkpoint
 from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.models import make_model
 from aiida_e3relax.gnn.predict import predict
-from aiida_e3relax.gnn.structures import Crystals, make_crystals, read_structures, write_npz
+from aiida_e3relax.gnn.structure_files import read_structures
+from aiida_e3relax.gnn.structures import Crystals, make_crystals, write_npz
 from tests.gnn.crystals import batch_of, rattled
 
 ELEMENTS = [8, 14, 22, 30, 31, 33]
@@ -102,7 +104,7 @@ def test_text_formats_hold_what_was_predicted(checkpoint, tmp_path, capsys):
 def test_output_that_cannot_be_written_is_refused_before_the_prediction(
     checkpoint, tmp_path, capsys, monkeypatch, output, words
 ):
-    monkeypatch.setattr(predict_module, 'predict', None)
+    monkeypatch.setattr(predict_files, 'predict', None)
     write_npz(tmp_path / 'in.npz', batch_of(*rattled()))
     arguments = ['predict', str(tmp_path / 'in.npz'), '--model', str(checkpoint), '--device', 'cpu']
     assert main([*arguments, '--output', str(tmp_path / output)]) == 3

@@ -30,7 +30,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from aiida_e3relax.gnn.predict import predict_files
+    from aiida_e3relax.gnn.predict_files import predict_files
 
     settings = PredictionSettings(options.device, options.dtype, options.max_edges, options.threads)
     return predict_files(options.structures, options.model, options.output, options.report, settings)

@@ -1,0 +1,91 @@
+"""The report of a run of ``e3relax predict``: facts of the run, and one row a structure, written as they come."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any, Self
+
+import numpy as np
+
+from aiida_e3relax.gnn.predict import Predictions
+from aiida_e3relax.gnn.structures import Crystals
+
+SCHEMA = 1
+
+
+class ReportWriter:
+    """A JSON file that appears whole, under its name, when the run ends, well or not.
+
+    Attributes
+    ----------
+    content
+        Facts of the run, to be filled in.
+    """
+
+    def __init__(self, path: Path | None):
+        self.path = path
+        self.content: dict[str, Any] = {'schema': SCHEMA, 'program': 'e3relax', 'error': None}
+        self._open = ExitStack()
+        self._lists: dict[str, IO[str]] = {}
+
+    def __enter__(self) -> Self:
+        for name in ('batches', 'structures'):
+            self._lists[name] = self._open.enter_context(tempfile.TemporaryFile('w+', encoding='utf-8'))
+        return self
+
+    def add(self, name: str, entries: list[Any]) -> None:
+        """Add `entries` to the list ``batches`` or ``structures``."""
+        handle = self._lists[name]
+        for entry in entries:
+            handle.write(f'{"," if handle.tell() else ""}\n {json.dumps(entry)}')
+
+    def __exit__(self, *_: object) -> None:
+        if self.path is not None:
+            partial = self.path.with_name(self.path.name + '.partial')
+            with partial.open('w', encoding='utf-8') as whole:
+                whole.write(json.dumps(self.content, indent=1).removesuffix('\n}'))
+                for name, handle in self._lists.items():
+                    whole.write(f',\n "{name}": [')
+                    handle.seek(0)
+                    shutil.copyfileobj(handle, whole)
+                    whole.write('\n ]')
+                whole.write('\n}\n')
+            partial.replace(self.path)
+        self._open.close()
+
+
+def structure_rows(crystals: Crystals, result: Predictions) -> list[dict[str, Any]]:
+    """Return one row a structure: label, status, message, and how far the prediction is from the input."""
+    rows = []
+    for index in range(len(crystals)):
+        status, message = result.faults.get(index, ('ok', ''))
+        row: dict[str, Any] = {'label': str(crystals.labels[index]), 'status': status, 'message': message}
+        row['n_atoms'] = int(crystals.n_atoms[index])
+        if status == 'ok' and not crystals.pbc[index].all():
+            row['message'] = 'predicted as if periodic in all three directions'
+        rows.append(row)
+    predicted = [index for index in range(len(crystals)) if index not in result.faults]
+    changes = _changes(crystals.select(predicted), result.crystals.select(predicted))
+    for place, index in enumerate(predicted):
+        rows[index] |= {name: float(values[place]) for name, values in changes.items()}
+    return rows
+
+
+def _changes(before: Crystals, after: Crystals) -> dict[str, np.ndarray]:
+    """Return ``(S,)`` volumes, displacements at fixed cell, and the largest principal strain, between crystals."""
+    if not len(before):
+        return {}
+    moved = np.einsum('ac,acx->ax', after.fractional() - before.fractional(), after.cell[after.structure_index])
+    displacement = np.linalg.norm(moved, axis=1)
+    stretches = np.linalg.svd(np.linalg.inv(before.cell) @ after.cell, compute_uv=False)
+    return {
+        'volume_initial_A3': np.abs(before.volumes),
+        'volume_predicted_A3': np.abs(after.volumes),
+        'max_displacement_A': np.maximum.reduceat(displacement, before.offsets[:-1]),
+        'mean_displacement_A': after.mean_over_atoms(displacement[:, None])[:, 0],
+        'max_principal_strain': np.abs(stretches - 1).max(axis=1),
+    }

@@ -1,0 +1,144 @@
+"""Files of crystals, written piece by piece and seen under their name only when they are whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiida_e3relax.gnn.errors import InputError
+from aiida_e3relax.gnn.structures import Crystals
+
+APPENDABLE = ('extxyz', 'traj', 'db')
+"""Formats of ASE that take more crystals at the cost of those alone."""
+
+
+def open_writer(path: Path) -> NpzWriter | AseWriter:
+    """Return a writer for the format that `path` ends in, as a context; raises InputError where none can be."""
+    if not path.parent.is_dir():
+        raise InputError(f'{path}: the folder {path.parent} does not exist')
+    return NpzWriter(path) if path.suffix == '.npz' else AseWriter(path)
+
+
+class NpzWriter:
+    """Crystals and their status, failed ones too, as one ``.npz`` without pickles."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._folder = tempfile.TemporaryDirectory(prefix=f'{path.name}.', suffix='.partial', dir=path.parent)
+        self._pieces: dict[str, list[tuple[np.dtype, int]]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.cleanup()
+
+    def check(self, count: int) -> None:
+        """Any number of crystals fits."""
+
+    def write(self, crystals: Crystals, status: NDArray[np.str_]) -> None:
+        """Add `crystals` with the status words ``(S,)``."""
+        arrays = {f.name: getattr(crystals, f.name) for f in dataclasses.fields(crystals)} | {'status': status}
+        for name, array in arrays.items():
+            self._pieces.setdefault(name, []).append((array.dtype, len(array)))
+            with (Path(self._folder.name) / name).open('ab') as handle:
+                np.save(handle, array, allow_pickle=False)
+
+    def close(self) -> None:
+        """Put the file under its name."""
+        partial = Path(self._folder.name) / 'whole'
+        with zipfile.ZipFile(partial, 'w', zipfile.ZIP_STORED) as archive:
+            for name, pieces in self._pieces.items():
+                self._assemble(archive, name, pieces)
+        partial.replace(self.path)
+
+    def _assemble(self, archive: zipfile.ZipFile, name: str, pieces: list[tuple[np.dtype, int]]) -> None:
+        """Join the pieces of one array; text gets the width of the longest."""
+        dtype = np.result_type(*(dtype for dtype, _ in pieces))
+        rows = sum(count for _, count in pieces)
+        with (
+            (Path(self._folder.name) / name).open('rb') as source,
+            archive.open(f'{name}.npy', 'w', force_zip64=True) as member,
+        ):
+            for index in range(len(pieces)):
+                array = np.load(source, allow_pickle=False).astype(dtype)
+                if index == 0:
+                    header = {'descr': np.lib.format.dtype_to_descr(dtype), 'fortran_order': False}
+                    np.lib.format.write_array_header_1_0(member, {**header, 'shape': (rows, *array.shape[1:])})
+                member.write(np.ascontiguousarray(array).tobytes())
+
+
+class AseWriter:
+    """The crystals with status ``ok``, in a format that ASE writes.
+
+    Formats that can be appended to, such as extxyz, are written as crystals come; the others at the end.
+    """
+
+    def __init__(self, path: Path):
+        from ase.io.formats import filetype, ioformats
+
+        name = filetype(path, read=False)
+        if name not in ioformats:
+            raise InputError(f'{path}: ASE knows no format of this name; use .npz, .cif, .vasp or .extxyz')
+        self.path, self._format = path, ioformats[name]
+        if not self._format.can_write:
+            raise InputError(f'{path}: ASE cannot write {self._format.name}; use .npz or .extxyz')
+        self._folder = tempfile.TemporaryDirectory(prefix=f'{path.name}.', suffix='.partial', dir=path.parent)
+        self._partial = Path(self._folder.name) / path.name
+        self._appends = name in APPENDABLE
+        self._kept: list[Any] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.cleanup()
+
+    def check(self, count: int) -> None:
+        """Raise InputError unless `count` crystals fit."""
+        if count > 1 and self._format.single:
+            raise InputError(f'{self.path}: {self._format.name} cannot hold {count} structures; use .npz or .extxyz')
+
+    def write(self, crystals: Crystals, status: NDArray[np.str_]) -> None:
+        """Add those of `crystals` whose `status` is ``ok``."""
+        self._kept += _frames(crystals.select(np.flatnonzero(status == 'ok')))
+        if self._appends and self._kept:
+            self._write(append=True)
+            self._kept = []
+
+    def close(self) -> None:
+        """Put the file under its name; raises InputError where no crystal was predicted."""
+        if self._kept:
+            self._write(append=False)
+        if not self._partial.exists():
+            raise InputError(f'{self.path} was not written: no structure could be predicted')
+        self._partial.replace(self.path)
+
+    def _write(self, append: bool) -> None:
+        import ase.io
+
+        frames = self._kept if len(self._kept) > 1 else self._kept[0]
+        ase.io.write(self._partial, frames, format=self._format.name, append=append)
+
+
+def _frames(crystals: Crystals) -> list[Any]:
+    """Return ASE's structures, with the labels in their ``info``."""
+    import ase
+
+    offsets = crystals.offsets
+    return [
+        ase.Atoms(
+            numbers=crystals.numbers[offsets[i] : offsets[i + 1]],
+            positions=crystals.positions[offsets[i] : offsets[i + 1]],
+            cell=crystals.cell[i],
+            pbc=crystals.pbc[i],
+            info={'label': str(crystals.labels[i])},
+        )
+        for i in range(len(crystals))
+    ]
