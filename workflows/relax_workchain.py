@@ -17,7 +17,7 @@ from aiida.engine import ProcessBuilder, submit
 from rich.console import Console
 
 from aiida_e3relax.cli.comparison import show_chain
-from aiida_e3relax.cli.crystal_file import read_crystals
+from aiida_e3relax.cli.crystal_file import fixed_components, read_crystals
 from aiida_e3relax.cli.watch import run_watched
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.mappings import merge
@@ -53,12 +53,26 @@ def job_options(options: dict[str, Any]) -> dict[str, Any]:
     return given
 
 
-def make_builder(structure: orm.StructureData, options: dict[str, Any]) -> ProcessBuilder:
-    """Return the inputs of the chain from the command line's options.
+def choose_freedom(
+    options: dict[str, Any], overrides: dict[str, Any], fixed: dict[str, list[int]]
+) -> dict[str, Any] | None:
+    """Return what may move by the options and the file's fixed sites, over the overrides; None to leave it to these."""
+    given: dict[str, Any] = {'moves': options['freedom']} if options['freedom'] else {}
+    if options['keep_symmetry']:
+        given['keep_symmetry'] = True
+    if fixed:
+        given['fixed'] = fixed
+    base = overrides.get('freedom', {})
+    return {**({'moves': base} if isinstance(base, str) else base), **given} if given else None
+
+
+def make_builder(structure: orm.StructureData, options: dict[str, Any], fixed: dict[str, list[int]]) -> ProcessBuilder:
+    """Return the inputs of the chain from the command line's options and the sites that the file fixes.
 
     Raises ValueError or NotExistent for what the profile lacks or the chain refuses.
     """
-    overrides, model = options['overrides'], options['model']
+    model = options['model']
+    overrides = read_overrides(options['overrides']) if options['overrides'] else {}
     return E3RelaxVaspWorkChain.get_builder_from_protocol(
         structure,
         options['vasp_code'],
@@ -66,9 +80,9 @@ def make_builder(structure: orm.StructureData, options: dict[str, Any]) -> Proce
         potential_family=options['potential_family'],
         model=E3RelaxModelData.get_or_create(model)[0] if model else None,
         protocol=options['protocol'],
-        overrides=merge(ONE_PROCESS, read_overrides(overrides) if overrides else {}),
+        overrides=merge(ONE_PROCESS, overrides),
         options=job_options(options),
-        freedom=options['freedom'],
+        freedom=choose_freedom(options, overrides, fixed),
         reference_leg=False if options['no_reference'] else None,
     )
 
@@ -90,6 +104,7 @@ def make_builder(structure: orm.StructureData, options: dict[str, Any]) -> Proce
 @click.option(
     '--freedom', type=click.Choice([choice.value for choice in Moves]), help='What may move.  [default: cell]'
 )
+@click.option('--keep-symmetry', is_flag=True, help="Symmetrise the prediction to the structure's space group.")
 @click.option(
     '--overrides',
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -105,16 +120,17 @@ def make_builder(structure: orm.StructureData, options: dict[str, Any]) -> Proce
 def main(structure_file: Path | None, demo: str | None, to_daemon: bool, **options: Any) -> None:
     """Relax a crystal with VASP from a network's prediction, and from as it is, and compare.
 
-    STRUCTURE_FILE is anything that ASE reads, such as POSCAR or a CIF file. The codes and potentials that the defaults
-    name are made by `aiida-e3relax setup --engine gpaw`: a stand-in takes VASP's place. For real science give your own
-    with --vasp-code and --potential-family.
+    STRUCTURE_FILE is anything that ASE reads, such as POSCAR or a CIF file; sites that it fixes, as by selective
+    dynamics, stay fixed. The codes and potentials that the defaults name are made by `aiida-e3relax setup --engine
+    gpaw`: a stand-in takes VASP's place. For real science give your own with --vasp-code and --potential-family.
     """
     console = Console()
     demo = demo or SUITED.get(options['vasp_code'].partition('@')[0], 'semiconductor')
-    structure = orm.StructureData(ase=read_crystals(structure_file)[-1] if structure_file else demo_crystal(demo))
+    atoms = read_crystals(structure_file)[-1] if structure_file else demo_crystal(demo)
+    structure = orm.StructureData(ase=atoms)
     structure.label = structure_file.name if structure_file else f'demo {demo}'
     try:
-        builder = make_builder(structure, options)
+        builder = make_builder(structure, options, fixed_components(atoms))
     except (ValueError, NotExistent) as error:
         raise click.ClickException(
             f'{error}\nThe codes and potentials of the stand-in are made by `aiida-e3relax setup --engine gpaw`.'

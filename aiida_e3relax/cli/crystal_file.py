@@ -6,7 +6,11 @@ from pathlib import Path
 
 import ase.io
 import click
+from aiida.common.exceptions import InputValidationError
+from aiida_vasp.utils.constraints import atoms_to_positions_dof
 from ase import Atoms
+
+from aiida_e3relax.workflows.freedom import AXES
 
 
 def read_crystals(path: Path) -> list[Atoms]:
@@ -18,3 +22,20 @@ def read_crystals(path: Path) -> list[Atoms]:
     if not crystals:
         raise click.ClickException(f'{path}: cannot be read as a crystal: ASE finds none in it')
     return crystals
+
+
+def fixed_components(atoms: Atoms) -> dict[str, list[int]]:
+    """Return what the constraints of ASE hold, such as a POSCAR's selective dynamics, as `fixed` in `freedom`.
+
+    Raises ClickException for constraints that VASP's selective dynamics does not know.
+    """
+    try:
+        movable = atoms_to_positions_dof(atoms)
+    except InputValidationError as error:
+        raise click.ClickException(f'the constraints of the structure: {error}') from error
+    fixed: dict[str, list[int]] = {}
+    for site, row in enumerate([] if movable is None else movable):
+        letters = ''.join(letter for letter, free in zip(AXES, row, strict=True) if not free)
+        if letters:
+            fixed.setdefault(letters, []).append(site)
+    return fixed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from aiida import orm
 from aiida_vasp.data.potcar import PotcarData, PotcarGroup
 from aiida_vasp.workchains.v2.vasp import VaspWorkChain
 
@@ -39,4 +40,20 @@ def choose_potentials(
                 f'{", ".join(there) or "no potential"}; choose one with `potential_mapping`'
             )
         mapping[element] = chosen
+    return mapping
+
+
+def choose_for_structure(
+    structure: orm.StructureData, family: str, preferred: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return the potentials of the elements of `structure`, and of those of its kinds that `preferred` names.
+
+    Raises ValueError as `choose_potentials` does.
+    """
+    preferred = preferred or {}
+    mapping = choose_potentials(structure.get_symbols_set(), family, preferred)
+    for kind in structure.kinds:
+        if kind.name in preferred and kind.name not in mapping:
+            wanted = {kind.symbol: preferred[kind.name]}
+            mapping[kind.name] = choose_potentials([kind.symbol], family, wanted)[kind.symbol]
     return mapping

@@ -12,7 +12,7 @@ from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.mappings import merge
 from aiida_e3relax.workflows.freedom import Freedom, Moves
 from aiida_e3relax.workflows.inputs import incar_tags, validate_chain, validate_vasp
-from aiida_e3relax.workflows.potentials import choose_potentials
+from aiida_e3relax.workflows.potentials import choose_for_structure
 from aiida_e3relax.workflows.protocol import ProtocolMixin, fill_builder
 
 
@@ -47,7 +47,7 @@ class VaspProtocolMixin(ProtocolMixin):
         vasp_code, network_code
             Codes or their labels; without `network_code` VASP relaxes the raw structure.
         potential_family, potential_mapping
-            The family of potentials, and the potentials of single elements if not the usual ones.
+            The family of potentials, and the potentials of single elements or kinds if not the usual ones.
         model
             The checkpoint; default is that of `overrides`, else the one that comes with the package.
         protocol
@@ -85,7 +85,7 @@ class VaspProtocolMixin(ProtocolMixin):
                 'vasp': {
                     'code': _load_code(vasp_code),
                     'potential_family': potential_family,
-                    'potential_mapping': choose_potentials(structure.get_symbols_set(), potential_family, preferred),
+                    'potential_mapping': choose_for_structure(structure, potential_family, preferred),
                     'calc': {'metadata': {'options': options or {}}},
                 }
             },

@@ -5,6 +5,7 @@ import re
 import ase.build
 import ase.io
 import pytest
+from ase.constraints import FixAtoms
 
 SCRIPT = 'workflows/relax_workchain.py'
 TELL_INPUTS = """
@@ -13,7 +14,8 @@ from aiida import orm
 
 chain = orm.load_node(int(sys.argv[1]))
 jobs = [node for node in chain.called_descendants if node.process_label == 'VaspCalculation']
-print(chain.inputs.freedom.value, jobs[0].get_option('max_wallclock_seconds'), jobs[0].get_option('resources'))
+print(dict(sorted(chain.inputs.freedom.get_dict().items())))
+print(jobs[0].get_option('max_wallclock_seconds'), jobs[0].get_option('resources'))
 """
 
 
@@ -44,8 +46,12 @@ def test_a_file_with_a_model_overrides_and_one_leg(verdi_run, tmp_path):
     assert 'No reference leg was asked for.' in done.stdout
 
 
-def test_the_overrides_file_holds_where_no_option_is_given(verdi_run, prepared, run_in, tmp_path):
-    ase.io.write(tmp_path / 'POSCAR', ase.build.bulk('CuAu', 'rocksalt', a=5.6))
+def test_the_overrides_and_the_fixed_sites_of_the_file_hold_where_no_option_is_given(
+    verdi_run, prepared, run_in, tmp_path
+):
+    crystal = ase.build.bulk('CuAu', 'rocksalt', a=5.6)
+    crystal.set_constraint(FixAtoms([1]))
+    ase.io.write(tmp_path / 'POSCAR', crystal)
     options = '{max_wallclock_seconds: 1234, resources: {num_mpiprocs_per_machine: 2}}'
     (tmp_path / 'overrides.yaml').write_text(
         f'reference_leg: false\nfreedom: positions\nvasp: {{vasp: {{calc: {{metadata: {{options: {options}}}}}}}}}\n',
@@ -58,7 +64,10 @@ def test_the_overrides_file_holds_where_no_option_is_given(verdi_run, prepared, 
     (tmp_path / 'tell_inputs.py').write_text(TELL_INPUTS, encoding='utf-8')
     pk = re.search(r'E3RelaxVaspWorkChain<(\d+)>', done.stdout)[1]
     told = run_in(prepared[0], 'verdi', 'run', tmp_path / 'tell_inputs.py', pk).stdout
-    assert told == "positions 1234 {'num_machines': 1, 'num_mpiprocs_per_machine': 2}\n"
+    assert (
+        told
+        == "{'fixed': {'abc': [1]}, 'moves': 'positions'}\n1234 {'num_machines': 1, 'num_mpiprocs_per_machine': 2}\n"
+    )
 
 
 @pytest.mark.parametrize(

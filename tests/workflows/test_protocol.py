@@ -5,9 +5,11 @@ from aiida.engine import run, run_get_node
 from aiida_vasp.data.potcar import PotcarData
 
 from aiida_e3relax.standin.potentials import potential_text
-from aiida_e3relax.workflows.potentials import choose_potentials
+from aiida_e3relax.workflows.freedom import Freedom, Moves
+from aiida_e3relax.workflows.potentials import choose_for_structure, choose_potentials
 from aiida_e3relax.workflows.vasp import E3RelaxVaspWorkChain
 from tests.workflows.crystals import copper_gold
+from tests.workflows.magnetic import manganese_nitride
 
 
 def test_protocols_are_listed_with_their_descriptions():
@@ -175,3 +177,24 @@ def test_builder_takes_a_stored_structure_and_codes_by_label(make_builder, stand
     structure = orm.StructureData(ase=copper_gold()).store()
     builder = make_builder(structure=structure, vasp_code=standin_code.full_label)
     assert (builder.structure, builder.vasp.vasp.code.pk) == (structure, standin_code.pk)
+
+
+def test_a_kind_may_have_a_potential_of_its_own(potential_family):
+    assert choose_for_structure(manganese_nitride(), potential_family, {'Mn': 'Mn', 'Mn2': 'Mn_pv'}) == {
+        **{'Mn': 'Mn', 'N': 'N'},
+        'Mn2': 'Mn_pv',
+    }
+    with pytest.raises(ValueError, match='expected Mn_new for Mn'):
+        choose_for_structure(manganese_nitride(), potential_family, {'Mn2': 'Mn_new'})
+
+
+def test_a_freedom_may_be_given_in_three_ways(make_builder):
+    whole = Freedom('shape', fixed={'c': [0]})
+    assert Freedom.from_node(make_builder(freedom=whole).freedom) == whole
+    assert Freedom.from_node(make_builder(freedom={'moves': 'shape', 'fixed': {'c': [0]}}).freedom) == whole
+    assert Freedom.from_node(make_builder(freedom=Moves.SHAPE).freedom) == Freedom('shape')
+
+
+def test_a_freedom_that_vasp_cannot_honour_is_refused_when_the_builder_is_made(make_builder):
+    with pytest.raises(ValueError, match='needs to know the vacuum'):
+        make_builder(freedom='in-plane')
