@@ -91,8 +91,8 @@ def _legendre(l_max: int, dtype: torch.dtype, device: torch.device) -> tuple[Ten
     coefficients = np.zeros((l_max + 1, l_max + 1))
     for degree in range(l_max + 1):
         coefficients[: degree + 1, degree] = np.polynomial.legendre.leg2poly([0] * degree + [1])
-    power, degree = np.indices(coefficients.shape)
-    exponents = np.where(coefficients != 0, (degree - power) / 2, 0)
+    powers, degrees = np.indices(coefficients.shape)
+    exponents = np.where(coefficients != 0, (degrees - powers) / 2, 0)
     return torch.as_tensor(coefficients).to(device, dtype), torch.as_tensor(exponents).to(device, dtype)
 
 

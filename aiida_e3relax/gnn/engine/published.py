@@ -24,8 +24,7 @@ class FastPublishedMessagePassing(MessagePassing):
         if torch.is_grad_enabled() or not native.usable(x):
             return super().radial(x, v, edges, radial_basis, gate)
         n, f = len(x), self.features
-        count = torch.bincount(edges.centre, minlength=n)
-        start = torch.cat([count.new_zeros(1), torch.cumsum(count, 0)])
+        start = torch.searchsorted(edges.centre, torch.arange(n + 1))
         # Beyond the reach of the basis the filter is its bias, which the last row holds.
         distance = edges.length.clamp_max(radial_basis.cutoff * (1 - 1e-6))
         table = kept(self, 'table', (self.edge_filter.weight, self.edge_filter.bias), lambda: self._table(radial_basis))

@@ -40,11 +40,13 @@ class AngularGate(nn.Module):
 
     def references(self, edges: Edges, n_atoms_total: int) -> Tensor:
         """Return the reference directions ``(A, 3)``."""
-        count = torch.bincount(edges.centre, minlength=n_atoms_total).clamp_min(1)
-        total = edges.direction.new_zeros(n_atoms_total, 3).index_add(0, edges.centre, edges.direction)
-        mean = total / count[:, None]
+        direction = edges.direction
+        counted = torch.cat([direction, torch.ones_like(direction[:, :1])], dim=1)
+        total = direction.new_zeros(n_atoms_total, 4).index_add(0, edges.centre, counted)
+        mean = total[:, :3] / total[:, 3:].clamp_min(1)
         length = (mean.square().sum(dim=1, keepdim=True) + SMOOTHING**2).sqrt()
-        return torch.where(length < SHORTEST_MEAN, mean.new_tensor([1.0, 0.0, 0.0]), mean / length)
+        x_axis = torch.eye(1, 3, dtype=mean.dtype, device=mean.device)
+        return torch.where(length < SHORTEST_MEAN, x_axis, mean / length)
 
     def factors(self, cosine: Tensor, invariants: Tensor) -> Tensor:
         """Return the gate ``(E, 3F)`` of cosines ``(E,)`` and their Legendre polynomials ``(E, L_MAX + 1)``."""
