@@ -56,7 +56,8 @@ class _MessageSums(torch.autograd.Function):
     def forward(ctx, *given):
         inputs = _contiguous(given)
         start, _, _, _, _, coefficient, table, source, _ = inputs
-        scalar_sum, vector_sum = torch.empty_like(source[:, 0]), torch.empty_like(source)
+        scalar_sum = source.new_empty(source.shape[0], source.shape[2])
+        vector_sum = torch.empty_like(source)
         sizes = _message_sizes(source, coefficient)
         with torch.cuda.device_of(source):
             kernels.messages[_grid(start, sizes)](*inputs, scalar_sum, vector_sum, len(table), **sizes)
