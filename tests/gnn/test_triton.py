@@ -19,7 +19,7 @@ from tests.gnn.edge_sums import Edges, check_message_sums, check_tensor_sums
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 pytest.importorskip('triton', minversion=None if DEVICE == 'cuda' else '3.9')  # older interpreters refuse numpy 2.4
-from aiida_e3relax.gnn.engine import triton_sums
+from aiida_e3relax.gnn.engine import triton_sums  # noqa: E402
 
 DTYPES = [torch.float32, torch.float64]
 
