@@ -9,5 +9,5 @@ class PredictionSettings:
 
     device: str = 'auto'
     dtype: str = 'float32'
-    max_edges: int = 400_000
+    max_edges: int = 50_000  # on a CPU more cost memory and gained nothing (`benchmarks/stream.py`)
     threads: int | None = None
