@@ -49,6 +49,7 @@ def predict(
     dtype: torch.dtype = torch.float32,
     max_edges: int = PredictionSettings.max_edges,
     line: ProgressLine | None = None,
+    replayed: ReplayedModel | None = None,
 ) -> Predictions:
     """Return the relaxed forms of `crystals` as `model` predicts them.
 
@@ -69,9 +70,11 @@ def predict(
         Edges in one batch, counted by the model's ``max_neighbours``.
     line
         The progress of a longer run that this prediction is a part of; by default it has its own.
+    replayed
+        The `model` as such a run replays it.
     """
     model = model.to(device=device, dtype=dtype).eval()
-    replayed = ReplayedModel(model)
+    replayed = replayed or ReplayedModel(model)
     faults = input_faults(crystals, elements)
     result = Predictions(crystals, faults, [], {'graph': 0.0, 'forward': 0.0})
     positions, cell = crystals.positions.copy(), crystals.cell.copy()

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from aiida_e3relax.gnn.checkpoint import Checkpoint, load_checkpoint
+from aiida_e3relax.gnn.engine.cuda_graphs import ReplayedModel
 from aiida_e3relax.gnn.errors import InputError, OutOfMemoryError, RunError
 from aiida_e3relax.gnn.predict import predict
 from aiida_e3relax.gnn.prediction_report import ReportWriter, structure_rows
@@ -99,9 +100,12 @@ def _predict_pieces(
     """Predict and write piece after piece, and return how many structures have each status."""
     counts: Counter[str] = Counter()
     dtype, seconds = DTYPES[settings.dtype], report.content['timings_s']
+    replayed = ReplayedModel(checkpoint.model)
     for crystals in pieces:
         done = counts.total()
-        result = predict(checkpoint.model, crystals, checkpoint.elements, device, dtype, settings.max_edges, line)
+        result = predict(
+            checkpoint.model, crystals, checkpoint.elements, device, dtype, settings.max_edges, line, replayed
+        )
         rows = structure_rows(crystals, result)
         for row in rows:
             if row['message']:
