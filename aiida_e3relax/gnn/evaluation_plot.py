@@ -32,8 +32,6 @@ def plot_measured(measured: Sequence[Measured], path: Path) -> None:
             axes.set(xlabel=label, ylabel='share of pairs below' if column == 0 else '')
             if column == 0:
                 axes.set_title(f'{source}, {len(of_source[0].labels)} pairs', loc='left')
-            if column == 2:
-                axes.legend(frameon=False, fontsize=7, loc='upper left')
     for column, (name, label) in enumerate(zip(MEASURES, _AXES, strict=True)):
         axes = figure.add_subplot(grid[len(sources), column])
         _draw_by_size(axes, drawn, name)
@@ -41,7 +39,9 @@ def plot_measured(measured: Sequence[Measured], path: Path) -> None:
     table = figure.add_subplot(grid[len(sources) + 1, :])
     model = next(m.of for m in drawn)
     draw_periodic_table(table, _element_means(drawn, model), f'mean coordinate error of {model} (A)', logarithmic=True)
-    figure.suptitle('errors in the aligned frame: rotation and drift of the target removed')
+    curves, names = figure.axes[0].get_legend_handles_labels()
+    title = 'aligned frame: rotation and drift of the target removed'
+    figure.legend(curves, names, title=title, loc='outside upper center', ncols=4, frameon=False)
     figure.savefig(path, dpi=150)
 
 
@@ -52,7 +52,7 @@ def _draw_distribution(axes: Any, measured: Sequence[Measured], name: str) -> No
     for m in measured:
         values = np.sort(np.maximum(m.values[name], floor))
         axes.step(values, np.arange(1, len(values) + 1) / len(values), where='post', label=m.of, **_style(m, measured))
-    axes.set(xscale='log', ylim=(0, 1), xlim=(floor, positive.max()))
+    axes.set(xscale='log', ylim=(0, 1), xlim=(floor, max(positive.max(), 2 * floor)))
     axes.grid(alpha=0.3)
 
 

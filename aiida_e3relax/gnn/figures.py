@@ -46,15 +46,19 @@ def draw_periodic_table(axes: Any, values: Mapping[str, float], label: str, loga
     from matplotlib.colors import LogNorm, Normalize
     from matplotlib.patches import Rectangle
 
-    low, high = min(values.values()), max(values.values())
+    high = max(values.values())
+    low = min(values.values())
+    if logarithmic:  # a value of zero has no place on this axis
+        low = max(low, 1e-4 * high, 1e-12)
     norm = (LogNorm if logarithmic else Normalize)(low, high if high > low else low + 1)
     colours = colormaps['viridis']
     for number in range(1, 104):
         row, column = _place(number)
         symbol = chemical_symbols[number]
         value = values.get(symbol)
-        shade = 'white' if value is None else colours(norm(value))
-        dark = value is not None and norm(value) < 0.6
+        position = None if value is None else float(norm(max(value, low)))
+        shade = 'white' if position is None else colours(position)
+        dark = position is not None and position < 0.6
         axes.add_patch(Rectangle((column, -row), 0.94, 0.94, facecolor=shade, edgecolor='#d0d0d0', linewidth=0.5))
         ink = GREY if value is None else 'white' if dark else 'black'
         axes.text(column + 0.47, -row + 0.6, symbol, ha='center', va='center', fontsize=7, color=ink)

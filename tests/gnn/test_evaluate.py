@@ -12,6 +12,7 @@ from aiida_e3relax.gnn.checkpoint import save_checkpoint
 from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.datasets import Pairs, write_pairs
 from aiida_e3relax.gnn.evaluate import ALL_MEASURES, as_filed, measure, scaled_to
+from aiida_e3relax.gnn.evaluation_plot import plot_measured
 from aiida_e3relax.gnn.evaluation_report import by_element, by_size
 from aiida_e3relax.gnn.metrics import Bonds, bond_length_mae, coordinate_mae, lattice_mae
 from aiida_e3relax.gnn.models import make_model
@@ -152,6 +153,13 @@ def test_several_models_in_one_table_with_files_and_figure(tmp_path, capsys):
         means['dummy']['volume_mae_A3_mean'], rel=1e-5
     )
     assert outputs['figure'].read_bytes().startswith(b'\x89PNG')
+
+
+def test_figure_of_errors_that_are_zero(tmp_path):
+    relaxed = made_pairs().relaxed
+    exact = dataclasses.replace(made_pairs(), unrelaxed=relaxed)
+    plot_measured(measure({}, exact, torch.device('cpu'), with_matches=False), tmp_path / 'zero.png')
+    assert (tmp_path / 'zero.png').stat().st_size > 10_000
 
 
 @pytest.mark.parametrize(

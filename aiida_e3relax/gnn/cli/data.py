@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aiida_e3relax.gnn.data.splits import METHODS
 from aiida_e3relax.gnn.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     splitting = parser.add_argument_group('splitting')
     splitting.add_argument(
         '--split',
-        choices=['as-given', 'random', 'chemical-system', 'prototype'],
+        choices=METHODS,
         help='default: as-given where the sources give a split for every pair, else random',
     )
     splitting.add_argument('--seed', type=int, default=0)
