@@ -22,9 +22,10 @@ import numpy as np
 
 from aiida_e3relax.gnn.checkpoint import Checkpoint, load_checkpoint
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
-from aiida_e3relax.gnn.datasets import Pairs, read_pairs
+from aiida_e3relax.gnn.datasets import read_pairs
 from aiida_e3relax.gnn.evaluate import MEASURES, evaluate
 from aiida_e3relax.gnn.model_card import write_card
+from aiida_e3relax.gnn.pairs import Pairs
 from aiida_e3relax.gnn.runtime import prepare_device
 
 DATA = {

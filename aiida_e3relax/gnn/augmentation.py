@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from aiida_e3relax.gnn.datasets import Pairs, aligned
+from aiida_e3relax.gnn.pairs import Pairs, aligned
 
 
 @dataclasses.dataclass(frozen=True)

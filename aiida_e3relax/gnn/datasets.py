@@ -18,19 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_e3relax.gnn.errors import InputError
-from aiida_e3relax.gnn.pairs import SPLITS, Pairs, aligned, nearest_image
+from aiida_e3relax.gnn.pairs import Pairs
 from aiida_e3relax.gnn.structures import Crystals
-
-__all__ = [
-    'SPLITS',
-    'Pairs',
-    'aligned',
-    'nearest_image',
-    'pairs_hash',
-    'read_data_card',
-    'read_pairs',
-    'write_pairs',
-]
 
 CARD_MEMBER = 'card.json'
 _LOCAL_HEADER = 30  # bytes before the name of a member (APPNOTE.TXT of the ZIP format, 4.3.7)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from aiida_e3relax.gnn.pairs import nearest_image
 from aiida_e3relax.gnn.progress import progress
-from aiida_e3relax.gnn.structures import Crystals
+from aiida_e3relax.gnn.structures import Crystals, pymatgen_structure
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,19 +78,11 @@ def bond_length_mae(predicted: Crystals, relaxed: Crystals, bonds: Bonds) -> NDA
 def matches(predicted: Crystals, relaxed: Crystals) -> NDArray[np.bool_]:
     """Return per structure ``(S,)`` whether pymatgen's StructureMatcher, with its defaults, maps one on the other."""
     from pymatgen.analysis.structure_matcher import StructureMatcher
-    from pymatgen.core import Lattice, Structure
 
-    matcher, offsets = StructureMatcher(), relaxed.offsets
-
-    def structure(crystals: Crystals, index: int) -> Structure:
-        atoms = slice(offsets[index], offsets[index + 1])
-        return Structure(
-            Lattice(crystals.cell[index]),
-            crystals.numbers[atoms].tolist(),
-            crystals.positions[atoms],
-            coords_are_cartesian=True,
-        )
-
+    matcher = StructureMatcher()
     return np.array(
-        [matcher.fit(structure(predicted, i), structure(relaxed, i)) for i in progress(range(len(relaxed)), 'matching')]
+        [
+            matcher.fit(pymatgen_structure(predicted, i), pymatgen_structure(relaxed, i))
+            for i in progress(range(len(relaxed)), 'matching')
+        ]
     )

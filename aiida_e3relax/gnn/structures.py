@@ -147,6 +147,15 @@ def make_crystals(
     )
 
 
+def pymatgen_structure(crystals: Crystals, index: int):
+    """Return one crystal as a ``pymatgen.core.Structure``."""
+    from pymatgen.core import Lattice, Structure
+
+    atoms = slice(crystals.offsets[index], crystals.offsets[index + 1])
+    lattice = Lattice(crystals.cell[index])
+    return Structure(lattice, crystals.numbers[atoms].tolist(), crystals.positions[atoms], coords_are_cartesian=True)
+
+
 def write_npz(path: str | Path, crystals: Crystals, **more: NDArray) -> None:
     """Write `crystals`, and `more` arrays beside them, as one ``.npz`` without pickles."""
     with Path(path).open('wb') as handle:

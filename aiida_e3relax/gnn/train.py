@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from aiida_e3relax.gnn.batch import CrystalBatch, Geometry, make_batch
 from aiida_e3relax.gnn.checkpoint import load_content, save_atomically, save_checkpoint
-from aiida_e3relax.gnn.datasets import SPLITS, Pairs, aligned
 from aiida_e3relax.gnn.engine import with_engine
 from aiida_e3relax.gnn.errors import TrainingError
 from aiida_e3relax.gnn.graph import Graph
 from aiida_e3relax.gnn.model_card import write_card
 from aiida_e3relax.gnn.models import make_model
 from aiida_e3relax.gnn.models.base import RelaxationModel
+from aiida_e3relax.gnn.pairs import SPLITS, Pairs, aligned
 from aiida_e3relax.gnn.progress import ProgressLine
 from aiida_e3relax.gnn.training_settings import TrainingSettings
 

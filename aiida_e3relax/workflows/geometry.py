@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 
-from aiida_e3relax.gnn.datasets import nearest_image
+from aiida_e3relax.gnn.pairs import nearest_image
 from aiida_e3relax.gnn.structures import Crystals
 
 CONTACT_SEARCH_RATIO = 1.5

@@ -16,8 +16,9 @@ from aiida_e3relax.gnn.data.repair import RepairOptions
 from aiida_e3relax.gnn.data.sources import Candidate, Source
 from aiida_e3relax.gnn.data.sources.base import sites_of
 from aiida_e3relax.gnn.data.splits import make_split
-from aiida_e3relax.gnn.datasets import Pairs, pairs_hash, read_data_card, read_pairs, write_pairs
+from aiida_e3relax.gnn.datasets import pairs_hash, read_data_card, read_pairs, write_pairs
 from aiida_e3relax.gnn.errors import InputError
+from aiida_e3relax.gnn.pairs import Pairs
 from tests.gnn.crystals import PROTOTYPES, batch_of, rattled
 from tests.gnn.pairs import made_pairs
 

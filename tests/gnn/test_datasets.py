@@ -3,8 +3,9 @@ import pytest
 from ase.build import bulk
 from scipy.spatial.transform import Rotation
 
-from aiida_e3relax.gnn.datasets import Pairs, aligned, read_pairs, write_pairs
+from aiida_e3relax.gnn.datasets import read_pairs, write_pairs
 from aiida_e3relax.gnn.metrics import cell_shape_deviation, coordinate_mae, matches, volume_error
+from aiida_e3relax.gnn.pairs import Pairs, aligned
 from tests.gnn.crystals import batch_of, rattled
 
 

@@ -10,12 +10,13 @@ from scipy.spatial.transform import Rotation
 
 from aiida_e3relax.gnn.checkpoint import save_checkpoint
 from aiida_e3relax.gnn.cli import main
-from aiida_e3relax.gnn.datasets import Pairs, write_pairs
+from aiida_e3relax.gnn.datasets import write_pairs
 from aiida_e3relax.gnn.evaluate import ALL_MEASURES, as_filed, measure, scaled_to
 from aiida_e3relax.gnn.evaluation_plot import plot_measured
 from aiida_e3relax.gnn.evaluation_report import by_element, by_size
 from aiida_e3relax.gnn.metrics import Bonds, bond_length_mae, coordinate_mae, lattice_mae
 from aiida_e3relax.gnn.models import make_model
+from aiida_e3relax.gnn.pairs import Pairs
 from aiida_e3relax.gnn.structure_files import read_structures
 from aiida_e3relax.gnn.structures import Crystals, make_crystals, write_npz
 from tests.gnn.crystals import PROTOTYPES, batch_of, rattled

@@ -37,9 +37,10 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     from aiida_e3relax.gnn.checkpoint import load_checkpoint
-    from aiida_e3relax.gnn.datasets import Pairs, read_pairs
+    from aiida_e3relax.gnn.datasets import read_pairs
     from aiida_e3relax.gnn.evaluate import measure
     from aiida_e3relax.gnn.evaluation_report import table, write_csv, write_json
+    from aiida_e3relax.gnn.pairs import Pairs
     from aiida_e3relax.gnn.runtime import prepare_device
 
     _check_outputs(options)

@@ -13,7 +13,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         'train', help='train a model; the same command again continues an interrupted run where it was'
     )
-    parser.add_argument('pairs', nargs='+', type=Path, help='data sets, as `e3relax data` writes or reads them')
+    parser.add_argument('pairs', nargs='+', type=Path, help='training files that `e3relax data` wrote')
     parser.add_argument(
         '--output', type=Path, required=True, help='folder for best.pt, last.pt, log.csv, settings.json'
     )
@@ -31,7 +31,8 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from aiida_e3relax.gnn.datasets import Pairs, read_pairs
+    from aiida_e3relax.gnn.datasets import read_pairs
+    from aiida_e3relax.gnn.pairs import Pairs
     from aiida_e3relax.gnn.runtime import prepare_device
     from aiida_e3relax.gnn.train import train
     from aiida_e3relax.gnn.training_settings import read_settings

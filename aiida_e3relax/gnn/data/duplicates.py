@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from aiida_e3relax.gnn.pairs import Pairs
 from aiida_e3relax.gnn.progress import progress
-from aiida_e3relax.gnn.structures import Crystals
+from aiida_e3relax.gnn.structures import Crystals, pymatgen_structure
 
 NEIGHBOURS = 12
 """Distances of the fingerprint: to the 1st, 2nd, ... 12th neighbour, each averaged over atoms."""
@@ -82,7 +82,7 @@ def _same(crystals: Crystals, buckets: list[list[int]], stage: str) -> NDArray[n
 
     @functools.cache
     def primitive(index: int):
-        return _structure(crystals, index).get_primitive_structure()
+        return pymatgen_structure(crystals, index).get_primitive_structure()
 
     several = [bucket for bucket in buckets if len(bucket) > 1]
     wanted = [i for bucket in several for i in bucket]
@@ -107,7 +107,7 @@ def _alike(bucket: list[int], prints: dict[int, NDArray[np.float64]]) -> Iterato
 
 def _fingerprint(crystals: Crystals, index: int) -> NDArray[np.float64]:
     """Return the length of a cube of an atom's volume, and the mean distances to the nearest neighbours, in A."""
-    structure = _structure(crystals, index)
+    structure = pymatgen_structure(crystals, index)
     length = (structure.volume / len(structure)) ** (1 / 3)
     reach = 1.8 * length
     while True:
@@ -118,14 +118,6 @@ def _fingerprint(crystals: Crystals, index: int) -> NDArray[np.float64]:
     nearest = np.sort(distance)[np.argsort(centre[np.argsort(distance)], kind='stable')]
     first = np.concatenate([[0], np.cumsum(np.bincount(centre))[:-1]])
     return np.concatenate([[length], nearest[first[:, None] + np.arange(NEIGHBOURS)].mean(axis=0)])
-
-
-def _structure(crystals: Crystals, index: int):
-    from pymatgen.core import Lattice, Structure
-
-    atoms = slice(crystals.offsets[index], crystals.offsets[index + 1])
-    lattice = Lattice(crystals.cell[index])
-    return Structure(lattice, crystals.numbers[atoms].tolist(), crystals.positions[atoms], coords_are_cartesian=True)
 
 
 class _Groups:

@@ -74,7 +74,7 @@ def summary(pairs: Pairs) -> dict[str, Any]:
 
 
 def _quantiles(values: NDArray) -> list[float]:
-    return [float(f'{q:.4g}') for q in np.quantile(values, QUANTILES)]
+    return [float(f'{np.round(q, 9):.4g}') for q in np.quantile(values, QUANTILES)]
 
 
 def text(facts: Mapping[str, Any]) -> str:
