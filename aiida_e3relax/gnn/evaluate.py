@@ -129,7 +129,9 @@ def _measure_source(
         candidates[name] = result.crystals
         failed[name] = np.isin(np.arange(len(pairs)), list(result.faults))
         rescaled[f'{DUMMY} at volume of {name}'] = scaled_to(unrelaxed, result.crystals.volumes)
-    candidates |= {DUMMY: unrelaxed, **rescaled}
+    candidates[DUMMY] = unrelaxed
+    matched = {name: matches(c, pairs.as_filed) if with_matches else None for name, c in candidates.items()}
+    candidates |= rescaled
     target, bonds = aligned(pairs).relaxed.with_centroids_of(unrelaxed), _bonds(unrelaxed)
     nothing_failed = np.zeros(len(pairs), dtype=bool)
     measured = []
@@ -139,7 +141,6 @@ def _measure_source(
             'aligned': (candidate.with_centroids_of(unrelaxed), target),
         }
         lengths = bond_length_mae(candidate, target, bonds)
-        matched = matches(candidate, pairs.as_filed) if with_matches else None
         for frame, (predicted, relaxed) in in_frames.items():
             values = {
                 'coordinate_mae_A': coordinate_mae(predicted, relaxed),
@@ -159,7 +160,7 @@ def _measure_source(
                     unrelaxed.numbers,
                     coordinate_errors(predicted, relaxed),
                     failed.get(name, nothing_failed),
-                    matched,
+                    matched.get(name, matched[DUMMY]),  # StructureMatcher scales volumes away
                 )
             )
     return sorted(measured, key=lambda m: FRAMES.index(m.frame))
