@@ -5,6 +5,8 @@ import pytest
 from aiida import orm
 from ase import Atoms
 
+from aiida_e3relax.workflows.freedom import Freedom
+from aiida_e3relax.workflows.freedom_checks import find_drift
 from aiida_e3relax.workflows.inputs import (
     validate_chain,
     validate_freedom,
@@ -12,7 +14,7 @@ from aiida_e3relax.workflows.inputs import (
     validate_structure,
     validate_vasp,
 )
-from tests.workflows.crystals import copper_gold
+from tests.workflows.crystals import copper_gold, to_crystals
 from tests.workflows.magnetic import magnetite
 
 pytestmark = pytest.mark.usefixtures('aiida_profile')
@@ -191,3 +193,12 @@ def test_symmetry_is_not_kept_where_vasp_is_told_to_ignore_it():
 def test_tags_by_species_and_by_site_fit_the_structure(incar, vasp, message):
     found = validate_chain(chain_inputs(magnetite(), 'cell', incar, **{k: v() for k, v in vasp.items()}), None)
     assert found is None if message is None else re.search(message, found)
+
+
+def test_a_vacuum_that_vasp_changed_is_seen():
+    start = to_crystals(Atoms('Cu', cell=[2.4, 2.4, 12.0], pbc=[True, True, False]))
+    in_plane = Freedom('in-plane')
+    relaxed = start.replace(start.positions, start.cell * [[[1.01], [1.01], [1.0]]])
+    assert find_drift(in_plane, start, relaxed) is None
+    shrunk = start.replace(start.positions, start.cell * [[[1.0], [1.0], [0.99]]])
+    assert 'vacuum vector c changed by 0.12 A' in find_drift(in_plane, start, shrunk)

@@ -92,6 +92,7 @@ def disulphide(vacuum=12.0, height=0.0):
     """1T MoS2, its plane of metal at a fractional height."""
     layer = ase.build.mx2('MoS2', kind='1T', a=3.19, thickness=3.13, vacuum=vacuum / 2)
     layer.positions[:, 2] += (height - 0.5) * layer.cell[2, 2]
+    layer.wrap(pbc=True)
     layer.pbc = (True, True, False)
     return layer
 
@@ -137,7 +138,7 @@ def test_the_vacuum_vector_stays_and_the_thickness_is_the_predicted_one(moves, t
 
 def test_a_leaning_vacuum_vector_shears_nothing():
     """In `positions` the vacuum vector may lean: heights are measured along the normal of the layer."""
-    start = disulphide()
+    start = disulphide(height=0.5)
     start.cell[2] += 0.5 * start.cell[0]
     raw = to_crystals(start)
     squeezed = start.copy()

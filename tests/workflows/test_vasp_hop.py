@@ -9,6 +9,7 @@ from aiida import orm
 from aiida.common.links import LinkType
 from aiida.engine import run_get_node
 
+from aiida_e3relax.mappings import merge
 from aiida_e3relax.workflows.vasp import E3RelaxVaspWorkChain
 from tests.workflows.crystals import copper_gold
 from tests.workflows.magnetic import magnetite, manganese_nitride
@@ -23,7 +24,8 @@ def run_chain(make_builder, make_scripted_code):
 
     def run(structure, lines='', **changes):
         code = make_scripted_code(lines, 'e3relax-vasp-standin', 'vasp.vasp')
-        overrides = {'guard': {'mode': 'off'}, **changes.pop('overrides', {})}
+        quick = {'guard': {'mode': 'off'}, 'vasp': {'relax_settings': {'force_cutoff': 0.2}}}
+        overrides = merge(quick, changes.pop('overrides', {}))
         builder = make_builder(structure=structure, vasp_code=code, overrides=overrides, **changes)
         return run_get_node(builder).node
 
@@ -154,3 +156,14 @@ def test_defect_supercell_keeps_its_cell_and_its_sites(run_chain):
     assert kinds_of(relaxed) == kinds_of(raw)
     assert relaxed.base.extras.get('defect') == 'v_Au'
     assert relaxed.cell == pytest.approx(np.array(raw.cell), abs=1e-7)
+
+
+def test_a_vasp_that_does_not_know_lattice_constraints_is_found_out(run_chain):
+    atoms = ase.build.fcc100('Cu', (1, 1, 2), a=3.6, vacuum=6.0)
+    atoms.pbc = (True, True, False)
+    old = 'sed -i /LATTICE_CONSTRAINTS/d INCAR'
+    chain = run_chain(orm.StructureData(ase=atoms), old, freedom='in-plane', network_code=None)
+    assert chain.exit_status == E3RelaxVaspWorkChain.exit_codes.ERROR_RELAXATION_FAILED.status
+    assert 'the vacuum vector c changed by' in chain.exit_message
+    assert 'does not take LATTICE_CONSTRAINTS' in chain.exit_message
+    assert 'structure' not in chain.outputs
