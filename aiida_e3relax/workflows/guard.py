@@ -54,8 +54,8 @@ class GuardSettings:
     A prediction that cannot be computed with at all (other sites, numbers that are not finite, a cell without volume)
     is rejected in every mode. The defaults are taken from 28,859 real relaxations, the training sets `pnictides` and
     `substitution`, by `benchmarks/guard_bounds.py`: each bound is the 1st or 99th percentile of the wider set, rounded
-    outwards, but for the two that no sound crystal comes near. A hundredth of the relaxations is beyond, since a wrong
-    rejection costs what the prediction would have saved, and a wrong acceptance a whole relaxation from nonsense.
+    outwards, unless its own reason stands below. A wrong rejection costs what the prediction would have saved, a wrong
+    acceptance a whole relaxation from nonsense.
 
     Attributes
     ----------
