@@ -15,6 +15,10 @@ from aiida_e3relax.gnn.figures import COLOURS, GREY, draw_periodic_table, new_fi
 _AXES = ('coordinate error (A)', 'cell shape deviation (A^2)', 'volume error (A^3)')
 
 
+SMALLEST = 1e-6
+"""Errors below this stand at it: the axes are logarithmic."""
+
+
 def plot_measured(measured: Sequence[Measured], path: Path) -> None:
     """Write the figure of what was measured to `path`; needs matplotlib.
 
@@ -48,7 +52,7 @@ def plot_measured(measured: Sequence[Measured], path: Path) -> None:
 def _draw_distribution(axes: Any, measured: Sequence[Measured], name: str) -> None:
     """Draw the cumulative distribution of a measure on a logarithmic axis, one curve a model."""
     positive = np.concatenate([m.values[name] for m in measured])
-    floor = max(np.quantile(positive, 0.02), 1e-3 * np.median(positive), 1e-6)
+    floor = max(np.quantile(positive, 0.02), 1e-3 * np.median(positive), SMALLEST)
     for m in measured:
         values = np.sort(np.maximum(m.values[name], floor))
         axes.step(values, np.arange(1, len(values) + 1) / len(values), where='post', label=m.of, **_style(m, measured))
@@ -64,7 +68,8 @@ def _draw_by_size(axes: Any, measured: Sequence[Measured], name: str) -> None:
         positions = [_middle(row['atoms']) for row in rows]
         style = _style(m, [x for x in measured if x.data == m.data])
         mark = ('o', 's', '^', 'D')[sources.index(m.data) % 4]
-        axes.plot(positions, [row[f'{name}_median'] for row in rows], marker=mark, markersize=4, **style)
+        medians = [max(row[f'{name}_median'], SMALLEST) for row in rows]
+        axes.plot(positions, medians, marker=mark, markersize=4, **style)
     for source, mark in zip(sources, ('o', 's', '^', 'D'), strict=False):
         axes.plot([], [], mark, color='black', markersize=4, label=source)
     axes.set(xscale='log', yscale='log')
