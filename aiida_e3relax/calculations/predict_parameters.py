@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Self
 
-from aiida_e3relax.gnn.prediction_settings import PredictionSettings
+from aiida_e3relax.gnn.prediction_settings import ENGINES, PredictionSettings
 from aiida_e3relax.mappings import check_keys
 
 DTYPES = ('float32', 'float64')
@@ -28,18 +28,23 @@ class PredictParameters:
         Largest number of graph edges in one batch; memory grows with it.
     threads
         CPU threads; None leaves the choice to torch.
+    engine
+        `fast`, or `reference` for the plain layers, the same to rounding.
     """
 
     device: str = 'auto'
     dtype: str = 'float32'
     max_edges: int = PredictionSettings.max_edges
     threads: int | None = None
+    engine: str = PredictionSettings.engine
 
     def __post_init__(self) -> None:
         if not (isinstance(self.device, str) and DEVICE.fullmatch(self.device)):
             raise ValueError(f'`device`: expected auto, cpu, cuda or cuda:<n>, found {self.device!r}')
         if self.dtype not in DTYPES:
             raise ValueError(f'`dtype`: expected {" or ".join(DTYPES)}, found {self.dtype!r}')
+        if self.engine not in ENGINES:
+            raise ValueError(f'`engine`: expected {" or ".join(ENGINES)}, found {self.engine!r}')
         if not _is_count(self.max_edges):
             raise ValueError(f'`max_edges`: expected a positive integer, found {self.max_edges!r}')
         if self.threads is not None and not _is_count(self.threads):

@@ -54,10 +54,21 @@ class CrystalBatch:
 
 @dataclasses.dataclass(frozen=True)
 class Geometry:
-    """Coordinates of a batch after one layer: ``fractional`` (A, 3) and ``cell`` (S, 3, 3) with rows in A."""
+    """Coordinates of a batch after one layer.
+
+    Attributes
+    ----------
+    fractional
+        ``(A, 3)``.
+    cell
+        ``(S, 3, 3)`` with rows in A.
+    uncertainty
+        ``(S,)`` expected error of the lengths of the crystal's bonds, in A, of a model that states it; else None.
+    """
 
     fractional: Tensor
     cell: Tensor
+    uncertainty: Tensor | None = None
 
     def positions(self, batch: CrystalBatch) -> Tensor:
         """Return the ``(A, 3)`` Cartesian positions in A."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from aiida_e3relax.gnn.batch import CrystalBatch, make_batch
 from aiida_e3relax.gnn.engine.cuda_graphs import ReplayedModel
@@ -33,12 +34,15 @@ class Predictions:
         Structure indices of each batch.
     seconds
         Time spent in the neighbour search (``graph``) and in the network (``forward``).
+    uncertainty
+        ``(S,)`` expected error of a crystal's bond lengths in A, NaN where it failed; None of models that state none.
     """
 
     crystals: Crystals
     faults: dict[int, Fault]
     batches: list[list[int]]
     seconds: dict[str, float]
+    uncertainty: NDArray[np.float64] | None = None
 
 
 def predict(
@@ -78,10 +82,10 @@ def predict(
     faults = input_faults(crystals, elements)
     result = Predictions(crystals, faults, [], {'graph': 0.0, 'forward': 0.0})
     positions, cell = crystals.positions.copy(), crystals.cell.copy()
-    offsets = crystals.offsets
+    offsets, uncertainty = crystals.offsets, np.full(len(crystals), np.nan)
     by_size = np.argsort(crystals.n_atoms, kind='stable').tolist()
     sound = [index for index in by_size if index not in faults]
-    waiting = list(_batches(crystals, sound, model.hyperparameters.max_neighbours, max_edges))[::-1]
+    waiting = list(_batches(crystals, sound, model.max_neighbours, max_edges))[::-1]
     own_line = line is None
     line = line or ProgressLine('predicting', len(crystals))
     line.advance(len(faults))
@@ -89,7 +93,7 @@ def predict(
         indices = waiting.pop()
         chosen = crystals.select(indices)
         try:
-            geometry, found = _predict_batch(replayed, chosen, device, dtype, result.seconds)
+            geometry, found, spread = _predict_batch(replayed, chosen, device, dtype, result.seconds)
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -114,10 +118,14 @@ def predict(
                 continue
             positions[offsets[index] : offsets[index + 1]] = geometry.positions[atoms]
             cell[index] = geometry.cell[i]
+            if spread is not None:
+                uncertainty[index] = spread[i]
         line.advance(len(indices))
     if own_line:
         line.close()
     result.crystals = crystals.replace(positions, cell)
+    if np.isfinite(uncertainty).any():
+        result.uncertainty = uncertainty
     return result
 
 
@@ -138,17 +146,17 @@ def _batches(crystals: Crystals, indices: list[int], max_neighbours: int, max_ed
 
 def _predict_batch(
     replayed: ReplayedModel, crystals: Crystals, device: torch.device, dtype: torch.dtype, seconds: dict[str, float]
-) -> tuple[Crystals | None, dict[int, Fault]]:
-    """Return the predicted crystals of one batch, or None and the faults that its neighbour search showed."""
+) -> tuple[Crystals | None, dict[int, Fault], NDArray[np.float64] | None]:
+    """Return the predicted crystals of one batch, or None and the faults of its neighbour search; and uncertainties."""
     model, start = replayed.model, time.perf_counter()
     given = crystals
     if model.standard_orientation:
         crystals, rotation = in_standard_orientation(given)
     batch = make_batch(crystals, model.graph, device, dtype)
-    faults = neighbour_faults(*_nearest(batch), crystals, model.hyperparameters.cutoff)
+    faults = neighbour_faults(*_nearest(batch), crystals, model.cutoff)
     seconds['graph'] += time.perf_counter() - start
     if faults:
-        return None, faults
+        return None, faults, None
     start = time.perf_counter()
     geometry = replayed(batch)
     fractional = geometry.fractional.double().cpu().numpy()
@@ -156,7 +164,9 @@ def _predict_batch(
     seconds['forward'] += time.perf_counter() - start
     positions = np.einsum('ac,acx->ax', fractional, cell[crystals.structure_index])
     predicted = crystals.replace(positions, cell)
-    return in_orientation_of(predicted, given, rotation) if model.standard_orientation else predicted, {}
+    if model.standard_orientation:
+        predicted = in_orientation_of(predicted, given, rotation)
+    return predicted, {}, None if geometry.uncertainty is None else geometry.uncertainty.double().cpu().numpy()
 
 
 def _nearest(batch: CrystalBatch) -> tuple[np.ndarray, np.ndarray]:

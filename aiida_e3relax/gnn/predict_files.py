@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from aiida_e3relax.gnn.checkpoint import Checkpoint, load_checkpoint
+from aiida_e3relax.gnn.engine import with_engine
 from aiida_e3relax.gnn.engine.cuda_graphs import ReplayedModel
 from aiida_e3relax.gnn.errors import InputError, OutOfMemoryError, RunError
 from aiida_e3relax.gnn.predict import predict
@@ -67,6 +68,7 @@ def _predict_files(
     report.content['device'] = {'requested': settings.device, 'used': str(device), 'name': device_name(device)}
     report.content['dtype'] = settings.dtype
     report.content['max_edges'] = settings.max_edges
+    report.content['engine'] = settings.engine
     checkpoint = load_checkpoint(model)
     report.content['model'] = _model_facts(checkpoint)
     pieces = stream_structures(inputs)
@@ -100,12 +102,11 @@ def _predict_pieces(
     """Predict and write piece after piece, and return how many structures have each status."""
     counts: Counter[str] = Counter()
     dtype, seconds = DTYPES[settings.dtype], report.content['timings_s']
-    replayed = ReplayedModel(checkpoint.model)
+    model = with_engine(checkpoint.model, settings.engine)
+    replayed = ReplayedModel(model)
     for crystals in pieces:
         done = counts.total()
-        result = predict(
-            checkpoint.model, crystals, checkpoint.elements, device, dtype, settings.max_edges, line, replayed
-        )
+        result = predict(model, crystals, checkpoint.elements, device, dtype, settings.max_edges, line, replayed)
         rows = structure_rows(crystals, result)
         for row in rows:
             if row['message']:
@@ -115,7 +116,8 @@ def _predict_pieces(
         report.add('structures', rows)
         for name, value in result.seconds.items():
             seconds[name] += value
-        writer.write(result.crystals, np.array([row['status'] for row in rows], dtype=np.str_))
+        status = np.array([row['status'] for row in rows], dtype=np.str_)
+        writer.write(result.crystals, status, result.uncertainty)
     return counts
 
 

@@ -72,6 +72,8 @@ def structure_rows(crystals: Crystals, result: Predictions) -> list[dict[str, An
     changes = _changes(crystals.select(predicted), result.crystals.select(predicted))
     for place, index in enumerate(predicted):
         rows[index] |= {name: float(values[place]) for name, values in changes.items()}
+        if result.uncertainty is not None:
+            rows[index]['uncertainty_A'] = float(result.uncertainty[index])
     return rows
 
 

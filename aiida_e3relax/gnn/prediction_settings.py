@@ -2,12 +2,16 @@
 
 import dataclasses
 
+ENGINES = ('fast', 'reference')
+"""The fast engine, and the plain layers that it is tested against: see `accelerate`."""
+
 
 @dataclasses.dataclass(frozen=True)
 class PredictionSettings:
-    """How to run: ``auto|cpu|cuda[:n]``, ``float32|float64``, edges in a batch, CPU threads (None: torch's own)."""
+    """Device (``auto|cpu|cuda[:n]``), precision, edges in a batch, CPU threads (None: torch's own), and engine."""
 
     device: str = 'auto'
     dtype: str = 'float32'
     max_edges: int = 50_000  # on a CPU more cost memory and gained nothing (`benchmarks/stream.py`)
     threads: int | None = None
+    engine: str = ENGINES[0]

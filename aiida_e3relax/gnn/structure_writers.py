@@ -42,9 +42,13 @@ class NpzWriter:
     def check(self, count: int) -> None:
         """Any number of crystals fits."""
 
-    def write(self, crystals: Crystals, status: NDArray[np.str_]) -> None:
-        """Add `crystals` with the status words ``(S,)``."""
+    def write(
+        self, crystals: Crystals, status: NDArray[np.str_], uncertainty: NDArray[np.float64] | None = None
+    ) -> None:
+        """Add `crystals` with the status words ``(S,)``, and the uncertainties ``(S,)`` in A where there are any."""
         arrays = {f.name: getattr(crystals, f.name) for f in dataclasses.fields(crystals)} | {'status': status}
+        if uncertainty is not None:
+            arrays['uncertainty'] = uncertainty
         for name, array in arrays.items():
             self._pieces.setdefault(name, []).append((array.dtype, len(array)))
             with (Path(self._folder.name) / name).open('ab') as handle:
@@ -105,9 +109,16 @@ class AseWriter:
         if count > 1 and self._format.single:
             raise InputError(f'{self.path}: {self._format.name} cannot hold {count} structures; use .npz or .extxyz')
 
-    def write(self, crystals: Crystals, status: NDArray[np.str_]) -> None:
-        """Add those of `crystals` whose `status` is ``ok``."""
-        self._kept += _frames(crystals.select(np.flatnonzero(status == 'ok')))
+    def write(
+        self, crystals: Crystals, status: NDArray[np.str_], uncertainty: NDArray[np.float64] | None = None
+    ) -> None:
+        """Add those of `crystals` whose `status` is ``ok``, with their uncertainties in A where there are any."""
+        chosen = np.flatnonzero(status == 'ok')
+        frames = _frames(crystals.select(chosen))
+        if uncertainty is not None:
+            for frame, value in zip(frames, uncertainty[chosen], strict=True):
+                frame.info['uncertainty_A'] = float(value)
+        self._kept += frames
         if self._appends and self._kept:
             self._write(append=True)
             self._kept = []

@@ -48,7 +48,8 @@ def distance_uncertainty(distance: Tensor, scale: Tensor, structure_index: Tenso
     n_structures
         S.
     """
-    count = torch.bincount(structure_index, minlength=n_structures).clamp_min(1).to(distance.dtype)
+    ones = torch.ones_like(distance[0])
+    count = distance.new_zeros(n_structures).index_add(0, structure_index, ones).clamp_min(1)
 
     def mean(values: Tensor) -> Tensor:
         return torch.zeros_like(count).index_add(0, structure_index, values) / count

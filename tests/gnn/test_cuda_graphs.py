@@ -14,12 +14,13 @@ from aiida_e3relax.gnn.engine.padding import EDGES_PER_ATOM, BatchShape, padded_
 from aiida_e3relax.gnn.models import MODELS, make_model
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from tests.gnn.crystals import batch_of, rattled
+from tests.gnn.networks import sizes_of
 
 
 def small_model(architecture: str) -> RelaxationModel:
-    known = MODELS[architecture].Hyperparameters.__dataclass_fields__
+    sizes = sizes_of(architecture, {'features': 16})
     torch.manual_seed(1)
-    return make_model(architecture, {'features': 16} if 'features' in known else {}).double().eval()
+    return make_model(architecture, sizes).double().eval()
 
 
 def batch_for(model: RelaxationModel, seed: int = 0, device: str = 'cpu') -> CrystalBatch:

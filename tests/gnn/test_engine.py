@@ -16,6 +16,7 @@ from aiida_e3relax.gnn.models import MODELS, make_model
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from tests.gnn.crystals import batch_of, rattled
 from tests.gnn.edge_sums import Edges, check_message_sums, check_tensor_sums
+from tests.gnn.networks import sizes_of
 
 TOLERANCE = {torch.float32: 5e-5, torch.float64: 1e-7}
 """Largest difference in A of a small random network: in double precision, what the tables leave."""
@@ -35,8 +36,7 @@ def small_model(architecture: str, dtype: torch.dtype) -> RelaxationModel:
     """Return a model with weights large enough that atoms and cells move, of a width that is no multiple of a block."""
     sizes = {'features': 72, 'layers': 2, 'radial_functions': 24}
     torch.manual_seed(1)
-    known = MODELS[architecture].Hyperparameters.__dataclass_fields__
-    return make_model(architecture, {k: v for k, v in sizes.items() if k in known}).to(dtype).eval()
+    return make_model(architecture, sizes_of(architecture, sizes)).to(dtype).eval()
 
 
 def batch_for(model: RelaxationModel, dtype: torch.dtype) -> CrystalBatch:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from aiida_e3relax.gnn.cli import data, evaluate, import_checkpoint, predict, train
+from aiida_e3relax.gnn.cli import data, ensemble, evaluate, finetune, import_checkpoint, predict, train
 from aiida_e3relax.gnn.errors import RunError
 
-COMMANDS = (predict, data, train, evaluate, import_checkpoint)
+COMMANDS = (predict, data, train, finetune, ensemble, evaluate, import_checkpoint)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from aiida_e3relax.gnn.cli.options import add_device, add_model
-from aiida_e3relax.gnn.prediction_settings import PredictionSettings
+from aiida_e3relax.gnn.prediction_settings import ENGINES, PredictionSettings
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
@@ -25,6 +25,12 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         default=PredictionSettings.max_edges,
         help='edges in one batch; bounds the memory (default: %(default)s)',
     )
+    parser.add_argument(
+        '--engine',
+        choices=ENGINES,
+        default=PredictionSettings.engine,
+        help='reference: the plain layers, slower and the same to rounding (default: %(default)s)',
+    )
     add_device(parser)
     parser.set_defaults(run=_run)
 
@@ -32,5 +38,5 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 def _run(options: argparse.Namespace) -> int:
     from aiida_e3relax.gnn.predict_files import predict_files
 
-    settings = PredictionSettings(options.device, options.dtype, options.max_edges, options.threads)
+    settings = PredictionSettings(options.device, options.dtype, options.max_edges, options.threads, options.engine)
     return predict_files(options.structures, options.model, options.output, options.report, settings)

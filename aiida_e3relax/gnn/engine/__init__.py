@@ -18,8 +18,6 @@ from aiida_e3relax.gnn.models.published.message_passing import MessagePassing
 
 _Model = TypeVar('_Model', bound=nn.Module)
 
-ENGINES = ('fast', 'reference')
-
 _FASTER: dict[type[nn.Module], type[nn.Module]] = {
     nn.Linear: FastLinear,
     HighDegreeMessagePassing: FastMessagePassing,

@@ -91,7 +91,9 @@ class _Captured:
             held.copy_(new)
         self._graph.replay()
         atoms, crystals = len(batch.numbers), len(batch.n_atoms)
-        return Geometry(self._geometry.fractional[:atoms].clone(), self._geometry.cell[:crystals].clone())
+        given = self._geometry
+        uncertainty = None if given.uncertainty is None else given.uncertainty[:crystals].clone()
+        return Geometry(given.fractional[:atoms].clone(), given.cell[:crystals].clone(), uncertainty)
 
 
 def _tensors(batch: CrystalBatch) -> list[Tensor]:

@@ -11,6 +11,7 @@ from aiida_e3relax.gnn.models.dummy import Dummy
 from aiida_e3relax.gnn.models.e3relax import E3Relax
 from aiida_e3relax.gnn.models.e3relax_h2 import E3RelaxH2
 from aiida_e3relax.gnn.models.egnn import EGNN
+from aiida_e3relax.gnn.models.ensemble import Ensemble
 from aiida_e3relax.gnn.models.painn import PaiNN
 from aiida_e3relax.gnn.models.published import DeepRelaxPublished, E3RelaxH2Published, E3RelaxPublished
 
@@ -21,6 +22,7 @@ MODELS: dict[str, type[RelaxationModel]] = {
     'painn': PaiNN,
     'egnn': EGNN,
     'dummy': Dummy,
+    'ensemble': Ensemble,
     'e3relax-h2-published': E3RelaxH2Published,
     'e3relax-published': E3RelaxPublished,
     'deeprelax-published': DeepRelaxPublished,

@@ -40,7 +40,7 @@ class RelaxationModel(nn.Module, ABC):
     Attributes
     ----------
     Hyperparameters
-        The frozen dataclass of the model's sizes, among them `cutoff` (A) and `max_neighbours` of its graph.
+        The frozen dataclass of the model's sizes.
     breaks
         The changes of the input under which the prediction changes although physics says it must not.
     hyperparameters
@@ -52,6 +52,16 @@ class RelaxationModel(nn.Module, ABC):
     hyperparameters: Any
 
     @property
+    def cutoff(self) -> float:
+        """Reach of the model's graph, in A."""
+        return self.hyperparameters.cutoff
+
+    @property
+    def max_neighbours(self) -> int:
+        """Neighbours of an atom in the model's graph, about."""
+        return self.hyperparameters.max_neighbours
+
+    @property
     def standard_orientation(self) -> bool:
         """Whether the prediction is right only for an input with a along x and b in the xy plane, positive in y."""
         return False
@@ -61,8 +71,7 @@ class RelaxationModel(nn.Module, ABC):
 
         Unless a model has its own, the nearest neighbours of every atom, in whole shells.
         """
-        p = self.hyperparameters
-        return neighbour_graph(fractional, cell, n_atoms, p.cutoff, p.max_neighbours)
+        return neighbour_graph(fractional, cell, n_atoms, self.cutoff, self.max_neighbours)
 
     @abstractmethod
     def forward(self, batch: CrystalBatch) -> list[Geometry]:

@@ -1,0 +1,53 @@
+"""Ensembles made of trained checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from aiida_e3relax.gnn.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from aiida_e3relax.gnn.errors import InputError
+from aiida_e3relax.gnn.model_card import card_path, read_card, write_card
+from aiida_e3relax.gnn.models import make_model
+
+ARCHITECTURE = 'ensemble'
+
+
+def combine(paths: list[Path], output: Path) -> Checkpoint:
+    """Write the checkpoints at `paths` as one ensemble with its card, and return it as read back.
+
+    Its elements are those that every member was trained on.
+
+    Raises
+    ------
+    InputError
+        For fewer than two members, and for members of different architectures or sizes; the message names them.
+    CheckpointError
+        For a file that is missing or damaged.
+    """
+    if len(paths) < 2:
+        raise InputError(f'an ensemble has at least two members; {len(paths)} given')
+    checkpoints = [load_checkpoint(path) for path in paths]
+    kinds = [(c.architecture, dataclasses.asdict(c.model.hyperparameters)) for c in checkpoints]
+    for path, kind in zip(paths, kinds, strict=True):
+        if kind != kinds[0]:
+            raise InputError(
+                f'{path} is {kind[0]} with {kind[1]}, but {paths[0]} is {kinds[0][0]} with {kinds[0][1]}: '
+                'the members of an ensemble must be of one architecture and size'
+            )
+    architecture, sizes = kinds[0]
+    try:
+        members = {'member': architecture, 'member_hyperparameters': sizes, 'members': len(paths)}
+        model = make_model(ARCHITECTURE, members)
+    except ValueError as error:
+        raise InputError(f'{paths[0]}: {error}') from error
+    for number, checkpoint in enumerate(checkpoints):
+        model.members[number].load_state_dict(checkpoint.model.state_dict())  # type: ignore[union-attr, index]
+    elements = sorted(set.intersection(*(set(c.elements) for c in checkpoints)))
+    training = {'members': [{'content_hash': c.content_hash, **c.training} for c in checkpoints]}
+    save_checkpoint(output, ARCHITECTURE, model, elements, training)
+    cards = [read_card(path) if card_path(path).is_file() else {} for path in paths]
+    origin = [{'name': c.get('name', p.stem), 'version': c.get('version')} for p, c in zip(paths, cards, strict=True)]
+    card = {'name': output.stem, 'architecture': ARCHITECTURE, 'version': 1, 'atomic_numbers': elements}
+    write_card(output, {**card, 'members': origin, 'training': training})
+    return load_checkpoint(output)

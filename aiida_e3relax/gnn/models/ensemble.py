@@ -1,0 +1,79 @@
+"""Several trained networks that answer together, and know from their disagreement how far to be trusted."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
+from aiida_e3relax.gnn.graph import Graph
+from aiida_e3relax.gnn.models.base import RelaxationModel
+from aiida_e3relax.gnn.uncertainty import distance_uncertainty
+
+
+class Ensemble(RelaxationModel):
+    """The mean of networks of one architecture and size, trained apart.
+
+    All members see the same graph. Their fractional coordinates and cells are averaged: both are continuous in the
+    members' displacements and symmetric strains, so every symmetry of the members is one of the ensemble. The
+    uncertainty is the root mean square deviation of the members' edge lengths from their mean (DeepRelax, eq. 23).
+    """
+
+    @dataclasses.dataclass(frozen=True)
+    class Hyperparameters:
+        """The architecture and hyper-parameters of the members, and their number."""
+
+        member: str = 'e3relax-h2'
+        member_hyperparameters: dict[str, Any] = dataclasses.field(default_factory=dict)
+        members: int = 2
+
+    def __init__(self, hyperparameters: Hyperparameters):
+        from aiida_e3relax.gnn.models import MODELS, make_model  # the registry holds this class too
+
+        super().__init__()
+        p = hyperparameters
+        if issubclass(MODELS[p.member], Ensemble):
+            raise ValueError('the members of an ensemble cannot be ensembles')
+        self.members = nn.ModuleList(make_model(p.member, p.member_hyperparameters) for _ in range(p.members))
+        self.hyperparameters = p
+        self.breaks = MODELS[p.member].breaks  # type: ignore[misc]
+
+    @property
+    def _first(self) -> RelaxationModel:
+        return cast(RelaxationModel, self.members[0])
+
+    @property
+    def cutoff(self) -> float:
+        """Reach of the members' graph, in A."""
+        return self._first.cutoff
+
+    @property
+    def max_neighbours(self) -> int:
+        """Neighbours of the members' graph."""
+        return self._first.max_neighbours
+
+    @property
+    def standard_orientation(self) -> bool:
+        """Whether the prediction is right only for an input with a along x and b in the xy plane, positive in y."""
+        return self._first.standard_orientation
+
+    def graph(self, fractional: Tensor, cell: Tensor, n_atoms: Tensor) -> Graph:
+        """Return the members' edges."""
+        return self._first.graph(fractional, cell, n_atoms)
+
+    def forward(self, batch: CrystalBatch) -> list[Geometry]:
+        """Return the mean of the members' predictions, with its uncertainty."""
+        geometries = [member(batch)[-1] for member in self.members]
+        lengths = torch.stack([batch.edge_vectors(g.fractional, g.cell).norm(dim=1) for g in geometries])
+        crystal = batch.structure_index[batch.graph.centre]
+        uncertainty = distance_uncertainty(lengths, torch.zeros_like(lengths), crystal, len(batch.n_atoms))
+        return [
+            Geometry(
+                torch.stack([g.fractional for g in geometries]).mean(dim=0),
+                torch.stack([g.cell for g in geometries]).mean(dim=0),
+                uncertainty.epistemic,
+            )
+        ]

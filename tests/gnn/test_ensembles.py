@@ -1,0 +1,96 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from ase.build import bulk
+
+from aiida_e3relax.gnn.batch import make_batch
+from aiida_e3relax.gnn.checkpoint import load_checkpoint, save_checkpoint
+from aiida_e3relax.gnn.cli import main
+from aiida_e3relax.gnn.ensembles import combine
+from aiida_e3relax.gnn.errors import InputError
+from aiida_e3relax.gnn.model_card import read_card
+from aiida_e3relax.gnn.models import make_model
+from aiida_e3relax.gnn.structures import write_npz
+from tests.gnn.crystals import batch_of, rattled
+
+
+def member(path, seed, elements=(8, 22, 30, 31, 33), architecture='e3relax-h2', **sizes):
+    torch.manual_seed(seed)
+    model = make_model(architecture, {'features': 16, 'layers': 2} | sizes)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    save_checkpoint(path, architecture, model, list(elements), {'step': seed})
+    return path
+
+
+@pytest.fixture
+def members(tmp_path):
+    return [member(tmp_path / f'{seed}.pt', seed) for seed in (1, 2, 3)]
+
+
+def test_prediction_is_the_mean_of_the_members(members, tmp_path):
+    ensemble = combine(members, tmp_path / 'three.pt').model.double()
+    batch = make_batch(batch_of(*rattled()), ensemble.graph, dtype=torch.float64)
+    with torch.no_grad():
+        together = ensemble(batch)[-1]
+        alone = [load_checkpoint(path).model.double()(batch)[-1] for path in members]
+    cell = sum(geometry.cell for geometry in alone) / 3
+    lengths = torch.stack([batch.edge_vectors(g.fractional, g.cell).norm(dim=1) for g in alone])
+    first = batch.structure_index[batch.graph.centre] == 0
+    deviation = (lengths - lengths.mean(dim=0))[:, first]
+    torch.testing.assert_close(together.cell, cell)
+    torch.testing.assert_close(together.uncertainty[0], deviation.square().mean().sqrt())
+
+
+def test_members_that_agree_are_certain(tmp_path):
+    paths = [member(tmp_path / 'a.pt', 1), member(tmp_path / 'b.pt', 1)]
+    ensemble = combine(paths, tmp_path / 'same.pt').model.double()
+    batch = make_batch(batch_of(*rattled()), ensemble.graph, dtype=torch.float64)
+    with torch.no_grad():
+        assert ensemble(batch)[-1].uncertainty.max() < 1e-12
+
+
+def test_elements_are_those_that_all_members_know(tmp_path):
+    paths = [member(tmp_path / 'a.pt', 1, (31, 33)), member(tmp_path / 'b.pt', 2, (30, 31))]
+    assert combine(paths, tmp_path / 'both.pt').elements == [31]
+    assert read_card(tmp_path / 'both.pt')['atomic_numbers'] == [31]
+
+
+@pytest.mark.parametrize(
+    ('changes', 'reason'),
+    [({'features': 8}, 'one architecture and size'), ({'architecture': 'e3relax'}, 'one architecture and size')],
+)
+def test_unlike_members_are_refused(changes, reason, tmp_path):
+    paths = [member(tmp_path / 'a.pt', 1), member(tmp_path / 'b.pt', 2, **changes)]
+    with pytest.raises(InputError, match=rf'b\.pt is .*{reason}'):
+        combine(paths, tmp_path / 'no.pt')
+
+
+def test_one_member_is_refused(members, tmp_path):
+    with pytest.raises(InputError, match='at least two members; 1 given'):
+        combine(members[:1], tmp_path / 'no.pt')
+
+
+def test_ensemble_of_ensembles_is_refused(members, tmp_path):
+    combine(members, tmp_path / 'a.pt')
+    combine(members, tmp_path / 'b.pt')
+    with pytest.raises(InputError, match='cannot be ensembles'):
+        combine([tmp_path / 'a.pt', tmp_path / 'b.pt'], tmp_path / 'no.pt')
+
+
+def test_uncertainty_reaches_the_files(members, tmp_path, capsys):
+    assert main(['ensemble', *map(str, members), '--output', str(tmp_path / 'three.pt')]) == 0
+    assert '3 members' in capsys.readouterr().out
+    write_npz(tmp_path / 'in.npz', batch_of(*rattled(), bulk('Cu')))
+    report = tmp_path / 'report.json'
+    arguments = ['predict', str(tmp_path / 'in.npz'), '--model', str(tmp_path / 'three.pt'), '--report', str(report)]
+    assert main([*arguments, '--output', str(tmp_path / 'out.npz')]) == 0
+    rows = json.loads(report.read_text())['structures']
+    with np.load(tmp_path / 'out.npz') as arrays:
+        uncertainty = arrays['uncertainty']
+    assert (uncertainty[:-1] > 0).all()
+    assert np.isnan(uncertainty[-1]), 'copper was not predicted'
+    assert [row.get('uncertainty_A') for row in rows] == [*uncertainty[:-1].tolist(), None]
