@@ -9,7 +9,7 @@ from tests.gnn.pairs import made_pairs
 
 BARE = """
 import sys
-sys.modules.update(dict.fromkeys(['aiida', 'ase', 'pymatgen', 'scipy', 'yaml', 'rich', 'click', 'spglib', 'e3nn']))
+sys.modules.update(dict.fromkeys(['aiida', 'ase', 'pymatgen', 'scipy', 'yaml', 'rich', 'click', 'spglib', 'e3nn', 'vesin']))
 from aiida_e3relax.gnn.cli import main
 sys.exit(main(sys.argv[1:]))
 """
