@@ -5,8 +5,8 @@ import dataclasses
 import torch
 
 from aiida_e3relax.data.model import E3RelaxModelData
-from aiida_e3relax.gnn.train import train
-from aiida_e3relax.gnn.training_settings import TrainingSettings
+from aiida_e3relax.gnn.training.run import train
+from aiida_e3relax.gnn.training.settings import TrainingSettings
 from tests.gnn.pairs import made_pairs
 
 

@@ -12,8 +12,9 @@ from aiida_e3relax.gnn.checkpoint import load_checkpoint
 from aiida_e3relax.gnn.losses import nearest_image, structure_losses
 from aiida_e3relax.gnn.models import make_model
 from aiida_e3relax.gnn.models.distance_model import DistanceModel
-from aiida_e3relax.gnn.train import PreparedPairs, train
-from aiida_e3relax.gnn.training_settings import TrainingSettings
+from aiida_e3relax.gnn.training.batches import PreparedPairs
+from aiida_e3relax.gnn.training.run import train
+from aiida_e3relax.gnn.training.settings import TrainingSettings
 from tests.gnn.crystals import batch_of, rattled
 from tests.gnn.networks import random_network
 from tests.gnn.pairs import made_pairs

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from aiida_e3relax.gnn.augmentation import Augmentation
-from aiida_e3relax.gnn.checkpoint import load_checkpoint
+from aiida_e3relax.gnn.checkpoint import load_checkpoint, load_content, save_atomically
+from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.datasets import write_pairs
-from aiida_e3relax.gnn.errors import InputError, TrainingError
+from aiida_e3relax.gnn.errors import TrainingError
 from aiida_e3relax.gnn.evaluate import evaluate
-from aiida_e3relax.gnn.train import train
-from aiida_e3relax.gnn.training_settings import TrainingSettings, read_settings
+from aiida_e3relax.gnn.training.augmentation import Augmentation
+from aiida_e3relax.gnn.training.run import train
+from aiida_e3relax.gnn.training.settings import TrainingSettings
 from tests.gnn.pairs import made_pairs
 
 CPU = torch.device('cpu')
@@ -33,36 +34,77 @@ def log_of(folder):
 
 def test_training_lowers_the_error(tmp_path):
     pairs = made_pairs()
-    train(pairs, dataclasses.replace(SMALL, steps=400), tmp_path, CPU)
+    train(pairs, dataclasses.replace(SMALL, steps=400, validate_every=400), tmp_path, CPU)
     rows = evaluate(load_checkpoint(tmp_path / 'best.pt'), pairs.of_split('train'), CPU, with_matches=False)
     model, dummy, _ = (row for row in rows if row['frame'] == 'aligned')
     assert model['volume_mae_A3_mean'] < 0.5 * dummy['volume_mae_A3_mean']
     assert dummy['of'] == 'dummy'
 
 
-def test_interrupted_run_continues_as_if_it_never_stopped(tmp_path):
+@pytest.mark.parametrize(
+    'settings',
+    [
+        SMALL,
+        dataclasses.replace(
+            SMALL,
+            schedule='plateau',
+            plateau_patience=0,
+            learning_rate=0.03,
+            early_stop=3,
+            monitor='coordinates',
+            amsgrad=True,
+            balanced_batches=True,
+        ),
+    ],
+    ids=['one-cycle', 'plateau'],
+)
+def test_interrupted_run_continues_as_if_it_never_stopped(tmp_path, settings):
     pairs = made_pairs()
-    train(pairs, SMALL, tmp_path / 'whole', CPU)
-    train(pairs, SMALL, tmp_path / 'parts', CPU, stop_after=20)
-    train(pairs, SMALL, tmp_path / 'parts', CPU)
+    train(pairs, settings, tmp_path / 'whole', CPU)
+    for step in (20, 40):
+        train(pairs, settings, tmp_path / 'parts', CPU, stop_after=step)
     whole, parts = log_of(tmp_path / 'whole'), log_of(tmp_path / 'parts')
-    assert [row[0] for row in whole[1:]] == ['10', '20', '30', '40']
     assert whole == parts
+    ends = [load_content(tmp_path / part / 'last.pt') for part in ('whole', 'parts')]
+    assert ends[0]['schedule'] == ends[1]['schedule']
+    assert all(torch.equal(ends[0]['model'][name], tensor) for name, tensor in ends[1]['model'].items())
 
 
-def test_killed_run_continues(tmp_path):
+def test_run_of_an_earlier_release_continues(tmp_path):
+    train(made_pairs(), SMALL, tmp_path / 'run', CPU, stop_after=20)
+    earlier = {'architecture', 'hyperparameters', 'steps', 'batch_size', 'learning_rate', 'warmup_fraction'}
+    earlier |= {'weight_decay', 'gradient_clip', 'cell_weight', 'ema_decay', 'validate_every', 'seed'}
+    stated = {name: value for name, value in dataclasses.asdict(SMALL).items() if name in earlier}
+    (tmp_path / 'run' / 'settings.json').write_text(json.dumps(stated))
+    state = load_content(tmp_path / 'run' / 'last.pt')
+    state['best'] = state.pop('schedule')['best']
+    del state['tuned_from']
+    save_atomically(tmp_path / 'run' / 'last.pt', state)
+    train(made_pairs(), SMALL, tmp_path / 'run', CPU)
+    train(made_pairs(), SMALL, tmp_path / 'whole', CPU)
+    assert log_of(tmp_path / 'run') == log_of(tmp_path / 'whole')
+
+
+def test_early_stop_ends_the_run(tmp_path):
+    settings = dataclasses.replace(SMALL, steps=1000, learning_rate=0.0, early_stop=2)
+    train(made_pairs(), settings, tmp_path, CPU)
+    assert [row[0] for row in log_of(tmp_path)[1:]] == ['10', '20', '30']
+
+
+def test_killed_run_continues(tmp_path, monkeypatch):
     write_pairs(tmp_path / 'pairs.npz', made_pairs())
-    command = [sys.executable, '-m', 'aiida_e3relax.gnn.cli', 'train', str(tmp_path / 'pairs.npz'), '--threads', '1']
-    command += [f'--set={name}={value}' for name, value in SMALL.hyperparameters.items()]
-    command += ['--set=steps=200', '--set=batch_size=8', '--set=validate_every=20', '--output']
-    killed = subprocess.Popen([*command, str(tmp_path / 'killed')])
+    config = {'data': 'pairs.npz', 'steps': 100, 'batch_size': 8, 'validate_every': 25}
+    (tmp_path / 'run.json').write_text(json.dumps({**config, 'hyperparameters': SMALL.hyperparameters}))
+    command = [sys.executable, '-m', 'aiida_e3relax.gnn.cli', 'train', 'run.json', '--threads', '1', '--set']
+    killed = subprocess.Popen([*command, 'output=killed'], cwd=tmp_path)
     deadline = time.monotonic() + 120
     while not (tmp_path / 'killed' / 'last.pt').exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     os.kill(killed.pid, signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL, 'the run was still going when it was killed'
-    subprocess.run([*command, str(tmp_path / 'killed')], check=True)
-    subprocess.run([*command, str(tmp_path / 'whole')], check=True)
+    monkeypatch.chdir(tmp_path)
+    assert main(['train', 'run.json', '--set', 'output=killed']) == 0
+    assert main(['train', 'run.json', '--set', 'output=whole']) == 0
     assert log_of(tmp_path / 'killed') == log_of(tmp_path / 'whole')
 
 
@@ -76,7 +118,7 @@ def test_engines_take_the_same_steps(tmp_path):
 
 def test_other_settings_in_the_same_folder_are_refused(tmp_path):
     train(made_pairs(), SMALL, tmp_path, CPU, stop_after=10)
-    with pytest.raises(TrainingError, match='other settings'):
+    with pytest.raises(TrainingError, match=r'other settings: learning_rate 0.005 there, 0.001 here'):
         train(made_pairs(), dataclasses.replace(SMALL, learning_rate=1e-3), tmp_path, CPU)
 
 
@@ -94,23 +136,6 @@ def test_loss_that_is_not_finite_names_the_pairs(tmp_path):
     pairs = dataclasses.replace(pairs, relaxed=pairs.relaxed.replace(pairs.relaxed.positions, cell))
     with pytest.raises(TrainingError, match=rf"not finite at step \d+ for \['{bad}'\]"):
         train(pairs, dataclasses.replace(SMALL, batch_size=24), tmp_path, CPU)
-
-
-def test_settings_from_file_and_changes(tmp_path):
-    (tmp_path / 'settings.json').write_text(json.dumps({'steps': 7, 'hyperparameters': {'features': 8}}))
-    settings = read_settings(tmp_path / 'settings.json', ['layers=1', 'learning_rate=1e-4'])
-    assert (settings.steps, settings.learning_rate) == (7, 1e-4)
-    assert settings.hyperparameters == {'features': 8, 'layers': 1}
-
-
-def test_misspelt_augmentation_gets_a_suggestion():
-    with pytest.raises(InputError, match="unknown setting 'copy' of the augmentation: did you mean 'copies'"):
-        read_settings(None, ['augmentation={"copy": 2}'])
-
-
-def test_misspelt_setting_gets_a_suggestion():
-    with pytest.raises(InputError, match="unknown setting 'featurs': did you mean 'features'"):
-        read_settings(None, ['featurs=8'])
 
 
 def test_model_without_weights_is_named(tmp_path):

@@ -1,44 +1,70 @@
-"""``e3relax train``."""
+"""``e3relax train`` and ``e3relax finetune``."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from aiida_e3relax.gnn.cli.options import add_device
+
+if TYPE_CHECKING:
+    from aiida_e3relax.gnn.checkpoint import Checkpoint
+
+DESCRIPTION = """
+Train a model as CONFIG says, a YAML or JSON file with `data` (training files that `e3relax data` wrote), `output` (the
+folder of the run), optionally `preset` (short, papers, finetune), and settings; docs/training.md has them all. The same
+command again continues an interrupted run where it was. For several GPUs:
+torchrun --nproc-per-node N -m aiida_e3relax.gnn.cli train CONFIG.
+"""
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
     """Add the command."""
-    parser = commands.add_parser(
-        'train', help='train a model; the same command again continues an interrupted run where it was'
-    )
-    parser.add_argument('pairs', nargs='+', type=Path, help='training files that `e3relax data` wrote')
-    parser.add_argument(
-        '--output', type=Path, required=True, help='folder for best.pt, last.pt, log.csv, settings.json'
-    )
-    parser.add_argument('--settings', type=Path, help='JSON file with training settings (settings.json of another run)')
+    parser = commands.add_parser('train', help='train a model, or go on training it', description=DESCRIPTION)
+    add_run_options(parser)
+    parser.set_defaults(run=lambda options: run_training(options, None))
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add what `run_training` needs."""
+    parser.add_argument('config', type=Path, metavar='CONFIG', help='YAML or JSON file of the run')
     parser.add_argument(
         '--set',
         action='append',
         default=[],
         metavar='NAME=VALUE',
-        help='one training setting or hyper-parameter of the model, e.g. --set steps=5000 --set features=64',
+        help='change a line of the file, or a size of the model, e.g. --set steps=5000 --set features=64',
     )
     parser.add_argument('--stop-after', type=int, help='stop at this step; the same command continues later')
+    parser.add_argument('--tensorboard', action='store_true', help="write TensorBoard's files into the output, too")
     add_device(parser)
-    parser.set_defaults(run=_run)
 
 
-def _run(options: argparse.Namespace) -> int:
+def run_training(options: argparse.Namespace, tuned_from: Checkpoint | None) -> int:
+    """Train as the options say, from the weights of `tuned_from` where it is given; return the exit status."""
     from aiida_e3relax.gnn.datasets import read_pairs
     from aiida_e3relax.gnn.pairs import Pairs
     from aiida_e3relax.gnn.runtime import prepare_device
-    from aiida_e3relax.gnn.train import train
-    from aiida_e3relax.gnn.training_settings import read_settings
+    from aiida_e3relax.gnn.training.config import read_config
+    from aiida_e3relax.gnn.training.processes import launched_processes
+    from aiida_e3relax.gnn.training.run import train
 
-    settings = read_settings(options.settings, options.set)
-    device = prepare_device(options.device, options.threads)
-    pairs = Pairs.concatenate(read_pairs(path) for path in options.pairs)
-    train(pairs, settings, options.output, device, options.stop_after)
+    config = read_config(options.config, options.set, tuned_from)
+    pairs = Pairs.concatenate(read_pairs(path) for path in config.data)
+    if tuned_from and not options.new_elements:
+        from aiida_e3relax.gnn.training.tuning import check_elements
+
+        check_elements(tuned_from, pairs)
+    with launched_processes(options.device) as (processes, device):
+        train(
+            pairs,
+            config.settings,
+            config.output,
+            prepare_device(device, options.threads),
+            stop_after=options.stop_after,
+            tuned_from=tuned_from,
+            processes=processes,
+            with_tensorboard=options.tensorboard,
+        )
     return 0

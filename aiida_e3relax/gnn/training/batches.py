@@ -1,0 +1,100 @@
+"""The pairs of a run on its device, and which of them make up each batch."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aiida_e3relax.gnn.batch import CrystalBatch, Geometry, make_batch
+from aiida_e3relax.gnn.graph import Graph
+from aiida_e3relax.gnn.models.base import RelaxationModel
+from aiida_e3relax.gnn.pairs import Pairs, aligned
+
+
+class PreparedPairs:
+    """Aligned pairs as tensors on a device, with their neighbour graphs, searched once; batches are cut out of them."""
+
+    def __init__(self, pairs: Pairs, model: RelaxationModel, device: torch.device):
+        pairs = aligned(pairs)
+        self.labels = pairs.unrelaxed.labels
+        whole = make_batch(pairs.unrelaxed, model.graph, device)
+        self.batch = whole
+        self.target = Geometry(
+            torch.as_tensor(pairs.relaxed.fractional(), dtype=torch.float32, device=device),
+            torch.as_tensor(pairs.relaxed.cell, dtype=torch.float32, device=device),
+        )
+        self.n_edges = torch.bincount(whole.structure_index[whole.graph.centre], minlength=len(whole.n_atoms))
+        self.first_atom = torch.cumsum(whole.n_atoms, 0) - whole.n_atoms
+        self.first_edge = torch.cumsum(self.n_edges, 0) - self.n_edges
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def select(self, indices: NDArray[np.int64]) -> tuple[CrystalBatch, Geometry]:
+        """Return the pairs at `indices` as the model's input and its target."""
+        whole, chosen = self.batch, torch.as_tensor(indices, device=self.batch.numbers.device)
+        n_atoms, n_edges = whole.n_atoms[chosen], self.n_edges[chosen]
+        atoms, _ = _ranges(self.first_atom[chosen], n_atoms)
+        edges, crystal = _ranges(self.first_edge[chosen], n_edges)
+        renumber = (torch.cumsum(n_atoms, 0) - n_atoms - self.first_atom[chosen])[crystal]
+        graph = Graph(
+            whole.graph.centre[edges] + renumber, whole.graph.neighbour[edges] + renumber, whole.graph.offset[edges]
+        )
+        batch = CrystalBatch(
+            numbers=whole.numbers[atoms],
+            fractional=whole.fractional[atoms],
+            cell=whole.cell[chosen],
+            n_atoms=n_atoms,
+            structure_index=torch.repeat_interleave(torch.arange(len(chosen), device=chosen.device), n_atoms),
+            graph=graph,
+        )
+        return batch, Geometry(self.target.fractional[atoms], self.target.cell[chosen])
+
+
+def _ranges(first: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the concatenated ranges ``first[k] .. first[k] + count[k] - 1`` and the k of each entry."""
+    owner = torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
+    rank = torch.arange(len(owner), device=count.device) - (torch.cumsum(count, 0) - count)[owner]
+    return first[owner] + rank, owner
+
+
+class BatchOrder:
+    """Which pairs make up the batch of a step: a function of the seed and the step alone.
+
+    An epoch's batches hold every pair at most once; what does not fill a batch is left out, other pairs every time.
+
+    Parameters
+    ----------
+    n_edges
+        ``(N,)`` edges of the pairs.
+    batch_size
+        Pairs in a batch; at most N.
+    seed
+        Of the order.
+    balanced
+        Rank the epoch's pairs by their edges, cut the ranking into `batch_size` classes of equal numbers, and draw each
+        batch with one pair of every class.
+    """
+
+    def __init__(self, n_edges: NDArray[np.int64], batch_size: int, seed: int, balanced: bool):
+        self.n_edges, self.batch_size, self.seed, self.balanced = n_edges, batch_size, seed, balanced
+        self._epoch, self._batches = -1, np.empty((0, 0), dtype=np.int64)
+
+    def of(self, step: int) -> NDArray[np.int64]:
+        """Return the pairs of the batch of `step` (from 0)."""
+        epoch, index = divmod(step, len(self.n_edges) // self.batch_size)
+        if epoch != self._epoch:
+            self._epoch, self._batches = epoch, self._of_epoch(epoch)
+        return self._batches[index]
+
+    def _of_epoch(self, epoch: int) -> NDArray[np.int64]:
+        """Return the ``(B, batch_size)`` batches of an epoch."""
+        rng = np.random.default_rng([self.seed, epoch])
+        n_batches = len(self.n_edges) // self.batch_size
+        order = rng.permutation(len(self.n_edges))[: n_batches * self.batch_size]
+        if not self.balanced:
+            return order.reshape(n_batches, self.batch_size)
+        ranked = order[np.argsort(self.n_edges[order], kind='stable')]
+        return rng.permuted(ranked.reshape(self.batch_size, n_batches), axis=1).T

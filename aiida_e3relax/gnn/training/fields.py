@@ -1,0 +1,79 @@
+"""Frozen dataclasses from what a person wrote in a file: names, types, choices and bounds are checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from aiida_e3relax.gnn.errors import InputError
+from aiida_e3relax.gnn.models import nearest_name
+
+T = TypeVar('T')
+
+_WORDS: dict[type, str] = {
+    int: 'a whole number',
+    float: 'a number',
+    str: 'a word',
+    bool: 'true or false',
+    dict: 'names and values',
+    type(None): 'null',
+}
+
+
+def choice(*options: str) -> Any:
+    """Return a field that takes one of `options`, the first by default."""
+    return dataclasses.field(default=options[0], metadata={'options': options})
+
+
+def number(default: float | None, least: float, most: float = float('inf')) -> Any:
+    """Return a field with a `default` and inclusive bounds."""
+    return dataclasses.field(default=default, metadata={'bounds': (least, most)})
+
+
+def read_fields(cls: type[T], content: Any, where: str) -> T:
+    """Return an instance of the dataclass `cls` made from the mapping `content`; what is absent takes its default.
+
+    Raises
+    ------
+    InputError
+        For a name that `cls` does not have, with the nearest one that it has, and for a value of another type, outside
+        the bounds or not among the choices of its field. The message begins with `where`.
+    """
+    if not isinstance(content, Mapping):
+        raise InputError(f'{where}: expected names and values, found {_said(content)}')
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for name, value in content.items():
+        if name not in fields:
+            raise InputError(f'{where}: unknown setting {name!r}{nearest_name(str(name), list(fields))}')
+        if dataclasses.is_dataclass(hint := hints[name]):
+            values[name] = read_fields(typing.cast(type, hint), value, f'{where}: {name}')
+        else:
+            values[name] = _checked(value, hint, fields[name].metadata, f'{where}: {name}')
+    return cls(**values)
+
+
+def _checked(value: Any, hint: Any, metadata: Mapping[str, Any], where: str) -> Any:
+    """Return `value` if it is what the field's type `hint` and `metadata` ask for; whole numbers do as numbers."""
+    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (typing.get_origin(hint) or hint,)
+    if float in allowed and type(value) is int:
+        value = float(value)
+    if type(value) not in allowed:
+        expected = ' or '.join(_WORDS.get(kind, kind.__name__) for kind in allowed)
+        raise InputError(f'{where}: expected {expected}, found {_said(value)}')
+    options = metadata.get('options')
+    if options and value not in options:
+        raise InputError(f'{where}: unknown choice {value!r}{nearest_name(value, list(options))}')
+    least, most = metadata.get('bounds', (None, None))
+    if least is not None and value is not None and not least <= value <= most:
+        limit = f'at least {least:g}' if most == float('inf') else f'from {least:g} to {most:g}'
+        raise InputError(f'{where}: expected a number {limit}, found {value}')
+    return value
+
+
+def _said(value: Any) -> str:
+    return f'the text {value!r}' if isinstance(value, str) else repr(value)

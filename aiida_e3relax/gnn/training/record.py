@@ -1,0 +1,68 @@
+"""What a run writes for its reader at every validation: a table, a figure, and TensorBoard's files where asked."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aiida_e3relax.gnn.errors import InputError
+
+COLUMNS = (
+    'step',
+    'learning_rate',
+    'train_coordinates_A',
+    'train_cell_A',
+    'val_coordinates_A',
+    'val_cell_A',
+    'val_loss',
+)
+
+
+class Record:
+    """``log.csv``, ``curves.png`` where matplotlib is there, and ``tensorboard/`` where asked, of the run in `folder`.
+
+    Raises
+    ------
+    InputError
+        Where TensorBoard is asked for and not installed.
+    """
+
+    def __init__(self, folder: Path, with_tensorboard: bool):
+        self.log, self.figure = folder / 'log.csv', folder / 'curves.png'
+        self._with_figure = importlib.util.find_spec('matplotlib') is not None
+        self._folder = folder / 'tensorboard'
+        self._writer: Any = None
+        self._with_tensorboard = with_tensorboard
+        if with_tensorboard and importlib.util.find_spec('tensorboard') is None:
+            raise InputError('--tensorboard: TensorBoard is not installed: pip install tensorboard')
+
+    def begin(self, step: int) -> None:
+        """Begin the log, or drop the rows that an interrupted run wrote after its last saved `step`."""
+        rows = []
+        if step:
+            with self.log.open(newline='', encoding='utf-8') as handle:
+                rows = [row for row in csv.DictReader(handle) if int(row['step']) <= step]
+        with self.log.open('w', newline='', encoding='utf-8') as handle:
+            writer = csv.DictWriter(handle, COLUMNS)
+            writer.writeheader()
+            writer.writerows(rows)
+        if self._with_tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writer = SummaryWriter(str(self._folder), purge_step=step + 1)
+
+    def add(self, row: Mapping[str, float]) -> None:
+        """Add the row of a validation, one value per entry of `COLUMNS`."""
+        with self.log.open('a', newline='', encoding='utf-8') as handle:
+            csv.DictWriter(handle, COLUMNS).writerow({name: f'{value:.6g}' for name, value in row.items()})
+        if self._with_figure:
+            from aiida_e3relax.gnn.training.plot import plot_log
+
+            plot_log(self.log, self.figure)
+        if self._writer:
+            for name, value in row.items():
+                self._writer.add_scalar(name, value, int(row['step']))
+            self._writer.flush()

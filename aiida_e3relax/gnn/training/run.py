@@ -1,0 +1,294 @@
+"""A training run, resumable to the step."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from aiida_e3relax.gnn.checkpoint import Checkpoint, load_content, save_atomically, save_checkpoint
+from aiida_e3relax.gnn.engine import with_engine
+from aiida_e3relax.gnn.errors import TrainingError
+from aiida_e3relax.gnn.model_card import write_card
+from aiida_e3relax.gnn.models import make_model
+from aiida_e3relax.gnn.models.base import RelaxationModel
+from aiida_e3relax.gnn.pairs import SPLITS, Pairs
+from aiida_e3relax.gnn.progress import ProgressLine
+from aiida_e3relax.gnn.training.batches import BatchOrder, PreparedPairs
+from aiida_e3relax.gnn.training.precision import with_precision
+from aiida_e3relax.gnn.training.processes import ALONE, Processes
+from aiida_e3relax.gnn.training.record import Record
+from aiida_e3relax.gnn.training.schedule import Schedule
+from aiida_e3relax.gnn.training.settings import TrainingSettings, read_settings
+
+VALIDATION_BATCH = 64
+
+
+def train(
+    pairs: Pairs,
+    settings: TrainingSettings,
+    output: Path,
+    device: torch.device,
+    stop_after: int | None = None,
+    tuned_from: Checkpoint | None = None,
+    processes: Processes = ALONE,
+    with_tensorboard: bool = False,
+) -> None:
+    """Train on the train split of `pairs`, validate on its val split, and keep everything in `output`.
+
+    `output` receives ``last.pt`` (the state to resume from, every validation), ``best.pt`` (the checkpoint of the best
+    validation) with its card, ``settings.json``, and what `Record` writes. A run found there is continued: its losses
+    are those of a run that never stopped.
+
+    Parameters
+    ----------
+    stop_after
+        Stop after this many steps in all, at the state to resume from; None runs to the end.
+    tuned_from
+        Start from the weights of this checkpoint, whose model must be that of `settings`.
+    processes
+        Those that share the batches; each calls this function with the same arguments and a device of its own.
+    with_tensorboard
+        Write TensorBoard's files, too.
+
+    Raises
+    ------
+    TrainingError
+        For an output folder of a run with other settings, data or start, and for a loss that is not finite, naming the
+        pairs.
+    InputError
+        Where TensorBoard is asked for and not installed.
+    """
+    run = _Run(pairs, settings, output, device, tuned_from, processes, with_tensorboard)
+    run.resume()
+    end = settings.steps if stop_after is None else min(stop_after, settings.steps)
+    line = ProgressLine('training', settings.steps, run.step) if processes.first else None
+    while run.step < end and not run.schedule.finished:
+        errors = run.train_step()
+        if line:
+            line.advance(note=f'coordinates {errors[0]:.3f} A, cell {errors[1]:.3f} A')
+        if run.step % settings.validate_every == 0 or run.step == end:
+            run.validate()
+    if line:
+        stopped = ', stopped early' if run.schedule.finished else ''
+        line.close(f'best validation: {settings.monitor} {run.schedule.best:.4f} A{stopped}')
+
+
+class _Run:
+    """The moving parts of a training run: model, running average, optimiser, counters and files."""
+
+    def __init__(
+        self,
+        pairs: Pairs,
+        settings: TrainingSettings,
+        output: Path,
+        device: torch.device,
+        tuned_from: Checkpoint | None,
+        processes: Processes,
+        with_tensorboard: bool,
+    ):
+        self.settings, self.output, self.processes, self.tuned_from = settings, output, processes, tuned_from
+        self.record = Record(output, with_tensorboard)
+        if settings.batch_size % processes.count:
+            raise TrainingError(
+                f'batch_size {settings.batch_size} does not divide among {processes.count} processes: '
+                'choose a multiple of their number'
+            )
+        torch.manual_seed(settings.seed)
+        self.model, self.average = (
+            with_engine(make_model(settings.architecture, settings.hyperparameters).to(device), settings.engine)
+            for _ in range(2)
+        )
+        if not any(True for _ in self.model.parameters()):
+            raise TrainingError(f'{settings.architecture} has no weights to train: choose another architecture')
+        if tuned_from:
+            self.model.load_state_dict(tuned_from.model.state_dict())
+        self.average.load_state_dict(self.model.state_dict())
+        self.model = with_precision(self.model, settings.precision)
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            amsgrad=settings.amsgrad,
+        )
+        self.training, self.validation = _prepared_splits(pairs, settings, self.model, device)
+        self.order = BatchOrder(
+            self.training.n_edges.cpu().numpy(), settings.batch_size, settings.seed, settings.balanced_batches
+        )
+        self.data_hash = data_hash(pairs)
+        elements = set(torch.unique(self.training.batch.numbers).tolist())
+        self.elements = sorted(elements | set(tuned_from.elements if tuned_from else ()))
+        self.data = {
+            str(source): {split: int(((pairs.source == source) & (pairs.split == split)).sum()) for split in SPLITS}
+            for source in np.unique(pairs.source)
+        }
+        self.schedule = Schedule(settings)
+        self.step = 0
+        self.running = np.zeros(2)
+
+    def resume(self) -> None:
+        """Read ``last.pt`` if there is one; else begin."""
+        settings_file, state_file = self.output / 'settings.json', self.output / 'last.pt'
+        if state_file.is_file():
+            _check_same_settings(self.settings, settings_file)
+            state = load_content(state_file)
+            if state['data_hash'] != self.data_hash:
+                raise TrainingError(
+                    f'{self.output} holds a run on other data: name another output, or give its data to continue it'
+                )
+            if state.get('tuned_from') != self._start_hash:  # runs of earlier releases start from scratch
+                raise TrainingError(
+                    f'{self.output} holds a run that started from '
+                    f'{state.get("tuned_from") or "scratch"}, not from {self._start_hash or "scratch"}: '
+                    'name another output, or start as it did to continue it'
+                )
+            self.model.load_state_dict(state['model'])
+            self.average.load_state_dict(state['average'])
+            self.optimizer.load_state_dict(state['optimizer'])
+            self.step = state['step']
+            self.running = np.array(state['running'])
+            self.schedule.restore(state.get('schedule') or {'best': state['best']})  # the latter: earlier releases
+        if self.processes.first:
+            self.output.mkdir(parents=True, exist_ok=True)
+            settings_file.write_text(json.dumps(dataclasses.asdict(self.settings), indent=2), encoding='utf-8')
+            self.record.begin(self.step)
+
+    @property
+    def _start_hash(self) -> str | None:
+        return self.tuned_from.content_hash if self.tuned_from else None
+
+    def train_step(self) -> np.ndarray:
+        """Take one optimiser step and return the running mean errors (coordinates, cell) in A."""
+        for group in self.optimizer.param_groups:
+            group['lr'] = self.schedule.learning_rate(self.step)
+        indices = self.processes.share(self.order.of(self.step))
+        batch, target = self.training.select(indices)
+        losses, errors = self.model.loss(batch, target, self.settings.cell_weight)
+        bad = ~torch.isfinite(losses)
+        facts = torch.cat([errors.double().sum(dim=0), bad.sum()[None]])
+        *total, n_bad = self.processes.total(facts).cpu().numpy()
+        if n_bad:
+            names = self.processes.gathered(self.training.labels[indices][bad.cpu().numpy()].tolist())
+            raise TrainingError(
+                f'the loss is not finite at step {self.step} for {names}: look at these pairs; '
+                f'the last good state is {self.output / "last.pt"}'
+            )
+        self.optimizer.zero_grad()
+        losses.mean().backward()
+        self.processes.average_gradients(self.model.parameters())
+        nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clip)
+        self.optimizer.step()
+        self.step += 1
+        self._update_average()
+        fresh = np.array(total) / self.settings.batch_size
+        self.running = fresh if self.step == 1 else 0.99 * self.running + 0.01 * fresh
+        return self.running
+
+    def _update_average(self) -> None:
+        decay = min(self.settings.ema_decay, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
+
+    def validate(self) -> None:
+        """Measure the averaged weights on the validation split, judge and log them, and write the files."""
+        rate = self.schedule.learning_rate(self.step)
+        coordinates, cell = validation_errors(self.average, self.validation, self.processes).tolist()
+        best = self.schedule.judge(coordinates, cell)
+        if not self.processes.first:
+            return
+        row = {
+            'step': self.step,
+            'learning_rate': rate,
+            'train_coordinates_A': self.running[0],
+            'train_cell_A': self.running[1],
+            'val_coordinates_A': coordinates,
+            'val_cell_A': cell,
+            'val_loss': coordinates + self.settings.cell_weight * cell,
+        }
+        self.record.add(row)
+        if best:
+            self._write_checkpoint(coordinates, cell)
+        state = {
+            'model': self.model.state_dict(),
+            'average': self.average.state_dict(),
+            'optimizer': self.optimizer.state_dict(),
+            'step': self.step,
+            'data_hash': self.data_hash,
+            'tuned_from': self._start_hash,
+            'schedule': self.schedule.state(),
+            'running': self.running.tolist(),
+        }
+        save_atomically(self.output / 'last.pt', state)
+
+    def _write_checkpoint(self, coordinates: float, cell: float) -> None:
+        """Write ``best.pt`` and its card."""
+        training: dict[str, Any] = {
+            'settings': dataclasses.asdict(self.settings),
+            'step': self.step,
+            'validation_coordinates_A': coordinates,
+            'validation_cell_A': cell,
+            'data': self.data,
+        }
+        if self.tuned_from:
+            training['tuned_from'] = {'content_hash': self._start_hash, 'training': self.tuned_from.training}
+        best, architecture = self.output / 'best.pt', self.settings.architecture
+        save_checkpoint(best, architecture, self.average, self.elements, training)
+        card = {'name': self.output.resolve().name, 'architecture': architecture, 'version': 1}
+        write_card(best, {**card, 'atomic_numbers': self.elements, 'training': training})
+
+
+def _prepared_splits(
+    pairs: Pairs, settings: TrainingSettings, model: RelaxationModel, device: torch.device
+) -> tuple[PreparedPairs, PreparedPairs]:
+    """Return the pairs to train on, with their perturbed copies, and those to validate on."""
+    chosen = {split: pairs.of_split(split) for split in ('train', 'val')}
+    for split, least in (('train', settings.batch_size), ('val', 1)):
+        if len(chosen[split]) < least:
+            raise TrainingError(
+                f'the data hold {len(chosen[split])} pairs of the split {split!r}; at least {least} needed'
+            )
+    training = settings.augmentation.apply(chosen['train'], settings.seed)
+    return PreparedPairs(training, model, device), PreparedPairs(chosen['val'], model, device)
+
+
+def _check_same_settings(settings: TrainingSettings, path: Path) -> None:
+    """Raise TrainingError unless `settings` are those of the file at `path`; earlier releases left later names out."""
+    there = read_settings(json.loads(path.read_text(encoding='utf-8')), str(path))
+    names = [field.name for field in dataclasses.fields(settings)]
+    changed = [
+        f'{name} {getattr(there, name)!r} there, {getattr(settings, name)!r} here'
+        for name in names
+        if getattr(there, name) != getattr(settings, name)
+    ]
+    if changed:
+        raise TrainingError(
+            f'{path.parent} holds a run with other settings: {"; ".join(changed)}; '
+            'name another output, or repeat its settings to continue it'
+        )
+
+
+def data_hash(pairs: Pairs) -> str:
+    """Return a hexadecimal digest of the species, geometries and splits of `pairs`."""
+    digest = hashlib.sha256()
+    for crystals in (pairs.unrelaxed, pairs.relaxed):
+        for array in (crystals.n_atoms, crystals.numbers, crystals.positions, crystals.cell):
+            digest.update(array.tobytes())
+    digest.update(' '.join(pairs.split).encode())
+    return digest.hexdigest()
+
+
+@torch.no_grad()
+def validation_errors(model: RelaxationModel, pairs: PreparedPairs, processes: Processes = ALONE) -> Tensor:
+    """Return the mean over `pairs` of the last layer's coordinate and cell errors ``(2,)``, in A."""
+    by_size = processes.share(torch.argsort(pairs.batch.n_atoms, stable=True).cpu().numpy())
+    total = torch.zeros(2, dtype=torch.float64, device=pairs.batch.numbers.device)
+    for start in range(0, len(by_size), VALIDATION_BATCH):
+        batch, target = pairs.select(by_size[start : start + VALIDATION_BATCH])
+        total += model.loss(batch, target, 1.0)[1].double().sum(dim=0)
+    return processes.total(total).cpu() / len(pairs)

@@ -1,0 +1,71 @@
+"""What the validations of a run decide: which was the best, the learning rate on plateaus, and when to stop."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from aiida_e3relax.gnn.training.settings import TrainingSettings
+
+
+@dataclasses.dataclass
+class Schedule:
+    """The part of a run's state that its validations make; a saved one goes on as if nothing had happened.
+
+    Attributes
+    ----------
+    settings
+        Of the run.
+    best
+        Lowest value of `TrainingSettings.monitor` so far, in A.
+    since_best
+        Validations since then.
+    since_reduction
+        Validations without a better one since the learning rate was last reduced.
+    reductions
+        How often it was.
+    """
+
+    settings: TrainingSettings
+    best: float = math.inf
+    since_best: int = 0
+    since_reduction: int = 0
+    reductions: int = 0
+
+    def learning_rate(self, step: int) -> float:
+        """Return the learning rate of `step` (from 0)."""
+        s = self.settings
+        if s.schedule == 'plateau':
+            return s.learning_rate * s.plateau_factor**self.reductions
+        warmup = max(1, round(s.warmup_fraction * s.steps))
+        if step < warmup:
+            return s.learning_rate * (step + 1) / warmup
+        phase = (step - warmup) / max(1, s.steps - warmup)
+        return s.learning_rate * 0.5 * (1 + math.cos(math.pi * phase))
+
+    def judge(self, coordinates: float, cell: float) -> bool:
+        """Take note of a validation's errors, in A, and return whether it is the best so far."""
+        s = self.settings
+        value = {'loss': coordinates + s.cell_weight * cell, 'coordinates': coordinates, 'cell': cell}[s.monitor]
+        if value < self.best:
+            self.best, self.since_best, self.since_reduction = value, 0, 0
+            return True
+        self.since_best += 1
+        self.since_reduction += 1
+        if self.since_reduction > s.plateau_patience:
+            self.reductions, self.since_reduction = self.reductions + 1, 0
+        return False
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is time for the early stop."""
+        return self.settings.early_stop is not None and self.since_best >= self.settings.early_stop
+
+    def state(self) -> dict[str, float]:
+        """Return what `restore` takes."""
+        return {name: getattr(self, name) for name in ('best', 'since_best', 'since_reduction', 'reductions')}
+
+    def restore(self, state: dict[str, float]) -> None:
+        """Go on from a `state`."""
+        for name, value in state.items():
+            setattr(self, name, value)

@@ -1,0 +1,125 @@
+"""What a training run is, beside its data."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from aiida_e3relax.gnn.errors import InputError
+from aiida_e3relax.gnn.models import MODELS, nearest_name
+from aiida_e3relax.gnn.training.augmentation import Augmentation
+from aiida_e3relax.gnn.training.fields import choice, number, read_fields
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSettings:
+    """Settings of a run; two runs with the same settings and data take the same steps.
+
+    The defaults are the preset ``short``. A default that is added later must be what runs before it did, because their
+    files of settings lack its name and they are still continued.
+
+    Attributes
+    ----------
+    architecture, hyperparameters
+        The model, as `make_model` takes it.
+    steps, batch_size
+        Optimiser steps at most, and pairs in each.
+    balanced_batches
+        Make every batch of small, middling and large crystals alike, so that batches have about as many edges.
+    schedule
+        ``one-cycle``: linear rise to `learning_rate` over `warmup_fraction` of the steps, then a half cosine down to
+        zero. ``plateau``: `learning_rate`, times `plateau_factor` whenever more than `plateau_patience` validations in
+        a row brought nothing better.
+    monitor
+        What a validation is judged by, for ``best.pt``, the plateaus and the early stop: the ``loss`` of the last
+        layer, or the error of its ``coordinates`` or its ``cell``.
+    early_stop
+        Stop after so many validations in a row without a better one; None goes on.
+    weight_decay, amsgrad, gradient_clip
+        Of AdamW; its variant that never forgets a large gradient; the largest norm of the gradient.
+    cell_weight
+        Weight of the cell's error beside the coordinates' in the loss.
+    ema_decay
+        Decay of the running average of the weights, which is what is validated and shipped.
+    validate_every
+        Steps between validations.
+    seed
+        Of the initial weights, of the order of the pairs, and of the augmentation.
+    augmentation
+        Perturbed copies of the training pairs.
+    engine
+        ``fast`` or ``reference``, see `with_engine`; the plain layers give the same numbers to rounding.
+    precision
+        ``bfloat16`` takes the products of the hidden linear maps in half precision, see `with_precision`; validation
+        and what is kept are float32 either way.
+    """
+
+    architecture: str = choice('e3relax-h2', *(name for name in MODELS if name != 'e3relax-h2'))
+    hyperparameters: dict[str, Any] = dataclasses.field(default_factory=dict)
+    steps: int = number(16_000, 1)
+    batch_size: int = number(32, 1)
+    balanced_batches: bool = False
+    learning_rate: float = number(1.2e-3, 0)
+    schedule: str = choice('one-cycle', 'plateau')
+    warmup_fraction: float = number(0.05, 0, 1)
+    plateau_factor: float = number(0.8, 0, 1)
+    plateau_patience: int = number(5, 0)
+    monitor: str = choice('loss', 'coordinates', 'cell')
+    early_stop: int | None = number(None, 1)
+    weight_decay: float = number(0.01, 0)
+    amsgrad: bool = False
+    gradient_clip: float = number(5.0, 0)
+    cell_weight: float = number(1.0, 0)
+    ema_decay: float = number(0.999, 0, 1)
+    validate_every: int = number(500, 1)
+    seed: int = number(0, 0)
+    augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
+    engine: str = choice('fast', 'reference')
+    precision: str = choice('float32', 'bfloat16')
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    'short': {},
+    'papers': {
+        'learning_rate': 1e-4,
+        'weight_decay': 0.0,
+        'amsgrad': True,
+        'gradient_clip': 50.0,
+        'schedule': 'plateau',
+        'monitor': 'coordinates',
+        'validate_every': 800,
+        'early_stop': 10,
+        'steps': 400_000,
+    },
+    'finetune': {'learning_rate': 2e-4, 'steps': 4000, 'validate_every': 250},
+}
+"""Settings by name. ``papers`` is E3Relax-H2's training, whose pseudo-epochs have 800 steps; its 400,000 steps are a
+bound of ours, which the early stop comes before."""
+
+
+def read_settings(content: Mapping[str, Any], where: str, preset: str = 'short') -> TrainingSettings:
+    """Return the settings in `content`; what it lacks is the preset's.
+
+    Raises
+    ------
+    InputError
+        For names, types and values that cannot be, those of the model's hyper-parameters too; the message begins with
+        `where`.
+    """
+    if preset not in PRESETS:
+        raise InputError(f'{where}: unknown preset {preset!r}{nearest_name(preset, list(PRESETS))}')
+    names = [field.name for field in dataclasses.fields(TrainingSettings)]
+    for name in set(content) - set(names):
+        architecture = str(content.get('architecture', TrainingSettings.architecture))
+        if name in hyperparameter_names(architecture):
+            raise InputError(f'{where}: {name} is a size of {architecture}: write it below `hyperparameters:`')
+    settings = read_fields(TrainingSettings, {**PRESETS[preset], **content}, where)
+    read_fields(MODELS[settings.architecture].Hyperparameters, settings.hyperparameters, f'{where}: hyperparameters')
+    return settings
+
+
+def hyperparameter_names(architecture: str) -> list[str]:
+    """Return the names of a model's hyper-parameters; none for an unknown model."""
+    model = MODELS.get(architecture)
+    return [field.name for field in dataclasses.fields(model.Hyperparameters)] if model else []
