@@ -13,7 +13,7 @@ from aiida_e3relax.workflows.freedom import Freedom
 from aiida_e3relax.workflows.freedom_checks import find_freedom_fault
 from aiida_e3relax.workflows.geometry import closest_contact
 from aiida_e3relax.workflows.guard import GuardSettings
-from aiida_e3relax.workflows.species import count_species, translate_species
+from aiida_e3relax.workflows.species import list_species, species_mappings, translate_species
 
 COINCIDENT_DISTANCE = 0.3  # A
 RELAX_TAGS = {'isif': '`freedom`', 'nsw': '`vasp.relax_settings.steps`', 'ibrion': '`vasp.relax_settings.algo`'}
@@ -60,7 +60,7 @@ def validate_chain(inputs: Mapping[str, Any], _: Any) -> str | None:
     if freedom.keep_symmetry and str(tags.get('isym', 2)) in ('0', '-1'):
         return '`freedom`: with the INCAR tag ISYM = 0 or -1 VASP does not keep the symmetry; remove one of the two'
     fault = _find_species_fault(tags, structure, vasp)
-    return f'`vasp.vasp.parameters`: {fault}' if fault else None
+    return f'`vasp.vasp`: {fault}' if fault else None
 
 
 def validate_guard(settings: orm.Dict, _: Any) -> str | None:
@@ -128,11 +128,14 @@ def _find_moments_fault(tags: Mapping[str, Any], has_mapping: bool) -> str | Non
 
 def _find_species_fault(tags: Mapping[str, Any], structure: orm.StructureData, vasp: Mapping[str, Any]) -> str | None:
     """Return which tag has another number of entries than VASP will look for."""
-    mapping = vasp['potential_mapping'].get_dict() if 'potential_mapping' in vasp else {}
-    ldau = vasp['ldau_mapping'].get_dict() if 'ldau_mapping' in vasp else None
-    species = [name for name, _ in count_species(structure, translate_species(structure, mapping, ldau).names)]
+    given = species_mappings(vasp)
+    try:
+        translate_species(structure, **({'potential_mapping': {}} | given))
+    except ValueError as error:
+        return str(error)
+    species = list_species(structure)
     for tag in HUBBARD_TAGS:
-        if tag in tags and ldau is not None:
+        if tag in tags and 'ldau_mapping' in given:
             return (
                 f'aiida-vasp would replace the INCAR tag {tag.upper()} by what `ldau_mapping` says; remove one of them'
             )

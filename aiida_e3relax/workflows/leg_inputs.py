@@ -11,9 +11,7 @@ from aiida.common import AttributeDict
 from aiida_e3relax.mappings import merge
 from aiida_e3relax.workflows.freedom import Freedom
 from aiida_e3relax.workflows.inputs import incar_tags
-from aiida_e3relax.workflows.species import SpeciesInputs
-
-SPECIES_MAPPINGS = ('potential_mapping', 'ldau_mapping', 'magmom_mapping')
+from aiida_e3relax.workflows.species import SPECIES_MAPPINGS, SpeciesInputs
 
 
 def set_freedom(inputs: AttributeDict, freedom: Freedom, structure: orm.StructureData) -> None:
@@ -26,21 +24,13 @@ def set_freedom(inputs: AttributeDict, freedom: Freedom, structure: orm.Structur
         inputs.vasp.dynamics = orm.Dict(dynamics)
 
 
-def species_mappings(vasp: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the user's mappings by kind or element: the arguments of `translate_species`."""
-    return {name: vasp[name].get_dict() for name in SPECIES_MAPPINGS if name in vasp}
-
-
 def set_species(vasp: AttributeDict, species: SpeciesInputs) -> None:
     """Put what belongs to the species in the place of the user's mappings."""
     for port in SPECIES_MAPPINGS:
         vasp.pop(port, None)
     vasp.potential_mapping = orm.Dict(species.potential_mapping)
-    if species.ldau_mapping is not None:
-        vasp.ldau_mapping = orm.Dict(species.ldau_mapping)
-    if species.magmom is not None:
-        spin = {} if 'ispin' in incar_tags(vasp.parameters) else {'ispin': 2}
-        vasp.parameters = _with_tags(vasp.parameters, spin | {'magmom': species.magmom})
+    spin = {'ispin': 2} if 'magmom' in species.tags and 'ispin' not in incar_tags(vasp.parameters) else {}
+    vasp.parameters = _with_tags(vasp.parameters, spin | species.tags)
 
 
 def _with_tags(parameters: orm.Dict, tags: Mapping[str, Any]) -> orm.Dict:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
 from aiida import orm
 from aiida.engine import calcfunction
+from aiida_vasp.utils.ldau import FELEMS
 
 from aiida_e3relax.data.structures import moved_structure, own_extras, structures_to_crystals
 
@@ -22,27 +23,24 @@ PLAIN_MOMENT = 1.0
 """In Bohr magnetons; VASP's own start where nothing is said."""
 
 
+SPECIES_MAPPINGS = ('potential_mapping', 'ldau_mapping', 'magmom_mapping')
+ORBITALS = {'p': 1, 'd': 2, 'f': 3}
+
+
 @dataclasses.dataclass(frozen=True)
 class SpeciesInputs:
-    """The inputs of aiida-vasp that belong to the species of one structure.
+    """What belongs to the species and sites of one structure.
 
     Attributes
     ----------
-    names
-        By kind of the structure the name that VASP is given: the element, or with a number after it (`Fe_1`) where
-        the kinds of one element differ in their potential or Hubbard correction.
     potential_mapping
-        By such name the potential.
-    ldau_mapping
-        aiida-vasp's input with such names; None without Hubbard corrections.
-    magmom
-        The INCAR tag with a moment a site in Bohr magnetons; None where no site has one.
+        aiida-vasp's input, the potential by element.
+    tags
+        INCAR tags: moments a site in Bohr magnetons, and Hubbard corrections a species of POSCAR in eV.
     """
 
-    names: dict[str, str]
     potential_mapping: dict[str, str]
-    ldau_mapping: dict[str, Any] | None
-    magmom: str | None
+    tags: dict[str, Any]
 
 
 def translate_species(
@@ -51,56 +49,58 @@ def translate_species(
     ldau_mapping: Mapping[str, Any] | None = None,
     magmom_mapping: Mapping[str, Any] | None = None,
 ) -> SpeciesInputs:
-    """Return what to give to aiida-vasp for `structure`.
+    """Return what to give to aiida-vasp for `structure` in place of its own inputs of these names.
 
-    The mappings are those of aiida-vasp, their keys kinds or elements; a kind goes before its element.
+    The keys of the mappings are kinds or elements; a kind goes before its element.
+
+    Raises
+    ------
+    ValueError
+        For kinds of one element with different potentials, and for neighbouring sites of one element with different
+        Hubbard corrections: aiida-vasp forgets kinds after the first run, and VASP takes such sites as one species.
     """
-    symbols = {kind.name: kind.symbol for kind in structure.kinds}
-    ldau = dict(ldau_mapping or {})
-    corrections = {name: _look_up(ldau.get('mapping', {}), name, symbol) for name, symbol in symbols.items()}
-    exchanges = {name: _look_up(ldau.get('jmapping') or {}, name, symbol) for name, symbol in symbols.items()}
-    potentials = {name: _look_up(potential_mapping, name, symbol) for name, symbol in symbols.items()}
-    settings = {name: repr((potentials[name], corrections[name], exchanges[name])) for name in symbols}
-    names = _name_kinds(symbols, settings)
-    if ldau:
-        ldau['mapping'] = {names[kind]: value for kind, value in corrections.items() if value is not None}
-        ldau['jmapping'] = {names[kind]: value for kind, value in exchanges.items() if value is not None}
-        # aiida-vasp knows f electrons by the element's name alone
-        ldau['felec'] = ldau.get('felec', False) or any(value[0] == 'f' for value in ldau['mapping'].values())
-    return SpeciesInputs(
-        names=names,
-        potential_mapping={names[kind]: value for kind, value in potentials.items() if value is not None},
-        ldau_mapping=ldau if ldau.get('mapping') else None,
-        magmom=_write_moments(structure, symbols, magmom_mapping or {}),
-    )
-
-
-def count_species(structure: orm.StructureData, names: Mapping[str, str]) -> list[tuple[str, int]]:
-    """Return the species of POSCAR in order, each with its number of sites: runs of sites with one name."""
-    return [(name, len(list(run))) for name, run in groupby(names[site.kind_name] for site in structure.sites)]
-
-
-def loses_sites(structure: orm.StructureData, names: Mapping[str, str]) -> bool:
-    """Return whether results of VASP lack something that the sites of `structure` have or that goes with it."""
-    plain = orm.StructureData(cell=structure.cell)
+    potentials: dict[str, str] = {}
     for kind in structure.kinds:
-        plain.append_atom(position=(0.0, 0.0, 0.0), symbols=kind.symbol)
-    standard = {kind.name: kind.mass for kind in plain.kinds}
-    return (
-        not all(structure.pbc)
-        or any(kind.name != names[kind.name] or standard.get(kind.name) != kind.mass for kind in structure.kinds)
-        or bool(own_extras(structure))
-    )
+        potential = _look_up(potential_mapping, kind)
+        if potential is not None and potentials.setdefault(kind.symbol, potential) != potential:
+            raise ValueError(
+                f'`potential_mapping` gives {kind.symbol} the potentials {potentials[kind.symbol]} and {potential}; '
+                'aiida-vasp forgets kinds after the first run, give one potential an element'
+            )
+    moments = _write_moments(structure, magmom_mapping or {})
+    tags = {} if moments is None else {'magmom': moments}
+    return SpeciesInputs(potentials, tags | _write_hubbard(structure, ldau_mapping or {}))
+
+
+def species_mappings(vasp: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the user's mappings by kind or element: the arguments of `translate_species`."""
+    return {name: vasp[name].get_dict() for name in SPECIES_MAPPINGS if name in vasp}
+
+
+def list_species(structure: orm.StructureData) -> list[str]:
+    """Return the species of POSCAR in order: runs of sites of one element."""
+    symbols = {kind.name: kind.symbol for kind in structure.kinds}
+    return [symbol for symbol, _ in groupby(symbols[site.kind_name] for site in structure.sites)]
+
+
+def is_named_by_elements(structure: orm.StructureData) -> bool:
+    """Return whether every kind has the name of its element."""
+    return all(kind.name == kind.symbol for kind in structure.kinds)
+
+
+def loses_sites(structure: orm.StructureData) -> bool:
+    """Return whether results of VASP lack something that the sites of `structure` have or that goes with it."""
+    masses_differ = any(kind.mass != orm.Kind(symbols=kind.symbol).mass for kind in structure.kinds)
+    return not all(structure.pbc) or not is_named_by_elements(structure) or masses_differ or bool(own_extras(structure))
 
 
 @calcfunction
-def name_species(structure: orm.StructureData, names: orm.Dict) -> orm.StructureData:
-    """Return `structure` with its kinds renamed, kinds that get one name made one, the sites in their order."""
+def name_species(structure: orm.StructureData) -> orm.StructureData:
+    """Return `structure` with one kind an element, named by it, and the sites in their order."""
     renamed = orm.StructureData(cell=structure.cell, pbc=structure.pbc)
-    kinds = {kind.name: kind for kind in structure.kinds}
+    symbols = {kind.name: kind.symbol for kind in structure.kinds}
     for site in structure.sites:
-        kind = kinds[site.kind_name]
-        renamed.append_atom(position=site.position, symbols=kind.symbol, name=names[kind.name])
+        renamed.append_atom(position=site.position, symbols=symbols[site.kind_name])
     renamed.label = structure.label
     return renamed
 
@@ -122,26 +122,47 @@ def restore_sites(structure: orm.StructureData, **relaxed: orm.StructureData) ->
     return restored
 
 
-def _look_up(mapping: Mapping[str, Any], kind: str, symbol: str) -> Any:
-    return mapping.get(kind, mapping.get(symbol))
+def _look_up(mapping: Mapping[str, Any], kind: orm.Kind) -> Any:
+    return mapping.get(kind.name, mapping.get(kind.symbol))
 
 
-def _name_kinds(symbols: Mapping[str, str], settings: Mapping[str, str]) -> dict[str, str]:
-    names = {}
-    for kind, symbol in symbols.items():
-        different = list(dict.fromkeys(settings[other] for other in symbols if symbols[other] == symbol))
-        number = different.index(settings[kind]) + 1
-        names[kind] = symbol if len(different) == 1 else f'{symbol}_{number}'
-    return names
-
-
-def _write_moments(structure: orm.StructureData, symbols: Mapping[str, str], mapping: Mapping[str, Any]) -> str | None:
-    """Return the tag as aiida-vasp would write it, a moment with three components as these."""
+def _write_moments(structure: orm.StructureData, mapping: Mapping[str, Any]) -> str | None:
+    """Return MAGMOM as aiida-vasp would write it, a moment with three components as these; None without moments."""
     default = mapping.get('default', PLAIN_MOMENT)
-    moments = {kind: _look_up(mapping, kind, symbol) for kind, symbol in symbols.items()}
+    moments = {kind.name: _look_up(mapping, kind) for kind in structure.kinds}
     if default == PLAIN_MOMENT and all(moment is None for moment in moments.values()):
         return None
     by_site = [moments[site.kind_name] for site in structure.sites]
     return ' '.join(
         str(number) for moment in by_site for number in np.ravel(default if moment is None else moment).tolist()
     )
+
+
+def _write_hubbard(structure: orm.StructureData, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tags that aiida-vasp's `ldau_mapping` stands for; none where all corrections vanish."""
+    corrections = {
+        kind.name: (
+            kind.symbol,
+            *(_look_up(settings.get('mapping', {}), kind) or ('', 0.0)),
+            _look_up(settings.get('jmapping') or {}, kind) or 0.0,
+        )
+        for kind in structure.kinds
+    }
+    species = [correction for correction, _ in groupby(corrections[site.kind_name] for site in structure.sites)]
+    for first, second in pairwise(species):
+        if first[0] == second[0]:
+            raise ValueError(
+                f'`ldau_mapping` gives neighbouring sites of {first[0]} the corrections {first[1:]} and {second[1:]}, '
+                'and VASP takes them as one species; give both the same, or put sites of another element between them'
+            )
+    if not any(u or j for _, _, u, j in species):
+        return {}
+    has_f = any(orbital == 'f' or (orbital and symbol in FELEMS) for symbol, orbital, _, _ in species)
+    return {
+        'ldau': True,
+        'ldautype': settings.get('utype', 2),
+        'ldaul': [ORBITALS.get(orbital, -1) for _, orbital, _, _ in species],
+        'ldauu': [u for _, _, u, _ in species],
+        'ldauj': [j for _, _, _, j in species],
+        'lmaxmix': 6 if has_f or settings.get('felec') else 4,
+    }

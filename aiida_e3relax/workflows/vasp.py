@@ -23,13 +23,14 @@ from aiida_e3relax.workflows.inputs import (
 )
 from aiida_e3relax.workflows.kpoints import make_kpoints
 from aiida_e3relax.workflows.ledger import compare
-from aiida_e3relax.workflows.leg_inputs import set_freedom, set_species, species_mappings
+from aiida_e3relax.workflows.leg_inputs import set_freedom, set_species
 from aiida_e3relax.workflows.legs import collect_leg
 from aiida_e3relax.workflows.species import (
-    SpeciesInputs,
+    is_named_by_elements,
     loses_sites,
     name_species,
     restore_sites,
+    species_mappings,
     translate_species,
 )
 from aiida_e3relax.workflows.story import LEG_NAMES, tell_comparison, tell_failure
@@ -219,7 +220,7 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
                 self._remark(f'The relaxation from {LEG_NAMES[leg]} (<{process.pk}>) is of no use: {drift}')
             else:
                 relaxed[leg] = process.outputs.relax.structure
-        if relaxed and loses_sites(self.inputs.structure, self._species.names):
+        if relaxed and loses_sites(self.inputs.structure):
             relaxed = restore_sites(self.inputs.structure, **relaxed, **_linked('restore_sites'))
         for leg in (leg for leg in LEG_NAMES if leg in relaxed):
             self.out(f'{leg}.structure', relaxed[leg])
@@ -260,7 +261,7 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
         inputs = self.exposed_inputs(VaspRelaxWorkChain, 'vasp')
         inputs.structure = self._name_species(leg)
         set_freedom(inputs, Freedom.from_node(self.inputs.freedom), self.inputs.structure)
-        set_species(inputs.vasp, self._species)
+        set_species(inputs.vasp, translate_species(self.inputs.structure, **species_mappings(inputs.vasp)))
         inputs.vasp.pop('kpoints_spacing', None)
         inputs.vasp.kpoints = self.ctx.kpoints
         inputs.vasp.clean_workdir = self.inputs.clean_workdir
@@ -269,17 +270,10 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
         self.report(f'VASP relaxes from {LEG_NAMES[leg]}: <{running.pk}>')
         return running
 
-    @property
-    def _species(self) -> SpeciesInputs:
-        """What VASP is told of the species, the same for both legs."""
-        return translate_species(self.inputs.structure, **species_mappings(self.inputs.vasp.vasp))
-
     def _name_species(self, leg: str) -> orm.StructureData:
         """Return the start of a leg with its kinds as VASP is to be given them."""
-        start, names = self.ctx.starts[leg], self._species.names
-        if all(kind == name for kind, name in names.items()):
-            return start
-        return name_species(start, orm.Dict(names), **_linked(f'name_species_{leg}'))
+        start = self.ctx.starts[leg]
+        return start if is_named_by_elements(start) else name_species(start, **_linked(f'name_species_{leg}'))
 
     def _find_drift(self, relaxed: orm.StructureData) -> str | None:
         """Return what VASP moved although it may not."""

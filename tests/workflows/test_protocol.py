@@ -179,7 +179,7 @@ def test_builder_takes_a_stored_structure_and_codes_by_label(make_builder, stand
     assert (builder.structure, builder.vasp.vasp.code.pk) == (structure, standin_code.pk)
 
 
-def test_a_kind_may_have_a_potential_of_its_own(potential_family):
+def test_potentials_may_be_named_by_kind(potential_family):
     assert choose_for_structure(manganese_nitride(), potential_family, {'Mn': 'Mn', 'Mn2': 'Mn_pv'}) == {
         **{'Mn': 'Mn', 'N': 'N'},
         'Mn2': 'Mn_pv',
