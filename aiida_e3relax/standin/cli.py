@@ -8,14 +8,34 @@ import click
 
 from aiida_e3relax.standin import VERSION
 from aiida_e3relax.standin.errors import InputError
+from aiida_e3relax.standin.faults import DESCRIPTIONS, due_fault
 
 ENGINE_VARIABLE = 'E3RELAX_STANDIN_ENGINE'
+FAULT_VARIABLE = 'E3RELAX_STANDIN_FAULT'
+FAULT_ONCE_VARIABLE = 'E3RELAX_STANDIN_FAULT_ONCE'
+FAULTS_HELP = '\b\nFaults, which the outputs say are injected. The run\n' + '\n'.join(
+    f'  {fault:20s}{description}' for fault, description in DESCRIPTIONS.items()
+)
 
 
-@click.group(invoke_without_command=True)
+@click.group(invoke_without_command=True, epilog=FAULTS_HELP)
 @click.option('--engine', envvar=ENGINE_VARIABLE, help=f'emt, ionic or gpaw; {ENGINE_VARIABLE} says the same.')
+@click.option(
+    '--fault',
+    type=click.Choice([fault.value for fault in DESCRIPTIONS]),
+    metavar='NAME',
+    envvar=FAULT_VARIABLE,
+    help=f'Fail in a way listed below, to test what restarts VASP; {FAULT_VARIABLE} says the same. Default: none.',
+)
+@click.option(
+    '--fault-once',
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar='FILE',
+    envvar=FAULT_ONCE_VARIABLE,
+    help=f'Fail only in the first run, which makes FILE; {FAULT_ONCE_VARIABLE} says the same. Default: in every run.',
+)
 @click.pass_context
-def main(context: click.Context, engine: str | None) -> None:
+def main(context: click.Context, engine: str | None, fault: str | None, fault_once: Path | None) -> None:
     """Relax the crystal of POSCAR, INCAR, KPOINTS and POTCAR in this folder and write VASP's output files.
 
     This is not VASP. It is a stand-in for machines without a licence, with a calculator of your choice behind it.
@@ -30,7 +50,7 @@ def main(context: click.Context, engine: str | None) -> None:
     try:
         if engine is None:
             raise InputError(f'no engine was chosen; set {ENGINE_VARIABLE} or give --engine (emt, ionic or gpaw)')
-        run(Path.cwd(), engine)
+        run(Path.cwd(), engine, due_fault(fault, fault_once))
     except InputError as error:
         print(f' ERROR: {error}', flush=True)
         sys.exit(1)

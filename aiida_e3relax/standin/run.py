@@ -3,13 +3,15 @@
 from pathlib import Path
 
 from aiida_e3relax.standin.engines import create_engine
+from aiida_e3relax.standin.faults import Fault
 from aiida_e3relax.standin.freedom import Freedom
+from aiida_e3relax.standin.injection import FaultyEngine, FaultyReporter, limit_steps, spoil_files
 from aiida_e3relax.standin.inputs import Inputs
 from aiida_e3relax.standin.outputs import Outputs
 from aiida_e3relax.standin.relaxation import relax
 
 
-def run(folder: Path, engine: str) -> None:
+def run(folder: Path, engine: str, fault: Fault | None = None) -> None:
     """Read VASP's inputs in the folder, compute with the engine, and write VASP's outputs there.
 
     Raises
@@ -17,8 +19,14 @@ def run(folder: Path, engine: str) -> None:
     InputError
         If the inputs are wrong or ask for what the stand-in or the engine does not do.
     """
-    inputs = Inputs.read(folder)
+    inputs = limit_steps(Inputs.read(folder), fault)
     freedom = Freedom(inputs.poscar, inputs.settings)
     calculator = create_engine(engine, inputs)
-    with Outputs(inputs, calculator) as outputs:
-        outputs.finish(relax(inputs, freedom, calculator, outputs))
+    if fault is None:
+        with Outputs(inputs, calculator) as outputs:
+            outputs.finish(relax(inputs, freedom, calculator, outputs))
+        return
+    faulty = FaultyEngine(calculator, fault, inputs.settings.nelm)
+    with Outputs(inputs, faulty) as outputs:
+        outputs.finish(relax(inputs, freedom, faulty, FaultyReporter(outputs, fault, folder)))
+    spoil_files(folder, fault)
