@@ -8,6 +8,7 @@ from typing import Any
 
 from aiida_e3relax.gnn.errors import InputError
 from aiida_e3relax.gnn.models import MODELS, nearest_name
+from aiida_e3relax.gnn.prediction_settings import ENGINES
 from aiida_e3relax.gnn.training.augmentation import Augmentation
 from aiida_e3relax.gnn.training.fields import choice, number, read_fields
 
@@ -75,7 +76,7 @@ class TrainingSettings:
     validate_every: int = number(500, 1)
     seed: int = number(0, 0)
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
-    engine: str = choice('fast', 'reference')
+    engine: str = choice(*ENGINES)
     precision: str = choice('float32', 'bfloat16')
 
 
