@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-
-from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
-from aiida_e3relax.gnn.distance_geometry import LOG_SCALE_IN_LOSS, DistancePrediction
-from aiida_e3relax.gnn.models.distance_model import DistanceModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,26 +49,5 @@ def distance_uncertainty(distance: Tensor, scale: Tensor, structure_index: Tenso
     def mean(values: Tensor) -> Tensor:
         return torch.zeros_like(count).index_add(0, structure_index, values) / count
 
-    spread = distance.var(dim=0, correction=0)
+    spread = (distance - distance.mean(dim=0)).square().mean(dim=0)
     return Uncertainty(aleatoric=mean(scale.mean(dim=0)), epistemic=mean(spread).sqrt())
-
-
-@torch.no_grad()
-def ensemble_prediction(models: Sequence[DistanceModel], batch: CrystalBatch) -> tuple[Geometry, Uncertainty]:
-    """Return the crystals solved from the mean distances and cells of `models`, and how far to trust them.
-
-    Parameters
-    ----------
-    models
-        One or more of the same architecture and graph; of one alone the epistemic uncertainty is zero.
-    batch
-        The unrelaxed crystals, with the graph of the models.
-    """
-    predictions = [model.distances(batch) for model in models]
-    distance = torch.stack([prediction.distance for prediction in predictions])
-    scale = torch.stack([prediction.log_scale for prediction in predictions]).clamp(*LOG_SCALE_IN_LOSS).exp()
-    crystal = predictions[0].kind(batch) // 2
-    uncertainty = distance_uncertainty(distance, scale, crystal, len(batch.n_atoms))
-    cell = torch.stack([prediction.cell for prediction in predictions]).mean(dim=0)
-    together = DistancePrediction(predictions[0].displaced, distance.mean(dim=0), scale.mean(dim=0).log(), cell)
-    return models[0].solve(together, batch), uncertainty

@@ -5,8 +5,8 @@ import torch
 
 from aiida_e3relax.gnn.batch import CrystalBatch, make_batch
 from aiida_e3relax.gnn.models import make_model
-from aiida_e3relax.gnn.models.distance_model import DistanceModel
-from aiida_e3relax.gnn.uncertainty import distance_uncertainty, ensemble_prediction
+from aiida_e3relax.gnn.models.distance_model import DistanceModel, ensemble_prediction
+from aiida_e3relax.gnn.uncertainty import distance_uncertainty
 from tests.gnn.crystals import batch_of, rattled
 
 
@@ -59,6 +59,20 @@ def test_one_model_has_no_epistemic_uncertainty_and_its_own_prediction(ensemble)
     assert (uncertainty.aleatoric > 0).all()
     torch.testing.assert_close(geometry.cell, model(batch)[-1].cell)
     torch.testing.assert_close(geometry.fractional, model(batch)[-1].fractional)
+    torch.testing.assert_close(model(batch)[-1].uncertainty, uncertainty.aleatoric)
+
+
+def test_architecture_ensemble_averages_distances_and_adds_both_uncertainties(ensemble, request):
+    architecture = request.node.callspec.params['ensemble']
+    sizes = {'member': architecture, 'member_hyperparameters': {'features': 8, 'layers': 1}, 'members': 3}
+    together = make_model('ensemble', sizes).double()
+    for member, model in zip(together.members, ensemble, strict=True):
+        member.load_state_dict(model.state_dict())
+    batch = batch_for(together)
+    geometry, uncertainty = ensemble_prediction(ensemble, batch)
+    (found,) = together(batch)
+    torch.testing.assert_close(found.fractional, geometry.fractional)
+    torch.testing.assert_close(found.uncertainty, uncertainty.total)
 
 
 def test_ensemble_predicts_the_mean_cell_and_atoms_of_its_own(ensemble):

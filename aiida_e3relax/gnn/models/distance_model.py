@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import abstractmethod
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
 from aiida_e3relax.gnn.distance_geometry import LOG_SCALE_IN_LOSS, DistancePrediction
 from aiida_e3relax.gnn.losses import structure_losses
 from aiida_e3relax.gnn.models.base import RelaxationModel
+from aiida_e3relax.gnn.uncertainty import Uncertainty, distance_uncertainty
 
 
 class DistanceModel(RelaxationModel):
@@ -29,8 +32,13 @@ class DistanceModel(RelaxationModel):
         """Return what the ``(D + E,)`` distances of `prediction` should have been, in A."""
 
     def forward(self, batch: CrystalBatch) -> list[Geometry]:
-        """Return the predicted structure, alone in a list. No gradient flows through its coordinates."""
-        return [self.solve(self.distances(batch), batch)]
+        """Return the predicted structure, alone in a list, with the mean scale of its distances as its uncertainty.
+
+        No gradient flows through its coordinates.
+        """
+        prediction = self.distances(batch)
+        uncertainty = _uncertainty([prediction], batch).aleatoric
+        return [dataclasses.replace(self.solve(prediction, batch), uncertainty=uncertainty)]
 
     def loss(self, batch: CrystalBatch, target: Geometry, cell_weight: float) -> tuple[Tensor, Tensor]:
         """Return the loss per structure ``(S,)`` and the solved structure's errors ``(S, 2)``, as `RelaxationModel`.
@@ -50,3 +58,33 @@ class DistanceModel(RelaxationModel):
         with torch.no_grad():
             errors = structure_losses(self.solve(prediction, batch), target, batch)
         return distances + cell_weight * cell, torch.stack(errors, dim=1)
+
+
+@torch.no_grad()
+def ensemble_prediction(models: Sequence[DistanceModel], batch: CrystalBatch) -> tuple[Geometry, Uncertainty]:
+    """Return the crystals solved from the mean distances and cells of `models`, and how far to trust them.
+
+    Parameters
+    ----------
+    models
+        One or more of the same architecture and graph; of one alone the epistemic uncertainty is zero.
+    batch
+        The unrelaxed crystals, with the graph of the models.
+    """
+    predictions = [model.distances(batch) for model in models]
+    distance = torch.stack([prediction.distance for prediction in predictions]).mean(dim=0)
+    scale = torch.stack([_scale(prediction) for prediction in predictions]).mean(dim=0)
+    cell = torch.stack([prediction.cell for prediction in predictions]).mean(dim=0)
+    together = DistancePrediction(predictions[0].displaced, distance, scale.log(), cell)
+    return models[0].solve(together, batch), _uncertainty(predictions, batch)
+
+
+def _uncertainty(predictions: Sequence[DistancePrediction], batch: CrystalBatch) -> Uncertainty:
+    distance = torch.stack([prediction.distance for prediction in predictions])
+    scale = torch.stack([_scale(prediction) for prediction in predictions])
+    return distance_uncertainty(distance, scale, predictions[0].kind(batch) // 2, len(batch.n_atoms))
+
+
+def _scale(prediction: DistancePrediction) -> Tensor:
+    """Return the scales of distances in A, within the range that the loss takes them in."""
+    return prediction.log_scale.clamp(*LOG_SCALE_IN_LOSS).exp()

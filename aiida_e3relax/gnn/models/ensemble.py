@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
 from aiida_e3relax.gnn.graph import Graph
 from aiida_e3relax.gnn.models.base import RelaxationModel
+from aiida_e3relax.gnn.models.distance_model import DistanceModel, ensemble_prediction
 from aiida_e3relax.gnn.uncertainty import distance_uncertainty
 
 
@@ -20,6 +21,9 @@ class Ensemble(RelaxationModel):
     All members see the same graph. Their fractional coordinates and cells are averaged: both are continuous in the
     members' displacements and symmetric strains, so every symmetry of the members is one of the ensemble. The
     uncertainty is the root mean square deviation of the members' edge lengths from their mean (DeepRelax, eq. 23).
+
+    Members that predict distances, the forms of DeepRelax, are averaged before the structure is solved; the scales that
+    they state count in the uncertainty, too (eq. 24).
     """
 
     @dataclasses.dataclass(frozen=True)
@@ -66,6 +70,9 @@ class Ensemble(RelaxationModel):
 
     def forward(self, batch: CrystalBatch) -> list[Geometry]:
         """Return the mean of the members' predictions, with its uncertainty."""
+        if isinstance(self._first, DistanceModel):
+            geometry, uncertainty = ensemble_prediction(cast(list[DistanceModel], list(self.members)), batch)
+            return [dataclasses.replace(geometry, uncertainty=uncertainty.total)]
         geometries = [member(batch)[-1] for member in self.members]
         lengths = torch.stack([batch.edge_vectors(g.fractional, g.cell).norm(dim=1) for g in geometries])
         crystal = batch.structure_index[batch.graph.centre]
