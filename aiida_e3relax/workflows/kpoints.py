@@ -1,8 +1,10 @@
-"""One k-point mesh for both legs."""
+"""One k-point mesh for both legs, made from a spacing or as it is given."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from aiida import orm
 from aiida.engine import calcfunction
@@ -26,3 +28,36 @@ def make_kpoints(structure: orm.StructureData, spacing: orm.Float, freedom: orm.
         mesh[vacuum] = 1
         kpoints.set_kpoints_mesh(mesh)
     return kpoints
+
+
+def make_mesh(structure: orm.StructureData, mesh: Any, vacuum: int | None) -> orm.KpointsData:
+    """Return the mesh that a protocol or a person gives, with one point across the lattice vector `vacuum`.
+
+    Parameters
+    ----------
+    mesh
+        Three numbers of points, a mapping of these as `mesh` and of an `offset` in units of the spacing between
+        points, or a node, which is returned as it is.
+
+    Raises
+    ------
+    ValueError
+        For anything else.
+    """
+    if isinstance(mesh, orm.KpointsData):
+        return mesh
+    given = mesh if isinstance(mesh, Mapping) else {'mesh': mesh}
+    points, offset = given.get('mesh'), list(given.get('offset', (0.0, 0.0, 0.0)))
+    if not _are_counts(points) or len(offset) != 3:
+        raise ValueError(f'`vasp.vasp.kpoints`: expected three numbers of points such as [6, 6, 6], found {mesh!r}')
+    points = list(points)
+    if vacuum is not None:
+        points[vacuum], offset[vacuum] = 1, 0.0
+    kpoints = orm.KpointsData()
+    kpoints.set_cell_from_structure(structure)
+    kpoints.set_kpoints_mesh(points, offset)
+    return kpoints
+
+
+def _are_counts(points: Any) -> bool:
+    return isinstance(points, Sequence) and len(points) == 3 and all(isinstance(n, int) and n > 0 for n in points)

@@ -16,8 +16,9 @@ from aiida_e3relax.mappings import check_keys, merge
 class ProtocolMixin:
     """Gives a work chain the protocols in the file `PROTOCOLS` of the folder `protocols`.
 
-    The file has `default_protocol`, `default_inputs` and `protocols`: by name a `description`, and the inputs that
-    differ. All are nested as the input ports of the work chain.
+    The file has `default_protocol` and `protocols`: by name a `description`, the protocol that it `inherits`, and the
+    inputs in which it differs from that one, nested as the input ports of the work chain. Those without a description
+    are there to be inherited only.
     """
 
     PROTOCOLS: ClassVar[str]
@@ -25,7 +26,8 @@ class ProtocolMixin:
     @classmethod
     def get_available_protocols(cls) -> dict[str, str]:
         """Return the protocols by name, each with its description."""
-        return {name: protocol['description'] for name, protocol in cls._read_protocols()['protocols'].items()}
+        protocols = cls._read_protocols()['protocols']
+        return {name: protocol['description'] for name, protocol in protocols.items() if 'description' in protocol}
 
     @classmethod
     def get_default_protocol(cls) -> str:
@@ -44,11 +46,10 @@ class ProtocolMixin:
         content = cls._read_protocols()
         name = protocol or content['default_protocol']
         try:
-            check_keys([name], list(content['protocols']))
+            check_keys([name], list(cls.get_available_protocols()))
         except ValueError as error:
             raise ValueError(f'protocol: {error}') from error
-        chosen = {key: value for key, value in content['protocols'][name].items() if key != 'description'}
-        inputs = merge(content['default_inputs'], chosen)
+        inputs = _inherit(content['protocols'], name)
         _check_mappings(inputs, overrides or {})
         return merge(inputs, overrides or {})
 
@@ -56,6 +57,13 @@ class ProtocolMixin:
     def _read_protocols(cls) -> dict[str, Any]:
         folder = importlib.resources.files('aiida_e3relax.workflows') / 'protocols'
         return yaml.safe_load((folder / cls.PROTOCOLS).read_text(encoding='utf-8'))
+
+
+def _inherit(protocols: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return the inputs of a protocol over those that it inherits."""
+    own = {key: value for key, value in protocols[name].items() if key not in ('description', 'inherits')}
+    parent = protocols[name].get('inherits')
+    return merge(_inherit(protocols, parent), own) if parent else own
 
 
 def _check_mappings(inputs: Mapping[str, Any], overrides: Mapping[str, Any]) -> None:

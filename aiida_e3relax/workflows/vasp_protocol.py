@@ -11,7 +11,9 @@ from aiida.engine.processes.builder import ProcessBuilder
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.mappings import merge
 from aiida_e3relax.workflows.freedom import Freedom, Moves
+from aiida_e3relax.workflows.input_sets import read_input_set
 from aiida_e3relax.workflows.inputs import incar_tags, validate_chain, validate_vasp
+from aiida_e3relax.workflows.kpoints import make_mesh
 from aiida_e3relax.workflows.potentials import choose_for_structure
 from aiida_e3relax.workflows.protocol import ProtocolMixin, fill_builder
 
@@ -71,6 +73,8 @@ class VaspProtocolMixin(ProtocolMixin):
             for a code or family in `overrides`.
         """
         inputs = cls.get_protocol_inputs(protocol, overrides)
+        if input_set := inputs.pop('input_set', None):
+            inputs = merge({'vasp': {'vasp': read_input_set(structure, input_set)}}, inputs)
         network = inputs.pop('network')
         vasp = inputs['vasp']['vasp']
         for port, argument in (('code', 'vasp_code'), ('potential_family', 'potential_family')):
@@ -79,6 +83,8 @@ class VaspProtocolMixin(ProtocolMixin):
         own = (overrides or {}).get('vasp', {}).get('vasp', {})
         if 'magmom' in incar_tags(vasp['parameters']) and 'magmom_mapping' not in own:
             del vasp['magmom_mapping']
+        if 'kpoints_spacing' in own and 'kpoints' not in own:
+            vasp.pop('kpoints', None)
         preferred = merge(vasp.pop('potential_mapping', {}), potential_mapping or {})
         chosen: dict[str, Any] = {
             'vasp': {
@@ -101,6 +107,10 @@ class VaspProtocolMixin(ProtocolMixin):
                 'metadata': {'options': network_options or {}},
             }
             chosen['network'] = merge(network, {'predict': predict})
+        if 'kpoints' in vasp:
+            vasp.pop('kpoints_spacing', None)
+            vacuum = Freedom.from_value(chosen.get('freedom', inputs['freedom'])).vacuum_axis(structure.pbc)
+            vasp['kpoints'] = make_mesh(structure, vasp['kpoints'], vacuum)
         builder = cls.get_builder()  # type: ignore[attr-defined]
         builder.structure = structure
         fill_builder(builder, merge(inputs, chosen))

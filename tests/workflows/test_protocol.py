@@ -1,4 +1,5 @@
 import ase.build
+import numpy as np
 import pytest
 from aiida import orm
 from aiida.engine import run, run_get_node
@@ -14,7 +15,9 @@ from tests.workflows.magnetic import manganese_nitride
 
 def test_protocols_are_listed_with_their_descriptions():
     protocols = E3RelaxVaspWorkChain.get_available_protocols()
-    assert set(protocols) == {'fast', 'balanced', 'precise'}
+    ours, others = {'fast', 'balanced', 'precise'}, {'materials-project'}
+    papers = {'e3relax', 'e3relax-2d', 'e3relax-layered', 'deeprelax'}
+    assert set(protocols) == ours | others | papers
     assert all(protocols.values())
     assert E3RelaxVaspWorkChain.get_default_protocol() == 'balanced'
 
@@ -33,9 +36,46 @@ def test_overrides_lie_over_the_protocol_and_leave_the_rest():
     assert (incar['encut'], incar['gga']) == (321, 'PE')
 
 
+@pytest.mark.parametrize(
+    ('protocol', 'tags', 'mesh'),
+    [
+        ('e3relax', {'encut': 500, 'ediff': 1e-5, 'ismear': 0, 'sigma': 0.05, 'gga': 'PE'}, [6, 6, 6]),
+        ('e3relax-2d', {'encut': 500, 'ediff': 1e-4}, [6, 6, 6]),
+        ('e3relax-layered', {'encut': 500, 'ediff': 1e-5, 'ivdw': 11}, [6, 6, 6]),
+        ('deeprelax', {'encut': 550, 'ediff': 1e-5}, [9, 9, 9]),
+    ],
+)
+def test_the_settings_of_the_papers(protocol, tags, mesh):
+    vasp = E3RelaxVaspWorkChain.get_protocol_inputs(protocol)['vasp']['vasp']
+    assert vasp['parameters']['incar'].items() >= tags.items()
+    assert vasp['ldau_mapping']['mapping'] == {'Mn': ['d', 3.9]}
+    assert vasp['kpoints'] == mesh
+
+
+def test_a_layer_has_one_point_across_its_vacuum_whichever_it_is(make_builder):
+    atoms = copper_gold()
+    atoms.set_cell(np.diag([20.0, 4.0, 4.0]))
+    layer = orm.StructureData(ase=atoms)
+    layer.set_pbc([False, True, True])
+    builder = make_builder(structure=layer, protocol='e3relax-2d')
+    assert builder.vasp.vasp.kpoints.get_kpoints_mesh()[0] == [1, 6, 6]
+    assert builder.freedom.value == 'in-plane'
+
+
+def test_k_points_of_overrides_replace_those_of_the_protocol_in_either_form(make_builder):
+    spacing = make_builder(protocol='e3relax', overrides={'vasp': {'vasp': {'kpoints_spacing': 0.05}}}).vasp.vasp
+    assert ('kpoints' in spacing, spacing.kpoints_spacing.value) == (False, 0.05)
+    mesh = make_builder(overrides={'vasp': {'vasp': {'kpoints': [2, 3, 4]}}}).vasp.vasp
+    assert ('kpoints_spacing' in mesh, mesh.kpoints.get_kpoints_mesh()[0]) == (False, [2, 3, 4])
+    with pytest.raises(ValueError, match=r'expected three numbers of points such as \[6, 6, 6\], found \[2, 0, 4\]'):
+        make_builder(overrides={'vasp': {'vasp': {'kpoints': [2, 0, 4]}}})
+
+
 def test_a_misspelt_protocol_is_named_with_the_nearest_one():
     with pytest.raises(ValueError, match='did you mean `balanced`'):
         E3RelaxVaspWorkChain.get_protocol_inputs('balancd')
+    with pytest.raises(ValueError, match='unknown key `pbe`'):
+        E3RelaxVaspWorkChain.get_protocol_inputs('pbe')
 
 
 def test_builder_has_all_inputs(make_builder):
