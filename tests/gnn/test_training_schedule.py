@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 import torch
 
-from aiida_e3relax.gnn.training.batches import BatchOrder
 from aiida_e3relax.gnn.training.schedule import Schedule
 from aiida_e3relax.gnn.training.settings import TrainingSettings
 
@@ -35,27 +34,3 @@ def test_early_stop_counts_validations_without_a_better_one():
         schedule.judge(0.0, cell)
         finished.append(schedule.finished)
     assert finished == [False, False, False, False, True]
-
-
-@pytest.mark.parametrize('balanced', [False, True])
-def test_an_epoch_has_every_pair_at_most_once(balanced):
-    order = BatchOrder(np.random.default_rng(0).integers(1, 1000, 103), 10, seed=1, balanced=balanced)
-    pairs = np.concatenate([order.of(step) for step in range(10)])
-    assert len(np.unique(pairs)) == 100
-    assert not np.array_equal(pairs, np.concatenate([order.of(step) for step in range(10, 20)]))
-
-
-def test_balanced_batches_have_about_as_many_edges():
-    edges = np.random.default_rng(0).integers(1, 1000, 1000) ** 2
-    spread = {}
-    for balanced in (False, True):
-        order = BatchOrder(edges, 20, seed=1, balanced=balanced)
-        spread[balanced] = np.std([edges[order.of(step)].sum() for step in range(50)])
-    assert spread[True] < spread[False] / 5
-
-
-def test_order_depends_on_seed_and_step_alone():
-    edges = np.arange(50)
-    forwards = BatchOrder(edges, 7, seed=1, balanced=True)
-    one_by_one = [forwards.of(step) for step in range(20)]
-    np.testing.assert_array_equal(BatchOrder(edges, 7, seed=1, balanced=True).of(15), one_by_one[15])

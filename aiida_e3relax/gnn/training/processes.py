@@ -6,9 +6,10 @@ import dataclasses
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
 
 from aiida_e3relax.gnn.errors import DeviceError
@@ -26,9 +27,10 @@ class Processes:
         """Whether this process is the one that writes."""
         return self.rank == 0
 
-    def share(self, items: Any) -> Any:
-        """Return this process's part of an array or list, the same for the same `items`."""
-        return items[self.rank :: self.count]
+    def share(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return this process's part of `items`, dealt out to and fro so that those sorted by size end up alike."""
+        turn, place = np.divmod(np.arange(len(items)), self.count)
+        return items[np.where(turn % 2, self.count - 1 - place, place) == self.rank]
 
     def total(self, values: Tensor) -> Tensor:
         """Return the sum of `values` over the processes."""
