@@ -6,7 +6,7 @@ from typing import Any
 
 import pymatgen.io.vasp.sets
 from aiida import orm
-from pymatgen.io.vasp.inputs import KpointsSupportedModes
+from pymatgen.io.vasp.inputs import Kpoints, KpointsSupportedModes
 from pymatgen.io.vasp.sets import VaspInputSet
 
 from aiida_e3relax.data.structures import structures_to_crystals
@@ -45,7 +45,7 @@ def read_input_set(structure: orm.StructureData, name: str) -> dict[str, Any]:
         'parameters': {'incar': incar},
         'magmom_mapping': {'default': DEFAULT_MOMENT, **input_set.CONFIG['INCAR']['MAGMOM']},
         'potential_mapping': {element: name for element, name in potentials.items() if element in elements},
-        'kpoints': _read_mesh(input_set),
+        'kpoints': _read_mesh(input_set.kpoints),
     }
     return inputs | ({'ldau_mapping': _read_hubbard(input_set)} if 'LDAU' in tags else {})
 
@@ -63,9 +63,8 @@ def _read_hubbard(input_set: VaspInputSet) -> dict[str, Any]:
     return {'mapping': mapping, 'jmapping': jmapping, 'utype': tags['LDAUTYPE'], 'felec': tags['LMAXMIX'] == 6}
 
 
-def _read_mesh(input_set: VaspInputSet) -> dict[str, list]:
+def _read_mesh(kpoints: Kpoints) -> dict[str, list]:
     """Return the k-points as `mesh` and `offset`: a Monkhorst-Pack mesh is off the Gamma point where it is even."""
-    kpoints = input_set.kpoints
     mesh = list(kpoints.kpts[0])
     monkhorst = kpoints.style is KpointsSupportedModes.Monkhorst
     return {'mesh': mesh, 'offset': [0.5 if monkhorst and points % 2 == 0 else 0.0 for points in mesh]}

@@ -46,8 +46,8 @@ def make_mesh(structure: orm.StructureData, mesh: Any, vacuum: int | None) -> or
     """
     if isinstance(mesh, orm.KpointsData):
         return mesh
-    given = mesh if isinstance(mesh, Mapping) else {'mesh': mesh}
-    points, offset = given.get('mesh'), list(given.get('offset', (0.0, 0.0, 0.0)))
+    given: Mapping[str, Any] = mesh if isinstance(mesh, Mapping) else {'mesh': mesh}
+    points, offset = given.get('mesh', ()), list(given.get('offset', (0.0, 0.0, 0.0)))
     if not _are_counts(points) or len(offset) != 3:
         raise ValueError(f'`vasp.vasp.kpoints`: expected three numbers of points such as [6, 6, 6], found {mesh!r}')
     points = list(points)

@@ -22,11 +22,6 @@ def molybdenite():
     """Hexagonal 2H-MoS2 in its measured cell."""
     sites = [(1 / 3, 2 / 3, 1 / 4), (1 / 3, 2 / 3, 0.621)]
     return crystal(['Mo', 'S'], sites, spacegroup=194, cellpar=[3.160, 3.160, 12.294, 90, 90, 120])
-        ['Mo', 'S'],
-        [(1 / 3, 2 / 3, 1 / 4), (1 / 3, 2 / 3, 0.621)],
-        spacegroup=194,
-        cellpar=[3.160, 3.160, 12.294, 90, 90, 120],
-    )
 
 
 @pytest.mark.parametrize('make', [wustite, molybdenite])
