@@ -10,6 +10,7 @@ class Fault(StrEnum):
     UNFINISHED = 'unfinished'
     KILLED = 'killed'
     KILLED_EARLY = 'killed-early'
+    KILLED_WRITING = 'killed-writing'
     SCF = 'scf'
     NSW = 'nsw'
     ZBRENT = 'zbrent'
@@ -29,6 +30,7 @@ DESCRIPTIONS = {
     Fault.UNFINISHED: f'ends by itself after ionic step {LAST_STEP}, without the last parts of its files',
     Fault.KILLED: f'is killed by SIGKILL after ionic step {LAST_STEP}',
     Fault.KILLED_EARLY: 'is killed by SIGKILL in the first electronic iteration',
+    Fault.KILLED_WRITING: f'is killed by SIGKILL while it writes the geometry of ionic step {LAST_STEP} to vasprun.xml',
     Fault.SCF: 'does not reach self-consistency: NELM electronic iterations in each ionic step',
     Fault.NSW: f'reaches NSW, which is {LAST_STEP} whatever the INCAR says',
     Fault.ZBRENT: f"ends after ionic step {LAST_STEP} with ZBRENT's error on stdout and complete files",

@@ -93,7 +93,9 @@ class FaultyReporter:
         self._reporter.ionic_step(step)
         if step.number != LAST_STEP:
             return
-        if self._fault is Fault.KILLED:
+        if self._fault is Fault.KILLED_WRITING:
+            _cut_geometry(self._folder / 'vasprun.xml')
+        if self._fault in (Fault.KILLED, Fault.KILLED_WRITING):
             os.kill(os.getpid(), signal.SIGKILL)
         if self._fault is Fault.UNFINISHED:
             sys.exit(1)
@@ -111,3 +113,9 @@ def spoil_files(folder: Path, fault: Fault) -> None:
     if fault is Fault.TRUNCATED_VASPRUN:
         vasprun = folder / 'vasprun.xml'
         os.truncate(vasprun, vasprun.stat().st_size // 2)
+
+
+def _cut_geometry(vasprun: Path) -> None:
+    """Cut a file after the first position of its last geometry."""
+    content = vasprun.read_bytes()
+    os.truncate(vasprun, content.index(b'</v>', content.rindex(b'<varray name="positions"')) + len(b'</v>'))

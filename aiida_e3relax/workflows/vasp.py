@@ -7,7 +7,6 @@ from typing import Any
 from aiida import orm
 from aiida.engine import ExitCode, ToContext, WorkChain, if_
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
-from aiida_vasp.workchains.v2.relax import VaspRelaxWorkChain
 
 from aiida_e3relax.data.structures import structures_to_crystals
 from aiida_e3relax.workflows.base import E3RelaxBaseWorkChain
@@ -25,6 +24,7 @@ from aiida_e3relax.workflows.kpoints import make_kpoints
 from aiida_e3relax.workflows.ledger import compare
 from aiida_e3relax.workflows.leg_inputs import set_freedom, set_species
 from aiida_e3relax.workflows.legs import collect_leg
+from aiida_e3relax.workflows.resilient_vasp import ResilientVaspRelaxWorkChain
 from aiida_e3relax.workflows.species import (
     is_named_by_elements,
     loses_sites,
@@ -64,7 +64,7 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
             },
         )
         spec.expose_inputs(
-            VaspRelaxWorkChain,
+            ResilientVaspRelaxWorkChain,
             namespace='vasp',
             exclude=('structure', 'vasp.clean_workdir'),
             namespace_options={
@@ -258,7 +258,7 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
 
     def _submit_leg(self, leg: str) -> orm.ProcessNode:
         """Start the relaxation of one leg and return its process."""
-        inputs = self.exposed_inputs(VaspRelaxWorkChain, 'vasp')
+        inputs = self.exposed_inputs(ResilientVaspRelaxWorkChain, 'vasp')
         inputs.structure = self._name_species(leg)
         set_freedom(inputs, Freedom.from_node(self.inputs.freedom), self.inputs.structure)
         set_species(inputs.vasp, translate_species(self.inputs.structure, **species_mappings(inputs.vasp)))
@@ -266,7 +266,7 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
         inputs.vasp.kpoints = self.ctx.kpoints
         inputs.vasp.clean_workdir = self.inputs.clean_workdir
         inputs.metadata.call_link_label = f'relax_{leg}'
-        running = self.submit(VaspRelaxWorkChain, **inputs)
+        running = self.submit(ResilientVaspRelaxWorkChain, **inputs)
         self.report(f'VASP relaxes from {LEG_NAMES[leg]}: <{running.pk}>')
         return running
 

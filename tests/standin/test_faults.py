@@ -15,7 +15,7 @@ from aiida_e3relax.standin.faults import LAST_STEP, Fault
 SAID = 'is injected on purpose'
 FILES = ('OUTCAR', 'CONTCAR', 'vasprun.xml')
 STANDIN = Path(sys.executable).with_name('e3relax-vasp-standin')
-KILLED = (Fault.KILLED, Fault.KILLED_EARLY)
+KILLED = (Fault.KILLED, Fault.KILLED_EARLY, Fault.KILLED_WRITING)
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def copper(write_inputs):
 
 
 @pytest.fixture
-def run_with(monkeypatch):
+def run_with(copper, monkeypatch):
     """Run with a fault, in a process of its own where that is killed, and return its exit code and what it said."""
     monkeypatch.chdir(copper)
 
@@ -72,6 +72,13 @@ def test_a_run_cut_short_has_files_without_an_end(copper, run_with, fault):
 def test_a_run_killed_early_has_no_ionic_step(copper, run_with):
     run_with(Fault.KILLED_EARLY)
     assert ionic_steps(copper) == 0
+
+
+def test_a_run_killed_while_writing_has_part_of_a_geometry(copper, run_with):
+    run_with(Fault.KILLED_WRITING)
+    last = (copper / 'vasprun.xml').read_text().rpartition('<varray name="positions"')[2]
+    assert last.count('<v>') == last.count('</v>') == 1
+    assert ionic_steps(copper) == LAST_STEP
 
 
 def test_a_run_without_self_consistency_spends_all_iterations(copper, run_with):
