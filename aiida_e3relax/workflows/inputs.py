@@ -22,6 +22,7 @@ FIXED_SITES_ELSEWHERE = (
     'selective dynamics, which would hold for VASP and not for the prediction; give the sites to be held as `fixed` in '
     "`freedom` instead, such as `{moves: positions, fixed: {'abc': [0, 1]}}`"
 )
+ON_NETWORK_FAILURE = ('raw', 'error')
 HUBBARD_TAGS = ('ldaul', 'ldauu', 'ldauj')
 
 
@@ -61,6 +62,20 @@ def validate_chain(inputs: Mapping[str, Any], _: Any) -> str | None:
         return '`freedom`: with the INCAR tag ISYM = 0 or -1 VASP does not keep the symmetry; remove one of the two'
     fault = _find_species_fault(tags, structure, vasp)
     return f'`vasp.vasp`: {fault}' if fault else None
+
+
+def validate_on_network_failure(choice: orm.Str, _: Any) -> str | None:
+    """Check that `choice` is one of `ON_NETWORK_FAILURE`."""
+    if choice.value in ON_NETWORK_FAILURE:
+        return None
+    return f'`on_network_failure`: expected `{"` or `".join(ON_NETWORK_FAILURE)}`, found `{choice.value}`'
+
+
+def validate_share(share: orm.Float, _: Any) -> str | None:
+    """Check that `reference_share` is one."""
+    if 0.0 <= share.value <= 1.0:
+        return None
+    return f'`reference_share`: expected a number from 0 to 1, found {share.value}'
 
 
 def validate_guard(settings: orm.Dict, _: Any) -> str | None:

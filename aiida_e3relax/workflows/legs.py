@@ -9,6 +9,7 @@ from typing import Any
 
 from aiida import orm
 
+from aiida_e3relax.workflows.resilient_vasp import usable_structure
 from aiida_e3relax.workflows.vasp_runs import Step, VaspRun, elapsed_time, first_step, last_step, read_run
 
 RUN_OUTPUTS = ('retrieved', 'misc', 'trajectory')
@@ -70,6 +71,12 @@ def collect_leg(leg: orm.WorkChainNode) -> dict[str, orm.Data]:
     if leg.is_finished_ok:
         nodes['structure'] = leg.outputs.relax.structure
     return nodes
+
+
+def last_structure(leg: orm.WorkChainNode) -> orm.StructureData | None:
+    """Return the last whole geometry of a relaxation, which its work chain hands on only if it finished."""
+    structures = (usable_structure(run) for run in reversed(_vasp_runs(leg, 'relax_%')))
+    return next((structure for structure in structures if structure), None)
 
 
 def read_leg(start: orm.StructureData, nodes: Mapping[str, Any]) -> Leg:

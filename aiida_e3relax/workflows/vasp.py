@@ -17,13 +17,14 @@ from aiida_e3relax.workflows.inputs import (
     validate_chain,
     validate_freedom,
     validate_guard,
+    validate_on_network_failure,
     validate_structure,
     validate_vasp,
 )
 from aiida_e3relax.workflows.kpoints import make_kpoints
 from aiida_e3relax.workflows.ledger import compare
 from aiida_e3relax.workflows.leg_inputs import set_freedom, set_species
-from aiida_e3relax.workflows.legs import collect_leg
+from aiida_e3relax.workflows.legs import collect_leg, last_structure
 from aiida_e3relax.workflows.resilient_vasp import ResilientVaspRelaxWorkChain
 from aiida_e3relax.workflows.species import (
     is_named_by_elements,
@@ -91,6 +92,15 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
             help='What a prediction must keep to; see `aiida_e3relax.workflows.guard.GuardSettings`.',
         )
         spec.input(
+            'on_network_failure',
+            valid_type=orm.Str,
+            default=lambda: orm.Str('raw'),
+            serializer=orm.to_aiida_type,
+            validator=validate_on_network_failure,
+            help='What to do when the network fails for good: `raw`, VASP relaxes the raw structure and a remark in '
+            '`comparison` says why, or `error`, the chain ends.',
+        )
+        spec.input(
             'reference_leg',
             valid_type=orm.Bool,
             default=lambda: orm.Bool(True),
@@ -125,7 +135,19 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
         )
         for leg in LEG_NAMES:
             spec.output(f'{leg}.structure', valid_type=orm.StructureData, required=False, help='Relaxed by this leg.')
+            spec.output(
+                f'{leg}.last_structure',
+                valid_type=orm.StructureData,
+                required=False,
+                help='Where the relaxation of this leg was when it failed: a start for another one.',
+            )
             spec.output(f'{leg}.misc', valid_type=orm.Dict, required=False, help='Final results of this leg.')
+        spec.exit_code(
+            400,
+            'ERROR_NETWORK_FAILED',
+            message='The network failed and `on_network_failure` is `error` ({detail}): find its last job with `verdi '
+            'process status <pk>` and do what its exit message says, or set `on_network_failure` to `raw`.',
+        )
         spec.exit_code(
             410,
             'ERROR_RELAXATION_FAILED',
@@ -170,12 +192,15 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
         self.report(f'The network predicts the relaxed {self.inputs.structure.get_formula()}: <{running.pk}>')
         return ToContext(network=running)
 
-    def guard_prediction(self) -> None:
+    def guard_prediction(self) -> ExitCode | None:
         """Decide whether VASP may start from the prediction."""
         network = self.ctx.network
         if not network.is_finished_ok:
-            self._remark(f'The network {tell_failure(network)}')
-            return
+            failure = f'The network {tell_failure(network)}'
+            self._remark(failure)
+            if self.inputs.on_network_failure.value == 'error':
+                return self.exit_codes.ERROR_NETWORK_FAILED.format(detail=failure)
+            return None
         prediction = network.outputs.structures[CRYSTAL]
         self.out('predicted_structure', prediction)
         outcome: dict = guard_prediction(
@@ -189,6 +214,7 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
             self.report('; '.join([f'The prediction is {verdict["verdict"]} by the guard', *verdict['reasons']]))
         else:
             self._remark('; '.join(['The guard rejected the prediction', *verdict['reasons']]))
+        return None
 
     def relax(self) -> ToContext:
         """Start VASP from the prediction and from the raw structure, side by side, as far as both are wanted."""
@@ -208,24 +234,28 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
         return ToContext(relax_raw=self._submit_leg('raw'))
 
     def results(self) -> None:
-        """Hand on what the legs found; the relaxed crystal is that of the predicted leg if it finished."""
-        relaxed = {}
+        """Hand on where the legs ended; the relaxed crystal is that of the predicted leg if it finished."""
+        ends: dict[str, orm.StructureData] = {}
+        relaxed: list[str] = []
         for leg in (leg for leg in LEG_NAMES if leg in self.ctx.starts):
             process = self.ctx[f'relax_{leg}']
             if 'misc' in process.outputs:
                 self.out(f'{leg}.misc', process.outputs.misc)
             if not process.is_finished_ok:
                 self._remark(f'The relaxation from {LEG_NAMES[leg]} {tell_failure(process)}')
+                if last := last_structure(process):
+                    ends[leg] = last
             elif drift := self._find_drift(process.outputs.relax.structure):
                 self._remark(f'The relaxation from {LEG_NAMES[leg]} (<{process.pk}>) is of no use: {drift}')
             else:
-                relaxed[leg] = process.outputs.relax.structure
-        if relaxed and loses_sites(self.inputs.structure):
-            relaxed = restore_sites(self.inputs.structure, **relaxed, **_linked('restore_sites'))
-        for leg in (leg for leg in LEG_NAMES if leg in relaxed):
-            self.out(f'{leg}.structure', relaxed[leg])
-            if 'structure' not in self.outputs:
-                self.out('structure', relaxed[leg])
+                ends[leg] = process.outputs.relax.structure
+                relaxed.append(leg)
+        if ends and loses_sites(self.inputs.structure):
+            ends = restore_sites(self.inputs.structure, **ends, **_linked('restore_sites'))
+        for leg, structure in ends.items():
+            self.out(f'{leg}.structure' if leg in relaxed else f'{leg}.last_structure', structure)
+        if relaxed:
+            self.out('structure', ends[relaxed[0]])
 
     def compare(self) -> None:
         """Write the ledger."""
