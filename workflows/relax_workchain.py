@@ -83,7 +83,7 @@ def make_builder(structure: orm.StructureData, options: dict[str, Any], fixed: d
         overrides=merge(ONE_PROCESS, overrides),
         options=job_options(options),
         freedom=choose_freedom(options, overrides, fixed),
-        reference_leg=False if options['no_reference'] else None,
+        reference_leg='never' if options['no_reference'] else None,
     )
 
 

@@ -13,6 +13,7 @@ from aiida_e3relax.workflows.freedom import Freedom
 from aiida_e3relax.workflows.freedom_checks import find_freedom_fault
 from aiida_e3relax.workflows.geometry import closest_contact
 from aiida_e3relax.workflows.guard import GuardSettings
+from aiida_e3relax.workflows.reference import earlier_chain, find_reference_fault
 from aiida_e3relax.workflows.species import list_species, species_mappings, translate_species
 
 COINCIDENT_DISTANCE = 0.3  # A
@@ -60,8 +61,19 @@ def validate_chain(inputs: Mapping[str, Any], _: Any) -> str | None:
     tags = incar_tags(vasp['parameters'])
     if freedom.keep_symmetry and str(tags.get('isym', 2)) in ('0', '-1'):
         return '`freedom`: with the INCAR tag ISYM = 0 or -1 VASP does not keep the symmetry; remove one of the two'
-    fault = _find_species_fault(tags, structure, vasp)
-    return f'`vasp.vasp`: {fault}' if fault else None
+    if fault := _find_species_fault(tags, structure, vasp):
+        return f'`vasp.vasp`: {fault}'
+    fault = find_reference_fault(inputs)
+    return f'`reference_leg`: {fault}' if fault else None
+
+
+def validate_reference(reference: orm.Str, _: Any) -> str | None:
+    """Check that `reference_leg` is a word of `Reference` or names an earlier chain."""
+    try:
+        earlier_chain(reference.value)
+    except ValueError as error:
+        return f'`reference_leg`: {error}'
+    return None
 
 
 def validate_on_network_failure(choice: orm.Str, _: Any) -> str | None:

@@ -18,6 +18,8 @@ from aiida_e3relax.workflows.inputs import (
     validate_freedom,
     validate_guard,
     validate_on_network_failure,
+    validate_reference,
+    validate_share,
     validate_structure,
     validate_vasp,
 )
@@ -25,6 +27,7 @@ from aiida_e3relax.workflows.kpoints import make_kpoints
 from aiida_e3relax.workflows.ledger import compare
 from aiida_e3relax.workflows.leg_inputs import set_freedom, set_species
 from aiida_e3relax.workflows.legs import collect_leg, last_structure
+from aiida_e3relax.workflows.reference import Reference, earlier_chain, find_raw_leg, reason_against
 from aiida_e3relax.workflows.resilient_vasp import ResilientVaspRelaxWorkChain
 from aiida_e3relax.workflows.species import (
     is_named_by_elements,
@@ -102,10 +105,21 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
         )
         spec.input(
             'reference_leg',
-            valid_type=orm.Bool,
-            default=lambda: orm.Bool(True),
+            valid_type=orm.Str,
+            default=lambda: orm.Str(Reference.ALWAYS.value),
             serializer=orm.to_aiida_type,
-            help='Whether VASP also relaxes the raw structure, to measure what the prediction saves.',
+            validator=validate_reference,
+            help='When VASP also relaxes the raw structure, to measure what the prediction saves: `always`, `sample` '
+            'for a share of the structures, `never`; or the UUID of an earlier chain of this kind with the same '
+            'structure and inputs of VASP, whose raw leg is taken.',
+        )
+        spec.input(
+            'reference_share',
+            valid_type=orm.Float,
+            default=lambda: orm.Float(0.1),
+            serializer=orm.to_aiida_type,
+            validator=validate_share,
+            help='The share of the structures, from 0 to 1, that `reference_leg: sample` relaxes from the raw one too.',
         )
         spec.input(
             'clean_workdir',
@@ -218,11 +232,18 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
 
     def relax(self) -> ToContext:
         """Start VASP from the prediction and from the raw structure, side by side, as far as both are wanted."""
-        if self.inputs.reference_leg.value or not self.ctx.starts:
-            self.ctx.starts['raw'] = self.inputs.structure
+        structure, reference = self.inputs.structure, self.inputs.reference_leg.value
+        legs = list(self.ctx.starts)
+        if chain := earlier_chain(reference):
+            self.ctx.starts['raw'] = structure
+            self.ctx.relax_raw = find_raw_leg(chain)
+            self._remark(f'The raw leg is that of {chain.process_label}<{chain.pk}>')
+        elif legs and (reason := reason_against(reference, structure, self.inputs.reference_share.value)):
+            self._remark(reason)
         else:
-            self._remark('No reference leg was asked for')
-        return ToContext(**{f'relax_{leg}': self._submit_leg(leg) for leg in self.ctx.starts})
+            self.ctx.starts['raw'] = structure
+            legs.append('raw')
+        return ToContext(**{f'relax_{leg}': self._submit_leg(leg) for leg in legs})
 
     def needs_raw_leg(self) -> bool:
         """Return whether the raw structure has to be relaxed after all, since the only leg failed."""

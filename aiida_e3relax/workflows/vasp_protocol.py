@@ -38,7 +38,7 @@ class VaspProtocolMixin(ProtocolMixin):
         options: Mapping[str, Any] | None = None,
         network_options: Mapping[str, Any] | None = None,
         freedom: Freedom | Mapping[str, Any] | Moves | str | None = None,
-        reference_leg: bool | None = None,
+        reference_leg: str | orm.WorkChainNode | None = None,
     ) -> ProcessBuilder:
         """Return a builder with all inputs set.
 
@@ -64,7 +64,8 @@ class VaspProtocolMixin(ProtocolMixin):
             What may move: a `Freedom`, its fields, or a value of `Moves`; default is that of `overrides`, else
             everything.
         reference_leg
-            Whether to relax the raw structure too; default is that of `overrides`, else yes.
+            When to relax the raw structure too: a word of `Reference`, or an earlier chain whose raw leg is taken;
+            default is that of `overrides`, else always.
 
         Raises
         ------
@@ -97,7 +98,7 @@ class VaspProtocolMixin(ProtocolMixin):
             },
         }
         if reference_leg is not None:
-            chosen['reference_leg'] = reference_leg
+            chosen['reference_leg'] = reference_leg if isinstance(reference_leg, str) else reference_leg.uuid
         if freedom is not None:
             chosen['freedom'] = _plain_freedom(freedom)
         if network_code is not None:

@@ -54,7 +54,7 @@ def test_the_overrides_and_the_fixed_sites_of_the_file_hold_where_no_option_is_g
     ase.io.write(tmp_path / 'POSCAR', crystal)
     options = '{max_wallclock_seconds: 1234, resources: {num_mpiprocs_per_machine: 2}}'
     (tmp_path / 'overrides.yaml').write_text(
-        f'reference_leg: false\nfreedom: positions\nvasp: {{vasp: {{calc: {{metadata: {{options: {options}}}}}}}}}\n',
+        f'reference_leg: never\nfreedom: positions\nvasp: {{vasp: {{calc: {{metadata: {{options: {options}}}}}}}}}\n',
         encoding='utf-8',
     )
     arguments = ['--vasp-code', 'vasp-standin-emt@localhost', '--overrides', tmp_path / 'overrides.yaml']

@@ -79,9 +79,9 @@ def test_a_misspelt_protocol_is_named_with_the_nearest_one():
 
 
 def test_builder_has_all_inputs(make_builder):
-    builder = make_builder(freedom='positions', options={'max_wallclock_seconds': 60}, reference_leg=False)
+    builder = make_builder(freedom='positions', options={'max_wallclock_seconds': 60}, reference_leg='never')
     assert builder.freedom.value == 'positions'
-    assert not builder.reference_leg.value
+    assert builder.reference_leg.value == 'never'
     assert builder.vasp.vasp.calc.metadata.options['max_wallclock_seconds'] == 60
     assert builder.vasp.vasp.calc.metadata.options['resources'] == {'num_machines': 1}
     assert builder.vasp.vasp.potential_mapping.get_dict() == {'Cu': 'Cu', 'Au': 'Au'}
@@ -135,13 +135,13 @@ def test_overrides_hold_where_no_argument_is_given(make_builder, model):
     other_model = model.clone().store()
     overrides = {
         'freedom': 'positions',
-        'reference_leg': False,
+        'reference_leg': 'never',
         'vasp': {'vasp': {'potential_mapping': {'Cu': 'Cu_pv', 'Ga': 'Ga'}}},
         'network': {'predict': {'model': other_model}},
     }
     builder = make_builder(overrides=overrides)
     assert builder.freedom.value == 'positions'
-    assert not builder.reference_leg.value
+    assert builder.reference_leg.value == 'never'
     assert builder.vasp.vasp.potential_mapping.get_dict() == {'Cu': 'Cu_pv', 'Au': 'Au'}
     assert builder.network.predict.model.uuid == other_model.uuid
 
@@ -149,11 +149,11 @@ def test_overrides_hold_where_no_argument_is_given(make_builder, model):
 def test_arguments_go_over_overrides(make_builder):
     overrides = {
         'freedom': 'positions',
-        'reference_leg': False,
+        'reference_leg': 'never',
         'vasp': {'vasp': {'potential_mapping': {'Cu': 'Cu_pv'}}},
     }
-    builder = make_builder(overrides=overrides, freedom='cell', reference_leg=True, potential_mapping={'Cu': 'Cu'})
-    assert (builder.freedom.value, builder.reference_leg.value) == ('cell', True)
+    builder = make_builder(overrides=overrides, freedom='cell', reference_leg='always', potential_mapping={'Cu': 'Cu'})
+    assert (builder.freedom.value, builder.reference_leg.value) == ('cell', 'always')
     assert builder.vasp.vasp.potential_mapping['Cu'] == 'Cu'
 
 

@@ -110,7 +110,7 @@ def assert_same_settings(called: dict[str, orm.ProcessNode]) -> None:
 
 
 def test_positions_alone_keep_the_cell_in_the_prediction_and_in_vasp(make_builder):
-    builder = make_builder(freedom='positions', reference_leg=False)
+    builder = make_builder(freedom='positions', reference_leg='never')
     results, chain = run_get_node(builder)
     assert chain.exit_status == 0
     called = links_of(chain)
@@ -153,7 +153,7 @@ def test_a_rejected_prediction_costs_no_second_relaxation(make_builder):
     assert 'rejected' in comparison['guard']['verdict']
 
 
-@pytest.mark.parametrize('reference_leg', [True, False])
+@pytest.mark.parametrize('reference_leg', ['always', 'never'])
 def test_the_raw_leg_steps_in_when_vasp_fails_from_the_prediction(make_builder, make_scripted_code, reference_leg):
     code = make_scripted_code(FAILS_FROM_THE_PREDICTION, 'e3relax-vasp-standin', 'vasp.vasp')
     results, chain = run_get_node(make_builder(vasp_code=code, reference_leg=reference_leg))
