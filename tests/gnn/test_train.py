@@ -116,6 +116,12 @@ def test_engines_take_the_same_steps(tmp_path):
     np.testing.assert_allclose(fast, reference, rtol=2e-3)
 
 
+def test_output_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(TrainingError, match=r'output .*file/run: this folder cannot be made: Not a directory'):
+        train(made_pairs(), SMALL, tmp_path / 'file' / 'run', CPU)
+
+
 def test_other_settings_in_the_same_folder_are_refused(tmp_path):
     train(made_pairs(), SMALL, tmp_path, CPU, stop_after=10)
     with pytest.raises(TrainingError, match=r'other settings: learning_rate 0.005 there, 0.001 here'):

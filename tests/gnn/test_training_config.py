@@ -86,4 +86,4 @@ def test_change_without_a_value_is_refused(tmp_path):
 
 def test_command_ends_with_the_message(tmp_path, capsys):
     assert main(['train', str(tmp_path / 'absent.yaml')]) == InputError.exit_status
-    assert 'absent.yaml: cannot be read' in capsys.readouterr().err
+    assert 'absent.yaml: cannot be read as YAML or JSON' in capsys.readouterr().err

@@ -61,7 +61,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding='utf-8')
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f'{path}: cannot be read: {error}') from error
+        raise InputError(f'{path}: cannot be read as YAML or JSON, which describe a run: {error}') from error
     try:
         content = json.loads(text)
     except ValueError:

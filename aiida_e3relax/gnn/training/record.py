@@ -63,6 +63,6 @@ class Record:
 
             plot_log(self.log, self.figure)
         if self._writer:
-            for name, value in row.items():
-                self._writer.add_scalar(name, value, int(row['step']))
+            for name in COLUMNS[1:]:
+                self._writer.add_scalar(name, row[name], int(row['step']))
             self._writer.flush()

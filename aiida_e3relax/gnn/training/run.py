@@ -100,6 +100,10 @@ class _Run:
                 f'batch_size {settings.batch_size} does not divide among {processes.count} processes: '
                 'choose a multiple of their number'
             )
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TrainingError(f'output {output}: this folder cannot be made: {error.strerror}') from error
         torch.manual_seed(settings.seed)
         self.model, self.average = (
             with_engine(make_model(settings.architecture, settings.hyperparameters).to(device), settings.engine)
@@ -155,7 +159,6 @@ class _Run:
             self.running = np.array(state['running'])
             self.schedule.restore(state.get('schedule') or {'best': state['best']})  # the latter: earlier releases
         if self.processes.first:
-            self.output.mkdir(parents=True, exist_ok=True)
             settings_file.write_text(json.dumps(dataclasses.asdict(self.settings), indent=2), encoding='utf-8')
             self.record.begin(self.step)
 
