@@ -5,10 +5,14 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import torch
+
 from aiida_e3relax.gnn.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from aiida_e3relax.gnn.errors import InputError
 from aiida_e3relax.gnn.model_card import card_path, read_card, write_card
 from aiida_e3relax.gnn.models import make_model
+from aiida_e3relax.gnn.pairs import Pairs
+from aiida_e3relax.gnn.reliability import Reliability
 
 ARCHITECTURE = 'ensemble'
 
@@ -51,3 +55,41 @@ def combine(paths: list[Path], output: Path) -> Checkpoint:
     card = {'name': output.stem, 'architecture': ARCHITECTURE, 'version': 1, 'atomic_numbers': elements}
     write_card(output, {**card, 'members': origin, 'training': training})
     return load_checkpoint(output)
+
+
+def calibrate(path: Path, pairs: Pairs, device: torch.device) -> Checkpoint:
+    """Scale the uncertainties of the ensemble at `path` to the errors found on `pairs`, and return it as read back.
+
+    Afterwards the median of the bonds' error over the stated uncertainty is 1. One factor is all there is to choose, so
+    ranks stay as they are. Predictions do not change.
+
+    Parameters
+    ----------
+    path
+        An ensemble that `combine` wrote; the file and its card are written anew.
+    pairs
+        Pairs that no member was trained on; not those that the ensemble is to be measured on.
+    device
+        Where the members run.
+
+    Raises
+    ------
+    InputError
+        Where no pair has both an uncertainty and an error.
+    """
+    from aiida_e3relax.gnn.evaluate import measure
+
+    checkpoint = load_checkpoint(path)
+    measured = measure({ARCHITECTURE: checkpoint}, pairs, device, with_matches=False)
+    found = [m.reliability for m in measured if m.frame == 'aligned' and m.reliability is not None]
+    factor = Reliability.concatenate(found).row()['observed_over_stated_median'] if found else None
+    if not factor:
+        raise InputError(f'{path}: its members agree or refuse on all {len(pairs)} pairs: calibrate on other pairs')
+    model = checkpoint.model.cpu()
+    scale = factor * model.hyperparameters.uncertainty_scale
+    model.hyperparameters = dataclasses.replace(model.hyperparameters, uncertainty_scale=scale)
+    names = sorted(set(pairs.source.tolist()))
+    training = checkpoint.training | {'calibration': {'data': names, 'pairs': len(pairs), 'factor': scale}}
+    save_checkpoint(path, ARCHITECTURE, model, checkpoint.elements, training)
+    write_card(path, read_card(path) | {'training': training})
+    return load_checkpoint(path)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from aiida_e3relax.gnn.checkpoint import Checkpoint
+from aiida_e3relax.gnn.engine import accelerate
 from aiida_e3relax.gnn.graph import neighbour_graph
 from aiida_e3relax.gnn.metrics import (
     Bonds,
@@ -24,6 +25,7 @@ from aiida_e3relax.gnn.metrics import (
 )
 from aiida_e3relax.gnn.pairs import Pairs, aligned
 from aiida_e3relax.gnn.predict import predict
+from aiida_e3relax.gnn.reliability import Reliability
 from aiida_e3relax.gnn.structures import Crystals
 
 MEASURES = ('coordinate_mae_A', 'cell_shape_deviation_A2', 'volume_mae_A3')
@@ -56,6 +58,8 @@ class Measured:
         ``(S,)`` structures that the model refused; they count with their input geometry.
     matched
         ``(S,)`` whether StructureMatcher maps the prediction on the relaxed crystal; None where it was not asked.
+    uncertainty
+        ``(S,)`` uncertainty that the model states, in A, NaN where it refused; None where it states none.
     """
 
     data: str
@@ -68,15 +72,25 @@ class Measured:
     atom_errors: NDArray[np.float64]
     failed: NDArray[np.bool_]
     matched: NDArray[np.bool_] | None
+    uncertainty: NDArray[np.float64] | None
+
+    @property
+    def reliability(self) -> Reliability | None:
+        """The stated uncertainty against the errors, if there is one."""
+        if self.uncertainty is None:
+            return None
+        return Reliability.of(self.uncertainty, self.values['bond_length_mae_A'], self.values['coordinate_mae_A'])
 
     def row(self) -> dict[str, Any]:
-        """Return means and medians over the structures."""
+        """Return means and medians over the structures, and what can be said of a stated uncertainty."""
         row: dict[str, Any] = {'data': self.data, 'frame': self.frame, 'of': self.of, 'pairs': len(self.labels)}
         for name, values in self.values.items():
             row |= {f'{name}_mean': float(np.nanmean(values)), f'{name}_median': float(np.nanmedian(values))}
         row['failed'] = int(self.failed.sum())
         if self.matched is not None:
             row['match_rate_percent'] = float(100 * self.matched.mean())
+        if self.reliability is not None:
+            row |= self.reliability.row()
         return row
 
 
@@ -100,7 +114,7 @@ def measure(
     Parameters
     ----------
     models
-        Checkpoints by the name that tables use.
+        Checkpoints by the name that tables use; their models run on the fast engine from then on.
     pairs
         The pairs to measure on.
     device
@@ -123,10 +137,11 @@ def _measure_source(
     unrelaxed = pairs.unrelaxed
     candidates: dict[str, Crystals] = {}
     rescaled: dict[str, Crystals] = {}
-    failed = {}
+    failed, uncertainty = {}, {}
     for name, checkpoint in models.items():
-        result = predict(checkpoint.model, unrelaxed, checkpoint.elements, device)
+        result = predict(accelerate(checkpoint.model), unrelaxed, checkpoint.elements, device)
         candidates[name] = result.crystals
+        uncertainty[name] = result.uncertainty
         failed[name] = np.isin(np.arange(len(pairs)), list(result.faults))
         rescaled[f'{DUMMY} at volume of {name}'] = scaled_to(unrelaxed, result.crystals.volumes)
     candidates[DUMMY] = unrelaxed
@@ -161,6 +176,7 @@ def _measure_source(
                     coordinate_errors(predicted, relaxed),
                     failed.get(name, nothing_failed),
                     matched.get(name, matched[DUMMY]),  # StructureMatcher scales volumes away
+                    uncertainty.get(name),
                 )
             )
     return sorted(measured, key=lambda m: FRAMES.index(m.frame))

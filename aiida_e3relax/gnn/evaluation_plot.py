@@ -1,4 +1,4 @@
-"""Measurements in one figure: distributions of models and Dummy, errors by size and by element."""
+"""Measurements in one figure: distributions of models and Dummy, errors by size, by uncertainty and by element."""
 
 from __future__ import annotations
 
@@ -23,11 +23,14 @@ def plot_measured(measured: Sequence[Measured], path: Path) -> None:
     """Write the figure of what was measured to `path`; needs matplotlib.
 
     Only the aligned frame is drawn, each data set in a row of its own, and the map of elements for the first model.
+    Where models state an uncertainty, the errors found are drawn against it.
     """
     drawn = [m for m in measured if m.frame == 'aligned']
     sources = list(dict.fromkeys(m.data for m in drawn))
-    figure = new_figure(11, 2.6 * len(sources) + 6.5)
-    grid = figure.add_gridspec(len(sources) + 2, 3, height_ratios=[1] * len(sources) + [1, 1.6])
+    stating = [source for source in sources if any(m.data == source and m.reliability for m in drawn)]
+    rows = len(sources) + 1 + -(-len(stating) // 3)
+    figure = new_figure(11, 2.6 * rows + 3.9)
+    grid = figure.add_gridspec(rows + 1, 3, height_ratios=[1] * rows + [1.6])
     for row, source in enumerate(sources):
         of_source = [m for m in drawn if m.data == source]
         for column, (name, label) in enumerate(zip(MEASURES, _AXES, strict=True)):
@@ -40,7 +43,11 @@ def plot_measured(measured: Sequence[Measured], path: Path) -> None:
         axes = figure.add_subplot(grid[len(sources), column])
         _draw_by_size(axes, drawn, name)
         axes.set(xlabel='atoms a cell', ylabel=f'median {label}')
-    table = figure.add_subplot(grid[len(sources) + 1, :])
+    for place, source in enumerate(stating):
+        axes = figure.add_subplot(grid[len(sources) + 1 + place // 3, place % 3])
+        _draw_reliability(axes, [m for m in drawn if m.data == source])
+        axes.set_title(source, loc='left')
+    table = figure.add_subplot(grid[rows, :])
     model = next(m.of for m in drawn)
     draw_periodic_table(table, _element_means(drawn, model), f'mean coordinate error of {model} (A)', logarithmic=True)
     curves, names = figure.axes[0].get_legend_handles_labels()
@@ -77,6 +84,25 @@ def _draw_by_size(axes: Any, measured: Sequence[Measured], name: str) -> None:
     axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=7)
+
+
+def _draw_reliability(axes: Any, measured: Sequence[Measured]) -> None:
+    """Draw bond errors against stated uncertainties: crystals as dots, bins as medians with the middle half."""
+    for m in measured:
+        if (found := m.reliability) is None:
+            continue
+        colour = _style(m, measured)['color']
+        stated, errors = np.maximum(found.stated, SMALLEST), np.maximum(found.bond_error, SMALLEST)
+        axes.scatter(stated, errors, s=3, color=colour, alpha=0.2, linewidth=0)
+        middle, (lower, median, upper) = (np.maximum(values, SMALLEST) for values in found.binned())
+        correlation = found.row()['spearman_bonds']
+        label = m.of if correlation is None else f'{m.of}, ranks {correlation:.2f}'
+        bars = np.array([median - lower, upper - median])
+        axes.errorbar(middle, median, bars, fmt='o-', markersize=4, linewidth=1, capsize=2, color=colour, label=label)
+    axes.set(xscale='log', yscale='log', xlabel='stated uncertainty (A)', ylabel='error of bond lengths (A)')
+    axes.plot(axes.get_xlim(), axes.get_xlim(), '--', color=GREY, linewidth=1, scalex=False, scaley=False)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=7, loc='upper left')
 
 
 def _middle(name: str) -> float:

@@ -23,9 +23,16 @@ _TITLES = {
     'lattice_mae_A': 'lattice A',
 }
 
+_RELIABILITY_TITLES = {
+    'uncertainty_A_median': 'uncertainty A',
+    'spearman_coordinates': 'rank, coordinates',
+    'spearman_bonds': 'rank, bonds',
+    'observed_over_stated_median': 'bond error / it',
+}
+
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows of `Measured.row` as text: mean (median) of each measure."""
+    """Return rows of `Measured.row` as text: mean (median) of each measure, and how reliable uncertainties are."""
     width = max(len(row['of']) for row in rows)
     head = f'{"data":<14}{"frame":<10}{"":<{width}} {"pairs":>6}'
     lines = [head + ''.join(f'  {_TITLES[name]:>17}' for name in ALL_MEASURES) + f'  {"match %":>8}']
@@ -34,7 +41,21 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         match = f'{row["match_rate_percent"]:8.1f}' if 'match_rate_percent' in row else f'{"-":>8}'
         start = f'{row["data"]:<14}{row["frame"]:<10}{row["of"]:<{width}} {row["pairs"]:>6}'
         lines.append(start + ''.join(f'  {c:>17}' for c in cells) + f'  {match}')
-    return '\n'.join([*lines, 'mean (median) over pairs; dummy: the unrelaxed crystal itself'])
+    lines.append('mean (median) over pairs; dummy: the unrelaxed crystal itself')
+    return '\n'.join([*lines, *_uncertainty_lines(rows)])
+
+
+def _uncertainty_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the table of the models that state an uncertainty, in the aligned frame; nothing where none does."""
+    stating = [row for row in rows if 'uncertainty_A_median' in row and row['frame'] == 'aligned']
+    if not stating:
+        return []
+    width = max(len(row['of']) for row in stating)
+    lines = ['', f'{"data":<14}{"":<{width}}' + ''.join(f'  {title:>18}' for title in _RELIABILITY_TITLES.values())]
+    for row in stating:
+        cells = ['-' if row[name] is None else f'{row[name]:.3f}' for name in _RELIABILITY_TITLES]
+        lines.append(f'{row["data"]:<14}{row["of"]:<{width}}' + ''.join(f'  {cell:>18}' for cell in cells))
+    return [*lines, "aligned frame; rank: Spearman's correlation of the uncertainty with that error"]
 
 
 def by_size(measured: Sequence[Measured]) -> list[dict[str, Any]]:
@@ -94,9 +115,12 @@ def write_csv(path: Path, measured: Sequence[Measured]) -> None:
     """Write one line a structure, frame and model."""
     with path.open('w', newline='', encoding='utf-8') as handle:
         writer = csv.writer(handle)
-        writer.writerow(['data', 'label', 'atoms', 'frame', 'of', *ALL_MEASURES, 'matched', 'failed'])
+        writer.writerow(['data', 'label', 'atoms', 'frame', 'of', *ALL_MEASURES, 'matched', 'failed', 'uncertainty_A'])
         for m in measured:
             for i, label in enumerate(m.labels):
                 matched = '' if m.matched is None else int(m.matched[i])
                 values = [f'{m.values[name][i]:.6g}' for name in ALL_MEASURES]
-                writer.writerow([m.data, label, m.n_atoms[i], m.frame, m.of, *values, matched, int(m.failed[i])])
+                stated = '' if m.uncertainty is None else f'{m.uncertainty[i]:.6g}'
+                writer.writerow(
+                    [m.data, label, m.n_atoms[i], m.frame, m.of, *values, matched, int(m.failed[i]), stated]
+                )

@@ -8,12 +8,15 @@ from ase.build import bulk
 from aiida_e3relax.gnn.batch import make_batch
 from aiida_e3relax.gnn.checkpoint import load_checkpoint, save_checkpoint
 from aiida_e3relax.gnn.cli import main
-from aiida_e3relax.gnn.ensembles import combine
+from aiida_e3relax.gnn.datasets import write_pairs
+from aiida_e3relax.gnn.ensembles import calibrate, combine
 from aiida_e3relax.gnn.errors import InputError
+from aiida_e3relax.gnn.evaluate import measure
 from aiida_e3relax.gnn.model_card import read_card
 from aiida_e3relax.gnn.models import make_model
 from aiida_e3relax.gnn.structures import write_npz
 from tests.gnn.crystals import batch_of, rattled
+from tests.gnn.pairs import made_pairs
 
 
 def member(path, seed, elements=(8, 22, 30, 31, 33), architecture='e3relax-h2', **sizes):
@@ -94,3 +97,47 @@ def test_uncertainty_reaches_the_files(members, tmp_path, capsys):
     assert (uncertainty[:-1] > 0).all()
     assert np.isnan(uncertainty[-1]), 'copper was not predicted'
     assert [row.get('uncertainty_A') for row in rows] == [*uncertainty[:-1].tolist(), None]
+
+
+def test_calibrated_uncertainty_is_the_error_in_the_median(tmp_path, capsys):
+    pairs = made_pairs(copies=8)
+    write_pairs(tmp_path / 'pairs.npz', pairs)
+    elements = np.unique(pairs.unrelaxed.numbers).tolist()
+    paths = [str(member(tmp_path / f'{seed}.pt', seed, elements)) for seed in (1, 2, 3)]
+    bare, scaled = tmp_path / 'bare.pt', tmp_path / 'scaled.pt'
+    assert main(['ensemble', *paths, '--output', str(bare)]) == 0
+    arguments = ['--calibrate', str(tmp_path / 'pairs.npz'), '--device', 'cpu']
+    assert main(['ensemble', *paths, '--output', str(scaled), *arguments]) == 0
+    assert 'times the deviation of the members' in capsys.readouterr().out
+    models = {'bare': load_checkpoint(bare), 'scaled': load_checkpoint(scaled)}
+    rows = {
+        split: {
+            m.of: m.row()
+            for m in measure(models, pairs.of_split(split), torch.device('cpu'), with_matches=False)
+            if m.frame == 'aligned'
+        }
+        for split in ('val', 'test')
+    }
+    ratio = {of: rows['val'][of]['observed_over_stated_median'] for of in models}
+    assert ratio['scaled'] == pytest.approx(1, rel=1e-4)
+    assert abs(ratio['bare'] - 1) > 0.05
+    factor = models['scaled'].training['calibration']['factor']
+    assert factor == pytest.approx(ratio['bare'], rel=1e-4)
+    assert read_card(scaled)['training']['calibration'] == {'data': ['made'], 'pairs': 9, 'factor': factor}
+    for name in ('coordinate_mae_A_mean', 'spearman_bonds', 'spearman_coordinates'):
+        assert rows['test']['scaled'][name] == pytest.approx(rows['test']['bare'][name], rel=1e-6)
+
+
+def test_members_that_agree_cannot_be_calibrated(tmp_path):
+    elements = np.unique(made_pairs().unrelaxed.numbers).tolist()
+    combine([member(tmp_path / f'{n}.pt', 1, elements) for n in 'ab'], tmp_path / 'same.pt')
+    with pytest.raises(InputError, match='agree or refuse on all 9 pairs'):
+        calibrate(tmp_path / 'same.pt', made_pairs().of_split('val'), torch.device('cpu'))
+
+
+def test_calibration_needs_a_val_split(members, tmp_path, capsys):
+    write_pairs(tmp_path / 'pairs.npz', made_pairs().of_split('train'))
+    arguments = ['--output', str(tmp_path / 'e.pt'), '--calibrate', str(tmp_path / 'pairs.npz'), '--device', 'cpu']
+    assert main(['ensemble', *map(str, members), *arguments]) == 3
+    assert 'no pair of the split val' in capsys.readouterr().err
+    assert not (tmp_path / 'e.pt').exists()

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from ase.build import bulk
 from scipy.spatial.transform import Rotation
@@ -11,6 +12,7 @@ from scipy.spatial.transform import Rotation
 from aiida_e3relax.gnn.checkpoint import save_checkpoint
 from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.datasets import write_pairs
+from aiida_e3relax.gnn.ensembles import combine
 from aiida_e3relax.gnn.evaluate import ALL_MEASURES, as_filed, measure, scaled_to
 from aiida_e3relax.gnn.evaluation_plot import plot_measured
 from aiida_e3relax.gnn.evaluation_report import by_element, by_size
@@ -153,6 +155,35 @@ def test_several_models_in_one_table_with_files_and_figure(tmp_path, capsys):
     assert np.mean([float(line['volume_mae_A3']) for line in chosen]) == pytest.approx(
         means['dummy']['volume_mae_A3_mean'], rel=1e-5
     )
+    assert outputs['figure'].read_bytes().startswith(b'\x89PNG')
+
+
+def test_stated_uncertainty_stands_beside_the_errors(tmp_path, capsys):
+    pairs = made_pairs(copies=8)
+    write_pairs(tmp_path / 'pairs.npz', pairs)
+    members = []
+    for seed in (1, 2, 3):
+        torch.manual_seed(seed)
+        model = make_model('e3relax-h2', {'features': 16, 'layers': 2})
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.05 * torch.randn_like(parameter))
+        members.append(tmp_path / f'{seed}.pt')
+        save_checkpoint(members[-1], 'e3relax-h2', model, np.unique(pairs.unrelaxed.numbers).tolist(), {})
+    combine(members, tmp_path / 'three.pt')
+    outputs = {kind: tmp_path / f'out.{kind}' for kind in ('json', 'csv')} | {'figure': tmp_path / 'out.png'}
+    options = [text for kind, path in outputs.items() for text in (f'--{kind}', str(path))]
+    arguments = ['evaluate', str(tmp_path / 'pairs.npz'), '--split', 'train', '--no-match', '--device', 'cpu', *options]
+    assert main([*arguments, '--model', str(tmp_path / 'three.pt'), str(members[0])]) == 0
+    assert 'rank, bonds' in capsys.readouterr().out
+    rows = [row for row in json.loads(outputs['json'].read_text())['rows'] if row['frame'] == 'aligned']
+    assert [row['of'] for row in rows if 'spearman_bonds' in row] == ['three']
+    with outputs['csv'].open(newline='') as handle:
+        lines = [line for line in csv.DictReader(handle) if line['frame'] == 'aligned']
+    stated = np.array([[line['uncertainty_A'], line['bond_length_mae_A']] for line in lines if line['of'] == 'three'])
+    expected = scipy.stats.spearmanr(*stated.astype(float).T).statistic
+    assert next(row for row in rows if row['of'] == 'three')['spearman_bonds'] == pytest.approx(expected, abs=1e-4)
+    assert {line['uncertainty_A'] for line in lines if line['of'] != 'three'} == {''}
     assert outputs['figure'].read_bytes().startswith(b'\x89PNG')
 
 

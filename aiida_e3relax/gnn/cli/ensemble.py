@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from aiida_e3relax.gnn.cli.options import add_device
+
 HELP = 'make one checkpoint of several, whose mean is more accurate and whose spread tells how far to trust it'
 
 DESCRIPTION = """
 Make one checkpoint of several that were trained apart, with other seeds or other data.
 
-Its prediction is the mean of its members'. Their spread is written as the uncertainty of every structure, in A.
+Its prediction is the mean of its members'. Their spread is written as the uncertainty of every structure, in A; with
+--calibrate it is scaled to the errors found on the val splits of training files, which no member may have been trained
+on. docs/model.md says what the number means.
 """
 
 
@@ -21,18 +25,35 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         '--output', type=Path, required=True, help='the checkpoint to write (.pt), with its model card beside it'
     )
+    parser.add_argument(
+        '--calibrate', nargs='+', type=Path, metavar='PAIRS', help='training files that `e3relax data` wrote'
+    )
+    add_device(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
-    from aiida_e3relax.gnn.ensembles import combine
+    from aiida_e3relax.gnn.datasets import read_pairs
+    from aiida_e3relax.gnn.ensembles import calibrate, combine
     from aiida_e3relax.gnn.errors import InputError
+    from aiida_e3relax.gnn.pairs import Pairs
+    from aiida_e3relax.gnn.runtime import prepare_device
 
     if options.output.suffix != '.pt':
         raise InputError(f'{options.output}: expected a name that ends in .pt')
     if not options.output.parent.is_dir():
         raise InputError(f'{options.output}: the folder {options.output.parent} does not exist')
+    pairs = None
+    if options.calibrate:
+        device = prepare_device(options.device, options.threads)
+        pairs = Pairs.concatenate(read_pairs(path).of_split('val') for path in options.calibrate)
+        if not len(pairs):
+            raise InputError(f'--calibrate {", ".join(map(str, options.calibrate))}: no pair of the split val')
     checkpoint = combine(options.checkpoints, options.output)
+    if pairs is not None:
+        checkpoint = calibrate(options.output, pairs, device)
+        factor = checkpoint.model.hyperparameters.uncertainty_scale
+        print(f'uncertainty: {factor:.3f} times the deviation of the members, from {len(pairs)} pairs')
     count = sum(p.numel() for p in checkpoint.model.parameters())
     print(f'{options.output}: {len(options.checkpoints)} members, {count:,} parameters, {checkpoint.content_hash}')
     return 0

@@ -30,7 +30,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     parser.add_argument('--no-match', action='store_true', help='leave out the match rate, which takes longest')
     parser.add_argument('--json', type=Path, help='write the tables, by size and by element too')
     parser.add_argument('--csv', type=Path, help='write one line a structure')
-    parser.add_argument('--figure', type=Path, help='draw distributions, errors by size and by element (.png)')
+    parser.add_argument('--figure', type=Path, help='draw distributions, errors by size, element and uncertainty')
     add_device(parser)
     parser.set_defaults(run=_run)
 

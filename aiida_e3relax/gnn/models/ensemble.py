@@ -20,7 +20,8 @@ class Ensemble(RelaxationModel):
 
     All members see the same graph. Their fractional coordinates and cells are averaged: both are continuous in the
     members' displacements and symmetric strains, so every symmetry of the members is one of the ensemble. The
-    uncertainty is the root mean square deviation of the members' edge lengths from their mean (DeepRelax, eq. 23).
+    uncertainty is the root mean square deviation of the members' edge lengths from their mean (DeepRelax, eq. 23),
+    times a factor that `gnn.ensembles.calibrate` finds.
 
     Members that predict distances, the forms of DeepRelax, are averaged before the structure is solved; the scales that
     they state count in the uncertainty, too (eq. 24).
@@ -28,11 +29,23 @@ class Ensemble(RelaxationModel):
 
     @dataclasses.dataclass(frozen=True)
     class Hyperparameters:
-        """The architecture and hyper-parameters of the members, and their number."""
+        """The architecture and hyper-parameters of the members, and what makes them an ensemble.
+
+        Attributes
+        ----------
+        member, member_hyperparameters
+            The architecture of every member, as `make_model` takes it.
+        members
+            Their number.
+        uncertainty_scale
+            Factor from the members' deviation to the uncertainty: members that learnt from the same data err alike, so
+            their deviation is smaller than their errors.
+        """
 
         member: str = 'e3relax-h2'
         member_hyperparameters: dict[str, Any] = dataclasses.field(default_factory=dict)
         members: int = 2
+        uncertainty_scale: float = 1.0
 
     def __init__(self, hyperparameters: Hyperparameters):
         from aiida_e3relax.gnn.models import MODELS, make_model  # the registry holds this class too
@@ -70,9 +83,10 @@ class Ensemble(RelaxationModel):
 
     def forward(self, batch: CrystalBatch) -> list[Geometry]:
         """Return the mean of the members' predictions, with its uncertainty."""
+        scale = self.hyperparameters.uncertainty_scale
         if isinstance(self._first, DistanceModel):
             geometry, uncertainty = ensemble_prediction(cast(list[DistanceModel], list(self.members)), batch)
-            return [dataclasses.replace(geometry, uncertainty=uncertainty.total)]
+            return [dataclasses.replace(geometry, uncertainty=scale * uncertainty.total)]
         geometries = [member(batch)[-1] for member in self.members]
         lengths = torch.stack([batch.edge_vectors(g.fractional, g.cell).norm(dim=1) for g in geometries])
         crystal = batch.structure_index[batch.graph.centre]
@@ -81,6 +95,6 @@ class Ensemble(RelaxationModel):
             Geometry(
                 torch.stack([g.fractional for g in geometries]).mean(dim=0),
                 torch.stack([g.cell for g in geometries]).mean(dim=0),
-                uncertainty.epistemic,
+                scale * uncertainty.epistemic,
             )
         ]

@@ -1,0 +1,80 @@
+"""How well the uncertainty that a model states tells its errors."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+LARGEST_BINS = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Reliability:
+    """Stated uncertainty against errors found, of the P structures that have both.
+
+    Attributes
+    ----------
+    stated
+        ``(P,)`` uncertainty in A: the error expected of the lengths of a crystal's bonds.
+    bond_error, coordinate_error
+        ``(P,)`` mean absolute errors found, in A.
+    """
+
+    stated: NDArray[np.float64]
+    bond_error: NDArray[np.float64]
+    coordinate_error: NDArray[np.float64]
+
+    @staticmethod
+    def of(
+        stated: NDArray[np.float64], bond_error: NDArray[np.float64], coordinate_error: NDArray[np.float64]
+    ) -> Reliability:
+        """Return it for arrays ``(S,)``, in which NaN marks what is not there."""
+        known = np.isfinite(stated) & np.isfinite(bond_error)
+        return Reliability(stated[known], bond_error[known], coordinate_error[known])
+
+    @staticmethod
+    def concatenate(parts: Sequence[Reliability]) -> Reliability:
+        """Return several as one."""
+        return Reliability(
+            np.concatenate([part.stated for part in parts]),
+            np.concatenate([part.bond_error for part in parts]),
+            np.concatenate([part.coordinate_error for part in parts]),
+        )
+
+    def row(self) -> dict[str, Any]:
+        """Return the figures for a table; None where they say nothing.
+
+        Spearman's correlation with either error, and the median over the structures of the bonds' error over the
+        uncertainty: a model that knows itself has 1.
+        """
+        sure = self.stated > 0
+        ratio = self.bond_error[sure] / self.stated[sure]
+        return {
+            'uncertainty_A_median': float(np.median(self.stated)) if len(self.stated) else None,
+            'spearman_coordinates': _rank_correlation(self.stated, self.coordinate_error),
+            'spearman_bonds': _rank_correlation(self.stated, self.bond_error),
+            'observed_over_stated_median': float(np.median(ratio)) if len(ratio) else None,
+        }
+
+    def binned(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the median uncertainty ``(B,)`` of bins of as many structures, and quartiles ``(3, B)`` of errors.
+
+        Errors are those of the bonds. There are up to ten bins, of at least five structures each unless they are fewer.
+        """
+        count = int(np.clip(len(self.stated) // 5, 1, LARGEST_BINS))
+        bins = np.array_split(np.argsort(self.stated, kind='stable'), count)
+        medians = np.array([np.median(self.stated[chosen]) for chosen in bins])
+        return medians, np.array([np.quantile(self.bond_error[chosen], [0.25, 0.5, 0.75]) for chosen in bins]).T
+
+
+def _rank_correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float | None:
+    """Return Spearman's correlation, or None of fewer than two values or of values that are all the same."""
+    from scipy.stats import spearmanr
+
+    if len(one) < 2 or not np.ptp(one) or not np.ptp(other):
+        return None
+    return float(spearmanr(one, other).statistic)
