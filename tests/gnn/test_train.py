@@ -1,5 +1,6 @@
 import csv
 import dataclasses
+import importlib.util
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import torch
 from aiida_e3relax.gnn.checkpoint import load_checkpoint, load_content, save_atomically
 from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.datasets import write_pairs
-from aiida_e3relax.gnn.errors import TrainingError
+from aiida_e3relax.gnn.errors import InputError, TrainingError
 from aiida_e3relax.gnn.evaluate import evaluate
 from aiida_e3relax.gnn.training.augmentation import Augmentation
 from aiida_e3relax.gnn.training.run import train
@@ -23,7 +24,7 @@ from tests.gnn.pairs import made_pairs
 
 CPU = torch.device('cpu')
 SMALL = TrainingSettings(
-    hyperparameters={'features': 16, 'layers': 2}, steps=40, batch_size=8, validate_every=10, learning_rate=5e-3
+    hyperparameters={'features': 16, 'layers': 2}, steps=20, batch_size=8, validate_every=10, learning_rate=5e-3
 )
 
 
@@ -34,7 +35,7 @@ def log_of(folder):
 
 def test_training_lowers_the_error(tmp_path):
     pairs = made_pairs()
-    train(pairs, dataclasses.replace(SMALL, steps=400, validate_every=400), tmp_path, CPU)
+    train(pairs, dataclasses.replace(SMALL, steps=250, validate_every=250), tmp_path, CPU)
     rows = evaluate(load_checkpoint(tmp_path / 'best.pt'), pairs.of_split('train'), CPU, with_matches=False)
     model, dummy, _ = (row for row in rows if row['frame'] == 'aligned')
     assert model['volume_mae_A3_mean'] < 0.5 * dummy['volume_mae_A3_mean']
@@ -47,6 +48,7 @@ def test_training_lowers_the_error(tmp_path):
         SMALL,
         dataclasses.replace(
             SMALL,
+            steps=40,
             schedule='plateau',
             plateau_patience=0,
             learning_rate=0.03,
@@ -61,7 +63,7 @@ def test_training_lowers_the_error(tmp_path):
 def test_interrupted_run_continues_as_if_it_never_stopped(tmp_path, settings):
     pairs = made_pairs()
     train(pairs, settings, tmp_path / 'whole', CPU)
-    for step in (20, 40):
+    for step in (10, 40):
         train(pairs, settings, tmp_path / 'parts', CPU, stop_after=step)
     whole, parts = log_of(tmp_path / 'whole'), log_of(tmp_path / 'parts')
     assert whole == parts
@@ -71,7 +73,7 @@ def test_interrupted_run_continues_as_if_it_never_stopped(tmp_path, settings):
 
 
 def test_run_of_an_earlier_release_continues(tmp_path):
-    train(made_pairs(), SMALL, tmp_path / 'run', CPU, stop_after=20)
+    train(made_pairs(), SMALL, tmp_path / 'run', CPU, stop_after=10)
     earlier = {'architecture', 'hyperparameters', 'steps', 'batch_size', 'learning_rate', 'warmup_fraction'}
     earlier |= {'weight_decay', 'gradient_clip', 'cell_weight', 'ema_decay', 'validate_every', 'seed'}
     stated = {name: value for name, value in dataclasses.asdict(SMALL).items() if name in earlier}
@@ -93,7 +95,7 @@ def test_early_stop_ends_the_run(tmp_path):
 
 def test_killed_run_continues(tmp_path, monkeypatch):
     write_pairs(tmp_path / 'pairs.npz', made_pairs())
-    config = {'data': 'pairs.npz', 'steps': 100, 'batch_size': 8, 'validate_every': 25}
+    config = {'data': 'pairs.npz', 'steps': 60, 'batch_size': 8, 'validate_every': 20}
     (tmp_path / 'run.json').write_text(json.dumps({**config, 'hyperparameters': SMALL.hyperparameters}))
     command = [sys.executable, '-m', 'aiida_e3relax.gnn.cli', 'train', 'run.json', '--threads', '1', '--set']
     killed = subprocess.Popen([*command, 'output=killed'], cwd=tmp_path)
@@ -109,7 +111,7 @@ def test_killed_run_continues(tmp_path, monkeypatch):
 
 
 def test_engines_take_the_same_steps(tmp_path):
-    settings = dataclasses.replace(SMALL, steps=20, augmentation=Augmentation(copies=1))
+    settings = dataclasses.replace(SMALL, augmentation=Augmentation(copies=1))
     for engine in ('fast', 'reference'):
         train(made_pairs(), dataclasses.replace(settings, engine=engine), tmp_path / engine, CPU)
     fast, reference = (np.array(log_of(tmp_path / e)[1:], dtype=float) for e in ('fast', 'reference'))
@@ -120,6 +122,28 @@ def test_output_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / 'file').touch()
     with pytest.raises(TrainingError, match=r'output .*file/run: this folder cannot be made: Not a directory'):
         train(made_pairs(), SMALL, tmp_path / 'file' / 'run', CPU)
+
+
+def test_half_precision_takes_nearly_the_same_steps(tmp_path):
+    for precision in ('float32', 'bfloat16'):
+        train(made_pairs(), dataclasses.replace(SMALL, precision=precision), tmp_path / precision, CPU)
+    single, half = (np.array(log_of(tmp_path / p)[1:], dtype=float) for p in ('float32', 'bfloat16'))
+    assert not np.array_equal(single, half)
+    np.testing.assert_allclose(half, single, rtol=0.03)
+    weights = load_content(tmp_path / 'bfloat16' / 'best.pt')['weights']
+    assert {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()} == {torch.float32}
+
+
+def test_curves_are_drawn(tmp_path):
+    pytest.importorskip('matplotlib')
+    train(made_pairs(), SMALL, tmp_path, CPU, stop_after=10)
+    assert (tmp_path / 'curves.png').read_bytes().startswith(b'\x89PNG')
+
+
+@pytest.mark.skipif(importlib.util.find_spec('tensorboard') is not None, reason='TensorBoard is installed')
+def test_missing_tensorboard_is_said(tmp_path):
+    with pytest.raises(InputError, match='pip install tensorboard'):
+        train(made_pairs(), SMALL, tmp_path, CPU, with_tensorboard=True)
 
 
 def test_other_settings_in_the_same_folder_are_refused(tmp_path):

@@ -178,10 +178,9 @@ class _Run:
         *total, n_bad = self.processes.total(facts).cpu().numpy()
         if n_bad:
             names = self.processes.gathered(self.training.labels[indices][bad.cpu().numpy()].tolist())
-            raise TrainingError(
-                f'the loss is not finite at step {self.step} for {names}: look at these pairs; '
-                f'the last good state is {self.output / "last.pt"}'
-            )
+            state = self.output / 'last.pt'
+            left = f'; the last good state is {state}' if state.is_file() else ''
+            raise TrainingError(f'the loss is not finite at step {self.step} for {names}: look at these pairs{left}')
         self.optimizer.zero_grad()
         losses.mean().backward()
         self.processes.average_gradients(self.model.parameters())
@@ -190,7 +189,7 @@ class _Run:
         self.step += 1
         self._update_average()
         fresh = np.array(total) / self.settings.batch_size
-        self.running = fresh if self.step == 1 else 0.99 * self.running + 0.01 * fresh
+        self.running = self.running + max(1 / self.step, 0.01) * (fresh - self.running)
         return self.running
 
     def _update_average(self) -> None:

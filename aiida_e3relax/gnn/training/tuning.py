@@ -8,14 +8,17 @@ from aiida_e3relax.gnn.checkpoint import Checkpoint
 from aiida_e3relax.gnn.errors import InputError
 from aiida_e3relax.gnn.pairs import Pairs
 
+_NAMED = 8
+
 
 def check_elements(checkpoint: Checkpoint, pairs: Pairs) -> None:
     """Raise InputError for elements that the checkpoint was not trained on, with the number of pairs that have them."""
     numbers, crystal = pairs.unrelaxed.numbers, pairs.unrelaxed.structure_index
     unknown = sorted(set(numbers.tolist()) - set(checkpoint.elements))
     if unknown:
-        counts = ', '.join(f'Z={z} in {len(np.unique(crystal[numbers == z]))} pairs' for z in unknown)
+        counts = [f'Z={z} in {len(np.unique(crystal[numbers == z]))} pairs' for z in unknown]
+        more = [f'{len(counts) - _NAMED} more elements'] if len(counts) > _NAMED else []
         raise InputError(
-            f'the checkpoint was not trained on {counts}: leave these pairs out, or give --new-elements to learn them '
-            'from random weights'
+            f'the checkpoint was not trained on {", ".join(counts[:_NAMED] + more)}: leave these pairs out, '
+            'or give --new-elements to learn them from random weights'
         )
