@@ -116,6 +116,8 @@ def spoil_files(folder: Path, fault: Fault) -> None:
 
 
 def _cut_geometry(vasprun: Path) -> None:
-    """Cut a file after the first position of its last geometry."""
+    """Cut a file amid the positions of its last geometry."""
     content = vasprun.read_bytes()
-    os.truncate(vasprun, content.index(b'</v>', content.rindex(b'<varray name="positions"')) + len(b'</v>'))
+    begin = content.rindex(b'<varray name="positions"')
+    end = content.index(b'</varray>', begin)
+    os.truncate(vasprun, content.index(b'</v>', (begin + end) // 2) + len(b'</v>'))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from aiida import orm
@@ -18,6 +19,7 @@ PARSER_SETTINGS = {
     'critical_notification_errors': [*ParserSettingsConfig().critical_notification_errors, 'zbrent'],
 }
 """Without these a missing CONTCAR ends the parser with an exception, and a run that ended with ZBRENT is a success."""
+RELAXATION_NODES = ['structure', 'trajectory']
 STDOUT = 'vasp_output'
 ENERGY = 'energy_extrapolated'
 FATAL = re.compile(r'ZBRENT: fatal error|ZPOTRF failed')
@@ -37,10 +39,11 @@ class ResilientVaspWorkChain(VaspWorkChain):
         self.ctx.has_met_error = False
 
     def init_inputs(self) -> ExitCode | None:
-        """Put `PARSER_SETTINGS` under the settings of the user."""
+        """Put `PARSER_SETTINGS` under the settings of the user, and ask for the trajectory of a relaxation."""
         exit_code = super().init_inputs()
         settings = self.inputs.settings.get_dict() if 'settings' in self.inputs else {}
-        self.ctx.inputs.settings = orm.Dict(merge({'parser_settings': PARSER_SETTINGS}, settings))
+        own = PARSER_SETTINGS | ({'include_node': RELAXATION_NODES} if _moves(self.ctx.inputs.parameters) else {})
+        self.ctx.inputs.settings = orm.Dict(merge({'parser_settings': own}, settings))
         return exit_code
 
     @process_handler(priority=1060)
@@ -80,12 +83,12 @@ class ResilientVaspRelaxWorkChain(VaspRelaxWorkChain):
 
 
 def usable_structure(node: orm.CalcJobNode) -> orm.StructureData | None:
-    """Return the last geometry of a VASP run, None where there is none or sites are missing in it.
+    """Return the last geometry of a VASP run, None where there is none or where it may be made of pieces.
 
-    aiida-vasp takes what is there of a vasprun.xml: of a run that was killed while it wrote a geometry, half of that.
+    Of a vasprun.xml that ends amid a geometry parsevasp takes the last rows there are, sites of two steps mixed. It
+    then finds no trajectory.
     """
-    structure = node.outputs.structure if 'structure' in node.outputs else None
-    return structure if structure and len(structure.sites) == len(node.inputs.structure.sites) else None
+    return node.outputs.structure if {'structure', 'trajectory'} <= set(node.outputs) else None
 
 
 def find_gap(node: orm.CalcJobNode) -> str | None:
@@ -96,7 +99,7 @@ def find_gap(node: orm.CalcJobNode) -> str | None:
     """
     if 'misc' not in node.outputs:
         return f'the files of <{node.pk}> could not be read'
-    if node.inputs.parameters.get_dict().get('nsw', 0) > 0 and usable_structure(node) is None:
+    if _moves(node.inputs.parameters.get_dict()) and usable_structure(node) is None:
         return f'<{node.pk}> left no complete geometry'
     misc = node.outputs.misc.get_dict()
     status = misc.get('run_status', {})
@@ -115,8 +118,12 @@ def find_fatal_message(retrieved: orm.FolderData) -> str | None:
         return next((line.strip() for line in lines if FATAL.search(line)), None)
 
 
+def _moves(incar: Mapping[str, Any]) -> bool:
+    return incar.get('nsw', 0) > 0
+
+
 def _lacks_steps(outputs: Any, n_steps: int) -> bool:
-    """Return whether the trajectory, if one was asked for, has not the energy of each ionic step."""
+    """Return whether there is a trajectory without the energy of each ionic step."""
     if 'trajectory' not in outputs:
         return False
     trajectory = outputs.trajectory

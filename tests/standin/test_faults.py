@@ -77,7 +77,7 @@ def test_a_run_killed_early_has_no_ionic_step(copper, run_with):
 def test_a_run_killed_while_writing_has_part_of_a_geometry(copper, run_with):
     run_with(Fault.KILLED_WRITING)
     last = (copper / 'vasprun.xml').read_text().rpartition('<varray name="positions"')[2]
-    assert last.count('<v>') == last.count('</v>') == 1
+    assert 0 < last.count('</v>') < 4
     assert ionic_steps(copper) == LAST_STEP
 
 
