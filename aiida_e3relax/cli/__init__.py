@@ -2,7 +2,9 @@
 
 import click
 
+from aiida_e3relax.cli.relax import relax
 from aiida_e3relax.cli.setup import setup
+from aiida_e3relax.cli.show import show
 
 
 @click.group()
@@ -12,3 +14,5 @@ def main() -> None:
 
 
 main.add_command(setup)
+main.add_command(relax)
+main.add_command(show)

@@ -42,8 +42,9 @@ def show_chain(chain: orm.ProcessNode) -> RenderableType:
     where = Text(
         f'\nWhere to look next:\n'
         f'  verdi process show {chain.pk}              inputs, outputs, and what was called\n'
-        f'  verdi process status {chain.pk}            the tree of jobs\n'
-        f'  verdi process report {chain.pk}            the story in sentences\n'
+        f'  verdi process status -c {chain.pk}         the tree of jobs\n'
+        f'  verdi process report -m 0 {chain.pk}       the story in sentences, without -m 0 that of each job too\n'
+        f'  aiida-e3relax show {chain.pk} --plot x.png  energy and force against the ionic step\n'
         f'  verdi node graph generate {chain.pk}       the provenance graph as a picture (needs Graphviz)\n'
     )
     if 'comparison' not in chain.outputs:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import click
-from aiida import load_profile
-from aiida.common.exceptions import ConfigurationError
-from aiida.manage.configuration import get_config
 from rich.console import Console
 from rich.table import Table
 
+from aiida_e3relax.cli.profile import profile_option, use_profile
 from aiida_e3relax.cli.resources import (
     Resource,
     provide_computer,
@@ -20,8 +18,6 @@ from aiida_e3relax.cli.resources import (
     provide_standin_code,
 )
 from aiida_e3relax.standin.engines import ENGINES
-
-NO_PROFILE = 'No AiiDA profile is there: make one with `verdi presto --use-zeromq`, then run this again.'
 
 
 @click.command()
@@ -34,14 +30,14 @@ NO_PROFILE = 'No AiiDA profile is there: make one with `verdi presto --use-zerom
     show_default=True,
     help='Energies behind the VASP stand-in; may be given more than once.',
 )
-@click.option('-p', '--profile', help='The AiiDA profile to use instead of the default one.')
+@profile_option
 def setup(engines: tuple[str, ...], profile: str | None) -> None:
     """Make what a first run needs in an AiiDA profile; what is there already stays.
 
     That is the computer `localhost`, the codes `e3relax@localhost` and `vasp-standin-<engine>@localhost`, the
     stand-in's potentials, and the model that comes with the package.
     """
-    loaded = _load_profile(profile)
+    loaded = use_profile(profile)
     table = Table(title=f'AiiDA profile {loaded}', title_justify='left')
     for column in ('what', 'name', 'state'):
         table.add_column(column)
@@ -62,19 +58,3 @@ def _provide_all(engines: tuple[str, ...]) -> Iterator[Resource]:
         yield provide_standin_code(engine)
     yield provide_potentials()
     yield provide_model()
-
-
-def _load_profile(name: str | None) -> str:
-    """Load the profile `name`, or the default one, and return its name.
-
-    Raises ClickException when there is none.
-    """
-    known = get_config(create=True).profile_names
-    if not known:
-        raise click.ClickException(NO_PROFILE)
-    if name is not None and name not in known:
-        raise click.ClickException(f'No AiiDA profile `{name}`: expected one of {", ".join(known)}.')
-    try:
-        return load_profile(name, allow_switch=True).name
-    except ConfigurationError as error:
-        raise click.ClickException(str(error)) from error

@@ -37,7 +37,7 @@ def run_watched(builder: ProcessBuilder, console: Console) -> orm.ProcessNode:
     process = runner.instantiate_process(builder)
     chain = process.node
     console.print(
-        f'Running E3RelaxVaspWorkChain<{chain.pk}>; follow it elsewhere with `verdi process status {chain.pk}`'
+        f'Running E3RelaxVaspWorkChain<{chain.pk}>; follow it elsewhere with `verdi process status -c {chain.pk}`'
     )
     handlers = [handler for handler in logging.getLogger('aiida').handlers if handler.get_name() == 'cli']
     story = _Story(chain.pk)

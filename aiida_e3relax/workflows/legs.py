@@ -63,9 +63,9 @@ def collect_leg(leg: orm.WorkChainNode) -> dict[str, orm.Data]:
     static run `misc_static`, and `structure`, the relaxed crystal, when the leg finished.
     """
     nodes: dict[str, orm.Data] = {}
-    for number, run in enumerate(_vasp_runs(leg, 'relax_%'), start=1):
+    for number, run in enumerate(vasp_runs(leg, 'relax_%'), start=1):
         nodes |= {f'{name}_{number}': run.outputs[name] for name in RUN_OUTPUTS if name in run.outputs}
-    for run in _vasp_runs(leg, 'singlepoint'):
+    for run in vasp_runs(leg, 'singlepoint'):
         if 'misc' in run.outputs:
             nodes['misc_static'] = run.outputs.misc
     if leg.is_finished_ok:
@@ -75,7 +75,7 @@ def collect_leg(leg: orm.WorkChainNode) -> dict[str, orm.Data]:
 
 def last_structure(leg: orm.WorkChainNode) -> orm.StructureData | None:
     """Return the last whole geometry of a relaxation, which its work chain hands on only if it finished."""
-    structures = (usable_structure(run) for run in reversed(_vasp_runs(leg, 'relax_%')))
+    structures = (usable_structure(run) for run in reversed(vasp_runs(leg, 'relax_%')))
     return next((structure for structure in structures if structure), None)
 
 
@@ -93,7 +93,7 @@ def read_leg(start: orm.StructureData, nodes: Mapping[str, Any]) -> Leg:
     )
 
 
-def _vasp_runs(leg: orm.WorkChainNode, link_label: str) -> list[orm.CalcJobNode]:
+def vasp_runs(leg: orm.WorkChainNode, link_label: str) -> list[orm.CalcJobNode]:
     """Return the VASP calculations, in order, under the work chains that `leg` called by `link_label`."""
     query = orm.QueryBuilder()
     query.append(orm.WorkChainNode, filters={'id': leg.pk}, tag='leg')

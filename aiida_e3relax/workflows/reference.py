@@ -61,7 +61,7 @@ def earlier_chain(reference: str) -> orm.WorkChainNode | None:
 
 def find_raw_leg(chain: orm.WorkChainNode) -> orm.WorkChainNode:
     """Return the finished raw leg that an earlier chain called; raises ValueError where there is none."""
-    legs = chain.base.links.get_outgoing(link_type=LinkType.CALL_WORK, link_label_filter=RAW_LEG).all_nodes()
+    legs: list[Any] = chain.base.links.get_outgoing(None, LinkType.CALL_WORK, RAW_LEG).all_nodes()
     if legs and legs[0].is_finished_ok:
         return legs[0]
     if legs:

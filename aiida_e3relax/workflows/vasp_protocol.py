@@ -90,7 +90,7 @@ class VaspProtocolMixin(ProtocolMixin):
         chosen: dict[str, Any] = {
             'vasp': {
                 'vasp': {
-                    'code': _load_code(vasp_code),
+                    'code': _load_code(vasp_code, 'vasp.vasp'),
                     'potential_family': potential_family,
                     'potential_mapping': choose_for_structure(structure, potential_family, preferred),
                     'calc': {'metadata': {'options': options or {}}},
@@ -103,7 +103,7 @@ class VaspProtocolMixin(ProtocolMixin):
             chosen['freedom'] = _plain_freedom(freedom)
         if network_code is not None:
             predict = {
-                'code': _load_code(network_code),
+                'code': _load_code(network_code, 'e3relax.predict'),
                 'model': model or network['predict'].get('model') or E3RelaxModelData.default(),
                 'metadata': {'options': network_options or {}},
             }
@@ -134,5 +134,12 @@ def _plain_freedom(freedom: Freedom | Mapping[str, Any] | str) -> dict[str, Any]
     }
 
 
-def _load_code(code: orm.AbstractCode | str) -> orm.AbstractCode:
-    return orm.load_code(code) if isinstance(code, str) else code
+def _load_code(code: orm.AbstractCode | str, plugin: str) -> orm.AbstractCode:
+    """Return a code, by its label too; raises ValueError where it says to be for something else than `plugin`."""
+    loaded = orm.load_code(code) if isinstance(code, str) else code
+    if loaded.default_calc_job_plugin not in (plugin, None):
+        raise ValueError(
+            f'code `{loaded.full_label}`: expected one for {plugin}, found one for {loaded.default_calc_job_plugin}; '
+            'see `verdi code list`'
+        )
+    return loaded

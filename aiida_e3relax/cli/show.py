@@ -1,0 +1,64 @@
+"""`aiida-e3relax show`: what a chain found, and how it got there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+from aiida import orm
+from aiida.common.exceptions import NotExistent
+from rich.console import Console
+
+from aiida_e3relax.cli.comparison import show_chain
+from aiida_e3relax.cli.course import Course, draw_courses, read_courses, tell_courses
+from aiida_e3relax.cli.profile import profile_option, use_profile
+from aiida_e3relax.gnn.errors import InputError
+from aiida_e3relax.gnn.figures import check_figure
+from aiida_e3relax.workflows.reference import CHAIN
+
+
+@click.command()
+@click.argument('chain', metavar='PK')
+@click.option(
+    '--plot',
+    type=click.Path(dir_okay=False, path_type=Path),
+    help='Draw energy and largest force against the ionic step into this file (.png, .pdf or .svg).',
+)
+@profile_option
+def show(chain: str, plot: Path | None, profile: str | None) -> None:
+    """Print the comparison of the chain PK (or UUID), and how each of its relaxations went."""
+    use_profile(profile)
+    node = _load_chain(chain)
+    console = Console()
+    courses = read_courses(node)
+    if node.is_terminated:
+        console.print(show_chain(node))
+    else:
+        console.print(f'{CHAIN}<{node.pk}> is not done yet; follow it with `verdi process status {node.pk}`')
+    console.print(tell_courses(courses))
+    if plot:
+        _draw(courses, node.inputs.structure.get_formula(), plot)
+        console.print(f'Energy and force against the ionic step: {plot}', soft_wrap=True)
+
+
+def _load_chain(text: str) -> orm.WorkChainNode:
+    """Return the chain of that PK or UUID; raises ClickException when it is something else."""
+    try:
+        node = orm.load_node(text)
+    except (NotExistent, ValueError) as error:
+        raise click.ClickException(f'{text}: no node has this PK or UUID; see `verdi process list -a`') from error
+    if not isinstance(node, orm.WorkChainNode) or node.process_label != CHAIN:
+        raise click.ClickException(f'{text}: expected an {CHAIN}, found {node}; see `verdi process list -a -L {CHAIN}`')
+    return node
+
+
+def _draw(courses: Mapping[str, Course], title: str, path: Path) -> None:
+    """Draw a figure; raises ClickException where there is nothing to draw or no place for it."""
+    if not courses:
+        raise click.ClickException(f'{path}: there is nothing to draw, VASP has not finished an ionic step')
+    try:
+        check_figure(path)
+    except InputError as error:
+        raise click.ClickException(str(error)) from error
+    draw_courses(courses, title, path)
