@@ -10,8 +10,8 @@ from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.datasets import write_pairs
 from aiida_e3relax.gnn.errors import InputError, TrainingError
 from aiida_e3relax.gnn.model_card import read_card
-from aiida_e3relax.gnn.training.batches import PreparedPairs
-from aiida_e3relax.gnn.training.run import train, validation_errors
+from aiida_e3relax.gnn.training.batches import PreparedPairs, validation_errors
+from aiida_e3relax.gnn.training.run import train
 from aiida_e3relax.gnn.training.settings import PRESETS, TrainingSettings
 from tests.gnn.pairs import made_pairs
 

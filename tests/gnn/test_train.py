@@ -63,7 +63,7 @@ def test_training_lowers_the_error(tmp_path):
 def test_interrupted_run_continues_as_if_it_never_stopped(tmp_path, settings):
     pairs = made_pairs()
     train(pairs, settings, tmp_path / 'whole', CPU)
-    for step in (10, 40):
+    for step in (7, 10, 40):
         train(pairs, settings, tmp_path / 'parts', CPU, stop_after=step)
     whole, parts = log_of(tmp_path / 'whole'), log_of(tmp_path / 'parts')
     assert whole == parts

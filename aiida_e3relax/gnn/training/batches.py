@@ -1,4 +1,4 @@
-"""The pairs of a run on its device, and which of them make up each batch."""
+"""The pairs of a run on its device, which of them make up each batch, and how a model does on them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from aiida_e3relax.gnn.batch import CrystalBatch, Geometry, make_batch
 from aiida_e3relax.gnn.graph import Graph
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.pairs import Pairs, aligned
+from aiida_e3relax.gnn.training.processes import ALONE, Processes
+
+VALIDATION_BATCH = 64
 
 
 class PreparedPairs:
@@ -98,3 +101,14 @@ class BatchOrder:
             return order.reshape(n_batches, self.batch_size)
         ranked = order[np.argsort(self.n_edges[order], kind='stable')]
         return rng.permuted(ranked.reshape(self.batch_size, n_batches), axis=1).T
+
+
+@torch.no_grad()
+def validation_errors(model: RelaxationModel, pairs: PreparedPairs, processes: Processes = ALONE) -> Tensor:
+    """Return the mean over `pairs` of the last layer's coordinate and cell errors ``(2,)``, in A."""
+    by_size = processes.share(torch.argsort(pairs.batch.n_atoms, stable=True).cpu().numpy())
+    total = torch.zeros(2, dtype=torch.float64, device=pairs.batch.numbers.device)
+    for start in range(0, len(by_size), VALIDATION_BATCH):
+        batch, target = pairs.select(by_size[start : start + VALIDATION_BATCH])
+        total += model.loss(batch, target, 1.0)[1].double().sum(dim=0)
+    return processes.total(total).cpu() / len(pairs)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from aiida_e3relax.gnn.checkpoint import Checkpoint, load_content, save_atomically, save_checkpoint
 from aiida_e3relax.gnn.engine import with_engine
@@ -20,14 +20,12 @@ from aiida_e3relax.gnn.models import make_model
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.pairs import SPLITS, Pairs
 from aiida_e3relax.gnn.progress import ProgressLine
-from aiida_e3relax.gnn.training.batches import BatchOrder, PreparedPairs
+from aiida_e3relax.gnn.training.batches import BatchOrder, PreparedPairs, validation_errors
 from aiida_e3relax.gnn.training.precision import with_precision
 from aiida_e3relax.gnn.training.processes import ALONE, Processes
 from aiida_e3relax.gnn.training.record import Record
 from aiida_e3relax.gnn.training.schedule import Schedule
 from aiida_e3relax.gnn.training.settings import TrainingSettings, read_settings
-
-VALIDATION_BATCH = 64
 
 
 def train(
@@ -65,7 +63,7 @@ def train(
     InputError
         Where TensorBoard is asked for and not installed.
     """
-    run = _Run(pairs, settings, output, device, tuned_from, processes, with_tensorboard)
+    run = TrainingRun(pairs, settings, output, device, tuned_from, processes, with_tensorboard)
     run.resume()
     end = settings.steps if stop_after is None else min(stop_after, settings.steps)
     line = ProgressLine('training', settings.steps, run.step) if processes.first else None
@@ -73,15 +71,18 @@ def train(
         errors = run.train_step()
         if line:
             line.advance(note=f'coordinates {errors[0]:.3f} A, cell {errors[1]:.3f} A')
-        if run.step % settings.validate_every == 0 or run.step == end:
+        if run.step % settings.validate_every == 0 or run.step == settings.steps:
             run.validate()
+            run.save()
+        elif run.step == end:
+            run.save()
     if line:
         stopped = ', stopped early' if run.schedule.finished else ''
         line.close(f'best validation: {settings.monitor} {run.schedule.best:.4f} A{stopped}')
 
 
-class _Run:
-    """The moving parts of a training run: model, running average, optimiser, counters and files."""
+class TrainingRun:
+    """The moving parts of a training run: model, running average, optimiser, counters and files; see `train`."""
 
     def __init__(
         self,
@@ -89,9 +90,9 @@ class _Run:
         settings: TrainingSettings,
         output: Path,
         device: torch.device,
-        tuned_from: Checkpoint | None,
-        processes: Processes,
-        with_tensorboard: bool,
+        tuned_from: Checkpoint | None = None,
+        processes: Processes = ALONE,
+        with_tensorboard: bool = False,
     ):
         self.settings, self.output, self.processes, self.tuned_from = settings, output, processes, tuned_from
         self.record = Record(output, with_tensorboard)
@@ -198,7 +199,7 @@ class _Run:
             torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
 
     def validate(self) -> None:
-        """Measure the averaged weights on the validation split, judge and log them, and write the files."""
+        """Measure the averaged weights on the validation split, judge and log them, and keep the best."""
         rate = self.schedule.learning_rate(self.step)
         coordinates, cell = validation_errors(self.average, self.validation, self.processes).tolist()
         best = self.schedule.judge(coordinates, cell)
@@ -216,6 +217,11 @@ class _Run:
         self.record.add(row)
         if best:
             self._write_checkpoint(coordinates, cell)
+
+    def save(self) -> None:
+        """Write ``last.pt``."""
+        if not self.processes.first:
+            return
         state = {
             'model': self.model.state_dict(),
             'average': self.average.state_dict(),
@@ -283,14 +289,3 @@ def data_hash(pairs: Pairs) -> str:
             digest.update(array.tobytes())
     digest.update(' '.join(pairs.split).encode())
     return digest.hexdigest()
-
-
-@torch.no_grad()
-def validation_errors(model: RelaxationModel, pairs: PreparedPairs, processes: Processes = ALONE) -> Tensor:
-    """Return the mean over `pairs` of the last layer's coordinate and cell errors ``(2,)``, in A."""
-    by_size = processes.share(torch.argsort(pairs.batch.n_atoms, stable=True).cpu().numpy())
-    total = torch.zeros(2, dtype=torch.float64, device=pairs.batch.numbers.device)
-    for start in range(0, len(by_size), VALIDATION_BATCH):
-        batch, target = pairs.select(by_size[start : start + VALIDATION_BATCH])
-        total += model.loss(batch, target, 1.0)[1].double().sum(dim=0)
-    return processes.total(total).cpu() / len(pairs)
