@@ -45,7 +45,7 @@ def print_bounds(path: Path) -> None:
         values = np.array([numbers[measure] for numbers in measured if numbers[measure] is not None], dtype=float)
         print(f'| {measure} | ' + ' | '.join(f'{value:.3f}' for value in np.percentile(values, PERCENTILES)) + ' |')
     for field in dataclasses.fields(settings)[1:]:
-        print(f'{field.name} {getattr(settings, field.name):g}')
+        print(field.name, getattr(settings, field.name))
     rejected = sum(not verdict.accepted for verdict in verdicts)
     print(f'rejected by the defaults: {rejected} ({100 * rejected / len(pairs):.2f} %)')
 

@@ -31,6 +31,7 @@ SETTING_RANGES = {
     'strain_min': (-1.0, 0.0),
     'strain_max': (0.0, 10.0),
     'displacement_max_A': (0.0, 1e3),
+    'uncertainty_max_A': (0.0, 1e3),
 }
 
 
@@ -72,6 +73,10 @@ class GuardSettings:
         0.19).
     displacement_max_A
         Largest shift of a site relative to the common drift of all sites, in A (99 %: 7.0 and 1.6).
+    uncertainty_max_A
+        Largest uncertainty that the network may state of the lengths of the crystal's bonds, in A. None does not look
+        at it: a network alone states none, and where ensembles do, those least sure are still far better than the raw
+        crystals on the average (`benchmarks/uncertainty.py`). With a bound, a network that states none is rejected.
     """
 
     mode: str = GuardMode.REJECT.value
@@ -81,6 +86,7 @@ class GuardSettings:
     strain_min: float = -0.5
     strain_max: float = 1.5
     displacement_max_A: float = 7.0  # noqa: N815 (the unit)
+    uncertainty_max_A: float | None = None  # noqa: N815
 
     def __post_init__(self) -> None:
         modes = [mode.value for mode in GuardMode]
@@ -88,6 +94,8 @@ class GuardSettings:
             raise ValueError(f'`mode`: expected {", ".join(modes)}, found {self.mode!r}')
         for name, (lowest, highest) in SETTING_RANGES.items():
             value = getattr(self, name)
+            if value is None and name == 'uncertainty_max_A':
+                continue
             if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= highest:
                 raise ValueError(f'`{name}`: expected a number from {lowest:g} to {highest:g}, found {value!r}')
 
@@ -124,19 +132,26 @@ class Verdict:
         return 'accepted with warnings' if self.reasons else 'accepted'
 
 
-def judge(raw: Crystals, prediction: Crystals, settings: GuardSettings) -> Verdict:
-    """Return whether VASP may start from `prediction`, a relaxed geometry guessed for `raw`. Each holds one crystal."""
+def judge(raw: Crystals, prediction: Crystals, settings: GuardSettings, uncertainty: float | None = None) -> Verdict:
+    """Return whether VASP may start from `prediction`, a relaxed geometry guessed for `raw`. Each holds one crystal.
+
+    `uncertainty` is what the network states of it, in A, if it states any.
+    """
     unusable = tuple(_find_unusable(raw, prediction))
     if unusable:
         return Verdict(accepted=False, reasons=unusable, numbers={})
-    numbers = _measure(raw, prediction)
+    numbers = _measure(raw, prediction) | {'uncertainty_A': uncertainty}
     reasons = () if settings.mode == GuardMode.OFF else tuple(_find_broken_bounds(numbers, settings))
     return Verdict(accepted=not reasons or settings.mode == GuardMode.WARN, reasons=reasons, numbers=numbers)
 
 
 @calcfunction
 def guard_prediction(
-    structure: orm.StructureData, prediction: orm.StructureData, freedom: orm.Str | orm.Dict, settings: orm.Dict
+    structure: orm.StructureData,
+    prediction: orm.StructureData,
+    freedom: orm.Str | orm.Dict,
+    settings: orm.Dict,
+    network_report: orm.Dict | None = None,
 ) -> dict[str, orm.Data]:
     """Keep of a prediction what may move, and decide whether VASP may start from it.
 
@@ -150,6 +165,8 @@ def guard_prediction(
         A value of `Moves`, or the fields of `Freedom`.
     settings
         The fields of `GuardSettings` that differ from their defaults.
+    network_report
+        The report of the run that predicted this crystal alone; its uncertainty is taken from there.
 
     Returns
     -------
@@ -164,7 +181,7 @@ def guard_prediction(
     if not tuple(_find_unusable(raw, predicted)):
         kinds = [site.kind_name for site in structure.sites]
         start = restrict(raw, predicted, Freedom.from_node(freedom), kinds)
-    verdict = judge(raw, start, bounds)
+    verdict = judge(raw, start, bounds, stated_uncertainty(network_report.get_dict()) if network_report else None)
     outputs: dict[str, orm.Data] = {
         'verdict': orm.Dict(
             {
@@ -180,6 +197,17 @@ def guard_prediction(
     if verdict.accepted:
         outputs['structure'] = moved_structure(structure, start.positions, start.cell[0])
     return outputs
+
+
+def stated_uncertainty(report: Mapping[str, Any]) -> float | None:
+    """Return the uncertainty of the only crystal of a run of the network, in A; None of networks that state none.
+
+    Raises ValueError for the report of a run of several crystals.
+    """
+    rows = report['structures']
+    if len(rows) != 1:
+        raise ValueError(f'expected the report of a run of one structure, found one of {len(rows)}')
+    return rows[0].get('uncertainty_A')
 
 
 def _find_unusable(raw: Crystals, prediction: Crystals) -> Iterator[str]:
@@ -228,3 +256,8 @@ def _find_broken_bounds(numbers: Mapping[str, Any], settings: GuardSettings) -> 
             f'a site moves by {numbers["displacement_max_A"]:.2f} A against the others '
             f'(bound {settings.displacement_max_A:g} A)'
         )
+    uncertainty, bound = numbers['uncertainty_A'], settings.uncertainty_max_A
+    if bound is not None and uncertainty is None:
+        yield f'the network states no uncertainty (bound {bound:g} A): predict with an ensemble, or give no such bound'
+    elif bound is not None and uncertainty > bound:
+        yield f'the network expects errors of {uncertainty:.2g} A in the lengths of bonds (bound {bound:g} A)'

@@ -11,6 +11,7 @@ from aiida.engine import calcfunction
 
 from aiida_e3relax.gnn.metrics import cell_shape_deviation, volume_error
 from aiida_e3relax.workflows.geometry import displacements, is_same_crystal
+from aiida_e3relax.workflows.guard import stated_uncertainty
 from aiida_e3relax.workflows.legs import Leg, read_leg
 from aiida_e3relax.workflows.vasp_runs import Step, VaspRun
 
@@ -82,6 +83,7 @@ def _tell_network(report: Mapping[str, Any]) -> dict[str, Any]:
         'content_hash': report['model']['content_hash'],
         'device': report['device']['used'],
         'wall_time_s': report['timings_s']['total'],
+        'uncertainty_A': stated_uncertainty(report),
     }
 
 

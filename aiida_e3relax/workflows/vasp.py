@@ -218,7 +218,12 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
         prediction = network.outputs.structures[CRYSTAL]
         self.out('predicted_structure', prediction)
         outcome: dict = guard_prediction(
-            self.inputs.structure, prediction, self.inputs.freedom, self.inputs.guard, **_linked('guard')
+            self.inputs.structure,
+            prediction,
+            self.inputs.freedom,
+            self.inputs.guard,
+            network.outputs.report,
+            **_linked('guard'),
         )
         verdict = outcome['verdict']
         self.out('guard', verdict)

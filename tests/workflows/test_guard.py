@@ -6,7 +6,7 @@ import pytest
 from aiida import orm
 
 from aiida_e3relax.workflows.freedom import Moves
-from aiida_e3relax.workflows.guard import GuardSettings, guard_prediction, judge
+from aiida_e3relax.workflows.guard import GuardSettings, guard_prediction, judge, stated_uncertainty
 from tests.workflows.crystals import copper_gold, rattled_copper_gold, strained, to_crystals
 
 RAW = to_crystals(copper_gold())
@@ -80,6 +80,26 @@ def test_no_mode_lets_pass_what_cannot_be_computed_with():
 
 
 @pytest.mark.parametrize(
+    ('mode', 'bound', 'stated', 'word', 'reason'),
+    [
+        ('reject', None, None, 'accepted', ''),
+        ('reject', None, 5.0, 'accepted', ''),
+        ('reject', 0.5, 0.5, 'accepted', ''),
+        ('reject', 0.5, 0.51, 'rejected', r'expects errors of 0\.51 A in the lengths of bonds \(bound 0\.5 A\)'),
+        ('warn', 0.5, 0.51, 'accepted with warnings', 'expects errors'),
+        ('off', 0.5, 0.51, 'accepted', ''),
+        ('reject', 0.5, None, 'rejected', 'states no uncertainty .* predict with an ensemble'),
+    ],
+)
+def test_uncertainty_is_looked_at_where_there_is_a_bound(mode, bound, stated, word, reason):
+    verdict = judge(RAW, GOOD, GuardSettings(mode=mode, uncertainty_max_A=bound), stated)
+    assert verdict.word == word
+    assert re.search(reason, ' '.join(verdict.reasons))
+    assert bool(verdict.reasons) == bool(reason)
+    assert verdict.numbers['uncertainty_A'] == stated
+
+
+@pytest.mark.parametrize(
     ('values', 'message'),
     [
         ({'volume_ratio_mx': 2}, 'did you mean `volume_ratio_max`'),
@@ -87,6 +107,8 @@ def test_no_mode_lets_pass_what_cannot_be_computed_with():
         ({'strain_min': 0.2}, 'expected a number from -1 to 0'),
         ({'contact_ratio_min': 'no'}, "found 'no'"),
         ({'displacement_max_A': float('nan')}, 'found nan'),
+        ({'displacement_max_A': None}, 'found None'),
+        ({'uncertainty_max_A': -1}, 'expected a number from 0 to 1000'),
     ],
 )
 def test_settings_are_refused_with_what_was_expected(values, message):
@@ -113,3 +135,18 @@ def test_a_rejected_prediction_gives_no_structure():
     outcome = guard_prediction(raw, raw, orm.Str('cell'), orm.Dict({'contact_ratio_min': 1.0}))
     assert outcome['verdict']['verdict'] == 'rejected'
     assert 'structure' not in outcome
+
+
+@pytest.mark.usefixtures('aiida_profile')
+def test_uncertainty_comes_from_the_report_of_the_network():
+    raw = orm.StructureData(ase=copper_gold())
+    report = orm.Dict({'structures': [{'label': 'crystal', 'status': 'ok', 'uncertainty_A': 0.2}]})
+    outcome = guard_prediction(raw, raw, orm.Str('cell'), orm.Dict({'uncertainty_max_A': 0.1}), report)
+    assert outcome['verdict']['numbers']['uncertainty_A'] == 0.2
+    assert outcome['verdict']['verdict'] == 'rejected'
+    assert outcome['verdict'].creator.inputs.network_report == report
+
+
+def test_uncertainty_of_one_of_several_structures_cannot_be_told():
+    with pytest.raises(ValueError, match='found one of 2'):
+        stated_uncertainty({'structures': [{'uncertainty_A': 0.2}, {}]})
