@@ -45,10 +45,12 @@ class Record:
         if step:
             with self.log.open(newline='', encoding='utf-8') as handle:
                 rows = [row for row in csv.DictReader(handle) if int(row['step']) <= step]
-        with self.log.open('w', newline='', encoding='utf-8') as handle:
+        unfinished = self.log.with_name(f'.{self.log.name}.part')
+        with unfinished.open('w', newline='', encoding='utf-8') as handle:
             writer = csv.DictWriter(handle, COLUMNS)
             writer.writeheader()
             writer.writerows(rows)
+        unfinished.replace(self.log)
         if self._with_tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 

@@ -159,8 +159,9 @@ class TrainingRun:
             self.step = state['step']
             self.running = np.array(state['running'])
             self.schedule.restore(state.get('schedule') or {'best': state['best']})  # the latter: earlier releases
-        if self.processes.first:
+        elif self.processes.first:
             settings_file.write_text(json.dumps(dataclasses.asdict(self.settings), indent=2), encoding='utf-8')
+        if self.processes.first:
             self.record.begin(self.step)
 
     @property
