@@ -16,6 +16,7 @@ ROWS = read_table('VASP')
 FORCE_CUTOFF = 0.05
 RELAX = {'ibrion': 2, 'isif': 2, 'nsw': 50, 'ediffg': -FORCE_CUTOFF}
 MAX_ITERATIONS = 3
+LIKE_OTHERS = ('killed', 'empty-contcar')
 ONE_OF_EACH_END = ('unfinished', 'empty-outcar', 'zpotrf')
 
 
@@ -51,7 +52,9 @@ def test_every_fault_of_the_stand_in_is_in_the_table_and_no_other():
     assert set(ROWS) == set(Fault)
 
 
-@pytest.mark.parametrize('fault', ROWS)
+@pytest.mark.parametrize(
+    'fault', [pytest.param(name, marks=pytest.mark.slow if name in LIKE_OTHERS else []) for name in ROWS]
+)
 def test_a_fault_that_happens_once_is_mended(run_vasp, fault):
     codes, goes_on_from = Codes.parse(ROWS[fault][0]), ROWS[fault][2]
     node, jobs = run_vasp(fault, once=True)
