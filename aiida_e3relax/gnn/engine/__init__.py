@@ -11,9 +11,9 @@ from typing import TypeVar
 from torch import nn
 
 from aiida_e3relax.gnn.engine.linear import FastLinear
-from aiida_e3relax.gnn.engine.modules import FastAtomsToLattice, FastMessagePassing
+from aiida_e3relax.gnn.engine.modules import FastAtomsToLattice, FastLatticeToAtoms, FastMessagePassing
 from aiida_e3relax.gnn.engine.published import FastPublishedMessagePassing
-from aiida_e3relax.gnn.layers import AtomsToLattice, HighDegreeMessagePassing
+from aiida_e3relax.gnn.layers import AtomsToLattice, HighDegreeMessagePassing, LatticeToAtoms
 from aiida_e3relax.gnn.models.published.message_passing import MessagePassing
 
 _Model = TypeVar('_Model', bound=nn.Module)
@@ -22,6 +22,7 @@ _FASTER: dict[type[nn.Module], type[nn.Module]] = {
     nn.Linear: FastLinear,
     HighDegreeMessagePassing: FastMessagePassing,
     AtomsToLattice: FastAtomsToLattice,
+    LatticeToAtoms: FastLatticeToAtoms,
     MessagePassing: FastPublishedMessagePassing,
 }
 

@@ -1,4 +1,4 @@
-// Sums over the edges of a batch of crystals, forward and backward: what the fast engine spends its time in.
+// Sums over the edges and atoms of a batch of crystals: what the fast engine spends its time in.
 //
 // Edges are sorted by centre. The filter of an edge depends on its distance alone and is read from a table; the gate is
 // a function of a polynomial in one angle; so nothing of the size (edges, features) is ever stored. Features are taken
@@ -33,13 +33,13 @@ void in_parallel(int64_t threads, Work work) {
     for (auto &other : others) other.join();
 }
 
-// Runs task(from, to, first feature) over all centres and blocks; each thread takes a range of centres.
+// Runs task(from, to, first feature) over all rows (atoms or structures) and blocks; each thread takes a range of rows.
 template <class Task>
-void forward(int64_t atoms, int64_t features, int64_t threads, Task task) {
-    threads = std::max<int64_t>(1, std::min(threads, atoms));
+void forward(int64_t rows, int64_t features, int64_t threads, Task task) {
+    threads = std::max<int64_t>(1, std::min(threads, rows));
     in_parallel(threads, [=](int64_t t) {
         for (int64_t first = 0; first < features; first += BLOCK)
-            task(atoms * t / threads, atoms * (t + 1) / threads, first);
+            task(rows * t / threads, rows * (t + 1) / threads, first);
     });
 }
 
@@ -80,6 +80,18 @@ struct Tensors {
     Real *table_gradient, *source_gradient, *edge_gradient;
 };
 
+// Products of tensors (structures, 3, 3, features) and vectors (atoms, 3, features), the atoms of a structure together.
+// Vectors have rows of their own stride, so that they may be parts of wider ones.
+template <class Real>
+struct Products {
+    int64_t structures, features, left_stride, right_stride, transposed, shortened;
+    const int64_t *first_atom;
+    const Real *left, *right, *tensor;
+    Real *product;
+};
+
+using Products_float = Products<float>;
+using Products_double = Products<double>;
 using Messages_float = Messages<float>;
 using Messages_double = Messages<double>;
 using Tensors_float = Tensors<float>;
@@ -91,6 +103,7 @@ using Tensors_double = Tensors<double>;
 #define INTEGER int32_t
 #define NAME(name) name##_float
 #define RINT __builtin_rintf
+#define SQRT __builtin_sqrtf
 #define EXP_TERMS 7
 #define EXPONENT_BIAS 127
 #define MANTISSA_BITS 23
@@ -101,6 +114,7 @@ using Tensors_double = Tensors<double>;
 #undef INTEGER
 #undef NAME
 #undef RINT
+#undef SQRT
 #undef EXP_TERMS
 #undef EXPONENT_BIAS
 #undef MANTISSA_BITS
@@ -111,6 +125,7 @@ using Tensors_double = Tensors<double>;
 #define INTEGER int64_t
 #define NAME(name) name##_double
 #define RINT __builtin_rint
+#define SQRT __builtin_sqrt
 #define EXP_TERMS 13
 #define EXPONENT_BIAS 1023
 #define MANTISSA_BITS 52

@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from aiida_e3relax.gnn.batch import CrystalBatch
+from aiida_e3relax.gnn.engine import native, products
 from aiida_e3relax.gnn.engine.kept import kept
 from aiida_e3relax.gnn.engine.kernels import kernels_for
 from aiida_e3relax.gnn.engine.tables import FilterTable, filter_table
-from aiida_e3relax.gnn.layers import AtomsToLattice, EdgeGeometry, HighDegreeMessagePassing, RadialBasis
+from aiida_e3relax.gnn.layers import AtomsToLattice, EdgeGeometry, HighDegreeMessagePassing, LatticeToAtoms, RadialBasis
 
 CHUNK_ELEMENTS = 1 << 19
 """Numbers in a temporary of the chunked form: two megabytes, between the cost of a call and that of a cache missed."""
@@ -60,6 +62,24 @@ class FastAtomsToLattice(AtomsToLattice):
             edges.direction.index_select(1, rows) * edges.direction.index_select(1, columns),
         )
         return sums.index_select(1, spread)
+
+    def mean_dyads(self, vectors: Tensor, batch: CrystalBatch) -> Tensor:
+        """Return what `AtomsToLattice.mean_dyads` returns."""
+        if not native.usable(vectors):
+            return super().mean_dyads(vectors, batch)
+        first_atom = torch.nn.functional.pad(batch.n_atoms.cumsum(0), (1, 0))
+        return products.dyad_sums(first_atom, vectors) / batch.n_atoms.to(vectors.dtype)[:, None, None, None]
+
+
+class FastLatticeToAtoms(LatticeToAtoms):
+    """Atoms' vectors turned by the compiled kernels."""
+
+    def turned(self, tensor: Tensor, v: Tensor, structure_index: Tensor) -> Tensor:
+        """Return what `LatticeToAtoms.turned` returns."""
+        if not native.usable(v):
+            return super().turned(tensor, v, structure_index)
+        first_atom = torch.searchsorted(structure_index, torch.arange(len(tensor) + 1))
+        return products.turned(first_atom, tensor, v)
 
 
 def gate_polynomials(reference: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -61,13 +61,18 @@ def usable(tensor: Tensor) -> bool:
     return tensor.device.type == 'cpu' and tensor.dtype in _TYPES and library() is not None
 
 
-def _call(kernel: str, structs: dict[torch.dtype, Any], spacing: float, counts: dict[str, int], **tensors: Any) -> None:
+def kernel(name: str, dtype: torch.dtype) -> Any:
+    """Return the compiled kernel `name` for numbers of `dtype`."""
+    return getattr(library(), f'{name}_{_TYPES[dtype][0]}')
+
+
+def _call(name: str, structs: dict[torch.dtype, Any], spacing: float, counts: dict[str, int], **tensors: Any) -> None:
     """Call a kernel on `tensors`, all contiguous and of one floating-point type; None stands for no array."""
     dtype = tensors['distance'].dtype
-    pointers = {name: None if t is None else t.data_ptr() for name, t in tensors.items()}
+    pointers = {key: None if t is None else t.data_ptr() for key, t in tensors.items()}
     arguments = structs[dtype](**counts, inverse_spacing=spacing, **pointers)
     threads = max(1, min(torch.get_num_threads(), counts['edges'] // EDGES_PER_THREAD))
-    getattr(library(), f'{kernel}_{_TYPES[dtype][0]}')(ctypes.byref(arguments), ctypes.c_int64(threads))
+    kernel(name, dtype)(ctypes.byref(arguments), ctypes.c_int64(threads))
 
 
 class _MessageSums(torch.autograd.Function):

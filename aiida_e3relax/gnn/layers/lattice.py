@@ -44,8 +44,12 @@ class LatticeToAtoms(nn.Module):
         """Return the atoms' scalars ``(A, F)`` and vectors ``(A, 3, F)``, informed of the lattice."""
         joined = torch.cat([x, lattice.scalar[structure_index]], dim=-1)
         shift, keep, turn = self.mix(joined).split(self.features, dim=-1)
-        turned = (lattice.tensor[structure_index] * v[:, None]).sum(dim=2)
+        turned = self.turned(lattice.tensor, v, structure_index)
         return x + shift, v + keep[:, None] * v + turn[:, None] * turned
+
+    def turned(self, tensor: Tensor, v: Tensor, structure_index: Tensor) -> Tensor:
+        """Return the products ``(A, 3, F)`` of the lattice `tensor` ``(S, 3, 3, F)`` and the atoms' `v`."""
+        return (tensor[structure_index] * v[:, None]).sum(dim=2)
 
 
 class AtomsToLattice(nn.Module):
@@ -71,8 +75,7 @@ class AtomsToLattice(nn.Module):
         as_centre, as_neighbour = self.bond_ends(x).split(self.strain_channels, dim=-1)
         stretch = batch.mean_over_atoms(self.bond_dyads(as_neighbour, edges) * as_centre[:, None])
         stretch = stretch.view(-1, 3, 3, self.strain_channels)
-        left, right = bounded(self.vector_mix(v), 1.0, dim=1).split(self.features, dim=-1)
-        polar = batch.mean_over_atoms((left[:, :, None] * right[:, None]).flatten(1, 2)).view(-1, 3, 3, self.features)
+        polar = self.mean_dyads(self.vector_mix(v), batch)
         tensor = lattice.tensor + _traceless_symmetric(self.bond_mix(stretch) + polar)
         kept, measured = self.tensor_mix(tensor).split(self.features, dim=-1)
         length = torch.sqrt((measured * measured).sum(dim=(1, 2)) + 1e-8)
@@ -90,6 +93,11 @@ class AtomsToLattice(nn.Module):
         dyads = (edges.direction[:, :, None] * edges.direction[:, None, :]).flatten(1)
         total = bonds.new_zeros(edges.n_atoms_total, 9, self.strain_channels)
         return total.index_add(0, edges.centre, dyads[:, :, None] * bonds[:, None, :])
+
+    def mean_dyads(self, vectors: Tensor, batch: CrystalBatch) -> Tensor:
+        """Return the means ``(S, 3, 3, F)`` over atoms of left times right of `vectors` ``(A, 3, 2F)``, shortened."""
+        left, right = bounded(vectors, 1.0, dim=1).split(self.features, dim=-1)
+        return batch.mean_over_atoms((left[:, :, None] * right[:, None]).flatten(1, 2)).view(-1, 3, 3, self.features)
 
 
 def _traceless_symmetric(tensor: Tensor) -> Tensor:
