@@ -33,6 +33,7 @@ CRYSTALS = {
 
 
 AIIDA_PATH = os.environ['AIIDA_PATH']
+DAEMON_TIMEOUT = 20  # s; the 2 s of AiiDA are too short for a machine that is busy
 
 
 def pytest_unconfigure() -> None:
@@ -44,6 +45,7 @@ def pytest_unconfigure() -> None:
 def aiida_profile(aiida_config, aiida_profile_factory):
     """A temporary profile with the ZeroMQ broker, so that tests can submit."""
     with aiida_profile_factory(aiida_config, broker_backend='core.zeromq') as profile:
+        aiida_config.set_option('daemon.timeout', DAEMON_TIMEOUT)
         yield profile
 
 

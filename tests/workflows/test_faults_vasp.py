@@ -9,6 +9,7 @@ from aiida.engine import run_get_node
 
 from aiida_e3relax.standin.faults import Fault
 from aiida_e3relax.workflows.resilient_vasp import ResilientVaspWorkChain
+from aiida_e3relax.workflows.vasp import E3RelaxVaspWorkChain
 from tests.workflows.crystals import rattled_copper_gold
 from tests.workflows.fault_tables import Codes, read_table
 
@@ -84,3 +85,20 @@ def test_a_static_run_without_results_is_run_again(run_vasp):
     assert (node.exit_status, len(jobs)) == (0, 2)
     assert 'forces' not in jobs[0].outputs.misc.get_dict()
     assert 'forces' in node.outputs.misc.get_dict()
+
+
+def test_a_leg_that_fails_leaves_its_last_structure_with_the_kinds_of_the_input(make_builder, make_scripted_code):
+    code = make_scripted_code('export E3RELAX_STANDIN_FAULT=unfinished', 'e3relax-vasp-standin', 'vasp.vasp')
+    structure = orm.StructureData(ase=rattled_copper_gold())
+    named = orm.StructureData(cell=structure.cell)
+    for number, site in enumerate(structure.sites):
+        named.append_atom(position=site.position, symbols=site.kind_name, name=f'{site.kind_name}{number}')
+    overrides = {'vasp': {'vasp': {'max_iterations': 1}}}
+    results, chain = run_get_node(make_builder(structure=named, vasp_code=code, network_code=None, overrides=overrides))
+    assert chain.exit_status == E3RelaxVaspWorkChain.exit_codes.ERROR_RELAXATION_FAILED.status
+    assert 'structure' not in results
+    (job,) = (called for called in chain.called_descendants if isinstance(called, orm.CalcJobNode))
+    last = results['raw']['last_structure']
+    assert [site.kind_name for site in last.sites] == [site.kind_name for site in named.sites]
+    np.testing.assert_allclose(positions(last), positions(job.outputs.structure), atol=1e-9)
+    assert np.abs(positions(last) - positions(named)).max() > 0.01
