@@ -27,6 +27,7 @@ class E3RelaxCalculation(CalcJob):
     """
 
     CACHE_VERSION = 1
+    """Raise it when the files written here, or what the network program makes of them, no longer mean the same."""
 
     STRUCTURES_FILE = 'structures.npz'
     CHECKPOINT_FILE = 'model.pt'
@@ -80,12 +81,14 @@ class E3RelaxCalculation(CalcJob):
         spec.exit_code(
             310,
             'ERROR_BAD_INPUT',
+            invalidates_cache=True,
             message='The network program could not read its structures ({detail}): check that the code runs the same '
             'version of aiida-e3relax as this plugin.',
         )
         spec.exit_code(
             311,
             'ERROR_BAD_CHECKPOINT',
+            invalidates_cache=True,
             message='The network program could not load the checkpoint ({detail}): pass a model made from an intact '
             'file with `E3RelaxModelData.get_or_create(<file>)`, or `E3RelaxModelData.default()`.',
         )
@@ -130,6 +133,16 @@ class E3RelaxCalculation(CalcJob):
             message='No structure could be predicted ({detail}): mend the input structures as the output `report` '
             'says for each of them.',
         )
+
+    @classmethod
+    def is_valid_cache(cls, node: orm.ProcessNode) -> bool:
+        """Return whether a run may stand for another of the same inputs.
+
+        Not where something else than the inputs made it fail: the exit codes tell, and in a run that is a success for
+        some structures the report, since others may have found no room in the memory at that moment.
+        """
+        structures = node.outputs.report.get('structures', []) if 'report' in node.outputs else []
+        return super().is_valid_cache(node) and all(entry['status'] != 'out_of_memory' for entry in structures)
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
         """Write the structures, copy the checkpoint with its card, and return the command to run."""
