@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aiida_e3relax.workflows.guard import REJECTED
+from aiida_e3relax.workflows.story import tell_failure
 
 ENGINES = {
     'emt': 'effective medium theory, a toy potential for metals',
@@ -43,13 +44,16 @@ def show_chain(chain: orm.ProcessNode) -> RenderableType:
         f'\nWhere to look next:\n'
         f'  verdi process show {chain.pk}              inputs, outputs, and what was called\n'
         f'  verdi process status -c {chain.pk}         the tree of jobs\n'
-        f'  verdi process report -m 0 {chain.pk}       the story in sentences, without -m 0 that of each job too\n'
+        f'  verdi process report -m 1 {chain.pk}       the story in sentences; without -m 1 that of each job, too\n'
         f'  aiida-e3relax show {chain.pk} --plot x.png  energy and force against the ionic step\n'
         f'  verdi node graph generate {chain.pk}       the provenance graph as a picture (needs Graphviz)\n'
     )
     if 'comparison' not in chain.outputs:
-        return Group(Text(f'No comparison: {chain.process_state}, {chain.exit_message or ""}', style='red'), where)
-    return Group(show_comparison(chain.outputs.comparison.get_dict()), where)
+        return Group(Text(f'No comparison: {chain.process_label} {tell_failure(chain)}', style='bold red'), where)
+    parts: list[RenderableType] = [show_comparison(chain.outputs.comparison.get_dict())]
+    if not chain.is_finished_ok:
+        parts.append(Text(f'{chain.process_label} failed with exit code {chain.exit_status}.', style='bold red'))
+    return Group(*parts, where)
 
 
 def show_comparison(comparison: Mapping[str, Any]) -> RenderableType:

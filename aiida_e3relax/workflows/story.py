@@ -16,7 +16,17 @@ def tell_failure(process: orm.ProcessNode) -> str:
         return f'was killed (<{process.pk}>)'
     if process.is_excepted:
         return f'stopped with an exception (<{process.pk}>): {process.exception}'
-    return f'failed with exit code {process.exit_status} (<{process.pk}>): {process.exit_message}'
+    told = f'failed with exit code {process.exit_status} (<{process.pk}>): {process.exit_message}'
+    job = _last_job(process)
+    if job is None or not job.exit_message or job.exit_message == process.exit_message:
+        return told
+    return f'{told}; its last job <{job.pk}>: {job.exit_message}'
+
+
+def _last_job(process: orm.ProcessNode) -> orm.CalcJobNode | None:
+    """Return the job that a work chain called last, directly or below."""
+    jobs = [node for node in process.called_descendants if isinstance(node, orm.CalcJobNode)]
+    return max(jobs, key=lambda job: job.pk or 0, default=None)
 
 
 def tell_comparison(comparison: Mapping[str, Any]) -> str:

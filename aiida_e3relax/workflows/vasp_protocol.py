@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.resources
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
 from aiida import orm
+from aiida.common.exceptions import InputValidationError
 from aiida.engine.processes.builder import ProcessBuilder
 
 from aiida_e3relax.data.model import E3RelaxModelData
-from aiida_e3relax.mappings import merge
+from aiida_e3relax.mappings import check_keys, merge
 from aiida_e3relax.workflows.freedom import Freedom, Moves
 from aiida_e3relax.workflows.input_sets import read_input_set
 from aiida_e3relax.workflows.inputs import incar_tags, validate_chain, validate_vasp
@@ -114,7 +117,11 @@ class VaspProtocolMixin(ProtocolMixin):
             vasp['kpoints'] = make_mesh(structure, vasp['kpoints'], vacuum)
         builder = cls.get_builder()  # type: ignore[attr-defined]
         builder.structure = structure
-        fill_builder(builder, merge(inputs, chosen))
+        try:
+            fill_builder(builder, merge(inputs, chosen))
+        except InputValidationError as error:
+            _check_tag_names(vasp['parameters'])
+            raise ValueError(f'`vasp.vasp.parameters`: {error}') from error
         if fault := validate_vasp(builder.vasp, None) or validate_chain(builder, None):
             raise ValueError(fault)
         return builder
@@ -132,6 +139,15 @@ def _plain_freedom(freedom: Freedom | Mapping[str, Any] | str) -> dict[str, Any]
         'keep_symmetry': freedom.keep_symmetry,
         'vacuum': freedom.vacuum,
     }
+
+
+def _check_tag_names(parameters: Mapping[str, Any]) -> None:
+    """Raise ValueError for an INCAR tag that aiida-vasp does not know, with the nearest one that it does."""
+    listed = (importlib.resources.files('aiida_vasp.assistant') / 'parameters.yml').read_text(encoding='utf-8')
+    try:
+        check_keys(incar_tags(parameters), list(yaml.safe_load(listed)))
+    except ValueError as error:
+        raise ValueError(f'INCAR: {error}') from error
 
 
 def _load_code(code: orm.AbstractCode | str, plugin: str) -> orm.AbstractCode:
