@@ -19,6 +19,7 @@ ITERATION = re.compile(r'Iteration +(\d+)\( *\d+\)')
 VERSION = re.compile(r'^\s*vasp\.(\S+)')
 CORES = re.compile(r'running on\s+(\d+) total cores')
 RANKS = re.compile(r'running\s+(\d+) mpi-ranks, with\s+(\d+) threads/rank')
+ELAPSED = re.compile(r'Elapsed time \(sec\): *([\d.]+)')
 STEP_ARRAYS = ('energy_extrapolated', 'forces', 'stress')
 
 
@@ -46,6 +47,9 @@ class VaspRun:
     def core_time(self) -> float | None:
         """The wall time of all cores together, in s."""
         return None if self.wall_time is None or self.cores is None else self.wall_time * self.cores
+
+
+NOTHING_KNOWN = VaspRun(code_version=None, cores=None, ionic_steps=None, electronic_steps=None, wall_time=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +81,8 @@ def read_run(retrieved: orm.FolderData | None, misc: orm.Dict | None) -> VaspRun
     if 'last_iteration_index' in status:  # the frames of the trajectory do not count the steps: one step gives two
         last = status['last_iteration_index']
         run = dataclasses.replace(run, ionic_steps=last[0] if last else 0)
-    return dataclasses.replace(run, wall_time=elapsed_time(misc))
+    elapsed = elapsed_time(misc)
+    return run if elapsed is None else dataclasses.replace(run, wall_time=elapsed)
 
 
 def elapsed_time(misc: orm.Dict | None) -> float | None:
@@ -120,21 +125,28 @@ def _section(misc: orm.Dict | None, name: str) -> Any:
 
 
 def _read_outcar(retrieved: orm.FolderData | None) -> VaspRun:
-    """Return a run as far as OUTCAR tells it, all but the wall time.
+    """Return a run as far as OUTCAR tells it, nothing if that is missing or empty.
 
-    aiida-vasp cuts the version to its numbers, and counts one electronic step for each ionic one.
+    aiida-vasp cuts the version to its numbers, counts one electronic step for each ionic one, and has no `misc` where
+    another file is missing.
     """
     if retrieved is None or 'OUTCAR' not in retrieved.base.repository.list_object_names():
-        return VaspRun(None, None, None, None, None)
+        return NOTHING_KNOWN
+    ionic_steps, wall_time = [], None
     with retrieved.base.repository.open('OUTCAR', 'r') as handle:
         header = ''.join(islice(handle, HEADER_LINES))
-        lines = chain(header.splitlines(), handle)
-        ionic_steps = [int(match[1]) for line in lines if (match := ITERATION.search(line))]
+        for line in chain(header.splitlines(), handle):
+            if match := ITERATION.search(line):
+                ionic_steps.append(int(match[1]))
+            elif match := ELAPSED.search(line):
+                wall_time = float(match[1])
+    if not header:
+        return NOTHING_KNOWN
     version, cores, ranks = VERSION.search(header), CORES.search(header), RANKS.search(header)
     return VaspRun(
         code_version=version[1] if version else None,
         cores=int(ranks[1]) * int(ranks[2]) if ranks else int(cores[1]) if cores else None,
         ionic_steps=max(ionic_steps, default=0),
         electronic_steps=len(ionic_steps),
-        wall_time=None,
+        wall_time=wall_time,
     )

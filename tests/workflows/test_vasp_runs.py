@@ -64,6 +64,14 @@ def test_a_run_that_left_nothing_has_no_steps_and_no_time():
     run = read_run(None, None)
     assert (run.ionic_steps, run.electronic_steps, run.wall_time, run.core_time) == (None, None, None, None)
     assert read_run(None, misc(0, 1.0)).ionic_steps == 0
+    assert read_run(outcar(), None).ionic_steps is None
+
+
+def test_a_run_of_which_aiida_vasp_could_read_nothing_has_the_time_of_outcar():
+    loops = [f'--- Iteration      {ionic}(   1)  ---' for ionic in (1, 2, 3)]
+    lines = (' vasp.6.4.2', ' running on    4 total cores', *loops, '   Elapsed time (sec):       12.500')
+    run = read_run(outcar(*lines), None)
+    assert (run.ionic_steps, run.wall_time, run.core_time) == (3, 12.5, 50.0)
 
 
 @pytest.mark.parametrize('entries', [None, {'version': '6.4.2'}])
