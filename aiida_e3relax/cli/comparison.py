@@ -23,6 +23,7 @@ ROWS = (
     ('VASP runs', 'vasp_runs', 'd'),
     ('ionic steps', 'ionic_steps', 'd'),
     ('electronic steps', 'electronic_steps', 'd'),
+    ('cores', 'cores', 'd'),
     ('time of VASP (s)', 'wall_time_s', '.1f'),
     ('time of all its cores (s)', 'core_time_s', '.1f'),
     ('start: energy above the end (meV/atom)', 'start_energy_error_meV_per_atom', '.1f'),

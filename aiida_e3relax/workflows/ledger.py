@@ -91,6 +91,7 @@ def _tell_leg(leg: Leg) -> dict[str, Any]:
     return {
         'code_version': leg.code_version,
         'stand_in': leg.stand_in,
+        'cores': leg.cores,
         'finished': leg.last is not None,
         'vasp_runs': len(leg.runs),
         **{name.format(''): leg.total(cost) for name, cost in COSTS.items()},

@@ -12,7 +12,8 @@ from aiida import orm
 from aiida_e3relax.workflows.resilient_vasp import usable_structure
 from aiida_e3relax.workflows.vasp_runs import Step, VaspRun, elapsed_time, first_step, last_step, read_run
 
-RUN_OUTPUTS = ('retrieved', 'misc', 'trajectory')
+RUN_OUTPUTS = ('remote_folder', 'retrieved', 'misc', 'trajectory')
+"""The first is all that a run leaves which was killed before its files came back; it has been run all the same."""
 NUMBERED = re.compile(r'\w+_(\d+)')
 STAND_IN = re.compile(r'-standin-(\w+)')
 
@@ -44,6 +45,11 @@ class Leg:
         return next((run.code_version for run in self.runs if run.code_version), None)
 
     @property
+    def cores(self) -> int | None:
+        """The cores of a run."""
+        return next((run.cores for run in self.runs if run.cores), None)
+
+    @property
     def stand_in(self) -> str | None:
         """The engine behind the stand-in; None for VASP itself."""
         match = STAND_IN.search(self.code_version or '')
@@ -59,7 +65,7 @@ class Leg:
 def collect_leg(leg: orm.WorkChainNode) -> dict[str, orm.Data]:
     """Return the data nodes that tell what a `vasp.v2.relax` did: the input of `read_leg`.
 
-    For the n-th VASP run of the relaxation `retrieved_n`, `misc_n` and `trajectory_n` as far as they exist, for the
+    For the n-th VASP run of the relaxation its `RUN_OUTPUTS`, such as `misc_n`, as far as they exist, for the
     static run `misc_static`, and `structure`, the relaxed crystal, when the leg finished.
     """
     nodes: dict[str, orm.Data] = {}

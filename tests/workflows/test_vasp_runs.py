@@ -128,3 +128,12 @@ def test_a_first_step_that_vasp_did_not_finish_is_none():
 def test_a_leg_that_left_no_nodes_has_no_runs():
     leg = read_leg(orm.StructureData(ase=copper_gold()), {})
     assert (leg.runs, leg.first, leg.last, leg.code_version) == ((), None, None, None)
+
+
+def test_a_run_of_which_no_file_came_back_counts_and_its_cost_is_not_known():
+    structure = orm.StructureData(ase=copper_gold())
+    folder = orm.RemoteData(remote_path='/scratch/killed')
+    leg = read_leg(structure, {'remote_folder_1': folder, 'misc_2': misc(4, 8.0), 'trajectory_2': trajectory(4)})
+    assert [run.ionic_steps for run in leg.runs] == [None, 4]
+    assert leg.total(lambda run: run.ionic_steps) is None
+    assert leg.first is None
