@@ -82,25 +82,6 @@ def test_the_overrides_and_the_fixed_sites_of_the_file_hold_where_no_option_is_g
     )
 
 
-@pytest.mark.parametrize(
-    ('text', 'message'),
-    [
-        ('vasp: {', 'overrides.yaml: is not YAML: while parsing'),
-        ('- encut: 300', "overrides.yaml: expected inputs such as `freedom: positions`, found [{'encut': 300}]"),
-        ('vasp:', 'overrides: `vasp`: expected a mapping'),
-        ('vasp: {vasp: {parameters: {incar: {pstress: 50}}}}', 'INCAR tag PSTRESS'),
-        ('vasp: {vasp: {parameters: {incar: {encutt: 300}}}}', 'INCAR: unknown key `encutt`; did you mean `encut`?'),
-        ('vasp: {vasp: {potential_mapping: {Cu: Au}}}', 'expected Au for Cu, found Cu, Cu_pv'),
-    ],
-)
-def test_faults_of_the_overrides_file(relax, poscar, tmp_path, text, message):
-    (tmp_path / 'overrides.yaml').write_text(text, encoding='utf-8')
-    done = relax(poscar, *EMT, '--overrides', tmp_path / 'overrides.yaml')
-    assert done.returncode == 1
-    assert message in done.stderr
-    assert 'Traceback' not in done.stderr
-
-
 def test_help_is_for_newcomers(relax):
     help_text = relax('--help').stdout
     for word in ('STRUCTURE', '--vasp-code', 'aiida-e3relax setup', 'balanced'):
@@ -110,22 +91,13 @@ def test_help_is_for_newcomers(relax):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        ([], 'give STRUCTURE, a file or a node'),
-        (['nowhere.cif', *EMT], 'nowhere.cif: expected a file that is there'),
-        (['README.md', *EMT], 'README.md: cannot be read as a crystal'),
-        (['1', *EMT], '1: expected a StructureData, found'),
-        (['{poscar}'], 'there are several codes for vasp.vasp; choose one of vasp-standin-emt@localhost'),
-        (['{poscar}', '--vasp-code', 'none@localhost'], 'code `none@localhost` is not in this profile; codes for vasp'),
-        (['{poscar}', '--vasp-code', 'e3relax@localhost'], 'expected one for vasp.vasp, found one for e3relax.predict'),
-        (['{poscar}', *EMT, '--potential-family', 'PBE'], 'potential family `PBE`: there is none of this name'),
-        (['{poscar}', *EMT, '--protocol', 'balancd'], 'did you mean `balanced`?'),
-        (['{poscar}', *EMT, '--reference-leg', 'sometimes'], 'expected always, sample, never or the PK or UUID'),
-        (['{poscar}', *EMT, '--submit'], 'verdi daemon start'),
+        ([], 'there are several codes for vasp.vasp; choose one of vasp-standin-emt@localhost, vasp-standin-ionic@'),
+        ([*EMT, '--submit'], 'verdi daemon start'),
     ],
 )
-def test_the_first_mistakes_are_answered_by_what_to_do(relax, poscar, arguments, message):
-    done = relax(*(word.format(poscar=poscar) for word in arguments))
-    assert done.returncode != 0
+def test_what_the_profile_leaves_open(relax, poscar, arguments, message):
+    done = relax(poscar, *arguments)
+    assert done.returncode == 1
     assert message in done.stderr
     assert 'Traceback' not in done.stderr
 
@@ -137,11 +109,3 @@ def test_a_profile_without_codes_and_no_profile(run_in, poscar, tmp_path):
     bare = run_in(tmp_path, 'aiida-e3relax', 'relax', poscar)
     assert 'no code for vasp.vasp is in this profile; make one with `verdi code create' in bare.stderr
     assert 'Traceback' not in empty.stderr + bare.stderr
-
-
-@pytest.mark.parametrize(
-    ('pk', 'message'), [('99999', 'no node has this PK'), ('1', 'expected an E3RelaxVaspWorkChain')]
-)
-def test_only_chains_can_be_shown(prepared, run_in, pk, message):
-    done = run_in(prepared[0], 'aiida-e3relax', 'show', pk)
-    assert (done.returncode, message in done.stderr) == (1, True)
