@@ -10,6 +10,7 @@ from aiida.engine import run_get_node
 from aiida_e3relax.standin.faults import Fault
 from aiida_e3relax.workflows.resilient_vasp import ResilientVaspWorkChain
 from aiida_e3relax.workflows.vasp import E3RelaxVaspWorkChain
+from aiida_e3relax.workflows.vasp_runs import read_run
 from tests.workflows.crystals import rattled_copper_gold
 from tests.workflows.fault_tables import Codes, read_table
 
@@ -57,10 +58,12 @@ def test_every_fault_of_the_stand_in_is_in_the_table_and_no_other():
     'fault', [pytest.param(name, marks=pytest.mark.slow if name in LIKE_OTHERS else []) for name in ROWS]
 )
 def test_a_fault_that_happens_once_is_mended(run_vasp, fault):
-    codes, goes_on_from = Codes.parse(ROWS[fault][0]), ROWS[fault][2]
+    codes, (goes_on_from, kept) = Codes.parse(ROWS[fault][0]), ROWS[fault][2:4]
     node, jobs = run_vasp(fault, once=True)
     assert ([job.exit_status for job in jobs], node.exit_status) == (codes.jobs, codes.end)
     assert np.linalg.norm(node.outputs.misc['forces'], axis=1).max() < FORCE_CUTOFF
+    cost = read_run(jobs[0].outputs.retrieved, jobs[0].outputs.misc if 'misc' in jobs[0].outputs else None)
+    assert (cost.ionic_steps is None) == ('not known' in kept)
     start = node.inputs.structure
     if goes_on_from == 'last structure':
         last = jobs[0].outputs.structure
