@@ -52,6 +52,7 @@ class ResilientVaspWorkChain(VaspWorkChain):
         gap = find_gap(node)
         if gap is None:
             return None
+        node.base.caching.is_valid_cache = False  # or the run with the same inputs would be taken from this one
         if self.ctx.has_repeated:
             self.report(f'{gap}, for the second time: giving up')
             return ProcessHandlerReport(do_break=True, exit_code=self.exit_codes.ERROR_MISSING_CRITICAL_OUTPUT)

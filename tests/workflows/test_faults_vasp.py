@@ -71,6 +71,9 @@ def test_a_fault_that_happens_once_is_mended(run_vasp, fault):
         assert jobs[1].inputs.structure == last
     else:
         assert jobs[-1].inputs.structure == start
+    if goes_on_from == 'the same start':
+        assert jobs[1].inputs.parameters.get_dict() == jobs[0].inputs.parameters.get_dict()
+        assert not jobs[0].base.caching.is_valid_cache
 
 
 @pytest.mark.parametrize(
