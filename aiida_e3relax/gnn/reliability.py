@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-LARGEST_BINS = 10
+MOST_BINS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Reliability:
 
         Errors are those of the bonds. There are up to ten bins, of at least five structures each unless they are fewer.
         """
-        count = int(np.clip(len(self.stated) // 5, 1, LARGEST_BINS))
+        count = int(np.clip(len(self.stated) // 5, 1, MOST_BINS))
         bins = np.array_split(np.argsort(self.stated, kind='stable'), count)
         medians = np.array([np.median(self.stated[chosen]) for chosen in bins])
         return medians, np.array([np.quantile(self.bond_error[chosen], [0.25, 0.5, 0.75]) for chosen in bins]).T

@@ -75,7 +75,7 @@ class GuardSettings:
         Largest shift of a site relative to the common drift of all sites, in A (99 %: 7.0 and 1.6).
     uncertainty_max_A
         Largest uncertainty that the network may state of the lengths of the crystal's bonds, in A. None does not look
-        at it: a network alone states none, and where ensembles do, those least sure are still far better than the raw
+        at it: a network alone states none, and where ensembles do, those least sure are still better than the raw
         crystals on the average (`benchmarks/uncertainty.py`). With a bound, a network that states none is rejected.
     """
 
