@@ -1,8 +1,8 @@
 import numpy as np
 
-from aiida_e3relax.gnn.training.augmentation import Augmentation
 from aiida_e3relax.gnn.metrics import cell_shape_deviation, coordinate_mae
 from aiida_e3relax.gnn.pairs import aligned
+from aiida_e3relax.gnn.training.augmentation import Augmentation
 from tests.gnn.pairs import made_pairs
 
 
