@@ -34,7 +34,9 @@ class E3RelaxBaseWorkChain(BaseRestartWorkChain):
     def define(cls, spec: WorkChainSpec) -> None:  # type: ignore[override]
         """Define the inputs, outline and outputs."""
         super().define(spec)
-        spec.expose_inputs(E3RelaxCalculation, namespace='predict')
+        spec.expose_inputs(
+            E3RelaxCalculation, namespace='predict', namespace_options={'help': 'The inputs of the first run.'}
+        )
         spec.input(
             'max_iterations',
             valid_type=orm.Int,

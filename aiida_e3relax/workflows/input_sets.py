@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pymatgen.io.vasp.sets
 from aiida import orm
-from pymatgen.io.vasp.inputs import Kpoints, KpointsSupportedModes
-from pymatgen.io.vasp.sets import VaspInputSet
 
 from aiida_e3relax.data.structures import structures_to_crystals
 from aiida_e3relax.gnn.structures import pymatgen_structure
 from aiida_e3relax.mappings import check_keys
+
+if TYPE_CHECKING:
+    from pymatgen.io.vasp.inputs import Kpoints
+    from pymatgen.io.vasp.sets import VaspInputSet
 
 INPUT_SETS = ('MPRelaxSet', 'MITRelaxSet')
 DEFAULT_MOMENT = 0.6
@@ -35,6 +36,8 @@ def read_input_set(structure: orm.StructureData, name: str) -> dict[str, Any]:
         check_keys([name], INPUT_SETS)
     except ValueError as error:
         raise ValueError(f'`input_set`: {error}') from error
+    import pymatgen.io.vasp.sets  # takes a second, and most chains do without
+
     crystal = pymatgen_structure(structures_to_crystals({'structure': structure}), 0)
     input_set = getattr(pymatgen.io.vasp.sets, name)(crystal)
     tags = input_set.incar
@@ -66,5 +69,5 @@ def _read_hubbard(input_set: VaspInputSet) -> dict[str, Any]:
 def _read_mesh(kpoints: Kpoints) -> dict[str, list]:
     """Return the k-points as `mesh` and `offset`: a Monkhorst-Pack mesh is off the Gamma point where it is even."""
     mesh = list(kpoints.kpts[0])
-    monkhorst = kpoints.style is KpointsSupportedModes.Monkhorst
+    monkhorst = kpoints.style.name == 'Monkhorst'
     return {'mesh': mesh, 'offset': [0.5 if monkhorst and points % 2 == 0 else 0.0 for points in mesh]}
