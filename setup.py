@@ -17,7 +17,7 @@ kernels = Extension(
     depends=[f'{ENGINE}/edge_kernels.inc'],
     language='c++',
     extra_compile_args=[*FLAGS, '-mprefer-vector-width=512'] if X86 else FLAGS,
-    extra_link_args=['-pthread'],
+    extra_link_args=['-pthread', '-ldl'],
     optional=True,
 )
 

@@ -7,6 +7,8 @@
 //
 // Plain C interface, called through ctypes: nothing here depends on the version of Python or PyTorch.
 
+#include <dlfcn.h>
+
 #include <algorithm>
 #include <cstdint>
 #include <thread>
@@ -24,9 +26,35 @@ constexpr int BLOCK = 64;
 
 constexpr double FACTORIALS[] = {1, 1, 2, 6, 24, 120, 720, 5040, 40320, 362880, 3628800, 39916800, 479001600, 6227020800};
 
-// Runs work(t) for t = 0 .. threads-1, the last of them in the calling thread.
+// The OpenMP runtime that PyTorch has loaded. Its workers wait for work by spinning for milliseconds: threads of our own
+// would share the processors with them.
+struct OpenMp {
+    void (*parallel)(void (*)(void *), void *, unsigned, unsigned);
+    int (*thread)(), (*threads)();
+
+    OpenMp() {
+        parallel = reinterpret_cast<decltype(parallel)>(dlsym(RTLD_DEFAULT, "GOMP_parallel"));
+        thread = reinterpret_cast<decltype(thread)>(dlsym(RTLD_DEFAULT, "omp_get_thread_num"));
+        threads = reinterpret_cast<decltype(threads)>(dlsym(RTLD_DEFAULT, "omp_get_num_threads"));
+    }
+};
+
+// Runs work(t) for t = 0 .. threads-1, on PyTorch's threads or, where they cannot be had, on new ones.
 template <class Work>
 void in_parallel(int64_t threads, Work work) {
+    static const OpenMp openmp;
+    if (threads > 1 && openmp.parallel && openmp.thread && openmp.threads) {
+        struct Shared {
+            const Work &work;
+            int64_t count;
+        } shared{work, threads};
+        const auto share = [](void *data) {
+            const Shared &all = *static_cast<Shared *>(data);
+            for (int64_t t = openmp.thread(); t < all.count; t += openmp.threads()) all.work(t);
+        };
+        openmp.parallel(share, &shared, unsigned(threads), 0);
+        return;
+    }
     std::vector<std::thread> others;
     for (int64_t t = 0; t + 1 < threads; ++t) others.emplace_back(work, t);
     work(threads - 1);
