@@ -112,9 +112,9 @@ struct Tensors {
 // Vectors have rows of their own stride, so that they may be parts of wider ones.
 template <class Real>
 struct Products {
-    int64_t structures, features, left_stride, right_stride, transposed, shortened;
+    int64_t structures, features, left_stride, right_stride, share_stride, transposed, shortened;
     const int64_t *first_atom;
-    const Real *left, *right, *tensor;
+    const Real *left, *right, *tensor, *keep, *turn;
     Real *product;
 };
 

@@ -74,12 +74,12 @@ class FastAtomsToLattice(AtomsToLattice):
 class FastLatticeToAtoms(LatticeToAtoms):
     """Atoms' vectors turned by the compiled kernels."""
 
-    def turned(self, tensor: Tensor, v: Tensor, structure_index: Tensor) -> Tensor:
+    def turned(self, tensor: Tensor, v: Tensor, keep: Tensor, turn: Tensor, structure_index: Tensor) -> Tensor:
         """Return what `LatticeToAtoms.turned` returns."""
         if not native.usable(v):
-            return super().turned(tensor, v, structure_index)
+            return super().turned(tensor, v, keep, turn, structure_index)
         first_atom = torch.searchsorted(structure_index, torch.arange(len(tensor) + 1))
-        return products.turned(first_atom, tensor, v)
+        return products.turned_in_part(first_atom, tensor, v, keep, turn)
 
 
 def gate_polynomials(reference: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ from aiida_e3relax.gnn.layers import bounded
 ATOMS_PER_THREAD = 64
 """Fewer atoms are not worth another thread."""
 
-_COUNTS = ('structures', 'features', 'left_stride', 'right_stride', 'transposed', 'shortened')
-_POINTERS = ('first_atom', 'left', 'right', 'tensor', 'product')
+_COUNTS = ('structures', 'features', 'left_stride', 'right_stride', 'share_stride', 'transposed', 'shortened')
+_POINTERS = ('first_atom', 'left', 'right', 'tensor', 'keep', 'turn', 'product')
 
 
 class _Arguments(ctypes.Structure):
@@ -103,6 +103,20 @@ def dyad_sums(first_atom: Tensor, vectors: Tensor) -> Tensor:
     return _Dyads.apply(first_atom, left, right)
 
 
-def turned(first_atom: Tensor, tensor: Tensor, vectors: Tensor) -> Tensor:
-    """Return the products ``(A, 3, F)`` of each structure's `tensor` ``(S, 3, 3, F)`` and its atoms' `vectors`."""
-    return _Turned.apply(first_atom, tensor, vectors)
+def turned_in_part(first_atom: Tensor, tensor: Tensor, vectors: Tensor, keep: Tensor, turn: Tensor) -> Tensor:
+    """Return ``(1 + keep) v + turn T v`` of each structure's `tensor` T and its atoms' `vectors` v.
+
+    Parameters
+    ----------
+    first_atom
+        As for `dyad_sums`.
+    tensor, vectors
+        ``(S, 3, 3, F)`` and ``(A, 3, F)``.
+    keep, turn
+        ``(A, F)`` shares of an atom; parts of one wider array.
+    """
+    if torch.is_grad_enabled():
+        return vectors + keep[:, None] * vectors + turn[:, None] * _Turned.apply(first_atom, tensor, vectors)
+    product, right, tensor = torch.empty_like(vectors), _rows(vectors), tensor.contiguous()
+    shares = {'keep': keep, 'turn': turn, 'share_stride': keep.stride(0)}
+    return _call('turns', first_atom, product, right, tensor=tensor, **shares)

@@ -44,12 +44,11 @@ class LatticeToAtoms(nn.Module):
         """Return the atoms' scalars ``(A, F)`` and vectors ``(A, 3, F)``, informed of the lattice."""
         joined = torch.cat([x, lattice.scalar[structure_index]], dim=-1)
         shift, keep, turn = self.mix(joined).split(self.features, dim=-1)
-        turned = self.turned(lattice.tensor, v, structure_index)
-        return x + shift, v + keep[:, None] * v + turn[:, None] * turned
+        return x + shift, self.turned(lattice.tensor, v, keep, turn, structure_index)
 
-    def turned(self, tensor: Tensor, v: Tensor, structure_index: Tensor) -> Tensor:
-        """Return the products ``(A, 3, F)`` of the lattice `tensor` ``(S, 3, 3, F)`` and the atoms' `v`."""
-        return (tensor[structure_index] * v[:, None]).sum(dim=2)
+    def turned(self, tensor: Tensor, v: Tensor, keep: Tensor, turn: Tensor, structure_index: Tensor) -> Tensor:
+        """Return the atoms' vectors `v`, with `keep` of them and `turn`, ``(A, F)``, of their product with `tensor`."""
+        return v + keep[:, None] * v + turn[:, None] * (tensor[structure_index] * v[:, None]).sum(dim=2)
 
 
 class AtomsToLattice(nn.Module):
