@@ -7,20 +7,22 @@ from aiida_e3relax.calculations.predict_parameters import PredictParameters
 
 def test_command_line_leaves_out_what_is_not_set():
     words = PredictParameters.from_mapping({'device': 'cuda:1', 'max_edges': 5000}).command_line()
-    assert words == ['--device', 'cuda:1', '--dtype', 'float32', '--max-edges', '5000']
+    assert words == ['--device', 'cuda:1', '--dtype', 'float32', '--max-edges', '5000', '--engine', 'fast']
 
 
 def test_threads_reach_the_command_line():
-    assert PredictParameters(threads=2).command_line()[-2:] == ['--threads', '2']
+    words = PredictParameters(threads=2).command_line()
+    assert words[words.index('--threads') + 1] == '2'
 
 
 @pytest.mark.parametrize(
     ('values', 'message'),
     [
         ({'devise': 'cpu'}, 'unknown key `devise`; did you mean `device`?'),
-        ({'zzz': 1}, 'unknown key `zzz`; known are device, dtype, max_edges, threads'),
+        ({'zzz': 1}, 'unknown key `zzz`; known are device, dtype, max_edges, threads, engine'),
         ({'device': 'gpu'}, "`device`: expected auto, cpu, cuda or cuda:<n>, found 'gpu'"),
         ({'device': 0}, '`device`: expected auto, cpu, cuda or cuda:<n>, found 0'),
+        ({'engine': 'slow'}, "`engine`: expected fast or reference, found 'slow'"),
         ({'dtype': 'float16'}, "`dtype`: expected float32 or float64, found 'float16'"),
         ({'max_edges': 0}, '`max_edges`: expected a positive integer, found 0'),
         ({'max_edges': None}, '`max_edges`: expected a positive integer, found None'),
