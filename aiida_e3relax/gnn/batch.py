@@ -49,7 +49,7 @@ class CrystalBatch:
         """Return the ``(E, 3)`` vectors from centre to neighbour, in A, for other coordinates over the same edges."""
         graph = self.graph
         difference = fractional[graph.neighbour] - fractional[graph.centre] + graph.offset.to(fractional.dtype)
-        return torch.einsum('ec,ecx->ex', difference, cell[self.structure_index[graph.centre]])
+        return (difference[:, None] @ cell[self.structure_index[graph.centre]])[:, 0]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The step from predicted displacements to new fractional coordinates."""
 
-from torch import Tensor, einsum
+from torch import Tensor
 
 from aiida_e3relax.gnn.batch import CrystalBatch
 from aiida_e3relax.gnn.layers.activation import bounded
@@ -18,4 +18,4 @@ def displaced(fractional: Tensor, displacement: Tensor, cell: Tensor, batch: Cry
     """
     displacement = bounded(displacement, LARGEST_DISPLACEMENT, dim=1)
     displacement = displacement - batch.mean_over_atoms(displacement)[batch.structure_index]
-    return fractional + einsum('ax,axc->ac', displacement, inverse(cell)[batch.structure_index])
+    return fractional + (displacement[:, None] @ inverse(cell)[batch.structure_index])[:, 0]

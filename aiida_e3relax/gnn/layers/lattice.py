@@ -102,6 +102,6 @@ class AtomsToLattice(nn.Module):
 def _traceless_symmetric(tensor: Tensor) -> Tensor:
     """Return the symmetric traceless part of ``(S, 3, 3, F)`` over its two Cartesian axes."""
     symmetric = (tensor + tensor.transpose(1, 2)) / 2
-    trace = torch.einsum('sxxf->sf', symmetric)
+    trace = symmetric.diagonal(dim1=1, dim2=2).sum(dim=2)
     identity = torch.eye(3, dtype=tensor.dtype, device=tensor.device)
     return symmetric - trace[:, None, None] * identity[..., None] / 3

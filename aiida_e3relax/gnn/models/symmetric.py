@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from abc import abstractmethod
 
-import torch
 from torch import Tensor, nn
 
 from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
@@ -81,7 +80,7 @@ class SymmetricRelaxation(RelaxationModel):
             edges = EdgeGeometry.of(vectors, batch.graph.centre, batch.graph.neighbour, self.radial_basis, n)
             x, v, lattice, displacement, increment = layer(x, v, lattice, edges, batch, first=index == 0)
             strain = strain + increment
-            cell = torch.einsum('scx,sxy->scy', batch.cell, matrix_exponential(strain))
+            cell = batch.cell @ matrix_exponential(strain)
             fractional = displaced(fractional, displacement, cell, batch)
             geometries.append(Geometry(fractional, cell))
         return geometries
