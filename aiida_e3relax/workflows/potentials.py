@@ -37,7 +37,7 @@ def choose_potentials(
         if chosen is None:
             raise ValueError(
                 f'potential family `{family}`: expected {" or ".join(filter(None, wanted))} for {element}, found '
-                f'{", ".join(there) or "no potential"}; choose one with `potential_mapping`'
+                f'{", ".join(sorted(there)) or "no potential"}; choose one with `potential_mapping`'
             )
         mapping[element] = chosen
     return mapping

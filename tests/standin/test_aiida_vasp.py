@@ -21,7 +21,7 @@ def potentials(aiida_profile, tmp_path_factory):
     """A family of generated potentials in the profile."""
     folder = tmp_path_factory.mktemp('potentials')
     write_potentials(folder, ['Cu', 'Al', 'Mg', 'O'])
-    DataFactory('vasp.potcar').upload_potcar_family(folder, FAMILY, 'made by the stand-in')
+    DataFactory('vasp.potcar').upload_potcar_family(folder, FAMILY, 'made by the stand-in', stop_if_existing=False)
     return FAMILY
 
 
