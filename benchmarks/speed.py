@@ -3,8 +3,8 @@
     python benchmarks/speed.py [--threads 1 2] [--quick]
 
 Ratios are of the shortest times of alternating runs, both with freed memory kept. Memory is measured in a process of
-its own: the peak of the first run, in which the fast engine packs weights and makes its
-tables, and of a later one, each above what the process held before. Writes Markdown to standard output.
+its own: the peak of the first run, in which the fast engine packs weights and makes its tables, and of a later one,
+each above what the process held before. Writes Markdown to standard output.
 """
 
 from __future__ import annotations
@@ -81,13 +81,17 @@ LEAST_S = 3.0
 
 
 def shortest(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Return the shortest time in s of each of `runs`, taken in turn after one warm-up each."""
+    """Return the shortest time in s of each of `runs`, taken in turn.
+
+    A turn is two runs, of which the second counts: in use, a run finds in the caches what one of its own kind left.
+    """
     times: dict[str, list[float]] = {name: [] for name in runs}
     begin = time.perf_counter()
     for repeat in itertools.count():
         if repeat > repeats and time.perf_counter() - begin > LEAST_S:
             break
         for name, run in runs.items():
+            run()
             start = time.perf_counter()
             run()
             if torch.cuda.is_available():
