@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from aiida_e3relax.gnn.cli.options import add_device
+from aiida_e3relax.gnn.cli.options import add_device, check_checkpoint_output
 
 HELP = 'make one checkpoint of several, whose mean is more accurate and whose spread tells how far to trust it'
 
@@ -39,10 +39,7 @@ def _run(options: argparse.Namespace) -> int:
     from aiida_e3relax.gnn.pairs import Pairs
     from aiida_e3relax.gnn.runtime import prepare_device
 
-    if options.output.suffix != '.pt':
-        raise InputError(f'{options.output}: expected a name that ends in .pt')
-    if not options.output.parent.is_dir():
-        raise InputError(f'{options.output}: the folder {options.output.parent} does not exist')
+    check_checkpoint_output(options.output)
     pairs = None
     if options.calibrate:
         device = prepare_device(options.device, options.threads)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from aiida_e3relax.gnn.cli.options import check_checkpoint_output
+
 HELP = 'turn weights that the authors of E3Relax, E3Relax-H2 or DeepRelax publish into a checkpoint'
 
 DESCRIPTION = """
@@ -29,10 +31,7 @@ def _run(options: argparse.Namespace) -> int:
     from aiida_e3relax.gnn.errors import InputError
     from aiida_e3relax.gnn.import_published import import_published
 
-    if options.output.suffix != '.pt':
-        raise InputError(f'{options.output}: expected a name that ends in .pt')
-    if not options.output.parent.is_dir():
-        raise InputError(f'{options.output}: the folder {options.output.parent} does not exist')
+    check_checkpoint_output(options.output)
     if options.output.resolve() == options.file.resolve():
         raise InputError(f'{options.output}: is the file to import; name another')
     checkpoint = import_published(options.file, options.output)

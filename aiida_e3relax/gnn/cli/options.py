@@ -6,12 +6,21 @@ import argparse
 from pathlib import Path
 
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
+from aiida_e3relax.gnn.errors import InputError
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Add ``--model``."""
     text = 'checkpoint; default: the one that comes with the package'
     parser.add_argument('--model', type=Path, default=DEFAULT_CHECKPOINT, help=text)
+
+
+def check_checkpoint_output(path: Path) -> None:
+    """Raise InputError unless a checkpoint can be written to `path`."""
+    if path.suffix != '.pt':
+        raise InputError(f'{path}: expected a name that ends in .pt')
+    if not path.parent.is_dir():
+        raise InputError(f'{path}: the folder {path.parent} does not exist')
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

@@ -117,6 +117,6 @@ def turned_in_part(first_atom: Tensor, tensor: Tensor, vectors: Tensor, keep: Te
     """
     if torch.is_grad_enabled():
         return vectors + keep[:, None] * vectors + turn[:, None] * _Turned.apply(first_atom, tensor, vectors)
-    product, right, tensor = torch.empty_like(vectors), _rows(vectors), tensor.contiguous()
+    product, right, tensor = vectors.new_empty(vectors.shape), _rows(vectors), tensor.contiguous()
     shares = {'keep': keep, 'turn': turn, 'share_stride': keep.stride(0)}
     return _call('turns', first_atom, product, right, tensor=tensor, **shares)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 from torch import nn
 
 from aiida_e3relax.gnn.checkpoint import Checkpoint, load_content, save_atomically, save_checkpoint
+from aiida_e3relax.gnn.datasets import pairs_hash
 from aiida_e3relax.gnn.engine import with_engine
 from aiida_e3relax.gnn.errors import TrainingError
 from aiida_e3relax.gnn.model_card import write_card
@@ -126,7 +126,7 @@ class TrainingRun:
         self.order = BatchOrder(
             self.training.n_edges.cpu().numpy(), settings.batch_size, settings.seed, settings.balanced_batches
         )
-        self.data_hash = data_hash(pairs)
+        self.data_hash = pairs_hash(pairs)
         elements = set(torch.unique(self.training.batch.numbers).tolist())
         self.elements = sorted(elements | set(tuned_from.elements if tuned_from else ()))
         self.data = {
@@ -280,13 +280,3 @@ def _check_same_settings(settings: TrainingSettings, path: Path) -> None:
             f'{path.parent} holds a run with other settings: {"; ".join(changed)}; '
             'name another output, or repeat its settings to continue it'
         )
-
-
-def data_hash(pairs: Pairs) -> str:
-    """Return a hexadecimal digest of the species, geometries and splits of `pairs`."""
-    digest = hashlib.sha256()
-    for crystals in (pairs.unrelaxed, pairs.relaxed):
-        for array in (crystals.n_atoms, crystals.numbers, crystals.positions, crystals.cell):
-            digest.update(array.tobytes())
-    digest.update(' '.join(pairs.split).encode())
-    return digest.hexdigest()
