@@ -15,6 +15,7 @@ from aiida_e3relax.gnn.validation import input_faults
 
 ATOMIC_NUMBERS = {data['symbol']: number for number, data in elements.items()}
 NO_ELEMENT = ATOMIC_NUMBERS['X']
+SYMBOLS = {number: symbol for symbol, number in ATOMIC_NUMBERS.items()}
 ELEMENTS = sorted(set(ATOMIC_NUMBERS.values()) - {NO_ELEMENT})
 
 
@@ -25,7 +26,7 @@ def structures_to_crystals(structures: Mapping[str, orm.StructureData]) -> Cryst
     """
     numbers, positions = [], []
     for structure in structures.values():
-        of_kind = {kind.name: _atomic_number(kind) for kind in structure.kinds}
+        of_kind = {kind.name: atomic_number(kind) for kind in structure.kinds}
         sites = structure.sites
         numbers.append([of_kind[site.kind_name] for site in sites])
         positions.append(np.array([site.position for site in sites], dtype=np.float64))
@@ -62,7 +63,7 @@ def find_faults(structures: Mapping[str, orm.StructureData]) -> dict[str, str]:
     found = input_faults(structures_to_crystals(structures), ELEMENTS)
     faults = {labels[index]: message for index, (_, message) in found.items()}
     for label, structure in structures.items():
-        if odd := [kind for kind in structure.kinds if _atomic_number(kind) == NO_ELEMENT]:
+        if odd := [kind for kind in structure.kinds if atomic_number(kind) == NO_ELEMENT]:
             faults[label] = (
                 f'kind `{odd[0].name}` is {odd[0].get_symbols_string()}, expected one whole atom of an element'
             )
@@ -77,7 +78,7 @@ def can_be_stored(structure: orm.StructureData) -> bool:
     return bool(np.isfinite(numbers).all() and (not any(structure.pbc) or structure.get_dimensionality()['value'] != 0))
 
 
-def _atomic_number(kind: orm.Kind) -> int:
+def atomic_number(kind: orm.Kind) -> int:
     """Return the atomic number of a kind, or `NO_ELEMENT` for anything but one whole atom of one element."""
     if kind.is_alloy or kind.has_vacancies:
         return NO_ELEMENT

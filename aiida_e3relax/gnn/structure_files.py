@@ -53,7 +53,7 @@ def count_structures(paths: Sequence[str | Path]) -> int | None:
             if 'n_atoms.npy' not in archive.namelist():
                 return None
             with archive.open('n_atoms.npy') as handle:
-                total += _read_header(handle)[0][0]
+                total += read_npy_header(handle)[0][0]
     return total
 
 
@@ -109,7 +109,7 @@ class _Rows:
 
     def __init__(self, handle: IO[bytes]):
         self._handle = handle
-        self._shape, fortran_order, self._dtype = _read_header(handle)
+        self._shape, fortran_order, self._dtype = read_npy_header(handle)
         if self._dtype.hasobject or not self._shape:
             raise ValueError(f'expected arrays of numbers or text, found {self._dtype} of shape {self._shape}')
         self.count = self.left = self._shape[0]
@@ -131,7 +131,7 @@ class _Rows:
         return np.frombuffer(content, dtype=self._dtype).reshape(shape)
 
 
-def _read_header(handle: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+def read_npy_header(handle: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Return shape, whether in Fortran's order, and type of the array that `handle` begins with."""
     version = np.lib.format.read_magic(handle)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
