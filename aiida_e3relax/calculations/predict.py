@@ -11,19 +11,27 @@ from aiida import orm
 from aiida.common.datastructures import CalcInfo, CodeInfo
 from aiida.common.folders import Folder
 from aiida.engine import CalcJob, CalcJobProcessSpec
+from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
+from aiida.engine.processes.ports import PortNamespace
 
 from aiida_e3relax.calculations.predict_parameters import PredictParameters
+from aiida_e3relax.data.batch import StructureBatchData
 from aiida_e3relax.data.model import E3RelaxModelData
-from aiida_e3relax.data.structures import can_be_stored, find_faults, structures_to_crystals
-from aiida_e3relax.gnn.structures import write_npz
+from aiida_e3relax.data.structures import ELEMENTS, can_be_stored, find_faults, structures_to_crystals
+from aiida_e3relax.gnn.structures import Crystals, write_npz
+from aiida_e3relax.gnn.validation import input_faults
+
+MOST_TOLD = 10
+"""How many faulty structures of a batch a message names."""
 
 
 class E3RelaxCalculation(CalcJob):
     """Predict the relaxed geometry of one or many crystals in one pass, as one batch.
 
-    One bad structure never takes the others down: it gets a failure word in the output `report` and no output
-    structure. Submission is refused only when every structure has a fault, or one has numbers that are not finite or a
-    cell without volume, which AiiDA cannot store.
+    They come and go as nodes in the namespace `structures`, or all in one node, `batch`, which spares AiiDA most of the
+    work. One bad structure never takes the others down: it gets a failure word in the output `report` and no output
+    structure. Submission is refused only when every structure has a fault, or a node in `structures` has numbers that
+    are not finite or a cell without volume, which AiiDA cannot store.
     """
 
     CACHE_VERSION = 1
@@ -44,9 +52,17 @@ class E3RelaxCalculation(CalcJob):
         spec.input_namespace(
             'structures',
             dynamic=True,
+            required=False,
             valid_type=orm.StructureData,
             validator=validate_structures,
             help='The crystals to relax; the keys are the labels used in messages and outputs.',
+        )
+        spec.input(
+            'batch',
+            valid_type=StructureBatchData,
+            required=False,
+            validator=validate_batch,
+            help='The crystals to relax in one node, in the place of `structures`; for more than some tens.',
         )
         spec.input('model', valid_type=E3RelaxModelData, help='The checkpoint of the network and its model card.')
         spec.input(
@@ -63,6 +79,7 @@ class E3RelaxCalculation(CalcJob):
         options['parser_name'].default = 'e3relax.predict'
         options['input_filename'].default = cls.STRUCTURES_FILE
         options['output_filename'].default = cls.STDOUT_FILE
+        spec.inputs.validator = validate_inputs  # type: ignore[assignment]
 
         spec.output_namespace(
             'structures',
@@ -70,6 +87,12 @@ class E3RelaxCalculation(CalcJob):
             valid_type=orm.StructureData,
             required=False,
             help='The predicted crystals under the keys of the input; failed ones are left out.',
+        )
+        spec.output(
+            'batch',
+            valid_type=StructureBatchData,
+            required=False,
+            help='The predicted crystals of the input `batch` under their labels; failed ones are left out.',
         )
         spec.output(
             'report',
@@ -146,8 +169,7 @@ class E3RelaxCalculation(CalcJob):
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
         """Write the structures, copy the checkpoint with its card, and return the command to run."""
-        structures = dict(sorted(self.inputs.structures.items()))
-        write_npz(Path(folder.get_abs_path(self.STRUCTURES_FILE)), structures_to_crystals(structures))
+        write_npz(Path(folder.get_abs_path(self.STRUCTURES_FILE)), crystals_of_inputs(self.inputs))
         model = self.inputs.model
         with folder.open(self.CARD_FILE, 'w', encoding='utf-8') as handle:
             json.dump(model.card, handle, indent=2)
@@ -180,20 +202,52 @@ class E3RelaxCalculation(CalcJob):
         return calcinfo
 
 
+def crystals_of_inputs(inputs: Any) -> Crystals:
+    """Return the crystals in the order in which the program gets them, from the inputs of a process or of its node."""
+    if 'batch' in inputs:
+        return inputs['batch'].crystals
+    return structures_to_crystals(dict(sorted(inputs['structures'].items())))
+
+
+def validate_inputs(inputs: Mapping[str, Any], namespace: PortNamespace) -> str | None:
+    """Return what is wrong with the inputs as a whole, or None; ports that a work chain has left out are its own."""
+    if 'structures' in namespace and 'batch' in namespace:
+        has_structures, has_batch = bool(inputs.get('structures')), 'batch' in inputs
+        if has_structures and has_batch:
+            return 'found `structures` and `batch`, expected one of them: leave one out, or run twice'
+        if not has_structures and not has_batch:
+            return (
+                'found neither `structures` nor `batch`, expected one of them: give at least one StructureData, such '
+                'as `structures={"crystal": node}`, or a StructureBatchData as `batch`'
+            )
+    return validate_calc_job(inputs, namespace)
+
+
 def validate_structures(structures: Mapping[str, orm.StructureData], _: Any) -> str | None:
     """Return why the job cannot run, naming each structure at fault by its key, or None.
 
     Where at least one structure is sound, only those that AiiDA cannot store stop the job. AiiDA takes a double
     underscore in a key for the border of a namespace, so that the outputs would not have the keys of the inputs.
     """
-    if not structures:
-        return '`structures` is empty: give at least one StructureData, such as `structures={"crystal": node}`'
     if nested := [key for key in structures if '__' in key]:
         return f'`structures`: expected keys without a double underscore, found `{"`, `".join(nested)}`: rename them'
     faults = find_faults(structures)
     if len(faults) < len(structures):
         faults = {key: fault for key, fault in faults.items() if not can_be_stored(structures[key])}
     return '; '.join(f'structure `{key}`: {fault}' for key, fault in faults.items()) or None
+
+
+def validate_batch(batch: StructureBatchData | None, _: Any) -> str | None:
+    """Return why no structure of a batch can be predicted, or None."""
+    if batch is None:
+        return None
+    crystals = batch.crystals
+    faults = input_faults(crystals, ELEMENTS)
+    if len(faults) < len(crystals):
+        return None
+    told = [f'structure `{crystals.labels[index]}`: {fault}' for index, (_, fault) in faults.items()]
+    more = f'; and {len(told) - MOST_TOLD} more' if len(told) > MOST_TOLD else ''
+    return f'`batch`: no structure can be predicted: {"; ".join(told[:MOST_TOLD])}{more}'
 
 
 def validate_parameters(parameters: orm.Dict | None, _: Any) -> str | None:

@@ -9,8 +9,9 @@ from aiida import orm
 from aiida.engine import ExitCode
 from aiida.parsers import Parser
 
-from aiida_e3relax.calculations.predict import E3RelaxCalculation
-from aiida_e3relax.data.structures import moved_structure, structures_to_crystals
+from aiida_e3relax.calculations.predict import E3RelaxCalculation, crystals_of_inputs
+from aiida_e3relax.data.structures import moved_structure
+from aiida_e3relax.gnn.structures import Crystals
 from aiida_e3relax.parsers.prediction_files import (
     PredictionFilesError,
     RunError,
@@ -56,18 +57,28 @@ class E3RelaxParser(Parser):
         return self._attach_structures(folder / E3RelaxCalculation.PREDICTIONS_FILE, report)
 
     def _attach_structures(self, predictions_file: Path, report: RunReport) -> ExitCode:
-        nodes = dict(sorted(self.node.inputs.structures.items()))
-        predictions = read_predictions(predictions_file, report, structures_to_crystals(nodes))
-        for label, crystal in predictions.items():
-            self.out(f'structures.{label}', moved_structure(nodes[label], crystal.positions, crystal.cell[0]))
-        failed = [structure for structure in report.structures if structure.label not in predictions]
+        predictions = read_predictions(predictions_file, report, crystals_of_inputs(self.node.inputs))
+        predicted = set(predictions.labels.tolist())
+        failed = [structure for structure in report.structures if structure.label not in predicted]
         for structure in failed:
             self.logger.warning(f'structure `{structure.label}`: {structure.status}: {structure.message}')
-        if predictions:
+        if predicted:
+            self._output(predictions)
             return ExitCode(0)
         short_of_memory = any(structure.status == OUT_OF_MEMORY for structure in failed)
         name = 'ERROR_OUT_OF_MEMORY' if short_of_memory else 'ERROR_ALL_STRUCTURES_FAILED'
         return self._exit(name, '; '.join(f'`{structure.label}`: {structure.status}' for structure in failed))
+
+    def _output(self, predictions: Crystals) -> None:
+        """Attach the predicted crystals as they were given, in one node or in one each."""
+        inputs = self.node.inputs
+        if 'batch' in inputs:
+            self.out('batch', inputs.batch.moved(predictions))
+            return
+        for index, label in enumerate(predictions.labels.tolist()):
+            crystal = predictions.select([index])
+            moved = moved_structure(inputs.structures[label], crystal.positions, crystal.cell[0])
+            self.out(f'structures.{label}', moved)
 
     def _explain_crash(self, folder: Path) -> ExitCode | None:
         program_stderr = _read_if_there(folder / E3RelaxCalculation.STDERR_FILE)

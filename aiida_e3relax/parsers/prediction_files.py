@@ -85,8 +85,8 @@ def read_report(path: Path) -> RunReport:
         raise PredictionFilesError(f'{path.name}: an entry is missing or of the wrong type: {error!r}') from error
 
 
-def read_predictions(path: Path, report: RunReport, given: Crystals) -> dict[str, Crystals]:
-    """Return the crystals with status `ok`, each alone, by label.
+def read_predictions(path: Path, report: RunReport, given: Crystals) -> Crystals:
+    """Return the crystals with status `ok`, in their order.
 
     Parameters
     ----------
@@ -118,14 +118,13 @@ def read_predictions(path: Path, report: RunReport, given: Crystals) -> dict[str
             raise PredictionFilesError(
                 f'{name}: expected those of the input, {_short(expected)}, found {_short(found)}'
             )
-    predictions = {}
-    for index, structure in enumerate(report.structures):
-        if structure.status != OK:
-            continue
-        crystal = crystals.select([index])
-        if not (np.isfinite(crystal.cell).all() and np.isfinite(crystal.positions).all()):
-            raise PredictionFilesError(f'{path.name}: structure `{structure.label}` is `ok` but not finite')
-        predictions[structure.label] = crystal
+    ok = [index for index, structure in enumerate(report.structures) if structure.status == OK]
+    predictions = crystals.select(ok)
+    sites = ~np.isfinite(predictions.positions).all(axis=1)
+    cells = ~np.isfinite(predictions.cell).all(axis=(1, 2))
+    if broken := sorted({*predictions.structure_index[sites].tolist(), *np.flatnonzero(cells).tolist()}):
+        label = predictions.labels[broken[0]]
+        raise PredictionFilesError(f'{path.name}: structure `{label}` is `ok` but not finite')
     return predictions
 
 

@@ -130,7 +130,7 @@ class TestRefusedBeforeSubmission:
             run(e3relax_code, model, {'only': orm.StructureData(cell=np.eye(3).tolist())})
 
     def test_no_structure(self, e3relax_code, model):
-        with pytest.raises(ValueError, match='`structures` is empty'):
+        with pytest.raises(ValueError, match='found neither `structures` nor `batch`'):
             run(e3relax_code, model, {})
 
     def test_all_structures_are_named(self, e3relax_code, model):

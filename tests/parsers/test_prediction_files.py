@@ -65,13 +65,13 @@ class TestReport:
 
 
 class TestPredictions:
-    def test_only_ok_ones_by_label(self, tmp_path):
+    def test_only_ok_ones(self, tmp_path):
         report = read_report(write_report(tmp_path / 'report.json', ['singular_cell', 'ok']))
         moved = GIVEN.replace(GIVEN.positions + 0.1, 1.1 * GIVEN.cell)
         predictions = read_predictions(write_predictions(tmp_path / 'p.npz', moved), report, GIVEN)
-        assert list(predictions) == ['mgo']
-        np.testing.assert_array_equal(predictions['mgo'].cell[0], 1.1 * GIVEN.cell[1])
-        np.testing.assert_array_equal(predictions['mgo'].positions, GIVEN.positions[1:] + 0.1)
+        assert predictions.labels.tolist() == ['mgo']
+        np.testing.assert_array_equal(predictions.cell[0], 1.1 * GIVEN.cell[1])
+        np.testing.assert_array_equal(predictions.positions, GIVEN.positions[1:] + 0.1)
 
     def test_missing_file(self, tmp_path):
         report = read_report(write_report(tmp_path / 'report.json'))
