@@ -1,0 +1,1 @@
+"""Validation campaigns: many chains, what they found, and how sure that is."""
