@@ -52,7 +52,12 @@ def save_atomically(path: str | Path, content: dict[str, Any]) -> None:
 
 
 def save_checkpoint(
-    path: str | Path, architecture: str, model: RelaxationModel, elements: list[int], training: dict[str, Any]
+    path: str | Path,
+    architecture: str,
+    model: RelaxationModel,
+    elements: list[int],
+    training: dict[str, Any],
+    half: bool = False,
 ) -> None:
     """Write `model` as a checkpoint.
 
@@ -68,14 +73,19 @@ def save_checkpoint(
         Atomic numbers that the model was trained on; predictions for others are refused.
     training
         How it was trained, in plain numbers and words.
+    half
+        Keep the weights in half precision, for a file of half the size; the model that reads them is float32 again.
     """
+    weights = {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
+    if half:
+        weights = {key: value.half() for key, value in weights.items()}
     content = {
         'format_version': FORMAT_VERSION,
         'architecture': architecture,
         'hyperparameters': dataclasses.asdict(model.hyperparameters),
         'elements': elements,
         'training': training,
-        'weights': {key: value.detach().cpu().clone() for key, value in model.state_dict().items()},
+        'weights': weights,
     }
     save_atomically(path, content)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from aiida_e3relax.gnn.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from aiida_e3relax.gnn.checkpoint import Checkpoint, load_checkpoint, load_content, save_atomically, save_checkpoint
 from aiida_e3relax.gnn.errors import InputError
 from aiida_e3relax.gnn.model_card import card_path, read_card, write_card
 from aiida_e3relax.gnn.models import make_model
@@ -17,10 +17,10 @@ from aiida_e3relax.gnn.reliability import Reliability
 ARCHITECTURE = 'ensemble'
 
 
-def combine(paths: list[Path], output: Path) -> Checkpoint:
+def combine(paths: list[Path], output: Path, half: bool = False) -> Checkpoint:
     """Write the checkpoints at `paths` as one ensemble with its card, and return it as read back.
 
-    Its elements are those that every member was trained on.
+    Its elements are those that every member was trained on. With `half` the weights are kept in half precision.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def combine(paths: list[Path], output: Path) -> Checkpoint:
         model.members[number].load_state_dict(checkpoint.model.state_dict())  # type: ignore[union-attr, index]
     elements = sorted(set.intersection(*(set(c.elements) for c in checkpoints)))
     training = {'members': [{'content_hash': c.content_hash, **c.training} for c in checkpoints]}
-    save_checkpoint(output, ARCHITECTURE, model, elements, training)
+    save_checkpoint(output, ARCHITECTURE, model, elements, training, half)
     cards = [read_card(path) if card_path(path).is_file() else {} for path in paths]
     origin = [{'name': c.get('name', p.stem), 'version': c.get('version')} for p, c in zip(paths, cards, strict=True)]
     card = {'name': output.stem, 'architecture': ARCHITECTURE, 'version': 1, 'atomic_numbers': elements}
@@ -85,11 +85,11 @@ def calibrate(path: Path, pairs: Pairs, device: torch.device) -> Checkpoint:
     factor = Reliability.concatenate(found).row()['observed_over_stated_median'] if found else None
     if not factor:
         raise InputError(f'{path}: its members agree or refuse on all {len(pairs)} pairs: calibrate on other pairs')
-    model = checkpoint.model.cpu()
-    scale = factor * model.hyperparameters.uncertainty_scale
-    model.hyperparameters = dataclasses.replace(model.hyperparameters, uncertainty_scale=scale)
+    content = load_content(path)
+    scale = factor * content['hyperparameters']['uncertainty_scale']
     names = sorted(set(pairs.source.tolist()))
     training = checkpoint.training | {'calibration': {'data': names, 'pairs': len(pairs), 'factor': scale}}
-    save_checkpoint(path, ARCHITECTURE, model, checkpoint.elements, training)
+    hyperparameters = content['hyperparameters'] | {'uncertainty_scale': scale}
+    save_atomically(path, content | {'hyperparameters': hyperparameters, 'training': training})
     write_card(path, read_card(path) | {'training': training})
     return load_checkpoint(path)

@@ -48,6 +48,16 @@ def test_prediction_is_the_mean_of_the_members(members, tmp_path):
     torch.testing.assert_close(together.uncertainty[0], deviation.square().mean().sqrt())
 
 
+def test_half_precision_halves_the_file_and_hardly_moves_the_prediction(members, tmp_path):
+    whole, half = combine(members, tmp_path / 'whole.pt'), combine(members, tmp_path / 'half.pt', half=True)
+    assert (tmp_path / 'half.pt').stat().st_size < 0.6 * (tmp_path / 'whole.pt').stat().st_size
+    batch = make_batch(batch_of(*rattled()), whole.model.graph)
+    with torch.no_grad():
+        expected, found = whole.model(batch)[-1], half.model(batch)[-1]
+    assert found.cell.dtype == torch.float32
+    assert 0 < (found.cell - expected.cell).abs().max() < 1e-2
+
+
 def test_members_that_agree_are_certain(tmp_path):
     paths = [member(tmp_path / 'a.pt', 1), member(tmp_path / 'b.pt', 1)]
     ensemble = combine(paths, tmp_path / 'same.pt').model.double()
@@ -126,6 +136,15 @@ def test_calibrated_uncertainty_is_the_error_in_the_median(tmp_path, capsys):
     assert read_card(scaled)['training']['calibration'] == {'data': ['made'], 'pairs': 9, 'factor': factor}
     for name in ('coordinate_mae_A_mean', 'spearman_bonds', 'spearman_coordinates'):
         assert rows['test']['scaled'][name] == pytest.approx(rows['test']['bare'][name], rel=1e-6)
+
+
+def test_calibration_leaves_half_precision_as_it_is(tmp_path):
+    pairs = made_pairs().of_split('val')
+    elements = np.unique(pairs.unrelaxed.numbers).tolist()
+    combine([member(tmp_path / f'{seed}.pt', seed, elements) for seed in (1, 2)], tmp_path / 'half.pt', half=True)
+    size = (tmp_path / 'half.pt').stat().st_size
+    calibrate(tmp_path / 'half.pt', pairs, torch.device('cpu'))
+    assert (tmp_path / 'half.pt').stat().st_size < 1.05 * size
 
 
 def test_members_that_agree_cannot_be_calibrated(tmp_path):

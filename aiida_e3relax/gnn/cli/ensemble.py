@@ -28,6 +28,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         '--calibrate', nargs='+', type=Path, metavar='PAIRS', help='training files that `e3relax data` wrote'
     )
+    parser.add_argument('--half', action='store_true', help='keep the weights in half precision: half the file')
     add_device(parser)
     parser.set_defaults(run=_run)
 
@@ -46,7 +47,7 @@ def _run(options: argparse.Namespace) -> int:
         pairs = Pairs.concatenate(read_pairs(path).of_split('val') for path in options.calibrate)
         if not len(pairs):
             raise InputError(f'--calibrate {", ".join(map(str, options.calibrate))}: no pair of the split val')
-    checkpoint = combine(options.checkpoints, options.output)
+    checkpoint = combine(options.checkpoints, options.output, options.half)
     if pairs is not None:
         checkpoint = calibrate(options.output, pairs, device)
         factor = checkpoint.model.hyperparameters.uncertainty_scale
