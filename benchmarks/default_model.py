@@ -1,0 +1,56 @@
+"""Train the package's default model from its data, measure it and publish it.
+
+    e3relax data pnictides/ substitution.npz --output pairs.npz
+    python benchmarks/default_model.py pairs.npz --output default --publish
+
+The default is an ensemble. Its members are trained one after the other; the command goes on where it was stopped, and
+leaves out what is done. The ensemble's uncertainty is calibrated on the validation splits; the test splits are only
+measured.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from accuracy import report
+
+from aiida_e3relax.gnn.datasets import read_pairs
+from aiida_e3relax.gnn.ensembles import calibrate, combine
+from aiida_e3relax.gnn.pairs import Pairs
+from aiida_e3relax.gnn.runtime import prepare_device
+from aiida_e3relax.gnn.training.run import train
+from aiida_e3relax.gnn.training.settings import read_settings
+
+MEMBERS: dict[str, dict[str, Any]] = {
+    'member-0': {'seed': 0, 'steps': 16000},
+    'member-1': {'seed': 1, 'steps': 12000},
+    'member-2': {'seed': 2, 'steps': 14000},
+}
+"""What the members' settings are beside the preset `short`."""
+
+
+def main() -> None:
+    """Train what is missing, combine, calibrate, measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('pairs', nargs='+', type=Path, help='training files that `e3relax data` wrote')
+    parser.add_argument('--output', type=Path, default=Path('default'), help='folder of the runs')
+    parser.add_argument('--device', default='auto')
+    parser.add_argument('--threads', type=int)
+    parser.add_argument('--publish', action='store_true', help="make the ensemble the package's default")
+    options = parser.parse_args()
+    device = prepare_device(options.device, options.threads)
+    pairs = Pairs.concatenate(read_pairs(path) for path in options.pairs)
+    members = []
+    for name, settings in MEMBERS.items():
+        train(pairs, read_settings(settings, name), options.output / name, device)
+        members.append(options.output / name / 'best.pt')
+    ensemble = options.output / 'ensemble.pt'
+    combine(members, ensemble, half=True)
+    calibrate(ensemble, pairs.of_split('val'), device)
+    report(ensemble, pairs, device, options.publish)
+
+
+if __name__ == '__main__':
+    main()
