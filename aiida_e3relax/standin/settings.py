@@ -64,6 +64,7 @@ class Settings:
     isym: int
     gga: str | None
     hubbard: tuple[HubbardU | None, ...]
+    lorbit: int
 
     @classmethod
     def from_incar(cls, incar: Incar) -> 'Settings':
@@ -96,6 +97,7 @@ class Settings:
             isym=incar.integer('ISYM', 2),
             gga=incar.text('GGA', '').upper() or None,
             hubbard=_hubbard(incar),
+            lorbit=incar.integer('LORBIT', 0),
         )
         settings._check()
         return settings

@@ -1,9 +1,12 @@
 """The GPAW engine: energies, electronic convergence, spin, Hubbard U, and a relaxation with real PBE."""
 
+import re
+
 import numpy as np
 import pytest
 from ase.build import bulk
 from ase.dft.kpoints import monkhorst_pack
+from parsevasp.outcar import Outcar as ParsevaspOutcar
 from pymatgen.io.vasp import Oszicar, Outcar, Vasprun
 
 from aiida_e3relax.standin.engines import GPAW_REMEDY
@@ -113,7 +116,24 @@ def test_spin_is_reported(write_inputs, run_script):
     run_script(folder, 'gpaw')
     assert float(Oszicar(folder / 'OSZICAR').ionic_steps[0]['mag']) == pytest.approx(2.5, abs=0.4)
     assert Outcar(folder / 'OUTCAR').total_mag == pytest.approx(2.5, abs=0.4)
+    assert Outcar(folder / 'OUTCAR').magnetization == ()  # without LORBIT
     assert len(vasprun_of(folder).eigenvalues) == 2
+
+
+def test_moments_of_the_sites_are_told_where_lorbit_asks(write_inputs, run_script):
+    incar = {**COARSE, 'ENCUT': 150, 'ISPIN': 2, 'MAGMOM': '2 -2', 'LORBIT': 11}
+    folder = write_inputs(bulk('Fe', a=2.87, cubic=True), incar)
+    run_script(folder, 'gpaw')
+    up, down = Outcar(folder / 'OUTCAR').magnetization
+    assert up['tot'] == pytest.approx(-down['tot'], abs=2e-3)
+    assert up['tot'] == pytest.approx(sum(up[orbital] for orbital in 'spd'), abs=2e-3)
+    assert up['d'] > 0.9 * up['tot'] > 0.5
+    of_gpaw = re.findall(r'([-.\d]+) \|  # Fe', (folder / 'gpaw.txt').read_text())[-2:]
+    assert [up['tot'], down['tot']] == pytest.approx([float(moment) for moment in of_gpaw], abs=1e-3)
+    sphere = ParsevaspOutcar(file_path=str(folder / 'OUTCAR')).get_magnetization()['sphere']['x']
+    assert [sphere['site_moment'][site] for site in (1, 2)] == [up, down]
+    assert sphere['total_magnetization']['tot'] == pytest.approx(0.0, abs=2e-3)
+    assert vasprun_of(folder).parameters['LORBIT'] == 11
 
 
 def test_hubbard_u_acts_on_the_species_it_names(write_inputs, run_script):

@@ -37,12 +37,16 @@ class Response:
         (3,), sum of the forces before it was taken off, eV/A.
     magnetisation
         Moment of the cell in bohr magnetons, or None without spin.
+    moments
+        (n_atoms, 3 or 4), moments of the sites by angular momentum, s, p, d and f if there are f states, in bohr
+        magnetons, or None without spin.
     """
 
     forces: np.ndarray
     stress: np.ndarray
     drift: np.ndarray
     magnetisation: float | None = None
+    moments: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Density-functional theory by GPAW: plane waves and the projector augmented-wave method."""
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -114,9 +115,23 @@ class GPAWEngine:
         dft = self._calculator.dft
         forces = np.array(dft.calculate_forces())
         stress = voigt_6_to_full_3x3_stress(dft.calculate_stress())
-        moment = float(dft.magmoms()[0][2]) if self._spin else None
         drift = forces.sum(axis=0)
-        return Response(forces - drift / len(forces), np.asarray(stress), drift, moment)
+        response = Response(forces - drift / len(forces), np.asarray(stress), drift)
+        if not self._spin:
+            return response
+        moment = float(dft.magmoms()[0][2])
+        return dataclasses.replace(response, magnetisation=moment, moments=self._moments())
+
+    def _moments(self) -> np.ndarray:
+        """Return the moments inside the augmentation spheres by angular momentum; their sums are GPAW's moments."""
+        dft = self._calculator.dft
+        degrees = [np.repeat(setup.l_j, 2 * np.array(setup.l_j) + 1) for setup in dft.setups]
+        moments = np.zeros((len(degrees), max(3, 1 + max(of_site.max() for of_site in degrees))))
+        for atom, density_matrices in dft.density.D_asii.items():
+            # GPAW's name for the overlaps of partial waves inside the sphere is N0
+            of_waves = ((density_matrices[0] - density_matrices[1]) * dft.density.N0_aii[atom]).sum(axis=1)
+            np.add.at(moments[atom], degrees[atom], of_waves)
+        return moments
 
     def bands(self) -> Bands:
         """Return eigenvalues and occupations at the irreducible points."""

@@ -37,6 +37,8 @@ class Outcar(OutputFile):
         if moment is not None:
             electrons = self.run.inputs.n_electrons
             self.write(f'\n number of electron {electrons:15.7f} magnetization {moment:15.7f}\n')
+        if step.response.moments is not None and self.run.inputs.settings.lorbit >= 10:
+            self.write(_moments(step.response.moments))
         self.write(self._stress(step) + _lattice(self.run.inputs.encut, step) + _forces(step) + self._energies(step))
 
     def finish(self, ending: Ending) -> None:
@@ -156,6 +158,16 @@ def _lattice(encut: float, step: IonicStep) -> str:
         f'      direct lattice vectors                 reciprocal lattice vectors\n{rows}\n'
         f'  length of vectors\n {lengths}\n\n\n'
     )
+
+
+def _moments(moments: np.ndarray) -> str:
+    """Return the table of the sites' moments by angular momentum."""
+    table = np.column_stack([moments, moments.sum(axis=1)])
+    header = ''.join(f'{name:>10}' for name in [*'spdf'[: moments.shape[1]], 'tot'])
+    rows = ''.join(f'{site:5d}   {columns(row, "10.3f")}\n' for site, row in enumerate(table, start=1))
+    rule = '-' * (8 + 10 * table.shape[1])
+    total = columns(table.sum(axis=0), '10.3f')
+    return f'\n magnetization (x)\n\n# of ion{header}\n{rule}\n{rows}{rule}\ntot     {total}\n\n\n'
 
 
 def _forces(step: IonicStep) -> str:

@@ -134,7 +134,7 @@ def _parameters(run: RunInfo) -> str:
         'POTIM': settings.potim,
         'PSTRESS': settings.pstress,
         'EDIFFG': settings.ediffg,
-        'LORBIT': 0,
+        'LORBIT': settings.lorbit,
         'GGA': settings.gga or '--',
         'METAGGA': '--',
         'AEXX': 0.0,
