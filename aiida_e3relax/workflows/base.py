@@ -26,6 +26,7 @@ class E3RelaxBaseWorkChain(BaseRestartWorkChain):
 
     A run that predicts at least one structure is a success and is not repeated, even where others did not fit into
     the memory of the GPU: the output `report` gives these the status `out_of_memory`, and they can be run again alone.
+    The crystals come as `predict.structures` or as `predict.batch`, and go out alike.
     """
 
     _process_class = E3RelaxCalculation
@@ -50,6 +51,12 @@ class E3RelaxBaseWorkChain(BaseRestartWorkChain):
             default=lambda: orm.Bool(True),
             serializer=orm.to_aiida_type,
             help='Whether the CPU may take over when no GPU is there or its memory does not do.',
+        )
+        spec.input(
+            'campaign',
+            valid_type=orm.Dict,
+            required=False,
+            help='The settings of the campaign that this run is a part of; recorded, so that it is found from there.',
         )
         spec.outline(
             cls.setup,  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ from aiida_e3relax.gnn.structures import Crystals
 from aiida_e3relax.mappings import check_keys
 from aiida_e3relax.workflows.freedom import Freedom, freedom_value
 from aiida_e3relax.workflows.geometry import closest_contact, displacements, principal_strains
+from aiida_e3relax.workflows.network_report import stated_uncertainty
 from aiida_e3relax.workflows.projection import restrict
 
 SMALLEST_VOLUME_PER_ATOM = 0.1
@@ -152,6 +153,7 @@ def guard_prediction(
     freedom: orm.Str | orm.Dict,
     settings: orm.Dict,
     network_report: orm.Dict | None = None,
+    label: orm.Str | None = None,
 ) -> dict[str, orm.Data]:
     """Keep of a prediction what may move, and decide whether VASP may start from it.
 
@@ -166,7 +168,9 @@ def guard_prediction(
     settings
         The fields of `GuardSettings` that differ from their defaults.
     network_report
-        The report of the run that predicted this crystal alone; its uncertainty is taken from there.
+        The report of the run that predicted this crystal; its uncertainty is taken from there.
+    label
+        The crystal's name in that report; not needed where it was predicted alone.
 
     Returns
     -------
@@ -181,7 +185,10 @@ def guard_prediction(
     if not tuple(_find_unusable(raw, predicted)):
         kinds = [site.kind_name for site in structure.sites]
         start = restrict(raw, predicted, Freedom.from_node(freedom), kinds)
-    verdict = judge(raw, start, bounds, stated_uncertainty(network_report.get_dict()) if network_report else None)
+    uncertainty = (
+        stated_uncertainty(network_report.get_dict(), label.value if label else None) if network_report else None
+    )
+    verdict = judge(raw, start, bounds, uncertainty)
     outputs: dict[str, orm.Data] = {
         'verdict': orm.Dict(
             {
@@ -197,17 +204,6 @@ def guard_prediction(
     if verdict.accepted:
         outputs['structure'] = moved_structure(structure, start.positions, start.cell[0])
     return outputs
-
-
-def stated_uncertainty(report: Mapping[str, Any]) -> float | None:
-    """Return the uncertainty of the only crystal of a run of the network, in A; None of networks that state none.
-
-    Raises ValueError for the report of a run of several crystals.
-    """
-    rows = report['structures']
-    if len(rows) != 1:
-        raise ValueError(f'expected the report of a run of one structure, found one of {len(rows)}')
-    return rows[0].get('uncertainty_A')
 
 
 def _find_unusable(raw: Crystals, prediction: Crystals) -> Iterator[str]:

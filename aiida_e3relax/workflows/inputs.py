@@ -13,6 +13,7 @@ from aiida_e3relax.workflows.freedom import Freedom
 from aiida_e3relax.workflows.freedom_checks import find_freedom_fault
 from aiida_e3relax.workflows.geometry import closest_contact
 from aiida_e3relax.workflows.guard import GuardSettings
+from aiida_e3relax.workflows.network_report import find_row
 from aiida_e3relax.workflows.reference import earlier_chain, find_reference_fault
 from aiida_e3relax.workflows.species import list_species, species_mappings, translate_species
 
@@ -47,9 +48,14 @@ def validate_freedom(freedom: orm.Str | orm.Dict, _: Any) -> str | None:
 
 
 def validate_chain(inputs: Mapping[str, Any], _: Any) -> str | None:
+    """Check what no input shows alone: that they are made for each other and for this `structure`."""
+    if inputs.get('network') and inputs.get('prediction'):
+        return 'found `network` and `prediction`, expected one of them at most: leave one out'
+    return validate_relaxation(inputs) if 'structure' in inputs and 'freedom' in inputs else None
+
+
+def validate_relaxation(inputs: Mapping[str, Any]) -> str | None:
     """Check that VASP can honour `freedom` for this `structure`, and that its tags by species or site fit it."""
-    if 'structure' not in inputs or 'freedom' not in inputs:
-        return None
     structure, freedom = inputs['structure'], Freedom.from_node(inputs['freedom'])
     kinds = [site.kind_name for site in structure.sites]
     fault = find_freedom_fault(freedom, structures_to_crystals({'structure': structure}), kinds)
@@ -65,6 +71,17 @@ def validate_chain(inputs: Mapping[str, Any], _: Any) -> str | None:
         return f'`vasp.vasp`: {fault}'
     fault = find_reference_fault(inputs)
     return f'`reference_leg`: {fault}' if fault else None
+
+
+def validate_prediction(prediction: Mapping[str, Any], _: Any) -> str | None:
+    """Check that the run of the network knows the structure."""
+    try:
+        find_row(prediction['report'].get_dict(), prediction['label'].value)
+    except KeyError as error:
+        return f'`prediction.report`: expected the output `report` of a run of the network, found no {error} in it'
+    except ValueError as error:
+        return f'`prediction.label`: {error}; give the label under which it was predicted'
+    return None
 
 
 def validate_reference(reference: orm.Str, _: Any) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,8 @@ from aiida.engine import calcfunction
 
 from aiida_e3relax.gnn.metrics import cell_shape_deviation, volume_error
 from aiida_e3relax.workflows.geometry import displacements, is_same_crystal
-from aiida_e3relax.workflows.guard import stated_uncertainty
 from aiida_e3relax.workflows.legs import Leg, read_leg
+from aiida_e3relax.workflows.network_report import tell_network
 from aiida_e3relax.workflows.vasp_runs import Step, VaspRun
 
 SCHEMA = 1
@@ -47,6 +47,7 @@ def compare(
     prediction: orm.StructureData | None = None,
     verdict: orm.Dict | None = None,
     network_report: orm.Dict | None = None,
+    label: orm.Str | None = None,
     **legs: Any,
 ) -> orm.Dict:
     """Return the node `comparison`, made from the nodes that the legs left.
@@ -61,6 +62,8 @@ def compare(
         Where the predicted leg started.
     verdict, network_report
         The guard's verdict, and the report of the network's run if it succeeded.
+    label
+        The crystal's name in that report; not needed where it was predicted alone.
     legs
         `raw` and `predicted`: the nodes of `collect_leg` of each leg that ran.
     """
@@ -72,19 +75,10 @@ def compare(
             'n_atoms': len(structure.sites),
             **circumstances.get_dict(),
             'guard': verdict and {key: verdict[key] for key in ('verdict', 'reasons')},
-            'network': network_report and _tell_network(network_report.get_dict()),
+            'network': network_report and tell_network(network_report.get_dict(), label.value if label else None),
             **compare_legs(raw, predicted),
         }
     )
-
-
-def _tell_network(report: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        'content_hash': report['model']['content_hash'],
-        'device': report['device']['used'],
-        'wall_time_s': report['timings_s']['total'],
-        'uncertainty_A': stated_uncertainty(report),
-    }
 
 
 def _tell_leg(leg: Leg) -> dict[str, Any]:

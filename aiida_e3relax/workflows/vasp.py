@@ -8,26 +8,18 @@ from aiida import orm
 from aiida.engine import ExitCode, ToContext, WorkChain, if_
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
+from aiida_e3relax.calculations.batches import take_structure
 from aiida_e3relax.data.structures import structures_to_crystals
 from aiida_e3relax.workflows.base import E3RelaxBaseWorkChain
-from aiida_e3relax.workflows.freedom import Freedom, Moves, freedom_value
+from aiida_e3relax.workflows.freedom import Freedom, freedom_value
 from aiida_e3relax.workflows.freedom_checks import find_drift
 from aiida_e3relax.workflows.guard import guard_prediction
-from aiida_e3relax.workflows.inputs import (
-    validate_chain,
-    validate_freedom,
-    validate_guard,
-    validate_on_network_failure,
-    validate_reference,
-    validate_share,
-    validate_structure,
-    validate_vasp,
-)
 from aiida_e3relax.workflows.kpoints import make_kpoints
 from aiida_e3relax.workflows.ledger import compare
 from aiida_e3relax.workflows.leg_inputs import set_freedom, set_species
 from aiida_e3relax.workflows.legs import collect_leg, last_structure
-from aiida_e3relax.workflows.reference import Reference, earlier_chain, find_raw_leg, reason_against
+from aiida_e3relax.workflows.network_report import find_row
+from aiida_e3relax.workflows.reference import earlier_chain, find_raw_leg, reason_against
 from aiida_e3relax.workflows.resilient_vasp import ResilientVaspRelaxWorkChain
 from aiida_e3relax.workflows.species import (
     is_named_by_elements,
@@ -38,6 +30,7 @@ from aiida_e3relax.workflows.species import (
     translate_species,
 )
 from aiida_e3relax.workflows.story import LEG_NAMES, tell_comparison, tell_failure
+from aiida_e3relax.workflows.vasp_ports import define_exit_codes, define_inputs, define_outputs
 from aiida_e3relax.workflows.vasp_protocol import VaspProtocolMixin
 
 CRYSTAL = 'crystal'
@@ -47,140 +40,35 @@ CRYSTAL = 'crystal'
 class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
     """Relax a crystal with VASP from where the network predicts it to relax, and measure what that saves.
 
-    The network predicts, the guard decides whether VASP may start from the prediction, VASP relaxes from there and,
-    side by side with the same settings, from the raw structure, and the ledger compares the two. When the network
-    fails or the guard rejects its prediction, VASP relaxes the raw structure alone and the chain goes on.
+    The network predicts, in the chain or in an earlier run for many crystals, the guard decides whether VASP may start
+    from the prediction, VASP relaxes from there and, side by side with the same settings, from the raw structure, and
+    the ledger compares the two. When the network fails or the guard rejects its prediction, VASP relaxes the raw
+    structure alone and the chain goes on.
     """
 
     @classmethod
     def define(cls, spec: WorkChainSpec) -> None:  # type: ignore[override]
         """Define the inputs, outline, outputs and exit codes."""
         super().define(spec)
-        spec.input('structure', valid_type=orm.StructureData, validator=validate_structure, help='The raw crystal.')
-        spec.expose_inputs(
-            E3RelaxBaseWorkChain,
-            namespace='network',
-            exclude=('clean_workdir', 'predict.structures'),
-            namespace_options={
-                'required': False,
-                'populate_defaults': False,
-                'help': 'The run of the network; without it VASP relaxes the raw structure alone.',
-            },
-        )
-        spec.expose_inputs(
-            ResilientVaspRelaxWorkChain,
-            namespace='vasp',
-            exclude=('structure', 'vasp.clean_workdir'),
-            namespace_options={
-                'validator': validate_vasp,
-                'help': 'The VASP relaxation, the same for both legs; what moves is set by `freedom`.',
-            },
-        )
-        spec.input(
-            'freedom',
-            valid_type=(orm.Str, orm.Dict),
-            default=lambda: orm.Str(Moves.CELL.value),
-            serializer=orm.to_aiida_type,
-            validator=validate_freedom,
-            help='What may move, in the prediction and in VASP: `positions`, `shape`, `volume`, `in-plane`, or `cell` '
-            'for everything; or a mapping with the key `moves` for that word and any of `fixed`, `keep_symmetry` and '
-            '`vacuum`, see `aiida_e3relax.workflows.freedom.Freedom`.',
-        )
-        spec.input(
-            'guard',
-            valid_type=orm.Dict,
-            default=orm.Dict,
-            serializer=orm.to_aiida_type,
-            validator=validate_guard,
-            help='What a prediction must keep to; see `aiida_e3relax.workflows.guard.GuardSettings`.',
-        )
-        spec.input(
-            'on_network_failure',
-            valid_type=orm.Str,
-            default=lambda: orm.Str('raw'),
-            serializer=orm.to_aiida_type,
-            validator=validate_on_network_failure,
-            help='What to do when the network fails for good: `raw`, VASP relaxes the raw structure and a remark in '
-            '`comparison` says why, or `error`, the chain ends.',
-        )
-        spec.input(
-            'reference_leg',
-            valid_type=orm.Str,
-            default=lambda: orm.Str(Reference.ALWAYS.value),
-            serializer=orm.to_aiida_type,
-            validator=validate_reference,
-            help='When VASP also relaxes the raw structure, to measure what the prediction saves: `always`, `sample` '
-            'for a share of the structures, `never`; or the UUID of an earlier chain of this kind with the same '
-            'structure and inputs of VASP, whose raw leg is taken.',
-        )
-        spec.input(
-            'reference_share',
-            valid_type=orm.Float,
-            default=lambda: orm.Float(0.1),
-            serializer=orm.to_aiida_type,
-            validator=validate_share,
-            help='The share of the structures, from 0 to 1, that `reference_leg: sample` relaxes from the raw one too.',
-        )
-        spec.input(
-            'clean_workdir',
-            valid_type=orm.Bool,
-            default=lambda: orm.Bool(True),
-            serializer=orm.to_aiida_type,
-            help='Whether to clean the working directories of the jobs once they are done.',
-        )
-        spec.inputs.validator = validate_chain
+        define_inputs(spec)
         spec.outline(
             cls.choose_kpoints,  # type: ignore[arg-type]
-            if_(cls.has_network)(cls.predict, cls.guard_prediction),  # type: ignore[arg-type]
+            if_(cls.has_network)(cls.predict, cls.inspect_network).elif_(cls.has_prediction)(cls.take_prediction),  # type: ignore[arg-type]
+            if_(cls.is_predicted)(cls.guard_prediction),  # type: ignore[arg-type]
             cls.relax,  # type: ignore[arg-type]
             if_(cls.needs_raw_leg)(cls.relax_raw),  # type: ignore[arg-type]
             cls.results,  # type: ignore[arg-type]
             cls.compare,  # type: ignore[arg-type]
             cls.conclude,  # type: ignore[arg-type]
         )
-        spec.output('structure', valid_type=orm.StructureData, required=False, help='The relaxed crystal.')
-        spec.output('comparison', valid_type=orm.Dict, help='What the prediction saved, and the figures of each leg.')
-        spec.output('guard', valid_type=orm.Dict, required=False, help='The verdict, its reasons and numbers.')
-        spec.output(
-            'predicted_structure',
-            valid_type=orm.StructureData,
-            required=False,
-            help='The crystal as the network predicts it.',
-        )
-        for leg in LEG_NAMES:
-            spec.output(f'{leg}.structure', valid_type=orm.StructureData, required=False, help='Relaxed by this leg.')
-            spec.output(
-                f'{leg}.last_structure',
-                valid_type=orm.StructureData,
-                required=False,
-                help='Where the relaxation of this leg was when it failed: a start for another one.',
-            )
-            spec.output(f'{leg}.misc', valid_type=orm.Dict, required=False, help='Final results of this leg.')
-        spec.exit_code(
-            400,
-            'ERROR_NETWORK_FAILED',
-            message='The network failed and `on_network_failure` is `error` ({detail}): find its last job with `verdi '
-            'process status <pk>` and do what its exit message says, or set `on_network_failure` to `raw`.',
-        )
-        spec.exit_code(
-            410,
-            'ERROR_RELAXATION_FAILED',
-            message='No VASP relaxation finished ({detail}): find its last job with `verdi process status <pk>`, read '
-            'what VASP wrote with `verdi calcjob outputcat <pk of the job> vasp_output`, mend the inputs in `vasp` and '
-            'run again.',
-        )
-        spec.exit_code(
-            420,
-            'ERROR_COMPARISON_FAILED',
-            message='The relaxed crystal is there, in `structure`, but the legs could not be compared ({detail}): find '
-            'where it failed with `verdi process report <pk>`, and take the figures of each leg from `raw.misc` and '
-            '`predicted.misc`.',
-        )
+        define_outputs(spec)
+        define_exit_codes(spec)
 
     def choose_kpoints(self) -> None:
         """Take one mesh for both legs: the one given, or the one for the raw cell."""
         self.ctx.remarks = []
         self.ctx.starts = {}
+        self.ctx.network_facts = {}
         vasp = self.inputs.vasp.vasp
         if 'kpoints' in vasp:
             self.ctx.kpoints = vasp.kpoints
@@ -191,10 +79,7 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
 
     def has_network(self) -> bool:
         """Return whether there is a network to ask."""
-        if self.inputs.get('network'):
-            return True
-        self._remark('No network was given')
-        return False
+        return bool(self.inputs.get('network'))
 
     def predict(self) -> ToContext:
         """Ask the network for the relaxed crystal."""
@@ -206,23 +91,47 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
         self.report(f'The network predicts the relaxed {self.inputs.structure.get_formula()}: <{running.pk}>')
         return ToContext(network=running)
 
-    def guard_prediction(self) -> ExitCode | None:
-        """Decide whether VASP may start from the prediction."""
+    def inspect_network(self) -> ExitCode | None:
+        """Take the prediction from the network's run."""
         network = self.ctx.network
         if not network.is_finished_ok:
-            failure = f'The network {tell_failure(network)}'
-            self._remark(failure)
-            if self.inputs.on_network_failure.value == 'error':
-                return self.exit_codes.ERROR_NETWORK_FAILED.format(detail=failure)
-            return None
-        prediction = network.outputs.structures[CRYSTAL]
-        self.out('predicted_structure', prediction)
+            return self._go_without(f'The network {tell_failure(network)}')
+        self.ctx.prediction = network.outputs.structures[CRYSTAL]
+        self.ctx.network_facts = {'network_report': network.outputs.report}
+        return None
+
+    def has_prediction(self) -> bool:
+        """Return whether the network has been asked before."""
+        if self.inputs.get('prediction'):
+            return True
+        self._remark('No network was given')
+        return False
+
+    def take_prediction(self) -> ExitCode | None:
+        """Take the prediction from the batch of an earlier run."""
+        given = self.inputs.prediction
+        label = given.label.value
+        if 'batch' not in given or label not in given.batch:
+            row = find_row(given.report.get_dict(), label)
+            return self._go_without(f'The network failed for `{label}`: {row["status"]}: {row["message"]}')
+        self.ctx.prediction = take_structure(given.batch, given.label, **_linked('take_prediction'))
+        self.ctx.network_facts = {'network_report': given.report, 'label': given.label}
+        self.report(f'The network has predicted the relaxed {self.inputs.structure.get_formula()} as `{label}`')
+        return None
+
+    def is_predicted(self) -> bool:
+        """Return whether there is a prediction to judge."""
+        return 'prediction' in self.ctx
+
+    def guard_prediction(self) -> None:
+        """Decide whether VASP may start from the prediction."""
+        self.out('predicted_structure', self.ctx.prediction)
         outcome: dict = guard_prediction(
             self.inputs.structure,
-            prediction,
+            self.ctx.prediction,
             self.inputs.freedom,
             self.inputs.guard,
-            network.outputs.report,
+            **self.ctx.network_facts,
             **_linked('guard'),
         )
         verdict = outcome['verdict']
@@ -233,7 +142,6 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
             self.report('; '.join([f'The prediction is {verdict["verdict"]} by the guard', *verdict['reasons']]))
         else:
             self._remark('; '.join(['The guard rejected the prediction', *verdict['reasons']]))
-        return None
 
     def relax(self) -> ToContext:
         """Start VASP from the prediction and from the raw structure, side by side, as far as both are wanted."""
@@ -285,15 +193,13 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
 
     def compare(self) -> None:
         """Write the ledger."""
-        nodes: dict[str, Any] = {}
+        nodes: dict[str, Any] = dict(self.ctx.network_facts)
         for leg in self.ctx.starts:
             nodes[leg] = collect_leg(self.ctx[f'relax_{leg}'])
         if 'predicted' in self.ctx.starts:
             nodes['prediction'] = self.ctx.starts['predicted']
         if 'verdict' in self.ctx:
             nodes['verdict'] = self.ctx.verdict
-        if 'network' in self.ctx and self.ctx.network.is_finished_ok:
-            nodes['network_report'] = self.ctx.network.outputs.report
         circumstances = orm.Dict({'freedom': freedom_value(self.inputs.freedom), 'remarks': self.ctx.remarks})
         try:
             comparison = compare(self.inputs.structure, circumstances, **nodes, **_linked('compare'))
@@ -310,6 +216,13 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
             return self.exit_codes.ERROR_RELAXATION_FAILED.format(detail=detail)
         if 'comparison' not in self.outputs:
             return self.exit_codes.ERROR_COMPARISON_FAILED.format(detail=detail)
+        return None
+
+    def _go_without(self, failure: str) -> ExitCode | None:
+        """Go on from the raw structure alone because of the network's `failure`, or end, as the input says."""
+        self._remark(failure)
+        if self.inputs.on_network_failure.value == 'error':
+            return self.exit_codes.ERROR_NETWORK_FAILED.format(detail=failure)
         return None
 
     def _submit_leg(self, leg: str) -> orm.ProcessNode:

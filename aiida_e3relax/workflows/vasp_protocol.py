@@ -15,7 +15,7 @@ from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.mappings import check_keys, merge
 from aiida_e3relax.workflows.freedom import Freedom, Moves
 from aiida_e3relax.workflows.input_sets import read_input_set
-from aiida_e3relax.workflows.inputs import incar_tags, validate_chain, validate_vasp
+from aiida_e3relax.workflows.inputs import incar_tags, validate_prediction, validate_relaxation, validate_vasp
 from aiida_e3relax.workflows.kpoints import make_mesh
 from aiida_e3relax.workflows.potentials import choose_for_structure
 from aiida_e3relax.workflows.protocol import ProtocolMixin, fill_builder
@@ -42,6 +42,8 @@ class VaspProtocolMixin(ProtocolMixin):
         network_options: Mapping[str, Any] | None = None,
         freedom: Freedom | Mapping[str, Any] | Moves | str | None = None,
         reference_leg: str | orm.WorkChainNode | None = None,
+        prediction: Mapping[str, Any] | None = None,
+        campaign: orm.Dict | None = None,
     ) -> ProcessBuilder:
         """Return a builder with all inputs set.
 
@@ -50,7 +52,7 @@ class VaspProtocolMixin(ProtocolMixin):
         structure
             The raw crystal.
         vasp_code, network_code
-            Codes or their labels; without `network_code` VASP relaxes the raw structure.
+            Codes or their labels; without `network_code` and `prediction` VASP relaxes the raw structure.
         potential_family, potential_mapping
             The family of potentials, and the potentials of single elements or kinds if not the usual ones.
         model
@@ -69,13 +71,20 @@ class VaspProtocolMixin(ProtocolMixin):
         reference_leg
             When to relax the raw structure too: a word of `Reference`, or an earlier chain whose raw leg is taken;
             default is that of `overrides`, else always.
+        prediction
+            In the place of `network_code`: `batch` and `report`, outputs of an earlier run of the network, and `label`,
+            the name of the structure in that run; without `batch` where it predicted nothing.
+        campaign
+            The settings of the campaign that the chain is a part of.
 
         Raises
         ------
         ValueError
-            For an unknown protocol, family or potential, for inputs that do not exist or that a validator refuses, and
-            for a code or family in `overrides`.
+            For an unknown protocol, family or potential, for inputs that do not exist or that a validator refuses, for
+            a code or family in `overrides`, and for a network and a prediction of one.
         """
+        if network_code is not None and prediction is not None:
+            raise ValueError('found `network_code` and `prediction`, expected one of them at most: leave one out')
         inputs = cls.get_protocol_inputs(protocol, overrides)
         if input_set := inputs.pop('input_set', None):
             inputs = merge({'vasp': {'vasp': read_input_set(structure, input_set)}}, inputs)
@@ -111,6 +120,8 @@ class VaspProtocolMixin(ProtocolMixin):
                 'metadata': {'options': network_options or {}},
             }
             chosen['network'] = merge(network, {'predict': predict})
+        given = {'prediction': prediction, 'campaign': campaign}
+        chosen |= {port: value for port, value in given.items() if value is not None}
         if 'kpoints' in vasp:
             vasp.pop('kpoints_spacing', None)
             vacuum = Freedom.from_value(chosen.get('freedom', inputs['freedom'])).vacuum_axis(structure.pbc)
@@ -122,7 +133,11 @@ class VaspProtocolMixin(ProtocolMixin):
         except InputValidationError as error:
             _check_tag_names(vasp['parameters'])
             raise ValueError(f'`vasp.vasp.parameters`: {error}') from error
-        if fault := validate_vasp(builder.vasp, None) or validate_chain(builder, None):
+        if fault := (
+            validate_vasp(builder.vasp, None)
+            or (prediction and validate_prediction(builder.prediction, None))
+            or validate_relaxation(builder)
+        ):
             raise ValueError(fault)
         return builder
 

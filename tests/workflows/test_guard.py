@@ -6,7 +6,7 @@ import pytest
 from aiida import orm
 
 from aiida_e3relax.workflows.freedom import Moves
-from aiida_e3relax.workflows.guard import GuardSettings, guard_prediction, judge, stated_uncertainty
+from aiida_e3relax.workflows.guard import GuardSettings, guard_prediction, judge
 from tests.workflows.crystals import copper_gold, rattled_copper_gold, strained, to_crystals
 
 RAW = to_crystals(copper_gold())
@@ -145,8 +145,3 @@ def test_uncertainty_comes_from_the_report_of_the_network():
     assert outcome['verdict']['numbers']['uncertainty_A'] == 0.2
     assert outcome['verdict']['verdict'] == 'rejected'
     assert outcome['verdict'].creator.inputs.network_report == report
-
-
-def test_uncertainty_of_one_of_several_structures_cannot_be_told():
-    with pytest.raises(ValueError, match='found one of 2'):
-        stated_uncertainty({'structures': [{'uncertainty_A': 0.2}, {}]})
