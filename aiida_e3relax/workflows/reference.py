@@ -37,7 +37,7 @@ def reason_against(reference: str, structure: orm.StructureData, share: float) -
     """
     if reference == Reference.NEVER:
         return 'No reference leg was asked for'
-    if reference == Reference.SAMPLE and int(_content(structure)[:8], 16) >= share * 16**8:
+    if reference == Reference.SAMPLE and int(content(structure)[:8], 16) >= share * 16**8:
         return f'The structure is not in the sample of {100 * share:g} % that gets a reference leg'
     return None
 
@@ -91,7 +91,7 @@ def find_reference_fault(inputs: Mapping[str, Any]) -> str | None:
     if Freedom.from_node(then['freedom']) != Freedom.from_node(inputs['freedom']):
         return f'{CHAIN}<{chain.pk}> had another `freedom`; take that one, or `always`'
     contents_then, contents_now = (
-        {name: _content(node) for name, node in nodes if _is_computed_with(name)}
+        {name: content(node) for name, node in nodes if _is_computed_with(name)}
         for nodes in (then.items(), _flatten(inputs))
     )
     if different := sorted(name for name, _ in contents_then.items() ^ contents_now.items()):
@@ -113,6 +113,6 @@ def _flatten(inputs: Mapping[str, Any], prefix: str = '') -> Iterator[tuple[str,
             yield from _flatten(value, f'{prefix}{name}.')
 
 
-def _content(node: orm.Data) -> str:
+def content(node: orm.Data) -> str:
     """Return a hexadecimal digest of what a node holds, the same before and after it is stored."""
     return make_hash(node.base.caching.get_objects_to_hash())

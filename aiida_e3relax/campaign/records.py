@@ -1,0 +1,120 @@
+"""What the graph holds of chains: raw structures, states and comparisons, read by queries of constant number."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aiida import orm
+from pymatgen.core import Composition
+
+from aiida_e3relax.campaign.group import CampaignGroup
+from aiida_e3relax.workflows.reference import CHAIN
+
+SETTINGS_LINK = 'campaign'
+"""The label of the link from a campaign's settings to each of its processes."""
+
+
+def find_settings(name: str) -> orm.Dict:
+    """Return the settings node of the campaign `name`; raises ValueError where there is no such campaign."""
+    query = orm.QueryBuilder()
+    query.append(CampaignGroup, filters={'label': name}, tag='group')
+    query.append(orm.Dict, with_group='group', project='*')
+    settings = query.first(flat=True)
+    if settings is None:
+        known = orm.QueryBuilder().append(CampaignGroup, project='label').all(flat=True)
+        names = ', '.join(sorted(known)) or 'none; make one with `aiida-e3relax campaign create`'
+        raise ValueError(f'campaign `{name}`: not in this profile; campaigns here: {names}')
+    return settings
+
+
+def read_structures(name: str) -> dict[str, dict[str, Any]]:
+    """Return what a campaign's raw structures are made of, by UUID, in one query."""
+    query = orm.QueryBuilder()
+    query.append(CampaignGroup, filters={'label': name}, tag='group')
+    query.append(orm.StructureData, with_group='group', project=['uuid', 'attributes.kinds', 'attributes.sites'])
+    return {uuid: _tell_composition(kinds, sites) for uuid, kinds, sites in query.iterall(batch_size=1000)}
+
+
+def read_chains(settings: orm.Dict | None = None) -> dict[str, dict[str, Any]]:
+    """Return the state, label and raw structure of chains, by UUID, oldest first, in one query.
+
+    They are the chains of the campaign with these settings, or all in the profile.
+    """
+    query = _query_chains(settings, ['uuid', 'id', 'label', *(f'attributes.{key}' for key in _STATE_KEYS)])
+    query.append(
+        orm.StructureData,
+        with_outgoing='chain',
+        edge_filters={'label': 'structure'},
+        project=['uuid', 'attributes.kinds', 'attributes.sites'],
+    )
+    chains = {}
+    for uuid, pk, label, state, exit_status, exit_message, structure_uuid, kinds, sites in query.iterall(1000):
+        chains[uuid] = {
+            'label': label,
+            'structure_uuid': structure_uuid,
+            'chain_uuid': uuid,
+            'chain_pk': pk,
+            'state': _tell_state(state, exit_status),
+            'exit_status': exit_status,
+            'exit_message': exit_message,
+            **_tell_composition(kinds, sites),
+        }
+    return chains
+
+
+def read_comparisons(
+    settings: orm.Dict | None = None, filters: Mapping[str, Any] | None = None
+) -> dict[str, dict[str, Any]]:
+    """Return the content of the `comparison` of chains, by the chain's UUID, in one query.
+
+    `filters` are those of QueryBuilder on the node `comparison`.
+    """
+    query = _query_chains(settings, ['uuid'])
+    query.append(
+        orm.Dict,
+        with_incoming='chain',
+        edge_filters={'label': 'comparison'},
+        filters=dict(filters or {}),
+        project='attributes',
+    )
+    return dict(query.iterall(batch_size=1000))
+
+
+_STATE_KEYS = ('process_state', 'exit_status', 'exit_message')
+
+
+def _query_chains(settings: orm.Dict | None, project: Iterable[str]) -> orm.QueryBuilder:
+    """Return a query over chains, under the tag `chain`."""
+    query = orm.QueryBuilder()
+    chain: dict[str, Any] = {
+        'filters': {'attributes.process_label': CHAIN},
+        'project': list(project),
+        'tag': 'chain',
+    }
+    if settings is None:
+        query.append(orm.WorkChainNode, **chain)
+    else:
+        query.append(orm.Dict, filters={'id': settings.pk}, tag='settings')
+        query.append(orm.WorkChainNode, with_incoming='settings', edge_filters={'label': SETTINGS_LINK}, **chain)
+    return query.order_by({'chain': {'id': 'asc'}})
+
+
+def _tell_state(process_state: str | None, exit_status: int | None) -> str:
+    if process_state == 'finished':
+        return 'failed' if exit_status else 'finished'
+    return process_state if process_state in ('excepted', 'killed') else 'running'
+
+
+def _tell_composition(kinds: list[dict[str, Any]], sites: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return formula, number of sites and elements of a structure from its attributes."""
+    of_kind = {kind['name']: dict(zip(kind['symbols'], kind['weights'], strict=True)) for kind in kinds}
+    amounts: Counter[str] = Counter()
+    for site in sites:
+        amounts.update(of_kind[site['kind_name']])
+    return {
+        'formula': Composition(amounts).reduced_formula,
+        'n_atoms': len(sites),
+        'elements': sorted(amounts),
+    }
