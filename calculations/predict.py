@@ -6,7 +6,6 @@ Its own help is `verdi run -- calculations/predict.py --help`.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import ase.build
@@ -14,11 +13,10 @@ import click
 from aiida import orm
 from aiida.common.exceptions import InvalidOperation, NotExistent
 from aiida.engine import run_get_node, submit
-from ase import Atoms
 from rich.console import Console
 from rich.table import Table
 
-from aiida_e3relax.cli.crystal_file import read_crystals
+from aiida_e3relax.cli.crystal_file import label_crystals
 from aiida_e3relax.data.model import E3RelaxModelData
 
 COLUMNS = ('label', 'formula', 'status', 'volume before / A^3', 'volume after / A^3', 'largest move / A')
@@ -56,21 +54,6 @@ def main(files: tuple[Path, ...], code: str, checkpoint: str | None, device: str
     print_outcome(node)
     if not node.is_finished_ok:
         raise click.ClickException(f'exit code {node.exit_status}: {node.exit_message}')
-
-
-def label_crystals(files: tuple[Path, ...]) -> dict[str, Atoms]:
-    """Return every frame of `files`, under labels made from the names of the files."""
-    crystals: dict[str, Atoms] = {}
-    for file in files:
-        frames = read_crystals(file)
-        stem = re.sub('[^0-9A-Za-z]+', '_', file.stem).strip('_')
-        stem = stem if stem[:1].isalpha() else f's_{stem}'.rstrip('_')
-        for index, atoms in enumerate(frames):
-            label = stem if len(frames) == 1 else f'{stem}_{index}'
-            if label in crystals:
-                raise click.ClickException(f'`{file}`: another file gave the label `{label}` already; rename one')
-            crystals[label] = atoms
-    return crystals
 
 
 def print_outcome(node: orm.CalcJobNode) -> None:

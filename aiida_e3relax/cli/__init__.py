@@ -2,6 +2,7 @@
 
 import click
 
+from aiida_e3relax.cli.campaign import campaign
 from aiida_e3relax.cli.relax import relax
 from aiida_e3relax.cli.setup import setup
 from aiida_e3relax.cli.show import show
@@ -16,3 +17,4 @@ def main() -> None:
 main.add_command(setup)
 main.add_command(relax)
 main.add_command(show)
+main.add_command(campaign)

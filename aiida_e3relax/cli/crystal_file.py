@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import ase.io
@@ -22,6 +24,30 @@ def read_crystals(path: Path) -> list[Atoms]:
     if not crystals:
         raise click.ClickException(f'{path}: cannot be read as a crystal: ASE finds none in it')
     return crystals
+
+
+def label_crystals(files: Iterable[Path]) -> dict[str, Atoms]:
+    """Return every crystal of `files`, under labels made from the names of the files.
+
+    Labels are letters, digits and single underscores, as AiiDA takes them for links; with several crystals in a file
+    their number comes last. Raises ClickException when a file cannot be read or gives a label a second time.
+    """
+    crystals: dict[str, Atoms] = {}
+    for file in files:
+        frames = read_crystals(file)
+        stem = make_label(file.stem if file.suffix else file.name)
+        for index, atoms in enumerate(frames):
+            label = stem if len(frames) == 1 else f'{stem}_{index}'
+            if label in crystals:
+                raise click.ClickException(f'{file}: another file gave the label `{label}` already; rename one')
+            crystals[label] = atoms
+    return crystals
+
+
+def make_label(text: str) -> str:
+    """Return letters, digits and single underscores that are like `text`, with no digit first."""
+    label = re.sub('[^0-9A-Za-z]+', '_', text).strip('_')
+    return label if label[:1].isalpha() else f's_{label}'.rstrip('_')
 
 
 def fixed_components(atoms: Atoms) -> dict[str, list[int]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -10,6 +9,7 @@ from aiida.common.exceptions import InvalidOperation, NotExistent
 from aiida.engine import submit
 from rich.console import Console
 
+from aiida_e3relax.cli.chain_options import PROTOCOLS_EPILOG, chain_options
 from aiida_e3relax.cli.comparison import show_chain
 from aiida_e3relax.cli.profile import profile_option, use_profile
 from aiida_e3relax.cli.relax_inputs import Start, demo_start, make_builder, read_start
@@ -17,47 +17,21 @@ from aiida_e3relax.cli.resources import STANDIN_CODE
 from aiida_e3relax.cli.watch import run_watched
 from aiida_e3relax.standin.engines import ENGINES
 from aiida_e3relax.workflows.demo import DEMO_CRYSTALS, SUITED
-from aiida_e3relax.workflows.freedom import Moves
-from aiida_e3relax.workflows.vasp import E3RelaxVaspWorkChain
 
 STANDIN_CODES = [STANDIN_CODE.format(engine=engine) for engine in ENGINES]
 DEMO_PROTOCOL = 'fast'
-DEFAULT_PROTOCOL = E3RelaxVaspWorkChain.get_default_protocol()
-PROTOCOLS = E3RelaxVaspWorkChain.get_available_protocols()
 
 
-@click.command(epilog='Protocols: ' + ' '.join(f'{name}: {text}' for name, text in PROTOCOLS.items()))
+@click.command(epilog=PROTOCOLS_EPILOG)
 @click.argument('structure', required=False)
 @click.option('--demo', type=click.Choice(list(DEMO_CRYSTALS)), help='A crystal of ours in the place of STRUCTURE.')
-@click.option('--vasp-code', help='The code that runs VASP.  [default: the only one]')
-@click.option('--network-code', help='The code that runs `e3relax`.  [default: the only one]')
-@click.option('--no-network', is_flag=True, help='Relax the raw structure alone.')
-@click.option('--potential-family', help='The family of potentials, see aiida-vasp.  [default: the only one]')
-@click.option('--model', help='A checkpoint file or model node.  [default: the shipped one]')
-@click.option('--protocol', metavar='NAME', help=f'See below.  [default: {DEFAULT_PROTOCOL}]')
-@click.option('--force-cutoff', type=float, help='Largest force at the end, in eV/A.  [default: of the protocol]')
-@click.option('--max-steps', type=click.IntRange(min=1), help='Ionic steps of a run.  [default: of the protocol]')
-@click.option('--kpoints-spacing', type=float, help='In 2 pi/A.  [default: of the protocol]')
-@click.option(
-    '--freedom', type=click.Choice([choice.value for choice in Moves]), help='What may move.  [default: cell]'
-)
-@click.option('--keep-symmetry', is_flag=True, help="Symmetrise the prediction to the structure's space group.")
-@click.option(
-    '--overrides',
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help='A YAML file with inputs over the protocol, such as `vasp: {vasp: {parameters: {incar: {encut: 600}}}}`; the '
-    'options given here go over it.',
-)
+@chain_options
 @click.option(
     '--reference-leg',
     metavar='WHEN',
     help='When to relax the raw structure too, for the comparison: always, sample, never, or the PK or UUID of an '
     'earlier chain whose raw leg is taken.  [default: always]',
 )
-@click.option('--machines', type=click.IntRange(min=1), help='Nodes of each VASP run.  [default: 1]')
-@click.option('--mpi-processes', type=click.IntRange(min=1), help='On each of them.  [default: 1]')
-@click.option('--max-hours', type=float, help='Wall time of each VASP run.  [default: 24]')
-@click.option('--queue', help="The scheduler's queue or partition of the VASP runs.")
 @click.option('--submit', 'to_daemon', is_flag=True, help='Hand it to the daemon and return at once.')
 @profile_option
 def relax(structure: str | None, demo: str | None, to_daemon: bool, profile: str | None, **options: Any) -> None:

@@ -1,0 +1,86 @@
+"""Processes that are in the database, and that no daemon will ever hear of.
+
+`submit` stores the process, then its checkpoint, then sends a message to the broker. A kill in between leaves a process
+that waits for ever. `verdi process repair` mends that, but only while the daemon is stopped.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from aiida import orm
+from aiida.brokers.zeromq.broker import ZeromqBroker
+from aiida.engine.processes.control import get_process_tasks
+from aiida.manage import get_manager
+from aiida.tools import delete_nodes
+from kiwipy import UnroutableError
+from plumpy.process_comms import RemoteProcessThreadController
+
+from aiida_e3relax.campaign.processes import Process
+
+GRACE = datetime.timedelta(seconds=20)
+"""How long a message may take to a worker that has room."""
+LOGGER = logging.getLogger(__name__)
+
+
+def mend_lost(processes: Iterable[Process]) -> None:
+    """Send what was stored and not sent, and delete what was stored without a checkpoint, which can never begin.
+
+    To be called by the only one who submits `processes`: in the middle of a submission it looks like a lost one.
+    """
+    created = {process.pk: process for process in processes if process.process_state == 'created'}
+    if not created:
+        return
+    able = _with_checkpoint(created)
+    if unable := sorted(set(created) - able):
+        LOGGER.warning('Deleting %s, stored by an interrupted submission that left no checkpoint', unable)
+        delete_nodes(unable, dry_run=False)
+    now = datetime.datetime.now(datetime.UTC)
+    if late := {pk for pk in able if now - created[pk].changed > GRACE}:
+        controller = get_manager().get_process_controller()
+        for pk in sorted(late - _known_to_broker(late, controller)):
+            LOGGER.warning('Sending <%d> to the daemon again, since an interrupted submission never did', pk)
+            controller.continue_process(pk, nowait=False, no_reply=True)
+
+
+def _with_checkpoint(pks: Iterable[int]) -> set[int]:
+    key = orm.ProcessNode.CHECKPOINT_KEY
+    filters = {'id': {'in': list(pks)}, 'attributes': {'has_key': key}}
+    return set(orm.QueryBuilder().append(orm.ProcessNode, filters=filters, project='id').all(flat=True))
+
+
+def _known_to_broker(pks: Iterable[int], controller: RemoteProcessThreadController) -> set[int]:
+    """Return which processes are in the queue or with a worker."""
+    broker: Any = get_manager().get_broker()
+    if isinstance(broker, ZeromqBroker):
+        return _read_tasks(broker._storage_path / 'tasks')
+    return set(get_process_tasks(broker)) | {pk for pk in pks if _answers(pk, controller)}
+
+
+def _read_tasks(folder: Path) -> set[int]:
+    """Return the processes with a message in the queue of AiiDA's ZeroMQ broker, taken by a worker or not.
+
+    `Broker.iterate_tasks` is for a broker that is stopped: it takes the messages of the workers from them.
+    """
+    known = set()
+    for path in folder.glob('*/*.json'):
+        try:
+            task = json.loads(path.read_text(encoding='utf-8'))
+        except FileNotFoundError:  # done, or handed from the queue to a worker, since its process changed its state
+            continue
+        known.add(task['body']['args']['pid'])
+    return known
+
+
+def _answers(pk: int, controller: RemoteProcessThreadController) -> bool:
+    """Return whether a worker has the process."""
+    try:
+        controller.get_status(pk)
+    except UnroutableError:
+        return False
+    return True

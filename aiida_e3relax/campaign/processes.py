@@ -1,0 +1,113 @@
+"""The processes of a campaign as the graph has them now."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import enum
+from typing import Any
+
+from aiida import orm
+
+from aiida_e3relax.campaign.settings import CampaignSettings
+
+LINK = 'campaign'
+"""The label of the link from a campaign's settings to each of its processes."""
+NETWORK = 'E3RelaxBaseWorkChain'
+NETWORK_LABEL = 'batch_{place}'
+"""The label of the run of the network for a batch."""
+
+
+class State(enum.StrEnum):
+    """What became of a structure, or of a batch."""
+
+    WAITING = 'waiting'
+    """Not submitted."""
+    RUNNING = 'running'
+    FINISHED = 'finished'
+    """With exit status 0."""
+    FAILED = 'failed'
+    """With another exit status."""
+    EXCEPTED = 'excepted'
+    KILLED = 'killed'
+
+
+UNSUCCESSFUL = (State.FAILED, State.EXCEPTED, State.KILLED)
+
+
+@dataclasses.dataclass(frozen=True)
+class Process:
+    """A process of a campaign: a run of the network, or a chain."""
+
+    pk: int
+    uuid: str
+    label: str
+    process_label: str
+    process_state: str | None
+    exit_status: int | None
+    exit_message: str | None
+    is_paused: bool
+    began: datetime.datetime
+    changed: datetime.datetime
+
+    @property
+    def state(self) -> State:
+        """What became of it."""
+        if self.process_state == 'finished':
+            return State.FAILED if self.exit_status else State.FINISHED
+        return State(self.process_state) if self.process_state in ('excepted', 'killed') else State.RUNNING
+
+
+@dataclasses.dataclass(frozen=True)
+class Processes:
+    """The processes of a campaign, oldest first.
+
+    Attributes
+    ----------
+    networks
+        By the place of the batch.
+    chains
+        By the label of the structure.
+    """
+
+    networks: dict[int, list[Process]]
+    chains: dict[str, list[Process]]
+
+    def network_state(self, place: int) -> State:
+        """Return what became of a batch."""
+        return _last_state(self.networks[place])
+
+    def chain_state(self, label: str) -> State:
+        """Return what became of a structure."""
+        return _last_state(self.chains[label])
+
+    @property
+    def running(self) -> list[Process]:
+        """Those that have not ended."""
+        everything = [*self.networks.values(), *self.chains.values()]
+        return [process for tries in everything for process in tries if process.state is State.RUNNING]
+
+
+def read_processes(settings: CampaignSettings, node: orm.Dict) -> Processes:
+    """Return the processes linked to a campaign's settings, in one query."""
+    query = orm.QueryBuilder().append(orm.Dict, filters={'id': node.pk}, tag='settings')
+    names = ('process_label', 'process_state', 'exit_status', 'exit_message', 'paused')
+    query.append(
+        orm.WorkChainNode,
+        with_incoming='settings',
+        edge_filters={'label': LINK},
+        project=['id', 'uuid', 'label', *(f'attributes.{name}' for name in names), 'ctime', 'mtime'],
+        tag='process',
+    )
+    query.order_by({'process': {'id': 'asc'}})
+    networks: dict[int, list[Process]] = {place: [] for place in range(len(settings.batches))}
+    chains: dict[str, list[Process]] = {label: [] for label in settings.structures}
+    of_network: dict[str, Any] = {NETWORK_LABEL.format(place=place): tries for place, tries in networks.items()}
+    for pk, uuid, label, process_label, state, status, message, paused, ctime, mtime in query.all():
+        process = Process(pk, uuid, label, process_label, state, status, message, bool(paused), ctime, mtime)
+        (of_network if process_label == NETWORK else chains)[label].append(process)
+    return Processes(networks, chains)
+
+
+def _last_state(tries: list[Process]) -> State:
+    return tries[-1].state if tries else State.WAITING

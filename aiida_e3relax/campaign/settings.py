@@ -1,0 +1,103 @@
+"""What a campaign is, decided once and for all when it is created."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from aiida import orm
+
+SCHEMA = 1
+ALL = 'all'
+"""In the place of a sample: every structure."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CampaignSettings:
+    """The content of a campaign's settings node.
+
+    Attributes
+    ----------
+    name
+        The label of the group.
+    created
+        When, as ISO 8601 in UTC.
+    structures
+        The UUID of each raw structure by its label, which is that of its chain, too.
+    fixed
+        By label the sites that the file of a structure holds, as `fixed` in `freedom`.
+    left_out
+        By label what makes a structure unfit that was given, and is no part of the campaign.
+    batches
+        The UUIDs of the nodes in which the network is given the structures, `batch_size` in each but the last, in their
+        order.
+    reference_share, reference_sample, seed
+        Which structures are relaxed from the raw one beside the prediction: `all`, or the labels drawn with that seed.
+    chain
+        What is the same for each chain: the record of `ChainChoices`.
+    guard
+        The guard's settings by the protocol and the overrides.
+    versions
+        Of the packages that made the campaign.
+    """
+
+    name: str
+    created: str
+    structures: dict[str, str]
+    fixed: dict[str, dict[str, list[int]]]
+    left_out: dict[str, str]
+    batches: list[str]
+    batch_size: int
+    reference_share: float
+    reference_sample: list[str] | str
+    seed: int
+    chain: dict[str, Any]
+    guard: dict[str, Any]
+    versions: dict[str, str]
+
+    @classmethod
+    def from_node(cls, node: orm.Dict) -> CampaignSettings:
+        """Return the settings in a node; raises ValueError where another version of this package has written it."""
+        content = node.get_dict()
+        schema = content.pop('schema', None)
+        if schema != SCHEMA:
+            raise ValueError(
+                f'settings of a campaign in {node}: expected schema {SCHEMA}, found {schema}; use the version of '
+                'aiida-e3relax that created it'
+            )
+        names = {field.name for field in dataclasses.fields(cls)} - {'chain'}
+        own = {name: content.pop(name) for name in names}
+        return cls(**own, chain=content)
+
+    def to_node(self) -> orm.Dict:
+        """Return an unstored node with the settings, those of `chain` beside the others."""
+        content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return orm.Dict({'schema': SCHEMA, **content.pop('chain'), **content}, label=f'settings of {self.name}')
+
+    def has_raw_leg(self, label: str) -> bool:
+        """Return whether a structure is relaxed from the raw one whatever the network predicts."""
+        return self.reference_sample == ALL or label in self.reference_sample
+
+    def batch_index(self) -> dict[str, int]:
+        """Return by label the place of its batch; empty without a network."""
+        return {label: place // self.batch_size for place, label in enumerate(self.structures)} if self.batches else {}
+
+
+def draw_sample(labels: Sequence[str], share: float, seed: int) -> list[str] | str:
+    """Return a random sample of `labels` in their order: that share of them, rounded up, or `ALL`.
+
+    The same labels, share and seed give the same sample.
+    """
+    if share >= 1.0:
+        return ALL
+    size = int(np.ceil(share * len(labels)))
+    drawn = np.random.default_rng(seed).choice(len(labels), size=size, replace=False)
+    return [labels[place] for place in sorted(drawn.tolist())]
+
+
+def split_batches(structures: Mapping[str, orm.StructureData], size: int) -> list[dict[str, orm.StructureData]]:
+    """Return the structures in their order as mappings of `size`, the last one of what is left."""
+    items = list(structures.items())
+    return [dict(items[start : start + size]) for start in range(0, len(items), size)]

@@ -1,0 +1,255 @@
+"""`aiida-e3relax campaign`: many structures through the chain."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Any
+
+import click
+from aiida import orm
+from aiida.common.exceptions import NotExistent
+from aiida.engine.processes.control import pause_processes, play_processes
+from rich.console import Console
+from rich.live import Live
+
+from aiida_e3relax.campaign.controller import CampaignController, lock
+from aiida_e3relax.campaign.creation import BATCH_SIZE, MAX_RUNNING, create_campaign, find_refusals
+from aiida_e3relax.campaign.group import CampaignGroup, load_campaign
+from aiida_e3relax.campaign.processes import read_processes
+from aiida_e3relax.campaign.status import read_status, tell_status
+from aiida_e3relax.cli.campaign_sources import SOURCES_HELP, read_sources
+from aiida_e3relax.cli.campaign_table import draw_status
+from aiida_e3relax.cli.chain_options import PROTOCOLS_EPILOG, chain_options, read_choices
+from aiida_e3relax.cli.profile import profile_option, use_profile
+
+REFERENCE_WORDS = {'all': 1.0, 'none': 0.0}
+SUBMITTED_BETWEEN_LOOKS = 5
+SHOWN_REFUSALS = 10
+NO_DAEMON = 'no daemon runs, so nothing can: start one with `verdi daemon start`'
+
+
+@click.group()
+def campaign() -> None:
+    """Relax many structures, with and without the network, and measure what it saves.
+
+    A campaign lives in the AiiDA profile and nowhere else. Whatever is stopped or killed, `run` goes on where it was,
+    and nothing is done twice.
+    """
+
+
+@campaign.command(epilog=PROTOCOLS_EPILOG)
+@click.argument('name')
+@click.option('--from', 'sources', metavar='SOURCE', multiple=True, required=True, help=SOURCES_HELP)
+@click.option(
+    '--reference',
+    metavar='all|none|SHARE',
+    default='all',
+    show_default=True,
+    help='Which structures VASP also relaxes without the network, for the comparison: all, none, or a share from 0 '
+    'to 1 of them drawn at random, which is recorded. What the network saves can be told for these only.',
+)
+@click.option('--seed', type=click.IntRange(min=0), default=0, show_default=True, help='For drawing that share.')
+@click.option(
+    '--batch-size',
+    type=click.IntRange(min=1),
+    default=BATCH_SIZE,
+    show_default=True,
+    help='How many structures the network is given in one job.',
+)
+@click.option(
+    '--max-running',
+    type=click.IntRange(min=1),
+    default=MAX_RUNNING,
+    show_default=True,
+    help='How many chains run at the same time; `run` can change it. A chain has up to two VASP jobs at a time.',
+)
+@click.option(
+    '--skip-refused',
+    is_flag=True,
+    help='Leave out structures that the chain refuses, and record why, instead of ending.',
+)
+@chain_options
+@profile_option
+def create(
+    name: str,
+    sources: tuple[str, ...],
+    reference: str,
+    seed: int,
+    batch_size: int,
+    max_running: int,
+    skip_refused: bool,
+    profile: str | None,
+    **options: Any,
+) -> None:
+    """Make the campaign NAME; nothing runs yet.
+
+    All that it computes is decided here and recorded in one node: its structures, codes, protocol, model, what may
+    move, and which structures are relaxed without the network too.
+    """
+    use_profile(profile)
+    console = Console()
+    share = _read_share(reference)
+    found = read_sources(sources)
+    try:
+        choices = read_choices(options)
+        with click.progressbar(length=len(found.structures), label='Checking the inputs of each structure') as bar:
+            refused = find_refusals(found.structures, choices, found.fixed, lambda: bar.update(1))
+        if refused and not skip_refused:
+            raise click.ClickException(_tell_refusals(refused, len(found.structures)))
+        group = create_campaign(
+            name,
+            {label: structure for label, structure in found.structures.items() if label not in refused},
+            choices,
+            fixed={label: held for label, held in found.fixed.items() if label not in refused},
+            left_out=refused,
+            reference_share=share,
+            seed=seed,
+            batch_size=batch_size,
+            max_running=max_running,
+        )
+    except (ValueError, NotExistent) as error:
+        raise click.ClickException(str(error)) from error
+    settings = group.settings
+    legs = sum(settings.has_raw_leg(label) for label in settings.structures)
+    console.print(
+        f'Campaign {name}: {len(settings.structures)} structures, {legs} of them also relaxed without the network; '
+        f'{len(refused)} left out. Its settings are in Dict<{group.settings_node.pk}>. '
+        f'Start it: aiida-e3relax campaign run {name}',
+        highlight=False,
+    )
+
+
+@campaign.command()
+@click.argument('name')
+@click.option('--max-running', type=click.IntRange(min=1), help='Change how many chains run at the same time.')
+@click.option('--retry-failed', is_flag=True, help='Submit another chain for each structure whose last one failed.')
+@click.option(
+    '--interval', type=click.FloatRange(min=0.1), default=5.0, show_default=True, help='Seconds between looks.'
+)
+@profile_option
+def run(name: str, max_running: int | None, retry_failed: bool, interval: float, profile: str | None) -> None:
+    """Submit the campaign NAME to the daemon, bit by bit, and show how far it is.
+
+    Stop it with Ctrl-C, or however: what is submitted goes on in the daemon, and the same command goes on submitting.
+    """
+    use_profile(profile)
+    console = Console()
+    group = _load(name)
+    controller = CampaignController(group)
+    if not controller.daemon.count_workers():
+        raise click.ClickException(NO_DAEMON)
+    stop = threading.Event()
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    try:
+        with lock(group):
+            if max_running is not None:
+                group.max_running = max_running
+            if retry_failed:
+                console.print(f'Trying again: {", ".join(controller.retry_failed()) or "nothing has failed"}')
+            _run_until(stop, controller, console, interval)
+    except BlockingIOError as error:
+        raise click.ClickException(
+            f'campaign `{name}` is being run by another process; see how far: `aiida-e3relax campaign status {name}`'
+        ) from error
+    except (ValueError, NotExistent) as error:
+        raise click.ClickException(str(error)) from error
+    _tell_next(group, controller, console)
+
+
+def _run_until(stop: threading.Event, controller: CampaignController, console: Console, interval: float) -> None:
+    """Submit and show until everything has ended, nothing more may be submitted, or someone asks to stop."""
+    with Live(console=console, auto_refresh=False) as live:
+        while not stop.is_set():
+            n_submitted = controller.advance(SUBMITTED_BETWEEN_LOOKS)
+            processes = controller.read()
+            has_daemon = bool(controller.daemon.count_workers())
+            live.update(
+                draw_status(tell_status(controller.group, processes), '' if has_daemon else NO_DAEMON), refresh=True
+            )
+            if controller.is_done(processes) or (controller.group.is_paused and not processes.running):
+                return
+            if not n_submitted:
+                stop.wait(interval)
+
+
+def _tell_next(group: CampaignGroup, controller: CampaignController, console: Console) -> None:
+    """Say what there is to do now."""
+    name = group.label
+    if controller.is_done(controller.read()):
+        console.print(f'All has ended. See what it found: aiida-e3relax campaign report {name}', highlight=False)
+    elif group.is_paused:
+        console.print(f'Paused. Go on: aiida-e3relax campaign resume {name}', highlight=False)
+    else:
+        console.print(
+            f'What is submitted goes on in the daemon. Go on submitting: aiida-e3relax campaign run {name}',
+            highlight=False,
+        )
+
+
+@campaign.command()
+@click.argument('name')
+@profile_option
+def status(name: str, profile: str | None) -> None:
+    """Show once how far the campaign NAME is."""
+    use_profile(profile)
+    Console().print(draw_status(read_status(_load(name))))
+
+
+@campaign.command()
+@click.argument('name')
+@click.option('--running', is_flag=True, help='Pause the chains that run, too; their VASP jobs go on.')
+@profile_option
+def pause(name: str, running: bool, profile: str | None) -> None:
+    """Submit no more of the campaign NAME until `resume`."""
+    use_profile(profile)
+    group = _load(name)
+    group.is_paused = True
+    if running and (nodes := _running_nodes(group, paused=False)):
+        pause_processes(nodes, msg_text=f'Paused by `aiida-e3relax campaign pause {name}`')
+    click.echo(f'Paused. Go on: aiida-e3relax campaign resume {name}')
+
+
+@campaign.command()
+@click.argument('name')
+@profile_option
+def resume(name: str, profile: str | None) -> None:
+    """Undo `pause`: chains that it paused go on, and `run` submits again."""
+    use_profile(profile)
+    group = _load(name)
+    group.is_paused = False
+    if nodes := _running_nodes(group, paused=True):
+        play_processes(nodes)
+    click.echo(f'No longer paused. Unless it runs already: aiida-e3relax campaign run {name}')
+
+
+def _running_nodes(group: CampaignGroup, paused: bool) -> list[Any]:
+    """Return the nodes of the processes that have not ended and are paused or not."""
+    running = read_processes(group.settings, group.settings_node).running
+    return [orm.load_node(process.pk) for process in running if process.is_paused == paused]
+
+
+def _load(name: str) -> CampaignGroup:
+    try:
+        return load_campaign(name)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _read_share(text: str) -> float:
+    try:
+        share = REFERENCE_WORDS[text] if text in REFERENCE_WORDS else float(text)
+    except ValueError:
+        share = -1.0
+    if not 0.0 <= share <= 1.0:
+        raise click.ClickException(f'--reference {text}: expected all, none or a share from 0 to 1, such as 0.2')
+    return share
+
+
+def _tell_refusals(refused: dict[str, str], n_structures: int) -> str:
+    lines = [f'{label}: {reason}' for label, reason in list(refused.items())[:SHOWN_REFUSALS]]
+    if len(refused) > SHOWN_REFUSALS:
+        lines.append(f'and {len(refused) - SHOWN_REFUSALS} more')
+    return '\n'.join(
+        [f'the chain refuses {len(refused)} of {n_structures} structures; mend them, or give --skip-refused:', *lines]
+    )
