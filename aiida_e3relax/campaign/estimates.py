@@ -1,0 +1,139 @@
+"""Estimates with intervals, by scipy: what a handful of figures of a campaign tells, and how surely."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+CONFIDENCE = 0.95
+RESAMPLES = 9999
+SEED = 0
+"""Intervals of the same data are the same each time."""
+FEWEST = 5
+"""Of fewer structures no interval is told: what can be drawn again from them says little of others."""
+
+Values = NDArray[np.float64]
+
+
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """A number with its 95 % interval.
+
+    Attributes
+    ----------
+    value
+        None where there is nothing to tell it from.
+    low, high
+        The interval; None where there is none.
+    n
+        The structures that it comes from.
+    method
+        Of the interval: `BCa` or `percentile` (bootstrap over structures), `order statistics`, `Wilson`, or None.
+    """
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    method: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Correlation:
+    """Spearman's rank correlation of two columns over n structures, and its two-sided p-value."""
+
+    of: str
+    against: str
+    n: int
+    rho: float
+    p_value: float
+
+
+def percent_saved(without: Values, with_network: Values) -> Estimate:
+    """Return the ratio of sums ``100 (1 - sum(with) / sum(without))`` over pairs ``(n,)``, with a bootstrap interval.
+
+    Pairs are drawn again as pairs. A ratio of sums gives each step the same weight, and not each structure. Where BCa
+    fails, as when each structure saves the same share, the interval is that of the percentiles.
+    """
+    total = without.sum()
+    n = len(without)
+    if not total:
+        return Estimate(None, None, None, n, None)
+    value = float(100 * (1 - with_network.sum() / total))
+    if n < FEWEST:
+        return Estimate(value, None, None, n, None)
+
+    def saved(before: Values, after: Values, axis: int) -> Values:
+        return 100 * (1 - after.sum(axis) / before.sum(axis))
+
+    for method in ('BCa', 'percentile'):
+        with warnings.catch_warnings(), np.errstate(invalid='ignore'):
+            warnings.simplefilter('ignore', stats.DegenerateDataWarning)
+            interval = stats.bootstrap(
+                (without, with_network),
+                saved,
+                n_resamples=RESAMPLES,
+                batch=max(1, 2_000_000 // n),
+                paired=True,
+                vectorized=True,
+                confidence_level=CONFIDENCE,
+                method=method,
+                rng=SEED,
+            ).confidence_interval
+        if np.isfinite([interval.low, interval.high]).all():
+            return Estimate(value, float(interval.low), float(interval.high), n, method)
+    return Estimate(value, None, None, n, None)
+
+
+def median_of(values: Values) -> Estimate:
+    """Return the median of values ``(n,)``, with the interval between order statistics that needs no distribution."""
+    n = len(values)
+    if not n:
+        return Estimate(None, None, None, 0, None)
+    value = float(np.median(values))
+    if n < FEWEST:
+        return Estimate(value, None, None, n, None)
+    interval = stats.quantile_test(values, q=value, p=0.5).confidence_interval(CONFIDENCE)
+    if not np.isfinite([interval.low, interval.high]).all():
+        return Estimate(value, None, None, n, None)
+    return Estimate(value, float(interval.low), float(interval.high), n, 'order statistics')
+
+
+def percent_of(count: int, n: int) -> Estimate:
+    """Return a share in percent, with Wilson's interval of a binomial proportion."""
+    if not n:
+        return Estimate(None, None, None, 0, None)
+    interval = stats.binomtest(count, n).proportion_ci(CONFIDENCE, method='wilson')
+    return Estimate(100 * count / n, 100 * float(interval.low), 100 * float(interval.high), n, 'Wilson')
+
+
+def signed_rank(differences: Values) -> float | None:
+    """Return the two-sided p-value of Wilcoxon's signed-rank test; None of fewer than two values or of zeros alone.
+
+    Zeros count (Pratt): a pair without a difference is evidence against an effect.
+    """
+    if len(differences) < 2 or not differences.any():
+        return None
+    return float(stats.wilcoxon(differences, zero_method='pratt').pvalue)
+
+
+def rank_correlation(of: str, values: Values, against: str, others: Values) -> Correlation | None:
+    """Return the correlation of two columns ``(n,)`` where both are known; None where ranks say nothing."""
+    known = np.isfinite(values) & np.isfinite(others)
+    first, second = values[known], others[known]
+    if len(first) < 3 or not np.ptp(first) or not np.ptp(second):
+        return None
+    found = stats.spearmanr(first, second)
+    return Correlation(of, against, len(first), float(found.statistic), float(found.pvalue))
+
+
+def differs_between(groups: list[Values]) -> float | None:
+    """Return the p-value of the Kruskal-Wallis test that all groups are alike; None where there is nothing to test."""
+    large = [values for values in groups if len(values) > 1]
+    if len(large) < 2 or not np.ptp(np.concatenate(large)):
+        return None
+    return float(stats.kruskal(*large).pvalue)

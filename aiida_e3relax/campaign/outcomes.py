@@ -1,0 +1,84 @@
+"""What became of each structure of a campaign, and what its relaxation cost with the network and without."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from aiida_e3relax.workflows.guard import REJECTED
+
+OUTCOMES = {
+    'compared': 'relaxed both ways',
+    'rejected': 'prediction rejected by the guard, relaxed from the raw structure',
+    'no prediction': 'not predicted, relaxed from the raw structure',
+    'predicted failed': 'VASP failed from the prediction, relaxed from the raw structure',
+    'raw failed': 'VASP failed from the raw structure, relaxed from the prediction',
+    'no reference': 'relaxed from the prediction alone',
+    'both failed': 'not relaxed, VASP failed',
+    'no comparison': 'failed without a comparison',
+    'excepted': 'stopped by an exception',
+    'killed': 'killed',
+    'running': 'running',
+    'waiting': 'waiting',
+}
+"""What can become of a structure, and the same in words."""
+COUNTED = ('compared', 'rejected', 'no prediction', 'predicted failed')
+"""The outcomes in which the cost with the network and without is known."""
+FAILURES = ('predicted failed', 'raw failed', 'both failed', 'no comparison', 'excepted', 'killed')
+OF_LEGS = {
+    (True, True): 'compared',
+    (True, False): 'predicted failed',
+    (False, True): 'raw failed',
+    (None, True): 'no reference',
+}
+"""By whether the raw and the predicted leg finished, None for one that did not run."""
+COSTS = ('ionic_steps', 'electronic_steps', 'wall_time_s', 'core_time_s')
+NETWORK_COSTS = ('wall_time_s', 'core_time_s')
+"""The costs to which the time of the network is added, a second of its device as a second of a core."""
+
+
+def find_outcomes(frame: pd.DataFrame) -> pd.Series:
+    """Return the outcome, a key of `OUTCOMES`, of each row of a campaign's table."""
+    return frame.apply(_find_outcome, axis=1, result_type='reduce').astype(object)
+
+
+def pair_costs(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return what each structure cost `without` the network and `with` it, for the outcomes in `COUNTED`.
+
+    Only structures of the reference sample are there: the others have a raw leg just where the prediction was of no
+    use, and would count the failures alone. With the network a structure costs
+
+    - the predicted leg, where both legs finished;
+    - the raw leg, where the guard rejected the prediction or there was none: nothing was saved;
+    - both, where VASP failed from the prediction: what was spent on it is lost;
+
+    and, in times, the network's.
+
+    Returns
+    -------
+    DataFrame
+        Indexed as `frame`, with the columns ``(cost, 'without')`` and ``(cost, 'with')`` for each of `COSTS`. A cost is
+        NaN where a run was killed before it wrote it.
+    """
+    outcomes = find_outcomes(frame)
+    counted = frame[outcomes.isin(COUNTED) & frame['in_sample'].astype(bool)]
+    outcomes = outcomes[counted.index]
+    network = counted['network_wall_time_s'].fillna(0.0)
+    columns = {}
+    for cost in COSTS:
+        raw, predicted = counted[f'raw_{cost}'], counted[f'predicted_{cost}']
+        spent = predicted.where(outcomes == 'compared', raw)
+        spent = spent.where(outcomes != 'predicted failed', raw + predicted)
+        columns[cost, 'without'] = raw
+        columns[cost, 'with'] = spent + network if cost in NETWORK_COSTS else spent
+    return pd.DataFrame(columns, index=counted.index, dtype='float64')
+
+
+def _find_outcome(row: pd.Series) -> str:
+    if row['state'] in ('waiting', 'running', 'excepted', 'killed'):
+        return row['state']
+    legs = row['raw_finished'], row['predicted_finished']
+    if legs == (None, None):
+        return 'no comparison'
+    if legs == (True, None):
+        return 'rejected' if row['verdict'] == REJECTED else 'no prediction'
+    return OF_LEGS.get(legs, 'both failed')
