@@ -6,7 +6,6 @@ import pytest
 from aiida import orm
 from aiida.engine import run_get_node
 
-from aiida_e3relax.calculations.predict import E3RelaxCalculation
 from aiida_e3relax.data.batch import StructureBatchData
 from aiida_e3relax.workflows.base import E3RelaxBaseWorkChain
 from aiida_e3relax.workflows.vasp import E3RelaxVaspWorkChain
@@ -115,11 +114,3 @@ class TestRefused:
         prediction = make_prediction('Cu') | {'report': orm.Dict({'energy': 1.0})}
         with pytest.raises(ValueError, match="expected the output `report` of a run of the network, found no 'struct"):
             make_builder(network_code=None, prediction=prediction)
-
-
-def test_job_without_structures_and_with_both(e3relax_code, model, make_structure):
-    batch = StructureBatchData({'cu': make_structure('Cu')})
-    with pytest.raises(ValueError, match='found `structures` and `batch`, expected one'):
-        run_get_node(
-            E3RelaxCalculation, code=e3relax_code, model=model, batch=batch, structures={'cu': make_structure('Cu')}
-        )
