@@ -62,10 +62,10 @@ $(INSTALLED): pyproject.toml setup.json constraints.txt | tools
 	@echo '== virtual environment in .venv/ (about two minutes, once)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo '   torch' && $(PIP) $(TORCH)
-	@echo '   aiida-core, aiida-vasp and the rest' && $(PIP) --editable '.[gnn,dev]'
+	@echo '   aiida-core, aiida-vasp and the rest' && $(PIP) --editable '.[gnn,report,dev]'
 	@touch $@
 
 $(INSTALLED_GPAW): constraints.txt gpaw_siteconfig.py | $(INSTALLED)
 	@echo '== GPAW, compiled with g++ (about a minute, once)'
-	@GPAW_CONFIG=$(CURDIR)/gpaw_siteconfig.py $(PIP) --editable '.[gnn,dft,dev]' || { echo 'GPAW did not build: a C++ compiler and the Python headers are needed (Debian: apt-get install g++ python3-dev)'; exit 1; }
+	@GPAW_CONFIG=$(CURDIR)/gpaw_siteconfig.py $(PIP) --editable '.[gnn,dft,report,dev]' || { echo 'GPAW did not build: a C++ compiler and the Python headers are needed (Debian: apt-get install g++ python3-dev)'; exit 1; }
 	@touch $@
