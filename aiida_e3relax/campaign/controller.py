@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,14 +82,8 @@ class CampaignController:
         processes = self.read()
         slots = workers * get_manager().get_option('daemon.worker_process_slots')
         room = max(min(self.group.max_running, slots // SLOTS_PER_CHAIN), 1) - len(processes.running)
-        builders = self._due_builders(processes)
-        n_submitted = 0
-        for builder in builders:
-            if n_submitted >= min(room, limit):
-                break
-            submit(builder)
-            n_submitted += 1
-        return n_submitted
+        builders = itertools.islice(self._due_builders(processes), max(min(room, limit), 0))
+        return sum(bool(submit(builder)) for builder in builders)
 
     def _due_builders(self, processes: Processes) -> Iterator[Any]:
         """Yield what can be submitted: one run of the network at a time, then the chains it has nothing to say to."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from pathlib import Path
 from typing import Any
 
 import click
@@ -26,6 +27,7 @@ from aiida_e3relax.cli.profile import profile_option, use_profile
 REFERENCE_WORDS = {'all': 1.0, 'none': 0.0}
 SUBMITTED_BETWEEN_LOOKS = 5
 SHOWN_REFUSALS = 10
+OUTPUT_FOLDER = click.Path(file_okay=False, path_type=Path)
 NO_DAEMON = 'no daemon runs, so nothing can: start one with `verdi daemon start`'
 
 
@@ -221,6 +223,45 @@ def resume(name: str, profile: str | None) -> None:
     if nodes := _running_nodes(group, paused=True):
         play_processes(nodes)
     click.echo(f'No longer paused. Unless it runs already: aiida-e3relax campaign run {name}')
+
+
+@campaign.command()
+@click.argument('name')
+@click.option('--folder', type=OUTPUT_FOLDER, help='Where to.  [default: a folder called NAME]')
+@profile_option
+def report(name: str, folder: Path | None, profile: str | None) -> None:
+    """Write what the campaign NAME found: a page for a browser, tables and figures.
+
+    It tells of what has ended so far, and can be written again at any time.
+    """
+    from aiida_e3relax.campaign.report.files import write_report
+
+    use_profile(profile)
+    try:
+        page = write_report(name, folder or Path(name))
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(f'Report: {page.resolve()}')
+
+
+@campaign.command()
+@click.argument('name')
+@click.option('--folder', type=OUTPUT_FOLDER, help='Where to.  [default: a folder called NAME-export]')
+@profile_option
+def export(name: str, folder: Path | None, profile: str | None) -> None:
+    """Write the campaign NAME as files to publish: AiiDA archive, table, and what to cite.
+
+    No content of a POTCAR is in them. All processes must have ended.
+    """
+    from aiida_e3relax.campaign.archive import export_campaign
+
+    use_profile(profile)
+    try:
+        files = export_campaign(name, folder or Path(f'{name}-export'))
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    for file in files:
+        click.echo(file.resolve())
 
 
 def _running_nodes(group: CampaignGroup, paused: bool) -> list[Any]:

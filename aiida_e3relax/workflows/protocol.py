@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import importlib.resources
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -55,8 +57,13 @@ class ProtocolMixin:
 
     @classmethod
     def _read_protocols(cls) -> dict[str, Any]:
-        folder = importlib.resources.files('aiida_e3relax.workflows') / 'protocols'
-        return yaml.safe_load((folder / cls.PROTOCOLS).read_text(encoding='utf-8'))
+        return copy.deepcopy(_read_yaml(cls.PROTOCOLS))
+
+
+@functools.cache
+def _read_yaml(name: str) -> dict[str, Any]:
+    folder = importlib.resources.files('aiida_e3relax.workflows') / 'protocols'
+    return yaml.safe_load((folder / name).read_text(encoding='utf-8'))
 
 
 def _inherit(protocols: Mapping[str, Any], name: str) -> dict[str, Any]:

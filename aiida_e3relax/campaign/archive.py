@@ -1,0 +1,94 @@
+"""A campaign as files that can be published: its graph, its table, and what to cite."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.resources
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from aiida import orm
+from aiida.tools.archive import create_archive
+from aiida.tools.archive.abstract import get_format
+from aiida_vasp.data.potcar import PotcarFileData
+
+from aiida_e3relax.campaign.frame import campaign_frame
+from aiida_e3relax.campaign.group import load_campaign
+from aiida_e3relax.campaign.processes import read_processes
+from aiida_e3relax.campaign.settings import CampaignSettings
+
+ARCHIVE = 'campaign.aiida'
+TABLE = 'campaign.parquet'
+README = 'README.md'
+POTENTIALS = 'POTCAR'
+README_TEMPLATE = 'archive.md'
+
+
+def export_campaign(name: str, folder: Path) -> list[Path]:
+    """Write the campaign `name` into `folder` and return the files: `ARCHIVE`, `TABLE` and `README`.
+
+    The folder is made where it does not exist; files of an earlier export in it are replaced. The archive has the group,
+    its structures and settings, all runs of the network and all chains, with everything below and before them. Of
+    potentials it has the names and hashes, and not what VASP's licence keeps from being passed on.
+
+    Raises
+    ------
+    ValueError
+        When there is no campaign of that name, when processes of it run, since AiiDA exports what has ended only, and
+        when a node holds the content of a POTCAR after all; the archive is removed then.
+    """
+    group = load_campaign(name)
+    settings = group.settings
+    processes = read_processes(settings, group.settings_node)
+    if processes.running:
+        raise ValueError(
+            f'campaign `{name}`: {len(processes.running)} of its processes run; export it when they have ended, or stop '
+            'submitting with `aiida-e3relax campaign pause` and wait'
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    everything = [*processes.networks.values(), *processes.chains.values()]
+    nodes = [orm.load_node(process.pk) for tries in everything for process in tries]
+    archive = create_archive([group, *nodes], folder / ARCHIVE, overwrite=True)
+    if found := list(_find_potentials(archive)):
+        archive.unlink()
+        raise ValueError(
+            f'campaign `{name}`: nodes hold the content of potentials, which may not be passed on: {", ".join(found)}; '
+            f'nothing was exported. Take {POTENTIALS} out of what their jobs retrieve, and run these again'
+        )
+    table = folder / TABLE
+    campaign_frame(name).to_parquet(table)
+    readme = folder / README
+    readme.write_text(_write_readme(settings, len(nodes)), encoding='utf-8')
+    return [archive, table, readme]
+
+
+def _find_potentials(archive: Path) -> Iterator[str]:
+    """Yield the UUIDs of nodes of an archive that hold a POTCAR."""
+    with get_format().open(archive, 'r') as reader:
+        query = reader.querybuilder().append(orm.Node, project=['uuid', 'node_type', 'repository_metadata'])
+        for uuid, node_type, content in query.iterall(batch_size=1000):
+            if node_type == PotcarFileData.class_node_type or _has_file(content, POTENTIALS):
+                yield uuid
+
+
+def _has_file(content: dict[str, Any], name: str) -> bool:
+    """Return whether a folder of AiiDA's repository, as it describes it, has a file whose name begins like that."""
+    return any(key.upper().startswith(name) or _has_file(entry, name) for key, entry in content.get('o', {}).items())
+
+
+def _write_readme(settings: CampaignSettings, n_processes: int) -> str:
+    """Return the text that goes with an export."""
+    template = (importlib.resources.files(__package__) / README_TEMPLATE).read_text(encoding='utf-8')
+    now = {package: importlib.metadata.version(package) for package in settings.versions}
+    versions = '\n'.join(f'| {package} | {then} | {now[package]} |' for package, then in settings.versions.items())
+    model = settings.chain['model']
+    return template.format(
+        name=settings.name,
+        created=settings.created,
+        n_structures=len(settings.structures),
+        n_processes=n_processes,
+        model=f'`{model}` (its model card, with its licence, is in the node)' if model else 'none',
+        protocol=settings.chain['protocol'] or 'the default one',
+        versions=versions,
+    )
