@@ -97,7 +97,9 @@ def _tell(comparison: Mapping[str, Any]) -> Iterator[Text]:
         yield Text('; '.join([f'The prediction was {guard["verdict"]} by the guard', *guard['reasons']]) + '.')
     if comparison['network']:
         network = comparison['network']
-        yield Text(f'The network took {1000 * network["wall_time_s"]:.0f} ms on {network["device"]}.')
+        took = f'The network took {1000 * network["wall_time_s"]:.0f} ms on {network["device"]}'
+        count = network.get('structures_in_run', 1)
+        yield Text(f'{took}, the share of this crystal in a run of {count}.' if count > 1 else f'{took}.')
     for remark in comparison['remarks']:
         yield Text(f'{remark}.', style='yellow')
 

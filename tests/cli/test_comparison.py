@@ -46,6 +46,11 @@ def test_table_sets_the_legs_side_by_side():
     assert 'The network took 400 ms on cuda:0.' in text
 
 
+def test_time_of_a_run_over_many_crystals_is_said_to_be_a_share():
+    text = text_of(network={'wall_time_s': 0.4, 'device': 'cuda:0', 'structures_in_run': 300})
+    assert 'The network took 400 ms on cuda:0, the share of this crystal in a run of 300.' in text
+
+
 def test_what_was_not_measured_is_a_dash():
     assert row_of(text_of(), 'electronic steps') == ['-', '-', '-']
     assert row_of(text_of(predicted=None), 'ionic steps') == ['10', '-', '-']
