@@ -21,6 +21,7 @@ from ase import Atoms
 from ase.data import atomic_numbers, covalent_radii
 
 from aiida_e3relax.campaign.group import CampaignGroup
+from aiida_e3relax.campaign.settings import CampaignSettings, draw_sample
 from aiida_e3relax.gnn.structures import Crystals, make_crystals
 from aiida_e3relax.workflows.ledger import compare_legs
 from aiida_e3relax.workflows.legs import Leg
@@ -120,22 +121,32 @@ def fill_campaign(
     relaxed = [_draw_crystal(generator) for _ in labels]
     raw = [_disturb(atoms, generator.lognormal(-2.9, 0.6), generator) for atoms in relaxed]
     structures = dict(zip(labels, (_add_structure(graph, atoms) for atoms in raw), strict=True))
-    size = round(share * len(labels))
-    sample = 'all' if share == 1 else sorted(generator.choice(labels, size, replace=False).tolist())
-    settings = graph.add(
-        orm.Dict,
-        {'schema': 1, 'name': name, 'structures': structures, 'reference_sample': sample, 'model': model.uuid},
+    record = CampaignSettings(
+        name=name,
+        created='2026-11-21T00:00:00+00:00',
+        structures=structures,
+        fixed={},
+        left_out={},
+        batches=[],
+        batch_size=len(labels),
+        reference_share=share,
+        reference_sample=draw_sample(labels, share, seed),
+        seed=seed,
+        chain={'model': model.uuid},
+        guard={},
+        versions={},
     )
+    settings = graph.add(orm.Dict, record.to_node().get_dict())
     network = _add_network(graph, settings, structures, fates, model, generator)
     for label, fate, start, end in zip(labels, fates, raw, relaxed, strict=True):
         if fate != 'waiting':
-            in_sample = sample == 'all' or label in sample
             chain = _Chain(graph, network, label, structures[label], generator, stand_in)
-            chain.add(settings, fate, start, end, in_sample)
+            chain.add(settings, fate, start, end, record.has_raw_leg(label))
     graph.write()
-    group = CampaignGroup(label=name).store()
     members = [*structures.values(), settings]
-    group.add_nodes(orm.QueryBuilder().append(orm.Data, filters={'uuid': {'in': members}}).all(flat=True))
+    CampaignGroup(label=name).store().add_nodes(
+        orm.QueryBuilder().append(orm.Data, filters={'uuid': {'in': members}}).all(flat=True)
+    )
 
 
 class _Chain:

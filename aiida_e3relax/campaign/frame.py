@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
-from aiida_e3relax.campaign.records import find_settings, read_chains, read_comparisons, read_structures
+from aiida_e3relax.campaign.group import load_campaign
+from aiida_e3relax.campaign.processes import State
+from aiida_e3relax.campaign.records import read_chains, read_comparisons, read_structures
 
 LEGS = ('raw', 'predicted')
 FACTS = (
@@ -17,6 +20,7 @@ FACTS = (
     'state',
     'exit_status',
     'exit_message',
+    'attempts',
     'formula',
     'n_atoms',
     'elements',
@@ -75,7 +79,8 @@ def campaign_frame(name: str) -> pd.DataFrame:
     """Return the campaign `name` as a table, in three queries whatever its size.
 
     There is one row for each structure of the campaign, in the order of its settings, failed and unfinished ones
-    included; `state` is `waiting` where no chain has started yet. Of several chains of a structure the newest counts.
+    included; `state` is `waiting` where no chain has started yet. Of several chains of a
+    structure, `attempts`, the newest is told.
 
     Returns
     -------
@@ -88,18 +93,19 @@ def campaign_frame(name: str) -> pd.DataFrame:
     ValueError
         When there is no campaign of that name.
     """
-    node = find_settings(name)
-    settings = node.get_dict()
-    structures = read_structures(name)
-    chains = {chain['label']: chain for chain in read_chains(node).values()}
+    group = load_campaign(name)
+    settings, node = group.settings, group.settings_node
+    structures = read_structures(group)
+    chains = read_chains(node)
     comparisons = read_comparisons(node)
-    sample = settings['reference_sample']
+    newest = {chain['label']: chain for chain in chains.values()}
+    attempts = Counter(chain['label'] for chain in chains.values())
     rows = []
-    for label, uuid in settings['structures'].items():
-        waiting = {'label': label, 'structure_uuid': uuid, 'state': 'waiting', **structures[uuid]}
-        chain = chains.get(label, waiting)
-        in_sample = sample == 'all' or label in sample
-        rows.append(tell_row(chain, comparisons.get(chain.get('chain_uuid'))) | {'in_sample': in_sample})
+    for label, uuid in settings.structures.items():
+        waiting = {'label': label, 'structure_uuid': uuid, 'state': State.WAITING.value, **structures[uuid]}
+        chain = newest.get(label, waiting)
+        row = tell_row(chain, comparisons.get(chain.get('chain_uuid', '')))
+        rows.append(row | {'attempts': attempts[label], 'in_sample': settings.has_raw_leg(label)})
     return make_frame(rows)
 
 

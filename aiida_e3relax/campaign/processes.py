@@ -53,9 +53,7 @@ class Process:
     @property
     def state(self) -> State:
         """What became of it."""
-        if self.process_state == 'finished':
-            return State.FAILED if self.exit_status else State.FINISHED
-        return State(self.process_state) if self.process_state in ('excepted', 'killed') else State.RUNNING
+        return find_state(self.process_state, self.exit_status)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +105,13 @@ def read_processes(settings: CampaignSettings, node: orm.Dict) -> Processes:
         process = Process(pk, uuid, label, process_label, state, status, message, bool(paused), ctime, mtime)
         (of_network if process_label == NETWORK else chains)[label].append(process)
     return Processes(networks, chains)
+
+
+def find_state(process_state: str | None, exit_status: int | None) -> State:
+    """Return what became of a process with these attributes."""
+    if process_state == 'finished':
+        return State.FAILED if exit_status else State.FINISHED
+    return State(process_state) if process_state in ('excepted', 'killed') else State.RUNNING
 
 
 def _last_state(tries: list[Process]) -> State:

@@ -10,29 +10,14 @@ from aiida import orm
 from pymatgen.core import Composition
 
 from aiida_e3relax.campaign.group import CampaignGroup
+from aiida_e3relax.campaign.processes import LINK, find_state
 from aiida_e3relax.workflows.reference import CHAIN
 
-SETTINGS_LINK = 'campaign'
-"""The label of the link from a campaign's settings to each of its processes."""
 
-
-def find_settings(name: str) -> orm.Dict:
-    """Return the settings node of the campaign `name`; raises ValueError where there is no such campaign."""
-    query = orm.QueryBuilder()
-    query.append(CampaignGroup, filters={'label': name}, tag='group')
-    query.append(orm.Dict, with_group='group', project='*')
-    settings = query.first(flat=True)
-    if settings is None:
-        known = orm.QueryBuilder().append(CampaignGroup, project='label').all(flat=True)
-        names = ', '.join(sorted(known)) or 'none; make one with `aiida-e3relax campaign create`'
-        raise ValueError(f'campaign `{name}`: not in this profile; campaigns here: {names}')
-    return settings
-
-
-def read_structures(name: str) -> dict[str, dict[str, Any]]:
+def read_structures(group: CampaignGroup) -> dict[str, dict[str, Any]]:
     """Return what a campaign's raw structures are made of, by UUID, in one query."""
     query = orm.QueryBuilder()
-    query.append(CampaignGroup, filters={'label': name}, tag='group')
+    query.append(CampaignGroup, filters={'id': group.pk}, tag='group')
     query.append(orm.StructureData, with_group='group', project=['uuid', 'attributes.kinds', 'attributes.sites'])
     return {uuid: _tell_composition(kinds, sites) for uuid, kinds, sites in query.iterall(batch_size=1000)}
 
@@ -56,7 +41,7 @@ def read_chains(settings: orm.Dict | None = None) -> dict[str, dict[str, Any]]:
             'structure_uuid': structure_uuid,
             'chain_uuid': uuid,
             'chain_pk': pk,
-            'state': _tell_state(state, exit_status),
+            'state': find_state(state, exit_status).value,
             'exit_status': exit_status,
             'exit_message': exit_message,
             **_tell_composition(kinds, sites),
@@ -97,14 +82,8 @@ def _query_chains(settings: orm.Dict | None, project: Iterable[str]) -> orm.Quer
         query.append(orm.WorkChainNode, **chain)
     else:
         query.append(orm.Dict, filters={'id': settings.pk}, tag='settings')
-        query.append(orm.WorkChainNode, with_incoming='settings', edge_filters={'label': SETTINGS_LINK}, **chain)
+        query.append(orm.WorkChainNode, with_incoming='settings', edge_filters={'label': LINK}, **chain)
     return query.order_by({'chain': {'id': 'asc'}})
-
-
-def _tell_state(process_state: str | None, exit_status: int | None) -> str:
-    if process_state == 'finished':
-        return 'failed' if exit_status else 'finished'
-    return process_state if process_state in ('excepted', 'killed') else 'running'
 
 
 def _tell_composition(kinds: list[dict[str, Any]], sites: list[dict[str, Any]]) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from aiida import orm
 from aiida.common.exceptions import NotExistent
 from rich.console import Console
 
+from aiida_e3relax.campaign.course import Course, read_courses
 from aiida_e3relax.cli.comparison import show_chain
-from aiida_e3relax.cli.course import Course, draw_courses, read_courses, tell_courses
+from aiida_e3relax.cli.course import draw_courses, tell_courses
 from aiida_e3relax.cli.profile import profile_option, use_profile
 from aiida_e3relax.gnn.errors import InputError
 from aiida_e3relax.gnn.figures import check_figure
