@@ -18,6 +18,7 @@ import pytest
 from aiida import orm
 from ase import Atoms
 
+from aiida_e3relax.cli.resources import STANDIN_FAMILY, provide_potentials
 from aiida_e3relax.data.model import E3RelaxModelData
 
 pytest_plugins = 'aiida.tools.pytest_fixtures'
@@ -33,6 +34,7 @@ CRYSTALS = {
 
 
 AIIDA_PATH = os.environ['AIIDA_PATH']
+ENVIRONMENT = 'export E3RELAX_STANDIN_ENGINE=emt OMP_NUM_THREADS=1'
 DAEMON_TIMEOUT = 20  # s; the 2 s of AiiDA are too short for a machine that is busy
 
 
@@ -87,3 +89,30 @@ def e3relax_code(make_code) -> orm.InstalledCode:
 def model(aiida_profile) -> E3RelaxModelData:
     """The checkpoint that comes with the package."""
     return E3RelaxModelData.default()
+
+
+@pytest.fixture
+def potential_family(aiida_profile) -> str:
+    """The stand-in's potentials, uploaded once into the profile."""
+    provide_potentials()
+    return STANDIN_FAMILY
+
+
+@pytest.fixture
+def standin_code(make_code, tmp_path) -> orm.InstalledCode:
+    """The VASP stand-in with effective medium theory, under a label of this test's own."""
+    return make_code('e3relax-vasp-standin', f'vasp-{tmp_path.name}', 'vasp.vasp', prepend_text=ENVIRONMENT)
+
+
+@pytest.fixture
+def make_scripted_code(make_code, tmp_path) -> Callable[..., orm.InstalledCode]:
+    """A factory of codes that run shell lines first and then, unless these exit, the program."""
+
+    def make(lines: str, program: str, plugin: str) -> orm.InstalledCode:
+        script = tmp_path / f'{program}.sh'
+        target = Path(sys.executable).with_name(program)
+        script.write_text(f'#!/bin/bash\n{lines}\nexec {target} "$@"\n', encoding='utf-8')
+        script.chmod(0o755)
+        return make_code(script, f'scripted-{program}', plugin, prepend_text=ENVIRONMENT)
+
+    return make

@@ -1,0 +1,128 @@
+"""Controllers and daemon workers killed in the middle of a campaign: nothing is lost, and nothing is done twice."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+from aiida import orm
+
+from aiida_e3relax.campaign import lost
+from aiida_e3relax.campaign.controller import CampaignController
+from aiida_e3relax.campaign.creation import create_campaign
+from aiida_e3relax.campaign.group import CampaignGroup
+from aiida_e3relax.campaign.processes import State
+from aiida_e3relax.workflows.choices import ChainChoices
+from tests.workflows.crystals import copper_gold
+
+PATIENCE = 150  # s
+CONTROLLER = """
+import os, signal, sys, time
+from aiida import load_profile
+load_profile(sys.argv[1])
+from aiida.engine.persistence import AiiDAPersister
+from plumpy.process_comms import RemoteProcessThreadController
+from aiida_e3relax.campaign.controller import CampaignController, lock
+from aiida_e3relax.campaign.group import load_campaign
+
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if sys.argv[3] == 'stored':
+    AiiDAPersister.save_checkpoint = die
+elif sys.argv[3] == 'not sent':
+    RemoteProcessThreadController.continue_process = die
+controller = CampaignController(load_campaign(sys.argv[2]))
+with lock(controller.group):
+    while True:
+        controller.advance(1)
+        time.sleep(0.2)
+"""
+
+
+def run_to_the_end(group: CampaignGroup) -> CampaignController:
+    controller = CampaignController(group)
+    end = time.monotonic() + PATIENCE
+    while not controller.is_done(controller.read()):
+        assert time.monotonic() < end, controller.read()
+        controller.advance(5)
+        time.sleep(0.5)
+    return controller
+
+
+@pytest.fixture
+def choices(e3relax_code, model, make_scripted_code, potential_family, tmp_path) -> ChainChoices:
+    """A relaxation at a fixed cell, one job a leg, that writes a line into `tmp_path / 'started'` for each start."""
+    lines = f'echo $PWD >> {tmp_path}/started; sleep 2'
+    return ChainChoices(
+        vasp_code=make_scripted_code(lines, 'e3relax-vasp-standin', 'vasp.vasp'),
+        network_code=make_scripted_code(lines, 'e3relax', 'e3relax.predict'),
+        potential_family=potential_family,
+        freedom='positions',
+        model=model,
+        protocol='fast',
+    )
+
+
+def make_crystals(n_crystals: int) -> dict[str, orm.StructureData]:
+    crystals = {}
+    for place in range(n_crystals):
+        atoms = copper_gold()
+        atoms.rattle(0.05, seed=place)
+        crystals[f'crystal_{place}'] = orm.StructureData(ase=atoms)
+    return crystals
+
+
+@pytest.fixture
+def start_controller(aiida_profile, tmp_path) -> Callable[..., subprocess.Popen]:
+    def start(group: CampaignGroup, death: str) -> subprocess.Popen:
+        return subprocess.Popen([sys.executable, '-c', CONTROLLER, aiida_profile.name, group.label, death])
+
+    return start
+
+
+@pytest.mark.daemon
+@pytest.mark.parametrize('death', ['stored', 'not sent'])
+def test_a_submission_cut_short_is_mended(choices, start_controller, started_daemon_client, monkeypatch, death):
+    monkeypatch.setattr(lost, 'GRACE', datetime.timedelta(0))
+    group = create_campaign(f'cut short: {death}', make_crystals(1), choices, reference_share=0.0)
+    assert start_controller(group, death).wait(PATIENCE) == -signal.SIGKILL
+    (network,) = CampaignController(group).read().networks[0]
+    assert network.process_state == 'created'
+    processes = run_to_the_end(group).read()
+    (after,) = processes.networks[0]
+    assert (after.state, after.pk == network.pk) == (State.FINISHED, death == 'not sent')
+    assert [chain.state for chain in processes.chains['crystal_0']] == [State.FINISHED]
+
+
+@pytest.mark.daemon
+def test_killing_controller_and_workers_loses_and_repeats_nothing(
+    choices, start_controller, started_daemon_client, tmp_path
+):
+    group = create_campaign('killed', make_crystals(2), choices, batch_size=2, max_running=2)
+    controller = CampaignController(group)
+    for running in ('networks', 'chains'):
+        process = start_controller(group, 'later')
+        end = time.monotonic() + PATIENCE
+        while not any(tries[-1:] for tries in getattr(controller.read(), running).values()):
+            assert time.monotonic() < end
+            time.sleep(0.1)
+        process.kill()
+        process.wait()
+        for pid in started_daemon_client.get_worker_info()['info']:
+            os.kill(int(pid), signal.SIGKILL)
+    run_to_the_end(group)
+
+    processes = controller.read()
+    tries = [*processes.networks.values(), *processes.chains.values()]
+    assert [[process.state for process in each] for each in tries] == [[State.FINISHED]] * 3
+    started = Counter((tmp_path / 'started').read_text().split())
+    assert len(started) == 1 + 2 * 2
+    assert set(started.values()) == {1}
