@@ -57,7 +57,8 @@ def compare(
     structure
         The raw crystal.
     circumstances
-        What no data node tells: `freedom`, and `remarks`, sentences on steps that failed or were left out.
+        What no data node tells: `freedom`, `remarks`, sentences on steps that failed or were left out, and
+        `runs_from_cache`, by leg, of `count_from_cache`.
     prediction
         Where the predicted leg started.
     verdict, network_report
@@ -67,13 +68,17 @@ def compare(
     legs
         `raw` and `predicted`: the nodes of `collect_leg` of each leg that ran.
     """
-    raw = read_leg(structure, legs['raw']) if 'raw' in legs else None
-    predicted = read_leg(prediction, legs['predicted']) if prediction and 'predicted' in legs else None
+    told = circumstances.get_dict()
+    cached = told.pop('runs_from_cache')
+    raw = read_leg(structure, legs['raw'], cached['raw']) if 'raw' in legs else None
+    predicted = (
+        read_leg(prediction, legs['predicted'], cached['predicted']) if prediction and 'predicted' in legs else None
+    )
     return orm.Dict(
         {
             'formula': structure.get_pymatgen_structure().composition.reduced_formula,
             'n_atoms': len(structure.sites),
-            **circumstances.get_dict(),
+            **told,
             'guard': verdict and {key: verdict[key] for key in ('verdict', 'reasons')},
             'network': network_report and tell_network(network_report.get_dict(), label.value if label else None),
             **compare_legs(raw, predicted),
@@ -88,6 +93,7 @@ def _tell_leg(leg: Leg) -> dict[str, Any]:
         'cores': leg.cores,
         'finished': leg.last is not None,
         'vasp_runs': len(leg.runs),
+        'vasp_runs_from_cache': leg.runs_from_cache,
         **{name.format(''): leg.total(cost) for name, cost in COSTS.items()},
         'static_wall_time_s': leg.static_wall_time,
         **(_tell_step(leg.first, 'first_step') if leg.first else {}),

@@ -7,17 +7,22 @@ from typing import Any
 
 from aiida import orm
 from aiida.common import AttributeDict
+from aiida_vasp.workchains.v2.relax import VaspRelaxWorkChain
 
 from aiida_e3relax.mappings import merge
 from aiida_e3relax.workflows.freedom import Freedom
 from aiida_e3relax.workflows.inputs import incar_tags
 from aiida_e3relax.workflows.species import SPECIES_MAPPINGS, SpeciesInputs
 
+MONITORS = {'stdout': {'entry_point': 'vasp.stdout'}}
+"""Without `vasp.loop_time`, which aiida-vasp runs too: it asks a shell at each look, and never ends a job."""
+
 
 def set_freedom(inputs: AttributeDict, freedom: Freedom, structure: orm.StructureData) -> None:
     """Say to aiida-vasp what may move: by ISIF, by other INCAR tags and by selective dynamics."""
     n_sites = len(structure.sites)
-    inputs.relax_settings = {**inputs.relax_settings.get_dict(), **freedom.relax_flags(n_sites)}
+    settings = {**inputs.relax_settings.get_dict(), **freedom.relax_flags(n_sites)}
+    inputs.relax_settings = VaspRelaxWorkChain.relax_option_class.aiida_serialize(settings)
     inputs.vasp.parameters = _with_tags(inputs.vasp.parameters, freedom.incar_tags(structure.pbc))
     dynamics = freedom.dynamics(n_sites)
     if dynamics is not None:
@@ -31,6 +36,13 @@ def set_species(vasp: AttributeDict, species: SpeciesInputs) -> None:
     vasp.potential_mapping = orm.Dict(species.potential_mapping)
     spin = {'ispin': 2} if 'magmom' in species.tags and 'ispin' not in incar_tags(vasp.parameters) else {}
     vasp.parameters = _with_tags(vasp.parameters, spin | species.tags)
+
+
+def set_monitors(vasp: AttributeDict) -> None:
+    """Watch the jobs by `MONITORS`, unless the user says how or that they are not to be watched."""
+    settings = vasp.settings.get_dict() if 'settings' in vasp else {}
+    if not vasp.get('monitors') and not settings.get('no_default_monitors'):
+        vasp.monitors = {name: orm.Dict(monitor) for name, monitor in MONITORS.items()}
 
 
 def _with_tags(parameters: orm.Dict, tags: Mapping[str, Any]) -> orm.Dict:

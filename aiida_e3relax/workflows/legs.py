@@ -9,11 +9,12 @@ from typing import Any
 
 from aiida import orm
 
-from aiida_e3relax.workflows.resilient_vasp import usable_structure
+from aiida_e3relax.workflows.resilient_vasp import created_nodes, usable_structure
 from aiida_e3relax.workflows.vasp_runs import Step, VaspRun, elapsed_time, first_step, last_step, read_run
 
-RUN_OUTPUTS = ('remote_folder', 'retrieved', 'misc', 'trajectory')
-"""The first is all that a run leaves which was killed before its files came back; it has been run all the same."""
+RUN_OUTPUTS = frozenset({'retrieved', 'misc', 'trajectory'})
+FOLDER = 'remote_folder'
+"""All that a run leaves which was killed before its files came back; it has been run all the same."""
 NUMBERED = re.compile(r'\w+_(\d+)')
 STAND_IN = re.compile(r'-standin-(\w+)')
 
@@ -32,12 +33,15 @@ class Leg:
         The first ionic step, where the leg started; None when VASP did not finish it.
     last
         The relaxed crystal, by the static run if there is one; None when the leg failed or left no energy of it.
+    runs_from_cache
+        How many of `runs` AiiDA took from its cache, with the times of when they were run.
     """
 
     runs: tuple[VaspRun, ...]
     static_wall_time: float | None
     first: Step | None
     last: Step | None
+    runs_from_cache: int = 0
 
     @property
     def code_version(self) -> str | None:
@@ -65,18 +69,26 @@ class Leg:
 def collect_leg(leg: orm.WorkChainNode) -> dict[str, orm.Data]:
     """Return the data nodes that tell what a `vasp.v2.relax` did: the input of `read_leg`.
 
-    For the n-th VASP run of the relaxation its `RUN_OUTPUTS`, such as `misc_n`, as far as they exist, for the
-    static run `misc_static`, and `structure`, the relaxed crystal, when the leg finished.
+    For the n-th VASP run of the relaxation its `RUN_OUTPUTS`, such as `misc_n`, as far as they exist, or else its
+    `FOLDER`, for the static run `misc_static`, and `structure`, the relaxed crystal, when the leg finished.
     """
     nodes: dict[str, orm.Data] = {}
     for number, run in enumerate(vasp_runs(leg, 'relax_%'), start=1):
-        nodes |= {f'{name}_{number}': run.outputs[name] for name in RUN_OUTPUTS if name in run.outputs}
+        outputs = created_nodes(run)
+        left = RUN_OUTPUTS & outputs.keys() or {FOLDER} & outputs.keys()
+        nodes |= {f'{name}_{number}': outputs[name] for name in left}
     for run in vasp_runs(leg, 'singlepoint'):
-        if 'misc' in run.outputs:
-            nodes['misc_static'] = run.outputs.misc
+        outputs = created_nodes(run)
+        if 'misc' in outputs:
+            nodes['misc_static'] = outputs['misc']
     if leg.is_finished_ok:
         nodes['structure'] = leg.outputs.relax.structure
     return nodes
+
+
+def count_from_cache(leg: orm.WorkChainNode) -> int:
+    """Return how many VASP runs of the relaxation AiiDA took from its cache, which none of their data nodes tells."""
+    return sum(run.base.caching.is_created_from_cache for run in vasp_runs(leg, 'relax_%'))
 
 
 def last_structure(leg: orm.WorkChainNode) -> orm.StructureData | None:
@@ -85,7 +97,7 @@ def last_structure(leg: orm.WorkChainNode) -> orm.StructureData | None:
     return next((structure for structure in structures if structure), None)
 
 
-def read_leg(start: orm.StructureData, nodes: Mapping[str, Any]) -> Leg:
+def read_leg(start: orm.StructureData, nodes: Mapping[str, Any], runs_from_cache: int = 0) -> Leg:
     """Return the leg that started from `start` and left the `nodes` of `collect_leg`."""
     numbers = sorted({int(match[1]) for name in nodes if (match := NUMBERED.fullmatch(name))})
     first_trajectory = nodes.get(f'trajectory_{numbers[0]}') if numbers else None
@@ -96,6 +108,7 @@ def read_leg(start: orm.StructureData, nodes: Mapping[str, Any]) -> Leg:
         static_wall_time=elapsed_time(static),
         first=first_step(start, first_trajectory) if first_trajectory else None,
         last=last_step(nodes['structure'], last_misc) if 'structure' in nodes else None,
+        runs_from_cache=runs_from_cache,
     )
 
 

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiida import orm
-from aiida.engine import ExitCode, ProcessHandlerReport, process_handler
+from aiida.common.links import LinkType
+from aiida.engine import ExitCode, ProcessHandlerReport, ToContext, process_handler, while_
+from aiida.engine.processes.workchains.workchain import WorkChainSpec
 from aiida_vasp.parsers.vasp import ParserSettingsConfig
 from aiida_vasp.workchains.v2.relax import VaspRelaxWorkChain
 from aiida_vasp.workchains.v2.vasp import VaspWorkChain
@@ -30,21 +32,41 @@ class ResilientVaspWorkChain(VaspWorkChain):
     """`vasp.v2.vasp` that runs VASP again when its files are incomplete and goes on after ZBRENT and ZPOTRF.
 
     Each of the two is mended once; the second time it ends the work chain. aiida-vasp's own handlers mend the rest.
+
+    The outline is that of aiida-vasp in fewer steps, as each step costs a checkpoint in the database, and without
+    `auto_parallel`, of which no value makes aiida-vasp 5.1 do anything.
     """
 
-    def setup(self) -> None:
-        """Start with nothing mended."""
+    @classmethod
+    def define(cls, spec: WorkChainSpec) -> None:
+        """Define the outline."""
+        super().define(spec)
+        spec.outline(
+            cls.setup,  # type: ignore[arg-type]
+            while_(cls.should_run_process)(cls.run_process, cls.inspect_process),  # type: ignore[arg-type]
+            cls.results,
+        )
+
+    def setup(self) -> ExitCode | None:
+        """Take over the inputs, and start with nothing mended."""
         super().setup()
         self.ctx.has_repeated = False
         self.ctx.has_met_error = False
+        return self.init_inputs()
 
     def init_inputs(self) -> ExitCode | None:
         """Put `PARSER_SETTINGS` under the settings of the user, and ask for the trajectory of a relaxation."""
         exit_code = super().init_inputs()
-        settings = self.inputs.settings.get_dict() if 'settings' in self.inputs else {}
-        own = PARSER_SETTINGS | ({'include_node': RELAXATION_NODES} if _moves(self.ctx.inputs.parameters) else {})
-        self.ctx.inputs.settings = orm.Dict(merge({'parser_settings': own}, settings))
+        given = self.inputs.settings.get_dict() if 'settings' in self.inputs else {}
+        settings = _complete(given, moves=_moves(self.ctx.inputs.parameters))
+        if settings != given:
+            self.ctx.inputs.settings = orm.Dict(settings)
         return exit_code
+
+    def run_process(self) -> ToContext:
+        """Run VASP, from the files of the last run where there are any."""
+        self.prepare_inputs()
+        return super().run_process()
 
     @process_handler(priority=1060)
     def handle_incomplete_files(self, node: orm.CalcJobNode) -> ProcessHandlerReport | None:
@@ -82,6 +104,13 @@ class ResilientVaspRelaxWorkChain(VaspRelaxWorkChain):
 
     _base_workchain = ResilientVaspWorkChain
 
+    def initialize(self) -> None:
+        """Give the settings whole, so that no run needs a node of its own for the rest of them."""
+        super().initialize()
+        relaxation, static = self.ctx.relax_input_additions, self.ctx.static_input_additions
+        relaxation.settings = _complete(relaxation.settings, moves=self.perform_relaxation())
+        static.settings = _complete({}, moves=False)
+
 
 def usable_structure(node: orm.CalcJobNode) -> orm.StructureData | None:
     """Return the last geometry of a VASP run, None where there is none or where it may be made of pieces.
@@ -89,7 +118,12 @@ def usable_structure(node: orm.CalcJobNode) -> orm.StructureData | None:
     Of a vasprun.xml that ends amid a geometry parsevasp takes the last rows there are, sites of two steps mixed. It
     then finds no trajectory.
     """
-    return node.outputs.structure if {'structure', 'trajectory'} <= set(node.outputs) else None
+    return _whole_structure(created_nodes(node))
+
+
+def created_nodes(node: orm.CalcJobNode) -> dict[str, Any]:
+    """Return the outputs of a job by name, in one query; `node.outputs` takes one for each look."""
+    return node.base.links.get_outgoing(link_type=LinkType.CREATE).nested()
 
 
 def find_gap(node: orm.CalcJobNode) -> str | None:
@@ -98,15 +132,16 @@ def find_gap(node: orm.CalcJobNode) -> str | None:
     A run that says it is finished must have left forces and the energy of each of its ionic steps: with a truncated
     vasprun.xml aiida-vasp takes an early geometry, the first if need be, for the last.
     """
-    if 'misc' not in node.outputs:
+    outputs = created_nodes(node)
+    if 'misc' not in outputs:
         return f'the files of <{node.pk}> could not be read'
-    if _moves(node.inputs.parameters.get_dict()) and usable_structure(node) is None:
+    if _whole_structure(outputs) is None and _moves(node.inputs.parameters.get_dict()):
         return f'<{node.pk}> left no complete geometry'
-    misc = node.outputs.misc.get_dict()
+    misc = outputs['misc'].get_dict()
     status = misc.get('run_status', {})
     if not status.get('finished'):
         return None
-    if not {'forces', 'total_energies'} <= misc.keys() or _lacks_steps(node.outputs, status['last_iteration_index'][0]):
+    if not {'forces', 'total_energies'} <= misc.keys() or _lacks_steps(outputs, status['last_iteration_index'][0]):
         return f'vasprun.xml of <{node.pk}> is incomplete'
     return None
 
@@ -119,15 +154,25 @@ def find_fatal_message(retrieved: orm.FolderData) -> str | None:
         return next((line.strip() for line in lines if FATAL.search(line)), None)
 
 
+def _complete(settings: Mapping[str, Any], moves: bool) -> dict[str, Any]:
+    """Return `settings` over those that every run has, and over those of a relaxation if it `moves`."""
+    own = PARSER_SETTINGS | ({'include_node': RELAXATION_NODES} if moves else {})
+    return merge({'parser_settings': own}, settings)
+
+
+def _whole_structure(outputs: Mapping[str, Any]) -> orm.StructureData | None:
+    return outputs['structure'] if {'structure', 'trajectory'} <= outputs.keys() else None
+
+
 def _moves(incar: Mapping[str, Any]) -> bool:
     return incar.get('nsw', 0) > 0
 
 
-def _lacks_steps(outputs: Any, n_steps: int) -> bool:
+def _lacks_steps(outputs: Mapping[str, Any], n_steps: int) -> bool:
     """Return whether there is a trajectory without the energy of each ionic step."""
     if 'trajectory' not in outputs:
         return False
-    trajectory = outputs.trajectory
+    trajectory = outputs['trajectory']
     if ENERGY not in trajectory.get_arraynames():
         return True
     return len(trajectory.get_array(ENERGY)) != n_steps

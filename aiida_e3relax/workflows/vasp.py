@@ -10,14 +10,15 @@ from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
 from aiida_e3relax.calculations.batches import take_structure
 from aiida_e3relax.data.structures import structures_to_crystals
+from aiida_e3relax.mappings import merge
 from aiida_e3relax.workflows.base import E3RelaxBaseWorkChain
 from aiida_e3relax.workflows.freedom import Freedom, freedom_value
 from aiida_e3relax.workflows.freedom_checks import find_drift
 from aiida_e3relax.workflows.guard import guard_prediction
 from aiida_e3relax.workflows.kpoints import make_kpoints
 from aiida_e3relax.workflows.ledger import compare
-from aiida_e3relax.workflows.leg_inputs import set_freedom, set_species
-from aiida_e3relax.workflows.legs import collect_leg, last_structure
+from aiida_e3relax.workflows.leg_inputs import set_freedom, set_monitors, set_species
+from aiida_e3relax.workflows.legs import collect_leg, count_from_cache, last_structure
 from aiida_e3relax.workflows.network_report import find_row
 from aiida_e3relax.workflows.reference import earlier_chain, find_raw_leg, reason_against
 from aiida_e3relax.workflows.resilient_vasp import ResilientVaspRelaxWorkChain
@@ -156,7 +157,7 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
         else:
             self.ctx.starts['raw'] = structure
             legs.append('raw')
-        return ToContext(**{f'relax_{leg}': self._submit_leg(leg) for leg in legs})
+        return self._submit_legs(*legs)
 
     def needs_raw_leg(self) -> bool:
         """Return whether the raw structure has to be relaxed after all, since the only leg failed."""
@@ -165,7 +166,7 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
     def relax_raw(self) -> ToContext:
         """Start VASP from the raw structure."""
         self.ctx.starts['raw'] = self.inputs.structure
-        return ToContext(relax_raw=self._submit_leg('raw'))
+        return self._submit_legs('raw')
 
     def results(self) -> None:
         """Hand on where the legs ended; the relaxed crystal is that of the predicted leg if it finished."""
@@ -194,13 +195,19 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
     def compare(self) -> None:
         """Write the ledger."""
         nodes: dict[str, Any] = dict(self.ctx.network_facts)
-        for leg in self.ctx.starts:
-            nodes[leg] = collect_leg(self.ctx[f'relax_{leg}'])
+        legs = {leg: self.ctx[f'relax_{leg}'] for leg in self.ctx.starts}
+        nodes |= {leg: collect_leg(process) for leg, process in legs.items()}
         if 'predicted' in self.ctx.starts:
             nodes['prediction'] = self.ctx.starts['predicted']
         if 'verdict' in self.ctx:
             nodes['verdict'] = self.ctx.verdict
-        circumstances = orm.Dict({'freedom': freedom_value(self.inputs.freedom), 'remarks': self.ctx.remarks})
+        circumstances = orm.Dict(
+            {
+                'freedom': freedom_value(self.inputs.freedom),
+                'remarks': self.ctx.remarks,
+                'runs_from_cache': {leg: count_from_cache(process) for leg, process in legs.items()},
+            }
+        )
         try:
             comparison = compare(self.inputs.structure, circumstances, **nodes, **_linked('compare'))
         except Exception as error:  # whatever it is, finished VASP runs are worth more than their comparison
@@ -225,19 +232,21 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
             return self.exit_codes.ERROR_NETWORK_FAILED.format(detail=failure)
         return None
 
-    def _submit_leg(self, leg: str) -> orm.ProcessNode:
-        """Start the relaxation of one leg and return its process."""
+    def _submit_legs(self, *legs: str) -> ToContext:
+        """Start the relaxations, with the same nodes as inputs but for the structure."""
         inputs = self.exposed_inputs(ResilientVaspRelaxWorkChain, 'vasp')
-        inputs.structure = self._name_species(leg)
         set_freedom(inputs, Freedom.from_node(self.inputs.freedom), self.inputs.structure)
         set_species(inputs.vasp, translate_species(self.inputs.structure, **species_mappings(inputs.vasp)))
+        set_monitors(inputs.vasp)
         inputs.vasp.pop('kpoints_spacing', None)
         inputs.vasp.kpoints = self.ctx.kpoints
         inputs.vasp.clean_workdir = self.inputs.clean_workdir
-        inputs.metadata.call_link_label = f'relax_{leg}'
-        running = self.submit(ResilientVaspRelaxWorkChain, **inputs)
-        self.report(f'VASP relaxes from {LEG_NAMES[leg]}: <{running.pk}>')
-        return running
+        started = {}
+        for leg in legs:
+            own = {'structure': self._name_species(leg), 'metadata': {'call_link_label': f'relax_{leg}'}}
+            running = started[f'relax_{leg}'] = self.submit(ResilientVaspRelaxWorkChain, **merge(inputs, own))
+            self.report(f'VASP relaxes from {LEG_NAMES[leg]}: <{running.pk}>')
+        return ToContext(**started)
 
     def _name_species(self, leg: str) -> orm.StructureData:
         """Return the start of a leg with its kinds as VASP is to be given them."""

@@ -96,8 +96,7 @@ class VaspProtocolMixin(ProtocolMixin):
         own = (overrides or {}).get('vasp', {}).get('vasp', {})
         if 'magmom' in incar_tags(vasp['parameters']) and 'magmom_mapping' not in own:
             del vasp['magmom_mapping']
-        if 'kpoints_spacing' in own and 'kpoints' not in own:
-            vasp.pop('kpoints', None)
+        _choose_kpoints(vasp, own)
         preferred = merge(vasp.pop('potential_mapping', {}), potential_mapping or {})
         chosen: dict[str, Any] = {
             'vasp': {
@@ -123,7 +122,6 @@ class VaspProtocolMixin(ProtocolMixin):
         given = {'prediction': prediction, 'campaign': campaign}
         chosen |= {port: value for port, value in given.items() if value is not None}
         if 'kpoints' in vasp:
-            vasp.pop('kpoints_spacing', None)
             vacuum = Freedom.from_value(chosen.get('freedom', inputs['freedom'])).vacuum_axis(structure.pbc)
             vasp['kpoints'] = make_mesh(structure, vasp['kpoints'], vacuum)
         builder = cls.get_builder()  # type: ignore[attr-defined]
@@ -154,6 +152,22 @@ def _plain_freedom(freedom: Freedom | Mapping[str, Any] | str) -> dict[str, Any]
         'keep_symmetry': freedom.keep_symmetry,
         'vacuum': freedom.vacuum,
     }
+
+
+def _choose_kpoints(vasp: dict[str, Any], own: Mapping[str, Any]) -> None:
+    """Leave either a mesh or a spacing in the inputs `vasp`: the one in the overrides `own`, else a mesh.
+
+    Raises ValueError for overrides with both.
+    """
+    if {'kpoints', 'kpoints_spacing'} <= own.keys():
+        raise ValueError(
+            f'overrides: `vasp.vasp` has both `kpoints`, {own["kpoints"]}, and `kpoints_spacing`, '
+            f'{own["kpoints_spacing"]}; expected one of the two, remove the other'
+        )
+    if 'kpoints_spacing' in own:
+        vasp.pop('kpoints', None)
+    if 'kpoints' in vasp:
+        vasp.pop('kpoints_spacing', None)
 
 
 def _check_tag_names(parameters: Mapping[str, Any]) -> None:
