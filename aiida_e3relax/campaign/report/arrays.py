@@ -1,0 +1,53 @@
+"""Structures and courses as compact arrays, which the page decodes when it shows one."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from aiida_e3relax.campaign.course import Course
+from aiida_e3relax.gnn.structures import Crystals
+
+
+def encode(values: ArrayLike, dtype: str) -> str:
+    """Return an array as base64 of its bytes, little-endian, first index slowest."""
+    return base64.b64encode(np.ascontiguousarray(values, np.dtype(dtype).newbyteorder('<')).tobytes()).decode()
+
+
+def pack_crystals(crystals: Crystals) -> dict[str, Any]:
+    """Return crystals in single precision, which is more than a picture shows."""
+    return {
+        'labels': crystals.labels.tolist(),
+        'nAtoms': encode(crystals.n_atoms, 'u4'),
+        'numbers': encode(crystals.numbers, 'u1'),
+        'positions': encode(crystals.positions, 'f4'),
+        'cells': encode(crystals.cell, 'f4'),
+    }
+
+
+def pack_courses(courses: Mapping[str, Mapping[str, Course]]) -> dict[str, Any]:
+    """Return the courses of each leg, by leg; the energies in meV/atom above the lowest of either leg.
+
+    Parameters
+    ----------
+    courses
+        By label and leg.
+    """
+    lowest = {label: min(course.energies.min() for course in legs.values()) for label, legs in courses.items() if legs}
+    packed = {}
+    for leg in ('raw', 'predicted'):
+        of_leg = {label: legs[leg] for label, legs in courses.items() if leg in legs}
+        above = [1e3 * (course.energies - lowest[label]) for label, course in of_leg.items()]
+        forces = [course.max_forces for course in of_leg.values()]
+        packed[leg] = {
+            'labels': list(of_leg),
+            'nSteps': encode([len(energies) for energies in above], 'u4'),
+            'energies': encode(np.concatenate([np.zeros(0), *above]), 'f4'),
+            'maxForces': encode(np.concatenate([np.zeros(0), *forces]), 'f4'),
+            'restarts': {label: course.starts[1:] for label, course in of_leg.items() if len(course.starts) > 1},
+        }
+    return packed

@@ -1,0 +1,44 @@
+"""What a report is made from."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from aiida_e3relax.campaign.course import Course
+from aiida_e3relax.campaign.statistics import Summary
+from aiida_e3relax.gnn.structures import Crystals
+
+STAGES = ('raw', 'predicted', 'relaxed')
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """Everything that a report shows of a campaign, as plain data.
+
+    Attributes
+    ----------
+    name
+        Of the campaign.
+    settings, settings_uuid
+        The content of its settings node, and where that is.
+    frame
+        The table of `campaign_frame`.
+    summary
+        What `summarise` makes of it.
+    courses
+        Energy and largest force against ionic step, by label and leg.
+    structures
+        The crystals of each of `STAGES`, labelled as in the frame; those that do not exist are left out.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    settings_uuid: str
+    frame: pd.DataFrame
+    summary: Summary
+    courses: Mapping[str, Mapping[str, Course]]
+    structures: Mapping[str, Crystals]

@@ -1,0 +1,60 @@
+"""The contents of a report, from the provenance graph."""
+
+from __future__ import annotations
+
+import pandas as pd
+from aiida import orm
+
+from aiida_e3relax.campaign.course import campaign_courses
+from aiida_e3relax.campaign.frame import campaign_frame
+from aiida_e3relax.campaign.group import CampaignGroup, load_campaign
+from aiida_e3relax.campaign.processes import LINK
+from aiida_e3relax.campaign.report.contents import Contents
+from aiida_e3relax.campaign.statistics import summarise
+from aiida_e3relax.data.structures import structures_to_crystals
+from aiida_e3relax.gnn.structures import Crystals
+
+OUTPUTS = {'predicted_structure': 'predicted', 'structure': 'relaxed'}
+"""The stages of a crystal that are outputs of its chain."""
+
+
+def gather_contents(name: str) -> Contents:
+    """Return what the report of the campaign `name` shows; raises ValueError when there is no such campaign."""
+    settings = load_campaign(name).settings_node
+    frame = campaign_frame(name)
+    return Contents(
+        name=name,
+        settings=settings.get_dict(),
+        settings_uuid=settings.uuid,
+        frame=frame,
+        summary=summarise(frame),
+        courses=campaign_courses(name),
+        structures=gather_structures(settings, frame),
+    )
+
+
+def gather_structures(settings: orm.Dict, frame: pd.DataFrame) -> dict[str, Crystals]:
+    """Return the raw, predicted and relaxed crystals of a campaign, in two queries."""
+    raw = orm.QueryBuilder()
+    raw.append(CampaignGroup, filters={'label': settings['name']}, tag='group')
+    raw.append(orm.StructureData, with_group='group', project=['uuid', '*'])
+    by_uuid = dict(raw.iterall(1000))
+    nodes: dict[str, dict[str, orm.StructureData]] = {stage: {} for stage in OUTPUTS.values()}
+    nodes['raw'] = {label: by_uuid[uuid] for label, uuid in frame['structure_uuid'].items()}
+    outputs = orm.QueryBuilder()
+    outputs.append(orm.Dict, filters={'id': settings.pk}, tag='settings')
+    outputs.append(
+        orm.WorkChainNode, with_incoming='settings', edge_filters={'label': LINK}, project='uuid', tag='chain'
+    )
+    outputs.append(
+        orm.StructureData,
+        with_incoming='chain',
+        edge_filters={'label': {'in': list(OUTPUTS)}},
+        edge_project='label',
+        project='*',
+    )
+    labels = {uuid: label for label, uuid in frame['chain_uuid'].dropna().items()}
+    for uuid, structure, link in outputs.iterall(1000):
+        if uuid in labels:
+            nodes[OUTPUTS[link]][labels[uuid]] = structure
+    return {stage: structures_to_crystals(found) for stage, found in nodes.items()}

@@ -1,0 +1,107 @@
+"""The page of a report, from its contents."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from importlib.metadata import version
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+from ase.data import chemical_symbols
+
+from aiida_e3relax.campaign.headline import tell_headline
+from aiida_e3relax.campaign.report.arrays import pack_courses, pack_crystals
+from aiida_e3relax.campaign.report.contents import STAGES, Contents
+from aiida_e3relax.campaign.report.failures import tell_failures
+from aiida_e3relax.campaign.report.plot_style import LEG_COLOURS, LEG_TITLES, new_figure
+from aiida_e3relax.campaign.report.plots import Plot, draw_plots
+from aiida_e3relax.campaign.report.table import COLUMNS, make_rows
+from aiida_e3relax.campaign.report.tiles import tell_pairs, tell_tiles
+from aiida_e3relax.cli.comparison import ENGINES, ROWS
+
+TEMPLATE = files(__package__) / 'template'
+LIBRARIES = files(__package__) / 'libraries'
+STYLES = (LIBRARIES / 'tabulator_simple.min.css', TEMPLATE / 'report.css')
+SCRIPTS = (
+    *(LIBRARIES / name for name in ('plotly-cartesian.min.js', '3Dmol-min.js', 'tabulator.min.js')),
+    *(TEMPLATE / f'{name}.js' for name in ('arrays', 'views', 'plots', 'table', 'detail', 'page')),
+)
+"""In the order in which the page runs them."""
+LONGEST_SETTING = 600
+"""In characters."""
+
+
+def render_page(contents: Contents, written: datetime) -> str:
+    """Return the report as one HTML document that needs no other file."""
+    frame = contents.frame
+    plots = draw_plots(frame, contents.summary)
+    environment = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string((TEMPLATE / 'report.html.j2').read_text())
+    return template.render(
+        name=contents.name,
+        date=written.strftime('%-d %B %Y'),
+        version=version('aiida-e3relax'),
+        n_structures=len(frame),
+        all_in_sample=bool(frame['in_sample'].all()),
+        engines=[ENGINES.get(engine, engine) for engine in contents.summary.engines if engine != 'VASP'],
+        program=_tell_program(contents),
+        model=', '.join(f'content hash {model[:12]}…' for model in sorted(set(frame['model'].dropna()))) or 'unknown',
+        headline=tell_headline(contents.summary),
+        pairs=tell_pairs(contents.summary),
+        tiles=tell_tiles(contents.summary),
+        plots=plots,
+        failures=tell_failures(contents.summary),
+        settings=list(_tell_settings(contents.settings)),
+        settings_uuid=contents.settings_uuid,
+        data=to_json(_gather_data(contents, plots)),
+        css='\n'.join(style.read_text() for style in STYLES),
+        scripts=[script.read_text() for script in SCRIPTS],
+    )
+
+
+def to_json(value: Any) -> str:
+    """Return `value` as JSON that may stand in a script element whatever it says."""
+    return json.dumps(value, allow_nan=False, separators=(',', ':')).replace('<', '\\u003c')
+
+
+def _gather_data(contents: Contents, plots: list[Plot]) -> dict[str, Any]:
+    """Return what the scripts of the page work on."""
+    table = make_rows(contents.frame)
+    empty = {field for field, values in contents.frame.items() if values.isna().all()}
+    return {
+        'name': contents.name,
+        'table': table,
+        'columns': [dataclasses.asdict(column) for column in COLUMNS if column.field not in empty],
+        'legRows': [
+            {'title': title, 'key': key, 'digits': 0 if form == 'd' else int(form[1])} for title, key, form in ROWS
+        ],
+        'plots': {plot.kind.key: json.loads(plot.figure.to_json()) for plot in plots if plot.figure},
+        'style': {
+            'colours': LEG_COLOURS,
+            'titles': LEG_TITLES,
+            'layout': json.loads(new_figure().to_json())['layout'],
+        },
+        'structures': {stage: pack_crystals(contents.structures[stage]) for stage in STAGES},
+        'courses': pack_courses(contents.courses),
+        'symbols': chemical_symbols,
+    }
+
+
+def _tell_program(contents: Contents) -> str:
+    if contents.summary.stand_in:
+        return 'The stand-in for VASP'
+    versions = {version for leg in LEG_TITLES for version in contents.frame[f'{leg}_code_version'].dropna()}
+    return ' '.join(['VASP', ', '.join(sorted(versions))]).strip()
+
+
+def _tell_settings(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the settings of a campaign as text, long lists counted."""
+    for key, value in settings.items():
+        told = value if isinstance(value, str) else json.dumps(value)
+        if isinstance(value, list | dict) and len(told) > LONGEST_SETTING:
+            told = f'{len(value)} entries, in the node'
+        yield key.replace('_', ' '), told

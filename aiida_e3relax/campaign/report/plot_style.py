@@ -1,0 +1,113 @@
+"""What the interactive plots share: colours, axes and the pieces they are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from aiida_e3relax.campaign.outcomes import FAILURES
+from aiida_e3relax.gnn.figures import COLOURS, GREY
+from aiida_e3relax.workflows.story import LEG_NAMES
+
+BLUE, ORANGE, GREEN, PINK, YELLOW, _ = COLOURS
+LEG_COLOURS = {'raw': ORANGE, 'predicted': BLUE}
+LEG_TITLES = {leg: f'from {LEG_NAMES[leg]}' for leg in ('raw', 'predicted')}
+OUTCOME_COLOURS = {
+    'accepted': BLUE,
+    'accepted with warnings': YELLOW,
+    'rejected': ORANGE,
+    'compared': BLUE,
+    'no reference': BLUE,
+    'running': YELLOW,
+    **dict.fromkeys(FAILURES, PINK),
+}
+"""Of the verdicts of the guard, and of `outcomes.OUTCOMES`; what is not here is grey."""
+POINT = {'color': BLUE, 'size': 8, 'opacity': 0.65, 'line': {'width': 0.5, 'color': 'white'}}
+FLOOR = 0.1
+"""In meV/atom. Starts that are nearer to their end are drawn here, since a logarithmic scale has no zero."""
+ALL_POINTS = 200
+"""Boxes of up to so many crystals show each as a point, larger ones the outliers only."""
+
+_AXIS = {
+    'gridcolor': '#e8e8e8',
+    'zeroline': False,
+    'linecolor': '#9a9a9a',
+    'ticks': 'outside',
+    'automargin': True,
+    'title': {'font': {'size': 13}, 'standoff': 8},
+}
+_LAYOUT = go.Layout(
+    template='none',
+    font={'family': 'system-ui, -apple-system, "Segoe UI", sans-serif', 'size': 13, 'color': '#22272e'},
+    margin={'l': 64, 'r': 16, 't': 36, 'b': 52},
+    xaxis=_AXIS,
+    yaxis=_AXIS,
+    legend={'orientation': 'h', 'x': 0, 'y': 1.02, 'yanchor': 'bottom'},
+    hoverlabel={'bgcolor': 'white', 'align': 'left'},
+    paper_bgcolor='rgba(0,0,0,0)',
+    plot_bgcolor='rgba(0,0,0,0)',
+)
+
+
+def new_figure(height: int = 400) -> go.Figure:
+    """Return an empty figure in the style of the page, `height` pixels high and as wide as it may be."""
+    return go.Figure(layout=_LAYOUT).update_layout(height=height)
+
+
+def new_subplots(rows: int, columns: int, **options: Any) -> go.Figure:
+    """Return an empty figure of several plots in that style; `options` are those of `make_subplots`."""
+    figure = make_subplots(rows, columns, **options).update_annotations(font_size=13)
+    figure.update_layout(_LAYOUT).update_layout(height=400)
+    return figure.update_xaxes(_AXIS).update_yaxes(_AXIS)
+
+
+def box(values: pd.Series, name: str, colour: str, unit: str) -> go.Box:
+    """Return a box of `values`, whose index are labels; its points know which crystal they are."""
+    values = values.dropna()
+    return go.Box(
+        y=values,
+        name=name,
+        boxpoints='all' if len(values) <= ALL_POINTS else 'outliers',
+        jitter=0.4,
+        pointpos=0,
+        marker={'color': colour, 'size': 5, 'opacity': 0.6},
+        line={'width': 1.5},
+        customdata=values.index,
+        hovertemplate=f'%{{customdata}}<br>%{{y:.4g}} {unit}<extra></extra>',
+    )
+
+
+def log_histogram(figure: go.Figure, columns: Mapping[str, pd.Series], title: str) -> None:
+    """Add a histogram of each leg's values to `figure`, in bins of equal width on a logarithmic axis."""
+    columns = {leg: values.clip(lower=FLOOR) for leg, values in columns.items()}
+    high = max(values.max() for values in columns.values() if len(values))
+    n_bins = 30 if max(map(len, columns.values())) > ALL_POINTS else 15
+    edges = np.geomspace(FLOOR, max(high * 1.001, 10 * FLOOR), n_bins + 1)
+    most = 0
+    for leg, values in columns.items():
+        counts, _ = np.histogram(values, edges)
+        figure.add_bar(
+            x=np.sqrt(edges[:-1] * edges[1:]),
+            y=counts,
+            width=np.diff(edges),
+            marker={'color': LEG_COLOURS[leg], 'opacity': 0.55},
+            name=LEG_TITLES[leg],
+            customdata=np.column_stack([edges[:-1], edges[1:]]),
+            hovertemplate='%{y} crystals from %{customdata[0]:.2g} to %{customdata[1]:.2g} meV/atom<extra></extra>',
+        )
+        most = max(most, int(counts.max()))
+    figure.update_layout(barmode='overlay')
+    figure.update_xaxes(title_text=title, type='log', dtick=1)
+    figure.update_yaxes(title_text='crystals', dtick=1 if most < 8 else None)
+
+
+def add_diagonal(figure: go.Figure, low: float, high: float, name: str) -> None:
+    """Add the line on which both axes are equal."""
+    figure.add_scatter(
+        x=[low, high], y=[low, high], mode='lines', line={'color': GREY, 'dash': 'dash'}, name=name, hoverinfo='skip'
+    )

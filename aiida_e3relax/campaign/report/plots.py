@@ -1,0 +1,153 @@
+"""The interactive plots of a report, each with how to read it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from aiida_e3relax.campaign.outcomes import pair_costs
+from aiida_e3relax.campaign.report import drawings
+from aiida_e3relax.campaign.statistics import Summary
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A plot that every report has.
+
+    Attributes
+    ----------
+    key
+        Names the plot in the page.
+    title, reading
+        What it shows, and how to read it.
+    select
+        Returns the rows of the table that have what it shows.
+    draw
+        Returns the figure of these rows, of which there is one at least, or of what the summary says.
+    missing
+        Why there may be no such rows.
+    """
+
+    key: str
+    title: str
+    reading: str
+    select: Callable[[pd.DataFrame], pd.DataFrame]
+    draw: Callable[[pd.DataFrame, Summary], go.Figure]
+    missing: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Plot:
+    """A plot of one campaign.
+
+    Attributes
+    ----------
+    kind
+        What it shows.
+    figure
+        None where the campaign has nothing to show in it.
+    count
+        How many structures it shows.
+    """
+
+    kind: Kind
+    figure: go.Figure | None
+    count: int
+
+
+def draw_plots(frame: pd.DataFrame, summary: Summary) -> list[Plot]:
+    """Return the plots of a campaign, in the order of the page."""
+    plots = []
+    for kind in KINDS:
+        rows = kind.select(frame)
+        plots.append(Plot(kind, kind.draw(rows, summary) if len(rows) else None, len(rows)))
+    return plots
+
+
+def select_pairs(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the structures that VASP relaxed to the end from both starts."""
+    return frame[frame['same_minimum'].notna()]
+
+
+def _have(*columns: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    return lambda frame: frame.dropna(subset=list(columns))
+
+
+_NO_PAIRS = 'No structure has been relaxed to the end from both starts.'
+KINDS = (
+    Kind(
+        'steps',
+        'Ionic steps with and without the prediction',
+        'Each crystal was relaxed twice with the same settings. Orange is the start from the raw crystal, blue that '
+        'from the prediction; in a cloud of points, those below the dashed line became shorter.',
+        select_pairs,
+        lambda rows, _: drawings.draw_steps(rows),
+        _NO_PAIRS,
+    ),
+    Kind(
+        'energies',
+        'Energies of the starts',
+        'The closer a start is to its relaxed crystal, the less is left to do. A box holds the middle half of the '
+        'crystals, its line is the median; left on a logarithmic scale, right the energies themselves as the papers '
+        'draw them.',
+        select_pairs,
+        lambda rows, _: drawings.draw_energies(rows),
+        _NO_PAIRS,
+    ),
+    Kind(
+        'energy-errors',
+        'E_pred − E_relaxed: how far the starts are above their ends',
+        'How many crystals start how far above their relaxed energy, on a logarithmic scale: the blue hill should lie '
+        'left of the orange one.',
+        _have('predicted_start_energy_error_meV_per_atom'),
+        lambda rows, _: drawings.draw_energy_errors(rows),
+        'No relaxation from a prediction has finished.',
+    ),
+    Kind(
+        'geometry-errors',
+        'Geometry of the starts',
+        'How far each start is from the crystal that VASP makes of it: mean shift of a coordinate, difference of the '
+        'metric tensors, and difference of the volumes. Lower is better.',
+        select_pairs,
+        lambda rows, _: drawings.draw_geometry_errors(rows),
+        _NO_PAIRS,
+    ),
+    Kind(
+        'uncertainty',
+        'Does the network know when it is wrong?',
+        'If the stated uncertainty is worth something, the points rise to the right.',
+        _have('uncertainty_A', 'predicted_start_coordinate_mae_A'),
+        lambda rows, _: drawings.draw_uncertainties(rows),
+        'The network states no uncertainty; an ensemble does (e3relax ensemble --help).',
+    ),
+    Kind(
+        'times',
+        'Time of VASP with and without the prediction',
+        'Time of all cores in VASP’s own accounting, on logarithmic scales. Below the dashed line the prediction saved '
+        'time.',
+        lambda frame: _have('raw_core_time_s', 'predicted_core_time_s')(select_pairs(frame)),
+        lambda rows, _: drawings.draw_times(rows),
+        'There is no crystal with the times of both relaxations.',
+    ),
+    Kind(
+        'elements',
+        'Savings by element',
+        'Ionic steps saved over all crystals that contain an element, with 95 % intervals; the larger the point, the '
+        'more crystals. Rejected predictions count as nothing saved.',
+        lambda frame: pair_costs(frame).dropna(subset=[('ionic_steps', 'with'), ('ionic_steps', 'without')]),
+        lambda _, summary: drawings.draw_elements(summary.by_element),
+        _NO_PAIRS,
+    ),
+    Kind(
+        'outcomes',
+        'What became of the predictions and of the structures',
+        'The guard keeps predictions from VASP that no relaxation should start from; the raw crystal is relaxed '
+        'instead. Nothing is left out here: failed and unfinished structures count.',
+        lambda frame: frame,
+        lambda rows, _: drawings.draw_outcomes(rows),
+        'The campaign has no structures.',
+    ),
+)

@@ -1,0 +1,88 @@
+"""The table of a report: which columns it shows, and the rows behind it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import pandas as pd
+
+WORDS = {True: 'yes', False: 'no', None: None}
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A column of the table on the page.
+
+    Attributes
+    ----------
+    field
+        Of the rows.
+    title, meaning
+        Its heading, and what it says.
+    kind
+        `label`, `text`, `word` (drawn as a chip) or `number`.
+    width
+        At least, in pixels.
+    digits
+        After the decimal point of a number.
+    """
+
+    field: str
+    title: str
+    meaning: str
+    kind: str = 'number'
+    width: int = 74
+    digits: int = 0
+
+
+COLUMNS = (
+    Column('label', 'structure', 'The label of the structure in the campaign.', 'label', 124),
+    Column('formula', 'formula', 'Reduced formula.', 'text', 78),
+    Column('elements', 'elements', 'Type an element to filter by it.', 'text', 78),
+    Column('n_atoms', 'atoms', 'Number of atoms in the cell.', width=58),
+    Column('state', 'chain', 'What became of its chain.', 'word', 84),
+    Column('verdict', 'guard', 'What the guard said of the prediction.', 'word', 90),
+    Column('raw_ionic_steps', 'steps without', 'Ionic steps from the raw crystal.'),
+    Column('predicted_ionic_steps', 'steps with', 'Ionic steps from the prediction.'),
+    Column('ionic_steps_saved_percent', 'saved %', 'Ionic steps saved, in percent; negative where it cost some.'),
+    Column('core_time_saved_s', 'core time saved (s)', 'Time of all cores that was saved.', digits=1),
+    Column(
+        'predicted_start_energy_error_meV_per_atom',
+        'E_pred − E_relaxed (meV/atom)',
+        'Energy of the prediction above the relaxed crystal.',
+        width=102,
+        digits=1,
+    ),
+    Column(
+        'uncertainty_A',
+        'uncertainty (Å)',
+        'What error of bond lengths the network expects.',
+        width=96,
+        digits=3,
+    ),
+    Column(
+        'energy_difference_final_meV_per_atom',
+        'ΔE at the end (meV/atom)',
+        'Energy at the end with the prediction minus without.',
+        width=102,
+        digits=2,
+    ),
+    Column('same', 'same minimum', 'Whether both relaxations end in the same crystal.', 'word', 80),
+)
+
+
+def make_rows(frame: pd.DataFrame) -> dict[str, Any]:
+    """Return the table in the form `columns` and `data`, None where a value is missing.
+
+    Numbers keep six decimals, which the page does not show either; the files beside it have all digits.
+    """
+    rows = frame.assign(
+        elements=frame['elements'].map(lambda elements: ' '.join(elements or ())),
+        reasons=frame['reasons'].map(lambda sentences: list(sentences or ())),
+        remarks=frame['remarks'].map(lambda sentences: list(sentences or ())),
+        same=frame['same_minimum'].map(WORDS),
+    ).reset_index()
+    split: dict[str, Any] = json.loads(rows.to_json(orient='split', double_precision=6, index=False))
+    return split

@@ -1,0 +1,88 @@
+"""The figures at the top of a report, each with its interval and what it counts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from aiida_e3relax.campaign.estimates import Estimate
+from aiida_e3relax.campaign.statistics import Saving, Summary
+
+
+@dataclasses.dataclass(frozen=True)
+class Tile:
+    """A figure with its name and unit, and a note on how sure it is and what it counts."""
+
+    title: str
+    value: str
+    unit: str
+    note: str
+
+
+def tell_tiles(summary: Summary) -> list[Tile]:
+    """Return the figures of a campaign that have a value, the most important first."""
+    return list(_tell_tiles(summary))
+
+
+def tell_pairs(summary: Summary) -> str | None:
+    """Return how many relaxations became shorter, and how likely chance alone would do that; None without pairs."""
+    steps = summary.savings['ionic_steps']
+    if not steps.percent.n:
+        return None
+    told = (
+        f'With the network {steps.less:,} relaxations took fewer ionic steps, {steps.same:,} as many, and '
+        f'{steps.more:,} more'
+    )
+    if steps.p_value is None:
+        return f'{told}.'
+    return f'{told} (Wilcoxon’s signed-rank test against no effect: p {_tell_p_value(steps.p_value)}).'
+
+
+def _tell_tiles(summary: Summary) -> Iterator[Tile]:
+    for title, cost in (('ionic steps saved', 'ionic_steps'), ('core time saved', 'core_time_s')):
+        saving = summary.savings[cost]
+        if saving.percent.value is not None:
+            note = f'{_tell(saving.percent, 0)}; {_tell_total(saving)}'
+            yield Tile(title, _sign(saving.percent.value), '%', note)
+    apart = summary.absolute_energy_difference
+    if apart.value is not None:
+        note = f'median difference of the two ends; {_tell(apart, 2)}'
+        yield Tile('|ΔE| at the end', f'{apart.value:.2g}', 'meV/atom', note)
+    if summary.same_minimum.value is not None:
+        yield Tile('same minimum', f'{summary.same_minimum.value:.0f}', '%', _tell(summary.same_minimum, 0))
+    energy = next(change for change in summary.starts if change.measure == 'start_energy_error_meV_per_atom')
+    if energy.raw.value is not None and energy.predicted.value is not None:
+        value = f'{energy.raw.value:.3g} → {energy.predicted.value:.3g}'
+        note = f'median energy of the start above its end, raw → predicted; n = {energy.raw.n:,}'
+        yield Tile('error of the start', value, 'meV/atom', note)
+    yield Tile(
+        'relaxed both ways',
+        f'{summary.outcomes["compared"]:,} of {summary.structures:,}',
+        '',
+        f'structures; {summary.in_sample:,} were to be relaxed from the raw crystal, too',
+    )
+
+
+def _tell(estimate: Estimate, digits: int) -> str:
+    """Return an estimate's interval and count."""
+    if estimate.low is None or estimate.high is None:
+        return f'n = {estimate.n:,}'
+    return f'95 % interval {_sign(estimate.low, digits)} to {_sign(estimate.high, digits)}, n = {estimate.n:,}'
+
+
+def _tell_total(saving: Saving) -> str:
+    if saving.cost == 'ionic_steps':
+        return f'{saving.without:,.0f} without, {saving.with_network:,.0f} with'
+    unit, size = ('h', 3600.0) if saving.without >= 3600 else ('s', 1.0)
+    return (
+        f'{saving.without / size:,.4g} {unit} without, {saving.with_network / size:,.4g} {unit} with, network included'
+    )
+
+
+def _tell_p_value(p_value: float) -> str:
+    return '< 0.0001' if p_value < 1e-4 else f'= {p_value:.2g}'
+
+
+def _sign(value: float, digits: int = 0) -> str:
+    """Return a number with a minus sign that is one, and never a negative zero."""
+    return f'{value:z.{digits}f}'.replace('-', '−')
