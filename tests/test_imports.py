@@ -16,6 +16,7 @@ FORBIDDEN = {'gnn': {'aiida', 'aiida_vasp'}, 'standin': {'aiida', 'aiida_vasp', 
 
 OPTIONAL = {
     'gpaw': 'aiida_e3relax.standin.engines.gpaw',  # an extra that `make test` does not install
+    'chgnet': 'aiida_e3relax.gnn.potentials.chgnet',
     'triton': 'aiida_e3relax.gnn.engine.triton_',  # for Linux alone
 }
 

@@ -34,5 +34,11 @@ class OutOfMemoryError(RunError):
     code, exit_status = 'out_of_memory', 6
 
 
+class MissingPackageError(RunError):
+    """A package that was asked for and is not installed."""
+
+    code, exit_status = 'missing_package', 7
+
+
 class TrainingError(RunError):
     """Training that cannot go on."""

@@ -147,7 +147,7 @@ def _measure_source(
     candidates[DUMMY] = unrelaxed
     matched = {name: matches(c, pairs.as_filed) if with_matches else None for name, c in candidates.items()}
     candidates |= rescaled
-    target, bonds = aligned(pairs).relaxed.with_centroids_of(unrelaxed), _bonds(unrelaxed)
+    target, bonds = aligned(pairs).relaxed.with_centroids_of(unrelaxed), bonds_of(unrelaxed)
     nothing_failed = np.zeros(len(pairs), dtype=bool)
     measured = []
     for name, candidate in candidates.items():
@@ -203,7 +203,8 @@ def scaled_to(crystals: Crystals, volumes: NDArray[np.float64]) -> Crystals:
     )
 
 
-def _bonds(crystals: Crystals) -> Bonds:
+def bonds_of(crystals: Crystals) -> Bonds:
+    """Return the bonds of unrelaxed crystals whose lengths are measured."""
     graph = neighbour_graph(
         torch.from_numpy(crystals.fractional()),
         torch.from_numpy(np.array(crystals.cell)),

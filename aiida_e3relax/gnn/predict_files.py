@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from aiida_e3relax.gnn.checkpoint import Checkpoint, load_checkpoint
 from aiida_e3relax.gnn.engine import with_engine
 from aiida_e3relax.gnn.engine.cuda_graphs import ReplayedModel
 from aiida_e3relax.gnn.errors import InputError, OutOfMemoryError, RunError
+from aiida_e3relax.gnn.potentials import load_potential
 from aiida_e3relax.gnn.predict import predict
 from aiida_e3relax.gnn.prediction_report import ReportWriter, structure_rows
 from aiida_e3relax.gnn.prediction_settings import PredictionSettings
@@ -28,6 +29,9 @@ from aiida_e3relax.gnn.runtime import DTYPES, device_name, prepare_device
 from aiida_e3relax.gnn.structure_files import count_structures, stream_structures
 from aiida_e3relax.gnn.structure_writers import AseWriter, NpzWriter, open_writer
 from aiida_e3relax.gnn.structures import Crystals
+
+if TYPE_CHECKING:
+    from aiida_e3relax.gnn.second_opinion import SecondOpinion
 
 
 def predict_files(
@@ -69,6 +73,8 @@ def _predict_files(
     report.content['dtype'] = settings.dtype
     report.content['max_edges'] = settings.max_edges
     report.content['engine'] = settings.engine
+    opinion = _second_opinion(settings, device)
+    report.content['second_opinion'] = opinion and opinion.facts()
     checkpoint = load_checkpoint(model)
     report.content['model'] = _model_facts(checkpoint)
     pieces = stream_structures(inputs)
@@ -80,7 +86,7 @@ def _predict_files(
         report.content['timings_s'] = {'load': time.perf_counter() - start, 'graph': 0.0, 'forward': 0.0}
         line = ProgressLine('predicting', count_structures(inputs))
         everything = itertools.chain([first], pieces)
-        counts = _predict_pieces(everything, checkpoint, device, settings, writer, report, line)
+        counts = _predict_pieces(everything, checkpoint, device, settings, opinion, writer, report, line)
         line.close()
         report.content['peak_memory_mb'] = _peak_memory_mb(device)
         if counts['out_of_memory'] == counts.total():
@@ -95,6 +101,7 @@ def _predict_pieces(
     checkpoint: Checkpoint,
     device: torch.device,
     settings: PredictionSettings,
+    opinion: SecondOpinion | None,
     writer: NpzWriter | AseWriter,
     report: ReportWriter,
     line: ProgressLine,
@@ -107,7 +114,13 @@ def _predict_pieces(
     for crystals in pieces:
         done = counts.total()
         result = predict(model, crystals, checkpoint.elements, device, dtype, settings.max_edges, line, replayed)
-        rows = structure_rows(crystals, result)
+        opinions: dict[int, dict[str, Any]] = {}
+        if opinion:
+            start = time.perf_counter()
+            sound = [index for index in range(len(crystals)) if index not in result.faults]
+            result.crystals, opinions = opinion.consult(crystals, result.crystals, sound)
+            result.seconds['second_opinion'] = time.perf_counter() - start
+        rows = structure_rows(crystals, result, opinions)
         for row in rows:
             if row['message']:
                 line.say(f'{row["label"]}: {row["status"]}: {row["message"]}')
@@ -115,10 +128,20 @@ def _predict_pieces(
         report.add('batches', [[done + index for index in batch] for batch in result.batches])
         report.add('structures', rows)
         for name, value in result.seconds.items():
-            seconds[name] += value
+            seconds[name] = seconds.get(name, 0.0) + value
         status = np.array([row['status'] for row in rows], dtype=np.str_)
         writer.write(result.crystals, status, result.uncertainty)
     return counts
+
+
+def _second_opinion(settings: PredictionSettings, device: torch.device) -> SecondOpinion | None:
+    """Return who gives a second opinion, if one is asked for; raises MissingPackageError."""
+    if settings.second_opinion is None:
+        return None
+    potential = load_potential(settings.second_opinion, device)
+    from aiida_e3relax.gnn.second_opinion import SecondOpinion  # needs ASE, which comes with the potential
+
+    return SecondOpinion(potential, settings.second_opinion_steps)
 
 
 def _model_facts(checkpoint: Checkpoint) -> dict[str, Any]:

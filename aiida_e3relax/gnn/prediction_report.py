@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any, Self
@@ -58,8 +59,13 @@ class ReportWriter:
         self._open.close()
 
 
-def structure_rows(crystals: Crystals, result: Predictions) -> list[dict[str, Any]]:
-    """Return one row a structure: label, status, message, and how far the prediction is from the input."""
+def structure_rows(
+    crystals: Crystals, result: Predictions, opinions: Mapping[int, dict[str, Any]] | None = None
+) -> list[dict[str, Any]]:
+    """Return one row a structure: label, status, message, and how far the prediction is from the input.
+
+    `opinions` are second opinions on structures, by index.
+    """
     rows = []
     for index in range(len(crystals)):
         status, message = result.faults.get(index, ('ok', ''))
@@ -74,6 +80,8 @@ def structure_rows(crystals: Crystals, result: Predictions) -> list[dict[str, An
         rows[index] |= {name: float(values[place]) for name, values in changes.items()}
         if result.uncertainty is not None:
             rows[index]['uncertainty_A'] = float(result.uncertainty[index])
+    for index, opinion in (opinions or {}).items():
+        rows[index]['second_opinion'] = opinion
     return rows
 
 

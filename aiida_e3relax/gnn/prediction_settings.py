@@ -5,13 +5,21 @@ import dataclasses
 ENGINES = ('fast', 'reference')
 """The fast engine, and the plain layers that it is tested against: see `accelerate`."""
 
+POTENTIALS = ('chgnet',)
+"""Interatomic potentials that give a second opinion: see `SecondOpinion`."""
+
 
 @dataclasses.dataclass(frozen=True)
 class PredictionSettings:
-    """Device (``auto|cpu|cuda[:n]``), precision, edges in a batch, CPU threads (None: torch's own), and engine."""
+    """Device (``auto|cpu|cuda[:n]``), precision, edges in a batch, CPU threads (None: torch's own), and engine.
+
+    And the potential that looks at the predictions (None: none does), and how many steps it takes from them.
+    """
 
     device: str = 'auto'
     dtype: str = 'float32'
     max_edges: int = 50_000  # on a CPU more cost memory and gained nothing (`benchmarks/stream.py`)
     threads: int | None = None
     engine: str = ENGINES[0]
+    second_opinion: str | None = None
+    second_opinion_steps: int = 0

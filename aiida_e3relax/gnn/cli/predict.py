@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from aiida_e3relax.gnn.cli.options import add_device, add_model
-from aiida_e3relax.gnn.prediction_settings import ENGINES, PredictionSettings
+from aiida_e3relax.gnn.errors import InputError
+from aiida_e3relax.gnn.prediction_settings import ENGINES, POTENTIALS, PredictionSettings
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
@@ -31,6 +32,18 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         default=PredictionSettings.engine,
         help='reference: the plain layers, slower and the same to rounding (default: %(default)s)',
     )
+    parser.add_argument(
+        '--second-opinion',
+        choices=POTENTIALS,
+        help='states energy and force in the report, before and after the prediction; needs its package',
+    )
+    parser.add_argument(
+        '--second-opinion-steps',
+        type=int,
+        default=PredictionSettings.second_opinion_steps,
+        metavar='N',
+        help='steps that it takes from the prediction, which stay where its energy falls (default: %(default)s)',
+    )
     add_device(parser)
     parser.set_defaults(run=_run)
 
@@ -38,5 +51,18 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 def _run(options: argparse.Namespace) -> int:
     from aiida_e3relax.gnn.predict_files import predict_files
 
-    settings = PredictionSettings(options.device, options.dtype, options.max_edges, options.threads, options.engine)
+    if options.second_opinion_steps < 0 or (options.second_opinion_steps and not options.second_opinion):
+        raise InputError(
+            f'--second-opinion-steps {options.second_opinion_steps}: expected a number from 0 on, above 0 only with '
+            f'--second-opinion {"|".join(POTENTIALS)}'
+        )
+    settings = PredictionSettings(
+        options.device,
+        options.dtype,
+        options.max_edges,
+        options.threads,
+        options.engine,
+        options.second_opinion,
+        options.second_opinion_steps,
+    )
     return predict_files(options.structures, options.model, options.output, options.report, settings)

@@ -1,0 +1,133 @@
+"""Measure what a potential's second opinion on predictions is worth: the tables of docs/model.md.
+
+    python benchmarks/second_opinion.py pnictides.npz substitution.npz
+
+Needs CHGNet (`pip install '.[mlip]'`). The data sets are those that `e3relax data` writes. Of each val split some pairs
+are drawn and predicted. First table: how often the potential says that a prediction lies higher in energy than its
+unrelaxed crystal, by how much, and how often it is right, which is to say that the prediction is further from the
+relaxed crystal than the unrelaxed one is. Second table: what steps of the potential do to the predictions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import platform
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from aiida_e3relax.gnn.checkpoint import load_checkpoint
+from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
+from aiida_e3relax.gnn.datasets import read_pairs
+from aiida_e3relax.gnn.engine import accelerate
+from aiida_e3relax.gnn.evaluate import bonds_of
+from aiida_e3relax.gnn.metrics import bond_length_mae, coordinate_mae, volume_error
+from aiida_e3relax.gnn.pairs import Pairs, aligned
+from aiida_e3relax.gnn.potentials import load_potential
+from aiida_e3relax.gnn.predict import predict
+from aiida_e3relax.gnn.second_opinion import SecondOpinion
+from aiida_e3relax.gnn.structures import Crystals
+
+RISES = (0.0, 0.01, 0.03, 0.1, 0.3)
+"""Bounds on the rise of the energy in the first table, in eV/atom."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Errors:
+    """Errors of crystals against the relaxed ones, ``(S,)`` each: coordinates and bonds in A, volume in A^3."""
+
+    coordinates: NDArray[np.float64]
+    bonds: NDArray[np.float64]
+    volume: NDArray[np.float64]
+
+    @staticmethod
+    def of(crystals: Crystals, pairs: Pairs) -> Errors:
+        """Measure `crystals`, guesses for the relaxed ones of `pairs`."""
+        target = aligned(pairs).relaxed.with_centroids_of(pairs.unrelaxed)
+        return Errors(
+            coordinate_mae(crystals.with_centroids_of(pairs.unrelaxed), target),
+            bond_length_mae(crystals, target, bonds_of(pairs.unrelaxed)),
+            volume_error(crystals, target),
+        )
+
+    def cells(self, chosen: NDArray[np.bool_]) -> list[str]:
+        """Return mean (median) of each error, for a table."""
+        return [
+            f'{values[chosen].mean():.3f} ({np.median(values[chosen]):.3f})'
+            for values in (self.coordinates, self.bonds, self.volume)
+        ]
+
+
+def main() -> None:
+    """Measure and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('pairs', nargs='+', type=Path)
+    parser.add_argument('--model', type=Path, default=DEFAULT_CHECKPOINT)
+    parser.add_argument('--count', type=int, default=200, help='pairs of each set (default: %(default)s)')
+    parser.add_argument('--steps', type=int, default=20, help='in the second table (default: %(default)s)')
+    parser.add_argument('--stepped', type=int, default=30, help='pairs of each set there (default: %(default)s)')
+    options = parser.parse_args()
+    checkpoint = load_checkpoint(options.model)
+    network, potential = accelerate(checkpoint.model), load_potential('chgnet', torch.device('cpu'))
+    judged, stepped = [], []
+    for path in options.pairs:
+        pairs = read_pairs(path).of_split('val')
+        drawn = np.random.default_rng(0).permutation(len(pairs))[: options.count]
+        pairs = pairs.select(drawn)
+        predicted = predict(network, pairs.unrelaxed, checkpoint.elements, torch.device('cpu')).crystals
+        judged += judge(path.stem, pairs, predicted, SecondOpinion(potential))
+        few = np.arange(min(options.stepped, len(pairs)))
+        stepped += improve(path.stem, pairs.select(few), predicted.select(few), SecondOpinion(potential, options.steps))
+    print('| data | energy rises by more than eV/atom | pairs % | bonds worse % of them | of the others % |')
+    print('\n'.join(['|---' * 5 + '|', *judged]))
+    print('\n| data | | coordinates A | bonds A | volume A^3 | largest force eV/A, by it | s each |')
+    print('\n'.join(['|---' * 7 + '|', *stepped]))
+    print(
+        f'\nMeasured {datetime.datetime.now(datetime.UTC).date()} on {platform.machine()}, '
+        f'torch {version("torch")}, chgnet {version("chgnet")}.'
+    )
+
+
+def judge(name: str, pairs: Pairs, predicted: Crystals, opinion: SecondOpinion) -> list[str]:
+    """Return the rows of the first table for one data set."""
+    _, opinions = opinion.consult(pairs.unrelaxed, predicted, range(len(pairs)))
+    known = np.array([index for index, told in opinions.items() if 'error' not in told])
+    rise = np.array(
+        [opinions[i]['energy_network_eV_per_atom'] - opinions[i]['energy_input_eV_per_atom'] for i in known]
+    )
+    worse = (Errors.of(predicted, pairs).bonds > Errors.of(pairs.unrelaxed, pairs).bonds)[known]
+    rows = []
+    for bound in RISES:
+        flagged = rise > bound
+        right = f'{100 * worse[flagged].mean():.0f}' if flagged.any() else '-'
+        share = f'{100 * flagged.mean():.1f}'
+        rows.append(f'| {name}, {len(known)} | {bound:g} | {share} | {right} | {100 * worse[~flagged].mean():.0f} |')
+    return rows
+
+
+def improve(name: str, pairs: Pairs, predicted: Crystals, opinion: SecondOpinion) -> list[str]:
+    """Return the rows of the second table for one data set."""
+    start = time.process_time()
+    improved, opinions = opinion.consult(pairs.unrelaxed, predicted, range(len(pairs)))
+    seconds = (time.process_time() - start) / len(pairs)
+    known = np.array(['error' not in opinions[index] for index in range(len(pairs))])
+    rows = []
+    for title, key, crystals in (
+        ('unrelaxed', 'input', pairs.unrelaxed),
+        ('network', 'network', predicted),
+        (f'{opinion.steps} steps more', 'prediction', improved),
+    ):
+        forces = [opinions[i][f'max_force_{key}_eV_per_A'] for i in np.flatnonzero(known)]
+        cells = [*Errors.of(crystals, pairs).cells(known), f'{np.mean(forces):.2f} ({np.median(forces):.2f})']
+        rows.append(f'| {name}, {known.sum()} | {title} | {" | ".join(cells)} | {seconds:.1f} |')
+    return rows
+
+
+if __name__ == '__main__':
+    main()
