@@ -1,5 +1,7 @@
 """Campaigns that were never run: numbers drawn at random in the form and the size of real ones."""
 
+import functools
+
 import numpy as np
 import pandas as pd
 from ase import Atoms
@@ -17,6 +19,7 @@ ANIONS = ('O', 'S', 'Se', 'Te')
 TETRAVALENT = ('Ti', 'Zr', 'Hf', 'Sn')
 
 
+@functools.cache
 def make_contents(n_structures: int, seed: int = 0) -> Contents:
     """Return a report's contents with about 4 % of failures, 6 % of rejections and some unfinished structures."""
     rng = np.random.default_rng(seed)

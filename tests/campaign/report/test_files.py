@@ -131,6 +131,10 @@ def test_data_cannot_close_the_script_that_holds_it():
     assert '</script' not in to_json({'label': '</script><script>alert(1)</script>'})
 
 
+def test_a_large_page_is_not_heavy():
+    assert len(render_page(make_contents(2000), NOW)) < 10e6
+
+
 def test_every_label_of_the_structures_is_a_row():
     contents = make_contents(50)
     for stage in STAGES:
