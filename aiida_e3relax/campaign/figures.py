@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,7 @@ def draw_energies(both: pd.DataFrame) -> Any:
         right.hist(values, edges, color=colour, histtype='step')
     right.set_xscale('symlog', linthresh=1)
     right.set(xlabel='E$_\\mathrm{start}$ - E$_\\mathrm{relaxed}$ (meV/atom)', ylabel='structures')
+    right.yaxis.get_major_locator().set_params(integer=True)
     _give_room_for_legend(right)
     return figure
 
@@ -145,12 +146,12 @@ def draw_groups(summary: Summary) -> Any:
     grid = figure.add_gridspec(2, len(parts), height_ratios=[0.26 * rows + 0.6, 2.4])
     for column, (title, groups) in enumerate(parts.items()):
         axes = figure.add_subplot(grid[0, column])
-        places = np.arange(len(groups))
+        places = range(len(groups))
         _draw_shares(axes, groups, places, horizontal=True)
         axes.set_yticks(places, [f'{group.name} ({group.percent.n})' for group in groups])
         axes.set(xlabel='ionic steps saved (%)', title=title, ylim=(-0.6, rows - 0.4))
     axes = figure.add_subplot(grid[1, :])
-    places = np.arange(len(elements))
+    places = range(len(elements))
     _draw_shares(axes, elements, places, horizontal=False)
     axes.set_xticks(places, [f'{group.name}\n{group.percent.n}' for group in elements], fontsize=7)
     axes.set(ylabel='ionic steps saved (%)', title='element, with the number of structures')
@@ -228,7 +229,7 @@ def _draw_boxes(axes: Any, boxes: dict[str, Values], colours: tuple[str, ...]) -
     axes.set_xticks(range(1, len(boxes) + 1), list(boxes))
 
 
-def _draw_shares(axes: Any, groups: list[Group], places: Values, horizontal: bool) -> None:
+def _draw_shares(axes: Any, groups: Sequence[Group], places: Sequence[int], horizontal: bool) -> None:
     """Draw the share saved of each group as a dot with its interval, where it has one."""
     axes.axvline(0, color=GREY, linewidth=0.8) if horizontal else axes.axhline(0, color=GREY, linewidth=0.8)
     for place, group in zip(places, groups, strict=True):

@@ -3,6 +3,7 @@
 import click
 
 from aiida_e3relax.cli.campaign import campaign
+from aiida_e3relax.cli.query import query
 from aiida_e3relax.cli.relax import relax
 from aiida_e3relax.cli.setup import setup
 from aiida_e3relax.cli.show import show
@@ -18,3 +19,4 @@ main.add_command(setup)
 main.add_command(relax)
 main.add_command(show)
 main.add_command(campaign)
+main.add_command(query)
