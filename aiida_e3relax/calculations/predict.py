@@ -71,7 +71,8 @@ class E3RelaxCalculation(CalcJob):
             required=False,
             serializer=orm.to_aiida_type,
             validator=validate_parameters,
-            help='`device` (auto, cpu, cuda, cuda:<n>), `dtype` (float32, float64), `max_edges` and `threads`.',
+            help='`device` (auto, cpu, cuda, cuda:<n>), `dtype` (float32, float64), `max_edges`, `threads` and more; '
+            'see `aiida_e3relax.calculations.predict_parameters.PredictParameters`.',
         )
         options: Any = spec.inputs.get_port('metadata.options')
         options['resources'].default = {'num_machines': 1, 'num_mpiprocs_per_machine': 1}
@@ -128,6 +129,13 @@ class E3RelaxCalculation(CalcJob):
             invalidates_cache=True,
             message='The network ran out of memory ({detail}): set a smaller `max_edges` in `parameters`, or `device` '
             'to `cpu` where not even one structure fits, or let `E3RelaxBaseWorkChain` do so.',
+        )
+        spec.exit_code(
+            322,
+            'ERROR_MISSING_PACKAGE',
+            invalidates_cache=True,
+            message='A package is missing where the code runs ({detail}): install it, or leave `second_opinion` out of '
+            '`parameters`.',
         )
         spec.exit_code(
             330,

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Self
 
-from aiida_e3relax.gnn.prediction_settings import ENGINES, PredictionSettings
+from aiida_e3relax.gnn.prediction_settings import ENGINES, POTENTIALS, PredictionSettings
 from aiida_e3relax.mappings import check_keys
 
 DTYPES = ('float32', 'float64')
@@ -30,6 +30,11 @@ class PredictParameters:
         CPU threads; None leaves the choice to torch.
     engine
         `fast`, or `reference` for the plain layers, the same to rounding.
+    second_opinion
+        `chgnet`: this potential states energies and forces before and after the prediction, in the report, from which
+        the guard and `comparison` take them; None asks no one.
+    second_opinion_steps
+        Steps that it takes from the prediction, which stay where its energy falls.
     """
 
     device: str = 'auto'
@@ -37,6 +42,8 @@ class PredictParameters:
     max_edges: int = PredictionSettings.max_edges
     threads: int | None = None
     engine: str = PredictionSettings.engine
+    second_opinion: str | None = PredictionSettings.second_opinion
+    second_opinion_steps: int = PredictionSettings.second_opinion_steps
 
     def __post_init__(self) -> None:
         if not (isinstance(self.device, str) and DEVICE.fullmatch(self.device)):
@@ -49,6 +56,16 @@ class PredictParameters:
             raise ValueError(f'`max_edges`: expected a positive integer, found {self.max_edges!r}')
         if self.threads is not None and not _is_count(self.threads):
             raise ValueError(f'`threads`: expected a positive integer, found {self.threads!r}')
+        if self.second_opinion not in (None, *POTENTIALS):
+            raise ValueError(f'`second_opinion`: expected {" or ".join(POTENTIALS)}, found {self.second_opinion!r}')
+        if not _is_count(self.second_opinion_steps, least=0):
+            raise ValueError(
+                f'`second_opinion_steps`: expected an integer from 0 on, found {self.second_opinion_steps!r}'
+            )
+        if self.second_opinion_steps and self.second_opinion is None:
+            raise ValueError(
+                f'`second_opinion_steps`: expected `second_opinion` beside it, {" or ".join(POTENTIALS)}, found none'
+            )
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
@@ -68,5 +85,5 @@ class PredictParameters:
         return words
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+def _is_count(value: Any, least: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least

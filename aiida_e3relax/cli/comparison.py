@@ -100,8 +100,23 @@ def _tell(comparison: Mapping[str, Any]) -> Iterator[Text]:
         took = f'The network took {1000 * network["wall_time_s"]:.0f} ms on {network["device"]}'
         count = network.get('structures_in_run', 1)
         yield Text(f'{took}, the share of this crystal in a run of {count}.' if count > 1 else f'{took}.')
+        if opinion := network.get('second_opinion'):  # comparisons of earlier versions lack it
+            yield Text(_tell_opinion(opinion))
     for remark in comparison['remarks']:
         yield Text(f'{remark}.', style='yellow')
+
+
+def _tell_opinion(opinion: Mapping[str, Any]) -> str:
+    """Return what a potential says of the prediction."""
+    if 'error' in opinion:
+        return f'Second opinion of {opinion["potential"]}: none, {opinion["error"]}.'
+    change = opinion['energy_prediction_eV_per_atom'] - opinion['energy_input_eV_per_atom']
+    forces = ' to '.join(f'{opinion[f"max_force_{name}_eV_per_A"]:.2f}' for name in ('input', 'prediction'))
+    steps = f', after {opinion["steps"]} steps of it,' if opinion['improved'] else ''
+    return (
+        f'Second opinion of {opinion["potential"]}: the prediction{steps} changes the energy by '
+        f'{1e3 * change:+.0f} meV/atom, the largest force from {forces} eV/A.'
+    )
 
 
 def _tell_saved(steps: int, percent: float | None) -> str:

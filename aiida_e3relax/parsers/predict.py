@@ -27,6 +27,7 @@ EXIT_OF_ERROR = {
     'bad_input': 'ERROR_BAD_INPUT',
     'bad_checkpoint': 'ERROR_BAD_CHECKPOINT',
     'no_device': 'ERROR_NO_DEVICE',
+    'missing_package': 'ERROR_MISSING_PACKAGE',
     OUT_OF_MEMORY: 'ERROR_OUT_OF_MEMORY',
 }
 SCHEDULER_STATUSES = range(100, 200)

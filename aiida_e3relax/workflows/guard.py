@@ -16,7 +16,7 @@ from aiida_e3relax.gnn.structures import Crystals
 from aiida_e3relax.mappings import check_keys
 from aiida_e3relax.workflows.freedom import Freedom, freedom_value
 from aiida_e3relax.workflows.geometry import closest_contact, displacements, principal_strains
-from aiida_e3relax.workflows.network_report import stated_uncertainty
+from aiida_e3relax.workflows.network_report import stated_energy_rise, stated_uncertainty
 from aiida_e3relax.workflows.projection import restrict
 
 SMALLEST_VOLUME_PER_ATOM = 0.1
@@ -33,7 +33,10 @@ SETTING_RANGES = {
     'strain_max': (0.0, 10.0),
     'displacement_max_A': (0.0, 1e3),
     'uncertainty_max_A': (0.0, 1e3),
+    'energy_rise_max_eV_per_atom': (-1e3, 1e3),
 }
+NOT_LOOKED_AT = ('uncertainty_max_A', 'energy_rise_max_eV_per_atom')
+"""Bounds that may be None."""
 
 
 class GuardMode(enum.StrEnum):
@@ -78,6 +81,11 @@ class GuardSettings:
         Largest uncertainty that the network may state of the lengths of the crystal's bonds, in A. None does not look
         at it: a network alone states none, and where ensembles do, those least sure are still better than the raw
         crystals on the average (`benchmarks/uncertainty.py`). With a bound, a network that states none is rejected.
+    energy_rise_max_eV_per_atom
+        By how much the prediction may lie above the raw crystal in energy, by the second opinion of an interatomic
+        potential (`second_opinion` in the parameters of the network's run), in eV/atom. None does not look at it.
+        Off unless asked for, as is the opinion itself.
+        With a bound, a prediction on which there is no such opinion is rejected.
     """
 
     mode: str = GuardMode.REJECT.value
@@ -88,6 +96,7 @@ class GuardSettings:
     strain_max: float = 1.5
     displacement_max_A: float = 7.0  # noqa: N815 (the unit)
     uncertainty_max_A: float | None = None  # noqa: N815
+    energy_rise_max_eV_per_atom: float | None = None  # noqa: N815
 
     def __post_init__(self) -> None:
         modes = [mode.value for mode in GuardMode]
@@ -95,7 +104,7 @@ class GuardSettings:
             raise ValueError(f'`mode`: expected {", ".join(modes)}, found {self.mode!r}')
         for name, (lowest, highest) in SETTING_RANGES.items():
             value = getattr(self, name)
-            if value is None and name == 'uncertainty_max_A':
+            if value is None and name in NOT_LOOKED_AT:
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float) or not lowest <= value <= highest:
                 raise ValueError(f'`{name}`: expected a number from {lowest:g} to {highest:g}, found {value!r}')
@@ -133,15 +142,22 @@ class Verdict:
         return 'accepted with warnings' if self.reasons else 'accepted'
 
 
-def judge(raw: Crystals, prediction: Crystals, settings: GuardSettings, uncertainty: float | None = None) -> Verdict:
+def judge(
+    raw: Crystals,
+    prediction: Crystals,
+    settings: GuardSettings,
+    uncertainty: float | None = None,
+    energy_rise: float | None = None,
+) -> Verdict:
     """Return whether VASP may start from `prediction`, a relaxed geometry guessed for `raw`. Each holds one crystal.
 
-    `uncertainty` is what the network states of it, in A, if it states any.
+    `uncertainty` is what the network states of it, in A, if it states any, and `energy_rise` what a second opinion says
+    of its energy over that of `raw`, in eV/atom.
     """
     unusable = tuple(_find_unusable(raw, prediction))
     if unusable:
         return Verdict(accepted=False, reasons=unusable, numbers={})
-    numbers = _measure(raw, prediction) | {'uncertainty_A': uncertainty}
+    numbers = _measure(raw, prediction) | {'uncertainty_A': uncertainty, 'energy_rise_eV_per_atom': energy_rise}
     reasons = () if settings.mode == GuardMode.OFF else tuple(_find_broken_bounds(numbers, settings))
     return Verdict(accepted=not reasons or settings.mode == GuardMode.WARN, reasons=reasons, numbers=numbers)
 
@@ -168,7 +184,7 @@ def guard_prediction(
     settings
         The fields of `GuardSettings` that differ from their defaults.
     network_report
-        The report of the run that predicted this crystal; its uncertainty is taken from there.
+        The report of the run that predicted this crystal; its uncertainty, and a second opinion, are taken from there.
     label
         The crystal's name in that report; not needed where it was predicted alone.
 
@@ -185,10 +201,11 @@ def guard_prediction(
     if not tuple(_find_unusable(raw, predicted)):
         kinds = [site.kind_name for site in structure.sites]
         start = restrict(raw, predicted, Freedom.from_node(freedom), kinds)
-    uncertainty = (
-        stated_uncertainty(network_report.get_dict(), label.value if label else None) if network_report else None
-    )
-    verdict = judge(raw, start, bounds, uncertainty)
+    stated: dict[str, float | None] = {}
+    if network_report:
+        report, name = network_report.get_dict(), label.value if label else None
+        stated = {'uncertainty': stated_uncertainty(report, name), 'energy_rise': stated_energy_rise(report, name)}
+    verdict = judge(raw, start, bounds, **stated)
     outputs: dict[str, orm.Data] = {
         'verdict': orm.Dict(
             {
@@ -257,3 +274,14 @@ def _find_broken_bounds(numbers: Mapping[str, Any], settings: GuardSettings) -> 
         yield f'the network states no uncertainty (bound {bound:g} A): predict with an ensemble, or give no such bound'
     elif bound is not None and uncertainty > bound:
         yield f'the network expects errors of {uncertainty:.2g} A in the lengths of bonds (bound {bound:g} A)'
+    rise, bound = numbers['energy_rise_eV_per_atom'], settings.energy_rise_max_eV_per_atom
+    if bound is not None and rise is None:
+        yield (
+            f'no second opinion tells by how much the energy changes (bound {bound:g} eV/atom): predict with '
+            "`second_opinion`, or see in the network's report why it failed, or give no such bound"
+        )
+    elif bound is not None and rise > bound:
+        yield (
+            f'the prediction lies {rise:+.3f} eV/atom above the raw structure by the second opinion '
+            f'(bound {bound:g} eV/atom)'
+        )

@@ -30,6 +30,17 @@ def stated_uncertainty(report: Mapping[str, Any], label: str | None = None) -> f
     return find_row(report, label).get('uncertainty_A')
 
 
+def stated_energy_rise(report: Mapping[str, Any], label: str | None = None) -> float | None:
+    """Return by how much a prediction lies above the raw crystal in energy, in eV/atom, by the second opinion on it.
+
+    None where no potential was asked, or where it failed. Raises ValueError as `find_row` does.
+    """
+    opinion = find_row(report, label).get('second_opinion', {})
+    if not opinion or 'error' in opinion:
+        return None
+    return opinion['energy_prediction_eV_per_atom'] - opinion['energy_input_eV_per_atom']
+
+
 def tell_network(report: Mapping[str, Any], label: str | None = None) -> dict[str, Any]:
     """Return the facts on the prediction of a structure for the comparison.
 
@@ -44,4 +55,5 @@ def tell_network(report: Mapping[str, Any], label: str | None = None) -> dict[st
         'structures_in_run': len(rows),
         'wall_time_s': share * report['timings_s']['total'],
         'uncertainty_A': stated_uncertainty(report, label),
+        'second_opinion': {**report['second_opinion'], **row['second_opinion']} if 'second_opinion' in row else None,
     }

@@ -7,7 +7,8 @@ from aiida_e3relax.calculations.predict_parameters import PredictParameters
 
 def test_command_line_leaves_out_what_is_not_set():
     words = PredictParameters.from_mapping({'device': 'cuda:1', 'max_edges': 5000}).command_line()
-    assert words == ['--device', 'cuda:1', '--dtype', 'float32', '--max-edges', '5000', '--engine', 'fast']
+    options = {'device': 'cuda:1', 'dtype': 'float32', 'max-edges': 5000, 'engine': 'fast', 'second-opinion-steps': 0}
+    assert words == [word for name, value in options.items() for word in (f'--{name}', str(value))]
 
 
 def test_threads_reach_the_command_line():
@@ -19,7 +20,7 @@ def test_threads_reach_the_command_line():
     ('values', 'message'),
     [
         ({'devise': 'cpu'}, 'unknown key `devise`; did you mean `device`?'),
-        ({'zzz': 1}, 'unknown key `zzz`; known are device, dtype, max_edges, threads, engine'),
+        ({'zzz': 1}, 'unknown key `zzz`; known are device, dtype, max_edges, threads, engine, second_opinion, second_opinion_steps'),
         ({'device': 'gpu'}, "`device`: expected auto, cpu, cuda or cuda:<n>, found 'gpu'"),
         ({'device': 0}, '`device`: expected auto, cpu, cuda or cuda:<n>, found 0'),
         ({'engine': 'slow'}, "`engine`: expected fast or reference, found 'slow'"),
@@ -28,6 +29,15 @@ def test_threads_reach_the_command_line():
         ({'max_edges': None}, '`max_edges`: expected a positive integer, found None'),
         ({'threads': True}, '`threads`: expected a positive integer, found True'),
         ({'threads': 1.5}, '`threads`: expected a positive integer, found 1.5'),
+        ({'second_opinion': 'mace'}, "`second_opinion`: expected chgnet, found 'mace'"),
+        (
+            {'second_opinion': 'chgnet', 'second_opinion_steps': -1},
+            '`second_opinion_steps`: expected an integer from 0 on, found -1',
+        ),
+        (
+            {'second_opinion_steps': 5},
+            '`second_opinion_steps`: expected `second_opinion` beside it, chgnet, found none',
+        ),
     ],
 )
 def test_faults_name_the_key_and_what_is_expected(values, message):

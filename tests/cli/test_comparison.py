@@ -51,6 +51,19 @@ def test_time_of_a_run_over_many_crystals_is_said_to_be_a_share():
     assert 'The network took 400 ms on cuda:0, the share of this crystal in a run of 300.' in text
 
 
+def test_a_second_opinion_is_told():
+    energies = {'energy_input_eV_per_atom': -3.0, 'energy_prediction_eV_per_atom': -3.25}
+    forces = {'max_force_input_eV_per_A': 2.0, 'max_force_prediction_eV_per_A': 0.125}
+    opinion = {'potential': 'chgnet', 'steps': 5, 'improved': False, **energies, **forces}
+    network = COMPARISON['network'] | {'second_opinion': opinion}
+    told = 'Second opinion of chgnet: the prediction changes the energy by -250 meV/atom, the largest force from 2.00'
+    assert told in text_of(network=network)
+    network = COMPARISON['network'] | {'second_opinion': opinion | {'improved': True}}
+    assert 'the prediction, after 5 steps of it, changes' in ' '.join(text_of(network=network).split())
+    network = COMPARISON['network'] | {'second_opinion': {'potential': 'chgnet', 'error': 'ValueError: isolated atom'}}
+    assert 'Second opinion of chgnet: none, ValueError: isolated atom.' in text_of(network=network)
+
+
 def test_what_was_not_measured_is_a_dash():
     assert row_of(text_of(), 'electronic steps') == ['-', '-', '-']
     assert row_of(text_of(predicted=None), 'ionic steps') == ['10', '-', '-']

@@ -50,8 +50,17 @@ echo '{{"schema": 1, "error": {{"code": "out_of_memory", "message": "none of 1 s
     'wrong-count': CHANGE_PREDICTIONS.format("arrays['n_atoms'] -= 1"),
     'walltime': f'{NO_REPORT}; account TIMEOUT',
     'bad-checkpoint': REPORT_ERROR.format('bad_checkpoint'),
+    'missing-package': REPORT_ERROR.format('missing_package'),
 }
-LIKE_OTHERS = ('no-gpu', 'crash', 'unexpected-error', 'garbage-report', 'empty-predictions', 'bad-checkpoint')
+LIKE_OTHERS = (
+    'no-gpu',
+    'crash',
+    'unexpected-error',
+    'garbage-report',
+    'empty-predictions',
+    'bad-checkpoint',
+    'missing-package',
+)
 ONE_END = 'lost'
 
 

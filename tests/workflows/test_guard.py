@@ -100,6 +100,27 @@ def test_uncertainty_is_looked_at_where_there_is_a_bound(mode, bound, stated, wo
 
 
 @pytest.mark.parametrize(
+    ('mode', 'bound', 'rise', 'word', 'reason'),
+    [
+        ('reject', None, None, 'accepted', ''),
+        ('reject', None, 5.0, 'accepted', ''),
+        ('reject', 0.1, 0.1, 'accepted', ''),
+        ('reject', 0.1, -2.0, 'accepted', ''),
+        ('reject', 0.1, 0.11, 'rejected', r'lies \+0\.110 eV/atom above the raw .* \(bound 0\.1 eV/atom\)'),
+        ('warn', 0.1, 0.11, 'accepted with warnings', 'above the raw'),
+        ('off', 0.1, 0.11, 'accepted', ''),
+        ('reject', 0.1, None, 'rejected', 'no second opinion .* predict with `second_opinion`'),
+    ],
+)
+def test_a_second_opinion_is_looked_at_where_there_is_a_bound(mode, bound, rise, word, reason):
+    verdict = judge(RAW, GOOD, GuardSettings(mode=mode, energy_rise_max_eV_per_atom=bound), energy_rise=rise)
+    assert verdict.word == word
+    assert re.search(reason, ' '.join(verdict.reasons))
+    assert bool(verdict.reasons) == bool(reason)
+    assert verdict.numbers['energy_rise_eV_per_atom'] == rise
+
+
+@pytest.mark.parametrize(
     ('values', 'message'),
     [
         ({'volume_ratio_mx': 2}, 'did you mean `volume_ratio_max`'),
@@ -145,3 +166,19 @@ def test_uncertainty_comes_from_the_report_of_the_network():
     assert outcome['verdict']['numbers']['uncertainty_A'] == 0.2
     assert outcome['verdict']['verdict'] == 'rejected'
     assert outcome['verdict'].creator.inputs.network_report == report
+
+
+@pytest.mark.usefixtures('aiida_profile')
+@pytest.mark.parametrize(
+    ('opinion', 'rise'),
+    [
+        ({'energy_input_eV_per_atom': -3.0, 'energy_prediction_eV_per_atom': -2.75}, 0.25),
+        ({'error': 'ValueError: an isolated atom'}, None),
+    ],
+)
+def test_a_second_opinion_comes_from_the_report_of_the_network(opinion, rise):
+    raw = orm.StructureData(ase=copper_gold())
+    report = orm.Dict({'structures': [{'label': 'crystal', 'status': 'ok', 'second_opinion': opinion}]})
+    outcome = guard_prediction(raw, raw, orm.Str('cell'), orm.Dict({'energy_rise_max_eV_per_atom': 0.1}), report)
+    assert outcome['verdict']['numbers']['energy_rise_eV_per_atom'] == rise
+    assert outcome['verdict']['verdict'] == 'rejected'
