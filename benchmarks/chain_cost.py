@@ -48,6 +48,7 @@ IMPORTED = time.process_time()
 PROFILE = 'chain-cost'
 SAMPLE_EVERY = 0.002  # s
 IMPORTS = 'imports'
+CHECKPOINTS = 'checkpoints after each step'
 REST = 'everything else'
 JOBS = 'jobs: files, transport, scheduler'
 PORTS = 'inputs serialised and validated'
@@ -58,7 +59,10 @@ PURPOSES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ('our work chains, calculation and parser', 'aiida_e3relax/', ()),
     ("aiida-vasp's parser", 'aiida_vasp/parsers/', ()),
     ("aiida-vasp's work chains and calculation", 'aiida_vasp/', ()),
-    ('checkpoints', 'aiida/engine/persistence.py', ()),
+    (CHECKPOINTS, 'aiida/engine/persistence.py', ()),
+    (CHECKPOINTS, 'aiida/orm/utils/serialize.py', ()),
+    (CHECKPOINTS, 'plumpy/persistence.py', ()),
+    (CHECKPOINTS, 'aiida/engine/processes/process.py', ('save_instance_state', 'encode_input_args')),
     ('links: checked and stored', 'aiida/orm/nodes/links.py', ('add_incoming',)),
     ('nodes: hashed', 'aiida/orm/nodes/caching.py', ()),
     ('nodes: stored', 'aiida/orm/nodes/node.py', ('store', 'store_all')),
