@@ -22,6 +22,7 @@ from tests.workflows.crystals import rattled_copper_gold
 BIN = Path(sys.executable).parent
 RAW_CELL_LINE = '3.7493'
 FAILS = 'exit 1'
+LEGS = ('raw', 'predicted')
 FAILS_FROM_THE_PREDICTION = f'grep -qi NSW INCAR && ! sed -n 3p POSCAR | grep -q {RAW_CELL_LINE} && exit 1'
 
 KILLED_ONCE = f"""
@@ -76,7 +77,7 @@ def test_full_chain_compares_the_two_legs(make_builder):
     assert set(called) == {'kpoints', 'network', 'guard', 'relax_predicted', 'relax_raw', 'compare'}
     comparison = chain.outputs.comparison.get_dict()
 
-    for leg in ('raw', 'predicted'):
+    for leg in LEGS:
         told, process = comparison[leg], called[f'relax_{leg}']
         (job,) = vasp_jobs(process, 'relax_01')
         assert told['ionic_steps'] == count_ionic_steps(job) > 1
@@ -106,12 +107,16 @@ def test_full_chain_compares_the_two_legs(make_builder):
 
 def assert_same_settings(called: dict[str, orm.ProcessNode]) -> None:
     """The legs differ in where they start and in nothing else."""
-    raw, predicted = (vasp_jobs(called[f'relax_{leg}'], 'relax_01')[0] for leg in ('raw', 'predicted'))
+    raw, predicted = (vasp_jobs(called[f'relax_{leg}'], 'relax_01')[0] for leg in LEGS)
     assert raw.inputs.parameters.get_dict() == predicted.inputs.parameters.get_dict()
     assert raw.inputs.kpoints == predicted.inputs.kpoints == called['kpoints'].outputs.result
     assert raw.inputs.code == predicted.inputs.code
     assert raw.inputs.parameters['isif'] == 3
     assert called['relax_predicted'].inputs.structure == called['guard'].outputs.structure
+    links = [called[f'relax_{leg}'].base.links.get_incoming(link_type=LinkType.INPUT_WORK).all() for leg in LEGS]
+    of_raw, of_predicted = ({link.link_label: link.node.uuid for link in leg} for leg in links)
+    assert {name for name in of_raw if of_raw[name] != of_predicted[name]} == {'structure'}  # nodes, not content
+    assert set(raw.inputs.monitors) == {'stdout'}
 
 
 def test_positions_alone_keep_the_cell_in_the_prediction_and_in_vasp(make_builder):
