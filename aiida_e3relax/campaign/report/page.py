@@ -49,7 +49,8 @@ def render_page(contents: Contents, written: datetime) -> str:
         all_in_sample=bool(frame['in_sample'].all()),
         engines=[ENGINES.get(engine, engine) for engine in contents.summary.engines if engine != 'VASP'],
         program=_tell_program(contents),
-        model=', '.join(f'content hash {model[:12]}…' for model in sorted(set(frame['model'].dropna()))) or 'unknown',
+        model=_tell_model(contents),
+        n_unfinished=sum(contents.summary.states.get(state, 0) for state in ('waiting', 'running')),
         headline=tell_headline(contents.summary),
         pairs=tell_pairs(contents.summary),
         tiles=tell_tiles(contents.summary),
@@ -91,16 +92,27 @@ def _gather_data(contents: Contents, plots: list[Plot]) -> dict[str, Any]:
     }
 
 
+def _tell_model(contents: Contents) -> str | None:
+    """Return what identifies the network; None of a campaign without one."""
+    hashes = sorted(set(contents.frame['model'].dropna()))
+    if hashes:
+        return ', '.join(f'content hash {content_hash[:12]}…' for content_hash in hashes)
+    node = contents.settings.get('model')
+    return f'node {node}' if node else None
+
+
 def _tell_program(contents: Contents) -> str:
     if contents.summary.stand_in:
         return 'The stand-in for VASP'
     versions = {version for leg in LEG_TITLES for version in contents.frame[f'{leg}_code_version'].dropna()}
-    return ' '.join(['VASP', ', '.join(sorted(versions))]).strip()
+    return f'VASP {", ".join(sorted(versions))}' if versions else 'The VASP code of the campaign'
 
 
 def _tell_settings(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield the settings of a campaign as text, long lists counted."""
+    """Yield the settings of a campaign that are not empty as text, long lists counted."""
     for key, value in settings.items():
+        if value in (None, '', [], {}):
+            continue
         told = value if isinstance(value, str) else json.dumps(value)
         if isinstance(value, list | dict) and len(told) > LONGEST_SETTING:
             told = f'{len(value)} entries, in the node'

@@ -121,7 +121,7 @@ KINDS = (
         'If the stated uncertainty is worth something, the points rise to the right.',
         _have('uncertainty_A', 'predicted_start_coordinate_mae_A'),
         lambda rows, _: drawings.draw_uncertainties(rows),
-        'The network states no uncertainty; an ensemble does (e3relax ensemble --help).',
+        'The network states no uncertainty (an ensemble does: e3relax ensemble --help), or nothing has finished.',
     ),
     Kind(
         'times',

@@ -69,7 +69,7 @@ COLUMNS = (
         width=102,
         digits=2,
     ),
-    Column('same', 'same minimum', 'Whether both relaxations end in the same crystal.', 'word', 80),
+    Column('same_minimum', 'same minimum', 'Whether both relaxations end in the same crystal.', 'word', 80),
 )
 
 
@@ -82,7 +82,7 @@ def make_rows(frame: pd.DataFrame) -> dict[str, Any]:
         elements=frame['elements'].map(lambda elements: ' '.join(elements or ())),
         reasons=frame['reasons'].map(lambda sentences: list(sentences or ())),
         remarks=frame['remarks'].map(lambda sentences: list(sentences or ())),
-        same=frame['same_minimum'].map(WORDS),
+        same_minimum=frame['same_minimum'].map(WORDS),
     ).reset_index()
     split: dict[str, Any] = json.loads(rows.to_json(orient='split', double_precision=6, index=False))
     return split

@@ -68,7 +68,7 @@ def test_the_page_says_that_a_stand_in_computed():
 
 def test_a_campaign_that_has_not_begun_has_a_report(unfinished, tmp_path: Path):
     page = write_contents(unfinished, tmp_path).read_text()
-    assert 'None of your 2 structures' in page
+    assert 'Not done yet' in page
     drawn = [plot.kind.key for plot in draw_plots(unfinished.frame, unfinished.summary) if plot.figure]
     assert drawn == ['outcomes']
     for kind in KINDS:

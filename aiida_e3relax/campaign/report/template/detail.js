@@ -59,8 +59,8 @@ class Detail {
 
   tell(row) {
     document.getElementById('detail-title').textContent = `${row.formula}  ${row.label}`;
-    const words = [row.state, row.verdict && `prediction ${row.verdict}`, { yes: 'same minimum', no: 'another minimum' }[row.same]];
-    const kinds = [row.state, row.verdict, row.same];
+    const words = [row.state, row.verdict && `prediction ${row.verdict}`, { yes: 'same minimum', no: 'another minimum' }[row.same_minimum]];
+    const kinds = [row.state, row.verdict, row.same_minimum];
     document.getElementById('detail-chips').replaceChildren(...words.flatMap((word, i) => (
       word ? [element('span', word, `chip ${wordClass(kinds[i])}`)] : []
     )));
