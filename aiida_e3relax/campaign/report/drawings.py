@@ -21,6 +21,7 @@ from aiida_e3relax.campaign.report.plot_style import (
     add_diagonal,
     box,
     log_histogram,
+    log_ticks,
     new_figure,
     new_subplots,
 )
@@ -172,8 +173,8 @@ def draw_times(pairs: pd.DataFrame) -> go.Figure:
         )
     times = np.concatenate([before, after])
     add_diagonal(figure, 0.8 * float(times.min()), 1.25 * float(times.max()), 'nothing saved')
-    figure.update_xaxes(title_text='core time without the prediction (s)', type='log', dtick='D2')
-    figure.update_yaxes(title_text='core time with it (s)', type='log', dtick='D2')
+    figure.update_xaxes(title_text='core time without the prediction (s)', type='log', tickvals=log_ticks(times))
+    figure.update_yaxes(title_text='core time with it (s)', type='log', tickvals=log_ticks(times))
     return figure
 
 

@@ -96,7 +96,7 @@ def _tell_model(contents: Contents) -> str | None:
     """Return what identifies the network; None of a campaign without one."""
     hashes = sorted(set(contents.frame['model'].dropna()))
     if hashes:
-        return ', '.join(f'content hash {content_hash[:12]}…' for content_hash in hashes)
+        return ', '.join(f'content hash {content_hash.removeprefix("sha256:")[:12]}…' for content_hash in hashes)
     node = contents.settings.get('model')
     return f'node {node}' if node else None
 

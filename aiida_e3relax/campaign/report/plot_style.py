@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
 from aiida_e3relax.campaign.outcomes import FAILURES
@@ -32,6 +34,8 @@ FLOOR = 0.1
 """In meV/atom. Starts that are nearer to their end are drawn here, since a logarithmic scale has no zero."""
 ALL_POINTS = 200
 """Boxes of up to so many crystals show each as a point, larger ones the outliers only."""
+MOST_DECADES = 2.5
+"""On logarithmic axes that span more, labels between the powers of ten would touch."""
 
 _AXIS = {
     'gridcolor': '#e8e8e8',
@@ -85,9 +89,9 @@ def box(values: pd.Series, name: str, colour: str, unit: str) -> go.Box:
 def log_histogram(figure: go.Figure, columns: Mapping[str, pd.Series], title: str) -> None:
     """Add a histogram of each leg's values to `figure`, in bins of equal width on a logarithmic axis."""
     columns = {leg: values.clip(lower=FLOOR) for leg, values in columns.items()}
-    high = max(values.max() for values in columns.values() if len(values))
-    n_bins = 30 if max(map(len, columns.values())) > ALL_POINTS else 15
-    edges = np.geomspace(FLOOR, max(high * 1.001, 10 * FLOOR), n_bins + 1)
+    known = pd.concat(columns.values())
+    n_bins = int(np.clip(np.sqrt(len(known)), 6, 30))
+    edges = np.geomspace(known.min() / 1.2, 1.2 * known.max(), n_bins + 1)
     most = 0
     for leg, values in columns.items():
         counts, _ = np.histogram(values, edges)
@@ -102,8 +106,16 @@ def log_histogram(figure: go.Figure, columns: Mapping[str, pd.Series], title: st
         )
         most = max(most, int(counts.max()))
     figure.update_layout(barmode='overlay')
-    figure.update_xaxes(title_text=title, type='log', dtick=1)
+    figure.update_xaxes(title_text=title, type='log', tickvals=log_ticks(edges))
     figure.update_yaxes(title_text='crystals', dtick=1 if most < 8 else None)
+
+
+def log_ticks(values: NDArray[np.float64]) -> list[float]:
+    """Return the powers of ten about positive `values`, and twice and five times as much where they span little."""
+    low, high = math.log10(values.min()), math.log10(values.max())
+    digits = (1, 2, 5) if high - low < MOST_DECADES else (1,)
+    decades = range(math.floor(low), math.ceil(high) + 1)
+    return [float(f'{digit}e{decade}') for decade in decades for digit in digits]
 
 
 def add_diagonal(figure: go.Figure, low: float, high: float, name: str) -> None:

@@ -59,12 +59,12 @@ class Plot:
 
 
 def draw_plots(frame: pd.DataFrame, summary: Summary) -> list[Plot]:
-    """Return the plots of a campaign, in the order of the page."""
+    """Return the plots of a campaign, in the order of the page: those that have nothing to show come last."""
     plots = []
     for kind in KINDS:
         rows = kind.select(frame)
         plots.append(Plot(kind, kind.draw(rows, summary) if len(rows) else None, len(rows)))
-    return plots
+    return sorted(plots, key=lambda plot: plot.figure is None)
 
 
 def select_pairs(frame: pd.DataFrame) -> pd.DataFrame:
@@ -99,7 +99,7 @@ KINDS = (
     ),
     Kind(
         'energy-errors',
-        'E_pred − E_relaxed: how far the starts are above their ends',
+        'E_pred − E_relaxed',
         'How many crystals start how far above their relaxed energy, on a logarithmic scale: the blue hill should lie '
         'left of the orange one.',
         _have('predicted_start_energy_error_meV_per_atom'),
@@ -118,7 +118,8 @@ KINDS = (
     Kind(
         'uncertainty',
         'Does the network know when it is wrong?',
-        'If the stated uncertainty is worth something, the points rise to the right.',
+        'The network states how wrong it expects bond lengths to be. If that is worth something, the points rise to the '
+        'right.',
         _have('uncertainty_A', 'predicted_start_coordinate_mae_A'),
         lambda rows, _: drawings.draw_uncertainties(rows),
         'The network states no uncertainty (an ensemble does: e3relax ensemble --help), or nothing has finished.',
@@ -135,8 +136,8 @@ KINDS = (
     Kind(
         'elements',
         'Savings by element',
-        'Ionic steps saved over all crystals that contain an element, with 95 % intervals; the larger the point, the '
-        'more crystals. Rejected predictions count as nothing saved.',
+        'Ionic steps saved over all crystals that contain an element, with 95 % intervals where they are enough '
+        'for one; the larger the point, the more crystals. Rejected predictions count as nothing saved.',
         lambda frame: pair_costs(frame).dropna(subset=[('ionic_steps', 'with'), ('ionic_steps', 'without')]),
         lambda _, summary: drawings.draw_elements(summary.by_element),
         _NO_PAIRS,

@@ -58,7 +58,7 @@ class Detail {
   }
 
   tell(row) {
-    document.getElementById('detail-title').textContent = `${row.formula}  ${row.label}`;
+    document.getElementById('detail-title').textContent = row.formula === row.label ? row.label : `${row.formula}  ${row.label}`;
     const words = [row.state, row.verdict && `prediction ${row.verdict}`, { yes: 'same minimum', no: 'another minimum' }[row.same_minimum]];
     const kinds = [row.state, row.verdict, row.same_minimum];
     document.getElementById('detail-chips').replaceChildren(...words.flatMap((word, i) => (

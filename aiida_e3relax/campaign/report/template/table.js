@@ -2,7 +2,8 @@
 // The table of all structures (Tabulator, which holds the visible rows only).
 
 function formatNumber(value, digits) {
-  return value === null || value === undefined ? '–' : value.toFixed(digits).replace('-', '−');
+  if (value === null || value === undefined) return '–';
+  return value.toFixed(digits).replace(/^-(?=0?\.?0*$)/, '').replace('-', '−');  // no negative zero
 }
 
 // Whether a value passes what was typed under a heading of numbers: `> 5`, `<= 0`, `= 3` or the start of a number.
