@@ -118,8 +118,8 @@ KINDS = (
     Kind(
         'uncertainty',
         'Does the network know when it is wrong?',
-        'The network states how wrong it expects bond lengths to be. If that is worth something, the points rise to the '
-        'right.',
+        'The network states how wrong it expects bond lengths to be. If that is worth something, the points rise to '
+        'the right.',
         _have('uncertainty_A', 'predicted_start_coordinate_mae_A'),
         lambda rows, _: drawings.draw_uncertainties(rows),
         'The network states no uncertainty (an ensemble does: e3relax ensemble --help), or nothing has finished.',
