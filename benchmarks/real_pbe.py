@@ -6,6 +6,8 @@
 Needs GPAW (`pip install '.[dft]'`), which computes behind the VASP stand-in: some minutes of a core each. Both legs
 of a crystal wait for each other, so that they have the core for themselves. What `aiida-e3relax show` prints goes to
 FOLDER/NAME.txt, with the vacuum vector of the layer and the moments of the oxide at the end of each leg under it.
+With `--second-opinion-steps N` CHGNet takes N steps from the prediction, and with `--raw-leg-of` the raw leg of an
+earlier chain is compared.
 """
 
 from __future__ import annotations
@@ -23,9 +25,11 @@ from aiida.engine import run_get_node
 from ase.build import mx2
 from rich.console import Console
 
+from aiida_e3relax.campaign.course import read_courses
 from aiida_e3relax.cli.comparison import show_chain
-from aiida_e3relax.cli.course import read_courses, tell_courses
+from aiida_e3relax.cli.course import tell_courses
 from aiida_e3relax.cli.resources import NETWORK_CODE, STANDIN_CODE, STANDIN_FAMILY
+from aiida_e3relax.mappings import merge
 from aiida_e3relax.workflows.story import LEG_NAMES
 from aiida_e3relax.workflows.vasp import E3RelaxVaspWorkChain
 
@@ -78,10 +82,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('names', nargs='+', choices=CASES, metavar='|'.join(CASES))
     parser.add_argument('--folder', type=Path, default=Path('ledgers'), help='Where the ledgers go.')
+    parser.add_argument('--second-opinion-steps', type=int, metavar='N', help='Steps of CHGNet from the prediction.')
+    parser.add_argument('--raw-leg-of', metavar='PK', help='An earlier chain of the same crystal.')
     arguments = parser.parse_args()
+    more: dict[str, Any] = {}
+    if arguments.second_opinion_steps is not None:
+        opinion = {'second_opinion': 'chgnet', 'second_opinion_steps': arguments.second_opinion_steps}
+        more['network'] = {'predict': {'parameters': opinion}}
+    if arguments.raw_leg_of:
+        more['reference_leg'] = orm.load_node(arguments.raw_leg_of).uuid
     arguments.folder.mkdir(parents=True, exist_ok=True)
     for name in arguments.names:
-        chain = relax(CASES[name](), arguments.folder.resolve() / '.one-at-a-time')
+        case = CASES[name]()
+        case = dataclasses.replace(case, overrides=merge(case.overrides, more))
+        chain = relax(case, arguments.folder.resolve() / '.one-at-a-time')
         with (arguments.folder / f'{name}.txt').open('w', encoding='utf-8') as file:
             for console in (Console(), Console(file=file, width=120)):
                 report(chain, console)

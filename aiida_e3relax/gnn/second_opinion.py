@@ -23,6 +23,9 @@ CONVERGED = 0.02
 SYMMETRY_TOLERANCE = 1e-3
 """In A, of the symmetry that the steps keep: single precision would hide it from VASP, which then takes longer."""
 
+VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
+"""The order of the components of a strain."""
+
 
 @dataclasses.dataclass(frozen=True)
 class SecondOpinion:
@@ -33,8 +36,8 @@ class SecondOpinion:
     potential
         The potential.
     steps
-        Steps of FIRE that it takes from the prediction, the cell included where the crystal is periodic in all three
-        directions. Where its energy has not fallen after them the prediction stays as it was.
+        Steps of FIRE that it takes from the prediction, the cell included; lattice vectors in whose direction the
+        crystal is not periodic, a vacuum, stay. Where its energy has not fallen the prediction stays as it was.
     """
 
     potential: Potential
@@ -92,13 +95,15 @@ class SecondOpinion:
 
     def _step(self, start: Atoms) -> Atoms:
         """Return where up to `steps` steps from `start` lead."""
-        atoms, periodic = start.copy(), start.info['periodic']
+        atoms, vacuum = start.copy(), ~start.info['periodic']
         atoms.calc = self.potential.calculator
         atoms.set_constraint(FixSymmetry(atoms, symprec=SYMMETRY_TOLERANCE))
-        FIRE(FrechetCellFilter(atoms) if periodic else atoms, logfile=None).run(fmax=CONVERGED, steps=self.steps)
-        if not periodic:
-            atoms.set_constraint()
-            atoms.set_cell(start.cell, scale_atoms=True)  # FixSymmetry has put the cell right within its tolerance
+        held = (start.cell.array[vacuum] != 0).any(axis=0)
+        free = [not (held[i] or held[j]) for i, j in VOIGT]
+        FIRE(FrechetCellFilter(atoms, mask=free), logfile=None).run(fmax=CONVERGED, steps=self.steps)
+        atoms.set_constraint()
+        cell = np.where(vacuum[:, None], start.cell.array, atoms.cell.array)
+        atoms.set_cell(cell, scale_atoms=True)  # FixSymmetry has put the cell right within its tolerance
         return atoms
 
 
@@ -110,5 +115,5 @@ def _atoms(crystals: Crystals, index: int) -> Atoms:
         crystals.positions[sites],
         cell=crystals.cell[index],
         pbc=True,
-        info={'periodic': bool(crystals.pbc[index].all())},
+        info={'periodic': crystals.pbc[index]},
     )
