@@ -121,21 +121,7 @@ def fill_campaign(
     relaxed = [_draw_crystal(generator) for _ in labels]
     raw = [_disturb(atoms, generator.lognormal(-2.9, 0.6), generator) for atoms in relaxed]
     structures = dict(zip(labels, (_add_structure(graph, atoms) for atoms in raw), strict=True))
-    record = CampaignSettings(
-        name=name,
-        created='2026-11-21T00:00:00+00:00',
-        structures=structures,
-        fixed={},
-        left_out={},
-        batches=[],
-        batch_size=len(labels),
-        reference_share=share,
-        reference_sample=draw_sample(labels, share, seed),
-        seed=seed,
-        chain={'model': model.uuid},
-        guard={},
-        versions={},
-    )
+    record = make_settings(name, structures, model, share, seed)
     settings = graph.add(orm.Dict, record.to_node().get_dict())
     network = _add_network(graph, settings, structures, fates, model, generator)
     for label, fate, start, end in zip(labels, fates, raw, relaxed, strict=True):
@@ -146,6 +132,27 @@ def fill_campaign(
     members = [*structures.values(), settings]
     CampaignGroup(label=name).store().add_nodes(
         orm.QueryBuilder().append(orm.Data, filters={'uuid': {'in': members}}).all(flat=True)
+    )
+
+
+def make_settings(
+    name: str, structures: Mapping[str, str], model: orm.Data, share: float = 1.0, seed: int = 0
+) -> CampaignSettings:
+    """Return the settings of a campaign of structures, given by their UUIDs by label."""
+    return CampaignSettings(
+        name=name,
+        created='2026-11-21T00:00:00+00:00',
+        structures=dict(structures),
+        fixed={},
+        left_out={},
+        batches=[],
+        batch_size=len(structures),
+        reference_share=share,
+        reference_sample=draw_sample(list(structures), share, seed),
+        seed=seed,
+        chain={'model': model.uuid},
+        guard={},
+        versions={},
     )
 
 

@@ -46,6 +46,7 @@ LEG_FACTS = ('code_version', 'stand_in', 'finished')
 LEG_NUMBERS = (
     'cores',
     'vasp_runs',
+    'vasp_runs_from_cache',
     'ionic_steps',
     'electronic_steps',
     'wall_time_s',

@@ -17,10 +17,8 @@ def tell_headline(summary: Summary) -> str:
 def _tell_savings(summary: Summary) -> str:
     steps = summary.savings['ionic_steps']
     if steps.percent.value is None:
-        counts = ', '.join(f'{count} {state}' for state, count in summary.states.items())
-        return (
-            f'None of your {summary.structures:,} structures was relaxed with and without the network yet ({counts}).'
-        )
+        counts = ', '.join(f'{count} {state}' for state, count in summary.states.items()) or 'there are none'
+        return f'None of your {_tell_structures(summary)} was relaxed with and without the network ({counts}).'
     saved = f'{_tell_percent(steps.percent)} of the ionic steps{_tell_interval(steps.percent)}'
     told = [f'{_tell_which(summary)} the network {saved}']
     time = summary.savings['core_time_s']
@@ -33,12 +31,16 @@ def _tell_savings(summary: Summary) -> str:
 
 
 def _tell_which(summary: Summary) -> str:
-    counted, structures = summary.savings['ionic_steps'].percent.n, f'{summary.structures:,} structures'
+    counted, structures = summary.savings['ionic_steps'].percent.n, _tell_structures(summary)
     if counted == summary.structures:
         return f'On your {structures}'
     if summary.in_sample == summary.structures:
         return f'On {counted:,} of your {structures}'
     return f'On {counted:,} of your {structures}, a random sample,'
+
+
+def _tell_structures(summary: Summary) -> str:
+    return f'{summary.structures:,} structure{"" if summary.structures == 1 else "s"}'
 
 
 def _tell_percent(percent: Estimate) -> str:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import click
 from aiida import orm
 from aiida.common.exceptions import NotExistent
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 CHAIN_COLUMNS = {
     'formula': 'formula',
-    'n_atoms': 'atoms',
     'state': 'state',
     'chain_pk': 'chain',
     'verdict': 'verdict',
@@ -170,7 +168,7 @@ def print_frame(frame: pd.DataFrame, form: str | None, columns: Mapping[str, str
         told = frame.reset_index().to_json(orient='records', date_format='iso', double_precision=15)
         click.echo(json.dumps(json.loads(told), indent=1))
     else:
-        table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+        table = Table(box=None, header_style='bold')
         table.add_column('label', no_wrap=True)
         for title in columns.values():
             table.add_column(title, overflow='fold')
@@ -183,7 +181,7 @@ def _tell_value(value: Any) -> str:
     if value is None:
         return '-'
     if isinstance(value, float):
-        return '-' if math.isnan(value) else f'{value:.4g}'
+        return '-' if math.isnan(value) else f'{value:.3g}' if abs(value) < 100 else f'{value:.0f}'
     return str(value)
 
 
