@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from aiida_e3relax.campaign.outcomes import find_outcomes
+from aiida_e3relax.campaign.outcomes import OUTCOMES, find_outcomes
 from aiida_e3relax.campaign.report.plot_style import (
     FLOOR,
     GREEN,
@@ -200,7 +200,7 @@ def draw_elements(groups: Sequence[Group]) -> go.Figure:
         showlegend=False,
     )
     figure.add_hline(y=0, line={'color': GREY, 'dash': 'dash'})
-    figure.update_xaxes(showgrid=False, type='category')
+    figure.update_xaxes(showgrid=False, type='category', tickfont={'size': 11})
     figure.update_yaxes(title_text='ionic steps saved (%)')
     return figure
 
@@ -217,8 +217,10 @@ def draw_outcomes(frame: pd.DataFrame) -> go.Figure:
             orientation='h',
             marker={'color': [OUTCOME_COLOURS.get(word, GREY) for word in counts.index]},
             text=counts.to_numpy(),
-            textposition='auto',
-            hovertemplate='%{y}: %{x} structures<extra></extra>',
+            textposition='outside',
+            cliponaxis=False,
+            hovertext=[OUTCOMES.get(word, word) for word in counts.index],
+            hovertemplate='%{x} structures: %{hovertext}<extra></extra>',
             row=row,
             col=1,
         )

@@ -18,8 +18,8 @@ BY_EXIT_CODE = {
     'UUID); the figures of each leg are in raw.misc and predicted.misc.',
 }
 BY_OUTCOME = {
-    'predicted failed': 'Nothing is lost: the result is that of the raw crystal. See why VASP failed from the '
-    'prediction (verdi process report -m 1 UUID); if that is frequent, narrow the bounds of the guard.',
+    'predicted failed': 'The result is that of the raw crystal; what was spent on the prediction counts as lost. See '
+    'why VASP failed there (verdi process report -m 1 UUID); if that is frequent, narrow the bounds of the guard.',
     'raw failed': 'The result is that of the prediction; there is nothing to compare it with. See why VASP failed from '
     'the raw crystal with verdi process report -m 1 UUID.',
     'excepted': 'An exception in AiiDA or in a plugin: read it with verdi process report UUID, and report it with the '

@@ -74,9 +74,11 @@ def _tell_total(saving: Saving) -> str:
     if saving.cost == 'ionic_steps':
         return f'{saving.without:,.0f} without, {saving.with_network:,.0f} with'
     unit, size = ('h', 3600.0) if saving.without >= 3600 else ('s', 1.0)
-    return (
-        f'{saving.without / size:,.4g} {unit} without, {saving.with_network / size:,.4g} {unit} with, network included'
+    without, with_network = (
+        f'{total:,.0f}' if total >= 1000 else f'{total:.3g}'
+        for total in (saving.without / size, saving.with_network / size)
     )
+    return f'{without} {unit} without, {with_network} {unit} with, network included'
 
 
 def _tell_p_value(p_value: float) -> str:
