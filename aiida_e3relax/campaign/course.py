@@ -77,9 +77,9 @@ def campaign_courses(name: str) -> dict[str, dict[str, Course]]:
     courses: dict[str, dict[str, Course]] = {}
     for (label, leg), arrays in trajectories.items():
         courses.setdefault(label, {})[leg] = _join_runs(arrays)
-    for pk, label, chain in _query_referring(settings):
-        if newest[label] == pk:
-            courses[label] = read_courses(chain)
+    for chain in _query_referring(settings):
+        if newest[chain.label] == chain.pk:
+            courses[chain.label] = read_courses(chain)
     return courses
 
 
@@ -120,14 +120,14 @@ def _query_chains(settings: orm.Dict) -> orm.QueryBuilder:
     return query.order_by({'chain': {'id': 'asc'}})
 
 
-def _query_referring(settings: orm.Dict) -> list[Any]:
-    """Return PK, label and node of the chains of a campaign that take their raw leg from an earlier chain."""
+def _query_referring(settings: orm.Dict) -> list[orm.WorkChainNode]:
+    """Return the chains of a campaign that take their raw leg from an earlier chain."""
     query = _query_chains(settings)
-    query.add_projection('chain', '*')
+    query.add_projection('chain', '*')  # in the place of the other two
     query.append(
         orm.Str,
         with_outgoing='chain',
         edge_filters={'label': 'reference_leg'},
         filters={'attributes.value': {'!in': list(Reference)}},
     )
-    return query.all()
+    return query.all(flat=True)

@@ -1,0 +1,80 @@
+"""A walk through the provenance graph of a campaign: what it holds, and how to ask for it.
+
+Run it with `verdi run workflows/provenance_queries.py NAME` once the campaign NAME has finished some structures, in the
+profile that it is in. Each question is a line of Python that works the same in `verdi shell`, and a command of
+`aiida-e3relax query`; see docs/campaign.md.
+"""
+
+from __future__ import annotations
+
+import click
+from aiida import orm
+
+from aiida_e3relax.campaign.frame import campaign_frame
+from aiida_e3relax.campaign.headline import tell_headline
+from aiida_e3relax.campaign.queries import find_chains, find_predictions, find_references_of, trace_origin
+from aiida_e3relax.campaign.statistics import summarise
+from aiida_e3relax.cli.profile import profile_option, use_profile
+
+
+@click.command()
+@click.argument('name')
+@profile_option
+def main(name: str, profile: str | None) -> None:
+    """Ask the graph about the campaign NAME, from its headline down to a single checkpoint."""
+    use_profile(profile)
+    try:
+        frame = campaign_frame(name)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+
+    say('What did the campaign find?', f'summarise(campaign_frame({name!r}))')
+    click.echo(tell_headline(summarise(frame)))
+
+    say('That sentence is the sum of a table with a row for each structure. How does it look?', 'frame[[...]]')
+    click.echo(frame[['formula', 'state', 'verdict', 'raw_ionic_steps', 'predicted_ionic_steps']].head(8).to_string())
+
+    relaxed = frame[frame['predicted_finished'].eq(True)]
+    if relaxed.empty:
+        click.echo('\nNo structure has been relaxed from a prediction yet; ask again later.')
+        return
+    element = relaxed['elements'].iloc[0][0]
+    say(f'Which chains, of this and of other campaigns, have {element}?', f'find_chains(elements=[{element!r}])')
+    having = find_chains(elements=[element])
+    click.echo(
+        f'{len(having)}, among them {", ".join(f"{row.formula} <{row.chain_pk}>" for row in having[:8].itertuples())}'
+    )
+
+    chain = orm.load_node(relaxed['chain_uuid'].iloc[0])
+    energy = chain.outputs.predicted.misc
+    say(f'Where does the final energy of {relaxed.index[0]} come from?', f'trace_origin(orm.load_node({energy.pk}))')
+    origin = trace_origin(energy)
+    for node in origin.path:
+        click.echo(f'  {getattr(node, "process_label", None) or type(node).__name__}<{node.pk}>')
+
+    if origin.model is not None:
+        content_hash = origin.model.content_hash
+        say(f'What else did the checkpoint {origin.model.name} predict?', f'find_predictions({content_hash!r})')
+        predictions = find_predictions(content_hash)
+        click.echo(f'{len(predictions)} predictions in {predictions["job_pk"].nunique()} jobs')
+
+    say(
+        'Were I to run that chain again, need VASP relax the raw structure again?',
+        f'find_references_of(orm.load_node({chain.pk}))',
+    )
+    references = find_references_of(chain)
+    usable = references[references['fault'].isna()]
+    click.echo(
+        f'{len(usable)} of {len(references)} relaxations of it in other chains can be taken as reference leg, beside '
+        f'its own: `--reference-leg {chain.uuid}`'
+    )
+
+
+def say(question: str, answer: str) -> None:
+    """Print a question, and the Python that answers it."""
+    click.echo(click.style(f'\n{question}', bold=True))
+    click.echo(f'>>> {answer}')
+
+
+if __name__ == '__main__':
+    main()
