@@ -64,7 +64,7 @@ class SecondOpinion:
         for index in progress(indices, f'second opinion of {self.potential.name}'):
             try:
                 with warnings.catch_warnings():
-                    warnings.simplefilter('ignore', UserWarning)  # CHGNet's, the same at every call
+                    warnings.simplefilter('ignore')  # of CHGNet at every call, and of logarithms wrong by 1e-13
                     opinions[index], atoms = self._judge(_atoms(given, index), _atoms(predicted, index))
             except Exception as error:  # whatever the potential raises, the network's prediction stands
                 opinions[index] = {'error': f'{type(error).__name__}: {error}'}

@@ -84,8 +84,8 @@ class GuardSettings:
     energy_rise_max_eV_per_atom
         By how much the prediction may lie above the raw crystal in energy, by the second opinion of an interatomic
         potential (`second_opinion` in the parameters of the network's run), in eV/atom. None does not look at it.
-        Off unless asked for, as is the opinion itself.
-        With a bound, a prediction on which there is no such opinion is rejected.
+        It is right about most rises in one set and wrong in the other (`benchmarks/second_opinion.py`). With a bound, a
+        prediction on which there is no such opinion is rejected.
     """
 
     mode: str = GuardMode.REJECT.value
