@@ -41,9 +41,8 @@ def main(name: str, profile: str | None) -> None:
     element = relaxed['elements'].iloc[0][0]
     say(f'Which chains, of this and of other campaigns, have {element}?', f'find_chains(elements=[{element!r}])')
     having = find_chains(elements=[element])
-    click.echo(
-        f'{len(having)}, among them {", ".join(f"{row.formula} <{row.chain_pk}>" for row in having[:8].itertuples())}'
-    )
+    some = ', '.join(f'{row.formula} <{row.chain_pk}>' for row in having[:8].itertuples())
+    click.echo(f'{len(having)}, among them {some}')
 
     chain = orm.load_node(relaxed['chain_uuid'].iloc[0])
     energy = chain.outputs.predicted.misc
