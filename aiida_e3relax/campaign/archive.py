@@ -28,9 +28,9 @@ README_TEMPLATE = 'archive.md'
 def export_campaign(name: str, folder: Path) -> list[Path]:
     """Write the campaign `name` into `folder` and return the files: `ARCHIVE`, `TABLE` and `README`.
 
-    The folder is made where it does not exist; files of an earlier export in it are replaced. The archive has the group,
-    its structures and settings, all runs of the network and all chains, with everything below and before them. Of
-    potentials it has the names and hashes, and not what VASP's licence keeps from being passed on.
+    The folder is made where it does not exist; files of an earlier export in it are replaced. The archive has the
+    group, its structures and settings, all runs of the network and all chains, with everything below and before them.
+    Of potentials it has the names and hashes, and not what VASP's licence keeps from being passed on.
 
     Raises
     ------
@@ -43,8 +43,8 @@ def export_campaign(name: str, folder: Path) -> list[Path]:
     processes = read_processes(settings, group.settings_node)
     if processes.running:
         raise ValueError(
-            f'campaign `{name}`: {len(processes.running)} of its processes run; export it when they have ended, or stop '
-            'submitting with `aiida-e3relax campaign pause` and wait'
+            f'campaign `{name}`: {len(processes.running)} of its processes run; export it when they have ended, '
+            'or stop submitting with `aiida-e3relax campaign pause` and wait'
         )
     folder.mkdir(parents=True, exist_ok=True)
     everything = [*processes.networks.values(), *processes.chains.values()]

@@ -33,7 +33,8 @@ def mend_lost(processes: Iterable[Process]) -> None:
 
     To be called by the only one who submits `processes`: in the middle of a submission it looks like a lost one.
     """
-    created = {process.pk: process for process in processes if process.process_state == 'created'}
+    # A process is stored before its state is.
+    created = {process.pk: process for process in processes if process.process_state in (None, 'created')}
     if not created:
         return
     able = _with_checkpoint(created)

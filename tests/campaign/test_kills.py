@@ -22,12 +22,13 @@ from aiida_e3relax.campaign.processes import State
 from aiida_e3relax.workflows.choices import ChainChoices
 from tests.workflows.crystals import copper_gold
 
-PATIENCE = 150  # s
+PATIENCE = 90  # s
 CONTROLLER = """
 import os, signal, sys, time
 from aiida import load_profile
 load_profile(sys.argv[1])
 from aiida.engine.persistence import AiiDAPersister
+from aiida.orm import ProcessNode
 from plumpy.process_comms import RemoteProcessThreadController
 from aiida_e3relax.campaign.controller import CampaignController, lock
 from aiida_e3relax.campaign.group import load_campaign
@@ -36,6 +37,8 @@ def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 
 if sys.argv[3] == 'stored':
+    ProcessNode.set_process_state = die
+elif sys.argv[3] == 'without checkpoint':
     AiiDAPersister.save_checkpoint = die
 elif sys.argv[3] == 'not sent':
     RemoteProcessThreadController.continue_process = die
@@ -89,13 +92,13 @@ def start_controller(aiida_profile, tmp_path) -> Callable[..., subprocess.Popen]
 
 
 @pytest.mark.daemon
-@pytest.mark.parametrize('death', ['stored', 'not sent'])
+@pytest.mark.parametrize('death', ['stored', 'without checkpoint', 'not sent'])
 def test_a_submission_cut_short_is_mended(choices, start_controller, started_daemon_client, monkeypatch, death):
     monkeypatch.setattr(lost, 'GRACE', datetime.timedelta(0))
     group = create_campaign(f'cut short: {death}', make_crystals(1), choices, reference_share=0.0)
     assert start_controller(group, death).wait(PATIENCE) == -signal.SIGKILL
     (network,) = CampaignController(group).read().networks[0]
-    assert network.process_state == 'created'
+    assert network.process_state == (None if death == 'stored' else 'created')
     processes = run_to_the_end(group).read()
     (after,) = processes.networks[0]
     assert (after.state, after.pk == network.pk) == (State.FINISHED, death == 'not sent')
@@ -112,7 +115,7 @@ def test_killing_controller_and_workers_loses_and_repeats_nothing(
         process = start_controller(group, 'later')
         end = time.monotonic() + PATIENCE
         while not any(tries[-1:] for tries in getattr(controller.read(), running).values()):
-            assert time.monotonic() < end
+            assert time.monotonic() < end, controller.read()
             time.sleep(0.1)
         process.kill()
         process.wait()
