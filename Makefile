@@ -19,11 +19,12 @@ export AIIDA_PATH := $(CURDIR)/.aiida
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-cache-dir --constraint constraints.txt
 
-.PHONY: help demo test validate lint tools clean
+.PHONY: help demo campaign test validate lint tools clean
 
 help:
 	@echo 'make demo             relax a real crystal with and without the network, real PBE (GPAW) behind the VASP stand-in'
 	@echo 'make demo ENGINE=emt  the same for a metal with the EMT potential: seconds, no GPAW'
+	@echo 'make campaign         12 crystals with and without the network (EMT), and the report of what it saved'
 	@echo 'make test             all tests but the slow ones'
 	@echo 'make validate         the slow tests: real PBE'
 	@echo 'make lint             ruff and mypy'
@@ -37,6 +38,23 @@ demo: $(INSTALLED) $(if $(filter gpaw,$(ENGINE)),$(INSTALLED_GPAW))
 	@verdi -p e3relax run workflows/relax_workchain.py --vasp-code vasp-standin-$(ENGINE)@localhost
 	@echo; echo 'For these commands in your shell:  source .venv/bin/activate; export AIIDA_PATH=$$PWD/.aiida'
 
+# One worker a core: each runs Python. The campaign goes on where it was when this is run again.
+campaign: $(INSTALLED)
+	@verdi profile show e3relax > /dev/null 2>&1 || { echo '== AiiDA profile e3relax (in .aiida/)'; verdi presto --profile-name e3relax --use-zeromq; }
+	@echo '== codes, potentials and model'
+	@aiida-e3relax setup --profile e3relax --engine emt
+	@echo '== the campaign'
+	@verdi config set --global daemon.timeout 20 > /dev/null
+	@verdi -p e3relax daemon status > /dev/null 2>&1 || verdi -p e3relax daemon start 2
+	@aiida-e3relax campaign status first --profile e3relax > /dev/null 2>&1 || { \
+		$(BIN)/python workflows/validation_campaign.py $(AIIDA_PATH)/crystals && \
+		aiida-e3relax campaign create first --profile e3relax --from $(AIIDA_PATH)/crystals --protocol fast \
+			--vasp-code vasp-standin-emt@localhost --max-running 4; }
+	@aiida-e3relax campaign run first --profile e3relax --interval 2
+	@verdi -p e3relax daemon stop
+	@echo '== the report'
+	@aiida-e3relax campaign report first --profile e3relax --folder reports/first
+
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
@@ -49,7 +67,7 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) .aiida
+	rm -rf $(VENV) .aiida reports
 
 tools:
 	@for tool in git make g++; do command -v $$tool > /dev/null || { echo "$$tool is missing: install it (Debian: apt-get install git make g++)"; exit 1; }; done

@@ -10,9 +10,22 @@ from ase.spacegroup import crystal
 GALLIUM_ARSENIDE = 5.6533
 SODIUM_CHLORIDE = 5.6402
 COPPER_GOLD = 3.7493  # ordered Cu3Au
+NICKEL_ALUMINIUM = 2.887  # NiAl, the structure of CsCl
 
 RATTLE = 0.08
 """Standard deviation in A of the shifts that take the metal's atoms off their sites."""
+
+L12_ALLOYS = (
+    ('Ag', 'Pd'),
+    ('Ag', 'Pt'),
+    ('Au', 'Ni'),
+    ('Cu', 'Ag'),
+    ('Ni', 'Ag'),
+    ('Pd', 'Au'),
+    ('Pt', 'Ag'),
+    ('Al', 'Au'),
+)
+B2_ALLOYS = (('Ag', 'Cu'), ('Au', 'Pd'), ('Cu', 'Pt'), ('Al', 'Ag'))
 
 SUITED = {'vasp-standin-emt': 'metal', 'vasp-standin-ionic': 'salt'}
 """The crystal that suits a toy engine of the stand-in, by the label of its code; others take the semiconductor."""
@@ -24,6 +37,29 @@ def demo_crystal(kind: str) -> Atoms:
     No data set of the shipped checkpoint, not even for validation or test, holds one of these formulas.
     """
     return DEMO_CRYSTALS[kind]()
+
+
+def campaign_crystals() -> dict[str, Atoms]:
+    """Return crystals for a first campaign by label: ordered alloys in the cells of Cu3Au and NiAl, rattled.
+
+    All are of elements that effective medium theory knows, so that the stand-in relaxes each in seconds.
+    """
+    crystals = {}
+    for place, (major, minor) in enumerate(L12_ALLOYS):
+        crystals[f'{major}3{minor}'] = _ordered_alloy(major, minor, seed=place)
+    for place, (first, second) in enumerate(B2_ALLOYS):
+        atoms = ase.build.bulk(first + second, 'cesiumchloride', a=NICKEL_ALUMINIUM)
+        atoms.rattle(RATTLE, seed=place)
+        crystals[first + second] = atoms
+    return crystals
+
+
+def _ordered_alloy(major: str, minor: str, seed: int) -> Atoms:
+    """Return an alloy in the measured cell of Cu3Au, rattled."""
+    sites = [(0, 0, 0), (0, 0.5, 0.5)]
+    alloy = crystal([minor, major], sites, spacegroup=221, cellpar=[COPPER_GOLD] * 3 + [90] * 3)
+    alloy.rattle(RATTLE, seed=seed)
+    return alloy
 
 
 def _semiconductor() -> Atoms:
@@ -38,10 +74,7 @@ def _salt() -> Atoms:
 
 def _metal() -> Atoms:
     """Ag3Pd in the measured cell of Cu3Au, rattled."""
-    sites = [(0, 0, 0), (0, 0.5, 0.5)]
-    alloy = crystal(['Pd', 'Ag'], sites, spacegroup=221, cellpar=[COPPER_GOLD] * 3 + [90] * 3)
-    alloy.rattle(RATTLE, seed=1)
-    return alloy
+    return _ordered_alloy('Ag', 'Pd', seed=1)
 
 
 DEMO_CRYSTALS = {'semiconductor': _semiconductor, 'salt': _salt, 'metal': _metal}
