@@ -1,20 +1,21 @@
 """Measure what the stated uncertainty of an ensemble is worth: the tables of docs/model.md, and bounds for the guard.
 
-    e3relax ensemble a.pt b.pt c.pt --output ensemble.pt --calibrate pnictides.npz substitution.npz
-    python benchmarks/uncertainty.py pnictides.npz substitution.npz --model ensemble.pt --beside default.pt
+    python benchmarks/uncertainty.py pnictides.npz substitution.npz
 
-The data sets are those that `e3relax data` writes. The first table has accuracy and reliability on the val and test
-splits, in the aligned frame. The second one asks of the val splits how many predictions are worse than no prediction
-where the ensemble is least sure.
+The data sets are those that `e3relax data` writes. The ensemble is measured beside its first member. The first table
+has accuracy and reliability on the val and test splits, in the aligned frame. The second one asks of the val splits how
+many predictions are worse than no prediction where the ensemble is least sure.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import datetime
 import platform
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from aiida_e3relax.gnn.checkpoint import load_checkpoint
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
 from aiida_e3relax.gnn.datasets import read_pairs
 from aiida_e3relax.gnn.evaluate import DUMMY, MEASURES, Measured, measure
+from aiida_e3relax.gnn.models.ensemble import Ensemble
 from aiida_e3relax.gnn.pairs import Pairs
 
 LEAST_SURE = (100, 50, 20, 10, 5, 2, 1)
@@ -35,10 +37,13 @@ def main() -> None:
     """Measure and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('pairs', nargs='+', type=Path)
-    parser.add_argument('--model', type=Path, required=True, help='an ensemble')
-    parser.add_argument('--beside', type=Path, default=DEFAULT_CHECKPOINT, help='a model to compare it with')
+    parser.add_argument('--model', type=Path, default=DEFAULT_CHECKPOINT, help='an ensemble')
     options = parser.parse_args()
-    models = {'ensemble': load_checkpoint(options.model), 'alone': load_checkpoint(options.beside)}
+    ensemble = load_checkpoint(options.model)
+    if not isinstance(ensemble.model, Ensemble):
+        raise SystemExit(f'--model {options.model}: is no ensemble; give one that `e3relax ensemble` wrote')
+    first: Any = ensemble.model.members[0]
+    models = {'ensemble': ensemble, 'one member': dataclasses.replace(ensemble, model=first)}
     pairs = Pairs.concatenate(read_pairs(path) for path in options.pairs)
     measured = {
         split: [
@@ -80,8 +85,7 @@ def reliability_table(measured: dict[str, list[Measured]]) -> str:
 
 def least_sure_table(ensemble: Measured, dummy: Measured) -> str:
     """Return how good the predictions are above growing uncertainties."""
-    if ensemble.uncertainty is None:
-        raise SystemExit('--model: states no uncertainty; give an ensemble that `e3relax ensemble` wrote')
+    assert ensemble.uncertainty is not None
     lines = [
         f'| {ensemble.data}, least sure % | uncertainty above A | coordinates A | Dummy | worse than Dummy % '
         '| bonds A | Dummy | worse than Dummy % |',

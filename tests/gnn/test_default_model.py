@@ -11,6 +11,7 @@ from aiida_e3relax.gnn.checkpoint import load_checkpoint
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
 from aiida_e3relax.gnn.model_card import card_path
 from aiida_e3relax.gnn.predict import predict
+from aiida_e3relax.gnn.structures import make_crystals
 from tests.gnn.crystals import batch_of
 
 # Measured lattice constants of the zinc-blende crystals, in A; PBE gives up to 2.5 % more.
@@ -26,7 +27,26 @@ def test_card_describes_the_file():
     assert card['training'] == checkpoint.training
     assert {row['data'] for row in card['metrics']['rows']} == {'pnictides', 'substitution'}
     assert len(card['elements']) == len(checkpoint.elements) == 84
-    assert DEFAULT_CHECKPOINT.stat().st_size < 8e6
+    assert DEFAULT_CHECKPOINT.stat().st_size < 25e6
+
+
+def test_file_predicts_the_sample_of_its_card():
+    sample = json.loads(card_path(DEFAULT_CHECKPOINT).read_text())['sample']
+    checkpoint = load_checkpoint(DEFAULT_CHECKPOINT)
+    columns = [[entry[name] for entry in sample] for name in ('numbers', 'positions_A', 'cell_A')]
+    start = make_crystals(columns[0], *([np.array(values) for values in column] for column in columns[1:]))
+    found = predict(checkpoint.model, start, checkpoint.elements, torch.device('cpu')).crystals
+    np.testing.assert_allclose(found.cell, [entry['predicted_cell_A'] for entry in sample], atol=1e-3)
+    expected = np.concatenate([entry['predicted_positions_A'] for entry in sample])
+    np.testing.assert_allclose(found.positions, expected, atol=1e-3)
+    assert np.abs(found.cell - start.cell).max() > 0.1
+
+
+def test_it_states_an_uncertainty():
+    checkpoint = load_checkpoint(DEFAULT_CHECKPOINT)
+    start = batch_of(bulk('AlSb', 'zincblende', a=5.6533), bulk('AlSb', 'zincblende', a=4.5))
+    likely, odd = predict(checkpoint.model, start, checkpoint.elements, torch.device('cpu')).uncertainty
+    assert 0 < likely < odd
 
 
 def test_card_says_that_it_beats_the_dummy_on_cells():
