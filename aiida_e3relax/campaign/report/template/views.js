@@ -6,6 +6,9 @@ const STYLE = { sphere: { scale: 0.28, colorscheme: 'Jmol' }, stick: { radius: 0
 const ON_FACE = 0.05;  // of a lattice vector: relaxed atoms are rarely on a face exactly
 const BOX = { box: { color: '#57606a' }, astyle: { hidden: true }, bstyle: { hidden: true }, cstyle: { hidden: true } };
 
+const SIDE = [-0.531, -0.115, -0.106, 0.833];  // quaternion: c upwards, b to the back, a little from the side
+const MARGIN = 12;  // how much farther the camera stands than it would have to
+
 function cross(u, v) {
   return [u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]];
 }
@@ -95,17 +98,10 @@ class Views {
   // Look at all from the same side and distance, so that sizes can be compared.
   reset(crystals) {
     const shown = this.viewers.filter((_, i) => crystals[i]);
-    shown.forEach((viewer) => {
-      viewer.setView([0, 0, 0, 0, 0, 0, 0, 1], true);
-      viewer.rotate(-75, 'x', 0, true);
-      viewer.rotate(-18, 'y', 0, true);
-      viewer.rotate(10, 'x', 0, true);
-      viewer.zoomTo();
-      viewer.zoom(0.85);
-    });
+    shown.forEach((viewer) => viewer.zoomTo());
     const views = shown.map((viewer) => viewer.getView());
-    const farthest = Math.min(...views.map((view) => view[3]));
-    shown.forEach((viewer, i) => viewer.setView([...views[i].slice(0, 3), farthest, ...views[i].slice(4)], true));
+    const depth = Math.min(...views.map((view) => view[3]));
+    shown.forEach((viewer, i) => viewer.setView([...views[i].slice(0, 3), depth - MARGIN, ...SIDE], true));
     this.viewers.forEach((viewer) => viewer.render());
   }
 
