@@ -23,6 +23,9 @@ CONVERGED = 0.02
 SYMMETRY_TOLERANCE = 1e-3
 """In A, of the symmetry that the steps keep: single precision would hide it from VASP, which then takes longer."""
 
+ROUNDING = 1e-6
+"""In A; by less a vacuum vector does not lean over."""
+
 VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 """The order of the components of a strain."""
 
@@ -98,7 +101,7 @@ class SecondOpinion:
         atoms, vacuum = start.copy(), ~start.info['periodic']
         atoms.calc = self.potential.calculator
         atoms.set_constraint(FixSymmetry(atoms, symprec=SYMMETRY_TOLERANCE))
-        held = (start.cell.array[vacuum] != 0).any(axis=0)
+        held = (np.abs(start.cell.array[vacuum]) > ROUNDING).any(axis=0)
         free = [not (held[i] or held[j]) for i, j in VOIGT]
         FIRE(FrechetCellFilter(atoms, mask=free), logfile=None).run(fmax=CONVERGED, steps=self.steps)
         atoms.set_constraint()

@@ -81,7 +81,7 @@ def test_steps_that_raise_the_energy_are_not_kept():
     assert opinions[0]['energy_prediction_eV_per_atom'] == pytest.approx(energy_of(predicted))
 
 
-@pytest.mark.parametrize('lean', [0.0, 0.5])
+@pytest.mark.parametrize('lean', [1e-12, 0.5])
 def test_the_vacuum_of_a_slab_stays(lean):
     """Within the layer the cell moves, unless a vacuum vector that leans over would move with it."""
     slab = fcc111('Cu', (1, 1, 3), a=3.7, vacuum=6.0, periodic=True)
@@ -94,7 +94,7 @@ def test_the_vacuum_of_a_slab_stays(lean):
     np.testing.assert_array_equal(after.cell[0, 2], predicted.cell[0, 2])
     np.testing.assert_allclose(after.cell[0, :2, 2], 0.0, atol=1e-12)
     shrunk = np.linalg.norm(after.cell[0, 0]) / np.linalg.norm(predicted.cell[0, 0])
-    assert (shrunk < 0.99) == (lean == 0.0)
+    assert (shrunk < 0.99) == (lean < 0.5)
     assert not np.allclose(after.positions, predicted.positions)
 
 
