@@ -178,6 +178,7 @@ def _run_until(stop: threading.Event, controller: CampaignController, console: C
 def _tell_next(group: CampaignGroup, controller: CampaignController, console: Console) -> None:
     """Say what there is to do now."""
     name = group.label
+    console.print()
     if controller.is_done(controller.read()):
         console.print(f'All has ended. See what it found: aiida-e3relax campaign report {name}', highlight=False)
     elif group.is_paused:
