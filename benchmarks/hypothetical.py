@@ -1,4 +1,4 @@
-"""Write hypothetical crystals: prototypes of pymatgen's AFLOW library with other elements put in.
+"""Write the crystals of the campaign with real PBE: prototypes of pymatgen's AFLOW library with other elements put in.
 
     python benchmarks/hypothetical.py crystals/
 
@@ -16,31 +16,31 @@ from pymatgen.core import Structure
 
 SUBSTITUTIONS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ('AB_cF8_216_c_a', 'zincblende', {'Zn': 'Si', 'S': 'Ge'}),
-    ('AB_hP4_186_b_b', 'wurtzite', {'Zn': 'Ge', 'S': 'Sn'}),
+    ('AB_cF8_216_c_a', 'zincblende', {'Zn': 'Sn', 'S': 'Si'}),
     ('ABC_cF12_216_b_c_a', 'half-Heusler', {'Mg': 'Na', 'Ag': 'Mg', 'As': 'P'}),
-    ('ABC_cF12_216_b_c_a', 'half-Heusler', {'Mg': 'Li', 'Ag': 'Ga', 'As': 'Ge'}),
+    ('ABC_cF12_216_b_c_a', 'half-Heusler', {'Mg': 'Li', 'Ag': 'Ga', 'As': 'Si'}),
     ('ABC_cF12_216_b_c_a', 'half-Heusler', {'Mg': 'K', 'Ag': 'Mg', 'As': 'As'}),
-    ('AB2_cF12_225_a_c', 'fluorite', {'Ca': 'Mg', 'F': 'F'}),
-    ('AB2_cF12_225_a_c', 'antifluorite', {'Ca': 'C', 'F': 'Mg'}),
+    ('ABC_cF12_216_b_c_a', 'half-Heusler', {'Mg': 'Li', 'Ag': 'Al', 'As': 'Sn'}),
+    ('ABC_cF12_216_b_c_a', 'half-Heusler', {'Mg': 'Na', 'Ag': 'Ca', 'As': 'As'}),
+    ('AB2_cF12_225_a_c', 'antifluorite', {'Ca': 'Ge', 'F': 'Sr'}),
     ('AB2_hP3_164_a_d', 'cadmium iodide', {'Cd': 'Ge', 'I': 'S'}),
     ('AB2_hP3_164_a_d', 'cadmium iodide', {'Cd': 'Si', 'I': 'Te'}),
-    ('AB2_hP3_164_a_d', 'cadmium iodide', {'Cd': 'Zn', 'I': 'I'}),
-    ('AB2_hP3_191_a_d', 'aluminium diboride', {'Al': 'Sr', 'B': 'B'}),
-    ('AB2_hP3_191_a_d', 'aluminium diboride', {'Al': 'Ca', 'B': 'Ga'}),
+    ('AB2_hP3_164_a_d', 'cadmium iodide', {'Cd': 'Ge', 'I': 'Se'}),
     ('AB_cF16_227_a_b', 'sodium thallide', {'Na': 'Na', 'Tl': 'Al'}),
+    ('AB_cF16_227_a_b', 'sodium thallide', {'Na': 'K', 'Tl': 'Al'}),
     ('AB_cF16_227_a_b', 'sodium thallide', {'Na': 'K', 'Tl': 'Ga'}),
-    ('AB_hP4_194_c_a', 'nickel arsenide', {'Ni': 'Ca', 'As': 'Te'}),
-    ('AB_tP4_129_a_c', 'litharge', {'Pb': 'Ge', 'O': 'O'}),
     ('AB_tP4_129_a_c', 'litharge', {'Pb': 'Si', 'O': 'S'}),
-    ('ABC2_hR4_166_a_b_c', 'caswellsilverite', {'Na': 'Li', 'Cr': 'Y', 'S': 'S'}),
-    ('ABC2_hR4_166_a_b_c', 'caswellsilverite', {'Na': 'Na', 'Cr': 'In', 'S': 'S'}),
-    ('ABC2_hR4_166_a_b_c', 'caswellsilverite', {'Na': 'Li', 'Cr': 'Al', 'S': 'Se'}),
-    ('A4B_tI10_139_de_a', 'barium aluminide', {'Ba': 'Sr', 'Al': 'Al'}),
+    ('AB_tP4_129_a_c', 'litharge', {'Pb': 'Si', 'O': 'Se'}),
+    ('AB_tP4_129_a_c', 'litharge', {'Pb': 'Ge', 'O': 'S'}),
+    ('AB_cF8_225_a_b', 'rock salt', {'Na': 'Ca', 'Cl': 'Te'}),
     ('AB3C_cP5_221_a_c_b', 'perovskite', {'Ca': 'Na', 'Ti': 'Mg', 'O': 'Cl'}),
-    ('ABC_tP6_129_c_a_c', 'matlockite', {'Pb': 'Sr', 'Cl': 'Cl', 'F': 'F'}),
-    ('ABC_tP6_129_c_a_c', 'matlockite', {'Pb': 'Ca', 'Cl': 'Br', 'F': 'F'}),
-    ('ABC_hP6_194_c_d_a', 'lithium borocarbide', {'Li': 'Li', 'B': 'Al', 'C': 'C'}),
-    ('ABC2_tI16_122_a_b_d', 'chalcopyrite', {'Fe': 'Si', 'Cu': 'Mg', 'S': 'P'}),
+    ('AB3C_cP5_221_a_c_b', 'perovskite', {'Ca': 'K', 'Ti': 'Ca', 'O': 'Br'}),
+    ('A4B_tI10_139_de_a', 'barium aluminide', {'Ba': 'Sr', 'Al': 'Al'}),
+    ('A4B_tI10_139_de_a', 'barium aluminide', {'Ba': 'K', 'Al': 'Al'}),
+    ('ABC2_hR4_166_a_b_c', 'caswellsilverite', {'Na': 'Na', 'Cr': 'Al', 'S': 'S'}),
+    ('ABC2_hR4_166_a_b_c', 'caswellsilverite', {'Na': 'Li', 'Cr': 'Al', 'S': 'Se'}),
+    ('ABC_tP6_129_c_a_c', 'matlockite', {'Pb': 'Ca', 'Cl': 'Br', 'F': 'Cl'}),
+    ('ABC_tP6_129_c_a_c', 'matlockite', {'Pb': 'Sr', 'Cl': 'I', 'F': 'Br'}),
 )
 """AFLOW's name of a prototype, ours, and what is put in the place of each element."""
 
