@@ -25,6 +25,7 @@ from aiida_e3relax.campaign.group import CampaignGroup
 from aiida_e3relax.campaign.lost import mend_lost
 from aiida_e3relax.campaign.processes import NETWORK_LABEL, UNSUCCESSFUL, Processes, State, read_processes
 from aiida_e3relax.workflows.choices import ChainChoices
+from aiida_e3relax.workflows.story import tell_failure
 
 SLOTS_PER_CHAIN = 7
 """Processes of a chain at the same time: itself, and in both legs the relaxation, the run of VASP and its job."""
@@ -114,8 +115,8 @@ class CampaignController:
     def _chain_builder(self, label: str, processes: Processes) -> Any:
         inputs: dict[str, Any] = {'campaign': self._node}
         place = self._batch_index.get(label)
-        if place is not None and (prediction := _find_prediction(processes.networks[place][-1].pk)):
-            inputs['prediction'] = {**prediction, 'label': label}
+        if place is not None:
+            inputs['prediction'] = {**_find_prediction(processes.networks[place][-1].pk), 'label': label}
         structure: Any = orm.load_node(uuid=self._settings.structures[label])
         reference = 'always' if self._settings.has_raw_leg(label) else 'never'
         try:
@@ -147,9 +148,9 @@ def lock(group: CampaignGroup) -> Iterator[None]:
         yield
 
 
-def _find_prediction(pk: int) -> dict[str, Any] | None:
-    """Return what a run of the network hands on, None where it has left no report."""
-    outputs: Any = orm.load_node(pk).outputs
-    if 'report' not in outputs:
-        return None
-    return {name: outputs[name] for name in ('batch', 'report') if name in outputs}
+def _find_prediction(pk: int) -> dict[str, Any]:
+    """Return what a run of the network hands on, and how it failed where it has left no report."""
+    run: Any = orm.load_node(pk)
+    if 'report' not in run.outputs:
+        return {'failure': tell_failure(run)}
+    return {name: run.outputs[name] for name in ('batch', 'report') if name in run.outputs}

@@ -74,7 +74,13 @@ def validate_relaxation(inputs: Mapping[str, Any]) -> str | None:
 
 
 def validate_prediction(prediction: Mapping[str, Any], _: Any) -> str | None:
-    """Check that the run of the network knows the structure."""
+    """Check that the run of the network knows the structure, or that it is said how that run failed."""
+    given = [f'`{port}`' for port in ('report', 'failure') if port in prediction]
+    if len(given) != 1:
+        found = ' and '.join(given) or 'neither'
+        return f'`prediction`: expected `report`, or `failure` where the run of the network left none, found {found}'
+    if 'failure' in prediction:
+        return None
     try:
         find_row(prediction['report'].get_dict(), prediction['label'].value)
     except KeyError as error:

@@ -112,6 +112,8 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
         """Take the prediction from the batch of an earlier run."""
         given = self.inputs.prediction
         label = given.label.value
+        if 'failure' in given:
+            return self._go_without(f'The run of the network for the batch {given.failure.value}')
         if 'batch' not in given or label not in given.batch:
             row = find_row(given.report.get_dict(), label)
             return self._go_without(f'The network failed for `{label}`: {row["status"]}: {row["message"]}')

@@ -55,7 +55,14 @@ def define_inputs(spec: WorkChainSpec) -> None:
         serializer=orm.to_aiida_type,
         help='The name of the structure in that run. If the network failed for it, VASP relaxes the raw structure.',
     )
-    spec.input('prediction.report', valid_type=orm.Dict, help='The output `report` of that run.')
+    spec.input('prediction.report', valid_type=orm.Dict, required=False, help='The output `report` of that run.')
+    spec.input(
+        'prediction.failure',
+        valid_type=orm.Str,
+        required=False,
+        serializer=orm.to_aiida_type,
+        help='How that run ended, in the place of `report`, where it left none; VASP relaxes the raw structure.',
+    )
     spec.expose_inputs(
         ResilientVaspRelaxWorkChain,
         namespace='vasp',

@@ -73,7 +73,8 @@ class VaspProtocolMixin(ProtocolMixin):
             default is that of `overrides`, else always.
         prediction
             In the place of `network_code`: `batch` and `report`, outputs of an earlier run of the network, and `label`,
-            the name of the structure in that run; without `batch` where it predicted nothing.
+            the name of the structure in that run; without `batch` where it predicted nothing. Where it left no report,
+            `failure`, how it ended, takes its place.
         campaign
             The settings of the campaign that the chain is a part of.
 

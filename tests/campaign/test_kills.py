@@ -13,6 +13,8 @@ from collections.abc import Callable
 
 import pytest
 from aiida import orm
+from aiida.common.links import LinkType
+from plumpy.process_states import ProcessState
 
 from aiida_e3relax.campaign import lost
 from aiida_e3relax.campaign.controller import CampaignController
@@ -103,6 +105,19 @@ def test_a_submission_cut_short_is_mended(choices, start_controller, started_dae
     (after,) = processes.networks[0]
     assert (after.state, after.pk == network.pk) == (State.FINISHED, death == 'not sent')
     assert [chain.state for chain in processes.chains['crystal_0']] == [State.FINISHED]
+
+
+@pytest.mark.daemon
+def test_chains_name_the_run_of_the_network_that_was_killed(choices, started_daemon_client):
+    group = create_campaign('network killed', make_crystals(1), choices)
+    network = orm.WorkChainNode(label='batch_0')
+    network.set_process_label('E3RelaxBaseWorkChain')
+    network.base.links.add_incoming(group.settings_node, LinkType.INPUT_WORK, 'campaign')
+    network.store().set_process_state(ProcessState.KILLED)
+    (chain,) = run_to_the_end(group).read().chains['crystal_0']
+    assert chain.state == State.FINISHED
+    remark = f'The run of the network for the batch was killed (<{network.pk}>)'
+    assert orm.load_node(chain.pk).outputs.comparison['remarks'] == [remark]
 
 
 @pytest.mark.daemon

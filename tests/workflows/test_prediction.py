@@ -81,6 +81,14 @@ def test_a_structure_that_the_network_failed_for_is_relaxed_from_the_raw_one(mak
     assert results['comparison']['network'] is None
 
 
+def test_a_run_of_the_network_that_left_no_report_is_named(make_builder):
+    prediction = {'label': 'Cu3Au-1', 'failure': 'was killed (<12>)'}
+    results, chain = run_get_node(make_builder(network_code=None, prediction=prediction))
+    assert chain.exit_status == 0, chain.exit_message
+    assert results['comparison']['remarks'] == ['The run of the network for the batch was killed (<12>)']
+    assert set(links_of(chain)) == {'kpoints', 'relax_raw', 'compare'}
+
+
 def test_a_failed_prediction_ends_the_chain_if_that_is_asked_for(make_builder, make_prediction):
     builder = make_builder(
         network_code=None, prediction=make_prediction('on-top'), overrides={'on_network_failure': 'error'}
@@ -109,6 +117,12 @@ class TestRefused:
     def test_label_that_the_run_does_not_know(self, make_builder, make_prediction):
         with pytest.raises(ValueError, match='tells of 3 structures, and of none labelled `Cu3Au`; give the label'):
             make_builder(network_code=None, prediction=make_prediction('Cu3Au'))
+
+    def test_neither_report_nor_failure_or_both(self, make_builder):
+        both = {'report': orm.Dict({'structures': []}), 'failure': 'was killed'}
+        for given, found in (({}, 'neither'), (both, '`report` and `failure`')):
+            with pytest.raises(ValueError, match=f'where the run of the network left none, found {found}'):
+                make_builder(network_code=None, prediction={'label': 'Cu', **given})
 
     def test_another_dict_than_a_report(self, make_builder, make_prediction):
         prediction = make_prediction('Cu') | {'report': orm.Dict({'energy': 1.0})}
