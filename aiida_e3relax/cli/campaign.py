@@ -22,6 +22,7 @@ from aiida_e3relax.campaign.status import read_status, tell_status
 from aiida_e3relax.cli.campaign_sources import SOURCES_HELP, read_sources
 from aiida_e3relax.cli.campaign_table import draw_status
 from aiida_e3relax.cli.chain_options import PROTOCOLS_EPILOG, chain_options, read_choices
+from aiida_e3relax.cli.extras import require_report
 from aiida_e3relax.cli.profile import profile_option, use_profile
 
 REFERENCE_WORDS = {'all': 1.0, 'none': 0.0}
@@ -235,6 +236,7 @@ def report(name: str, folder: Path | None, profile: str | None) -> None:
 
     It tells of what has ended so far, and can be written again at any time.
     """
+    require_report()
     from aiida_e3relax.campaign.report.files import write_report
 
     use_profile(profile)
@@ -254,6 +256,7 @@ def export(name: str, folder: Path | None, profile: str | None) -> None:
 
     No content of a POTCAR is in them. All processes must have ended.
     """
+    require_report()
     from aiida_e3relax.campaign.archive import export_campaign
 
     use_profile(profile)

@@ -13,6 +13,7 @@ from aiida.common.exceptions import NotExistent
 from rich.console import Console
 from rich.table import Table
 
+from aiida_e3relax.cli.extras import require_report
 from aiida_e3relax.cli.profile import profile_option, use_profile
 from aiida_e3relax.workflows.reference import CHAIN
 
@@ -56,6 +57,7 @@ def query() -> None:
 
     Tables show the columns that matter most; --csv and --json give all of them.
     """
+    require_report()
 
 
 def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
