@@ -47,7 +47,7 @@ def pytest_unconfigure() -> None:
 def aiida_profile(aiida_config, aiida_profile_factory):
     """A temporary profile with the ZeroMQ broker, so that tests can submit."""
     with aiida_profile_factory(aiida_config, broker_backend='core.zeromq') as profile:
-        aiida_config.set_option('daemon.timeout', DAEMON_TIMEOUT)
+        aiida_config.set_option('daemon.timeout', DAEMON_TIMEOUT, scope=profile.name)
         yield profile
 
 
