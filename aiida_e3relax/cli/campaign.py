@@ -29,6 +29,7 @@ REFERENCE_WORDS = {'all': 1.0, 'none': 0.0}
 SUBMITTED_BETWEEN_LOOKS = 5
 SHOWN_REFUSALS = 10
 OUTPUT_FOLDER = click.Path(file_okay=False, path_type=Path)
+PATIENCE = 60.0  # s; the 5 s of AiiDA are too short for workers that are busy
 NO_DAEMON = 'no daemon runs, so nothing can: start one with `verdi daemon start`'
 
 
@@ -210,7 +211,7 @@ def pause(name: str, running: bool, profile: str | None) -> None:
     group = _load(name)
     group.is_paused = True
     if running and (nodes := _running_nodes(group, paused=False)):
-        pause_processes(nodes, msg_text=f'Paused by `aiida-e3relax campaign pause {name}`')
+        pause_processes(nodes, msg_text=f'Paused by `aiida-e3relax campaign pause {name}`', timeout=PATIENCE)
     click.echo(f'Paused. Go on: aiida-e3relax campaign resume {name}')
 
 
@@ -223,7 +224,7 @@ def resume(name: str, profile: str | None) -> None:
     group = _load(name)
     group.is_paused = False
     if nodes := _running_nodes(group, paused=True):
-        play_processes(nodes)
+        play_processes(nodes, timeout=PATIENCE)
     click.echo(f'No longer paused. Unless it runs already: aiida-e3relax campaign run {name}')
 
 
