@@ -25,6 +25,8 @@ SMALLEST = 1e-4
 """Errors below this stand at it where an axis is logarithmic."""
 FEW = 40
 """Up to as many structures are drawn one by one."""
+IN_A_LINE = 30
+"""As many elements stand beside each other, or their numbers would run into one another."""
 
 
 def draw_figures(frame: pd.DataFrame, summary: Summary, folder: Path) -> list[Path]:
@@ -37,7 +39,9 @@ def draw_figures(frame: pd.DataFrame, summary: Summary, folder: Path) -> list[Pa
     """
     both = frame[(find_outcomes(frame) == 'compared') & frame['in_sample'].astype(bool)]
     note = f'computed by the VASP stand-in ({", ".join(summary.engines)})' if summary.stand_in else ''
-    drawings: dict[str, Callable[[], Any]] = {'outcomes': lambda: draw_outcomes(summary)}
+    drawings: dict[str, Callable[[], Any]] = {}
+    if len(frame):
+        drawings['outcomes'] = lambda: draw_outcomes(summary)
     if summary.savings['ionic_steps'].percent.n:
         costs = pair_costs(frame)
         drawings['steps'] = lambda: draw_steps(costs['ionic_steps'].dropna(), summary)
@@ -72,15 +76,17 @@ def draw_energies(both: pd.DataFrame) -> Any:
     _draw_boxes(left, boxes, (RAW, PREDICTED, RELAXED))
     left.axhline(0, color=GREY, linewidth=0.8, zorder=0)
     left.set_yscale('symlog', linthresh=1)
+    left.yaxis.set_major_formatter('{x:g}')
     everything = np.concatenate(list(boxes.values()))
-    left.set_ylim(*(2 * end if abs(end) > 1 else np.sign(end) for end in (everything.min(), everything.max())))
-    left.set(ylabel='E - E$_\\mathrm{relaxed}$ (meV/atom)', title=f'{len(both)} structures')
+    left.set_ylim(min(-1, 2 * everything.min()), max(1, 2 * everything.max()))
+    left.set(ylabel='E - E$_\\mathrm{relaxed}$ (meV/atom)', title=_tell_structures(len(both)))
     edges = _symmetric_log_bins(np.concatenate([boxes['unrelaxed'], boxes['predicted']]))
     for (name, values), colour in zip(boxes.items(), (RAW, PREDICTED), strict=False):
         label = f'{name}, median {np.median(values):.3g}'
         right.hist(values, edges, color=colour, alpha=0.35, label=label)
         right.hist(values, edges, color=colour, histtype='step')
     right.set_xscale('symlog', linthresh=1)
+    right.xaxis.set_major_formatter('{x:g}')
     right.set(xlabel='E$_\\mathrm{start}$ - E$_\\mathrm{relaxed}$ (meV/atom)', ylabel='structures')
     right.yaxis.get_major_locator().set_params(integer=True)
     _give_room_for_legend(right)
@@ -95,7 +101,7 @@ def draw_steps(steps: pd.DataFrame, summary: Summary) -> Any:
     _draw_boxes(left, {'without\nthe network': without, 'with\nthe network': with_network}, (RAW, PREDICTED))
     if len(steps) <= FEW:
         left.plot([1, 2], [without, with_network], color=GREY, linewidth=0.6, alpha=0.7, zorder=0)
-    left.set(ylabel='ionic steps of VASP', ylim=(0, None), title=f'{len(steps)} structures')
+    left.set(ylabel='ionic steps of VASP', ylim=(0, None), title=_tell_structures(len(steps)))
     pairs, counts = np.unique(np.stack([without, with_network], axis=1), axis=0, return_counts=True)
     sizes = 14 * np.sqrt(counts) if len(steps) <= FEW else 6 * np.sqrt(counts)
     fewer = pairs[:, 1] < pairs[:, 0]
@@ -122,13 +128,14 @@ def draw_time(core_time: pd.DataFrame) -> Any:
     for chosen, colour in ((saved > 0, PREDICTED), (saved <= 0, RAW)):
         left.bar(ranks[chosen], saved[chosen], width=1, color=colour, alpha=0.6, linewidth=0)
     left.set(xlabel='structures, by time saved', ylabel=f'core time saved (core-{unit})')
-    right.plot(ranks, saved.cumsum(), color=PREDICTED)
+    right.plot([0, *ranks], [0, *saved.cumsum()], color=PREDICTED)
     right.axhline(0, color=GREY, linewidth=0.8)
     right.plot(len(saved), saved.sum(), 'o', color=PREDICTED, markersize=4)
     right.set(xlabel='structures, by time saved', ylabel=f'core time saved, summed (core-{unit})')
     total = core_time['without'].sum() / scale
-    right.set_title(f'{_tell(saved.sum())} of {_tell(total)} core-{unit} saved, the network counted in')
+    right.set_title(f'{_tell(saved.sum())} of {_tell(total)} core-{unit} saved, network included', fontsize=9)
     for axes in (left, right):
+        axes.set_xlim(0, len(saved) + 1)
         axes.xaxis.get_major_locator().set_params(integer=True)
     return figure
 
@@ -142,19 +149,22 @@ def draw_groups(summary: Summary) -> Any:
     parts = {title: groups for title, groups in parts.items() if groups}
     elements = [group for group in summary.by_element if group.percent.value is not None]
     rows = max(len(groups) for groups in parts.values())
-    figure = new_figure(8, 1.2 + 0.26 * rows + 2.6)
-    grid = figure.add_gridspec(2, len(parts), height_ratios=[0.26 * rows + 0.6, 2.4])
+    lines = [elements[start : start + IN_A_LINE] for start in range(0, len(elements), IN_A_LINE)]
+    figure = new_figure(8, 1.4 + 0.26 * rows + 2.4 * len(lines))
+    grid = figure.add_gridspec(1 + len(lines), len(parts), height_ratios=[0.26 * rows + 0.6, *len(lines) * [2.4]])
     for column, (title, groups) in enumerate(parts.items()):
         axes = figure.add_subplot(grid[0, column])
         places = range(len(groups))
         _draw_shares(axes, groups, places, horizontal=True)
         axes.set_yticks(places, [f'{group.name} ({group.percent.n})' for group in groups])
         axes.set(xlabel='ionic steps saved (%)', title=title, ylim=(-0.6, rows - 0.4))
-    axes = figure.add_subplot(grid[1, :])
-    places = range(len(elements))
-    _draw_shares(axes, elements, places, horizontal=False)
-    axes.set_xticks(places, [f'{group.name}\n{group.percent.n}' for group in elements], fontsize=7)
-    axes.set(ylabel='ionic steps saved (%)', title='element, with the number of structures')
+    for line, groups in enumerate(lines, 1):
+        axes = figure.add_subplot(grid[line, :])
+        places = range(len(groups))
+        _draw_shares(axes, groups, places, horizontal=False)
+        axes.set_xticks(places, [f'{group.name}\n{group.percent.n}' for group in groups], fontsize=7)
+        axes.set(ylabel='ionic steps saved (%)', xlim=(-0.6, min(len(elements), IN_A_LINE) - 0.4))
+        axes.set_title('element, with the number of structures' if line == 1 else '')
     return figure
 
 
@@ -162,14 +172,13 @@ def draw_geometry(both: pd.DataFrame) -> Any:
     """Return the figure of how far predictions are from the relaxed crystals, beside the Dummy that moves nothing."""
     figure = new_figure(9, 3.0)
     for axes, (measure, label) in zip(figure.subplots(1, 3, sharey=True), GEOMETRY, strict=True):
-        of_legs = [np.sort(np.maximum(_values(both, f'{leg}_{measure}'), SMALLEST)) for leg in ('raw', 'predicted')]
+        of_legs = [np.maximum(_values(both, f'{leg}_{measure}'), SMALLEST) for leg in ('raw', 'predicted')]
         for values, name, colour in zip(of_legs, ('Dummy', 'network'), (RAW, PREDICTED), strict=True):
-            shares = np.arange(1, len(values) + 1) / len(values)
-            axes.step(values, shares, where='post', color=colour, label=f'{name}, median {np.median(values):.2g}')
+            axes.ecdf(values, color=colour, label=f'{name}, median {np.median(values):.2g}')
         axes.set(xscale='log', xlabel=label, ylim=(0, 1))
         _label_decades(axes.xaxis, np.concatenate(of_legs))
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False, fontsize=7, loc='upper left')
+        axes.legend(frameon=False, fontsize=7, loc='lower left', bbox_to_anchor=(0, 1))
     figure.axes[0].set_ylabel('share of structures below')
     return figure
 
@@ -181,7 +190,7 @@ def draw_uncertainty(both: pd.DataFrame) -> Any:
     figure = new_figure(4.4, 3.8)
     axes = figure.subplots()
     axes.scatter(stated, found, s=14 if len(known) <= FEW else 5, color=PREDICTED, alpha=0.4, linewidth=0)
-    axes.set(xscale='log', yscale='log', title=f'{len(known)} structures')
+    axes.set(xscale='log', yscale='log', title=_tell_structures(len(known)))
     axes.set(xlabel='stated uncertainty of bond lengths (Å)', ylabel='coordinate error found (Å)')
     _label_decades(axes.xaxis, stated)
     _label_decades(axes.yaxis, found)
@@ -197,7 +206,7 @@ def draw_outcomes(summary: Summary) -> Any:
     sizes = [max(1, len(outcomes)), max(1, len(summary.verdicts))]
     above, below = figure.subplots(2, 1, height_ratios=[size + 0.8 for size in sizes], sharex=True)
     for axes, counts, title in (
-        (above, outcomes, f'what became of {summary.structures} structures'),
+        (above, outcomes, f'what became of {_tell_structures(summary.structures)}'),
         (below, summary.verdicts, "the guard's verdicts on predictions"),
     ):
         places = np.arange(len(counts))[::-1]
@@ -255,6 +264,10 @@ def _symmetric_log_bins(values: Values) -> Values:
 def _give_room_for_legend(axes: Any) -> None:
     axes.set_ylim(0, 1.3 * axes.get_ylim()[1])
     axes.legend(frameon=False, fontsize=8, loc='upper left')
+
+
+def _tell_structures(number: int) -> str:
+    return '1 structure' if number == 1 else f'{number} structures'
 
 
 def _tell(number: float) -> str:
