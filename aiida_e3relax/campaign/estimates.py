@@ -11,6 +11,8 @@ from scipy import stats
 
 CONFIDENCE = 0.95
 RESAMPLES = 9999
+AT_ONCE = 200_000
+"""Values drawn at a time: as many as stay in the cache of a processor."""
 SEED = 0
 """Intervals of the same data are the same each time."""
 FEWEST = 5
@@ -77,7 +79,7 @@ def percent_saved(without: Values, with_network: Values) -> Estimate:
                 (without, with_network),
                 saved,
                 n_resamples=RESAMPLES,
-                batch=max(1, 2_000_000 // n),
+                batch=max(1, AT_ONCE // n),
                 paired=True,
                 vectorized=True,
                 confidence_level=CONFIDENCE,

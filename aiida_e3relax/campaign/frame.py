@@ -96,16 +96,19 @@ def campaign_frame(name: str) -> pd.DataFrame:
     """
     group = load_campaign(name)
     settings, node = group.settings, group.settings_node
-    structures = read_structures(group)
     chains = read_chains(node)
     comparisons = read_comparisons(node)
     newest = {chain['label']: chain for chain in chains.values()}
+    waiting = {label: uuid for label, uuid in settings.structures.items() if label not in newest}
+    structures = read_structures(waiting.values())
+    newest |= {
+        label: {'label': label, 'structure_uuid': uuid, 'state': State.WAITING.value, **structures[uuid]}
+        for label, uuid in waiting.items()
+    }
     attempts = Counter(chain['label'] for chain in chains.values())
     rows = []
-    for label, uuid in settings.structures.items():
-        waiting = {'label': label, 'structure_uuid': uuid, 'state': State.WAITING.value, **structures[uuid]}
-        chain = newest.get(label, waiting)
-        row = tell_row(chain, comparisons.get(chain.get('chain_uuid', '')))
+    for label in settings.structures:
+        row = tell_row(newest[label], comparisons.get(newest[label].get('chain_uuid', '')))
         rows.append(row | {'attempts': attempts[label], 'in_sample': settings.has_raw_leg(label)})
     return make_frame(rows)
 

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from aiida import orm
 from pymatgen.core import Composition
 
-from aiida_e3relax.campaign.group import CampaignGroup
 from aiida_e3relax.campaign.processes import LINK, find_state
 from aiida_e3relax.workflows.reference import CHAIN
 
 
-def read_structures(group: CampaignGroup) -> dict[str, dict[str, Any]]:
-    """Return what a campaign's raw structures are made of, by UUID, in one query."""
+def read_structures(uuids: Collection[str]) -> dict[str, dict[str, Any]]:
+    """Return what structures are made of, by UUID, in one query."""
+    if not uuids:
+        return {}
     query = orm.QueryBuilder()
-    query.append(CampaignGroup, filters={'id': group.pk}, tag='group')
-    query.append(orm.StructureData, with_group='group', project=['uuid', 'attributes.kinds', 'attributes.sites'])
+    project = ['uuid', 'attributes.kinds', 'attributes.sites']
+    query.append(orm.StructureData, filters={'uuid': {'in': list(uuids)}}, project=project)
     return {uuid: _tell_composition(kinds, sites) for uuid, kinds, sites in query.iterall(batch_size=1000)}
 
 
