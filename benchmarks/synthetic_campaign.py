@@ -93,8 +93,9 @@ class Graph:
     def write(self) -> None:
         """Store everything."""
         backend = get_manager().get_profile_storage()
+        rows = sorted(self._rows, key=lambda row: row['process_type'] is None)  # a statement ends where None begins
         with backend.transaction():
-            backend.bulk_insert(EntityTypes.NODE, self._rows, allow_defaults=True)
+            backend.bulk_insert(EntityTypes.NODE, rows, allow_defaults=True)
             ids = dict(orm.QueryBuilder().append(orm.Node, project=['uuid', 'id']).iterall(batch_size=5000))
             links = [
                 {'input_id': ids[source], 'output_id': ids[target], 'type': kind, 'label': label}
