@@ -16,6 +16,7 @@ from rich.live import Live
 
 from aiida_e3relax.campaign.controller import CampaignController, lock
 from aiida_e3relax.campaign.creation import BATCH_SIZE, MAX_RUNNING, create_campaign, find_refusals
+from aiida_e3relax.campaign.daemon import Daemon
 from aiida_e3relax.campaign.group import CampaignGroup, load_campaign
 from aiida_e3relax.campaign.processes import read_processes
 from aiida_e3relax.campaign.status import read_status, tell_status
@@ -270,9 +271,18 @@ def export(name: str, folder: Path | None, profile: str | None) -> None:
 
 
 def _running_nodes(group: CampaignGroup, paused: bool) -> list[Any]:
-    """Return the nodes of the processes that have not ended and are paused or not."""
+    """Return the nodes of the processes that have not ended and are paused or not.
+
+    Raises ClickException when there are some and no daemon runs that they could be told through.
+    """
     running = read_processes(group.settings, group.settings_node).running
-    return [orm.load_node(process.pk) for process in running if process.is_paused == paused]
+    nodes: list[Any] = [orm.load_node(process.pk) for process in running if process.is_paused == paused]
+    if nodes and not Daemon().count_workers():
+        raise click.ClickException(
+            f'{len(nodes)} processes of the campaign could not be told, since no daemon runs: start one with '
+            '`verdi daemon start`, then give this command again'
+        )
+    return nodes
 
 
 def _load(name: str) -> CampaignGroup:
