@@ -12,9 +12,18 @@ from aiida import orm
 
 from aiida_e3relax.campaign.frame import campaign_frame
 from aiida_e3relax.campaign.headline import tell_headline
-from aiida_e3relax.campaign.queries import find_chains, find_predictions, find_references_of, trace_origin
+from aiida_e3relax.campaign.queries import find_chains, find_predictions, find_reference_legs, trace_origin
 from aiida_e3relax.campaign.statistics import summarise
 from aiida_e3relax.cli.profile import profile_option, use_profile
+
+COLUMNS = ['formula', 'state', 'verdict', 'raw_ionic_steps', 'predicted_ionic_steps']
+IMPORTS = (
+    'from aiida import orm',
+    'from aiida_e3relax.campaign.frame import campaign_frame',
+    'from aiida_e3relax.campaign.headline import tell_headline',
+    'from aiida_e3relax.campaign.queries import find_chains, find_predictions, find_reference_legs, trace_origin',
+    'from aiida_e3relax.campaign.statistics import summarise',
+)
 
 
 @click.command()
@@ -22,21 +31,25 @@ from aiida_e3relax.cli.profile import profile_option, use_profile
 @profile_option
 def main(name: str, profile: str | None) -> None:
     """Ask the graph about the campaign NAME, from its headline down to a single checkpoint."""
-    use_profile(profile)
+    loaded = use_profile(profile)
     try:
         frame = campaign_frame(name)
     except ValueError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(f'{error} (profile `{loaded}`; --profile takes another one)') from error
 
-    say('What did the campaign find?', f'summarise(campaign_frame({name!r}))')
+    say('What are the questions asked with?', *IMPORTS)
+    say('What did the campaign find?', f'tell_headline(summarise(campaign_frame({name!r})))')
     click.echo(tell_headline(summarise(frame)))
 
-    say('That sentence is the sum of a table with a row for each structure. How does it look?', 'frame[[...]]')
-    click.echo(frame[['formula', 'state', 'verdict', 'raw_ionic_steps', 'predicted_ionic_steps']].head(8).to_string())
+    say(
+        'That sentence is the sum of a table with a row for each structure. How does it begin?',
+        f'campaign_frame({name!r})[{COLUMNS}].head(8)',
+    )
+    click.echo(frame[COLUMNS].head(8).to_string())
 
     relaxed = frame[frame['predicted_finished'].eq(True)]
     if relaxed.empty:
-        click.echo('\nNo structure has been relaxed from a prediction yet; ask again later.')
+        click.echo('\nNo structure has been relaxed from a prediction so far; the other questions are about one.')
         return
     element = relaxed['elements'].iloc[0][0]
     say(f'Which chains, of this and of other campaigns, have {element}?', f'find_chains(elements=[{element!r}])')
@@ -57,22 +70,21 @@ def main(name: str, profile: str | None) -> None:
         predictions = find_predictions(content_hash)
         click.echo(f'{len(predictions)} predictions in {predictions["job_pk"].nunique()} jobs')
 
-    say(
-        'Were I to run that chain again, need VASP relax the raw structure again?',
-        f'find_references_of(orm.load_node({chain.pk}))',
-    )
-    references = find_references_of(chain)
-    usable = references[references['fault'].isna()]
-    click.echo(
-        f'{len(usable)} of {len(references)} relaxations of it in other chains can be taken as reference leg, beside '
-        f'its own: `--reference-leg {chain.uuid}`'
-    )
+    raw = chain.inputs.structure
+    say('Where has VASP relaxed that raw structure already?', f'find_reference_legs(orm.load_node({raw.pk}))')
+    references = find_reference_legs(raw)
+    if references.empty:
+        click.echo('Nowhere')
+        return
+    click.echo(references[['chain_pk', 'ionic_steps', 'energy_final_eV_per_atom']].head(8).to_string())
+    click.echo(f'Another chain need not do it again: `--reference-leg {references["chain_uuid"].iloc[0]}`')
 
 
-def say(question: str, answer: str) -> None:
-    """Print a question, and the Python that answers it."""
+def say(question: str, *lines: str) -> None:
+    """Print a question, and the lines of Python that answer it."""
     click.echo(click.style(f'\n{question}', bold=True))
-    click.echo(f'>>> {answer}')
+    for line in lines:
+        click.echo(f'>>> {line}')
 
 
 if __name__ == '__main__':

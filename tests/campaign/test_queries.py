@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from aiida import orm
@@ -17,6 +18,7 @@ from aiida_e3relax.campaign.queries import (
 )
 from aiida_e3relax.cli import main
 from benchmarks.synthetic_campaign import fill_campaign
+from workflows import provenance_queries
 
 FATES = ['compared'] * 6 + ['rejected', 'network failed', 'running']
 
@@ -94,6 +96,33 @@ def test_tables_for_people_and_programs(frame):
     assert [entry['label'] for entry in rows] == frame.index.tolist()
     assert rows[-1]['raw_ionic_steps'] is None
     assert len(query('chains', '--atoms', '1-8', '--csv').splitlines()) == len(FATES) + 2
+
+
+def test_the_walk_through_the_graph_prints_python_that_works(frame, model):
+    done = CliRunner().invoke(provenance_queries.main, ['asked'])
+    assert done.exit_code == 0, done.output
+    names = {}
+    lines = [line.removeprefix('>>> ') for line in done.output.splitlines() if line.startswith('>>> ')]
+    questions = [line for line in lines if ' import ' not in line]
+    for line in lines:
+        if line not in questions:
+            exec(line, names)
+    headline, table, chains, origin, predictions, references = (eval(line, names) for line in questions)
+    assert headline in done.output
+    assert table.to_string() in done.output
+    assert {len(chains), len(predictions)} <= {int(count) for count in re.findall(r'\d+', done.output)}
+    assert origin.model == model
+    assert f'--reference-leg {references["chain_uuid"].iloc[0]}' in done.output
+
+
+def test_the_walk_tells_what_is_missing(frame, model, aiida_profile):
+    done = CliRunner().invoke(provenance_queries.main, ['nothing'])
+    assert done.exit_code == 1
+    assert f'campaigns here: asked, other (profile `{aiida_profile.name}`; --profile takes' in done.output
+    fill_campaign('new', ['waiting', 'running'], model, seed=6)
+    done = CliRunner().invoke(provenance_queries.main, ['new'])
+    assert done.exit_code == 0, done.output
+    assert 'No structure has been relaxed from a prediction so far' in done.output
 
 
 @pytest.mark.parametrize(
