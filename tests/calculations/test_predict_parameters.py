@@ -20,7 +20,11 @@ def test_threads_reach_the_command_line():
     ('values', 'message'),
     [
         ({'devise': 'cpu'}, 'unknown key `devise`; did you mean `device`?'),
-        ({'zzz': 1}, 'unknown key `zzz`; known are device, dtype, max_edges, threads, engine, second_opinion, second_opinion_steps'),
+        (
+            {'zzz': 1},
+            'unknown key `zzz`; known are device, dtype, max_edges, threads, engine, second_opinion, '
+            'second_opinion_steps',
+        ),
         ({'device': 'gpu'}, "`device`: expected auto, cpu, cuda or cuda:<n>, found 'gpu'"),
         ({'device': 0}, '`device`: expected auto, cpu, cuda or cuda:<n>, found 0'),
         ({'engine': 'slow'}, "`engine`: expected fast or reference, found 'slow'"),

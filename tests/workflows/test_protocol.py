@@ -67,7 +67,7 @@ def test_k_points_of_overrides_replace_those_of_the_protocol_in_either_form(make
     assert ('kpoints' in spacing, spacing.kpoints_spacing.value) == (False, 0.05)
     mesh = make_builder(overrides={'vasp': {'vasp': {'kpoints': [2, 3, 4]}}}).vasp.vasp
     assert ('kpoints_spacing' in mesh, mesh.kpoints.get_kpoints_mesh()[0]) == (False, [2, 3, 4])
-    with pytest.raises(ValueError, match='has both `kpoints`.*and `kpoints_spacing`.*remove the other'):
+    with pytest.raises(ValueError, match=r'has both `kpoints`.*and `kpoints_spacing`.*remove the other'):
         make_builder(overrides={'vasp': {'vasp': {'kpoints': [2, 3, 4], 'kpoints_spacing': 0.05}}})
     with pytest.raises(ValueError, match=r'expected three numbers of points such as \[6, 6, 6\], found \[2, 0, 4\]'):
         make_builder(overrides={'vasp': {'vasp': {'kpoints': [2, 0, 4]}}})
