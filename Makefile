@@ -19,7 +19,7 @@ export AIIDA_PATH := $(CURDIR)/.aiida
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-cache-dir --constraint constraints.txt
 
-.PHONY: help demo campaign test validate lint tools clean
+.PHONY: help demo campaign profile test validate lint tools clean
 
 help:
 	@echo 'make demo             relax a real crystal with and without the network, real PBE (GPAW) behind the VASP stand-in'
@@ -30,8 +30,7 @@ help:
 	@echo 'make lint             ruff and mypy'
 	@echo 'make clean            remove the virtual environment and the AiiDA profile of the demo'
 
-demo: $(INSTALLED) $(if $(filter gpaw,$(ENGINE)),$(INSTALLED_GPAW))
-	@verdi profile show e3relax > /dev/null 2>&1 || { echo '== AiiDA profile e3relax (in .aiida/)'; verdi presto --profile-name e3relax --use-zeromq; }
+demo: profile $(if $(filter gpaw,$(ENGINE)),$(INSTALLED_GPAW))
 	@echo '== codes, potentials and model'
 	@aiida-e3relax setup --profile e3relax --engine $(ENGINE)
 	@echo '== the relaxations'
@@ -39,12 +38,10 @@ demo: $(INSTALLED) $(if $(filter gpaw,$(ENGINE)),$(INSTALLED_GPAW))
 	@echo; echo 'For these commands in your shell:  source .venv/bin/activate; export AIIDA_PATH=$$PWD/.aiida'
 
 # One worker a core: each runs Python. The campaign goes on where it was when this is run again.
-campaign: $(INSTALLED)
-	@verdi profile show e3relax > /dev/null 2>&1 || { echo '== AiiDA profile e3relax (in .aiida/)'; verdi presto --profile-name e3relax --use-zeromq; }
+campaign: profile
 	@echo '== codes, potentials and model'
 	@aiida-e3relax setup --profile e3relax --engine emt
 	@echo '== the campaign'
-	@verdi config set --global daemon.timeout 20 > /dev/null
 	@verdi -p e3relax daemon status > /dev/null 2>&1 || verdi -p e3relax daemon start 2
 	@aiida-e3relax campaign status first --profile e3relax > /dev/null 2>&1 || { \
 		$(BIN)/python workflows/validation_campaign.py $(AIIDA_PATH)/crystals && \
@@ -54,6 +51,12 @@ campaign: $(INSTALLED)
 	@verdi -p e3relax daemon stop || echo 'The daemon does not answer and may still run: verdi -p e3relax daemon stop'
 	@echo '== the report'
 	@aiida-e3relax campaign report first --profile e3relax --folder reports/first
+
+# The daemon of a busy machine takes longer to stop than AiiDA's 2 s.
+profile: $(INSTALLED)
+	@verdi profile show e3relax > /dev/null 2>&1 || { \
+		echo '== AiiDA profile e3relax (in .aiida/)'; \
+		verdi presto --profile-name e3relax --use-zeromq && verdi -p e3relax config set daemon.timeout 20; }
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
