@@ -64,6 +64,5 @@ def test_a_real_chain_is_found_with_its_course_its_origin_and_its_references(mak
     predictions = find_predictions(model.content_hash)
     assert chain.outputs.predicted_structure.uuid in set(predictions['predicted'])
 
-    references = find_references_of(referring)
-    assert references['chain_uuid'].tolist() == [chain.uuid]
-    assert references['fault'].tolist() == [None]
+    references = find_references_of(referring).set_index('chain_uuid')  # other tests may have left some, too
+    assert references['fault'][chain.uuid] is None
