@@ -16,6 +16,7 @@ from aiida_e3relax.campaign.frame import make_frame, tell_row
 from aiida_e3relax.campaign.group import load_campaign
 from aiida_e3relax.campaign.records import read_chains, read_comparisons
 from aiida_e3relax.data.model import E3RelaxModelData
+from aiida_e3relax.data.structures import ATOMIC_NUMBERS
 from aiida_e3relax.workflows.reference import CHAIN, RAW_LEG, content, find_reference_fault
 
 HASH_PREFIX = 'sha256:'
@@ -73,8 +74,10 @@ def find_chains(
     Raises
     ------
     ValueError
-        When there is no campaign of that name.
+        When there is no campaign of that name, or no element of such a symbol.
     """
+    if unknown := sorted(set(elements) - set(ATOMIC_NUMBERS)):
+        raise ValueError(f'element: expected symbols such as O or Fe, found {", ".join(unknown)}')
     settings = load_campaign(campaign).settings_node if campaign is not None else None
     filters: dict[str, Any] = {}
     if model is not None:

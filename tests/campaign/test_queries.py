@@ -130,6 +130,7 @@ def test_the_walk_tells_what_is_missing(frame, model, aiida_profile):
     [
         (['campaign', 'nothing'], 'campaign `nothing`: not in this profile; campaigns here: asked, other'),
         (['chains', '--atoms', 'few'], "expected a number of atoms, such as 4 or 2-8, found 'few'"),
+        (['chains', '--element', 'o'], 'element: expected symbols such as O or Fe, found o'),
         (['origin', '987654'], '987654: no node has this PK or UUID'),
         (['references', '1'], '1: expected a structure or an E3RelaxVaspWorkChain, found'),
     ],
