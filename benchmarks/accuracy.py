@@ -20,11 +20,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from aiida_e3relax.gnn.checkpoint import Checkpoint, load_checkpoint
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
 from aiida_e3relax.gnn.datasets import read_pairs
-from aiida_e3relax.gnn.evaluate import MEASURES, evaluate
+from aiida_e3relax.gnn.evaluate import MEASURES, measure
 from aiida_e3relax.gnn.model_card import write_card
 from aiida_e3relax.gnn.pairs import Pairs
 from aiida_e3relax.gnn.predict import predict
@@ -73,8 +74,13 @@ def main() -> None:
 def report(model: Path, pairs: Pairs, device: torch.device, publish: bool) -> None:
     """Print what a checkpoint reaches on the test splits, and make it the package's default where asked."""
     checkpoint = load_checkpoint(model)
-    rows = evaluate(checkpoint, pairs.of_split('test'), device)
+    measured = measure({'model': checkpoint}, pairs.of_split('test'), device)
+    rows = [m.row() for m in measured]
     print(markdown(rows))
+    for m in measured:
+        if (m.frame, m.of) == ('aligned', 'model'):
+            shares = ', '.join(f'{worst_share(m.values[name]):.0f} % of {name}' for name in MEASURES)
+            print(f'{m.data}: one pair in twenty, the worst, makes up {shares}.')
     if publish:
         if model != DEFAULT_CHECKPOINT:
             shutil.copyfile(model, DEFAULT_CHECKPOINT)
@@ -97,6 +103,12 @@ def markdown(rows: list[dict[str, Any]]) -> str:
             + f' | {row["match_rate_percent"]:.1f} |'
         )
     return '\n'.join([*lines, '', f'Mean (median) over pairs. {_circumstances()}'])
+
+
+def worst_share(values: NDArray[np.float64]) -> float:
+    """Return what share of the sum of `values`, in percent, the largest twentieth of them makes up."""
+    largest = np.sort(values)[::-1]
+    return float(100 * largest[: round(len(values) / 20)].sum() / values.sum())
 
 
 def volume_changes(pairs: Pairs) -> dict[str, float]:

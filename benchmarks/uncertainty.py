@@ -2,7 +2,7 @@
 
     python benchmarks/uncertainty.py pnictides.npz substitution.npz
 
-The data sets are those that `e3relax data` writes. The ensemble is measured beside its first member. The first table
+The data sets are those that `e3relax data` writes. The ensemble is measured beside its members. The first table
 has accuracy and reliability on the val and test splits, in the aligned frame. The second one asks of the val splits how
 many predictions are worse than no prediction where the ensemble is least sure.
 """
@@ -42,8 +42,10 @@ def main() -> None:
     ensemble = load_checkpoint(options.model)
     if not isinstance(ensemble.model, Ensemble):
         raise SystemExit(f'--model {options.model}: is no ensemble; give one that `e3relax ensemble` wrote')
-    first: Any = ensemble.model.members[0]
-    models = {'ensemble': ensemble, 'one member': dataclasses.replace(ensemble, model=first)}
+    members: Any = ensemble.model.members
+    models = {'ensemble': ensemble} | {
+        f'member {number} alone': dataclasses.replace(ensemble, model=member) for number, member in enumerate(members)
+    }
     pairs = Pairs.concatenate(read_pairs(path) for path in options.pairs)
     measured = {
         split: [

@@ -12,9 +12,9 @@ from aiida.common.links import LinkType
 from numpy.typing import NDArray
 
 from aiida_e3relax.campaign.group import load_campaign
-from aiida_e3relax.campaign.processes import LINK
+from aiida_e3relax.campaign.records import query_chains
 from aiida_e3relax.workflows.legs import vasp_runs
-from aiida_e3relax.workflows.reference import CHAIN, RAW_LEG, Reference, earlier_chain, find_raw_leg
+from aiida_e3relax.workflows.reference import RAW_LEG, Reference, earlier_chain, find_raw_leg
 from aiida_e3relax.workflows.story import LEG_NAMES
 
 LEG_LINKS = {f'relax_{leg}': leg for leg in LEG_NAMES}
@@ -58,8 +58,8 @@ def campaign_courses(name: str) -> dict[str, dict[str, Course]]:
     """
     settings = load_campaign(name).settings_node
     trajectories: dict[tuple[str, str], list[orm.ArrayData]] = {}
-    newest = {label: pk for pk, label in _query_chains(settings).iterall(batch_size=1000)}
-    query = _query_chains(settings)
+    newest = {label: pk for pk, label in query_chains(settings, ['id', 'label']).iterall(batch_size=1000)}
+    query = query_chains(settings, ['id', 'label'])
     query.append(
         orm.WorkChainNode,
         with_incoming='chain',
@@ -105,25 +105,9 @@ def _join_runs(trajectories: Iterable[orm.ArrayData]) -> Course:
     return Course(np.array(energies), np.array(forces), tuple(starts))
 
 
-def _query_chains(settings: orm.Dict) -> orm.QueryBuilder:
-    """Return a query over the chains of a campaign, oldest first, for their PKs and labels."""
-    query = orm.QueryBuilder()
-    query.append(orm.Dict, filters={'id': settings.pk}, tag='settings')
-    query.append(
-        orm.WorkChainNode,
-        with_incoming='settings',
-        edge_filters={'label': LINK},
-        filters={'attributes.process_label': CHAIN},
-        project=['id', 'label'],
-        tag='chain',
-    )
-    return query.order_by({'chain': {'id': 'asc'}})
-
-
 def _query_referring(settings: orm.Dict) -> list[orm.WorkChainNode]:
     """Return the chains of a campaign that take their raw leg from an earlier chain."""
-    query = _query_chains(settings)
-    query.add_projection('chain', '*')  # in the place of the other two
+    query = query_chains(settings, ['*'])
     query.append(
         orm.Str,
         with_outgoing='chain',

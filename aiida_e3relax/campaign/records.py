@@ -13,6 +13,22 @@ from aiida_e3relax.campaign.processes import LINK, find_state
 from aiida_e3relax.workflows.reference import CHAIN
 
 
+def query_chains(settings: orm.Dict | None, project: Iterable[str]) -> orm.QueryBuilder:
+    """Return a query over chains, oldest first, under the tag `chain`: of the campaign with these settings, or all."""
+    query = orm.QueryBuilder()
+    chain: dict[str, Any] = {
+        'filters': {'attributes.process_label': CHAIN},
+        'project': list(project),
+        'tag': 'chain',
+    }
+    if settings is None:
+        query.append(orm.WorkChainNode, **chain)
+    else:
+        query.append(orm.Dict, filters={'id': settings.pk}, tag='settings')
+        query.append(orm.WorkChainNode, with_incoming='settings', edge_filters={'label': LINK}, **chain)
+    return query.order_by({'chain': {'id': 'asc'}})
+
+
 def read_structures(uuids: Collection[str]) -> dict[str, dict[str, Any]]:
     """Return what structures are made of, by UUID, in one query."""
     if not uuids:
@@ -28,7 +44,7 @@ def read_chains(settings: orm.Dict | None = None) -> dict[str, dict[str, Any]]:
 
     They are the chains of the campaign with these settings, or all in the profile.
     """
-    query = _query_chains(settings, ['uuid', 'id', 'label', *(f'attributes.{key}' for key in _STATE_KEYS)])
+    query = query_chains(settings, ['uuid', 'id', 'label', *(f'attributes.{key}' for key in _STATE_KEYS)])
     query.append(
         orm.StructureData,
         with_outgoing='chain',
@@ -57,7 +73,7 @@ def read_comparisons(
 
     `filters` are those of QueryBuilder on the node `comparison`.
     """
-    query = _query_chains(settings, ['uuid'])
+    query = query_chains(settings, ['uuid'])
     query.append(
         orm.Dict,
         with_incoming='chain',
@@ -69,22 +85,6 @@ def read_comparisons(
 
 
 _STATE_KEYS = ('process_state', 'exit_status', 'exit_message')
-
-
-def _query_chains(settings: orm.Dict | None, project: Iterable[str]) -> orm.QueryBuilder:
-    """Return a query over chains, under the tag `chain`."""
-    query = orm.QueryBuilder()
-    chain: dict[str, Any] = {
-        'filters': {'attributes.process_label': CHAIN},
-        'project': list(project),
-        'tag': 'chain',
-    }
-    if settings is None:
-        query.append(orm.WorkChainNode, **chain)
-    else:
-        query.append(orm.Dict, filters={'id': settings.pk}, tag='settings')
-        query.append(orm.WorkChainNode, with_incoming='settings', edge_filters={'label': LINK}, **chain)
-    return query.order_by({'chain': {'id': 'asc'}})
 
 
 def _tell_composition(kinds: list[dict[str, Any]], sites: list[dict[str, Any]]) -> dict[str, Any]:

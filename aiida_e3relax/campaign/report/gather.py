@@ -8,7 +8,7 @@ from aiida import orm
 from aiida_e3relax.campaign.course import campaign_courses
 from aiida_e3relax.campaign.frame import campaign_frame
 from aiida_e3relax.campaign.group import CampaignGroup, load_campaign
-from aiida_e3relax.campaign.processes import LINK
+from aiida_e3relax.campaign.records import query_chains
 from aiida_e3relax.campaign.report.contents import Contents
 from aiida_e3relax.campaign.statistics import summarise
 from aiida_e3relax.data.structures import structures_to_crystals
@@ -41,11 +41,7 @@ def gather_structures(settings: orm.Dict, frame: pd.DataFrame) -> dict[str, Crys
     by_uuid = dict(raw.iterall(1000))
     nodes: dict[str, dict[str, orm.StructureData]] = {stage: {} for stage in OUTPUTS.values()}
     nodes['raw'] = {label: by_uuid[uuid] for label, uuid in frame['structure_uuid'].items()}
-    outputs = orm.QueryBuilder()
-    outputs.append(orm.Dict, filters={'id': settings.pk}, tag='settings')
-    outputs.append(
-        orm.WorkChainNode, with_incoming='settings', edge_filters={'label': LINK}, project='uuid', tag='chain'
-    )
+    outputs = query_chains(settings, ['uuid'])
     outputs.append(
         orm.StructureData,
         with_incoming='chain',
