@@ -31,8 +31,7 @@ class CampaignSettings:
     left_out
         By label what makes a structure unfit that was given, and is no part of the campaign.
     batches
-        The UUIDs of the nodes in which the network is given the structures, `batch_size` in each but the last, in their
-        order.
+        The UUIDs of the nodes in which the network is given the structures, `batch_size` in each but the last.
     reference_share, reference_sample, seed
         Which structures are relaxed from the raw one beside the prediction: `all`, or the labels drawn with that seed.
     chain
@@ -81,8 +80,12 @@ class CampaignSettings:
         return self.reference_sample == ALL or label in self.reference_sample
 
     def batch_index(self) -> dict[str, int]:
-        """Return by label the place of its batch; empty without a network."""
-        return {label: place // self.batch_size for place, label in enumerate(self.structures)} if self.batches else {}
+        """Return by label the place of its batch; empty without a network.
+
+        The batches tell, since PostgreSQL does not keep the order of the keys of `structures`.
+        """
+        batches: list[Any] = [orm.load_node(uuid=uuid) for uuid in self.batches]
+        return {label: place for place, batch in enumerate(batches) for label in batch.labels}
 
 
 def draw_sample(labels: Sequence[str], share: float, seed: int) -> list[str] | str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from aiida import orm
 from aiida.common.links import LinkType
@@ -87,6 +89,19 @@ def test_processes_of_another_campaign_do_not_count(group, standin_code, potenti
     other = create_campaign(f'other than {group.label}', structures, choices)
     add_chain(other, 'a', 'finished', 0)
     assert read_status(group).chains[State.WAITING] == 4
+
+
+def test_structures_keep_their_batch_in_a_database_that_does_not_keep_their_order(
+    standin_code, e3relax_code, potential_family, model, tmp_path
+):
+    structures = {label: orm.StructureData(ase=bulk('Cu', a=3.5 + len(label) / 10)) for label in ('ccc', 'bb', 'a')}
+    choices = ChainChoices(standin_code, e3relax_code, potential_family, 'cell', model)
+    settings = create_campaign(tmp_path.name, structures, choices, batch_size=2).settings
+    # Keys of JSON come back from PostgreSQL the shortest first.
+    read = dataclasses.replace(settings, structures=dict(sorted(settings.structures.items())))
+    first, second = (orm.load_node(uuid).labels for uuid in read.batches)
+    assert read.batch_index() == dict.fromkeys(first, 0) | dict.fromkeys(second, 1)
+    assert set(first) == {'ccc', 'bb'}
 
 
 def test_samples():
