@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from aiida_e3relax.gnn.structures import Crystals
+from aiida_e3relax.gnn.symmetry import SpaceGroup
 from aiida_e3relax.workflows.freedom import AXES, Freedom, Moves
-from aiida_e3relax.workflows.symmetry import SpaceGroup
 from aiida_e3relax.workflows.vacuum import plane_normal, vacuum_thickness
 
 SMALLEST_VACUUM = 5.0

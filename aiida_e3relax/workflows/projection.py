@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_e3relax.gnn.structures import Crystals
+from aiida_e3relax.gnn.symmetry import SpaceGroup
 from aiida_e3relax.workflows.freedom import Freedom, Moves
 from aiida_e3relax.workflows.geometry import fractional_displacements
-from aiida_e3relax.workflows.symmetry import SpaceGroup
 from aiida_e3relax.workflows.vacuum import contiguous_layer, plane_normal
 
 

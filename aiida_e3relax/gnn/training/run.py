@@ -26,6 +26,7 @@ from aiida_e3relax.gnn.training.processes import ALONE, Processes
 from aiida_e3relax.gnn.training.record import Record
 from aiida_e3relax.gnn.training.schedule import Schedule
 from aiida_e3relax.gnn.training.settings import TrainingSettings, read_settings
+from aiida_e3relax.gnn.training.targets import symmetrised_targets
 
 
 def train(
@@ -262,7 +263,8 @@ def _prepared_splits(
             raise TrainingError(
                 f'the data hold {len(chosen[split])} pairs of the split {split!r}; at least {least} needed'
             )
-    training = settings.augmentation.apply(chosen['train'], settings.seed)
+    training = symmetrised_targets(chosen['train']) if settings.symmetric_targets else chosen['train']
+    training = settings.augmentation.apply(training, settings.seed)
     return PreparedPairs(training, model, device), PreparedPairs(chosen['val'], model, device)
 
 

@@ -47,6 +47,9 @@ class TrainingSettings:
         Steps between validations.
     seed
         Of the initial weights, of the order of the pairs, and of the augmentation.
+    symmetric_targets
+        Train on the part of each relaxation that keeps the symmetry of the unrelaxed crystal, see
+        `symmetrised_targets`; validation measures all of it.
     augmentation
         Perturbed copies of the training pairs.
     engine
@@ -75,6 +78,7 @@ class TrainingSettings:
     ema_decay: float = number(0.999, 0, 1)
     validate_every: int = number(500, 1)
     seed: int = number(0, 0)
+    symmetric_targets: bool = False
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     engine: str = choice(*ENGINES)
     precision: str = choice('float32', 'bfloat16')

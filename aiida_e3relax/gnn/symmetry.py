@@ -38,15 +38,15 @@ class SpaceGroup:
     cell: NDArray[np.float64]
 
     @classmethod
-    def of(cls, crystal: Crystals, kinds: Sequence[str]) -> SpaceGroup:
+    def of(cls, crystal: Crystals, kinds: Sequence[str] | NDArray, distance: float = SYMMETRY_DISTANCE) -> SpaceGroup:
         """Return the space group of one crystal in which only sites of the same kind are mapped on each other.
 
-        Raises ValueError where spglib finds none.
+        Sites may be off by `distance`, in A. Raises ValueError where spglib finds no group.
         """
         fractional = crystal.fractional()
         species = np.unique(kinds, return_inverse=True)[1]
         found = spglib.get_symmetry_dataset(
-            (crystal.cell[0].tolist(), fractional.tolist(), species.tolist()), symprec=SYMMETRY_DISTANCE
+            (crystal.cell[0].tolist(), fractional.tolist(), species.tolist()), symprec=distance
         )
         if found is None:
             raise ValueError('spglib finds no space group; look for sites on top of each other')

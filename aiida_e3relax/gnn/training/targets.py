@@ -1,0 +1,40 @@
+"""What a network that keeps symmetry can learn of a relaxation."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from aiida_e3relax.gnn.pairs import Pairs, aligned
+from aiida_e3relax.gnn.progress import progress
+from aiida_e3relax.gnn.symmetry import SpaceGroup
+
+SYMMETRY_DISTANCE = 0.02
+"""In A, how far unrelaxed sites may be off: what is nearly symmetric looks so to a network."""
+
+
+def symmetrised_targets(pairs: Pairs) -> Pairs:
+    """Return the pairs, aligned, with the part of each relaxation that keeps the unrelaxed crystal's space group.
+
+    An equivariant network cannot predict the rest: it has no way to choose among the equivalent directions in which a
+    crystal may break its symmetry. Displacements are averaged over the group, and so is the logarithm of the strain,
+    which leaves the relaxed volume as it is. A crystal in which spglib finds no group keeps its target.
+    """
+    pairs = aligned(pairs)
+    before, after = pairs.unrelaxed, pairs.relaxed
+    offsets, start = before.offsets, before.fractional()
+    displacements = after.fractional() - start  # nearest images, after the alignment
+    positions, cells = after.positions.copy(), after.cell.copy()
+    for index in progress(range(len(pairs)), 'symmetry of targets'):
+        atoms = slice(offsets[index], offsets[index + 1])
+        crystal = before.select([index])
+        try:
+            group = SpaceGroup.of(crystal, crystal.numbers, SYMMETRY_DISTANCE)
+        except ValueError:
+            continue
+        stretch = np.linalg.solve(crystal.cell[0], after.cell[index])
+        cells[index] = crystal.cell[0] @ group.symmetrise_stretch(stretch)
+        moved = start[atoms] + group.symmetrise_displacements(displacements[atoms])
+        positions[atoms] = moved @ cells[index]
+    return dataclasses.replace(pairs, relaxed=after.replace(positions, cells))
