@@ -77,10 +77,10 @@ class CampaignController:
         if not workers:
             return 0
         processes = self.read()
-        mend_lost(processes.running)
+        if mend_lost(processes.running):
+            processes = self.read()
         if self.group.is_paused:
             return 0
-        processes = self.read()
         slots = workers * get_manager().get_option('daemon.worker_process_slots')
         room = max(min(self.group.max_running, slots // SLOTS_PER_CHAIN), 1) - len(processes.running)
         builders = itertools.islice(self._due_builders(processes), max(min(room, limit), 0))

@@ -28,15 +28,16 @@ GRACE = datetime.timedelta(seconds=20)
 LOGGER = logging.getLogger(__name__)
 
 
-def mend_lost(processes: Iterable[Process]) -> None:
+def mend_lost(processes: Iterable[Process]) -> bool:
     """Send what was stored and not sent, and delete what was stored without a checkpoint, which can never begin.
 
-    To be called by the only one who submits `processes`: in the middle of a submission it looks like a lost one.
+    Returns whether any was deleted. To be called by the only one who submits `processes`: in the middle of a submission
+    it looks like a lost one.
     """
     # A process is stored before its state is.
     created = {process.pk: process for process in processes if process.process_state in (None, 'created')}
     if not created:
-        return
+        return False
     able = _with_checkpoint(created)
     if unable := sorted(set(created) - able):
         LOGGER.warning('Deleting %s, stored by an interrupted submission that left no checkpoint', unable)
@@ -47,6 +48,7 @@ def mend_lost(processes: Iterable[Process]) -> None:
         for pk in sorted(late - _known_to_broker(late, controller)):
             LOGGER.warning('Sending <%d> to the daemon again, since an interrupted submission never did', pk)
             controller.continue_process(pk, nowait=False, no_reply=True)
+    return bool(unable)
 
 
 def _with_checkpoint(pks: Iterable[int]) -> set[int]:
