@@ -31,8 +31,9 @@ CHAIN_COLUMNS = {
     'same_minimum': 'same',
 }
 CHAIN_LEGEND = (
-    'steps: ionic steps from the raw structure; with: from the prediction; dE: final energies, predicted less raw, in '
-    'meV/atom; same: whether both end in the same minimum'
+    'verdict: of the guard, warned where it accepted with warnings; steps: ionic steps from the raw structure; with: '
+    'from the prediction; dE: final energies, predicted less raw, in meV/atom; same: whether both end in the same '
+    'minimum'
 )
 PREDICTION_COLUMNS = {
     'status': 'status',
@@ -49,6 +50,10 @@ REFERENCE_COLUMNS = {
     'energy_final_eV_per_atom': 'energy (eV/atom)',
     'fault': 'fault',
 }
+SHORT = {'accepted with warnings': 'warned'}
+"""What takes too much room in a table, and what stands there instead."""
+SENTENCES = ('message', 'fault')
+"""The columns that a narrow terminal may break, beside the label."""
 
 
 @click.group()
@@ -170,10 +175,10 @@ def print_frame(frame: pd.DataFrame, form: str | None, columns: Mapping[str, str
         told = frame.reset_index().to_json(orient='records', date_format='iso', double_precision=15)
         click.echo(json.dumps(json.loads(told), indent=1))
     else:
-        table = Table(box=None, header_style='bold')
-        table.add_column('label', no_wrap=True)
-        for title in columns.values():
-            table.add_column(title, overflow='fold')
+        table = Table(box=None, header_style='bold', padding=(0, 1, 0, 0), pad_edge=False)
+        table.add_column('label', overflow='fold')
+        for name, title in columns.items():
+            table.add_column(title, overflow='fold', no_wrap=name not in SENTENCES)
         for label, row in frame[list(columns)].iterrows():
             table.add_row(str(label), *(_tell_value(value) for value in row))
         Console().print(table, f'{len(frame)} row{"" if len(frame) == 1 else "s"}. {legend}')
@@ -182,9 +187,11 @@ def print_frame(frame: pd.DataFrame, form: str | None, columns: Mapping[str, str
 def _tell_value(value: Any) -> str:
     if value is None:
         return '-'
+    if isinstance(value, bool):
+        return 'yes' if value else 'no'
     if isinstance(value, float):
         return '-' if math.isnan(value) else f'{value:.3g}' if abs(value) < 100 else f'{value:.0f}'
-    return str(value)
+    return SHORT.get(value, str(value))
 
 
 def _tell_node(node: orm.Node) -> str:
