@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import spglib
 from numpy.typing import NDArray
-from scipy.linalg import expm, logm
 
 from aiida_e3relax.gnn.structures import Crystals
 
@@ -59,8 +58,8 @@ class SpaceGroup:
     def symmetrise_stretch(self, stretch: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the geometric mean of a symmetric Cartesian stretch ``(3, 3)`` over the operations."""
         cartesian = np.linalg.inv(self.cell) @ np.swapaxes(self.rotations, 1, 2) @ self.cell
-        strain = np.real(logm(stretch))
-        return expm((np.swapaxes(cartesian, 1, 2) @ strain @ cartesian).mean(axis=0))
+        strain = _of_eigenvalues(stretch, np.log)
+        return _of_eigenvalues((np.swapaxes(cartesian, 1, 2) @ strain @ cartesian).mean(axis=0), np.exp)
 
     def symmetrise_displacements(self, displacements: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the mean of fractional displacements ``(N, 3)`` over the operations."""
@@ -75,6 +74,14 @@ class SpaceGroup:
             (np.abs(rotation)[None] * movable[:, None, :] * ~movable[images][:, :, None]).any()
             for rotation, images in zip(self.rotations, self.images, strict=True)
         )
+
+
+def _of_eigenvalues(
+    matrix: NDArray[np.float64], function: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Return a function of a symmetric matrix."""
+    values, axes = np.linalg.eigh(matrix)
+    return (axes * function(values)) @ axes.T
 
 
 def _map_sites(
