@@ -32,7 +32,7 @@ OF_LEGS = {
 }
 """By whether the raw and the predicted leg finished, None for one that did not run."""
 COSTS = ('ionic_steps', 'electronic_steps', 'wall_time_s', 'core_time_s')
-NETWORK_COSTS = ('wall_time_s', 'core_time_s')
+TIMES = ('wall_time_s', 'core_time_s')
 """The costs to which the time of the network is added, a second of its device as a second of a core."""
 
 
@@ -57,19 +57,22 @@ def pair_costs(frame: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         Indexed as `frame`, with the columns ``(cost, 'without')`` and ``(cost, 'with')`` for each of `COSTS`. A cost is
-        NaN where a run was killed before it wrote it.
+        NaN where a run was killed before it wrote it. So are the times of two legs of which AiiDA took one from its
+        cache: they were not measured side by side.
     """
     outcomes = find_outcomes(frame)
     counted = frame[outcomes.isin(COUNTED) & frame['in_sample'].astype(bool)]
     outcomes = outcomes[counted.index]
     network = counted['network_wall_time_s'].fillna(0.0)
+    both = outcomes.isin(('compared', 'predicted failed'))
+    apart = both & ((counted['raw_vasp_runs_from_cache'] > 0) != (counted['predicted_vasp_runs_from_cache'] > 0))
     columns = {}
     for cost in COSTS:
         raw, predicted = counted[f'raw_{cost}'], counted[f'predicted_{cost}']
         spent = predicted.where(outcomes == 'compared', raw)
         spent = spent.where(outcomes != 'predicted failed', raw + predicted)
-        columns[cost, 'without'] = raw
-        columns[cost, 'with'] = spent + network if cost in NETWORK_COSTS else spent
+        columns[cost, 'without'] = raw.mask(apart) if cost in TIMES else raw
+        columns[cost, 'with'] = (spent + network).mask(apart) if cost in TIMES else spent
     return pd.DataFrame(columns, index=counted.index, dtype='float64')
 
 

@@ -108,6 +108,15 @@ def test_a_cost_that_is_not_known_is_not_taken_for_none():
     assert (steps.without, steps.unknown, steps.percent.n) == (10, 1, 1)
 
 
+@pytest.mark.parametrize(('cached_raw', 'cached_predicted', 'unknown'), [(1, 0, 1), (0, 2, 1), (1, 1, 0), (0, 0, 0)])
+def test_times_count_only_where_both_legs_ran_or_both_came_from_the_cache(cached_raw, cached_predicted, unknown):
+    raw = leg(10) | {'vasp_runs_from_cache': cached_raw}
+    summary = summarise(frame_of(row(raw, leg(4) | {'vasp_runs_from_cache': cached_predicted})))
+    assert summary.savings['ionic_steps'].saved == 6
+    assert {summary.savings[time].unknown for time in ('wall_time_s', 'core_time_s')} == {unknown}
+    assert ('core-hours' in tell_headline(summary)) == (not unknown)
+
+
 @pytest.mark.parametrize(
     ('rows', 'told'),
     [
