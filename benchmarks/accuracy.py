@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from aiida_e3relax.gnn.checkpoint import Checkpoint, load_checkpoint
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
@@ -126,32 +127,23 @@ def symmetry_markdown(pairs: Pairs, measured: list[Measured]) -> str:
         unrelaxed = of_source.unrelaxed
         target = aligned(of_source).relaxed.with_centroids_of(unrelaxed)
         symmetric = symmetrised_targets(of_source).relaxed.with_centroids_of(unrelaxed)
-        oracle = dict(
-            zip(
-                MEASURES,
-                (
-                    coordinate_mae(symmetric, target),
-                    cell_shape_deviation(symmetric, target),
-                    volume_error(symmetric, target),
-                ),
-                strict=True,
-            )
-        )
-        broken = (oracle['coordinate_mae_A'] > BROKEN_COORDINATES_A) | (
-            oracle['cell_shape_deviation_A2'] > BROKEN_SHAPE_A2
-        )
+        coordinates, shape = coordinate_mae(symmetric, target), cell_shape_deviation(symmetric, target)
+        oracle = dict(zip(MEASURES, (coordinates, shape, volume_error(symmetric, target)), strict=True))
+        broken = (coordinates > BROKEN_COORDINATES_A) | (shape > BROKEN_SHAPE_A2)
         everywhere = np.ones_like(broken)
         for name, values, chosen in (
             ('network, symmetry kept', m.values, ~broken),
             ('network, symmetry broken', m.values, broken),
-            ('network', m.values, everywhere),
             ('the symmetric part of the relaxation', oracle, everywhere),
         ):
-            figures = [
-                f'{np.nanmean(values[key][chosen]):.3g} ({np.nanmedian(values[key][chosen]):.3g})' for key in MEASURES
-            ]
+            figures = [_mean_and_median(values[key][chosen]) for key in MEASURES]
             lines.append(f'| {m.data}: {name} | {chosen.sum()} | ' + ' | '.join(figures) + ' |')
     return '\n'.join(['', *lines])
+
+
+def _mean_and_median(values: NDArray[np.float64]) -> str:
+    mean, median = (f'{value:.3g}' if value >= 1e-3 else '0' for value in (np.nanmean(values), np.nanmedian(values)))
+    return f'{mean} ({median})'
 
 
 def volume_changes(pairs: Pairs) -> dict[str, float]:
