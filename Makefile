@@ -19,14 +19,15 @@ export AIIDA_PATH := $(CURDIR)/.aiida
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-cache-dir --constraint constraints.txt
 
-.PHONY: help demo campaign profile test validate lint tools clean
+.PHONY: help demo campaign campaign-pbe profile test validate lint tools clean
 
 help:
 	@echo 'make demo             relax a real crystal with and without the network, real PBE (GPAW) behind the VASP stand-in'
 	@echo 'make demo ENGINE=emt  the same for a metal with the EMT potential: seconds, no GPAW'
 	@echo 'make campaign         12 crystals with and without the network (EMT), and the report of what it saved'
 	@echo 'make test             all tests but the slow ones'
-	@echo 'make validate         the slow tests: real PBE'
+	@echo 'make campaign-pbe     the same for 26 hypothetical crystals with real PBE: about an hour; goes on where it was stopped'
+	@echo 'make validate         the slow tests: real PBE, and make campaign-pbe'
 	@echo 'make lint             ruff and mypy'
 	@echo 'make clean            remove the virtual environment and the AiiDA profile of the demo'
 
@@ -37,20 +38,29 @@ demo: profile $(if $(filter gpaw,$(ENGINE)),$(INSTALLED_GPAW))
 	@verdi -p e3relax run workflows/relax_workchain.py --vasp-code vasp-standin-$(ENGINE)@localhost
 	@echo; echo 'For these commands in your shell:  source .venv/bin/activate; export AIIDA_PATH=$$PWD/.aiida'
 
-# One worker a core: each runs Python. The campaign goes on where it was when this is run again.
-campaign: profile
+# One worker a core: each runs Python. A campaign goes on where it was when this is run again.
+campaign: NAME = first
+campaign: STAND_IN = emt
+campaign: CRYSTALS = workflows/validation_campaign.py
+campaign: CHOICES = --max-running 4
+campaign-pbe: NAME = pbe
+campaign-pbe: STAND_IN = gpaw
+campaign-pbe: CRYSTALS = benchmarks/hypothetical.py
+campaign-pbe: CHOICES = --max-running 1 --kpoints-spacing 0.08 --overrides benchmarks/hypothetical.yaml
+campaign-pbe: $(INSTALLED_GPAW)
+campaign campaign-pbe: profile
 	@echo '== codes, potentials and model'
-	@aiida-e3relax setup --profile e3relax --engine emt
+	@aiida-e3relax setup --profile e3relax --engine $(STAND_IN)
 	@echo '== the campaign'
 	@verdi -p e3relax daemon status > /dev/null 2>&1 || verdi -p e3relax daemon start 2
-	@aiida-e3relax campaign status first --profile e3relax > /dev/null 2>&1 || { \
-		$(BIN)/python workflows/validation_campaign.py $(AIIDA_PATH)/crystals && \
-		aiida-e3relax campaign create first --profile e3relax --from $(AIIDA_PATH)/crystals --protocol fast \
-			--vasp-code vasp-standin-emt@localhost --max-running 4; }
-	@aiida-e3relax campaign run first --profile e3relax --interval 2
+	@aiida-e3relax campaign status $(NAME) --profile e3relax > /dev/null 2>&1 || { \
+		$(BIN)/python $(CRYSTALS) $(AIIDA_PATH)/crystals-$(NAME) && \
+		aiida-e3relax campaign create $(NAME) --profile e3relax --from $(AIIDA_PATH)/crystals-$(NAME) --protocol fast \
+			--vasp-code vasp-standin-$(STAND_IN)@localhost $(CHOICES); }
+	@aiida-e3relax campaign run $(NAME) --profile e3relax --interval 2
 	@verdi -p e3relax daemon stop || echo 'The daemon does not answer and may still run: verdi -p e3relax daemon stop'
 	@echo '== the report'
-	@aiida-e3relax campaign report first --profile e3relax --folder reports/first
+	@aiida-e3relax campaign report $(NAME) --profile e3relax --folder reports/$(NAME)
 
 # The daemon of a busy machine takes longer to stop than AiiDA's 2 s.
 profile: $(INSTALLED)
@@ -63,6 +73,7 @@ test: $(INSTALLED)
 
 validate: $(INSTALLED) $(INSTALLED_GPAW)
 	$(BIN)/python -m pytest -m slow
+	$(MAKE) campaign-pbe
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
