@@ -45,8 +45,9 @@ def draw_figures(frame: pd.DataFrame, summary: Summary, folder: Path) -> list[Pa
     if summary.savings['ionic_steps'].percent.n:
         costs = pair_costs(frame)
         drawings['steps'] = lambda: draw_steps(costs['ionic_steps'].dropna(), summary)
-        drawings['time'] = lambda: draw_time(costs['core_time_s'].dropna())
         drawings['groups'] = lambda: draw_groups(summary)
+        if summary.savings['core_time_s'].percent.n:
+            drawings['time'] = lambda: draw_time(costs['core_time_s'].dropna())
     if len(both):
         drawings['energies'] = lambda: draw_energies(both)
         drawings['geometry'] = lambda: draw_geometry(both)

@@ -57,15 +57,13 @@ def pair_costs(frame: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         Indexed as `frame`, with the columns ``(cost, 'without')`` and ``(cost, 'with')`` for each of `COSTS`. A cost is
-        NaN where a run was killed before it wrote it. So are the times of two legs of which AiiDA took one from its
-        cache: they were not measured side by side.
+        NaN where a run was killed before it wrote it. So are the times of legs that are `times_apart`.
     """
     outcomes = find_outcomes(frame)
     counted = frame[outcomes.isin(COUNTED) & frame['in_sample'].astype(bool)]
     outcomes = outcomes[counted.index]
     network = counted['network_wall_time_s'].fillna(0.0)
-    both = outcomes.isin(('compared', 'predicted failed'))
-    apart = both & ((counted['raw_vasp_runs_from_cache'] > 0) != (counted['predicted_vasp_runs_from_cache'] > 0))
+    apart = times_apart(counted) & outcomes.isin(('compared', 'predicted failed'))
     columns = {}
     for cost in COSTS:
         raw, predicted = counted[f'raw_{cost}'], counted[f'predicted_{cost}']
@@ -74,6 +72,12 @@ def pair_costs(frame: pd.DataFrame) -> pd.DataFrame:
         columns[cost, 'without'] = raw.mask(apart) if cost in TIMES else raw
         columns[cost, 'with'] = (spent + network).mask(apart) if cost in TIMES else spent
     return pd.DataFrame(columns, index=counted.index, dtype='float64')
+
+
+def times_apart(frame: pd.DataFrame) -> pd.Series:
+    """Return of which rows AiiDA took one leg from its cache and not the other: no times measured side by side."""
+    raw, predicted = (frame[f'{leg}_vasp_runs_from_cache'] > 0 for leg in ('raw', 'predicted'))
+    return raw != predicted
 
 
 def _find_outcome(row: pd.Series) -> str:

@@ -69,8 +69,9 @@ def names_of(files: list[Path]) -> set[str]:
         (make_campaign(1, state='running', raw_finished=None), {'outcomes'}),
         (make_campaign(2, **WITHOUT_PREDICTION), {'outcomes', 'steps', 'time', 'groups'}),
         (make_campaign(2, in_sample=False), {'outcomes'}),
+        (make_campaign(12, raw_vasp_runs_from_cache=1, predicted_vasp_runs_from_cache=0), ALL - {'time'}),
     ],
-    ids=['twelve', 'one', 'none', 'running', 'rejected', 'outside the sample'],
+    ids=['twelve', 'one', 'none', 'running', 'rejected', 'outside the sample', 'cached'],
 )
 def test_figures_are_written_of_what_there_is(frame, names, tmp_path):
     files = draw_figures(frame, summarise(frame), tmp_path)

@@ -96,7 +96,7 @@ def log_histogram(figure: go.Figure, columns: Mapping[str, pd.Series], title: st
     for leg, values in columns.items():
         counts, _ = np.histogram(values, edges)
         figure.add_bar(
-            x=np.sqrt(edges[:-1] * edges[1:]),
+            x=(edges[:-1] + edges[1:]) / 2,  # a bar reaches half its width to both sides, before the logarithm
             y=counts,
             width=np.diff(edges),
             marker={'color': LEG_COLOURS[leg], 'opacity': 0.55},

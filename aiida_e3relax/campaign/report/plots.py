@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pandas as pd
 import plotly.graph_objects as go
 
-from aiida_e3relax.campaign.outcomes import pair_costs
+from aiida_e3relax.campaign.outcomes import pair_costs, times_apart
 from aiida_e3relax.campaign.report import drawings
 from aiida_e3relax.campaign.statistics import Summary
 
@@ -129,9 +129,9 @@ KINDS = (
         'Time of VASP with and without the prediction',
         'Time of all cores in VASP’s own accounting, on logarithmic scales. Below the dashed line the prediction saved '
         'time.',
-        lambda frame: _have('raw_core_time_s', 'predicted_core_time_s')(select_pairs(frame)),
+        lambda frame: _have('raw_core_time_s', 'predicted_core_time_s')(select_pairs(frame[~times_apart(frame)])),
         lambda rows, _: drawings.draw_times(rows),
-        'There is no crystal with the times of both relaxations.',
+        'There is no crystal with times of both relaxations, measured side by side and not taken from a cache.',
     ),
     Kind(
         'elements',

@@ -20,6 +20,7 @@ from aiida_e3relax.campaign.report.failures import tell_failures
 from aiida_e3relax.campaign.report.files import write_contents
 from aiida_e3relax.campaign.report.page import LIBRARIES, render_page, to_json
 from aiida_e3relax.campaign.report.plots import KINDS, draw_plots
+from aiida_e3relax.campaign.report.table import make_rows
 from aiida_e3relax.campaign.report.tiles import tell_tiles
 from aiida_e3relax.campaign.statistics import summarise
 from aiida_e3relax.gnn.structures import make_crystals
@@ -93,6 +94,25 @@ def test_histograms_count_every_crystal_even_one_that_starts_at_its_end():
     plot = next(plot for plot in draw_plots(frame, contents.summary) if plot.kind.key == 'energy-errors')
     assert plot.figure is not None
     assert int(np.sum(plot.figure.data[1].y)) == frame['predicted_start_energy_error_meV_per_atom'].notna().sum()
+
+
+def test_bars_of_a_histogram_stand_side_by_side():
+    contents = make_contents(12)
+    plot = next(plot for plot in draw_plots(contents.frame, contents.summary) if plot.kind.key == 'energy-errors')
+    assert plot.figure is not None
+    for bars in plot.figure.data:
+        middle, half = np.array(bars.x), np.array(bars.width) / 2
+        np.testing.assert_allclose((middle + half)[:-1], (middle - half)[1:])
+        np.testing.assert_allclose(np.column_stack([middle - half, middle + half]), bars.customdata)
+
+
+def test_times_of_legs_from_the_cache_are_left_out():
+    contents = make_contents(12)
+    frame = contents.frame.assign(raw_vasp_runs_from_cache=1.0, predicted_vasp_runs_from_cache=0.0)
+    plot = next(plot for plot in draw_plots(frame, contents.summary) if plot.kind.key == 'times')
+    assert plot.figure is None
+    column = make_rows(frame)['columns'].index('core_time_saved_s')
+    assert {row[column] for row in make_rows(frame)['data']} == {None}
 
 
 def test_failures_are_counted_by_exit_code_and_have_a_remedy():
