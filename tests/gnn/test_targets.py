@@ -1,4 +1,5 @@
 import dataclasses
+import sys
 
 import ase.build
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 import torch
 from ase import Atoms
 
+from aiida_e3relax.gnn.errors import InputError
 from aiida_e3relax.gnn.pairs import Pairs, aligned
 from aiida_e3relax.gnn.symmetry import SpaceGroup
 from aiida_e3relax.gnn.training.run import TrainingRun
@@ -52,6 +54,13 @@ def test_crystals_without_symmetry_keep_their_targets():
     pairs = pair(before, polar(1.03))
     assert SpaceGroup.of(pairs.unrelaxed, pairs.unrelaxed.numbers).name == 'P1'
     np.testing.assert_allclose(symmetrised_targets(pairs).relaxed.positions, aligned(pairs).relaxed.positions)
+
+
+def test_a_computer_without_spglib_is_told_what_is_missing(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'spglib', None)
+    monkeypatch.delitem(sys.modules, 'aiida_e3relax.gnn.symmetry')
+    with pytest.raises(InputError, match='pip install spglib'):
+        symmetrised_targets(pair(perovskite(3.9), polar(1.03)))
 
 
 def test_training_learns_the_symmetric_part_and_validates_on_all_of_it(tmp_path):

@@ -6,9 +6,9 @@ import dataclasses
 
 import numpy as np
 
+from aiida_e3relax.gnn.errors import InputError
 from aiida_e3relax.gnn.pairs import Pairs, aligned
 from aiida_e3relax.gnn.progress import progress
-from aiida_e3relax.gnn.symmetry import SpaceGroup
 
 SYMMETRY_DISTANCE = 0.02
 """In A, how far unrelaxed sites may be off: what is nearly symmetric looks so to a network."""
@@ -20,7 +20,16 @@ def symmetrised_targets(pairs: Pairs) -> Pairs:
     An equivariant network cannot predict the rest: it has no way to choose among the equivalent directions in which a
     crystal may break its symmetry. Displacements are averaged over the group, and so is the logarithm of the strain,
     which leaves the relaxed volume as it is. A crystal in which spglib finds no group keeps its target.
+
+    Raises
+    ------
+    InputError
+        Where spglib is not installed, which a computer that only trains may lack.
     """
+    try:
+        from aiida_e3relax.gnn.symmetry import SpaceGroup
+    except ImportError as error:
+        raise InputError('symmetric_targets needs spglib, which finds space groups: pip install spglib') from error
     pairs = aligned(pairs)
     before, after = pairs.unrelaxed, pairs.relaxed
     offsets, start = before.offsets, before.fractional()
