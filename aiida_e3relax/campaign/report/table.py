@@ -8,8 +8,6 @@ from typing import Any
 
 import pandas as pd
 
-from aiida_e3relax.campaign.outcomes import times_apart
-
 WORDS = {True: 'yes', False: 'no', None: None}
 
 
@@ -85,7 +83,6 @@ def make_rows(frame: pd.DataFrame) -> dict[str, Any]:
         reasons=frame['reasons'].map(lambda sentences: list(sentences or ())),
         remarks=frame['remarks'].map(lambda sentences: list(sentences or ())),
         same_minimum=frame['same_minimum'].map(WORDS),
-        core_time_saved_s=frame['core_time_saved_s'].mask(times_apart(frame)),
     ).reset_index()
     split: dict[str, Any] = json.loads(rows.to_json(orient='split', double_precision=6, index=False))
     return split
