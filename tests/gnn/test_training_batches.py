@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from aiida_e3relax.gnn.training.batches import BatchOrder
+from aiida_e3relax.gnn.errors import TrainingError
+from aiida_e3relax.gnn.training.batches import BatchOrder, times_an_epoch
 from aiida_e3relax.gnn.training.processes import Processes
 
 
@@ -11,6 +12,20 @@ def test_an_epoch_has_every_pair_at_most_once(balanced):
     pairs = np.concatenate([order.of(step) for step in range(10)])
     assert len(np.unique(pairs)) == 100
     assert not np.array_equal(pairs, np.concatenate([order.of(step) for step in range(10, 20)]))
+
+
+@pytest.mark.parametrize('balanced', [False, True])
+def test_an_epoch_takes_pairs_of_an_oversampled_set_as_often_as_asked(balanced):
+    times = times_an_epoch(np.array(['rare', 'common', 'common', 'rare']), {'rare': 3})
+    order = BatchOrder(np.array([5, 2, 3, 4]), 2, seed=1, balanced=balanced, times=times)
+    for epoch in range(3):
+        pairs = np.concatenate([order.of(4 * epoch + step) for step in range(4)])
+        assert np.bincount(pairs).tolist() == [3, 1, 1, 3]
+
+
+def test_an_unknown_set_to_oversample_is_named():
+    with pytest.raises(TrainingError, match="data set 'pnictide': did you mean 'pnictides'"):
+        times_an_epoch(np.array(['pnictides', 'substitution']), {'pnictide': 4})
 
 
 def test_balanced_batches_have_about_as_many_edges():

@@ -57,6 +57,8 @@ def test_presets_are_settings(preset):
         ('schedule: onecycle', "schedule: unknown choice 'onecycle': did you mean 'one-cycle'"),
         ('architecture: e3relax-h3', "architecture: unknown choice 'e3relax-h3': did you mean 'e3relax-h2'"),
         ('preset: paper', "unknown preset 'paper': did you mean 'papers'"),
+        ('oversampling: {a: 0}', 'oversampling: a: expected a whole number from 1, found 0'),
+        ('oversampling: {a: 1.5}', 'oversampling: a: expected a whole number from 1, found 1.5'),
         ('features: 8', 'features is a size of e3relax-h2: write it below `hyperparameters:`'),
         ('hyperparameters: {featurs: 8}', "hyperparameters: unknown setting 'featurs': did you mean 'features'"),
         ('hyperparameters: {features: wide}', "features: expected a whole number, found the text 'wide'"),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from aiida_e3relax.gnn.batch import CrystalBatch, Geometry, make_batch
+from aiida_e3relax.gnn.errors import TrainingError
 from aiida_e3relax.gnn.graph import Graph
+from aiida_e3relax.gnn.models import nearest_name
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.pairs import Pairs, aligned
 from aiida_e3relax.gnn.training.processes import ALONE, Processes
@@ -21,7 +25,7 @@ class PreparedPairs:
 
     def __init__(self, pairs: Pairs, model: RelaxationModel, device: torch.device):
         pairs = aligned(pairs)
-        self.labels = pairs.unrelaxed.labels
+        self.labels, self.source = pairs.unrelaxed.labels, pairs.source
         whole = make_batch(pairs.unrelaxed, model.graph, device)
         self.batch = whole
         self.target = Geometry(
@@ -66,12 +70,13 @@ def _ranges(first: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
 class BatchOrder:
     """Which pairs make up the batch of a step: a function of the seed and the step alone.
 
-    An epoch's batches hold every pair at most once; what does not fill a batch is left out, other pairs every time.
+    An epoch's batches hold every pair at most as often as `times` says; what does not fill a batch is left out, other
+    pairs every time.
 
     Parameters
     ----------
-    n_edges
-        ``(N,)`` edges of the pairs.
+    n_edges, times
+        ``(N,)`` edges of the pairs, and how often an epoch takes each; by default once.
     batch_size
         Pairs in a batch; at most N.
     seed
@@ -81,13 +86,21 @@ class BatchOrder:
         batch with one pair of every class.
     """
 
-    def __init__(self, n_edges: NDArray[np.int64], batch_size: int, seed: int, balanced: bool):
+    def __init__(
+        self,
+        n_edges: NDArray[np.int64],
+        batch_size: int,
+        seed: int,
+        balanced: bool,
+        times: NDArray[np.int64] | int = 1,
+    ):
         self.n_edges, self.batch_size, self.seed, self.balanced = n_edges, batch_size, seed, balanced
+        self._pairs = np.repeat(np.arange(len(n_edges)), times)
         self._epoch, self._batches = -1, np.empty((0, 0), dtype=np.int64)
 
     def of(self, step: int) -> NDArray[np.int64]:
         """Return the pairs of the batch of `step` (from 0)."""
-        epoch, index = divmod(step, len(self.n_edges) // self.batch_size)
+        epoch, index = divmod(step, len(self._pairs) // self.batch_size)
         if epoch != self._epoch:
             self._epoch, self._batches = epoch, self._of_epoch(epoch)
         return self._batches[index]
@@ -95,12 +108,28 @@ class BatchOrder:
     def _of_epoch(self, epoch: int) -> NDArray[np.int64]:
         """Return the ``(B, batch_size)`` batches of an epoch."""
         rng = np.random.default_rng([self.seed, epoch])
-        n_batches = len(self.n_edges) // self.batch_size
-        order = rng.permutation(len(self.n_edges))[: n_batches * self.batch_size]
+        n_batches = len(self._pairs) // self.batch_size
+        order = rng.permutation(self._pairs)[: n_batches * self.batch_size]
         if not self.balanced:
             return order.reshape(n_batches, self.batch_size)
         ranked = order[np.argsort(self.n_edges[order], kind='stable')]
         return rng.permuted(ranked.reshape(self.batch_size, n_batches), axis=1).T
+
+
+def times_an_epoch(source: NDArray[np.str_], oversampling: Mapping[str, int]) -> NDArray[np.int64]:
+    """Return how often an epoch takes each of the pairs whose data sets are `source` ``(N,)``.
+
+    Raises TrainingError where `oversampling` names a set that is not among them.
+    """
+    times = np.ones(len(source), dtype=np.int64)
+    for name, number in oversampling.items():
+        if name not in source:
+            known = [str(known) for known in np.unique(source)]
+            raise TrainingError(
+                f'oversampling: no pair to train on is of the data set {name!r}{nearest_name(name, known)}'
+            )
+        times[source == name] = number
+    return times
 
 
 @torch.no_grad()

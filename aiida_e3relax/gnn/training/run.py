@@ -20,7 +20,7 @@ from aiida_e3relax.gnn.models import make_model
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.pairs import SPLITS, Pairs
 from aiida_e3relax.gnn.progress import ProgressLine
-from aiida_e3relax.gnn.training.batches import BatchOrder, PreparedPairs, validation_errors
+from aiida_e3relax.gnn.training.batches import BatchOrder, PreparedPairs, times_an_epoch, validation_errors
 from aiida_e3relax.gnn.training.precision import with_precision
 from aiida_e3relax.gnn.training.processes import ALONE, Processes
 from aiida_e3relax.gnn.training.record import Record
@@ -59,8 +59,8 @@ def train(
     Raises
     ------
     TrainingError
-        For an output folder of a run with other settings, data or start, and for a loss that is not finite, naming the
-        pairs.
+        For an output folder of a run with other settings, data or start, for oversampling of a set that is not there,
+        and for a loss that is not finite, naming the pairs.
     InputError
         Where TensorBoard is asked for and not installed.
     """
@@ -125,7 +125,11 @@ class TrainingRun:
         )
         self.training, self.validation = _prepared_splits(pairs, settings, self.model, device)
         self.order = BatchOrder(
-            self.training.n_edges.cpu().numpy(), settings.batch_size, settings.seed, settings.balanced_batches
+            self.training.n_edges.cpu().numpy(),
+            settings.batch_size,
+            settings.seed,
+            settings.balanced_batches,
+            times_an_epoch(self.training.source, settings.oversampling),
         )
         self.data_hash = pairs_hash(pairs)
         elements = set(torch.unique(self.training.batch.numbers).tolist())

@@ -28,6 +28,8 @@ class TrainingSettings:
         Optimiser steps at most, and pairs in each.
     balanced_batches
         Make every batch of small, middling and large crystals alike, so that batches have about as many edges.
+    oversampling
+        How often an epoch takes each pair of a data set, by the set's name; once where it is not named.
     schedule
         ``one-cycle``: linear rise to `learning_rate` over `warmup_fraction` of the steps, then a half cosine down to
         zero. ``plateau``: `learning_rate`, times `plateau_factor` whenever more than `plateau_patience` validations in
@@ -64,6 +66,7 @@ class TrainingSettings:
     steps: int = number(16_000, 1)
     batch_size: int = number(32, 1)
     balanced_batches: bool = False
+    oversampling: dict[str, int] = dataclasses.field(default_factory=dict)
     learning_rate: float = number(1.2e-3, 0)
     schedule: str = choice('one-cycle', 'plateau')
     warmup_fraction: float = number(0.05, 0, 1)
@@ -120,6 +123,9 @@ def read_settings(content: Mapping[str, Any], where: str, preset: str = 'short')
         if name in hyperparameter_names(architecture):
             raise InputError(f'{where}: {name} is a size of {architecture}: write it below `hyperparameters:`')
     settings = read_fields(TrainingSettings, {**PRESETS[preset], **content}, where)
+    for source, times in settings.oversampling.items():
+        if type(times) is not int or times < 1:
+            raise InputError(f'{where}: oversampling: {source}: expected a whole number from 1, found {times!r}')
     read_fields(MODELS[settings.architecture].Hyperparameters, settings.hyperparameters, f'{where}: hyperparameters')
     return settings
 
