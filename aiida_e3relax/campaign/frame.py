@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 
 from aiida_e3relax.campaign.group import load_campaign
-from aiida_e3relax.campaign.outcomes import times_apart
 from aiida_e3relax.campaign.processes import State
 from aiida_e3relax.campaign.records import read_chains, read_comparisons, read_structures
 
@@ -136,13 +135,7 @@ def tell_row(chain: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> 
 
 
 def make_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Return rows as a table with `COLUMNS`; keys that have no column are left out.
-
-    The times that were saved are missing for legs that are `times_apart`.
-    """
+    """Return rows as a table with `COLUMNS`; keys that have no column are left out."""
     table = pd.DataFrame(list(rows), columns=['label', *COLUMNS], dtype=object).set_index('label')
     table = table.where(table.notna(), None)
-    table = table.astype(dict.fromkeys(NUMBER_COLUMNS, 'float64'))
-    return table.assign(
-        **{key: table[key].mask(times_apart(table)) for key in ('wall_time_saved_s', 'core_time_saved_s')}
-    )
+    return table.astype(dict.fromkeys(NUMBER_COLUMNS, 'float64'))

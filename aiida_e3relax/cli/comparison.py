@@ -64,9 +64,10 @@ def show_comparison(comparison: Mapping[str, Any]) -> RenderableType:
     for column in ('without', 'with', 'difference'):
         table.add_column(column, justify='right')
     raw, predicted = (comparison[leg] or {} for leg in ('raw', 'predicted'))
+    apart = () if comparison.get('times_side_by_side', True) else ('wall_time_s', 'core_time_s')
     for title, key, form in ROWS:
         before, after = raw.get(key), predicted.get(key)
-        difference = None if before is None or after is None else after - before
+        difference = None if before is None or after is None or key in apart else after - before
         table.add_row(title, _format(before, form), _format(after, form), _format(difference, f'+{form}'))
     return Group(table, *_tell(comparison))
 
@@ -92,6 +93,8 @@ def _tell(comparison: Mapping[str, Any]) -> Iterator[Text]:
             yield Text(
                 _tell_saved(comparison['ionic_steps_saved'], comparison['ionic_steps_saved_percent']), style='bold'
             )
+        if not comparison.get('times_side_by_side', True):  # comparisons of earlier versions lack it
+            yield Text('AiiDA took one of them from its cache: their times were not measured side by side.')
     guard = comparison['guard']
     if guard and guard['verdict'] != REJECTED:
         yield Text('; '.join([f'The prediction was {guard["verdict"]} by the guard', *guard['reasons']]) + '.')

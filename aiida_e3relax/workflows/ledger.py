@@ -26,13 +26,15 @@ COSTS: dict[str, Callable[[VaspRun], float | None]] = {
     'core_time{}_s': lambda run: run.core_time,
 }
 """The costs of a relaxation: their keys in the comparison, with room for `_saved`, and where they lie in a run."""
+TIMES = ('wall_time{}_s', 'core_time{}_s')
+"""The costs that depend on the machine and on what else it does."""
 
 
 def compare_legs(raw: Leg | None, predicted: Leg | None) -> dict[str, Any]:
     """Return the figures of each leg, None for one that did not run, and what the prediction saved.
 
-    Keys carry their units. The savings are there only when both legs finished, and within a leg a value is None where
-    a failed run has not left it.
+    Keys carry their units. The savings are there only when both legs finished; of the times they are None where AiiDA
+    took one leg from its cache and not the other. Within a leg a value is None where a failed run has not left it.
     """
     comparison = {'schema': SCHEMA, 'raw': raw and _tell_leg(raw), 'predicted': predicted and _tell_leg(predicted)}
     if raw and raw.last and predicted and predicted.last:
@@ -124,12 +126,14 @@ def _tell_start_error(first: Step, last: Step) -> dict[str, float]:
 def _tell_savings(raw: Leg, predicted: Leg) -> dict[str, float | None]:
     """Return what the prediction saved; what it cost on top is negative."""
     saved: dict[str, float | None] = {}
+    side_by_side = bool(raw.runs_from_cache) == bool(predicted.runs_from_cache)
     for name, cost in COSTS.items():
         before, after = raw.total(cost), predicted.total(cost)
-        saved[name.format('_saved')] = None if before is None or after is None else before - after
+        apart = name in TIMES and not side_by_side
+        saved[name.format('_saved')] = None if before is None or after is None or apart else before - after
     steps, steps_saved = raw.total(COSTS['ionic_steps{}']), saved['ionic_steps_saved']
     percent = 100.0 * steps_saved / steps if steps and steps_saved is not None else None
-    return saved | {'ionic_steps_saved_percent': percent}
+    return saved | {'ionic_steps_saved_percent': percent, 'times_side_by_side': side_by_side}
 
 
 def _tell_minimum(raw: Step, predicted: Step) -> dict[str, Any]:

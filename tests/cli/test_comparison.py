@@ -93,6 +93,14 @@ def test_savings_that_are_not_known_are_not_told():
     assert 'The prediction cost 4 ionic steps.' in text_of(ionic_steps_saved=-4, ionic_steps_saved_percent=None)
 
 
+def test_times_of_a_leg_that_was_not_run_beside_the_other_have_no_difference():
+    legs = {'raw': LEG | {'wall_time_s': 50.0}, 'predicted': LEG | {'wall_time_s': 20.0}}
+    assert row_of(text_of(**legs), 'time of VASP') == ['50.0', '20.0', '-30.0']
+    apart = text_of(**legs, times_side_by_side=False)
+    assert row_of(apart, 'time of VASP') == ['50.0', '20.0', '-']
+    assert 'AiiDA took one of them from its cache' in apart
+
+
 def test_the_program_is_that_of_the_first_leg_that_names_it():
     nameless, vasp = ({'code_version': version, 'stand_in': None} for version in (None, '6.4.3'))
     assert 'Computed by VASP 6.4.3.' in text_of(raw=LEG | nameless, predicted=LEG | vasp)

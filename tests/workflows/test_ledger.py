@@ -86,6 +86,17 @@ def test_costs_that_a_run_did_not_write_are_not_saved():
     assert told['wall_time_saved_s'] == 45.0
 
 
+@pytest.mark.parametrize(('cached_raw', 'cached_predicted', 'known'), [(1, 0, False), (0, 1, False), (2, 1, True)])
+def test_times_are_saved_only_where_both_legs_ran_or_both_came_from_the_cache(cached_raw, cached_predicted, known):
+    told = compare_legs(
+        dataclasses.replace(RAW, runs_from_cache=cached_raw),
+        dataclasses.replace(PREDICTED, runs_from_cache=cached_predicted),
+    )
+    assert told['ionic_steps_saved'] == 9
+    assert told['times_side_by_side'] is known
+    assert (told['wall_time_saved_s'], told['core_time_saved_s']) == ((45.0, 180.0) if known else (None, None))
+
+
 def test_ionic_steps_that_are_not_known_are_not_counted_as_none():
     unknown = dataclasses.replace(RAW, runs=(run(None), run(4)))
     told = compare_legs(unknown, PREDICTED)
