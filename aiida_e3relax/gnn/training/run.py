@@ -123,7 +123,7 @@ class TrainingRun:
             weight_decay=settings.weight_decay,
             amsgrad=settings.amsgrad,
         )
-        self.training, self.validation = _prepared_splits(pairs, settings, self.model, device)
+        self.training, self.validation = _prepared_splits(pairs, settings, self.model, device, processes.first)
         self.order = BatchOrder(
             self.training.n_edges.cpu().numpy(),
             settings.batch_size,
@@ -258,7 +258,7 @@ class TrainingRun:
 
 
 def _prepared_splits(
-    pairs: Pairs, settings: TrainingSettings, model: RelaxationModel, device: torch.device
+    pairs: Pairs, settings: TrainingSettings, model: RelaxationModel, device: torch.device, shows_progress: bool
 ) -> tuple[PreparedPairs, PreparedPairs]:
     """Return the pairs to train on, with their perturbed copies, and those to validate on."""
     chosen = {split: pairs.of_split(split) for split in ('train', 'val')}
@@ -267,7 +267,9 @@ def _prepared_splits(
             raise TrainingError(
                 f'the data hold {len(chosen[split])} pairs of the split {split!r}; at least {least} needed'
             )
-    training = symmetrised_targets(chosen['train']) if settings.symmetric_targets else chosen['train']
+    training = chosen['train']
+    if settings.symmetric_targets:
+        training = symmetrised_targets(training, shows_progress)
     training = settings.augmentation.apply(training, settings.seed)
     return PreparedPairs(training, model, device), PreparedPairs(chosen['val'], model, device)
 

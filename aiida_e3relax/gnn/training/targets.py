@@ -14,7 +14,7 @@ SYMMETRY_DISTANCE = 0.02
 """In A, how far unrelaxed sites may be off: what is nearly symmetric looks so to a network."""
 
 
-def symmetrised_targets(pairs: Pairs) -> Pairs:
+def symmetrised_targets(pairs: Pairs, shows_progress: bool = True) -> Pairs:
     """Return the pairs, aligned, with the part of each relaxation that keeps the unrelaxed crystal's space group.
 
     An equivariant network cannot predict the rest: it has no way to choose among the equivalent directions in which a
@@ -35,7 +35,8 @@ def symmetrised_targets(pairs: Pairs) -> Pairs:
     offsets, start = before.offsets, before.fractional()
     displacements = after.fractional() - start  # nearest images, after the alignment
     positions, cells = after.positions.copy(), after.cell.copy()
-    for index in progress(range(len(pairs)), 'symmetry of targets'):
+    indices = range(len(pairs))
+    for index in progress(indices, 'symmetry of targets') if shows_progress else indices:
         atoms = slice(offsets[index], offsets[index + 1])
         crystal = before.select([index])
         try:
