@@ -38,15 +38,20 @@ ENVIRONMENT = 'export E3RELAX_STANDIN_ENGINE=emt OMP_NUM_THREADS=1'
 DAEMON_TIMEOUT = 20  # s; the 2 s of AiiDA are too short for a machine that is busy
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the tests with a daemon run on RabbitMQ, too, where a server of it listens."""
+    parser.addoption('--broker', choices=['core.zeromq', 'core.rabbitmq'], default='core.zeromq')
+
+
 def pytest_unconfigure() -> None:
     """Remove the folder that importing aiida made."""
     shutil.rmtree(AIIDA_PATH, ignore_errors=True)
 
 
 @pytest.fixture(scope='session')
-def aiida_profile(aiida_config, aiida_profile_factory):
-    """A temporary profile with the ZeroMQ broker, so that tests can submit."""
-    with aiida_profile_factory(aiida_config, broker_backend='core.zeromq') as profile:
+def aiida_profile(aiida_config, aiida_profile_factory, pytestconfig):
+    """A temporary profile with a broker, so that tests can submit."""
+    with aiida_profile_factory(aiida_config, broker_backend=pytestconfig.getoption('--broker')) as profile:
         aiida_config.set_option('daemon.timeout', DAEMON_TIMEOUT, scope=profile.name)
         yield profile
 
