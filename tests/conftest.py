@@ -39,8 +39,13 @@ DAEMON_TIMEOUT = 20  # s; the 2 s of AiiDA are too short for a machine that is b
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let the tests with a daemon run on RabbitMQ, too, where a server of it listens."""
-    parser.addoption('--broker', choices=['core.zeromq', 'core.rabbitmq'], default='core.zeromq')
+    """Let the tests with a daemon run on another broker."""
+    parser.addoption(
+        '--broker',
+        choices=['core.zeromq', 'core.rabbitmq'],
+        default='core.zeromq',
+        help="of the tests' profile; RabbitMQ needs a server that listens at its usual port (default: %(default)s)",
+    )
 
 
 def pytest_unconfigure() -> None:
