@@ -1,4 +1,4 @@
-"""The import contract: `gnn/` never imports aiida, nothing outside it imports torch, the stand-in imports neither."""
+"""The import contract: `gnn/` never imports aiida, nothing outside it torch; `crystals/` and the stand-in neither."""
 
 import ast
 import importlib.util
@@ -12,7 +12,11 @@ import aiida_e3relax
 
 PACKAGE = Path(aiida_e3relax.__file__).parent
 MODULES = sorted(PACKAGE.rglob('*.py'))
-FORBIDDEN = {'gnn': {'aiida', 'aiida_vasp'}, 'standin': {'aiida', 'aiida_vasp', 'torch'}}
+FORBIDDEN = {
+    'gnn': {'aiida', 'aiida_vasp'},
+    'crystals': {'aiida', 'aiida_vasp', 'torch'},
+    'standin': {'aiida', 'aiida_vasp', 'torch'},
+}
 
 OPTIONAL = {
     'gpaw': 'aiida_e3relax.standin.engines.gpaw',  # an extra that `make test` does not install
@@ -64,7 +68,7 @@ def test_source_names_no_forbidden_package(path):
     assert not imported_packages(path) & forbidden_to(path)
 
 
-@pytest.mark.parametrize('room', ['gnn', 'standin', 'elsewhere'])
+@pytest.mark.parametrize('room', ['gnn', 'crystals', 'standin', 'elsewhere'])
 def test_imports_where_the_forbidden_packages_are_missing(room):
     """Blocks the packages for good, so that an import by way of another module is found too."""
     paths = [path for path in MODULES if (room_of(path) if room_of(path) in FORBIDDEN else 'elsewhere') == room]

@@ -15,7 +15,7 @@ from aiida_vasp.data.potcar import PotcarGroup
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.mappings import merge
 from aiida_e3relax.workflows.choices import ChainChoices
-from aiida_e3relax.workflows.freedom import Moves
+from aiida_e3relax.crystals.freedom.freedom import Moves
 from aiida_e3relax.workflows.guard import GuardMode
 from aiida_e3relax.workflows.vasp import E3RelaxVaspWorkChain
 

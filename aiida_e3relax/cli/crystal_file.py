@@ -12,7 +12,7 @@ from aiida.common.exceptions import InputValidationError
 from aiida_vasp.utils.constraints import atoms_to_positions_dof
 from ase import Atoms
 
-from aiida_e3relax.workflows.freedom import AXES
+from aiida_e3relax.crystals.freedom.freedom import AXES
 
 
 def read_crystals(path: Path) -> list[Atoms]:

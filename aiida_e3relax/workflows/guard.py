@@ -11,13 +11,13 @@ import numpy as np
 from aiida import orm
 from aiida.engine import calcfunction
 
+from aiida_e3relax.crystals.freedom.projection import restrict
+from aiida_e3relax.crystals.geometry import closest_contact, displacements, principal_strains
 from aiida_e3relax.data.structures import moved_structure, structures_to_crystals
 from aiida_e3relax.gnn.structures import Crystals
 from aiida_e3relax.mappings import check_keys
-from aiida_e3relax.workflows.freedom import Freedom, freedom_value
-from aiida_e3relax.workflows.geometry import closest_contact, displacements, principal_strains
+from aiida_e3relax.workflows.freedom import freedom_value, read_freedom
 from aiida_e3relax.workflows.network_report import stated_energy_rise, stated_uncertainty
-from aiida_e3relax.workflows.projection import restrict
 
 SMALLEST_VOLUME_PER_ATOM = 0.1
 """In A^3; no crystal is as dense, and a neighbour search in such a cell would not end."""
@@ -200,7 +200,7 @@ def guard_prediction(
     start = predicted
     if not tuple(_find_unusable(raw, predicted)):
         kinds = [site.kind_name for site in structure.sites]
-        start = restrict(raw, predicted, Freedom.from_node(freedom), kinds)
+        start = restrict(raw, predicted, read_freedom(freedom), kinds)
     stated: dict[str, float | None] = {}
     if network_report:
         report, name = network_report.get_dict(), label.value if label else None

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from aiida import orm
 
+from aiida_e3relax.crystals.freedom.checks import find_freedom_fault
+from aiida_e3relax.crystals.geometry import closest_contact
 from aiida_e3relax.data.structures import find_faults, structures_to_crystals
-from aiida_e3relax.workflows.freedom import Freedom
-from aiida_e3relax.workflows.freedom_checks import find_freedom_fault
-from aiida_e3relax.workflows.geometry import closest_contact
+from aiida_e3relax.workflows.freedom import read_freedom
 from aiida_e3relax.workflows.guard import GuardSettings
 from aiida_e3relax.workflows.network_report import find_row
 from aiida_e3relax.workflows.reference import earlier_chain, find_reference_fault
@@ -41,7 +41,7 @@ def validate_structure(structure: orm.StructureData, _: Any) -> str | None:
 def validate_freedom(freedom: orm.Str | orm.Dict, _: Any) -> str | None:
     """Check that `freedom` is a value of `Moves` or holds fields of `Freedom`."""
     try:
-        Freedom.from_node(freedom)
+        read_freedom(freedom)
     except ValueError as error:
         return f'`freedom`: {error}'
     return None
@@ -56,7 +56,7 @@ def validate_chain(inputs: Mapping[str, Any], _: Any) -> str | None:
 
 def validate_relaxation(inputs: Mapping[str, Any]) -> str | None:
     """Check that VASP can honour `freedom` for this `structure`, and that its tags by species or site fit it."""
-    structure, freedom = inputs['structure'], Freedom.from_node(inputs['freedom'])
+    structure, freedom = inputs['structure'], read_freedom(inputs['freedom'])
     kinds = [site.kind_name for site in structure.sites]
     fault = find_freedom_fault(freedom, structures_to_crystals({'structure': structure}), kinds)
     if fault:

@@ -9,7 +9,7 @@ from typing import Any
 from aiida import orm
 from aiida.engine import calcfunction
 
-from aiida_e3relax.workflows.freedom import Freedom
+from aiida_e3relax.workflows.freedom import read_freedom
 
 
 @calcfunction
@@ -22,7 +22,7 @@ def make_kpoints(structure: orm.StructureData, spacing: orm.Float, freedom: orm.
     kpoints = orm.KpointsData()
     kpoints.set_cell_from_structure(structure)
     kpoints.set_kpoints_mesh_from_density(2 * math.pi * spacing.value)
-    vacuum = Freedom.from_node(freedom).vacuum_axis(structure.pbc)
+    vacuum = read_freedom(freedom).vacuum_axis(structure.pbc)
     if vacuum is not None:
         mesh, _ = kpoints.get_kpoints_mesh()
         mesh[vacuum] = 1

@@ -9,8 +9,8 @@ import numpy as np
 from aiida import orm
 from aiida.engine import calcfunction
 
+from aiida_e3relax.crystals.geometry import displacements, is_same_crystal
 from aiida_e3relax.gnn.metrics import cell_shape_deviation, volume_error
-from aiida_e3relax.workflows.geometry import displacements, is_same_crystal
 from aiida_e3relax.workflows.legs import Leg, read_leg
 from aiida_e3relax.workflows.network_report import tell_network
 from aiida_e3relax.workflows.vasp_runs import Step, VaspRun

@@ -9,8 +9,8 @@ from aiida import orm
 from aiida.common import AttributeDict
 from aiida_vasp.workchains.v2.relax import VaspRelaxWorkChain
 
+from aiida_e3relax.crystals.freedom.freedom import Freedom
 from aiida_e3relax.mappings import merge
-from aiida_e3relax.workflows.freedom import Freedom
 from aiida_e3relax.workflows.inputs import incar_tags
 from aiida_e3relax.workflows.species import SPECIES_MAPPINGS, SpeciesInputs
 

@@ -11,7 +11,7 @@ from aiida.common.exceptions import MultipleObjectsError, NotExistent
 from aiida.common.hashing import make_hash
 from aiida.common.links import LinkType
 
-from aiida_e3relax.workflows.freedom import Freedom
+from aiida_e3relax.workflows.freedom import read_freedom
 
 CHAIN = 'E3RelaxVaspWorkChain'
 RAW_LEG = 'relax_raw'
@@ -88,7 +88,7 @@ def find_reference_fault(inputs: Mapping[str, Any]) -> str | None:
         return str(error)
     links = chain.base.links.get_incoming(link_type=LinkType.INPUT_WORK).all()
     then: dict[str, Any] = {link.link_label.replace('__', '.'): link.node for link in links}
-    if Freedom.from_node(then['freedom']) != Freedom.from_node(inputs['freedom']):
+    if read_freedom(then['freedom']) != read_freedom(inputs['freedom']):
         return f'{CHAIN}<{chain.pk}> had another `freedom`; take that one, or `always`'
     contents_then, contents_now = (
         {name: content(node) for name, node in nodes if _is_computed_with(name)}

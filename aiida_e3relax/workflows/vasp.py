@@ -9,11 +9,11 @@ from aiida.engine import ExitCode, ToContext, WorkChain, if_
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
 from aiida_e3relax.calculations.batches import take_structure
+from aiida_e3relax.crystals.freedom.checks import find_drift
 from aiida_e3relax.data.structures import structures_to_crystals
 from aiida_e3relax.mappings import merge
 from aiida_e3relax.workflows.base import E3RelaxBaseWorkChain
-from aiida_e3relax.workflows.freedom import Freedom, freedom_value
-from aiida_e3relax.workflows.freedom_checks import find_drift
+from aiida_e3relax.workflows.freedom import freedom_value, read_freedom
 from aiida_e3relax.workflows.guard import guard_prediction
 from aiida_e3relax.workflows.kpoints import make_kpoints
 from aiida_e3relax.workflows.ledger import compare
@@ -237,7 +237,7 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
     def _submit_legs(self, *legs: str) -> ToContext:
         """Start the relaxations, with the same nodes as inputs but for the structure."""
         inputs = self.exposed_inputs(ResilientVaspRelaxWorkChain, 'vasp')
-        set_freedom(inputs, Freedom.from_node(self.inputs.freedom), self.inputs.structure)
+        set_freedom(inputs, read_freedom(self.inputs.freedom), self.inputs.structure)
         set_species(inputs.vasp, translate_species(self.inputs.structure, **species_mappings(inputs.vasp)))
         set_monitors(inputs.vasp)
         inputs.vasp.pop('kpoints_spacing', None)
@@ -258,7 +258,7 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
     def _find_drift(self, relaxed: orm.StructureData) -> str | None:
         """Return what VASP moved although it may not."""
         crystals = structures_to_crystals({'raw': self.inputs.structure, 'relaxed': relaxed})
-        return find_drift(Freedom.from_node(self.inputs.freedom), crystals.select([0]), crystals.select([1]))
+        return find_drift(read_freedom(self.inputs.freedom), crystals.select([0]), crystals.select([1]))
 
     def _remark(self, sentence: str) -> None:
         """Put what did not go straight into the report and, later, into the comparison."""

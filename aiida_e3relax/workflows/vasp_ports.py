@@ -5,9 +5,9 @@ from __future__ import annotations
 from aiida import orm
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
+from aiida_e3relax.crystals.freedom.freedom import Moves
 from aiida_e3relax.data.batch import StructureBatchData
 from aiida_e3relax.workflows.base import E3RelaxBaseWorkChain
-from aiida_e3relax.workflows.freedom import Moves
 from aiida_e3relax.workflows.inputs import (
     validate_chain,
     validate_freedom,

@@ -1,7 +1,7 @@
 import pytest
 from aiida import orm
 
-from aiida_e3relax.workflows.freedom import Freedom, Moves
+from aiida_e3relax.workflows.freedom import Freedom, Moves, read_freedom
 
 LAYER = (True, True, False)
 SOLID = (True, True, True)
@@ -55,7 +55,7 @@ def test_only_in_plane_constrains_the_lattice():
 
 @pytest.mark.usefixtures('aiida_profile')
 def test_a_word_and_its_mapping_are_the_same():
-    assert Freedom.from_node(orm.Str('shape')) == Freedom.from_node(orm.Dict({'moves': 'shape'})) == Freedom('shape')
+    assert read_freedom(orm.Str('shape')) == read_freedom(orm.Dict({'moves': 'shape'})) == Freedom('shape')
 
 
 @pytest.mark.parametrize(

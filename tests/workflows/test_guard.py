@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from aiida import orm
 
-from aiida_e3relax.workflows.freedom import Moves
+from aiida_e3relax.crystals.freedom.freedom import Moves
 from aiida_e3relax.workflows.guard import GuardSettings, guard_prediction, judge
 from tests.workflows.crystals import copper_gold, rattled_copper_gold, strained, to_crystals
 

@@ -5,8 +5,8 @@ import pytest
 from aiida import orm
 from ase import Atoms
 
-from aiida_e3relax.workflows.freedom import Freedom
-from aiida_e3relax.workflows.freedom_checks import find_drift
+from aiida_e3relax.crystals.freedom.checks import find_drift
+from aiida_e3relax.crystals.freedom.freedom import Freedom
 from aiida_e3relax.workflows.inputs import (
     validate_chain,
     validate_freedom,

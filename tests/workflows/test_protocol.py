@@ -6,7 +6,7 @@ from aiida.engine import run, run_get_node
 from aiida_vasp.data.potcar import PotcarData
 
 from aiida_e3relax.standin.potentials import potential_text
-from aiida_e3relax.workflows.freedom import Freedom, Moves
+from aiida_e3relax.workflows.freedom import Freedom, Moves, read_freedom
 from aiida_e3relax.workflows.potentials import choose_for_structure, choose_potentials
 from aiida_e3relax.workflows.vasp import E3RelaxVaspWorkChain
 from tests.workflows.crystals import copper_gold
@@ -232,9 +232,9 @@ def test_potentials_may_be_named_by_kind(potential_family):
 
 def test_a_freedom_may_be_given_in_three_ways(make_builder):
     whole = Freedom('shape', fixed={'c': [0]})
-    assert Freedom.from_node(make_builder(freedom=whole).freedom) == whole
-    assert Freedom.from_node(make_builder(freedom={'moves': 'shape', 'fixed': {'c': [0]}}).freedom) == whole
-    assert Freedom.from_node(make_builder(freedom=Moves.SHAPE).freedom) == Freedom('shape')
+    assert read_freedom(make_builder(freedom=whole).freedom) == whole
+    assert read_freedom(make_builder(freedom={'moves': 'shape', 'fixed': {'c': [0]}}).freedom) == whole
+    assert read_freedom(make_builder(freedom=Moves.SHAPE).freedom) == Freedom('shape')
 
 
 def test_a_freedom_that_vasp_cannot_honour_is_refused_when_the_builder_is_made(make_builder):

@@ -9,8 +9,8 @@ from aiida import orm
 from aiida.common.links import LinkType
 from aiida.engine import run_get_node
 
+from aiida_e3relax.crystals.geometry import is_same_crystal
 from aiida_e3relax.data.structures import structures_to_crystals
-from aiida_e3relax.workflows.geometry import is_same_crystal
 from aiida_e3relax.workflows.vasp import E3RelaxVaspWorkChain
 from tests.workflows.crystals import rattled_copper_gold
 

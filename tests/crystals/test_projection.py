@@ -6,11 +6,11 @@ import pytest
 from ase.spacegroup import crystal
 from scipy.spatial.transform import Rotation
 
+from aiida_e3relax.crystals.freedom.freedom import Freedom, Moves
+from aiida_e3relax.crystals.freedom.projection import restrict
+from aiida_e3relax.crystals.freedom.vacuum import contiguous_layer
+from aiida_e3relax.crystals.geometry import principal_strains
 from aiida_e3relax.gnn.symmetry import SpaceGroup
-from aiida_e3relax.workflows.freedom import Freedom, Moves
-from aiida_e3relax.workflows.geometry import principal_strains
-from aiida_e3relax.workflows.projection import restrict
-from aiida_e3relax.workflows.vacuum import contiguous_layer
 from tests.workflows.crystals import copper_gold, rattled_copper_gold, strained, to_crystals
 
 RAW = to_crystals(copper_gold())

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_e3relax.crystals.freedom.freedom import Freedom, Moves
+from aiida_e3relax.crystals.freedom.vacuum import contiguous_layer, plane_normal
+from aiida_e3relax.crystals.geometry import fractional_displacements
 from aiida_e3relax.gnn.structures import Crystals
 from aiida_e3relax.gnn.symmetry import SpaceGroup
-from aiida_e3relax.workflows.freedom import Freedom, Moves
-from aiida_e3relax.workflows.geometry import fractional_displacements
-from aiida_e3relax.workflows.vacuum import contiguous_layer, plane_normal
 
 
 def restrict(start: Crystals, prediction: Crystals, freedom: Freedom, kinds: Sequence[str]) -> Crystals:

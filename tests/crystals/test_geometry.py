@@ -4,7 +4,7 @@ from ase import Atoms
 from ase.build import bulk
 from scipy.spatial.transform import Rotation
 
-from aiida_e3relax.workflows.geometry import closest_contact, displacements, is_same_crystal, principal_strains
+from aiida_e3relax.crystals.geometry import closest_contact, displacements, is_same_crystal, principal_strains
 from tests.workflows.crystals import copper_gold, rattled_copper_gold, strained, to_crystals
 
 

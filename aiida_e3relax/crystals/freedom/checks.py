@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from aiida_e3relax.crystals.freedom.freedom import AXES, Freedom, Moves
+from aiida_e3relax.crystals.freedom.vacuum import plane_normal, vacuum_thickness
 from aiida_e3relax.gnn.structures import Crystals
 from aiida_e3relax.gnn.symmetry import SpaceGroup
-from aiida_e3relax.workflows.freedom import AXES, Freedom, Moves
-from aiida_e3relax.workflows.vacuum import plane_normal, vacuum_thickness
 
 SMALLEST_VACUUM = 5.0
 """In A; between the layers of a crystal there are 3 to 4."""

@@ -1,0 +1,1 @@
+"""What may move in a relaxation: for the prediction and for VASP alike."""

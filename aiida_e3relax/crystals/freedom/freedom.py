@@ -1,0 +1,129 @@
+"""What may move in a relaxation: one choice for the prediction and for VASP alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiida_e3relax.mappings import check_keys
+
+AXES = 'abc'
+"""The lattice vectors by the letters that name them in inputs and messages."""
+
+
+class Moves(enum.StrEnum):
+    """What the cell does, and whether the atoms follow."""
+
+    POSITIONS = 'positions'
+    """The atoms move, the cell stays exactly as it is."""
+
+    CELL = 'cell'
+    """Atoms and cell move: everything is relaxed."""
+
+    SHAPE = 'shape'
+    """Atoms and the shape of the cell move at constant volume."""
+
+    VOLUME = 'volume'
+    """The cell grows or shrinks as a whole; its shape and the fractional coordinates stay."""
+
+    IN_PLANE = 'in-plane'
+    """Atoms and the lattice of a layer move; the vacuum vector stays exactly as it is."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Freedom:
+    """The degrees of freedom of a relaxation.
+
+    Attributes
+    ----------
+    moves
+        A value of `Moves`.
+    fixed
+        The sites, counted from 0, that keep fractional coordinates, by the letters of the lattice vectors along which
+        they do: `{'abc': [0, 1], 'c': [5]}` holds two sites altogether and the height of a third.
+    keep_symmetry
+        Whether the prediction is symmetrised to the space group of the input; VASP keeps that of its start by itself.
+    vacuum
+        The letter of the lattice vector that crosses a vacuum; None where the periodic directions of the structure
+        tell it, or there is no vacuum.
+    """
+
+    moves: str = Moves.CELL.value
+    fixed: Mapping[str, Sequence[int]] = dataclasses.field(default_factory=dict)
+    keep_symmetry: bool = False
+    vacuum: str | None = None
+
+    def __post_init__(self) -> None:
+        known = [choice.value for choice in Moves]
+        if self.moves not in known:
+            raise ValueError(f'expected {", ".join(known[:-1])} or {known[-1]}, found {self.moves!r}')
+        if not isinstance(self.keep_symmetry, bool):
+            raise ValueError(f'`keep_symmetry`: expected true or false, found {self.keep_symmetry!r}')
+        if self.vacuum is not None and self.vacuum not in tuple(AXES):
+            raise ValueError(f'`vacuum`: expected the lattice vector a, b or c, found {self.vacuum!r}')
+        if not isinstance(self.fixed, Mapping):
+            raise ValueError(f"`fixed`: expected a mapping such as {{'abc': [0, 1]}}, found {self.fixed!r}")
+        for letters, sites in self.fixed.items():
+            if not letters or not set(letters) <= set(AXES):
+                raise ValueError(f'`fixed`: expected keys of the letters a, b and c, found {letters!r}')
+            if isinstance(sites, int | str) or not all(_is_index(site) for site in sites):
+                raise ValueError(f'`fixed`: expected a list of sites counted from 0 for {letters!r}, found {sites!r}')
+
+    @classmethod
+    def from_value(cls, value: str | Mapping[str, Any]) -> Self:
+        """Return the freedom that a value of `Moves` or a mapping of fields stands for; ValueError tells a fault."""
+        if isinstance(value, str):
+            return cls(moves=value)
+        check_keys(value, [field.name for field in dataclasses.fields(cls)])
+        return cls(**value)
+
+    def movable(self, n_sites: int) -> NDArray[np.bool_]:
+        """Return ``(n_sites, 3)`` whether a fractional coordinate may change: VASP's selective dynamics.
+
+        Raises ValueError for a site that does not exist.
+        """
+        movable = np.ones((n_sites, 3), dtype=bool)
+        for letters, sites in self.fixed.items():
+            for site in sites:
+                if site >= n_sites:
+                    raise ValueError(f'`fixed`: there is no site {site}; sites count from 0 to {n_sites - 1}')
+                movable[site, [AXES.index(letter) for letter in letters]] = False
+        return movable
+
+    def vacuum_axis(self, pbc: Sequence[bool] | NDArray[np.bool_]) -> int | None:
+        """Return the index of the lattice vector that crosses the vacuum, None where there is none."""
+        if self.vacuum is not None:
+            return AXES.index(self.vacuum)
+        open_axes = np.flatnonzero(~np.asarray(pbc))
+        return int(open_axes[0]) if len(open_axes) else None
+
+    def relax_flags(self, n_sites: int) -> dict[str, bool]:
+        """Return the flags of aiida-vasp's `relax_settings` that say the same; they set ISIF."""
+        atoms_move = self.moves != Moves.VOLUME and bool(self.movable(n_sites).any())
+        return {
+            'positions': atoms_move,
+            'shape': self.moves in (Moves.CELL, Moves.SHAPE, Moves.IN_PLANE),
+            'volume': self.moves in (Moves.CELL, Moves.VOLUME, Moves.IN_PLANE),
+        }
+
+    def incar_tags(self, pbc: Sequence[bool]) -> dict[str, str]:
+        """Return the INCAR tags beside ISIF that hold what may not move."""
+        if self.moves != Moves.IN_PLANE:
+            return {}
+        vacuum = self.vacuum_axis(pbc)
+        released = ['.FALSE.' if axis == vacuum else '.TRUE.' for axis in range(3)]
+        return {'lattice_constraints': ' '.join(released)}
+
+    def dynamics(self, n_sites: int) -> dict[str, list[list[bool]]] | None:
+        """Return aiida-vasp's input `dynamics`, or None where every site may move."""
+        movable = self.movable(n_sites)
+        return None if movable.all() else {'positions_dof': movable.tolist()}
+
+
+def _is_index(site: Any) -> bool:
+    return isinstance(site, int) and not isinstance(site, bool) and site >= 0
