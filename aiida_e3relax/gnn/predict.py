@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from aiida_e3relax.gnn.batch import CrystalBatch, make_batch
 from aiida_e3relax.gnn.engine.cuda_graphs import ReplayedModel
 from aiida_e3relax.gnn.models.base import RelaxationModel
-from aiida_e3relax.gnn.orientation import in_orientation_of, in_standard_orientation
+from aiida_e3relax.gnn.orientation import ModelFrame
 from aiida_e3relax.gnn.prediction_settings import PredictionSettings
 from aiida_e3relax.gnn.progress import ProgressLine
 from aiida_e3relax.gnn.structures import Crystals
@@ -149,9 +149,8 @@ def _predict_batch(
 ) -> tuple[Crystals | None, dict[int, Fault], NDArray[np.float64] | None]:
     """Return the predicted crystals of one batch, or None and the faults of its neighbour search; and uncertainties."""
     model, start = replayed.model, time.perf_counter()
-    given = crystals
-    if model.standard_orientation:
-        crystals, rotation = in_standard_orientation(given)
+    frame = ModelFrame.of(model, crystals)
+    crystals = frame.turned(crystals)
     batch = make_batch(crystals, model.graph, device, dtype)
     faults = neighbour_faults(*_nearest(batch), crystals, model.cutoff)
     seconds['graph'] += time.perf_counter() - start
@@ -163,9 +162,7 @@ def _predict_batch(
     cell = geometry.cell.double().cpu().numpy()
     seconds['forward'] += time.perf_counter() - start
     positions = np.einsum('ac,acx->ax', fractional, cell[crystals.structure_index])
-    predicted = crystals.replace(positions, cell)
-    if model.standard_orientation:
-        predicted = in_orientation_of(predicted, given, rotation)
+    predicted = frame.turned_back(crystals.replace(positions, cell))
     return predicted, {}, None if geometry.uncertainty is None else geometry.uncertainty.double().cpu().numpy()
 
 

@@ -5,10 +5,14 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from aiida_e3relax.gnn.batch import Geometry, make_batch
+from aiida_e3relax.gnn.losses import structure_losses
 from aiida_e3relax.gnn.models import MODELS
-from aiida_e3relax.gnn.orientation import in_orientation_of, in_standard_orientation
+from aiida_e3relax.gnn.orientation import ModelFrame
+from aiida_e3relax.gnn.pairs import Pairs, aligned
 from aiida_e3relax.gnn.predict import predict
 from aiida_e3relax.gnn.structures import Crystals
+from aiida_e3relax.gnn.training.batches import PreparedPairs, validation_errors
 from tests.gnn.crystals import batch_of, rattled
 from tests.gnn.networks import random_network
 
@@ -34,11 +38,12 @@ def predicted(model: torch.nn.Module, crystals: Crystals) -> Crystals:
 
 def test_crystals_are_turned_and_turned_back():
     crystals = left_handed(batch_of(*rattled()))
-    turned, rotation = in_standard_orientation(crystals)
+    frame = ModelFrame.standard(crystals)
+    turned = frame.turned(crystals)
     np.testing.assert_allclose(np.triu(turned.cell, 1), 0, atol=1e-12)
     assert (np.diagonal(turned.cell, axis1=1, axis2=2) > 0).all()
-    np.testing.assert_allclose(np.linalg.det(rotation), 1, atol=1e-12)
-    back = in_orientation_of(turned, crystals, rotation)
+    np.testing.assert_allclose(np.linalg.det(frame.rotation), 1, atol=1e-12)
+    back = frame.turned_back(turned)
     np.testing.assert_allclose(back.positions, crystals.positions, atol=1e-12)
     np.testing.assert_allclose(back.cell, crystals.cell, atol=1e-12)
 
@@ -56,3 +61,29 @@ def test_a_left_handed_cell_is_the_same_crystal(network):
     right, left = predicted(network, crystals), predicted(network, left_handed(crystals))
     np.testing.assert_allclose(left_handed(left).cell, right.cell, atol=1e-9)
     np.testing.assert_allclose(left.positions, right.positions, atol=1e-9)
+
+
+@pytest.mark.parametrize('name', MODELS)
+def test_validation_error_is_that_of_the_predictions(name):
+    """What `predict` gives, compared with the target in the frame that the model sees, has the errors of validation."""
+    model = random_network(name).float()
+    before, after = batch_of(*rattled(seed=1)), batch_of(*rattled(seed=2))
+    turns = Rotation.random(len(before), rng=3).as_matrix()
+    before, after = (
+        c.replace(np.einsum('ax,axy->ay', c.positions, turns[c.structure_index]), c.cell @ turns)
+        for c in (before, left_handed(after))
+    )
+    before = left_handed(before)
+    pairs = Pairs(before, after, np.full(3, 'val'), np.full(3, 'made'))
+    expected = validation_errors(model, PreparedPairs(pairs, model, torch.device('cpu')))
+
+    result = predict(model, before, ELEMENTS, torch.device('cpu'))
+    frame = ModelFrame.of(model, before)
+    prediction, target = (
+        Geometry(torch.tensor(c.fractional()), torch.tensor(c.cell))
+        for c in (frame.turned(result.crystals), frame.turned(aligned(pairs).relaxed))
+    )
+    batch = make_batch(before, model.graph, dtype=torch.float64)
+    found = torch.stack(structure_losses(prediction, target, batch), dim=1).mean(dim=0)
+    assert expected[1] > 0.01
+    np.testing.assert_allclose(found, expected, rtol=1e-4)

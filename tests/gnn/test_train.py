@@ -86,6 +86,18 @@ def test_run_of_an_earlier_release_continues(tmp_path):
     assert log_of(tmp_path / 'run') == log_of(tmp_path / 'whole')
 
 
+def test_run_of_an_earlier_release_in_another_frame_is_refused(tmp_path):
+    settings = dataclasses.replace(SMALL, architecture='painn', hyperparameters={'features': 8, 'layers': 1})
+    train(made_pairs(), settings, tmp_path, CPU, stop_after=10)
+    assert load_checkpoint(tmp_path / 'best.pt').training['frame'] == 'standard'
+    train(made_pairs(), settings, tmp_path, CPU, stop_after=12)
+    state = load_content(tmp_path / 'last.pt')
+    del state['frame']
+    save_atomically(tmp_path / 'last.pt', state)
+    with pytest.raises(TrainingError, match='trained painn in another frame than it predicts in'):
+        train(made_pairs(), settings, tmp_path, CPU)
+
+
 def test_early_stop_ends_the_run(tmp_path):
     settings = dataclasses.replace(SMALL, steps=1000, learning_rate=0.0, early_stop=2)
     train(made_pairs(), settings, tmp_path, CPU)

@@ -14,6 +14,7 @@ from aiida_e3relax.gnn.errors import TrainingError
 from aiida_e3relax.gnn.graph import Graph
 from aiida_e3relax.gnn.models import nearest_name
 from aiida_e3relax.gnn.models.base import RelaxationModel
+from aiida_e3relax.gnn.orientation import ModelFrame
 from aiida_e3relax.gnn.pairs import Pairs, aligned
 from aiida_e3relax.gnn.training.processes import ALONE, Processes
 
@@ -21,16 +22,21 @@ VALIDATION_BATCH = 64
 
 
 class PreparedPairs:
-    """Aligned pairs as tensors on a device, with their neighbour graphs, searched once; batches are cut out of them."""
+    """Aligned pairs as tensors on a device, with their neighbour graphs, searched once; batches are cut out of them.
+
+    Both crystals of a pair are turned to the frame in which prediction shows the model the unrelaxed one.
+    """
 
     def __init__(self, pairs: Pairs, model: RelaxationModel, device: torch.device):
         pairs = aligned(pairs)
         self.labels, self.source = pairs.unrelaxed.labels, pairs.source
-        whole = make_batch(pairs.unrelaxed, model.graph, device)
+        frame = ModelFrame.of(model, pairs.unrelaxed)
+        relaxed = frame.turned(pairs.relaxed)
+        whole = make_batch(frame.turned(pairs.unrelaxed), model.graph, device)
         self.batch = whole
         self.target = Geometry(
-            torch.as_tensor(pairs.relaxed.fractional(), dtype=torch.float32, device=device),
-            torch.as_tensor(pairs.relaxed.cell, dtype=torch.float32, device=device),
+            torch.as_tensor(relaxed.fractional(), dtype=torch.float32, device=device),
+            torch.as_tensor(relaxed.cell, dtype=torch.float32, device=device),
         )
         self.n_edges = torch.bincount(whole.structure_index[whole.graph.centre], minlength=len(whole.n_atoms))
         self.first_atom = torch.cumsum(whole.n_atoms, 0) - whole.n_atoms

@@ -18,6 +18,7 @@ from aiida_e3relax.gnn.errors import TrainingError
 from aiida_e3relax.gnn.model_card import write_card
 from aiida_e3relax.gnn.models import make_model
 from aiida_e3relax.gnn.models.base import RelaxationModel
+from aiida_e3relax.gnn.orientation import OWN, STANDARD
 from aiida_e3relax.gnn.pairs import SPLITS, Pairs
 from aiida_e3relax.gnn.progress import ProgressLine
 from aiida_e3relax.gnn.training.batches import BatchOrder, PreparedPairs, times_an_epoch, validation_errors
@@ -158,6 +159,11 @@ class TrainingRun:
                     f'{state.get("tuned_from") or "scratch"}, not from {self._start_hash or "scratch"}: '
                     'name another output, or start as it did to continue it'
                 )
+            if state.get('frame', OWN) != self._frame:
+                raise TrainingError(
+                    f'{self.output} holds a run of an earlier release, which trained {self.settings.architecture} in '
+                    'another frame than it predicts in: name another output to train it anew'
+                )
             self.model.load_state_dict(state['model'])
             self.average.load_state_dict(state['average'])
             self.optimizer.load_state_dict(state['optimizer'])
@@ -168,6 +174,10 @@ class TrainingRun:
             settings_file.write_text(json.dumps(dataclasses.asdict(self.settings), indent=2), encoding='utf-8')
         if self.processes.first:
             self.record.begin(self.step)
+
+    @property
+    def _frame(self) -> str:
+        return STANDARD if self.model.standard_orientation else OWN
 
     @property
     def _start_hash(self) -> str | None:
@@ -235,6 +245,7 @@ class TrainingRun:
             'step': self.step,
             'data_hash': self.data_hash,
             'tuned_from': self._start_hash,
+            'frame': self._frame,
             'schedule': self.schedule.state(),
             'running': self.running.tolist(),
         }
@@ -248,6 +259,7 @@ class TrainingRun:
             'validation_coordinates_A': coordinates,
             'validation_cell_A': cell,
             'data': self.data,
+            'frame': self._frame,
         }
         if self.tuned_from:
             training['tuned_from'] = {'content_hash': self._start_hash, 'training': self.tuned_from.training}
