@@ -7,6 +7,7 @@ A member ``card.json`` tells what the data are (see `aiida_e3relax.gnn.data.card
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import zipfile
@@ -17,12 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_e3relax.gnn.archive import read_archive
+from aiida_e3relax.gnn.array_checks import ArrayChecks
 from aiida_e3relax.gnn.errors import InputError
-from aiida_e3relax.gnn.pairs import Pairs
-from aiida_e3relax.gnn.structures import Crystals
+from aiida_e3relax.gnn.pairs import SPLITS, Pairs
+from aiida_e3relax.gnn.structures import MAX_ATOMIC_NUMBER, Crystals
 
 CARD_MEMBER = 'card.json'
-_LOCAL_HEADER = 30  # bytes before the name of a member (APPNOTE.TXT of the ZIP format, 4.3.7)
 
 
 def write_pairs(path: str | Path, pairs: Pairs, card: Mapping[str, Any] | None = None) -> None:
@@ -39,9 +41,10 @@ def write_pairs(path: str | Path, pairs: Pairs, card: Mapping[str, Any] | None =
 
 
 def read_pairs(path: str | Path, name: str | None = None) -> Pairs:
-    """Return the pairs of a file of the training format, mapped into memory.
+    """Return the pairs of a file of the training format, mapped into memory, after a look at every number in it.
 
-    Files of earlier versions, compressed and with fractional coordinates, are read too.
+    The checksums of the archive, and the hash of the data card where there is one, must be those of the content. Files
+    of earlier versions, compressed, with fractional coordinates or without a card, are read too.
 
     Parameters
     ----------
@@ -53,33 +56,40 @@ def read_pairs(path: str | Path, name: str | None = None) -> Pairs:
     Raises
     ------
     InputError
-        For anything else.
+        For anything else; the message names the file, the array, what was expected and what was found.
     """
+    arrays, card = _read(path)
+    pairs = _pairs(Path(path), arrays)
+    if card is not None and card.get('content_hash', found := pairs_hash(pairs)) != found:
+        raise InputError(
+            f'{path}: the arrays have the hash {found}, but its data card says {card["content_hash"]!r}: the file was '
+            'changed after it was made; make it again with `e3relax data`'
+        )
+    return pairs if name is None else dataclasses.replace(pairs, source=np.full(len(pairs), name))
+
+
+def read_data_card(path: str | Path) -> dict[str, Any] | None:
+    """Return the data card of a training file, or None for a file without one; raises InputError as `read_pairs`."""
+    return _read(path)[1]
+
+
+def _read(path: str | Path) -> tuple[dict[str, NDArray], dict[str, Any] | None]:
+    """Return the arrays and the data card of a file."""
     path = Path(path)
     if path.is_dir():
         raise InputError(f'{path}: a folder; make a training file of it first: e3relax data {path} --output NAME.npz')
     if not path.is_file():
         raise InputError(f'{path}: no such file; expected an .npz that `e3relax data` wrote')
-    members = _mapped(path)
-    labels = members.get('labels')
-    if labels is None or not {'n_atoms', 'numbers', 'cell_unrelaxed', 'cell_relaxed', 'split'} <= members.keys():
-        raise InputError(
-            f'{path}: not a file of `e3relax data`; found the arrays {sorted(members)}. '
-            f'Make one of it: e3relax data {path} --output NAME.npz'
-        )
-    n_atoms = members['n_atoms'].astype(np.int64)
-    source = members['source'] if name is None else np.full(len(n_atoms), name)
-    stages = ['unrelaxed', 'relaxed', *(['filed'] if 'cell_filed' in members else [])]
-    crystals = [_crystals(members, stage, n_atoms, labels) for stage in stages]
-    return Pairs(crystals[0], crystals[1], members['split'], source, *crystals[2:])
-
-
-def read_data_card(path: str | Path) -> dict[str, Any] | None:
-    """Return the data card of a training file, or None for a file without one."""
-    with zipfile.ZipFile(path) as archive:
-        if CARD_MEMBER not in archive.namelist():
-            return None
-        return json.loads(archive.read(CARD_MEMBER))
+    arrays, others = read_archive(path)
+    if CARD_MEMBER not in others:
+        return arrays, None
+    try:
+        card = json.loads(others[CARD_MEMBER])
+    except (ValueError, RecursionError) as error:
+        raise InputError(f'{path}: {CARD_MEMBER} is no JSON ({error}): make the file again') from error
+    if not isinstance(card, dict):
+        raise InputError(f'{path}: {CARD_MEMBER}: expected names and values, found a {type(card).__name__}')
+    return arrays, card
 
 
 def pairs_hash(pairs: Pairs) -> str:
@@ -110,48 +120,27 @@ def _arrays(pairs: Pairs) -> dict[str, NDArray]:
     return arrays
 
 
-def _crystals(members: Mapping[str, NDArray], stage: str, n_atoms: NDArray[np.int64], labels: NDArray) -> Crystals:
-    """Return the crystals of one stage; files of earlier versions hold fractional coordinates."""
-    cell = members[f'cell_{stage}']
-    if f'positions_{stage}' in members:
-        positions = members[f'positions_{stage}']
-    else:
-        positions = np.einsum('ac,acx->ax', members[f'frac_{stage}'], np.repeat(cell, n_atoms, axis=0))
-    pbc = members.get('pbc', np.ones((len(n_atoms), 3), dtype=bool))
-    return Crystals(n_atoms, members['numbers'].astype(np.int64, copy=False), positions, cell, pbc, labels)
-
-
-def _mapped(path: Path) -> dict[str, NDArray]:
-    """Return the arrays of an ``.npz``: windows on the file where they lie in it uncompressed."""
-    arrays: dict[str, NDArray] = {}
-    try:
-        with zipfile.ZipFile(path) as archive, path.open('rb') as handle:
-            for member in archive.infolist():
-                if not member.filename.endswith('.npy'):
-                    continue
-                name = member.filename.removesuffix('.npy')
-                if member.compress_type == zipfile.ZIP_STORED:
-                    arrays[name] = _window(path, handle, member)
-                else:
-                    with archive.open(member) as stream:
-                        arrays[name] = np.lib.format.read_array(stream, allow_pickle=False)
-    except (zipfile.BadZipFile, ValueError) as error:
-        raise InputError(f'{path}: not an .npz of plain arrays: {error}') from error
-    return arrays
-
-
-def _window(path: Path, handle: Any, member: zipfile.ZipInfo) -> NDArray:
-    """Return the array of an uncompressed member as a read-only map of the file."""
-    handle.seek(member.header_offset)
-    header = handle.read(_LOCAL_HEADER)
-    lengths = int.from_bytes(header[26:28], 'little') + int.from_bytes(header[28:30], 'little')  # name, extra field
-    handle.seek(member.header_offset + _LOCAL_HEADER + lengths)
-    version = np.lib.format.read_magic(handle)
-    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read_header(handle)
-    if dtype.hasobject:
-        raise ValueError(f'member {member.filename} holds pickled objects, which are never loaded')
-    if 0 in shape:
-        return np.zeros(shape, dtype)
-    window = np.memmap(path, dtype, 'r', handle.tell(), shape, 'F' if fortran else 'C')
-    return window.view(np.ndarray)
+def _pairs(path: Path, arrays: dict[str, NDArray]) -> Pairs:
+    """Return the arrays of a file as pairs, checked."""
+    if 'cell_unrelaxed' not in arrays or 'cell_relaxed' not in arrays:
+        raise InputError(
+            f'{path}: not a file of `e3relax data`; found the arrays {sorted(arrays)[:12]}. '
+            f'Make one of it: e3relax data {path} --output NAME.npz'
+        )
+    stages = ['unrelaxed', 'relaxed', *(['filed'] if 'cell_filed' in arrays else [])]
+    check = ArrayChecks(path, arrays)
+    n_atoms = check.n_atoms
+    numbers = check.whole('numbers', ('A',), least=1, most=MAX_ATOMIC_NUMBER)
+    labels, split, source = check.text('labels'), check.text('split', SPLITS), check.text('source')
+    pbc = check.logical('pbc', ('S', 3)) if 'pbc' in arrays else np.ones((len(n_atoms), 3), dtype=bool)
+    crystals = []
+    for stage in stages:
+        cell = check.cells(f'cell_{stage}')
+        if f'frac_{stage}' in arrays and f'positions_{stage}' not in arrays:  # files of earlier versions
+            fractional = check.real(f'frac_{stage}', ('A', 3))
+            positions = np.einsum('ac,acx->ax', fractional, np.repeat(cell, n_atoms, axis=0))
+        else:
+            positions = check.real(f'positions_{stage}', ('A', 3))
+        crystals.append(Crystals(n_atoms, numbers, positions, cell, pbc, labels))
+    check.same_handedness('cell_unrelaxed', 'cell_relaxed')
+    return Pairs(crystals[0], crystals[1], split, source, *crystals[2:])

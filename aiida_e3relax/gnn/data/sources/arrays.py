@@ -6,16 +6,17 @@ An element-substitution set has the arrays ``n_atoms``, ``numbers``, ``cell_*`` 
 
 from __future__ import annotations
 
-import zipfile
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from aiida_e3relax.gnn.archive import read_archive
+from aiida_e3relax.gnn.array_checks import ArrayChecks
 from aiida_e3relax.gnn.data.sources.base import Candidate, Sites, Source, SourceOptions
 from aiida_e3relax.gnn.datasets import read_pairs
 from aiida_e3relax.gnn.errors import InputError
-from aiida_e3relax.gnn.structures import Crystals, make_crystals
+from aiida_e3relax.gnn.structures import Crystals
 
 _SUBSTITUTION = {
     'n_atoms',
@@ -37,30 +38,27 @@ def recognises(path: Path) -> bool:
 
 def open_source(path: Path, options: SourceOptions) -> Source:
     """Return the pairs of the file, as filed; raises InputError for an ``.npz`` of something else."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = {name.removesuffix('.npy') for name in archive.namelist()}
-    except zipfile.BadZipFile as error:
-        raise InputError(f'{path}: not an .npz: {error}') from error
-    if {'labels', 'split', 'cell_relaxed'} <= members:
+    arrays, _ = read_archive(path)
+    if {'labels', 'split', 'cell_relaxed'} <= arrays.keys():
         pairs = read_pairs(path)
         return _source('training file', path, pairs.unrelaxed, pairs.as_filed, pairs.split)
-    if missing := _SUBSTITUTION - members:
+    if missing := _SUBSTITUTION - arrays.keys():
         raise InputError(
             f'{path}: neither a training file of this package nor an element-substitution set: '
-            f'the arrays {sorted(missing)} are missing; found {sorted(members)}'
+            f'the arrays {sorted(missing)} are missing; found {sorted(arrays)}'
         )
-    with np.load(path, allow_pickle=False) as arrays:
-        ends = np.cumsum(arrays['n_atoms'])[:-1]
-        labels = np.char.add(np.char.add(arrays['donor_id'], '>'), arrays['target_id'])
-        numbers = np.split(arrays['numbers'], ends)
-        stages = {}
-        for stage in ('unrelaxed', 'relaxed'):
-            cells = arrays[f'cell_{stage}'].astype(np.float64)
-            fractional = np.split(arrays[f'frac_{stage}'].astype(np.float64), ends)
-            positions = [f @ cell for f, cell in zip(fractional, cells, strict=True)]
-            stages[stage] = make_crystals(numbers, positions, list(cells), labels.tolist())
-        return _source('substitution', path, stages['unrelaxed'], stages['relaxed'], arrays['split'])
+    check = ArrayChecks(path, arrays)
+    numbers = check.whole('numbers', ('A',), least=0)
+    donors, targets, split = (check.text(name) for name in ('donor_id', 'target_id', 'split'))
+    labels = np.char.add(np.char.add(donors, '>'), targets)
+    pbc = np.ones((len(labels), 3), dtype=bool)
+    stages = []
+    for stage in ('unrelaxed', 'relaxed'):
+        cell = check.real(f'cell_{stage}', ('S', 3, 3), most=None)
+        fractional = check.real(f'frac_{stage}', ('A', 3), most=None)
+        positions = np.einsum('ac,acx->ax', fractional, np.repeat(cell, check.n_atoms, axis=0))
+        stages.append(Crystals(check.n_atoms, numbers, positions, cell, pbc, labels))
+    return _source('substitution', path, stages[0], stages[1], split)
 
 
 def _source(kind: str, path: Path, unrelaxed: Crystals, relaxed: Crystals, split: np.ndarray) -> Source:
