@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from aiida_e3relax.standin import VERSION
-from aiida_e3relax.standin.errors import InputError
+from aiida_e3relax.standin.errors import InputError, printable
 from aiida_e3relax.standin.faults import DESCRIPTIONS, due_fault
 
 ENGINE_VARIABLE = 'E3RELAX_STANDIN_ENGINE'
@@ -51,9 +51,14 @@ def main(context: click.Context, engine: str | None, fault: str | None, fault_on
         if engine is None:
             raise InputError(f'no engine was chosen; set {ENGINE_VARIABLE} or give --engine (emt, ionic or gpaw)')
         run(Path.cwd(), engine, due_fault(fault, fault_once))
-    except InputError as error:
-        print(f' ERROR: {error}', flush=True)
-        sys.exit(1)
+    except (InputError, OSError) as error:
+        fault = str(error)
+    except MemoryError:
+        fault = 'out of memory; take a smaller crystal, fewer k-points, or another machine'
+    else:
+        return
+    print(f' ERROR: {printable(fault)}', flush=True)
+    sys.exit(1)
 
 
 @main.command()
@@ -69,6 +74,6 @@ def potentials(folder: Path, elements: str | None) -> None:
     symbols = None if elements is None else [symbol.strip() for symbol in elements.split(',')]
     try:
         names = write_potentials(folder, symbols)
-    except InputError as error:
+    except (InputError, OSError) as error:
         raise click.ClickException(str(error)) from error
     print(f'{len(names)} potential files in {folder}')

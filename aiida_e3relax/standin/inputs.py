@@ -10,6 +10,9 @@ from aiida_e3relax.standin.poscar import Poscar
 from aiida_e3relax.standin.potcar import Dataset, parse_potcar
 from aiida_e3relax.standin.settings import Settings
 
+LARGEST_FILE = 200_000_000
+"""Bytes; a POSCAR of a million atoms has half of it."""
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -77,8 +80,10 @@ class Inputs:
 def _text(folder: Path, name: str) -> str:
     path = folder / name
     try:
+        if (size := path.stat().st_size) > LARGEST_FILE:
+            raise InputError(f'{name} has {size:,} bytes, expected {LARGEST_FILE:,} at most; write it anew')
         return path.read_text(encoding='utf-8')
     except FileNotFoundError:
         raise InputError(f'{name} is not in {folder}; the stand-in needs INCAR, POSCAR and POTCAR there') from None
-    except UnicodeDecodeError as error:
+    except (UnicodeDecodeError, OSError) as error:
         raise InputError(f'{name} is not a text file ({error}); write it anew') from None

@@ -1,12 +1,19 @@
 """KPOINTS: the sampling of the Brillouin zone."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 
-from aiida_e3relax.standin.errors import InputError
+from aiida_e3relax.standin import fortran
+from aiida_e3relax.standin.errors import InputError, quote
 from aiida_e3relax.standin.geometry import Geometry
 from aiida_e3relax.standin.incar import Incar
+
+MOST_POINTS = 100_000
+"""Of a mesh or a list: all are listed in the output files."""
+LARGEST = 1e9
+"""Of the numbers in the file."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +42,10 @@ class KPoints:
 
     @classmethod
     def mesh(cls, divisions: tuple[int, int, int], gamma: bool, shift=(0.0, 0.0, 0.0)) -> 'KPoints':
-        """Make a regular mesh, all points listed with equal weights."""
+        """Make a regular mesh, all points listed with equal weights; raises InputError beyond `MOST_POINTS`."""
+        if math.prod(divisions) > MOST_POINTS:
+            mesh = ' x '.join(map(str, divisions))
+            raise InputError(f'k-points: expected {MOST_POINTS:,} at most, found {mesh}; give a coarser mesh')
         size = np.array(divisions)
         offset = np.array(shift) + (0.0 if gamma else np.where(size % 2 == 0, 0.5, 0.0))
         points = (np.array(list(np.ndindex(*divisions))) + offset) / size
@@ -66,45 +76,67 @@ def parse_kpoints(text: str, geometry: Geometry) -> KPoints:
     InputError
         If the file is unreadable or asks for line mode or a generalised mesh.
     """
-    lines = [line.split('!')[0].split('#')[0].strip() for line in text.splitlines()]
+    lines = [line.split('!')[0].split('#')[0].strip() for line in text.split('\n')]
     try:
-        count, mode = int(lines[1].split()[0]), lines[2][:1].lower()
+        count, mode = fortran.integer(lines[1].split()[0]), lines[2][:1].lower()
         if mode == 'l':
             raise InputError('KPOINTS line 3: line mode is not supported by the stand-in; give a mesh')
         if count > 0:
             return _parse_list(lines, count, mode)
+        if count < 0:
+            raise InputError(f'KPOINTS line 2: expected 0 or how many points are listed, found {count}; correct it')
         return _parse_automatic(lines, mode, geometry)
     except (IndexError, ValueError):
-        raise InputError(f'KPOINTS: expected a mesh or a list of points, found {text!r}; write it anew') from None
+        raise InputError(f'KPOINTS: expected a mesh or a list of points, found {quote(text)}; write it anew') from None
 
 
 def spacing_mesh(incar: Incar, geometry: Geometry) -> KPoints:
     """Make the mesh that KSPACING and KGAMMA ask for, as VASP does when there is no KPOINTS file."""
     spacing = incar.real('KSPACING', 0.5)
+    if spacing <= 0:
+        raise InputError(f'INCAR: KSPACING must be positive, found {spacing}; correct it')
     lengths = 2 * np.pi * np.linalg.norm(geometry.reciprocal, axis=1)
-    n1, n2, n3 = (max(1, int(np.ceil(length / spacing))) for length in lengths)
+    n1, n2, n3 = (max(1, math.ceil(min(length / spacing, MOST_POINTS + 1))) for length in lengths)
     return KPoints.mesh((n1, n2, n3), incar.logical('KGAMMA', True))
 
 
 def _parse_list(lines: list[str], count: int, mode: str) -> KPoints:
     if mode in ('c', 'k'):
         raise InputError('KPOINTS line 3: Cartesian lists are not supported by the stand-in; give reciprocal ones')
-    rows = np.array([line.split()[:4] for line in lines[3 : 3 + count]], float)
-    if len(rows) != count:
-        raise InputError(f'KPOINTS: line 2 announces {count} points, found {len(rows)}; correct it')
-    return KPoints(rows[:, :3], rows[:, 3] / rows[:, 3].sum())
+    found = [line for line in lines[3 : 3 + count] if line]
+    if len(found) != count or count > MOST_POINTS:
+        raise InputError(
+            f'KPOINTS: line 2 announces {count} points, found {len(found)} of {MOST_POINTS:,} at most; correct it'
+        )
+    rows = np.array([_reals(line, 4) for line in found])
+    weights = rows[:, 3]
+    if weights.min() < 0 or weights.sum() <= 0:
+        raise InputError('KPOINTS: expected weights that are not negative and not all zero; correct column 4')
+    return KPoints(rows[:, :3], weights / weights.sum())
 
 
 def _parse_automatic(lines: list[str], mode: str, geometry: Geometry) -> KPoints:
     if mode == 'a':
-        lengths = float(lines[3].split()[0]) * np.linalg.norm(geometry.reciprocal, axis=1)
+        length = _reals(lines[3], 1)[0]
+        if length <= 0:
+            raise InputError(f'KPOINTS line 4: expected a positive length, found {quote(lines[3])}; correct it')
+        lengths = length * np.linalg.norm(geometry.reciprocal, axis=1)
         n1, n2, n3 = (max(1, int(length + 0.5)) for length in lengths)
         return KPoints.mesh((n1, n2, n3), gamma=True)
     if mode not in ('g', 'm'):
-        raise InputError(f'KPOINTS line 3: expected Gamma, Monkhorst-Pack or Automatic, found {lines[2]!r}; correct it')
-    n1, n2, n3 = (int(word) for word in lines[3].split()[:3])
+        raise InputError(
+            f'KPOINTS line 3: expected Gamma, Monkhorst-Pack or Automatic, found {quote(lines[2])}; correct it'
+        )
+    n1, n2, n3 = (fortran.integer(word) for word in lines[3].split()[:3])
     if min(n1, n2, n3) < 1:
-        raise InputError(f'KPOINTS line 4: expected three positive subdivisions, found {lines[3]!r}; correct it')
-    words = lines[4].split() if len(lines) > 4 else []
-    s1, s2, s3 = (float(word) for word in words[:3]) if words else (0.0, 0.0, 0.0)
+        raise InputError(f'KPOINTS line 4: expected three positive subdivisions, found {quote(lines[3])}; correct it')
+    s1, s2, s3 = _reals(lines[4], 3) if len(lines) > 4 and lines[4] else (0.0, 0.0, 0.0)
     return KPoints.mesh((n1, n2, n3), mode == 'g', (s1, s2, s3))
+
+
+def _reals(line: str, count: int) -> list[float]:
+    """Return the first numbers of a line; raises ValueError where one of them is none or missing."""
+    values = [fortran.real(word) for word in line.split()[:count]]
+    if len(values) < count or max(map(abs, values)) > LARGEST:
+        raise ValueError(line)
+    return values

@@ -5,8 +5,15 @@ from dataclasses import dataclass
 import numpy as np
 from ase.data import atomic_numbers
 
-from aiida_e3relax.standin.errors import InputError
-from aiida_e3relax.standin.geometry import Geometry
+from aiida_e3relax.standin import fortran
+from aiida_e3relax.standin.errors import InputError, printable, quote
+from aiida_e3relax.standin.geometry import Geometry, find_geometry_fault
+
+LARGEST = 1e12
+"""Of the numbers in the file; no crystal needs larger ones, and products of these are finite."""
+FARTHEST = 1e6
+"""In lattice vectors: beyond it a coordinate loses digits that matter."""
+SMALLEST_SCALE, LARGEST_SCALE = 1e-6, 1e6
 
 
 @dataclass(frozen=True)
@@ -45,30 +52,42 @@ class Poscar:
         Raises
         ------
         InputError
-            If a line is missing, unreadable, or the lattice is singular or left-handed.
+            If a line is missing, unreadable, or the lattice is singular, left-handed or not one of a crystal.
         """
         lines = _Lines(text)
-        comment = lines.next('a comment').strip()
-        scales = lines.numbers('the scale', None)
+        comment = printable(lines.next('a comment').strip())
+        scale = lines.numbers('one scale', 1)[0]
         cell = np.array([lines.numbers(f'lattice vector {k}', 3) for k in (1, 2, 3)])
-        scale = _scale(scales, cell)
-        cell = cell * scale
         _check_lattice(cell)
+        if scale < 0:  # the volume of the cell
+            scale = float((-scale / np.linalg.det(cell)) ** (1 / 3))
+        if not SMALLEST_SCALE <= scale <= LARGEST_SCALE:
+            raise InputError(f'POSCAR line 2: expected a scale that makes a cell of a crystal, found {scale:.3g}')
+        cell = cell * scale
         species = tuple(word.split('_')[0].split('/')[0] for word in lines.next('the species').split())
         unknown = [symbol for symbol in species if atomic_numbers.get(symbol, 0) == 0]
         if unknown or not species:
             raise InputError(
-                f'POSCAR line 6: expected element symbols, found {" ".join(species)!r}; write the VASP 5 format'
+                f'POSCAR line 6: expected element symbols, found {quote(lines.now)}; write the VASP 5 format'
             )
-        counts = tuple(int(number) for number in lines.numbers('atoms per species', len(species)))
-        mode = lines.next('Selective dynamics, Direct or Cartesian').strip()
-        selective = mode[:1] in 'sS'
+        counts = _read_counts(lines, species)
+        mode = lines.next('Selective dynamics, Direct or Cartesian').strip()[:1].lower()
+        selective = mode == 's'
         if selective:
-            mode = lines.next('Direct or Cartesian').strip()
+            mode = lines.next('Direct or Cartesian').strip()[:1].lower()
+        if mode not in ('d', 'c', 'k'):
+            raise InputError(f'POSCAR line {lines.number}: expected Direct or Cartesian, found {quote(lines.now)}')
         rows, flags = _read_sites(lines, sum(counts), selective)
-        cartesian = mode[:1] in ('c', 'C', 'k', 'K')
-        scaled = (rows * scale) @ np.linalg.inv(cell) if cartesian else rows
-        return cls(comment, species, counts, Geometry(cell, scaled), flags)
+        scaled = rows if mode == 'd' else (rows * scale) @ np.linalg.inv(cell)
+        geometry = Geometry(cell, scaled)
+        if np.abs(scaled).max() > FARTHEST:
+            raise InputError(
+                f'POSCAR: expected sites within {FARTHEST:.0e} lattice vectors, found one at '
+                f'{np.abs(scaled).max():.3g}; correct the coordinates'
+            )
+        if fault := find_geometry_fault(geometry):
+            raise InputError(f'POSCAR: {fault}; correct the scale, the lattice vectors or the number of atoms')
+        return cls(comment, species, counts, geometry, flags)
 
     def format(self, geometry: Geometry) -> str:
         """Write the crystal with another geometry as the text of a POSCAR in direct coordinates."""
@@ -89,42 +108,63 @@ class _Lines:
     """The lines of a POSCAR with errors that say which one is wrong."""
 
     def __init__(self, text: str):
-        self.lines = text.splitlines()
+        self.lines = text.split('\n')
         self.number = 0
 
     def next(self, what: str) -> str:
         self.number += 1
         if self.number > len(self.lines):
             raise InputError(f'POSCAR line {self.number}: expected {what}, found the end of the file')
+        return self.now
+
+    @property
+    def now(self) -> str:
         return self.lines[self.number - 1]
 
-    def numbers(self, what: str, count: int | None) -> list[float]:
-        line = self.next(what)
-        words = line.split()[:count]
+    def numbers(self, what: str, count: int) -> list[float]:
+        """Return the numbers of the next line, which may end in words."""
+        words = self.next(what).split()
         try:
-            values = [float(word) for word in words]
+            values = [fortran.real(word) for word in words[:count]]
         except ValueError:
             values = []
-        if not values or (count is not None and len(values) < count) or not np.isfinite(values).all():
-            raise InputError(f'POSCAR line {self.number}: expected {what} ({count or 1} numbers), found {line!r}')
+        if (
+            len(values) < count
+            or max(map(abs, values)) > LARGEST
+            or any(fortran.is_number(word) for word in words[count:])
+        ):
+            raise InputError(
+                f'POSCAR line {self.number}: expected {what} ({count} number{"s" if count > 1 else ""} up to '
+                f'{LARGEST:.0e}), found {quote(self.now)}'
+            )
         return values
 
 
-def _scale(scales: list[float], cell: np.ndarray) -> float:
-    if len(scales) != 1:
-        raise InputError('POSCAR line 2: expected one scale, found several; scale the lattice vectors instead')
-    if scales[0] < 0:  # the volume of the cell
-        return float((-scales[0] / abs(np.linalg.det(cell))) ** (1 / 3))
-    return scales[0]
-
-
 def _check_lattice(cell: np.ndarray) -> None:
-    volume = float(np.linalg.det(cell))
-    if volume < 1e-6:
+    lengths = np.linalg.norm(cell, axis=1)
+    product = float(np.linalg.det(cell))
+    if not (np.isfinite(product) and product > 1e-12 * lengths.prod()):
         raise InputError(
-            f'POSCAR lines 3-5: the triple product of the lattice vectors must be positive, found {volume:.6g} A^3; '
+            f'POSCAR lines 3-5: the triple product of the lattice vectors must be positive, found {product:.6g}; '
             'exchange two lattice vectors or correct them'
         )
+
+
+def _read_counts(lines: _Lines, species: tuple[str, ...]) -> tuple[int, ...]:
+    words = lines.next('atoms per species').split()
+    try:
+        counts = tuple(fortran.integer(word) for word in words)
+    except ValueError:
+        counts = ()
+    if len(counts) != len(species) or min(counts) < 1:
+        raise InputError(
+            f'POSCAR line {lines.number}: expected atoms per species ({len(species)} positive integers), found '
+            f'{quote(lines.now)}'
+        )
+    left = len(lines.lines) - lines.number
+    if sum(counts) > left:
+        raise InputError(f'POSCAR line {lines.number}: announces {sum(counts)} atoms, found {left} lines; correct it')
+    return counts
 
 
 def _read_sites(lines: _Lines, n_atoms: int, selective: bool) -> tuple[np.ndarray, np.ndarray | None]:
@@ -132,9 +172,9 @@ def _read_sites(lines: _Lines, n_atoms: int, selective: bool) -> tuple[np.ndarra
     for k in range(n_atoms):
         rows[k] = lines.numbers(f'coordinates of atom {k + 1}', 3)
         if selective:
-            line = lines.lines[lines.number - 1]
+            line = lines.now
             words = [word.strip('.').upper()[:1] for word in line.split()[3:6]]
             if len(words) < 3 or not set(words) <= {'T', 'F'}:
-                raise InputError(f'POSCAR line {lines.number}: expected three of T and F, found {line!r}')
+                raise InputError(f'POSCAR line {lines.number}: expected three of T and F, found {quote(line)}')
             flags[k] = [word == 'T' for word in words]
     return rows, flags if selective else None

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from aiida_e3relax.standin import fortran
 from aiida_e3relax.standin.errors import InputError
 
 
@@ -35,16 +36,28 @@ def _parse_block(block: str, number: int) -> Dataset:
     def value(key: str, pattern: str) -> str:
         match = re.search(rf'{key}\s*=\s*{pattern}', block)
         if match is None:
-            raise InputError(
-                f'POTCAR: dataset {number} has no readable {key}; write it with `e3relax-vasp-standin potentials`'
-            )
+            raise unreadable(key)
         return match[1]
+
+    def positive(key: str) -> float:
+        try:
+            number = fortran.real(value(key, r'([^\s;]+)'))
+        except ValueError:
+            raise unreadable(key) from None
+        if number <= 0:
+            raise unreadable(key)
+        return number
+
+    def unreadable(key: str) -> InputError:
+        return InputError(
+            f'POTCAR: dataset {number} has no readable {key}; write it with `e3relax-vasp-standin potentials`'
+        )
 
     title = value('TITEL', r'(\S+ +\S+.*)').strip()
     return Dataset(
         title=title,
         element=re.split(r'[_.]', title.split()[1])[0],
-        zval=float(value('ZVAL', r'([\d.]+)')),
-        enmax=float(value('ENMAX', r'([\d.]+)')),
+        zval=positive('ZVAL'),
+        enmax=positive('ENMAX'),
         lexch=value('LEXCH', r'(\w+)'),
     )

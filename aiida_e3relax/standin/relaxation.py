@@ -1,5 +1,6 @@
 """The run: electronic iterations within ionic steps until the forces, NSW or a person end it."""
 
+import math
 import time
 from dataclasses import dataclass
 from enum import Enum
@@ -8,8 +9,9 @@ from typing import Protocol
 import numpy as np
 
 from aiida_e3relax.standin.engines import Energies, Engine, Response
+from aiida_e3relax.standin.errors import InputError
 from aiida_e3relax.standin.freedom import Freedom
-from aiida_e3relax.standin.geometry import Geometry
+from aiida_e3relax.standin.geometry import Geometry, find_geometry_fault
 from aiida_e3relax.standin.inputs import Inputs
 from aiida_e3relax.standin.optimisers import OPTIMISERS
 from aiida_e3relax.standin.stopcar import Stop, requested_stop
@@ -99,8 +101,13 @@ class _Steps:
         self.done: list[IonicStep] = []
 
     def compute(self, geometry: Geometry) -> Stop | None:
-        """Compute the next step and return what a STOPCAR asks for after it."""
+        """Compute the next step and return what a STOPCAR asks for after it.
+
+        Raises InputError for a geometry that no engine can take, and where the engine finds no finite numbers.
+        """
         number = len(self.done) + 1
+        if fault := find_geometry_fault(geometry):
+            raise InputError(f'ionic step {number}: {fault}; start from a crystal closer to its relaxed one')
         begin = time.monotonic()
         history: list[Energies] = []
         for count, energies in enumerate(self._engine.iterate(geometry), start=1):
@@ -109,6 +116,12 @@ class _Steps:
             if requested_stop(self._folder) is Stop.ELECTRONIC:
                 break
         response = self._engine.response()
+        numbers = (history[-1].free, response.forces.sum(), response.stress.sum())
+        if not all(map(math.isfinite, numbers)):
+            raise InputError(
+                f'ionic step {number}: engine {self._engine.name} found energies, forces or a stress that are not '
+                'finite; move atoms apart that are in one place'
+            )
         change = history[-1].free - (self.done[-1].energies[-1].free if self.done else 0.0)
         step = IonicStep(number, geometry, tuple(history), response, change, time.monotonic() - begin)
         self.done.append(step)

@@ -42,7 +42,8 @@ class Settings:
     """Settings of a run; field names are those of the INCAR tags, in lower case.
 
     Energies in eV, ``pstress`` in kB. ``encut`` and ``gga`` are None where the POTCAR decides, ``magmom`` where every
-    site starts with 1 bohr magneton. ``smass`` is None for a velocity quench with IBRION = 3. ``released_axes`` says
+    site starts with 1 bohr magneton. ``smass`` is None, as where SMASS is negative, for a velocity quench with
+    IBRION = 3. ``released_axes`` says
     for x, y, z whether the lattice may change along it (LATTICE_CONSTRAINTS). ``hubbard`` has one entry per species.
     """
 
@@ -83,7 +84,7 @@ class Settings:
             ibrion=incar.integer('IBRION', -1 if nsw <= 0 else 0),
             isif=incar.integer('ISIF', 2),
             potim=incar.real('POTIM', 0.5),
-            smass=incar.real('SMASS', 0.0) if 'SMASS' in incar else None,
+            smass=incar.real('SMASS', 0.0) if incar.real('SMASS', -1.0) >= 0 else None,
             ediff=ediff,
             ediffg=incar.real('EDIFFG', 10 * ediff),
             nelm=incar.integer('NELM', 60),
@@ -143,11 +144,13 @@ def _hubbard(incar: Incar) -> tuple[HubbardU | None, ...]:
     missing = [tag for tag in ('LDAUL', 'LDAUU') if tag not in incar]
     if missing:
         raise InputError(f'INCAR: LDAU = .TRUE. needs {" and ".join(missing)}, one value per species; add them')
-    angular_momenta, u_values = incar.reals('LDAUL'), incar.reals('LDAUU')
+    angular_momenta, u_values = incar.integers('LDAUL'), incar.reals('LDAUU')
     j_values = incar.reals('LDAUJ') if 'LDAUJ' in incar else [0.0] * len(u_values)
     if not len(angular_momenta) == len(u_values) == len(j_values):
         raise InputError('INCAR: LDAUL, LDAUU and LDAUJ differ in length; give one value per species in each')
+    if not all(-1 <= angular_momentum <= 3 for angular_momentum in angular_momenta):
+        raise InputError(f'INCAR: LDAUL must be -1, 0, 1, 2 or 3, found {incar.text("LDAUL", "")}; correct it')
     return tuple(
-        HubbardU(int(angular_momentum), u - j) if angular_momentum >= 0 and u != j else None
+        HubbardU(angular_momentum, u - j) if angular_momentum >= 0 and u != j else None
         for angular_momentum, u, j in zip(angular_momenta, u_values, j_values, strict=True)
     )

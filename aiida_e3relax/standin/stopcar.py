@@ -18,7 +18,7 @@ def requested_stop(folder: Path) -> Stop | None:
     What cannot be read as such a request is passed over: a typing error must not end a long run.
     """
     path = folder / 'STOPCAR'
-    if not path.exists():
+    if not path.is_file():
         return None
     text = path.read_text(encoding='utf-8', errors='replace')
     stops = (Stop.ELECTRONIC, Stop.IONIC)

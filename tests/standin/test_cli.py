@@ -3,6 +3,7 @@
 import sys
 
 import pytest
+from ase import Atoms
 from ase.build import bulk
 
 
@@ -79,6 +80,33 @@ def test_an_element_that_the_engine_does_not_know_is_named(run_standin, write_in
 def test_a_wrong_number_of_moments_is_refused(run_standin, write_inputs):
     folder = write_inputs(bulk('Cu', cubic=True), {'ISPIN': 2, 'MAGMOM': '3*1.0'})
     assert 'MAGMOM needs 4 values, one per atom, found 3' in refusal(run_standin, folder)
+
+
+@pytest.mark.parametrize('engine', ['emt', 'ionic'])
+@pytest.mark.parametrize(
+    ('cell', 'message'),
+    [
+        ([[40, 0, 0], [0, 40, 0], [0, 0, 0.001]], 'too thin or too skewed, 0.001 A across'),
+        ([[40, 0, 0], [0, 40, 0], [900, 0, 0.01]], 'too thin or too skewed'),
+    ],
+)
+def test_a_thin_cell_is_refused_before_neighbours_are_sought(run_standin, write_inputs, engine, cell, message):
+    folder = write_inputs(Atoms('Cu', cell=cell, pbc=True), {})
+    assert message in refusal(run_standin, folder, engine)
+
+
+def test_atoms_in_one_place_end_the_run_with_a_message(run_standin, write_inputs):
+    folder = write_inputs(Atoms('NaCl', cell=[5, 5, 5], scaled_positions=[[0, 0, 0]] * 2, pbc=True), {})
+    result = run_standin(folder, 'ionic', succeeds=False)
+    assert result.exit_code == 1
+    assert result.output.splitlines()[-1].startswith(' ERROR: ionic step 1: engine ionic found')
+
+
+def test_a_folder_that_cannot_be_written_is_named(run_standin, copper):
+    (copper / 'OUTCAR').mkdir()
+    result = run_standin(copper, 'emt', succeeds=False)
+    assert result.exit_code == 1
+    assert 'ERROR: [Errno 21] Is a directory' in result.output.splitlines()[-1]
 
 
 def test_gpaw_that_is_not_installed_comes_with_the_remedy(run_standin, copper, monkeypatch):

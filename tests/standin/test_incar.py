@@ -1,6 +1,10 @@
 """INCAR: syntax, values, and what is refused."""
 
+import contextlib
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aiida_e3relax.standin.errors import InputError
 from aiida_e3relax.standin.incar import Incar
@@ -9,7 +13,7 @@ from aiida_e3relax.standin.tags import without_effect
 
 
 def test_syntax():
-    incar = Incar('# head\nencut = 300 ; nsw=5 ! steps\nMAGMOM = 2*1.5 \\\n -1\n\nNSW = 7\nLREAL = .FALSE.\n')
+    incar = Incar('# head\nencut = 300 ; nsw=5 ! steps\nMAGMOM = 2*1.5 \\\n -1\n\nNSW = 5\nLREAL = .FALSE.\n')
     assert list(incar.tags) == ['ENCUT', 'NSW', 'MAGMOM', 'LREAL']
     assert incar.tags['ENCUT'] == '300'
     assert incar.reals('MAGMOM') == [1.5, 1.5, -1.0]
@@ -78,3 +82,47 @@ def test_tags_without_effect_are_named():
     incar = Incar('ENCUT = 300\nNPAR = 4\nNSW = 3')
     assert without_effect(incar, electronic=True) == ['NPAR']
     assert without_effect(incar, electronic=False) == ['ENCUT', 'NPAR']
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('NSW = 3 \\\n 4', 'NSW must be an integer'),
+        ('NSW = 1_0', 'NSW must be an integer'),
+        ('NSW = ٣', 'NSW must be an integer'),
+        (f'NSW = {"9" * 5000}', r'NSW must be an integer, found .{,80}; correct it'),
+        ('EDIFF = nan', 'EDIFF must be a number'),
+        ('ENCUT = inf', 'ENCUT must be a number'),
+        ('MAGMOM = x*0.6', 'MAGMOM must be a list of numbers'),
+        ('MAGMOM = 2*', 'MAGMOM must be a list of numbers'),
+        ('MAGMOM = -3*1', 'MAGMOM must be a list of numbers, from 1 to'),
+        ('MAGMOM = 0*1', 'MAGMOM must be a list of numbers, from 1 to'),
+        ('MAGMOM = 2000000000*0.6', 'MAGMOM must be a list of numbers, from 1 to'),
+        ('LDAU = T\nLDAUL = 2.5\nLDAUU = 3', 'LDAUL must be a list of integers'),
+        ('LDAU = T\nLDAUL = 7\nLDAUU = 3', 'LDAUL must be -1, 0, 1, 2 or 3'),
+        ('LDAU = Tomato', 'LDAU must be .TRUE. or .FALSE.'),
+    ],
+)
+def test_values_that_are_not_what_they_look_like_are_refused(text, message):
+    with pytest.raises(InputError, match=message):
+        Settings.from_incar(Incar(text))
+
+
+def test_two_values_of_a_tag_are_refused():
+    with pytest.raises(InputError, match="INCAR line 2: ENCUT = '400', but '300' above"):
+        Incar('ENCUT = 300\nENCUT = 400')
+
+
+def test_a_word_after_a_number_is_a_comment():
+    assert Incar('ISMEAR = 0 Gaussian smearing').integer('ISMEAR', 1) == 0
+
+
+def test_a_negative_smass_means_a_quench():
+    assert Settings.from_incar(Incar('IBRION = 3\nSMASS = -2')).smass is None
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text('ABNSW=0123456789*.#!;\\ \n\tTF', max_size=60))
+def test_any_text_is_read_or_refused(text):
+    with contextlib.suppress(InputError):
+        assert Settings.from_incar(Incar(text)).nelm > 0

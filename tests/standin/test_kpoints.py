@@ -1,9 +1,13 @@
 """KPOINTS: meshes against ASE's, lists, and what is refused."""
 
+import contextlib
+
 import numpy as np
 import pytest
 from ase.build import bulk
 from ase.dft.kpoints import monkhorst_pack
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aiida_e3relax.standin.errors import InputError
 from aiida_e3relax.standin.geometry import Geometry
@@ -62,3 +66,40 @@ def test_length_and_list():
 def test_refusals(text, message):
     with pytest.raises(InputError, match=message):
         parse_kpoints(text, ALUMINIUM)
+
+
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('x\n0\nGamma\n2000 2000 2000\n', 'expected 100,000 at most, found 2000 x 2000 x 2000'),
+        ('x\n0\nAuto\n1e6\n', 'expected 100,000 at most'),
+        ('x\n0\nAuto\ninf\n', 'expected a mesh'),
+        ('x\n0\nAuto\n-20\n', 'expected a positive length'),
+        ('x\n0\nGamma\n2 2 2\nnan 0 0\n', 'expected a mesh'),
+        ('x\n0\nGamma\n2.5 2 2\n', 'expected a mesh'),
+        ('x\n-1\nGamma\n2 2 2\n', 'expected 0 or how many points are listed'),
+        ('x\n1\nReciprocal\nnan 0 0 1\n', 'expected a mesh or a list'),
+        ('x\n1\nReciprocal\n0 0 0\n', 'expected a mesh or a list'),
+        ('x\n1\nReciprocal\n0 0 0 0\n', 'expected weights'),
+        ('x\n2\nReciprocal\n0 0 0 -1\n0 0 0.5 2\n', 'expected weights'),
+        ('x\n999999999\nReciprocal\n0 0 0 1\n', 'announces 999999999 points'),
+    ],
+)
+def test_points_without_number_or_end_are_refused(text, message):
+    with pytest.raises(InputError, match=message):
+        parse_kpoints(text, ALUMINIUM)
+
+
+@pytest.mark.parametrize(('spacing', 'message'), [('0', 'must be positive'), ('-1', 'positive'), ('1e-9', 'at most')])
+def test_spacings_without_a_mesh_are_refused(spacing, message):
+    with pytest.raises(InputError, match=message):
+        spacing_mesh(Incar(f'KSPACING = {spacing}'), ALUMINIUM)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text('xGMAR0123456789.-e \n', max_size=40))
+def test_any_text_is_a_sampling_or_refused(text):
+    with contextlib.suppress(InputError):
+        kpoints = parse_kpoints(text, ALUMINIUM)
+        assert np.isfinite(kpoints.points).all()
+        assert kpoints.weights.sum() == pytest.approx(1)

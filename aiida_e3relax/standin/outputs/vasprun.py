@@ -1,8 +1,11 @@
 """vasprun.xml, which AiiDA and pymatgen read."""
 
+from xml.sax.saxutils import escape
+
 import numpy as np
 from ase.data import atomic_masses, atomic_numbers
 
+from aiida_e3relax.standin import fortran
 from aiida_e3relax.standin.engines import Bands, Energies
 from aiida_e3relax.standin.freedom import KBAR
 from aiida_e3relax.standin.incar import Incar
@@ -92,12 +95,12 @@ def _typed(incar: Incar, tag: str) -> Value:
     if text.strip('.').upper() in ('T', 'F', 'TRUE', 'FALSE'):
         return incar.logical(tag, False)
     try:
-        values = [float(word) for word in text.split()]
+        values = [fortran.real(word) for word in text.split()]
     except ValueError:
         return text
     if len(values) > 1:
         return values
-    return int(values[0]) if text.strip('+-').isdigit() else values[0]
+    return int(text) if text.strip('+-').isdigit() else values[0]
 
 
 def _kpoints(kpoints: KPoints) -> str:
@@ -162,7 +165,7 @@ def _atominfo(inputs: Inputs) -> str:
     )
     types = ''.join(
         f'    <rc><c>{count:4d}</c><c>{symbol:2s}</c><c>{atomic_masses[atomic_numbers[symbol]]:16.8f}</c>'
-        f'<c>{dataset.zval:16.8f}</c><c>{dataset.title:40s}</c></rc>\n'
+        f'<c>{dataset.zval:16.8f}</c><c>{escape(dataset.title):40s}</c></rc>\n'
         for symbol, count, dataset in groups
     )
     return (

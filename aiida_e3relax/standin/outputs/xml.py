@@ -1,5 +1,6 @@
 """Elements of vasprun.xml as text."""
 
+import re
 from collections.abc import Iterable, Sequence
 from xml.sax.saxutils import escape
 
@@ -7,6 +8,9 @@ import numpy as np
 
 from aiida_e3relax.standin.engines import Energies
 from aiida_e3relax.standin.geometry import Geometry
+
+_FORBIDDEN = re.compile('[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]')
+"""Characters that XML has no way to write."""
 
 Value = bool | int | float | str | Sequence[float]
 
@@ -20,7 +24,7 @@ def item(name: str, value: Value) -> str:
     if isinstance(value, float):
         return f'  <i name="{name}">{value:16.8f}</i>\n'
     if isinstance(value, str):
-        return f'  <i type="string" name="{name}">{escape(value)}</i>\n'
+        return f'  <i type="string" name="{name}">{escape(_FORBIDDEN.sub("?", value))}</i>\n'
     return f'  <v name="{name}">{vector(value)}</v>\n'
 
 
