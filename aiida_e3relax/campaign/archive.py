@@ -15,6 +15,7 @@ from aiida_vasp.data.potcar import PotcarFileData
 
 from aiida_e3relax.campaign.frame import campaign_frame
 from aiida_e3relax.campaign.group import load_campaign
+from aiida_e3relax.campaign.output import written_together
 from aiida_e3relax.campaign.processes import read_processes
 from aiida_e3relax.campaign.settings import CampaignSettings
 
@@ -28,15 +29,18 @@ README_TEMPLATE = 'archive.md'
 def export_campaign(name: str, folder: Path) -> list[Path]:
     """Write the campaign `name` into `folder` and return the files: `ARCHIVE`, `TABLE` and `README`.
 
-    The folder is made where it does not exist; files of an earlier export in it are replaced. The archive has the
-    group, its structures and settings, all runs of the network and all chains, with everything below and before them.
-    Of potentials it has the names and hashes, and not what VASP's licence keeps from being passed on.
+    The folder is made where it does not exist; files of an earlier export in it are replaced, all at the end or none.
+    The archive has the group, its structures and settings, all runs of the network and all chains, with everything
+    below and before them. Of potentials it has the names and hashes, and not what VASP's licence keeps from being
+    passed on.
 
     Raises
     ------
     ValueError
         When there is no campaign of that name, when processes of it run, since AiiDA exports what has ended only, and
-        when a node holds the content of a POTCAR after all; the archive is removed then.
+        when a node holds the content of a POTCAR after all; nothing is exported then.
+    OSError
+        When the files cannot be written.
     """
     group = load_campaign(name)
     settings = group.settings
@@ -46,21 +50,19 @@ def export_campaign(name: str, folder: Path) -> list[Path]:
             f'campaign `{name}`: {len(processes.running)} of its processes run; export it when they have ended, '
             'or stop submitting with `aiida-e3relax campaign pause` and wait'
         )
-    folder.mkdir(parents=True, exist_ok=True)
     everything = [*processes.networks.values(), *processes.chains.values()]
     nodes = [orm.load_node(process.pk) for tries in everything for process in tries]
-    archive = create_archive([group, *nodes], folder / ARCHIVE, overwrite=True)
-    if found := list(_find_potentials(archive)):
-        archive.unlink()
-        raise ValueError(
-            f'campaign `{name}`: nodes hold the content of potentials, which may not be passed on: {", ".join(found)}; '
-            f'nothing was exported. Take {POTENTIALS} out of what their jobs retrieve, and run these again'
-        )
-    table = folder / TABLE
-    campaign_frame(name).to_parquet(table)
-    readme = folder / README
-    readme.write_text(_write_readme(settings, len(nodes)), encoding='utf-8')
-    return [archive, table, readme]
+    with written_together(folder, 'export') as partial:
+        archive = create_archive([group, *nodes], partial / ARCHIVE)
+        if found := list(_find_potentials(archive)):
+            raise ValueError(
+                f'campaign `{name}`: nodes hold the content of potentials, which may not be passed on: '
+                f'{", ".join(found)}; nothing was exported. Take {POTENTIALS} out of what their jobs retrieve, and run '
+                'these again'
+            )
+        campaign_frame(name).to_parquet(partial / TABLE)
+        (partial / README).write_text(_write_readme(name, settings, len(nodes)), encoding='utf-8')
+    return [folder / file for file in (ARCHIVE, TABLE, README)]
 
 
 def _find_potentials(archive: Path) -> Iterator[str]:
@@ -77,14 +79,14 @@ def _has_file(content: dict[str, Any], name: str) -> bool:
     return any(key.upper().startswith(name) or _has_file(entry, name) for key, entry in content.get('o', {}).items())
 
 
-def _write_readme(settings: CampaignSettings, n_processes: int) -> str:
+def _write_readme(name: str, settings: CampaignSettings, n_processes: int) -> str:
     """Return the text that goes with an export."""
     template = (importlib.resources.files(__package__) / README_TEMPLATE).read_text(encoding='utf-8')
     now = {package: importlib.metadata.version(package) for package in settings.versions}
     versions = '\n'.join(f'| {package} | {then} | {now[package]} |' for package, then in settings.versions.items())
     model = settings.chain['model']
     return template.format(
-        name=settings.name,
+        name=name,
         created=settings.created,
         n_structures=len(settings.structures),
         n_processes=n_processes,

@@ -8,19 +8,16 @@ between, it submits a second time. It knows one process a structure besides, not
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import itertools
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from aiida import orm
 from aiida.engine import submit
 from aiida.manage import get_manager
-from aiida.manage.configuration import get_config
 
 from aiida_e3relax.campaign.daemon import Daemon
+from aiida_e3relax.campaign.due import Due, find_due
 from aiida_e3relax.campaign.group import CampaignGroup
 from aiida_e3relax.campaign.lost import mend_lost
 from aiida_e3relax.campaign.processes import NETWORK_LABEL, UNSUCCESSFUL, Processes, State, read_processes
@@ -55,27 +52,43 @@ class CampaignController:
         return read_processes(self._settings, self._node)
 
     def retry_failed(self) -> list[str]:
-        """Allow another chain to each structure whose last one ended without success, and return their labels."""
+        """Allow another try to all that ended without success, and return the labels.
+
+        It is another chain for each structure whose last one failed, and another run of the network for each batch that
+        is held back.
+        """
         processes = self.read()
         failed = [label for label in processes.chains if processes.chain_state(label) in UNSUCCESSFUL]
         tries = {label: len(processes.chains[label]) + 1 for label in failed}
-        self.group.attempts = self.group.attempts | tries
-        return failed
+        held = self.find_due(processes).held
+        runs = {str(place): len(processes.networks[place]) + 1 for place in held}
+        if tries:
+            self.group.attempts = self.group.attempts | tries
+        if runs:
+            self.group.network_attempts = self.group.network_attempts | runs
+        return [*failed, *(NETWORK_LABEL.format(place=place) for place in held)]
+
+    def find_due(self, processes: Processes) -> Due:
+        """Return what is left to submit, and what is held back."""
+        return find_due(self.group, self._settings, self._batch_index, processes)
 
     def is_done(self, processes: Processes) -> bool:
-        """Return whether nothing runs and nothing is left to submit."""
-        return not processes.running and not self._due(processes)
+        """Return whether nothing runs and nothing is left to submit, other than what is held back."""
+        due = self.find_due(processes)
+        return not (processes.running or due.networks or due.chains)
 
-    def advance(self, limit: int) -> int:
+    def advance(self, limit: int, confirm_lock: Callable[[], None] = lambda: None) -> int:
         """Submit at most `limit` processes that are due and for which there is room, and return how many.
 
         Lost processes are mended first. Nothing is submitted while the campaign is paused or no daemon runs.
+        `confirm_lock` is that of `lock`, and is called before each submission.
 
         Raises ValueError, which names the structure, when inputs are refused that were sound before.
         """
         workers = self.daemon.count_workers()
         if not workers:
             return 0
+        confirm_lock()
         processes = self.read()
         if mend_lost(processes.running):
             processes = self.read()
@@ -83,27 +96,21 @@ class CampaignController:
             return 0
         slots = workers * get_manager().get_option('daemon.worker_process_slots')
         room = max(min(self.group.max_running, slots // SLOTS_PER_CHAIN), 1) - len(processes.running)
-        builders = itertools.islice(self._due_builders(processes), max(min(room, limit), 0))
-        return sum(bool(submit(builder)) for builder in builders)
+        n_submitted = 0
+        for builder in itertools.islice(self._due_builders(processes), max(min(room, limit), 0)):
+            confirm_lock()
+            submit(builder)
+            n_submitted += 1
+        return n_submitted
 
     def _due_builders(self, processes: Processes) -> Iterator[Any]:
         """Yield what can be submitted: one run of the network at a time, then the chains it has nothing to say to."""
-        states = [processes.network_state(place) for place in processes.networks]
-        if State.WAITING in states and State.RUNNING not in states:
-            yield self._network_builder(states.index(State.WAITING))
-        for label in self._due(processes):
-            place = self._batch_index.get(label)
-            if place is None or states[place] not in (State.WAITING, State.RUNNING):
-                yield self._chain_builder(label, processes)
-
-    def _due(self, processes: Processes) -> list[str]:
-        """Return the structures that still get a chain."""
-        attempts = self.group.attempts
-        return [
-            label
-            for label, tries in processes.chains.items()
-            if processes.chain_state(label) in (State.WAITING, *UNSUCCESSFUL) and len(tries) < attempts.get(label, 1)
-        ]
+        due = self.find_due(processes)
+        is_running = any(processes.network_state(place) is State.RUNNING for place in processes.networks)
+        if due.networks and not is_running:
+            yield self._network_builder(due.networks[0])
+        for label in due.chains:
+            yield self._chain_builder(label, processes)
 
     def _network_builder(self, place: int) -> Any:
         batch: Any = orm.load_node(uuid=self._settings.batches[place])
@@ -128,24 +135,6 @@ class CampaignController:
         builder.metadata.label = label
         builder.metadata.description = f'{structure.get_formula()} of the campaign {self.group.label}'
         return builder
-
-
-@contextlib.contextmanager
-def lock(group: CampaignGroup) -> Iterator[None]:
-    """Hold the right to submit for a campaign, among all who use this AiiDA configuration on this machine.
-
-    The lock goes with the process that holds it, however that ends.
-
-    Raises
-    ------
-    BlockingIOError
-        When another process holds it.
-    """
-    path = Path(get_config().dirpath) / 'access' / f'e3relax-campaign-{group.uuid}.lock'
-    path.parent.mkdir(exist_ok=True)
-    with path.open('w', encoding='utf-8') as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
 
 
 def _find_prediction(pk: int) -> dict[str, Any]:

@@ -56,9 +56,11 @@ def campaign_courses(name: str) -> dict[str, dict[str, Course]]:
 
     Chains that have not finished an ionic step are left out. Raises ValueError when there is no such campaign.
     """
-    settings = load_campaign(name).settings_node
+    group = load_campaign(name)
+    settings, labels = group.settings_node, group.settings.structures.keys()
     trajectories: dict[tuple[str, str], list[orm.ArrayData]] = {}
-    newest = {label: pk for pk, label in query_chains(settings, ['id', 'label']).iterall(batch_size=1000)}
+    found = query_chains(settings, ['id', 'label']).iterall(batch_size=1000)
+    newest = {label: pk for pk, label in found if label in labels}
     query = query_chains(settings, ['id', 'label'])
     query.append(
         orm.WorkChainNode,
@@ -72,13 +74,13 @@ def campaign_courses(name: str) -> dict[str, dict[str, Course]]:
     query.append(orm.ArrayData, with_incoming='run', edge_filters={'label': 'trajectory'}, project='*')
     query.order_by({'run': {'id': 'asc'}})
     for pk, label, arrays, link in query.iterall(batch_size=1000):
-        if newest[label] == pk:
+        if newest.get(label) == pk:
             trajectories.setdefault((label, LEG_LINKS[link]), []).append(arrays)
     courses: dict[str, dict[str, Course]] = {}
     for (label, leg), arrays in trajectories.items():
         courses.setdefault(label, {})[leg] = _join_runs(arrays)
     for chain in _query_referring(settings):
-        if newest[chain.label] == chain.pk:
+        if newest.get(chain.label) == chain.pk:
             courses[chain.label] = read_courses(chain)
     return courses
 

@@ -11,12 +11,15 @@ from aiida import orm
 
 from aiida_e3relax.calculations.batches import gather_structures
 from aiida_e3relax.campaign.group import CampaignGroup
-from aiida_e3relax.campaign.settings import CampaignSettings, draw_sample, split_batches
+from aiida_e3relax.campaign.settings import NETWORK_RETRIES, CampaignSettings, draw_sample, split_batches
+from aiida_e3relax.crystals.files.errors import short
 from aiida_e3relax.workflows.choices import ChainChoices
 from aiida_e3relax.workflows.vasp import E3RelaxVaspWorkChain
 
 BATCH_SIZE = 300
 MAX_RUNNING = 10
+LONGEST_NAME = 200
+"""In bytes; file systems take 255, with what is added to the name."""
 PACKAGES = ('aiida-e3relax', 'aiida-core', 'aiida-vasp', 'numpy', 'ase', 'pymatgen', 'spglib')
 
 
@@ -51,6 +54,7 @@ def create_campaign(
     seed: int = 0,
     batch_size: int = BATCH_SIZE,
     max_running: int = MAX_RUNNING,
+    network_retries: int = NETWORK_RETRIES,
 ) -> CampaignGroup:
     """Store a campaign and return it; nothing of it runs yet.
 
@@ -60,7 +64,7 @@ def create_campaign(
     Parameters
     ----------
     name
-        The label of the group.
+        The label of the group, which can be the name of a folder, see `check_name`.
     structures
         The raw structures by label: letters, digits and single underscores. Stored if they are not.
     choices
@@ -73,13 +77,17 @@ def create_campaign(
         How many structures the network is given in one job.
     max_running
         How many chains may run at the same time.
+    network_retries
+        How often a batch is given to the network again where its run fails as a whole.
 
     Raises
     ------
     ValueError
-        For a name that is taken, no structures, or numbers out of their range.
+        For a name that is taken or odd, no structures, or numbers out of their range.
     """
     _check(name, structures, reference_share, batch_size, max_running)
+    if network_retries < 0:
+        raise ValueError(f'retries of the network: expected at least 0, found {network_retries}')
     for label, structure in structures.items():
         if not structure.is_stored:
             structure.label = structure.label or label
@@ -100,6 +108,7 @@ def create_campaign(
         chain=choices.record(),
         guard=inputs['guard'],
         versions={package: importlib.metadata.version(package) for package in PACKAGES},
+        network_retries=network_retries,
     )
     node = settings.to_node().store()
     group = CampaignGroup(label=name)
@@ -110,8 +119,19 @@ def create_campaign(
     return group
 
 
+def check_name(name: str) -> None:
+    """Raise ValueError unless the name of a campaign can be that of the folders with its report and its export."""
+    odd = not name or not name.isprintable() or name != name.strip() or name[0] in '.-' or {'/', '\\'} & set(name)
+    if odd or len(name.encode()) > LONGEST_NAME:
+        raise ValueError(
+            f'campaign `{short(name, 80)}`: expected a name that a folder can have: not empty, at most {LONGEST_NAME} '
+            'bytes, no slashes and control characters, no dot or hyphen first and no space at either end'
+        )
+
+
 def _check(name: str, structures: Mapping[str, Any], share: float, batch_size: int, max_running: int) -> None:
     """Raise ValueError for the first argument that cannot be."""
+    check_name(name)
     if orm.QueryBuilder().append(CampaignGroup, filters={'label': name}).count():
         raise ValueError(
             f'campaign `{name}`: there is one of this name already; choose another, or go on with that one: '

@@ -92,7 +92,7 @@ def campaign_frame(name: str) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        When there is no campaign of that name.
+        When there is no campaign of that name, and when structures of it have been deleted.
     """
     group = load_campaign(name)
     settings, node = group.settings, group.settings_node
@@ -101,6 +101,11 @@ def campaign_frame(name: str) -> pd.DataFrame:
     newest = {chain['label']: chain for chain in chains.values()}
     waiting = {label: uuid for label, uuid in settings.structures.items() if label not in newest}
     structures = read_structures(waiting.values())
+    if deleted := [label for label, uuid in waiting.items() if uuid not in structures]:
+        raise ValueError(
+            f'campaign `{name}`: {len(deleted)} of its structures have been deleted from the profile, such as '
+            f'`{deleted[0]}`; import them again from an archive of it, or create the campaign anew'
+        )
     newest |= {
         label: {'label': label, 'structure_uuid': uuid, 'state': State.WAITING.value, **structures[uuid]}
         for label, uuid in waiting.items()

@@ -8,6 +8,7 @@ from aiida import orm
 from aiida.common.exceptions import NotExistent
 
 from aiida_e3relax.campaign.settings import CampaignSettings
+from aiida_e3relax.crystals.files.errors import printable
 
 
 class CampaignGroup(orm.Group):
@@ -19,12 +20,21 @@ class CampaignGroup(orm.Group):
     _PAUSED = 'paused'
     _MAX_RUNNING = 'max_running'
     _ATTEMPTS = 'attempts'
+    _NETWORK_ATTEMPTS = 'network_attempts'
+    _RAW_ON_NETWORK_FAILURE = 'raw_on_network_failure'
 
     @property
     def settings_node(self) -> orm.Dict:
-        """The node with the settings, an input of every process of the campaign."""
+        """The node with the settings, an input of every process of the campaign.
+
+        Raises ValueError where somebody has taken it out of the group.
+        """
         query = orm.QueryBuilder().append(orm.Group, filters={'id': self.pk}, tag='group')
-        return query.append(orm.Dict, with_group='group').one()[0]
+        query.append(orm.Dict, with_group='group', filters={'attributes': {'has_key': 'schema'}}, tag='settings')
+        found = query.order_by({'settings': {'id': 'asc'}}).all(flat=True)
+        if not found:
+            raise ValueError(f'campaign `{self.label}`: expected a Dict with its settings in the group, found none')
+        return found[0]
 
     @property
     def settings(self) -> CampaignSettings:
@@ -58,10 +68,34 @@ class CampaignGroup(orm.Group):
     def attempts(self, value: dict[str, int]) -> None:
         self.base.extras.set(self._ATTEMPTS, value)
 
+    @property
+    def network_attempts(self) -> dict[str, int]:
+        """How many runs of the network a batch may have by its place, where it is more than the settings allow."""
+        return self._extra(self._NETWORK_ATTEMPTS, {})
+
+    @network_attempts.setter
+    def network_attempts(self, value: dict[str, int]) -> None:
+        self.base.extras.set(self._NETWORK_ATTEMPTS, value)
+
+    @property
+    def raw_on_network_failure(self) -> bool:
+        """Whether structures for whose batch the network failed are relaxed without it, and not held back."""
+        return self._extra(self._RAW_ON_NETWORK_FAILURE, False)
+
+    @raw_on_network_failure.setter
+    def raw_on_network_failure(self, value: bool) -> None:
+        self.base.extras.set(self._RAW_ON_NETWORK_FAILURE, value)
+
     def _extra(self, key: str, default: Any) -> Any:
         """Return an extra as it is now, whoever set it."""
         query = orm.QueryBuilder().append(orm.Group, filters={'id': self.pk}, project='extras')
         return query.one()[0].get(key, default)
+
+
+def find_campaigns() -> list[CampaignGroup]:
+    """Return the campaigns of the profile, oldest first."""
+    query = orm.QueryBuilder().append(CampaignGroup, tag='campaign')
+    return query.order_by({'campaign': {'id': 'asc'}}).all(flat=True)
 
 
 def load_campaign(name: str) -> CampaignGroup:
@@ -70,6 +104,6 @@ def load_campaign(name: str) -> CampaignGroup:
         group: Any = CampaignGroup.collection.get(label=name)
     except NotExistent as error:
         known = orm.QueryBuilder().append(CampaignGroup, project='label').all(flat=True)
-        names = ', '.join(sorted(known)) or 'none; make one with `aiida-e3relax campaign create`'
-        raise ValueError(f'campaign `{name}`: not in this profile; campaigns here: {names}') from error
+        names = ', '.join(map(printable, sorted(known))) or 'none; make one with `aiida-e3relax campaign create`'
+        raise ValueError(f'campaign `{printable(name)}`: not in this profile; campaigns here: {names}') from error
     return group

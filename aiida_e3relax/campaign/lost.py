@@ -32,29 +32,46 @@ def mend_lost(processes: Iterable[Process]) -> bool:
     """Send what was stored and not sent, and delete what was stored without a checkpoint, which can never begin.
 
     Returns whether any was deleted. To be called by the only one who submits `processes`: in the middle of a submission
-    it looks like a lost one.
+    it looks like a lost one, which is also why nothing younger than `GRACE` is touched.
     """
+    latest = datetime.datetime.now(datetime.UTC) - GRACE
     # A process is stored before its state is.
-    created = {process.pk: process for process in processes if process.process_state in (None, 'created')}
-    if not created:
+    late = {
+        process.pk for process in processes if process.process_state in (None, 'created') and process.changed < latest
+    }
+    if not late:
         return False
-    able = _with_checkpoint(created)
-    if unable := sorted(set(created) - able):
-        LOGGER.warning('Deleting %s, stored by an interrupted submission that left no checkpoint', unable)
-        delete_nodes(unable, dry_run=False)
-    now = datetime.datetime.now(datetime.UTC)
-    if late := {pk for pk in able if now - created[pk].changed > GRACE}:
-        controller = get_manager().get_process_controller()
-        for pk in sorted(late - _known_to_broker(late, controller)):
-            LOGGER.warning('Sending <%d> to the daemon again, since an interrupted submission never did', pk)
-            controller.continue_process(pk, nowait=False, no_reply=True)
-    return bool(unable)
+    controller = get_manager().get_process_controller()
+    # The broker first: what is created after it did not know the process cannot have been with a worker meanwhile.
+    unknown = late - _known_to_broker(late, controller)
+    if not unknown:
+        return False
+    with_checkpoint = _read_created(unknown)
+    for pk in sorted(pk for pk, has_checkpoint in with_checkpoint.items() if has_checkpoint):
+        LOGGER.warning('Sending <%d> to the daemon again, since an interrupted submission never did', pk)
+        controller.continue_process(pk, nowait=False, no_reply=True)
+    return sum(_delete(pk) for pk, has_checkpoint in sorted(with_checkpoint.items()) if not has_checkpoint) > 0
 
 
-def _with_checkpoint(pks: Iterable[int]) -> set[int]:
-    key = orm.ProcessNode.CHECKPOINT_KEY
-    filters = {'id': {'in': list(pks)}, 'attributes': {'has_key': key}}
-    return set(orm.QueryBuilder().append(orm.ProcessNode, filters=filters, project='id').all(flat=True))
+def _read_created(pks: Iterable[int]) -> dict[int, bool]:
+    """Return which processes no worker has begun, and whether they have a checkpoint, as they are at one moment.
+
+    In one query: a checkpoint goes away when a process ends, so that asked for later than the state it lacks in a
+    process that has finished meanwhile.
+    """
+    query = orm.QueryBuilder().append(
+        orm.ProcessNode,
+        filters={'id': {'in': list(pks)}},
+        project=['id', 'attributes.process_state', f'attributes.{orm.ProcessNode.CHECKPOINT_KEY}'],
+    )
+    return {pk: checkpoint is not None for pk, state, checkpoint in query.all() if state in (None, 'created')}
+
+
+def _delete(pk: int) -> bool:
+    """Delete a process without a checkpoint and return whether it is gone; one that others depend on stays."""
+    LOGGER.warning('Deleting <%d>, stored by an interrupted submission that left no checkpoint', pk)
+    _, is_deleted = delete_nodes([pk], dry_run=lambda pks: set(pks) != {pk})
+    return is_deleted
 
 
 def _known_to_broker(pks: Iterable[int], controller: RemoteProcessThreadController) -> set[int]:
@@ -76,7 +93,8 @@ def _read_tasks(folder: Path) -> set[int]:
             task = json.loads(path.read_text(encoding='utf-8'))
         except FileNotFoundError:  # done, or handed from the queue to a worker, since its process changed its state
             continue
-        known.add(task['body']['args']['pid'])
+        if isinstance(pid := task.get('body', {}).get('args', {}).get('pid'), int):
+            known.add(pid)
     return known
 
 

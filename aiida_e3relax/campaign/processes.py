@@ -9,6 +9,7 @@ from typing import Any
 
 from aiida import orm
 
+from aiida_e3relax.calculations.predict import E3RelaxCalculation
 from aiida_e3relax.campaign.settings import CampaignSettings
 
 LINK = 'campaign'
@@ -32,6 +33,8 @@ class State(enum.StrEnum):
     KILLED = 'killed'
 
 
+ALL_STRUCTURES_FAILED = E3RelaxCalculation.exit_codes.ERROR_ALL_STRUCTURES_FAILED.status
+"""The exit status of a run of the network that has a report, which says of each structure why it has no prediction."""
 UNSUCCESSFUL = (State.FAILED, State.EXCEPTED, State.KILLED)
 
 
@@ -66,14 +69,23 @@ class Processes:
         By the place of the batch.
     chains
         By the label of the structure.
+    foreign
+        Those that are linked to the campaign's settings and whose label is none of its batches' and structures', such
+        as chains that somebody submitted by hand; they count nowhere.
     """
 
     networks: dict[int, list[Process]]
     chains: dict[str, list[Process]]
+    foreign: tuple[Process, ...] = ()
 
     def network_state(self, place: int) -> State:
         """Return what became of a batch."""
         return _last_state(self.networks[place])
+
+    def has_no_report(self, place: int) -> bool:
+        """Return whether the last run of the network for a batch failed as a whole, and said nothing on structures."""
+        state = self.network_state(place)
+        return state in UNSUCCESSFUL and self.networks[place][-1].exit_status != ALL_STRUCTURES_FAILED
 
     def chain_state(self, label: str) -> State:
         """Return what became of a structure."""
@@ -101,10 +113,11 @@ def read_processes(settings: CampaignSettings, node: orm.Dict) -> Processes:
     networks: dict[int, list[Process]] = {place: [] for place in range(len(settings.batches))}
     chains: dict[str, list[Process]] = {label: [] for label in settings.structures}
     of_network: dict[str, Any] = {NETWORK_LABEL.format(place=place): tries for place, tries in networks.items()}
+    foreign: list[Process] = []
     for pk, uuid, label, process_label, state, status, message, paused, ctime, mtime in query.all():
         process = Process(pk, uuid, label, process_label, state, status, message, bool(paused), ctime, mtime)
-        (of_network if process_label == NETWORK else chains)[label].append(process)
-    return Processes(networks, chains)
+        (of_network if process_label == NETWORK else chains).get(label, foreign).append(process)
+    return Processes(networks, chains, tuple(foreign))
 
 
 def find_state(process_state: str | None, exit_status: int | None) -> State:

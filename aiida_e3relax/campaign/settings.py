@@ -10,6 +10,7 @@ import numpy as np
 from aiida import orm
 
 SCHEMA = 1
+NETWORK_RETRIES = 1
 ALL = 'all'
 """In the place of a sample: every structure."""
 
@@ -40,6 +41,9 @@ class CampaignSettings:
         The guard's settings by the protocol and the overrides.
     versions
         Of the packages that made the campaign.
+    network_retries
+        How often a batch is given to the network again where its run fails as a whole, before its structures are held
+        back.
     """
 
     name: str
@@ -55,10 +59,14 @@ class CampaignSettings:
     chain: dict[str, Any]
     guard: dict[str, Any]
     versions: dict[str, str]
+    network_retries: int = NETWORK_RETRIES
 
     @classmethod
     def from_node(cls, node: orm.Dict) -> CampaignSettings:
-        """Return the settings in a node; raises ValueError where another version of this package has written it."""
+        """Return the settings in a node, defaults where an older version of this package has not written a key.
+
+        Raises ValueError where another version has written other settings.
+        """
         content = node.get_dict()
         schema = content.pop('schema', None)
         if schema != SCHEMA:
@@ -66,8 +74,11 @@ class CampaignSettings:
                 f'settings of a campaign in {node}: expected schema {SCHEMA}, found {schema}; use the version of '
                 'aiida-e3relax that created it'
             )
-        names = {field.name for field in dataclasses.fields(cls)} - {'chain'}
-        own = {name: content.pop(name) for name in names}
+        fields = [field for field in dataclasses.fields(cls) if field.name != 'chain']
+        own = {field.name: content.pop(field.name) for field in fields if field.name in content}
+        needed = {field.name for field in fields if field.default is dataclasses.MISSING}
+        if missing := sorted(needed - own.keys()):
+            raise ValueError(f'settings of a campaign in {node}: expected the key `{missing[0]}`, found none')
         return cls(**own, chain=content)
 
     def to_node(self) -> orm.Dict:

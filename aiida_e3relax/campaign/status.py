@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 from collections import Counter
 
+from aiida_e3relax.campaign.due import Due, find_due
 from aiida_e3relax.campaign.group import CampaignGroup
 from aiida_e3relax.campaign.processes import UNSUCCESSFUL, Process, Processes, State, read_processes
 
@@ -33,6 +34,25 @@ class Failure:
 
 
 @dataclasses.dataclass(frozen=True)
+class Held:
+    """A batch for which the network failed as a whole, and whose structures are held back.
+
+    Attributes
+    ----------
+    label
+        Of the run of the network.
+    n_structures
+        That wait for it.
+    reason
+        What the last of the runs said.
+    """
+
+    label: str
+    n_structures: int
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Status:
     """The numbers of a campaign at one moment.
 
@@ -48,6 +68,10 @@ class Status:
         The chains that run now, by how long recent ones took; None when none runs or none has ended.
     failures
         By exit code, the most frequent first.
+    held
+        The batches whose structures are held back.
+    foreign
+        The PKs of processes that are linked to the campaign and are no part of it.
     """
 
     name: str
@@ -58,11 +82,18 @@ class Status:
     n_retried: int
     chains_per_hour: float | None
     failures: list[Failure]
+    held: list[Held]
+    foreign: list[int]
+
+    @property
+    def n_held(self) -> int:
+        """The structures that are held back."""
+        return sum(held.n_structures for held in self.held)
 
     @property
     def n_left(self) -> int:
-        """The structures whose chain has not ended."""
-        return self.chains[State.WAITING] + self.chains[State.RUNNING]
+        """The structures whose chain has not ended and will."""
+        return max(self.chains[State.WAITING] + self.chains[State.RUNNING] - self.n_held, 0)
 
     @property
     def time_left(self) -> datetime.timedelta | None:
@@ -72,11 +103,13 @@ class Status:
 
 def read_status(group: CampaignGroup) -> Status:
     """Return how far a campaign is now."""
-    return tell_status(group, read_processes(group.settings, group.settings_node))
+    settings = group.settings
+    processes = read_processes(settings, group.settings_node)
+    return tell_status(group, processes, find_due(group, settings, settings.batch_index(), processes))
 
 
-def tell_status(group: CampaignGroup, processes: Processes) -> Status:
-    """Return how far a campaign is with these processes."""
+def tell_status(group: CampaignGroup, processes: Processes, due: Due) -> Status:
+    """Return how far a campaign is with these processes, of which `due` is left."""
     chains = Counter(processes.chain_state(label) for label in processes.chains)
     networks = Counter(processes.network_state(place) for place in processes.networks)
     return Status(
@@ -88,6 +121,8 @@ def tell_status(group: CampaignGroup, processes: Processes) -> Status:
         n_retried=sum(len(tries) > 1 for tries in processes.chains.values()),
         chains_per_hour=_rate(chains[State.RUNNING], processes),
         failures=_tell_failures(processes),
+        held=[_tell_held(processes.networks[place][-1], labels) for place, labels in due.held.items()],
+        foreign=[process.pk for process in processes.foreign],
     )
 
 
@@ -97,6 +132,10 @@ def _rate(n_running: int, processes: Processes) -> float | None:
     recent = sorted(ended, key=lambda chain: chain.changed)[-RECENT:]
     hours = sum((chain.changed - chain.began).total_seconds() for chain in recent) / 3600
     return n_running * len(recent) / hours if hours and n_running else None
+
+
+def _tell_held(run: Process, labels: list[str]) -> Held:
+    return Held(run.label, len(labels), run.exit_message or f'<{run.pk}> was {run.state}')
 
 
 def _tell_failures(processes: Processes) -> list[Failure]:

@@ -9,36 +9,42 @@ from pathlib import Path
 import pandas as pd
 
 from aiida_e3relax.campaign.figures import draw_figures
+from aiida_e3relax.campaign.output import written_together
 from aiida_e3relax.campaign.report.contents import Contents
 from aiida_e3relax.campaign.report.gather import gather_contents
 from aiida_e3relax.campaign.report.page import render_page
+from aiida_e3relax.campaign.spreadsheet import to_csv
+
+PAGE = 'report.html'
 
 
 def write_report(name: str, folder: Path) -> Path:
     """Write the report of the campaign `name` into `folder` and return its page.
 
-    The folder is made where it does not exist; files of an earlier report in it are replaced. It gets `report.html`,
-    which needs no other file, the table as `campaign.csv`, the same with summary and settings as `campaign.json`, and
-    `figures/` for print.
+    The folder is made where it does not exist; files of an earlier report in it are replaced, all at the end or none.
+    It gets `report.html`, which needs no other file, the table as `campaign.csv`, the same with summary and settings as
+    `campaign.json`, and `figures/` for print.
 
     Raises
     ------
     ValueError
         When there is no campaign of that name.
+    OSError
+        When the files cannot be written.
     """
     return write_contents(gather_contents(name), folder)
 
 
 def write_contents(contents: Contents, folder: Path) -> Path:
     """Write a report of `contents`, which need not come from a graph, and return its page."""
-    figures = folder / 'figures'
-    figures.mkdir(parents=True, exist_ok=True)
-    page = folder / 'report.html'
-    page.write_text(render_page(contents, datetime.now()), encoding='utf-8')
-    _flatten(contents.frame).to_csv(folder / 'campaign.csv')
-    (folder / 'campaign.json').write_text(_to_json(contents), encoding='utf-8')
-    draw_figures(contents.frame, contents.summary, figures)
-    return page
+    with written_together(folder, 'report') as partial:
+        (partial / PAGE).write_text(render_page(contents, datetime.now()), encoding='utf-8')
+        (partial / 'campaign.csv').write_text(to_csv(_flatten(contents.frame)), encoding='utf-8')
+        (partial / 'campaign.json').write_text(_to_json(contents), encoding='utf-8')
+        figures = partial / 'figures'
+        figures.mkdir()
+        draw_figures(contents.frame, contents.summary, figures)
+    return folder / PAGE
 
 
 def _flatten(frame: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from aiida import orm
 
 from aiida_e3relax.campaign.course import campaign_courses
 from aiida_e3relax.campaign.frame import campaign_frame
-from aiida_e3relax.campaign.group import CampaignGroup, load_campaign
+from aiida_e3relax.campaign.group import load_campaign
 from aiida_e3relax.campaign.records import query_chains
 from aiida_e3relax.campaign.report.contents import Contents
 from aiida_e3relax.campaign.statistics import summarise
@@ -36,8 +36,7 @@ def gather_contents(name: str) -> Contents:
 def gather_structures(settings: orm.Dict, frame: pd.DataFrame) -> dict[str, Crystals]:
     """Return the raw, predicted and relaxed crystals of a campaign, in two queries."""
     raw = orm.QueryBuilder()
-    raw.append(CampaignGroup, filters={'label': settings['name']}, tag='group')
-    raw.append(orm.StructureData, with_group='group', project=['uuid', '*'])
+    raw.append(orm.StructureData, filters={'uuid': {'in': frame['structure_uuid'].tolist()}}, project=['uuid', '*'])
     by_uuid = dict(raw.iterall(1000))
     nodes: dict[str, dict[str, orm.StructureData]] = {stage: {} for stage in OUTPUTS.values()}
     nodes['raw'] = {label: by_uuid[uuid] for label, uuid in frame['structure_uuid'].items()}

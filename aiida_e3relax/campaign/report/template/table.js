@@ -41,8 +41,13 @@ function makeLink(label) {
   return link;
 }
 
+// What a download holds in the place of a text: one that a spreadsheet would take for a formula gets a quotation mark.
+function defuse(value) {
+  return typeof value === 'string' && /^(\s*[-=+@]|[\t\r])/.test(value) ? `'${value}` : value;
+}
+
 function makeColumn(column) {
-  const shared = { title: column.title, field: column.field, headerTooltip: column.meaning, headerWordWrap: true, minWidth: column.width, headerFilter: 'input' };
+  const shared = { title: column.title, field: column.field, headerTooltip: column.meaning, headerWordWrap: true, minWidth: column.width, headerFilter: 'input', accessorDownload: defuse };
   switch (column.kind) {
     case 'label':
       return { ...shared, frozen: true, sorter: 'alphanum', headerFilterPlaceholder: 'contains', formatter: (cell) => makeLink(cell.getValue()) };

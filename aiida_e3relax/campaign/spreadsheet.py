@@ -1,0 +1,28 @@
+"""Tables for spreadsheets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from aiida_e3relax.crystals.files.errors import printable
+
+BEGIN_FORMULAS = ('=', '+', '-', '@')
+"""Characters with which a cell of text begins that a spreadsheet takes for a formula, and would execute."""
+
+
+def to_csv(frame: pd.DataFrame) -> str:
+    """Return a table as CSV of which no cell is executed or obeyed, whatever texts are in it.
+
+    Text that begins like a formula gets a quotation mark `'` before it, and control characters are written as escapes.
+    Numbers stay numbers.
+    """
+    return frame.rename(index=_escape).map(_escape).to_csv()
+
+
+def _escape(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if value.lstrip().startswith(BEGIN_FORMULAS) else text
