@@ -20,10 +20,15 @@ def short(text: object, length: int = 60) -> str:
     return found if len(found) <= length else f'{found[: length - 3]}...'
 
 
+def reason(error: BaseException) -> str:
+    """Return what another library's exception says, on one line."""
+    return f'{type(error).__name__}: {short(error, 200)}' if str(error) else type(error).__name__
+
+
 def explain(error: BaseException) -> str:
-    """Return what an exception means for a person, on one line; foreign ones are named."""
+    """Return what an exception of a reader means for a person, on one line."""
     if isinstance(error, CrystalFileError):
         return str(error)
     if isinstance(error, KeyError) and error.args and str(error.args[0]).isalpha():
         return f'{error.args[0]} is not known; if it is an element, give its usual symbol, as H for D and T'
-    return f'{type(error).__name__}: {short(error, 200)}' if str(error) else type(error).__name__
+    return reason(error)
