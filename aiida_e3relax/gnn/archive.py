@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_e3relax.crystals.files.content import check_inflation
-from aiida_e3relax.crystals.files.errors import printable, reason
+from aiida_e3relax.crystals.files.errors import explain, printable
 from aiida_e3relax.gnn.errors import InputError
 from aiida_e3relax.gnn.structure_files import read_npy_header
 
@@ -54,7 +54,7 @@ def read_archive(path: Path) -> tuple[dict[str, NDArray], dict[str, bytes]]:
                     arrays[key] = np.ndarray(shape, dtype, content, start, order=order)
     except Exception as error:  # damaged archives raise anything
         where = f': member {printable(name)}' if name else ''
-        told = str(error) if isinstance(error, ValueError) else reason(error)
+        told = str(error) if isinstance(error, ValueError) else explain(error)
         raise InputError(
             f'{path}{where}: damaged, or not an .npz of plain arrays ({told}): copy or make the file again'
         ) from error
