@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from aiida import orm
 
-from aiida_e3relax.crystals.freedom.checks import find_freedom_fault
+from aiida_e3relax.crystals.freedom.checks import find_freedom_fault, find_molecule
 from aiida_e3relax.crystals.geometry import closest_contact
 from aiida_e3relax.data.structures import find_faults, structures_to_crystals
 from aiida_e3relax.workflows.freedom import read_freedom
 from aiida_e3relax.workflows.guard import GuardSettings
+from aiida_e3relax.workflows.incar import count_numbers, find_value_fault, incar_tags, read_logical, read_number
 from aiida_e3relax.workflows.network_report import find_row
 from aiida_e3relax.workflows.reference import earlier_chain, find_reference_fault
 from aiida_e3relax.workflows.species import list_species, species_mappings, translate_species
@@ -58,16 +59,22 @@ def validate_relaxation(inputs: Mapping[str, Any]) -> str | None:
     """Check that VASP can honour `freedom` for this `structure`, and that its tags by species or site fit it."""
     structure, freedom = inputs['structure'], read_freedom(inputs['freedom'])
     kinds = [site.kind_name for site in structure.sites]
-    fault = find_freedom_fault(freedom, structures_to_crystals({'structure': structure}), kinds)
-    if fault:
+    crystal = structures_to_crystals({'structure': structure})
+    if fault := find_freedom_fault(freedom, crystal, kinds):
         return f'`freedom`: {fault}'
+    if (inputs.get('network') or inputs.get('prediction')) and (fault := find_molecule(freedom, crystal)):
+        return f'`structure`: {fault}'
     vasp = inputs.get('vasp', {}).get('vasp', {})
     if 'parameters' not in vasp:
         return None
     tags = incar_tags(vasp['parameters'])
-    if freedom.keep_symmetry and str(tags.get('isym', 2)) in ('0', '-1'):
-        return '`freedom`: with the INCAR tag ISYM = 0 or -1 VASP does not keep the symmetry; remove one of the two'
-    if fault := _find_species_fault(tags, structure, vasp):
+    try:
+        if freedom.keep_symmetry and read_number(tags, 'isym', 2) <= 0:
+            return '`freedom`: with the INCAR tag ISYM = 0 or -1 VASP does not keep the symmetry; remove one of the two'
+        fault = _find_species_fault(tags, structure, vasp)
+    except ValueError as error:
+        fault = str(error)
+    if fault:
         return f'`vasp.vasp`: {fault}'
     fault = find_reference_fault(inputs)
     return f'`reference_leg`: {fault}' if fault else None
@@ -138,15 +145,17 @@ def validate_vasp(inputs: Mapping[str, Any], _: Any) -> str | None:
         parameters = vasp['parameters'].get_dict()
         if parameters.get('dynamics'):
             return f'`vasp.vasp.parameters`: `dynamics` asks for {FIXED_SITES_ELSEWHERE}'
-        tags = incar_tags(parameters)
-        fault = _find_tag_fault(tags) or _find_moments_fault(tags, 'magmom_mapping' in vasp)
+        try:
+            tags = incar_tags(parameters)
+            fault = (
+                find_value_fault(parameters)
+                or _find_tag_fault(tags)
+                or _find_moments_fault(tags, 'magmom_mapping' in vasp)
+            )
+        except ValueError as error:
+            fault = str(error)
         return f'`vasp.vasp.parameters`: {fault}' if fault else None
     return None
-
-
-def incar_tags(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the INCAR tags in the input `parameters` of aiida-vasp, with lower-case names."""
-    return {tag.lower(): value for tag, value in parameters.get('incar', {}).items()}
 
 
 def _find_tag_fault(tags: Mapping[str, Any]) -> str | None:
@@ -158,7 +167,7 @@ def _find_tag_fault(tags: Mapping[str, Any]) -> str | None:
             'the INCAR tag LATTICE_CONSTRAINTS would hold for VASP and not for the prediction; remove it, and give '
             '`freedom: in-plane` to keep the vacuum of a layer, or `freedom: positions` to keep the whole cell'
         )
-    if tags.get('pstress'):
+    if read_number(tags, 'pstress', 0.0):
         return (
             'the INCAR tag PSTRESS asks for a pressure that the prediction knows nothing of; remove it, and relax the '
             'result under pressure with `vasp.v2.relax` of aiida-vasp'
@@ -171,42 +180,37 @@ def _find_moments_fault(tags: Mapping[str, Any], has_mapping: bool) -> str | Non
         return None
     if has_mapping:
         return 'aiida-vasp would replace the INCAR tag MAGMOM by what `magmom_mapping` says; remove one of them'
-    if str(tags.get('ispin')) != '2' and not tags.get('lnoncollinear') and not tags.get('lsorbit'):
+    if read_number(tags, 'ispin', 1) != 2 and not _is_noncollinear(tags):
         return 'VASP reads the INCAR tag MAGMOM in computations with spin only; add ISPIN = 2'
     return None
 
 
 def _find_species_fault(tags: Mapping[str, Any], structure: orm.StructureData, vasp: Mapping[str, Any]) -> str | None:
-    """Return which tag has another number of entries than VASP will look for."""
+    """Return which tag has another number of entries than VASP will look for; raises ValueError as what it calls."""
     given = species_mappings(vasp)
-    try:
-        translate_species(structure, **({'potential_mapping': {}} | given))
-    except ValueError as error:
-        return str(error)
+    translate_species(structure, **({'potential_mapping': {}} | given))
     species = list_species(structure)
     for tag in HUBBARD_TAGS:
         if tag in tags and 'ldau_mapping' in given:
             return (
                 f'aiida-vasp would replace the INCAR tag {tag.upper()} by what `ldau_mapping` says; remove one of them'
             )
-        if tag in tags and _count(tags[tag]) != len(species):
+        if tag in tags and (count := count_numbers(tags, tag)) != len(species):
             return (
-                f'the INCAR tag {tag.upper()} has {_count(tags[tag])} entries, and POSCAR {len(species)} species '
+                f'the INCAR tag {tag.upper()} has {count} entries, and POSCAR {len(species)} species '
                 f'({" ".join(species)}); give one each, or `ldau_mapping` by kind or element instead'
             )
-    per_site = 3 if tags.get('lnoncollinear') or tags.get('lsorbit') else 1
-    if 'magmom' in tags and _count(tags['magmom']) != per_site * len(structure.sites):
+    per_site = 3 if _is_noncollinear(tags) else 1
+    if 'magmom' in tags and (count := count_numbers(tags, 'magmom')) != per_site * len(structure.sites):
         return (
-            f'the INCAR tag MAGMOM has {_count(tags["magmom"])} entries, expected {per_site * len(structure.sites)}, '
+            f'the INCAR tag MAGMOM has {count} entries, expected {per_site * len(structure.sites)}, '
             f'{per_site} for each site in the order of the structure; correct it, or give `magmom_mapping` instead'
         )
     return None
 
 
-def _count(value: Any) -> int:
-    """Return how many entries an INCAR tag has, repetitions such as `4*0.6` written out."""
-    words = value.split() if isinstance(value, str) else np.ravel(value).tolist()
-    return sum(int(str(word).rpartition('*')[0] or 1) for word in words)
+def _is_noncollinear(tags: Mapping[str, Any]) -> bool:
+    return read_logical(tags, 'lnoncollinear') or read_logical(tags, 'lsorbit')
 
 
 def _find_vasp_fault(structure: orm.StructureData) -> str | None:

@@ -11,7 +11,8 @@ from aiida_vasp.workchains.v2.relax import VaspRelaxWorkChain
 
 from aiida_e3relax.crystals.freedom.freedom import Freedom
 from aiida_e3relax.mappings import merge
-from aiida_e3relax.workflows.inputs import incar_tags
+from aiida_e3relax.workflows.freedom import open_axes
+from aiida_e3relax.workflows.incar import incar_tags
 from aiida_e3relax.workflows.species import SPECIES_MAPPINGS, SpeciesInputs
 
 MONITORS = {'stdout': {'entry_point': 'vasp.stdout'}}
@@ -23,7 +24,7 @@ def set_freedom(inputs: AttributeDict, freedom: Freedom, structure: orm.Structur
     n_sites = len(structure.sites)
     settings = {**inputs.relax_settings.get_dict(), **freedom.relax_flags(n_sites)}
     inputs.relax_settings = VaspRelaxWorkChain.relax_option_class.aiida_serialize(settings)
-    inputs.vasp.parameters = _with_tags(inputs.vasp.parameters, freedom.incar_tags(structure.pbc))
+    inputs.vasp.parameters = _with_tags(inputs.vasp.parameters, freedom.incar_tags(open_axes(freedom, structure)))
     dynamics = freedom.dynamics(n_sites)
     if dynamics is not None:
         inputs.vasp.dynamics = orm.Dict(dynamics)

@@ -14,8 +14,9 @@ from aiida.engine.processes.builder import ProcessBuilder
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.mappings import check_keys, merge
 from aiida_e3relax.workflows.freedom import Freedom, Moves
+from aiida_e3relax.workflows.incar import incar_tags
 from aiida_e3relax.workflows.input_sets import read_input_set
-from aiida_e3relax.workflows.inputs import incar_tags, validate_prediction, validate_relaxation, validate_vasp
+from aiida_e3relax.workflows.inputs import validate_prediction, validate_relaxation, validate_vasp
 from aiida_e3relax.workflows.kpoints import make_mesh
 from aiida_e3relax.workflows.potentials import choose_for_structure
 from aiida_e3relax.workflows.protocol import ProtocolMixin, fill_builder
@@ -123,8 +124,8 @@ class VaspProtocolMixin(ProtocolMixin):
         given = {'prediction': prediction, 'campaign': campaign}
         chosen |= {port: value for port, value in given.items() if value is not None}
         if 'kpoints' in vasp:
-            vacuum = Freedom.from_value(chosen.get('freedom', inputs['freedom'])).vacuum_axis(structure.pbc)
-            vasp['kpoints'] = make_mesh(structure, vasp['kpoints'], vacuum)
+            what_moves = Freedom.from_value(chosen.get('freedom', inputs['freedom']))
+            vasp['kpoints'] = make_mesh(structure, vasp['kpoints'], what_moves)
         builder = cls.get_builder()  # type: ignore[attr-defined]
         builder.structure = structure
         try:

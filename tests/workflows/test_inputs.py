@@ -106,13 +106,35 @@ def test_no_pressure_may_be_asked_for():
     assert validate_vasp(vasp_inputs({'pstress': 0.0}), None) is None
 
 
-@pytest.mark.parametrize('spin', [{'ispin': 2}, {'ISPIN': '2'}, {'lsorbit': True}, {'lnoncollinear': True}])
+@pytest.mark.parametrize(
+    'spin', [{'ispin': 2}, {'ISPIN': '2 '}, {'ispin': 2.0}, {'lsorbit': True}, {'lnoncollinear': '.TRUE.'}]
+)
 def test_magnetic_moments_are_given_in_one_place_and_with_spin(spin):
     moments = {'MAGMOM': [3, -3]}
     assert validate_vasp(vasp_inputs(moments | spin), None) is None
     assert 'add ISPIN = 2' in validate_vasp(vasp_inputs(moments), None)
     both = vasp_inputs(moments | spin, magmom_mapping=orm.Dict({'Ni': 5.0}))
     assert 'remove one of them' in validate_vasp(both, None)
+
+
+@pytest.mark.parametrize(
+    ('incar', 'fault'),
+    [
+        ({'magmom': [3, -3], 'lsorbit': '.FALSE.'}, 'add ISPIN = 2'),
+        ({'magmom': [3, -3], 'lsorbit': 'maybe'}, "LSORBIT must be .TRUE. or .FALSE., found 'maybe'"),
+        ({'magmom': [3, -3], 'ispin': 'two'}, "ISPIN must be a number, found 'two'"),
+        ({'pstress': '50'}, 'relax the result under pressure'),
+        ({'pstress': '0.0'}, None),
+        ({'algo': 'Normal; ISIF = 3'}, 'without a semicolon'),
+    ],
+)
+def test_values_of_tags_are_read_as_vasp_would(incar, fault):
+    found = validate_vasp(vasp_inputs(incar), None)
+    assert found is None if fault is None else fault in found
+
+
+def test_tags_that_are_no_mapping_are_refused():
+    assert '`incar` must be a mapping' in validate_vasp(vasp_inputs(parameters={'incar': ['encut']}), None)
 
 
 def test_kpoints_must_be_given():
@@ -175,8 +197,9 @@ def test_what_vasp_cannot_do_is_refused_with_what_it_can(structure, freedom, rem
 
 
 def test_symmetry_is_not_kept_where_vasp_is_told_to_ignore_it():
-    inputs = chain_inputs(magnetite(), {'keep_symmetry': True}, {'ISYM': 0})
-    assert 'ISYM = 0 or -1' in validate_chain(inputs, None)
+    for value in (0, -1, '0 ', -1.0):
+        inputs = chain_inputs(magnetite(), {'keep_symmetry': True}, {'ISYM': value})
+        assert 'ISYM = 0 or -1' in validate_chain(inputs, None)
 
 
 @pytest.mark.parametrize(
@@ -188,6 +211,10 @@ def test_symmetry_is_not_kept_where_vasp_is_told_to_ignore_it():
         ({'magmom': '6*4.0'}, {}, 'MAGMOM has 6 entries, expected 14, 1 for each site'),
         ({'magmom': '8*4.0 6*0'}, {}, None),
         ({'magmom': '8*4.0 6*0', 'lsorbit': True}, {}, 'expected 42, 3 for each site'),
+        ({'magmom': '8*4.0 6*0', 'lsorbit': '.FALSE.', 'lnoncollinear': 'F'}, {}, None),
+        ({'magmom': '42*1.0', 'lnoncollinear': '.TRUE.'}, {}, None),
+        ({'magmom': 'x*4.0 6*0'}, {}, 'MAGMOM must be one list of numbers'),
+        ({'ldauu': '6*'}, {}, 'LDAUU must be one list of numbers'),
     ],
 )
 def test_tags_by_species_and_by_site_fit_the_structure(incar, vasp, message):

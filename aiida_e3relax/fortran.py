@@ -33,6 +33,18 @@ def logical(word: str) -> bool:
     return match[1].upper().startswith('T')
 
 
+def repetition(word: str) -> tuple[int, float]:
+    """Return how often a number stands in a list, and the number: 4 and 0.6 for ``4*0.6``, 1 and 0.6 for ``0.6``.
+
+    Raises ValueError for anything else.
+    """
+    count, star, number = word.rpartition('*')
+    repeated = integer(count) if star else 1
+    if repeated < 1:
+        raise ValueError(f'no Fortran repetition: {word!r}')
+    return repeated, real(number)
+
+
 def is_number(word: str) -> bool:
     """Return whether a word is a number."""
     return bool(_REAL.fullmatch(word))

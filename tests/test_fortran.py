@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiida_e3relax.standin import fortran
+from aiida_e3relax import fortran
 
 WORDS = st.text('0123456789+-.eEdDnaifNTF_ x٣\x00', max_size=12)
 
@@ -49,3 +49,14 @@ def test_a_word_is_refused_or_has_the_value_that_python_gives_it(word):
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_every_number_is_read(number):
     assert fortran.real(repr(number)) == number
+
+
+@pytest.mark.parametrize(('word', 'value'), [('4*0.6', (4, 0.6)), ('-1', (1, -1.0)), ('2*1d0', (2, 1.0))])
+def test_repetitions(word, value):
+    assert fortran.repetition(word) == value
+
+
+@pytest.mark.parametrize('word', ['2*', '*1', 'x*1', '0*1', '-3*1', '2*3*4', '1.5*2', ''])
+def test_what_is_no_repetition_is_refused(word):
+    with pytest.raises(ValueError, match='no Fortran'):
+        fortran.repetition(word)
