@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+SOME_UNREADABLE = 8
+"""Exit status of a prediction that went well for what could be read, where some files or crystals could not."""
+
 
 class RunError(Exception):
     """An error that a person can mend; the message names the input, what was expected, and what to do."""

@@ -16,17 +16,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from aiida_e3relax.crystals.files.errors import printable
+from aiida_e3relax.crystals.files.labels import UniqueLabels
 from aiida_e3relax.gnn.checkpoint import Checkpoint, load_checkpoint
 from aiida_e3relax.gnn.engine import with_engine
 from aiida_e3relax.gnn.engine.cuda_graphs import ReplayedModel
-from aiida_e3relax.gnn.errors import InputError, OutOfMemoryError, RunError
+from aiida_e3relax.gnn.errors import SOME_UNREADABLE, InputError, OutOfMemoryError, RunError
 from aiida_e3relax.gnn.potentials import load_potential
 from aiida_e3relax.gnn.predict import predict
 from aiida_e3relax.gnn.prediction_report import ReportWriter, structure_rows
 from aiida_e3relax.gnn.prediction_settings import PredictionSettings
 from aiida_e3relax.gnn.progress import ProgressLine
 from aiida_e3relax.gnn.runtime import DTYPES, device_name, prepare_device
-from aiida_e3relax.gnn.structure_files import count_structures, stream_structures
+from aiida_e3relax.gnn.structure_files import Piece, Unreadable, count_structures, stream_structures
 from aiida_e3relax.gnn.structure_writers import AseWriter, NpzWriter, open_writer
 from aiida_e3relax.gnn.structures import Crystals
 
@@ -39,6 +41,9 @@ def predict_files(
 ) -> int:
     """Predict for the crystals of the files `inputs`, write `output` and `report`, and return the exit status.
 
+    What cannot be read is told and passed over: its rows in the report, of status ``unreadable``, come after those of
+    the crystals, and the exit status is `SOME_UNREADABLE`. Labels that come again get a number.
+
     An ``.npz`` holds all structures, the failed ones as they came, with their status; other formats hold those that
     were predicted. `output` appears when the run ends well, and never in part. `report` is written whatever happens:
     a run that fails as a whole states its error there, for programs to read.
@@ -47,7 +52,7 @@ def predict_files(
     with ReportWriter(report) as writer:
         writer.content['versions'] = _versions()
         try:
-            _predict_files(inputs, model, output, settings, writer)
+            unreadable = _predict_files(inputs, model, output, settings, writer)
         except RunError as error:
             writer.content['error'] = {
                 'code': error.code,
@@ -61,12 +66,13 @@ def predict_files(
             raise
         finally:
             writer.content.setdefault('timings_s', {})['total'] = time.perf_counter() - start
-    return 0
+    return SOME_UNREADABLE if unreadable else 0
 
 
 def _predict_files(
     inputs: list[Path], model: Path, output: Path, settings: PredictionSettings, report: ReportWriter
-) -> None:
+) -> int:
+    """Do what `predict_files` does with an open report, and return the number of rows that are unreadable."""
     start = time.perf_counter()
     device = prepare_device(settings.device, settings.threads)
     report.content['device'] = {'requested': settings.device, 'used': str(device), 'name': device_name(device)}
@@ -78,15 +84,17 @@ def _predict_files(
     checkpoint = load_checkpoint(model)
     report.content['model'] = _model_facts(checkpoint)
     pieces = stream_structures(inputs)
-    first = next(pieces, None)
-    if first is None or not len(first):
-        raise InputError(f'{", ".join(map(str, inputs))}: no structure there; expected at least one')
+    unreadable: list[Unreadable] = []
+    first = _first_crystals(pieces, unreadable)
+    if first is None:
+        raise InputError(_nothing_read(inputs, unreadable))
     with open_writer(output) as writer:
         writer.check(len(first))
         report.content['timings_s'] = {'load': time.perf_counter() - start, 'graph': 0.0, 'forward': 0.0}
         line = ProgressLine('predicting', count_structures(inputs))
         everything = itertools.chain([first], pieces)
-        counts = _predict_pieces(everything, checkpoint, device, settings, opinion, writer, report, line)
+        counts = _predict_pieces(everything, unreadable, checkpoint, device, settings, opinion, writer, report, line)
+        report.add('structures', [_unreadable_row(fault) for fault in unreadable])
         line.close()
         report.content['peak_memory_mb'] = _peak_memory_mb(device)
         if counts['out_of_memory'] == counts.total():
@@ -94,10 +102,33 @@ def _predict_files(
                 f'none of {counts.total()} structures fits into the memory of {device}: use a larger device'
             )
         writer.close()
+    return len(unreadable)
+
+
+def _first_crystals(pieces: Iterator[Piece], unreadable: list[Unreadable]) -> Piece | None:
+    """Return the first of `pieces` with a crystal, or None, and keep what could not be read before it."""
+    for piece in pieces:
+        if len(piece):
+            return piece
+        unreadable += piece.unreadable
+    return None
+
+
+def _nothing_read(inputs: list[Path], unreadable: list[Unreadable]) -> str:
+    """Return the message for inputs without a crystal."""
+    if not unreadable:
+        return f'{", ".join(map(printable, inputs))}: no structure there; expected at least one'
+    more = f' (and nothing else could be read: {len(unreadable)} faults in all)' if len(unreadable) > 1 else ''
+    return f'{unreadable[0].message}{more}'
+
+
+def _unreadable_row(fault: Unreadable) -> dict[str, Any]:
+    return {'label': fault.label, 'status': 'unreadable', 'message': fault.message, 'n_atoms': None}
 
 
 def _predict_pieces(
-    pieces: Iterator[Crystals],
+    pieces: Iterator[Piece],
+    unreadable: list[Unreadable],
     checkpoint: Checkpoint,
     device: torch.device,
     settings: PredictionSettings,
@@ -106,12 +137,21 @@ def _predict_pieces(
     report: ReportWriter,
     line: ProgressLine,
 ) -> Counter[str]:
-    """Predict and write piece after piece, and return how many structures have each status."""
+    """Predict and write piece after piece, and return how many structures have each status; fills `unreadable`."""
     counts: Counter[str] = Counter()
     dtype, seconds = DTYPES[settings.dtype], report.content['timings_s']
     model = with_engine(checkpoint.model, settings.engine)
     replayed = ReplayedModel(model)
-    for crystals in pieces:
+    taken = UniqueLabels()
+    for fault in unreadable:
+        line.say(f'passed over: {fault.message}')
+    for piece in pieces:
+        unreadable += piece.unreadable
+        for fault in piece.unreadable:
+            line.say(f'passed over: {fault.message}')
+        if not len(piece):
+            continue
+        crystals, notes = _with_own_labels(piece, taken)
         done = counts.total()
         result = predict(model, crystals, checkpoint.elements, device, dtype, settings.max_edges, line, replayed)
         opinions: dict[int, dict[str, Any]] = {}
@@ -121,9 +161,10 @@ def _predict_pieces(
             result.crystals, opinions = opinion.consult(crystals, result.crystals, sound)
             result.seconds['second_opinion'] = time.perf_counter() - start
         rows = structure_rows(crystals, result, opinions)
-        for row in rows:
+        for row, note in zip(rows, notes, strict=True):
+            row['message'] = '; '.join(filter(None, (row['message'], note)))
             if row['message']:
-                line.say(f'{row["label"]}: {row["status"]}: {row["message"]}')
+                line.say(f'{printable(row["label"])}: {row["status"]}: {row["message"]}')
         counts.update(row['status'] for row in rows)
         report.add('batches', [[done + index for index in batch] for batch in result.batches])
         report.add('structures', rows)
@@ -132,6 +173,17 @@ def _predict_pieces(
         status = np.array([row['status'] for row in rows], dtype=np.str_)
         writer.write(result.crystals, status, result.uncertainty)
     return counts
+
+
+def _with_own_labels(piece: Piece, taken: UniqueLabels) -> tuple[Crystals, list[str]]:
+    """Return the crystals of a piece with labels that none before had, and their notes."""
+    given = piece.crystals.labels.tolist()
+    labels = [taken.claim(label) for label in given]
+    notes = [
+        note if label == old else '; '.join(filter(None, (note, f'another has the label {printable(old)}')))
+        for note, label, old in zip(piece.notes, labels, given, strict=True)
+    ]
+    return dataclasses.replace(piece.crystals, labels=np.array(labels, dtype=np.str_)), notes
 
 
 def _second_opinion(settings: PredictionSettings, device: torch.device) -> SecondOpinion | None:

@@ -2,164 +2,232 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_e3relax.crystals.files.errors import CrystalFileError, explain, printable
+from aiida_e3relax.crystals.files.labels import labels_of
+from aiida_e3relax.crystals.files.npz import NpzFile, Rows, as_text, read_npy_header
+from aiida_e3relax.crystals.files.reader import Entry, iterate_crystals
 from aiida_e3relax.gnn.errors import InputError
 from aiida_e3relax.gnn.structures import Crystals, make_crystals
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 PIECE = 4096
 """Crystals read at a time: enough to sort them into batches of similar size, and some megabytes."""
 
+MOST_ATOMS = 1_000_000
+"""Atoms in a crystal that is read at all."""
+
 _NEEDED = ('n_atoms', 'numbers', 'positions', 'cell')
+_PIECE_ATOMS = 2**19
+"""Atoms after which a piece ends, whatever its number of crystals."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Unreadable:
+    """A file, or a crystal in one, that cannot be used: its label, and a message that names the file."""
+
+    label: str
+    message: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """Crystals that were read together.
+
+    Attributes
+    ----------
+    crystals
+        The crystals.
+    notes
+        For each, what a person should know of how it was read; mostly empty.
+    atoms
+        For each, what ASE read, with its constraints; None from an ``.npz``.
+    unreadable
+        What could not be used on the way.
+    """
+
+    crystals: Crystals
+    notes: tuple[str, ...]
+    atoms: tuple[Atoms | None, ...]
+    unreadable: tuple[Unreadable, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.crystals)
+
+    @staticmethod
+    def concatenate(parts: Sequence[Piece]) -> Piece:
+        """Return one piece of all `parts`."""
+        return Piece(
+            Crystals.concatenate(part.crystals for part in parts),
+            tuple(itertools.chain.from_iterable(part.notes for part in parts)),
+            tuple(itertools.chain.from_iterable(part.atoms for part in parts)),
+            tuple(itertools.chain.from_iterable(part.unreadable for part in parts)),
+        )
 
 
 def read_structures(paths: Sequence[str | Path]) -> Crystals:
-    """Return all crystals of `paths`, in order: ``.npz`` files of this package, or any format that ASE reads.
+    """Return all crystals of `paths`, in order: ``.npz`` files of this package, or any format that is read.
 
-    Every frame of a file with many is read. Raises InputError for a file that cannot be read.
+    Every frame of a file with many is read. Raises InputError for a file or a crystal that cannot be read.
     """
-    return Crystals.concatenate(stream_structures(paths))
+    pieces = list(stream_structures(paths))
+    if faults := [fault for piece in pieces for fault in piece.unreadable]:
+        raise InputError(faults[0].message)
+    return Crystals.concatenate(piece.crystals for piece in pieces)
 
 
-def stream_structures(paths: Sequence[str | Path], piece: int = PIECE) -> Iterator[Crystals]:
-    """Yield the crystals of `read_structures`, about `piece` at a time; files with few share a piece."""
+def stream_structures(paths: Sequence[str | Path], piece: int = PIECE) -> Iterator[Piece]:
+    """Yield the crystals of `paths`, about `piece` at a time; files with few share a piece.
+
+    Labels are those in an ``.npz``, and else made from the names of the files.
+    """
     if not paths:
-        raise InputError('no structure file given: name at least one .npz or ASE-readable file')
-    held: list[Crystals] = []
-    for path in map(Path, paths):
-        for crystals in _read_one(path, piece):
-            held.append(crystals)
-            if sum(map(len, held)) >= piece:
-                yield Crystals.concatenate(held)
+        raise InputError('no structure file given: name at least one .npz, CIF, POSCAR, extxyz, ...')
+    held: list[Piece] = []
+    for path, label in zip(map(Path, paths), labels_of(paths), strict=True):
+        for part in _read_one(path, label, piece):
+            held.append(part)
+            if sum(map(len, held)) >= piece or sum(len(p.crystals.numbers) for p in held) >= _PIECE_ATOMS:
+                yield Piece.concatenate(held)
                 held = []
     if held:
-        yield Crystals.concatenate(held)
+        yield Piece.concatenate(held)
 
 
 def count_structures(paths: Sequence[str | Path]) -> int | None:
     """Return the number of crystals in `paths`, or None where only reading them would tell."""
     total = 0
-    for path in map(Path, paths):
-        if path.suffix != '.npz' or not zipfile.is_zipfile(path):
-            return None
-        with zipfile.ZipFile(path) as archive:
-            if 'n_atoms.npy' not in archive.namelist():
+    try:
+        for path in map(Path, paths):
+            if path.suffix != '.npz':
                 return None
-            with archive.open('n_atoms.npy') as handle:
+            with zipfile.ZipFile(path) as archive, archive.open('n_atoms.npy') as handle:
                 total += read_npy_header(handle)[0][0]
+    except Exception:  # what is wrong with it is told where it is read
+        return None
     return total
 
 
-def _read_one(path: Path, piece: int) -> Iterator[Crystals]:
-    if not path.is_file():
-        raise InputError(f'{path}: no such file')
+def _read_one(path: Path, label: str, piece: int) -> Iterator[Piece]:
+    """Yield the pieces of one file, and as the last what ended the reading before its end."""
     done = 0
     try:
-        for crystals in _read_npz(path, piece) if path.suffix == '.npz' else _read_ase(path, piece):
-            yield crystals
-            done += len(crystals)
-    except InputError:
-        raise
-    except Exception as error:  # readers of foreign formats raise anything
+        for part in _read_npz(path, piece) if path.suffix == '.npz' else _read_ase(path, label, piece):
+            yield part
+            done += len(part)
+    except Exception as error:
         where = f' (after the first {done})' if done else ''
-        raise InputError(f'{path}: cannot be read as crystals{where}: {type(error).__name__}: {error}') from error
+        told = explain(error)
+        if not told.startswith(printable(path)):
+            told = f'{printable(path)}: cannot be read as crystals{where}: {told}'
+        yield Piece(make_crystals([], [], []), (), (), (Unreadable(label, told),))
 
 
-def _read_npz(path: Path, piece: int) -> Iterator[Crystals]:
-    with zipfile.ZipFile(path) as archive, ExitStack() as stack:
-        found = [name.removesuffix('.npy') for name in archive.namelist()]
-        if missing := set(_NEEDED) - set(found):
-            raise InputError(
-                f'{path}: arrays {sorted(missing)} are missing; expected n_atoms (S,), numbers (A,), '
-                f'positions (A,3), cell (S,3,3), and optionally pbc (S,3) and labels (S,); found {found}'
+def _read_npz(path: Path, piece: int) -> Iterator[Piece]:
+    if not path.is_file():
+        raise CrystalFileError('is a folder; name the file in it' if path.is_dir() else 'no such file')
+    with NpzFile(path, (*_NEEDED, 'pbc', 'labels')) as file:
+        arrays = file.arrays
+        if missing := set(_NEEDED) - set(arrays):
+            raise CrystalFileError(
+                f'arrays {sorted(missing)} are missing; expected n_atoms (S,), numbers (A,), positions (A,3), '
+                f'cell (S,3,3), and optionally pbc (S,3) and labels (S,); found '
+                f'{sorted(map(printable, file.names))[:16]}'
             )
-        members = {
-            name: _Rows(stack.enter_context(archive.open(f'{name}.npy')))
-            for name in (*_NEEDED, 'pbc', 'labels')
-            if name in found
-        }
-        count = members['n_atoms'].count
-        for start in range(0, count, piece) if count else [0]:
-            taken = min(piece, count - start)
-            n_atoms = members['n_atoms'].take(taken).astype(np.int64)
-            atoms = int(n_atoms.sum())
-            index = np.arange(start, start + taken)
-            yield Crystals(
-                n_atoms=n_atoms,
-                numbers=members['numbers'].take(atoms).astype(np.int64),
-                positions=members['positions'].take(atoms).astype(np.float64),
-                cell=members['cell'].take(taken).astype(np.float64),
-                pbc=members['pbc'].take(taken).astype(bool) if 'pbc' in members else np.ones((taken, 3), dtype=bool),
-                labels=(members['labels'].take(taken) if 'labels' in members else index).astype(np.str_),
+        arrays['n_atoms'].check('iu', 'whole numbers', (arrays['n_atoms'].count,))
+        sizes = arrays['n_atoms'].take(arrays['n_atoms'].count)
+        if len(sizes) and not 0 <= int(sizes.min()) <= int(sizes.max()) <= MOST_ATOMS:
+            raise CrystalFileError(
+                f'array `n_atoms`: expected 1 to {MOST_ATOMS:,} atoms in a crystal, found {sizes.min()} '
+                f'to {sizes.max()}'
             )
-        for name, rows in members.items():
-            if rows.left:
-                raise InputError(f'{path}: array `{name}` has {rows.left} more rows than `n_atoms` says')
+        ends = np.cumsum(sizes, dtype=np.int64)
+        _check(arrays, len(sizes), int(ends[-1]) if len(ends) else 0)
+        start = 0
+        while True:
+            first_atom = int(ends[start - 1]) if start else 0
+            full = int(np.searchsorted(ends, first_atom + _PIECE_ATOMS)) + 1
+            stop = min(start + piece, full, len(sizes))
+            yield _of_rows(arrays, sizes[start:stop].astype(np.int64), start)
+            start = stop
+            if start == len(sizes):
+                break
 
 
-class _Rows:
-    """The rows of one member of an ``.npz``, from the first on; an array in Fortran's order is read whole."""
-
-    def __init__(self, handle: IO[bytes]):
-        self._handle = handle
-        self._shape, fortran_order, self._dtype = read_npy_header(handle)
-        if self._dtype.hasobject or not self._shape:
-            raise ValueError(f'expected arrays of numbers or text, found {self._dtype} of shape {self._shape}')
-        self.count = self.left = self._shape[0]
-        self._whole = self._read(self.count).reshape(self._shape[::-1]).T if fortran_order else None
-
-    def take(self, count: int) -> NDArray[Any]:
-        """Return the next `count` rows."""
-        if not 0 <= count <= self.left:
-            raise ValueError(f'an array ends {count - self.left} rows before `n_atoms` does')
-        start, self.left = self.count - self.left, self.left - count
-        return self._read(count) if self._whole is None else self._whole[start : start + count]
-
-    def _read(self, count: int) -> NDArray[Any]:
-        shape = (count, *self._shape[1:])
-        size = int(np.prod(shape)) * self._dtype.itemsize
-        content = self._handle.read(size)
-        if len(content) < size:
-            raise ValueError('the file ends early')
-        return np.frombuffer(content, dtype=self._dtype).reshape(shape)
+def _check(arrays: dict[str, Rows], crystals: int, atoms: int) -> None:
+    """Raise CrystalFileError unless the arrays are those of `crystals` with `atoms` in all."""
+    for name, kinds, words, shape in (
+        ('numbers', 'iu', 'whole numbers', (atoms,)),
+        ('positions', 'fiu', 'real numbers', (atoms, 3)),
+        ('cell', 'fiu', 'real numbers', (crystals, 3, 3)),
+        ('pbc', 'biu', 'true or false', (crystals, 3)),
+        ('labels', 'USiu', 'text', (crystals,)),
+    ):
+        if name in arrays:
+            arrays[name].check(kinds, words, shape)
 
 
-def read_npy_header(handle: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
-    """Return shape, whether in Fortran's order, and type of the array that `handle` begins with."""
-    version = np.lib.format.read_magic(handle)
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    return read(handle)
+def _of_rows(arrays: dict[str, Rows], n_atoms: NDArray[np.int64], start: int) -> Piece:
+    """Return the next crystals of an ``.npz``, with numbers `n_atoms`, from its crystal `start` on."""
+    count, atoms = len(n_atoms), int(n_atoms.sum())
+    labels = arrays['labels'].take(count) if 'labels' in arrays else np.arange(start, start + count)
+    numbers = np.minimum(arrays['numbers'].take(atoms), 2**7 - 1)  # no element, and in every type
+    with np.errstate(over='ignore'):
+        crystals = Crystals(
+            n_atoms=n_atoms,
+            numbers=numbers.astype(np.int64),
+            positions=arrays['positions'].take(atoms).astype(np.float64),
+            cell=arrays['cell'].take(count).astype(np.float64),
+            pbc=arrays['pbc'].take(count).astype(bool) if 'pbc' in arrays else np.ones((count, 3), dtype=bool),
+            labels=as_text(labels),
+        )
+    return Piece(crystals, ('',) * count, (None,) * count)
 
 
-def _read_ase(path: Path, piece: int) -> Iterator[Crystals]:
-    import ase.io
+def _read_ase(path: Path, label: str, piece: int) -> Iterator[Piece]:
+    """Yield the crystals of a file of any other format; those of many are numbered behind the label."""
+    entries: list[Entry] = []
+    done, end = 0, None
+    try:
+        for entry in iterate_crystals(path):
+            entries.append(entry)
+            if len(entries) > piece:  # one more is read before any is given, to know whether it is the only one
+                yield _of_entries(path, label, entries[:piece], done)
+                entries, done = entries[piece:], done + piece
+    except CrystalFileError as error:
+        end = error
+    if entries:
+        yield _of_entries(path, label, entries, None if done == 0 and len(entries) == 1 and end is None else done)
+    if end is not None:
+        raise end
 
-    frames: list[Any] = []
-    done = 0
-    for frame in ase.io.iread(path, index=':'):
-        frames.append(frame)
-        if len(frames) > piece:  # one more is read before any is given, to know whether it is the only one
-            yield _of_frames(path, frames[:piece], done, only=False)
-            frames, done = frames[piece:], done + piece
-    if not frames:
-        raise InputError(f'{path}: holds no structure')
-    yield _of_frames(path, frames, done, only=done == 0 and len(frames) == 1)
 
-
-def _of_frames(path: Path, frames: list[Any], first: int, only: bool) -> Crystals:
-    """Return ASE's `frames`, numbered in the file from `first`, as crystals."""
-    labels = [path.stem] if only else [f'{path.stem}:{first + i}' for i in range(len(frames))]
-    return make_crystals(
+def _of_entries(path: Path, label: str, entries: list[Entry], first: int | None) -> Piece:
+    """Return the crystals among `entries`, and what is wrong with the others; numbered from `first` where not None."""
+    labels = [label if first is None else f'{label}:{first + place}' for place in range(len(entries))]
+    good = [(n, e.atoms, '; '.join(e.notes)) for n, e in zip(labels, entries, strict=True) if e.atoms is not None]
+    frames = [atoms for _, atoms, _ in good]
+    crystals = make_crystals(
         [f.numbers for f in frames],
         [f.positions for f in frames],
         [f.cell.array for f in frames],
-        labels,
+        [name for name, _, _ in good],
         [f.pbc for f in frames],
     )
+    unreadable = [
+        Unreadable(name, f'{printable(path)}, {printable(entry.name) or f"structure {place}"}: {entry.fault}')
+        for place, (name, entry) in enumerate(zip(labels, entries, strict=True), first or 0)
+        if entry.atoms is None
+    ]
+    return Piece(crystals, tuple(note for _, _, note in good), tuple(frames), tuple(unreadable))

@@ -66,17 +66,31 @@ def test_frames_are_appended_in_the_order_of_the_input(options, many, tmp_path, 
     assert not list(tmp_path.glob('*.partial'))
 
 
-def test_a_damaged_frame_is_named_and_leaves_no_output(options, many, tmp_path, monkeypatch, capsys):
+def test_a_damaged_frame_is_named_and_lost_alone(options, many, tmp_path, monkeypatch, capsys):
     in_pieces(monkeypatch, 5)
     lines = (tmp_path / 'many.extxyz').read_text().splitlines()
     lines[-2] = lines[-2].replace('pbc="T T T"', 'pbc="T T T" Lattice="1 2 3"')
     (tmp_path / 'many.extxyz').write_text('\n'.join(lines) + '\n')
     arguments = ['predict', str(tmp_path / 'many.extxyz'), *options, '--output', str(tmp_path / 'out.npz')]
-    assert main(arguments) == 3
-    assert 'many.extxyz: cannot be read as crystals (after the first 10)' in capsys.readouterr().err
-    assert not (tmp_path / 'out.npz').exists()
-    assert not list(tmp_path.glob('*.partial'))
-    assert json.loads((tmp_path / 'report.json').read_text())['error']['code'] == 'bad_input'
+    assert main(arguments) == 8
+    assert 'passed over: ' in (told := capsys.readouterr().err)
+    assert 'many.extxyz, structure 12: ValueError: Got info item Lattice' in told
+    assert read_structures([tmp_path / 'out.npz']).labels.tolist() == [f'many:{index}' for index in range(12)]
+    report = json.loads((tmp_path / 'report.json').read_text())
+    assert report['error'] is None
+    assert [row['status'] for row in report['structures']] == ['ok'] * 12 + ['unreadable']
+    assert report['structures'][-1]['label'] == 'many:12'
+
+
+def test_a_file_that_ends_early_gives_what_comes_before(options, many, tmp_path, monkeypatch, capsys):
+    in_pieces(monkeypatch, 5)
+    text = (tmp_path / 'many.extxyz').read_text()
+    (tmp_path / 'many.extxyz').write_text('\n'.join(text.splitlines()[:-1]) + '\n')
+    assert main(['predict', str(tmp_path / 'many.extxyz'), *options, '--output', str(tmp_path / 'out.npz')]) == 8
+    assert (
+        'many.extxyz: cannot be read as crystals (after the first 12): the file ends early' in capsys.readouterr().err
+    )
+    assert len(read_structures([tmp_path / 'out.npz'])) == 12
 
 
 def test_an_interrupted_run_says_so_and_leaves_no_output(options, many, tmp_path, monkeypatch):

@@ -6,14 +6,24 @@ import argparse
 from pathlib import Path
 
 from aiida_e3relax.gnn.cli.options import add_device, add_model
-from aiida_e3relax.gnn.errors import InputError
+from aiida_e3relax.gnn.errors import SOME_UNREADABLE, InputError
 from aiida_e3relax.gnn.prediction_settings import ENGINES, POTENTIALS, PredictionSettings
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
     """Add the command."""
-    parser = commands.add_parser('predict', help='predict relaxed crystals')
-    parser.add_argument('structures', nargs='+', type=Path, help='.npz of crystals, or any files that ASE reads')
+    parser = commands.add_parser(
+        'predict',
+        help='predict relaxed crystals',
+        description='Predict relaxed crystals. What cannot be read is told and passed over: exit status 0 when '
+        f'everything was read, {SOME_UNREADABLE} when the output lacks what could not be, another where there is no output.',
+    )
+    parser.add_argument(
+        'structures',
+        nargs='+',
+        type=Path,
+        help='.npz of crystals, CIF, POSCAR, extxyz and other formats that ASE reads',
+    )
     add_model(parser)
     parser.add_argument(
         '--output', type=Path, required=True, help='predicted crystals: .npz, or a format that ASE writes by its suffix'
