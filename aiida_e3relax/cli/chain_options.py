@@ -12,10 +12,10 @@ from aiida import orm
 from aiida.common.exceptions import NotExistent
 from aiida_vasp.data.potcar import PotcarGroup
 
+from aiida_e3relax.crystals.freedom.freedom import AXES, NO_VACUUM, Freedom, Moves, read_freedom_text
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.mappings import merge
 from aiida_e3relax.workflows.choices import ChainChoices
-from aiida_e3relax.crystals.freedom.freedom import Moves
 from aiida_e3relax.workflows.guard import GuardMode
 from aiida_e3relax.workflows.vasp import E3RelaxVaspWorkChain
 
@@ -45,8 +45,15 @@ OPTIONS = (
     click.option('--kpoints-spacing', type=float, help='In 2 pi/A.  [default: of the protocol]'),
     click.option(
         '--freedom',
-        type=click.Choice([choice.value for choice in Moves]),
-        help='What may move.  [default: of the protocol]',
+        metavar='WORD|MAPPING',
+        help=f'What may move: {", ".join(Moves)}; or all of it, such as '
+        "'{moves: in-plane, vacuum: c, fixed: {abc: [0, 1]}}'.  [default: of the protocol]",
+    ),
+    click.option(
+        '--vacuum',
+        type=click.Choice([*AXES, NO_VACUUM]),
+        help='The lattice vector across the vacuum of a layer, or none for a crystal whose wide gaps are none.  '
+        '[default: as the structure shows]',
     ),
     click.option('--keep-symmetry', is_flag=True, help="Symmetrise the prediction to the structure's space group."),
     click.option(
@@ -188,8 +195,21 @@ def _job_options(options: dict[str, Any]) -> dict[str, Any]:
 
 def _choose_freedom(options: dict[str, Any], overrides: dict[str, Any]) -> str | dict[str, Any]:
     """Return what may move by the options, over the overrides and the protocol."""
-    given: dict[str, Any] = {'moves': options['freedom']} if options['freedom'] else {}
+    given: dict[str, Any] = {}
+    if options['freedom']:
+        try:
+            given = read_freedom_text(options['freedom'], options['vacuum'])
+        except ValueError as error:
+            raise ValueError(f'--freedom: {error}') from error
+    elif options['vacuum']:
+        given['vacuum'] = options['vacuum']
     if options['keep_symmetry']:
         given['keep_symmetry'] = True
     base = E3RelaxVaspWorkChain.get_protocol_inputs(options['protocol'], overrides)['freedom']
-    return {**({'moves': base} if isinstance(base, str) else base), **given} if given else base
+    if not given:
+        return base
+    try:
+        Freedom.from_value(base)
+    except ValueError as error:
+        raise ValueError(f'--overrides: `freedom`: {error}') from error
+    return {**({'moves': base} if isinstance(base, str) else base), **given}

@@ -9,6 +9,7 @@ from typing import Any
 from aiida import orm
 from aiida.engine import ProcessBuilder
 
+from aiida_e3relax.crystals.freedom.freedom import Freedom
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.mappings import merge
 from aiida_e3relax.workflows.base import E3RelaxBaseWorkChain
@@ -29,7 +30,7 @@ class ChainChoices:
     potential_family
         The label of a family of aiida-vasp.
     freedom
-        What may move, as the chain takes it; the sites that the file of a structure holds go over it.
+        What may move, as the chain takes it; the sites that the file of a structure holds stay too.
     model
         The checkpoint; None without a network.
     protocol
@@ -112,5 +113,7 @@ class ChainChoices:
 
 
 def hold_sites(freedom: str | Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a freedom in which the sites `fixed` stay."""
-    return {**({'moves': freedom} if isinstance(freedom, str) else freedom), 'fixed': dict(fixed)}
+    """Return a freedom in which the sites `fixed` stay too; raises ValueError for what is no freedom."""
+    own = Freedom.from_value(freedom).fixed
+    both = {letters: sorted({*own.get(letters, ()), *fixed.get(letters, ())}) for letters in {**own, **fixed}}
+    return {**({'moves': freedom} if isinstance(freedom, str) else freedom), 'fixed': both}

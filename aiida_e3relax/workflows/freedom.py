@@ -7,8 +7,10 @@ from typing import Any
 from aiida import orm
 
 from aiida_e3relax.crystals.freedom.freedom import Freedom, Moves
+from aiida_e3relax.crystals.freedom.vacuum import gap_of
+from aiida_e3relax.data.structures import structures_to_crystals
 
-__all__ = ['Freedom', 'Moves', 'freedom_value', 'read_freedom']
+__all__ = ['Freedom', 'Moves', 'freedom_value', 'open_axes', 'read_freedom']
 
 
 def read_freedom(node: orm.Str | orm.Dict) -> Freedom:
@@ -19,3 +21,9 @@ def read_freedom(node: orm.Str | orm.Dict) -> Freedom:
 def freedom_value(node: orm.Str | orm.Dict) -> str | dict[str, Any]:
     """Return what an input node `freedom` holds: a value of `Moves`, or the fields of `Freedom`."""
     return node.value if isinstance(node, orm.Str) else node.get_dict()
+
+
+def open_axes(freedom: Freedom, structure: orm.StructureData) -> list[int]:
+    """Return the lattice vectors that lead across a vacuum: one of a layer, two of a wire."""
+    gap = gap_of(freedom, structures_to_crystals({'structure': structure}))
+    return gap.open_axes if gap else []

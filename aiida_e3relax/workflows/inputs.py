@@ -62,7 +62,7 @@ def validate_relaxation(inputs: Mapping[str, Any]) -> str | None:
     crystal = structures_to_crystals({'structure': structure})
     if fault := find_freedom_fault(freedom, crystal, kinds):
         return f'`freedom`: {fault}'
-    if (inputs.get('network') or inputs.get('prediction')) and (fault := find_molecule(freedom, crystal)):
+    if _is_predicted(inputs) and (fault := find_molecule(freedom, crystal)):
         return f'`structure`: {fault}'
     vasp = inputs.get('vasp', {}).get('vasp', {})
     if 'parameters' not in vasp:
@@ -156,6 +156,11 @@ def validate_vasp(inputs: Mapping[str, Any], _: Any) -> str | None:
             fault = str(error)
         return f'`vasp.vasp.parameters`: {fault}' if fault else None
     return None
+
+
+def _is_predicted(inputs: Mapping[str, Any]) -> bool:
+    """Return whether a network predicts the structure, or has."""
+    return 'code' in inputs.get('network', {}).get('predict', {}) or 'label' in inputs.get('prediction', {})
 
 
 def _find_tag_fault(tags: Mapping[str, Any]) -> str | None:

@@ -9,29 +9,29 @@ from typing import Any
 from aiida import orm
 from aiida.engine import calcfunction
 
-from aiida_e3relax.workflows.freedom import read_freedom
+from aiida_e3relax.crystals.freedom.freedom import Freedom
+from aiida_e3relax.workflows.freedom import open_axes, read_freedom
 
 
 @calcfunction
 def make_kpoints(structure: orm.StructureData, spacing: orm.Float, freedom: orm.Str | orm.Dict) -> orm.KpointsData:
     """Return the mesh that resolves `spacing`, in 2 pi/A as in aiida-vasp, in the cell of `structure`.
 
-    It has one point across the vacuum that `freedom` or the periodic directions tell. Left to itself aiida-vasp would
-    make one for each start, and the legs' energies could not be compared.
+    It has one point across a vacuum, be it said by `freedom` or the periodic directions or found. Left to itself
+    aiida-vasp would make one for each start, and the legs' energies could not be compared.
     """
     kpoints = orm.KpointsData()
     kpoints.set_cell_from_structure(structure)
     kpoints.set_kpoints_mesh_from_density(2 * math.pi * spacing.value)
-    vacuum = read_freedom(freedom).vacuum_axis(structure.pbc)
-    if vacuum is not None:
+    across = open_axes(read_freedom(freedom), structure)
+    if across:
         mesh, _ = kpoints.get_kpoints_mesh()
-        mesh[vacuum] = 1
-        kpoints.set_kpoints_mesh(mesh)
+        kpoints.set_kpoints_mesh([1 if axis in across else n for axis, n in enumerate(mesh)])
     return kpoints
 
 
-def make_mesh(structure: orm.StructureData, mesh: Any, vacuum: int | None) -> orm.KpointsData:
-    """Return the mesh that a protocol or a person gives, with one point across the lattice vector `vacuum`.
+def make_mesh(structure: orm.StructureData, mesh: Any, freedom: Freedom) -> orm.KpointsData:
+    """Return the mesh that a protocol or a person gives, with one point across a vacuum.
 
     Parameters
     ----------
@@ -51,8 +51,8 @@ def make_mesh(structure: orm.StructureData, mesh: Any, vacuum: int | None) -> or
     if not _are_counts(points) or len(offset) != 3:
         raise ValueError(f'`vasp.vasp.kpoints`: expected three numbers of points such as [6, 6, 6], found {mesh!r}')
     points = list(points)
-    if vacuum is not None:
-        points[vacuum], offset[vacuum] = 1, 0.0
+    for axis in open_axes(freedom, structure):
+        points[axis], offset[axis] = 1, 0.0
     kpoints = orm.KpointsData()
     kpoints.set_cell_from_structure(structure)
     kpoints.set_kpoints_mesh(points, offset)

@@ -48,9 +48,9 @@ def test_the_vacuum_is_found_from_the_periodic_directions_or_asked_for():
 
 
 def test_only_in_plane_constrains_the_lattice():
-    assert Freedom(Moves.IN_PLANE).incar_tags(LAYER) == {'lattice_constraints': '.TRUE. .TRUE. .FALSE.'}
-    assert Freedom(Moves.IN_PLANE, vacuum='b').incar_tags(SOLID) == {'lattice_constraints': '.TRUE. .FALSE. .TRUE.'}
-    assert Freedom(Moves.POSITIONS).incar_tags(LAYER) == {}
+    assert Freedom(Moves.IN_PLANE).incar_tags([2]) == {'lattice_constraints': '.TRUE. .TRUE. .FALSE.'}
+    assert Freedom(Moves.IN_PLANE).incar_tags([1]) == {'lattice_constraints': '.TRUE. .FALSE. .TRUE.'}
+    assert Freedom(Moves.POSITIONS).incar_tags([2]) == {}
 
 
 @pytest.mark.usefixtures('aiida_profile')

@@ -164,6 +164,7 @@ SOLID_LAYER = {'moves': 'in-plane', 'vacuum': 'c'}
         (layer, 'positions'),
         (layer, 'in-plane'),
         (lambda: layer(pbc=True), SOLID_LAYER),
+        (lambda: layer(pbc=True), 'in-plane'),
         (lambda: layer(lean=1.0), 'positions'),
         (lambda: layer(turned=True), 'positions'),
         (magnetite, {'moves': 'cell', 'fixed': {'abc': list(range(14))}}),
@@ -179,7 +180,7 @@ def test_what_vasp_can_do_is_taken(structure, freedom):
     [
         (layer, 'cell', 'let VASP close the vacuum along c; take `in-plane`, or `positions`'),
         (layer, 'volume', 'take `in-plane`'),
-        (lambda: layer(pbc=True), 'in-plane', 'set `pbc` to False along it, or give'),
+        (lambda: layer(pbc=True, vacuum=4.0), 'in-plane', 'set `pbc` to False along it, or give'),
         (layer, {'moves': 'in-plane', 'vacuum': 'a'}, 'is not periodic along c; change one'),
         (lambda: layer(pbc=[True, False, False]), 'in-plane', 'periodic in 1 direction; at most one'),
         (lambda: layer(vacuum=4.0), 'in-plane', 'no more than 4.0 A are empty'),

@@ -1,37 +1,50 @@
-"""Whether VASP can honour a freedom for a crystal. Each check returns what is wrong and what to do, or None."""
+"""Whether a freedom suits a crystal, the network and VASP. Each check returns what is wrong and what to do, or None."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from aiida_e3relax.crystals.freedom.freedom import AXES, Freedom, Moves
-from aiida_e3relax.crystals.freedom.vacuum import plane_normal, vacuum_thickness
+from aiida_e3relax.crystals.freedom.freedom import AXES, NO_VACUUM, Freedom, Moves
+from aiida_e3relax.crystals.freedom.vacuum import SMALLEST_VACUUM, Gap, Search, find_gap, gap_of, plane_normal
 from aiida_e3relax.gnn.structures import Crystals
 from aiida_e3relax.gnn.symmetry import SpaceGroup
-
-SMALLEST_VACUUM = 5.0
-"""In A; between the layers of a crystal there are 3 to 4."""
 
 AXIS_TOLERANCE = 1e-6
 """In A, how far the vacuum vector may be off its axis and the layer off the plane."""
 
+WITHOUT_NETWORK = "`--no-network --freedom positions` (without `network_code`, freedom='positions')"
+
 
 def find_freedom_fault(freedom: Freedom, crystal: Crystals, kinds: Sequence[str]) -> str | None:
     """Return why VASP cannot relax one crystal, its sites of these `kinds`, with this freedom."""
+    return find_restriction_fault(freedom, crystal, kinds) or _find_vasp_fault(freedom, crystal)
+
+
+def find_restriction_fault(freedom: Freedom, crystal: Crystals, kinds: Sequence[str]) -> str | None:
+    """Return why no relaxation of one crystal, its sites of these `kinds`, can be held to this freedom."""
     return (
-        _find_vacuum_fault(freedom, crystal)
+        find_vacuum_fault(freedom, crystal)
         or _find_fixed_fault(freedom, len(kinds))
         or _find_symmetry_fault(freedom, crystal, kinds)
     )
 
 
+def find_molecule(freedom: Freedom, crystal: Crystals) -> str | None:
+    """Return why the network cannot predict one crystal that is none: atoms that repeat in no direction."""
+    gap = None if freedom.vacuum == NO_VACUUM else find_gap(crystal)
+    if gap is None or gap.dimension:
+        return None
+    return f'{gap}, and the network knows crystals alone; take {WITHOUT_NETWORK}{_way_out(freedom)}'
+
+
 def find_drift(freedom: Freedom, start: Crystals, end: Crystals) -> str | None:
     """Return what a relaxation from `start` to `end` moved although it may not, in words; None if nothing."""
     cell, relaxed = start.cell[0], end.cell[0]
-    vacuum = freedom.vacuum_axis(start.pbc[0])
-    if freedom.moves == Moves.IN_PLANE and vacuum is not None:
+    gap = gap_of(freedom, start) if freedom.moves == Moves.IN_PLANE else None
+    for vacuum in gap.open_axes if gap else ():
         change = np.abs(relaxed[vacuum] - cell[vacuum]).max()
         if change > AXIS_TOLERANCE:
             return (
@@ -41,41 +54,89 @@ def find_drift(freedom: Freedom, start: Crystals, end: Crystals) -> str | None:
     return None
 
 
-def _find_vacuum_fault(freedom: Freedom, crystal: Crystals) -> str | None:
-    open_axes = np.flatnonzero(~crystal.pbc[0])
+def find_vacuum_fault(freedom: Freedom, crystal: Crystals, search: Search | None = None) -> str | None:
+    """Return why a relaxation of one crystal with this freedom would not keep its vacuum, or looks for one in vain."""
     vacuum = freedom.vacuum_axis(crystal.pbc[0])
+    fault = _find_contradiction(freedom, crystal.pbc[0])
+    if fault is None and vacuum is not None:
+        fault = _find_declared_fault(freedom, crystal, vacuum)
+    if fault or freedom.moves == Moves.POSITIONS:
+        return fault
+    gap = None if freedom.vacuum == NO_VACUUM else find_gap(crystal, search)
+    if gap is not None and (vacuum is None or gap.dimension < 2):
+        return _find_gap_fault(freedom, gap)
+    if freedom.moves == Moves.IN_PLANE and vacuum is None:
+        return (
+            '`in-plane` needs to know the vacuum, and none is seen: set `pbc` to False along it, or give '
+            '`{moves: in-plane, vacuum: c}`; for a crystal take `cell`'
+        )
+    return None
+
+
+def _find_contradiction(freedom: Freedom, pbc: NDArray[np.bool_]) -> str | None:
+    """Return where `vacuum` and the periodic directions of a structure say different things, or too many."""
+    open_axes = np.flatnonzero(~pbc)
+    if not len(open_axes):
+        return None
+    first = AXES[open_axes[0]]
+    if freedom.vacuum == NO_VACUUM:
+        return (
+            f'`vacuum` is none, but the structure is not periodic along {first}; set `pbc` to True, or leave `vacuum` '
+            'out'
+        )
     if len(open_axes) > 1:
         return (
             f'the structure is periodic in {3 - len(open_axes)} direction; at most one may be a vacuum, set the others '
             'of `pbc` to True and relax with `positions`'
         )
-    if vacuum is None:
-        unknown = (
-            '`in-plane` needs to know the vacuum: set `pbc` to False along it, or give `{moves: in-plane, vacuum: c}`'
-        )
-        return unknown if freedom.moves == Moves.IN_PLANE else None
-    if len(open_axes) and open_axes[0] != vacuum:
-        return (
-            f'`vacuum` is {AXES[vacuum]}, but the structure is not periodic along {AXES[open_axes[0]]}; change one of '
-            'the two'
-        )
-    return _find_layer_fault(freedom, crystal, vacuum)
+    if freedom.vacuum not in (None, first):
+        return f'`vacuum` is {freedom.vacuum}, but the structure is not periodic along {first}; change one of the two'
+    return None
 
 
-def _find_layer_fault(freedom: Freedom, crystal: Crystals, vacuum: int) -> str | None:
+def _find_declared_fault(freedom: Freedom, crystal: Crystals, vacuum: int) -> str | None:
     letter = AXES[vacuum]
     if freedom.moves not in (Moves.POSITIONS, Moves.IN_PLANE):
         return (
             f'`{freedom.moves}` would let VASP close the vacuum along {letter}; take `in-plane`, or `positions` to '
             'keep the whole cell'
         )
-    thickness = vacuum_thickness(crystal.fractional(), crystal.cell[0], vacuum)
-    if thickness < SMALLEST_VACUUM:
+    gap = gap_of(freedom, crystal)
+    if gap is not None and gap.width < SMALLEST_VACUUM:
         return (
-            f'along {letter} no more than {thickness:.1f} A are empty, expected a vacuum of at least '
+            f'along {letter} no more than {gap.width:.1f} A are empty, expected a vacuum of at least '
             f'{SMALLEST_VACUUM:g} A; name the right lattice vector, or widen the cell'
         )
-    return _find_orientation_fault(crystal.cell[0], vacuum) if freedom.moves == Moves.IN_PLANE else None
+    return None
+
+
+def _find_gap_fault(freedom: Freedom, gap: Gap) -> str | None:
+    """Return why a freedom that moves the cell does not suit a structure with a vacuum that was found in it."""
+    keep = "`--freedom positions` (freedom='positions') to keep the whole cell"
+    if gap.dimension == 2 and gap.open_axes:
+        if freedom.moves == Moves.IN_PLANE:
+            return None
+        letter = AXES[gap.open_axes[0]]
+        way = (
+            f"`--freedom in-plane --vacuum {letter}` (freedom={{'moves': 'in-plane', 'vacuum': '{letter}'}}) to relax "
+            f'the lattice of the layer too, or {keep}'
+        )
+    elif gap.dimension == 2:
+        way = f'{keep}, or a cell in which two lattice vectors lie in the layer'
+    else:
+        way = keep if gap.dimension else WITHOUT_NETWORK
+    return f'`{freedom.moves}` would close a vacuum: the structure is {gap}; take {way}{_way_out(freedom)}'
+
+
+def _way_out(freedom: Freedom) -> str:
+    """Return what to say where a vacuum was found that is none."""
+    return f"; for a bulk crystal `--vacuum none` (freedom={{'moves': '{freedom.moves}', 'vacuum': 'none'}})"
+
+
+def _find_vasp_fault(freedom: Freedom, crystal: Crystals) -> str | None:
+    """Return why LATTICE_CONSTRAINTS of VASP cannot hold the vacuum of a layer."""
+    gap = gap_of(freedom, crystal) if freedom.moves == Moves.IN_PLANE else None
+    return _find_orientation_fault(crystal.cell[0], gap.open_axes[0]) if gap else None
 
 
 def _find_orientation_fault(cell: np.ndarray, vacuum: int) -> str | None:

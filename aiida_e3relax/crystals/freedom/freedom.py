@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import enum
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -14,6 +15,9 @@ from aiida_e3relax.mappings import check_keys
 
 AXES = 'abc'
 """The lattice vectors by the letters that name them in inputs and messages."""
+
+NO_VACUUM = 'none'
+"""The word for `vacuum` of a crystal that has none, however far apart its atoms are."""
 
 
 class Moves(enum.StrEnum):
@@ -49,8 +53,8 @@ class Freedom:
     keep_symmetry
         Whether the prediction is symmetrised to the space group of the input; VASP keeps that of its start by itself.
     vacuum
-        The letter of the lattice vector that crosses a vacuum; None where the periodic directions of the structure
-        tell it, or there is no vacuum.
+        The letter of the lattice vector that crosses a vacuum, or `none` for a crystal without; None where the periodic
+        directions of the structure, or else its gaps, tell.
     """
 
     moves: str = Moves.CELL.value
@@ -61,17 +65,19 @@ class Freedom:
     def __post_init__(self) -> None:
         known = [choice.value for choice in Moves]
         if self.moves not in known:
-            raise ValueError(f'expected {", ".join(known[:-1])} or {known[-1]}, found {self.moves!r}')
+            near = difflib.get_close_matches(str(self.moves).lower(), known, n=1)
+            hint = f'; did you mean `{near[0]}`?' if near else ''
+            raise ValueError(f'expected {", ".join(known[:-1])} or {known[-1]}, found {self.moves!r}{hint}')
         if not isinstance(self.keep_symmetry, bool):
             raise ValueError(f'`keep_symmetry`: expected true or false, found {self.keep_symmetry!r}')
-        if self.vacuum is not None and self.vacuum not in tuple(AXES):
-            raise ValueError(f'`vacuum`: expected the lattice vector a, b or c, found {self.vacuum!r}')
+        if self.vacuum is not None and self.vacuum not in (*AXES, NO_VACUUM):
+            raise ValueError(f'`vacuum`: expected the lattice vector a, b or c, or none, found {self.vacuum!r}')
         if not isinstance(self.fixed, Mapping):
             raise ValueError(f"`fixed`: expected a mapping such as {{'abc': [0, 1]}}, found {self.fixed!r}")
         for letters, sites in self.fixed.items():
-            if not letters or not set(letters) <= set(AXES):
+            if not isinstance(letters, str) or not letters or not set(letters) <= set(AXES):
                 raise ValueError(f'`fixed`: expected keys of the letters a, b and c, found {letters!r}')
-            if isinstance(sites, int | str) or not all(_is_index(site) for site in sites):
+            if isinstance(sites, str) or not isinstance(sites, Sequence) or not all(_is_index(site) for site in sites):
                 raise ValueError(f'`fixed`: expected a list of sites counted from 0 for {letters!r}, found {sites!r}')
 
     @classmethod
@@ -79,7 +85,9 @@ class Freedom:
         """Return the freedom that a value of `Moves` or a mapping of fields stands for; ValueError tells a fault."""
         if isinstance(value, str):
             return cls(moves=value)
-        check_keys(value, [field.name for field in dataclasses.fields(cls)])
+        if not isinstance(value, Mapping):
+            raise ValueError(f'expected a word or a mapping such as {{moves: in-plane, vacuum: c}}, found {value!r}')
+        check_keys(map(str, value), [field.name for field in dataclasses.fields(cls)])
         return cls(**value)
 
     def movable(self, n_sites: int) -> NDArray[np.bool_]:
@@ -96,9 +104,9 @@ class Freedom:
         return movable
 
     def vacuum_axis(self, pbc: Sequence[bool] | NDArray[np.bool_]) -> int | None:
-        """Return the index of the lattice vector that crosses the vacuum, None where there is none."""
+        """Return the index of the lattice vector that is said to cross a vacuum; None where it is not said."""
         if self.vacuum is not None:
-            return AXES.index(self.vacuum)
+            return None if self.vacuum == NO_VACUUM else AXES.index(self.vacuum)
         open_axes = np.flatnonzero(~np.asarray(pbc))
         return int(open_axes[0]) if len(open_axes) else None
 
@@ -111,18 +119,51 @@ class Freedom:
             'volume': self.moves in (Moves.CELL, Moves.VOLUME, Moves.IN_PLANE),
         }
 
-    def incar_tags(self, pbc: Sequence[bool]) -> dict[str, str]:
-        """Return the INCAR tags beside ISIF that hold what may not move."""
+    def incar_tags(self, open_axes: Sequence[int]) -> dict[str, str]:
+        """Return the INCAR tags beside ISIF that hold what may not move; `open_axes` lead across the vacuum."""
         if self.moves != Moves.IN_PLANE:
             return {}
-        vacuum = self.vacuum_axis(pbc)
-        released = ['.FALSE.' if axis == vacuum else '.TRUE.' for axis in range(3)]
+        released = ['.FALSE.' if axis in open_axes else '.TRUE.' for axis in range(3)]
         return {'lattice_constraints': ' '.join(released)}
+
+    def holding(self, movable: NDArray[np.bool_] | None) -> Self:
+        """Return the same freedom with what ``(n_sites, 3)`` `movable` holds fixed too; None holds nothing."""
+        if movable is None or movable.all():
+            return self
+        return dataclasses.replace(self, fixed=fixed_coordinates(self.movable(len(movable)) & movable))
 
     def dynamics(self, n_sites: int) -> dict[str, list[list[bool]]] | None:
         """Return aiida-vasp's input `dynamics`, or None where every site may move."""
         movable = self.movable(n_sites)
         return None if movable.all() else {'positions_dof': movable.tolist()}
+
+
+def fixed_coordinates(movable: NDArray[np.bool_]) -> dict[str, list[int]]:
+    """Return `fixed` of a freedom from ``(n_sites, 3)`` whether a fractional coordinate may change."""
+    fixed: dict[str, list[int]] = {}
+    for site in np.flatnonzero(~movable.all(axis=1)).tolist():
+        letters = ''.join(letter for letter, free in zip(AXES, movable[site], strict=True) if not free)
+        fixed.setdefault(letters, []).append(site)
+    return fixed
+
+
+def read_freedom_text(text: str, vacuum: str | None = None) -> dict[str, Any]:
+    """Return the fields of the freedom that a command line gives: a word, or a mapping as YAML or JSON.
+
+    `vacuum` is that of an option of its own. Raises ValueError for what is neither, and for two different vacuums.
+    """
+    fields: Any = {'moves': text}
+    if '{' in text or ':' in text:
+        import yaml  # not needed where a word will do, on a machine with PyTorch alone
+
+        try:
+            fields = yaml.safe_load(text)
+        except (yaml.YAMLError, RecursionError) as error:
+            raise ValueError(f'expected YAML such as {{moves: in-plane, vacuum: c}}, found {text!r}') from error
+    freedom = Freedom.from_value(fields)
+    if vacuum is not None and freedom.vacuum not in (None, vacuum):
+        raise ValueError(f'`vacuum` is {freedom.vacuum} there and {vacuum} in its own option; leave one of the two out')
+    return {**fields, 'vacuum': vacuum} if vacuum is not None else dict(fields)
 
 
 def _is_index(site: Any) -> bool:

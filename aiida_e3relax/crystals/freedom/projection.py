@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_e3relax.crystals.freedom.freedom import Freedom, Moves
-from aiida_e3relax.crystals.freedom.vacuum import contiguous_layer, plane_normal
+from aiida_e3relax.crystals.freedom.vacuum import Gap, gap_of
 from aiida_e3relax.crystals.geometry import fractional_displacements
 from aiida_e3relax.gnn.structures import Crystals
 from aiida_e3relax.gnn.symmetry import SpaceGroup
@@ -18,10 +18,10 @@ def restrict(start: Crystals, prediction: Crystals, freedom: Freedom, kinds: Seq
     """Return `prediction` without what may not move, and without a common shift of all its atoms.
 
     The sites of `start` are shifted by the predicted fractional displacements in the cell that `freedom` leaves of the
-    predicted one; where there is a vacuum, the heights above the plane are those predicted, in A, whatever the
-    predicted vacuum. The common shift is no relaxation, and it would take the symmetry elements off the origin, where
-    codes look for them: GPAW then computes with several times the k-points. Where sites are fixed, the prediction is
-    shifted to lie on them instead.
+    predicted one; across a vacuum, as above the plane of a layer, they are shifted by what is predicted in A, whatever
+    the predicted vacuum. The common shift is no relaxation, and it would take the symmetry elements off the origin,
+    where codes look for them: GPAW then computes with several times the k-points. Where sites are fixed, the prediction
+    is shifted to lie on them instead.
 
     Parameters
     ----------
@@ -34,20 +34,21 @@ def restrict(start: Crystals, prediction: Crystals, freedom: Freedom, kinds: Seq
     """
     movable = freedom.movable(len(kinds))
     group = SpaceGroup.of(start, kinds) if freedom.keep_symmetry else None
-    cell = _restrict_cell(start, prediction, freedom)
+    gap = gap_of(freedom, start)
+    cell = _restrict_cell(start, prediction, freedom, gap)
     if group is not None and freedom.moves != Moves.POSITIONS:
         cell = start.cell[0] @ group.symmetrise_stretch(_stretch(start.cell[0], cell))
     if freedom.moves == Moves.VOLUME or not movable.any():
         shifts = np.zeros_like(start.positions)
     else:
-        shifts = _anchor(_displacements(start, prediction, cell, freedom), movable)
+        shifts = _anchor(_displacements(start, prediction, cell, gap), movable)
         if group is not None:
             shifts = group.symmetrise_displacements(shifts)
         shifts[~movable] = 0.0
     return start.replace((start.fractional() + shifts) @ cell, cell[None])
 
 
-def _restrict_cell(start: Crystals, prediction: Crystals, freedom: Freedom) -> NDArray[np.float64]:
+def _restrict_cell(start: Crystals, prediction: Crystals, freedom: Freedom, gap: Gap | None) -> NDArray[np.float64]:
     raw, predicted = start.cell[0], prediction.cell[0]
     growth = np.cbrt(prediction.volumes[0] / start.volumes[0])
     if freedom.moves == Moves.POSITIONS:
@@ -57,13 +58,15 @@ def _restrict_cell(start: Crystals, prediction: Crystals, freedom: Freedom) -> N
     if freedom.moves == Moves.SHAPE:
         return predicted / growth
     if freedom.moves == Moves.IN_PLANE:
-        return _stretch_layer(raw, predicted, freedom.vacuum_axis(start.pbc[0]))
+        return _stretch_layer(raw, predicted, gap.open_axes if gap else [])
     return predicted
 
 
-def _stretch_layer(raw: NDArray[np.float64], predicted: NDArray[np.float64], vacuum: int | None) -> NDArray[np.float64]:
+def _stretch_layer(
+    raw: NDArray[np.float64], predicted: NDArray[np.float64], vacuum: Sequence[int]
+) -> NDArray[np.float64]:
     """Return the raw cell with the predicted lengths and angle of the two vectors of the layer, in the raw plane."""
-    layer = [axis for axis in range(3) if axis != vacuum]
+    layer = [axis for axis in range(3) if axis not in vacuum]
     plane = np.linalg.svd(raw[layer], full_matrices=False)[2]  # two orthonormal rows
     metric = predicted[layer] @ predicted[layer].T
     inverse = np.linalg.inv(raw[layer] @ plane.T)
@@ -80,25 +83,31 @@ def _stretch(raw: NDArray[np.float64], cell: NDArray[np.float64]) -> NDArray[np.
 
 
 def _displacements(
-    start: Crystals, prediction: Crystals, cell: NDArray[np.float64], freedom: Freedom
+    start: Crystals, prediction: Crystals, cell: NDArray[np.float64], gap: Gap | None
 ) -> NDArray[np.float64]:
     """Return the ``(N, 3)`` predicted displacements as fractions of `cell`."""
     displacements = fractional_displacements(start, prediction)
-    vacuum = freedom.vacuum_axis(start.pbc[0])
-    if vacuum is None:
+    if gap is None:
         return displacements
-    before = contiguous_layer(start.fractional(), vacuum)
-    old, new, kept = (_layer_frame(one, vacuum) for one in (start.cell[0], prediction.cell[0], cell))
-    change = (before + displacements) @ prediction.cell[0] @ np.linalg.inv(new)
-    change -= before @ start.cell[0] @ np.linalg.inv(old)
+    raw, predicted = start.cell[0], prediction.cell[0]
+    before = start.fractional() + gap.images
+    across = np.linalg.svd(gap.periodic @ raw)[2][gap.dimension :]  # unit normals, in A
+    turn = np.linalg.solve(raw, predicted)
+    old, new, kept = (
+        _frame(gap, raw, across),
+        _frame(gap, predicted, across @ np.linalg.solve(_stretch(raw, predicted), turn)),
+        _frame(gap, cell, across),
+    )
+    change = (before + displacements) @ predicted @ np.linalg.inv(new) - before @ raw @ np.linalg.inv(old)
     return change @ kept @ np.linalg.inv(cell)
 
 
-def _layer_frame(cell: NDArray[np.float64], vacuum: int) -> NDArray[np.float64]:
-    """Return the cell with the unit normal of the layer, in A, for its vacuum vector."""
-    frame = cell.copy()
-    frame[vacuum] = plane_normal(cell, vacuum)
-    return frame
+def _frame(gap: Gap, cell: NDArray[np.float64], across: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the vectors along which the matter goes on, and those `across` made unit normals to all of these."""
+    along = gap.periodic @ cell
+    normal = across - across @ np.linalg.pinv(along) @ along
+    left, _, right = np.linalg.svd(normal, full_matrices=False)
+    return np.vstack([along, left @ right])
 
 
 def _anchor(displacements: NDArray[np.float64], movable: NDArray[np.bool_]) -> NDArray[np.float64]:

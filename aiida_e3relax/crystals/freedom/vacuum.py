@@ -1,9 +1,114 @@
-"""Layers and the vacuum between their periodic images."""
+"""Vacuum: the empty space around a layer, a wire or a molecule in a cell that is repeated in three directions."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
+
+from aiida_e3relax.crystals.freedom.connectivity import find_networks
+from aiida_e3relax.crystals.freedom.freedom import AXES, NO_VACUUM, Freedom
+
+if TYPE_CHECKING:
+    from aiida_e3relax.gnn.structures import Crystals
+
+SMALLEST_VACUUM = 5.0
+"""In A, normal to a layer; between the layers of a crystal there are 3 to 4."""
+
+LONGEST_LINK = 5.5
+"""In A: a vacuum that no one declares is where no two atoms are closer than this across it.
+
+In sound crystals atoms are linked to all others over shorter distances: 5.3 A in caesium, the longest of an element.
+`benchmarks/vacuum.py` measures those of relaxed and of hypothetical crystals.
+"""
+
+FIRST_LINK = 3.5
+"""In A; over this distance most crystals hang together, which spares the search of the others."""
+
+Search = Callable[['Crystals', float], tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]
+"""Returns the pairs of atoms of one crystal within a distance in A: both atoms ``(P,)``, and the cell ``(P, 3)`` of the
+image of the second; one direction of each pair is enough."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Gap:
+    """The vacuum around what one crystal's cell holds.
+
+    Attributes
+    ----------
+    periodic
+        ``(d, 3)`` integer combinations of the lattice vectors along which the matter goes on: two of a layer, one of a
+        wire, none of a molecule.
+    images
+        ``(N, 3)`` the cells of those images of the sites that lie together, not cut by the cell's border.
+    width
+        In A: how far two images are apart, of a layer normal to it; of wires and molecules, at least so far.
+    """
+
+    periodic: NDArray[np.int64]
+    images: NDArray[np.int64]
+    width: float
+
+    @property
+    def dimension(self) -> int:
+        """2 around a layer, 1 around a wire, 0 around a molecule."""
+        return len(self.periodic)
+
+    @property
+    def open_axes(self) -> list[int]:
+        """The lattice vectors that lead across the vacuum while the matter goes on along the others alone."""
+        return np.flatnonzero(~self.periodic.any(axis=0)).tolist()
+
+    def __str__(self) -> str:
+        if self.dimension == 2:
+            across = f' along {AXES[self.open_axes[0]]}' if self.open_axes else ''
+            return f'a layer with {self.width:.1f} A of vacuum{across}'
+        matter = 'a wire' if self.dimension else 'a molecule'
+        return f'{matter} with at least {self.width:g} A of vacuum around'
+
+
+def gap_of(freedom: Freedom, crystal: Crystals, search: Search | None = None) -> Gap | None:
+    """Return the vacuum of one crystal that a relaxation with `freedom` has to keep; None where there is none.
+
+    It is the one that `freedom` or the periodic directions declare, else the one that the atoms leave: see `find_gap`.
+    """
+    if freedom.vacuum == NO_VACUUM:
+        return None
+    axis = freedom.vacuum_axis(crystal.pbc[0])
+    if axis is None:
+        return find_gap(crystal, search)
+    return _axis_gap(crystal.fractional(), crystal.cell[0], axis)
+
+
+def find_gap(crystal: Crystals, search: Search | None = None) -> Gap | None:
+    """Return the vacuum in one crystal by where its atoms are, whatever its periodic directions say; None without one.
+
+    Atoms within `LONGEST_LINK` are linked. What is linked to images of itself in three directions is a crystal, with
+    whatever pores. A layer has to leave `SMALLEST_VACUUM` between two parallel planes too.
+    """
+    search = search or search_pairs
+    for reach in (FIRST_LINK, LONGEST_LINK):
+        first, second, offset = search(crystal, reach)
+        networks = find_networks(len(crystal.numbers), first, second, offset)
+        dimension = int(networks.dimension.max())
+        if dimension == 3:
+            return None
+    site = int(networks.dimension.argmax())
+    if dimension < 2:
+        return Gap(networks.line[[site]][:dimension], networks.image, reach)
+    return _layer_gap(crystal, networks.normal[site], networks.image)
+
+
+def search_pairs(crystal: Crystals, reach: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the pairs of atoms of one crystal within `reach` A, see `Search`; the cell repeats in all directions."""
+    from pymatgen.optimization.neighbors import find_points_in_spheres
+
+    positions, cell = np.ascontiguousarray(crystal.positions), np.ascontiguousarray(crystal.cell[0])
+    first, second, offset, _ = find_points_in_spheres(positions, positions, reach, np.ones(3, dtype=np.int64), cell)
+    return first, second, np.round(offset).astype(np.int64)
 
 
 def plane_normal(cell: NDArray[np.float64], vacuum: int) -> NDArray[np.float64]:
@@ -25,6 +130,27 @@ def contiguous_layer(fractional: NDArray[np.float64], vacuum: int) -> NDArray[np
     layer = fractional.copy()
     layer[:, vacuum] = (fractional[:, vacuum] - start) % 1.0 + start
     return layer
+
+
+def _layer_gap(crystal: Crystals, normal: NDArray[np.int64], images: NDArray[np.int64]) -> Gap | None:
+    """Return the vacuum between layers with the Miller indices `normal`, None where it is narrower than the smallest.
+
+    Layers that wind into each other leave no range of heights empty: they are taken for a crystal.
+    """
+    fractional, cell = crystal.fractional(), crystal.cell[0]
+    if np.count_nonzero(normal) == 1:
+        gap = _axis_gap(fractional, cell, int(np.flatnonzero(normal)[0]))
+    else:
+        _, widest = _widest_gap(fractional @ normal)
+        across = np.delete(np.cross(normal, np.eye(3, dtype=np.int64)), np.abs(normal).argmax(), axis=0)
+        gap = Gap(across, images, float(widest / np.linalg.norm(np.linalg.solve(cell, normal))))
+    return gap if gap.width >= SMALLEST_VACUUM else None
+
+
+def _axis_gap(fractional: NDArray[np.float64], cell: NDArray[np.float64], axis: int) -> Gap:
+    """Return the vacuum that the lattice vector `axis` leads across."""
+    images = np.round(contiguous_layer(fractional, axis) - fractional).astype(np.int64)
+    return Gap(np.delete(np.eye(3, dtype=np.int64), axis, axis=0), images, vacuum_thickness(fractional, cell, axis))
 
 
 def _widest_gap(heights: NDArray[np.float64]) -> tuple[float, float]:
