@@ -59,8 +59,7 @@ class ArrayChecks:
         self._check_each(
             name, volume >= SMALLEST_VOLUME * self.n_atoms, f'{SMALLEST_VOLUME:g} A^3 an atom', volume / self.n_atoms
         )
-        areas = np.linalg.norm(np.cross(np.roll(cells, -1, axis=1), np.roll(cells, -2, axis=1)), axis=2)
-        width = volume / areas.max(axis=1, initial=1e-300)
+        width = cell_widths(cells)
         self._check_each(name, width >= SMALLEST_DISTANCE, f'cells at least {SMALLEST_DISTANCE} A wide', width)
         return cells
 
@@ -109,3 +108,9 @@ class ArrayChecks:
         return InputError(
             f'{self._path}: array `{name}`: expected {expected}, found {found}: make the file again with `e3relax data`'
         )
+
+
+def cell_widths(cells: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the ``(S,)`` smallest distances between opposite faces of cells ``(S, 3, 3)`` that have a volume, in A."""
+    areas = np.linalg.norm(np.cross(np.roll(cells, -1, axis=1), np.roll(cells, -2, axis=1)), axis=2)
+    return np.abs(np.linalg.det(cells)) / areas.max(axis=1)

@@ -14,7 +14,7 @@ from aiida_e3relax.gnn.data.build import BuildOptions, build
 from aiida_e3relax.gnn.data.duplicates import find_repeats
 from aiida_e3relax.gnn.data.repair import RepairOptions
 from aiida_e3relax.gnn.data.sources import Candidate, Source
-from aiida_e3relax.gnn.data.sources.base import sites_of
+from aiida_e3relax.gnn.data.sources.base import Loaded, sites_of
 from aiida_e3relax.gnn.data.splits import make_split
 from aiida_e3relax.gnn.datasets import pairs_hash, read_data_card, read_pairs, write_pairs
 from aiida_e3relax.gnn.errors import InputError
@@ -26,7 +26,8 @@ from tests.gnn.pairs import made_pairs
 def source_of(*pairs, split='train'):
     """Return a source of pairs of ASE structures."""
     candidates = [
-        Candidate(f'pair {i}', split, lambda a=a, b=b: (sites_of(a), sites_of(b))) for i, (a, b) in enumerate(pairs)
+        Candidate(f'pair {i}', split, lambda a=a, b=b: Loaded(sites_of(a), sites_of(b)))
+        for i, (a, b) in enumerate(pairs)
     ]
     return Source('test', 'made here', 'made', candidates)
 

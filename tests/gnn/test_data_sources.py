@@ -36,7 +36,7 @@ def loaded(spec, options=None):
     source = open_source(str(spec), options)
     ratios = {}
     for candidate in source.candidates:
-        a, b = candidate.load()
+        a, b, _ = candidate.load()
         assert a.numbers.tolist() == b.numbers.tolist()
         assert a.positions.shape == (len(a.numbers), 3)
         ratios[candidate.label] = np.linalg.det(b.cell) / np.linalg.det(a.cell)
@@ -178,12 +178,14 @@ def test_vasp_runs(tmp_path):
     ase.io.write(bare / 'CONTCAR', after('hcp'), format='vasp')
     candidates = {c.label: c for c in open_source(str(tmp_path / 'runs')).candidates}
     assert sorted(candidates) == ['bare', 'relaxed', 'stopped']
-    a, b = candidates['relaxed'].load()
+    a, b, note = candidates['relaxed'].load()
+    assert not note
     assert np.linalg.det(a.cell) == pytest.approx(3.7**3 / 4, rel=1e-5)
     assert np.linalg.det(b.cell) < np.linalg.det(a.cell) * 0.97
-    a, b = candidates['bare'].load()
+    a, b, note = candidates['bare'].load()
+    assert note == 'POSCAR and CONTCAR alone: nothing says whether the relaxation converged'
     assert np.linalg.det(b.cell) / np.linalg.det(a.cell) == pytest.approx(1.02**3)
-    with pytest.raises(ValueError, match='did not converge in 2 ionic steps'):
+    with pytest.raises(ValueError, match=r'did not converge: stress 46.7 kB in the last step'):
         candidates['stopped'].load()
 
 

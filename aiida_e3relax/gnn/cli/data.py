@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import csv
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -134,6 +135,7 @@ def _steps(data: BuiltData) -> str:
     lines = ['put right: ' + ', '.join(f'{step} {count}' for step, count in data.repairs.items())]
     if data.repeats:
         lines.append('repeated crystals: ' + ', '.join(f'{what} {count}' for what, count in data.repeats.items()))
+    lines += [f'note: {note}: {count} pairs' for note, count in data.notes.items()]
     return '\n'.join([*lines, f'split: {data.split}'])
 
 
@@ -147,6 +149,8 @@ def _report_rejections(rejections: Sequence[Rejection], output: Path) -> None:
         writer = csv.writer(handle)
         writer.writerow(['source', 'label', 'reason'])
         writer.writerows([r.source, r.label, r.reason] for r in rejections)
-    print(f'rejected {len(rejections)} pairs; all of them in {path}:', file=sys.stderr)
+    kinds = Counter(rejection.kind for rejection in rejections).most_common()
+    print(f'rejected {len(rejections)} pairs: ' + ', '.join(f'{kind} {count}' for kind, count in kinds))
+    print(f'the first of them; all in {path}:', file=sys.stderr)
     for rejection in rejections[:SHOWN_REJECTIONS]:
         print(f'  {rejection.label}: {rejection.reason}', file=sys.stderr)

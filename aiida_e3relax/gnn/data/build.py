@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_e3relax.crystals.files.errors import explain
 from aiida_e3relax.gnn.data.duplicates import Repeats, find_repeats
 from aiida_e3relax.gnn.data.repair import RepairOptions, UnusableError, checked, put_right
 from aiida_e3relax.gnn.data.sources import Candidate, Sites, Source
@@ -65,6 +66,11 @@ class Rejection:
     label: str
     reason: str
 
+    @property
+    def kind(self) -> str:
+        """The reason without what is of this pair alone."""
+        return self.reason.partition(':')[0]
+
 
 @dataclasses.dataclass(frozen=True)
 class BuiltData:
@@ -80,6 +86,8 @@ class BuiltData:
         How many pairs each step of repair touched.
     repeats
         How many pairs repeat another, and how many leak from one split to another; empty where not looked for.
+    notes
+        How many pairs each remark of a reader is about.
     split
         How the split was made.
     """
@@ -88,6 +96,7 @@ class BuiltData:
     rejections: list[Rejection]
     repairs: dict[str, int]
     repeats: dict[str, int]
+    notes: dict[str, int]
     split: str
 
 
@@ -109,7 +118,7 @@ def build(sources: Sequence[Source], options: BuildOptions, name: str | None = N
         Where no pair is left, and for splits that cannot be made.
     """
     options.check()
-    pairs, rejections, steps = _read(sources, options, name)
+    pairs, rejections, steps, notes = _read(sources, options, name)
     pairs, counts = put_right(pairs, options.repair)
     repairs = {'site order': steps['site order'], 'mirror image': steps['mirror image'], **counts}
     repeats = find_repeats(pairs) if options.find_repeats else None
@@ -125,7 +134,7 @@ def build(sources: Sequence[Source], options: BuildOptions, name: str | None = N
             Rejection(str(pairs.source[i]), str(pairs.unrelaxed.labels[i]), reason) for i, reason in unwanted.items()
         ]
         pairs = pairs.select(np.setdiff1d(np.arange(len(pairs)), list(unwanted)))
-    return BuiltData(pairs, rejections, repairs, found, method)
+    return BuiltData(pairs, rejections, repairs, found, dict(notes), method)
 
 
 _EARLIER_AND_LATER = tuple(itertools.combinations(SPLITS, 2))
@@ -153,10 +162,11 @@ def _unwanted(repeats: Repeats, split: NDArray[np.str_], options: BuildOptions) 
 
 def _read(
     sources: Sequence[Source], options: BuildOptions, name: str | None
-) -> tuple[Pairs, list[Rejection], Counter[str]]:
-    """Return the sound pairs of all sources, as filed."""
+) -> tuple[Pairs, list[Rejection], Counter[str], Counter[str]]:
+    """Return the sound pairs of all sources, as filed; what was left out, the steps taken, and remarks."""
     rejections: list[Rejection] = []
     steps: Counter[str] = Counter()
+    notes: Counter[str] = Counter()
     befores: list[Sites] = []
     afters: list[Sites] = []
     kept: list[tuple[Candidate, str]] = []
@@ -164,23 +174,25 @@ def _read(
         title = name or source.name
         for candidate in progress(source.candidates, f'reading {title}'):
             try:
-                before, after = candidate.load()
+                before, after, note = candidate.load()
                 _check_size(len(before.numbers), options)
                 after, taken = checked(before, after, options.repair)
             except UnusableError as error:
                 rejections.append(Rejection(title, candidate.label, str(error)))
             except Exception as error:  # readers of foreign formats raise anything; the reason is kept
-                rejections.append(Rejection(title, candidate.label, f'{type(error).__name__}: {error}'))
+                rejections.append(Rejection(title, candidate.label, explain(error)))
             else:
                 steps.update(taken)
+                notes.update([note] if note else [])
                 befores.append(before)
                 afters.append(after)
                 kept.append((candidate, title))
     if not kept:
-        reasons = Counter(r.reason for r in rejections).most_common(3)
+        examples = {r.kind: r.reason for r in rejections}
+        counts = Counter(r.kind for r in rejections).most_common(3)
         raise InputError(
             f'no usable pair in {", ".join(s.path for s in sources)}: '
-            + '; '.join(f'{count} times: {reason}' for reason, count in reasons)
+            + '; '.join(f'{count} times: {examples[kind]}' for kind, count in counts)
         )
     labels = [candidate.label for candidate, _ in kept]
     unrelaxed, relaxed = (
@@ -188,7 +200,7 @@ def _read(
         for p in (befores, afters)
     )
     split = np.array([candidate.split for candidate, _ in kept], dtype=np.str_)
-    return Pairs(unrelaxed, relaxed, split, np.array([title for _, title in kept])), rejections, steps
+    return Pairs(unrelaxed, relaxed, split, np.array([title for _, title in kept])), rejections, steps, notes
 
 
 def _check_size(n_atoms: int, options: BuildOptions) -> None:

@@ -43,7 +43,8 @@ def data_card(
         'split': data.split,
         'repairs': data.repairs,
         'repeats': data.repeats,
-        'rejected': {'pairs': len(data.rejections), 'reasons': dict(Counter(r.reason for r in data.rejections))},
+        'notes': data.notes,
+        'rejected': {'pairs': len(data.rejections), 'reasons': dict(Counter(r.kind for r in data.rejections))},
         'summary': summary(data.pairs),
         'content_hash': pairs_hash(data.pairs),
     }

@@ -8,21 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from aiida_e3relax.gnn.data.sources.base import Sites
+from aiida_e3relax.gnn.array_checks import FURTHEST, cell_widths
+from aiida_e3relax.gnn.data.sources.base import Sites, UnusableError
 from aiida_e3relax.gnn.pairs import Pairs, aligned, mean_shift, nearest_image
-
-VOLUME_MIN = 1.0
-"""Cells with less volume per atom than this (A^3) are not crystals."""
+from aiida_e3relax.gnn.structures import MAX_ATOMIC_NUMBER
+from aiida_e3relax.gnn.validation import SMALLEST_DISTANCE, SMALLEST_VOLUME
 
 DRIFT_NOTED, ROTATION_NOTED = 1e-3, 0.1
 """A drift above this (A) or a rotation above this (degrees) counts as taken out; smaller ones are rounding."""
 
 CLEAR_RATIO = 0.5
 """A site's partner is clear when it is nearer than this fraction of the distance to the next of its species."""
-
-
-class UnusableError(ValueError):
-    """A pair that cannot be put right; the message is the reason."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,11 +73,18 @@ def checked(before: Sites, after: Sites, options: RepairOptions) -> tuple[Sites,
 def _check_crystal(stage: str, crystal: Sites) -> None:
     if not len(crystal.numbers):
         raise UnusableError(f'the {stage} crystal has no atoms')
+    if crystal.numbers.min() < 1 or crystal.numbers.max() > MAX_ATOMIC_NUMBER:
+        raise UnusableError(f'the {stage} crystal has no elements: atomic numbers {np.unique(crystal.numbers)[:8]}')
     if not (np.isfinite(crystal.positions).all() and np.isfinite(crystal.cell).all()):
         raise UnusableError(f'the {stage} crystal has coordinates that are not finite')
     volume = abs(np.linalg.det(crystal.cell)) / len(crystal.numbers)
-    if volume < VOLUME_MIN:
-        raise UnusableError(f'the {stage} crystal has {volume:.2g} A^3 per atom')
+    if volume < SMALLEST_VOLUME:
+        raise UnusableError(f'the {stage} crystal is too dense: {volume:.2g} A^3 per atom')
+    width = cell_widths(crystal.cell[None])[0]
+    if width < SMALLEST_DISTANCE:
+        raise UnusableError(f'the {stage} crystal has a thin cell: {width:.2g} A from face to face')
+    if np.abs(crystal.positions).max() > FURTHEST:
+        raise UnusableError(f'the {stage} crystal has atoms far away: further than {FURTHEST:g} A from the origin')
 
 
 def _site_order(before: Sites, after: Sites) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from pathlib import Path
 
@@ -16,7 +17,7 @@ KINDS = {'npz': arrays, 'mpf': mpf, 'papers': papers, 'vasp': vasp_runs, 'trajec
 
 _EXPECTED = """a source of pairs is one of
   a folder with train.csv, val.csv, test.csv and CIF/          (the papers' data sets)
-  a folder of VASP runs                                        (vasprun.xml, or POSCAR and CONTCAR)
+  a folder of VASP runs                                        (vasprun.xml, or POSCAR and CONTCAR; .gz, .bz2, .xz)
   a trajectory (.traj, .extxyz, .xyz; .xz, .gz), or a folder of them
   UNRELAXED::RELAXED, two files or databases that ASE reads
   an .npz of this package, or an element-substitution set
@@ -42,6 +43,10 @@ def open_source(spec: str, options: SourceOptions | None = None) -> Source:
         if reader is None:
             raise InputError(f'{spec}: {_found(path)}; {_EXPECTED}')
         source = reader.open_source(path, options)
+        others = [kind for kind, module in KINDS.items() if module is not reader and module.recognises(path)]
+        if others:
+            note = f'it holds {" and ".join(others)}, too, passed over: give their folders as sources of their own'
+            source = dataclasses.replace(source, notes=(*source.notes, note))
     if not source.candidates:
         raise InputError(f'{spec}: no pair in it; {_EXPECTED}')
     return source

@@ -13,7 +13,7 @@ import numpy as np
 
 from aiida_e3relax.gnn.archive import read_archive
 from aiida_e3relax.gnn.array_checks import ArrayChecks
-from aiida_e3relax.gnn.data.sources.base import Candidate, Sites, Source, SourceOptions
+from aiida_e3relax.gnn.data.sources.base import Candidate, Loaded, Sites, Source, SourceOptions
 from aiida_e3relax.gnn.datasets import read_pairs
 from aiida_e3relax.gnn.errors import InputError
 from aiida_e3relax.gnn.structures import Crystals
@@ -70,8 +70,8 @@ def _source(kind: str, path: Path, unrelaxed: Crystals, relaxed: Crystals, split
     return Source(kind, str(path), path.stem, candidates)
 
 
-def _load(unrelaxed: Crystals, relaxed: Crystals, index: int, start: int, end: int) -> tuple[Sites, Sites]:
+def _load(unrelaxed: Crystals, relaxed: Crystals, index: int, start: int, end: int) -> Loaded:
     before, after = (
         Sites(c.numbers[start:end], c.positions[start:end], c.cell[index], c.pbc[index]) for c in (unrelaxed, relaxed)
     )
-    return before, after
+    return Loaded(before, after)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from aiida_e3relax.crystals.files import CrystalFileError, read_crystals
+from aiida_e3relax.crystals.files.content import OPENERS
+from aiida_e3relax.crystals.files.occupancies import ADVICE
 
 
 class Sites(NamedTuple):
@@ -19,16 +24,28 @@ class Sites(NamedTuple):
     pbc: NDArray[np.bool_]
 
 
+class UnusableError(ValueError):
+    """A pair that cannot be used; the message is the reason, up to its first colon one that many pairs may share."""
+
+
+class Loaded(NamedTuple):
+    """A pair that was read: the unrelaxed and the relaxed crystal, and what a person should know of it, if anything."""
+
+    before: Sites
+    after: Sites
+    note: str = ''
+
+
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A pair that may be read: ``load`` returns its unrelaxed and relaxed crystal, or raises what is wrong with it.
+    """A pair that may be read: ``load`` returns it, or raises what is wrong with it.
 
     `split` is train, val or test where the source says so, else empty.
     """
 
     label: str
     split: str
-    load: Callable[[], tuple[Sites, Sites]]
+    load: Callable[[], Loaded]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +75,32 @@ class SourceOptions:
     match: str | None = None
 
 
+def plain_name(name: str) -> str:
+    """Return the name of a file before it was compressed."""
+    suffix = Path(name).suffix
+    return name.removesuffix(suffix) if suffix.lower() in OPENERS else name
+
+
+def same(one: Sites, other: Sites, tolerance: float) -> bool:
+    """Return whether two crystals have the same sites within `tolerance`, in A, whatever their images."""
+    if not np.array_equal(one.numbers, other.numbers) or np.abs(one.cell - other.cell).max() > tolerance:
+        return False
+    difference = (one.positions - other.positions) @ np.linalg.inv(one.cell)
+    moved = (difference - np.round(difference)) @ one.cell
+    return bool(np.linalg.norm(moved, axis=1).max(initial=0.0) <= tolerance)
+
+
+def only_crystal(path: Path) -> Any:
+    """Return the one crystal of a file as an ASE structure; raises UnusableError."""
+    try:
+        crystals = read_crystals(path)
+    except CrystalFileError as error:
+        raise UnusableError(f'not read: {error}') from error
+    if len(crystals) > 1:
+        raise UnusableError(f'not read: {path.name} holds {len(crystals)} crystals, expected one')
+    return crystals[0]
+
+
 def sites_of(atoms: Any) -> Sites:
     """Return an ASE structure as plain arrays."""
     return Sites(
@@ -69,7 +112,9 @@ def sites_of(atoms: Any) -> Sites:
 
 
 def sites_of_structure(structure: Any) -> Sites:
-    """Return a pymatgen structure as plain arrays."""
+    """Return a pymatgen structure as plain arrays; raises UnusableError for partial occupancies."""
+    if not structure.is_ordered:
+        raise UnusableError(f'partial occupancies: {structure.composition.formula}; {ADVICE}')
     return Sites(
         np.array([site.specie.Z for site in structure], dtype=np.int64),
         np.asarray(structure.cart_coords, dtype=np.float64),

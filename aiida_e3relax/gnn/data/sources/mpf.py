@@ -7,7 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aiida_e3relax.gnn.data.sources.base import Candidate, Sites, Source, SourceOptions, sites_of_structure
+from aiida_e3relax.gnn.data.sources.base import (
+    Candidate,
+    Loaded,
+    Source,
+    SourceOptions,
+    UnusableError,
+    sites_of_structure,
+)
 from aiida_e3relax.gnn.errors import InputError
 
 SUFFIXES = ('.p', '.pkl', '.pickle')
@@ -39,7 +46,7 @@ def open_source(path: Path, options: SourceOptions) -> Source:
     return Source('mpf', str(path), path.stem, candidates)
 
 
-def _load(structures: list[Any]) -> tuple[Sites, Sites]:
+def _load(structures: list[Any]) -> Loaded:
     if len(structures) < 2:
-        raise ValueError(f'{len(structures)} structures: a relaxation has at least two')
-    return sites_of_structure(structures[0]), sites_of_structure(structures[-1])
+        raise UnusableError(f'nothing was relaxed: {len(structures)} structures')
+    return Loaded(sites_of_structure(structures[0]), sites_of_structure(structures[-1]))

@@ -17,7 +17,7 @@ import csv
 from functools import partial
 from pathlib import Path
 
-from aiida_e3relax.gnn.data.sources.base import Candidate, Sites, Source, SourceOptions, sites_of
+from aiida_e3relax.gnn.data.sources.base import Candidate, Loaded, Source, SourceOptions, only_crystal, sites_of
 from aiida_e3relax.gnn.errors import InputError
 from aiida_e3relax.gnn.pairs import SPLITS
 
@@ -84,8 +84,6 @@ def _xmno_names(table: Path) -> tuple[list[str], tuple[str, str]]:
     return relaxed, SUFFIXES['atoms_id']
 
 
-def _load(unrelaxed: Path, relaxed: Path) -> tuple[Sites, Sites]:
-    import ase.io
-
-    a, b = (ase.io.read(path, format='cif') for path in (unrelaxed, relaxed))
-    return sites_of(a), sites_of(b)
+def _load(unrelaxed: Path, relaxed: Path) -> Loaded:
+    before, after = (only_crystal(path) for path in (unrelaxed, relaxed))
+    return Loaded(sites_of(before), sites_of(after))

@@ -7,8 +7,30 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from aiida_e3relax.gnn.data.sources.base import Candidate, Sites, Source, SourceOptions, sites_of
+import numpy as np
+
+from aiida_e3relax.crystals.files import iterate_crystals
+from aiida_e3relax.gnn.data.sources.base import (
+    Candidate,
+    Loaded,
+    Sites,
+    Source,
+    SourceOptions,
+    UnusableError,
+    same,
+    sites_of,
+)
+from aiida_e3relax.gnn.data.sources.convergence import KBAR, check_forces, check_stress
+
+LARGEST_FORCE = 0.1
+"""In eV/A, of the last frame of a relaxation: trajectories do not say which force ended them."""
+
+UNTOUCHED = 1e-6
+"""In A: frames this close are the same."""
+
+NOT_KNOWN = 'no forces in the last frame: nothing says whether the relaxation converged'
 
 SUFFIXES = ('.traj', '.extxyz', '.xyz')
 _COMPRESSED = ('.xz', '.gz', '.bz2')
@@ -40,10 +62,34 @@ def _stem(path: Path) -> str:
     return name
 
 
-def _load(path: Path) -> tuple[Sites, Sites]:
-    import ase.io
+def _load(path: Path) -> Loaded:
+    first = last = None
+    count = 0
+    for entry in iterate_crystals(path):
+        last = entry
+        first = first or entry
+        count += 1
+    if first is None or last is None or count < 2:
+        raise UnusableError(f'nothing was relaxed: {path.name} has {count} frames, a relaxation has at least two')
+    for which, entry in (('first', first), ('last', last)):
+        if entry.atoms is None:
+            raise UnusableError(f'not read: the {which} frame: {entry.fault}')
+    before, after = sites_of(first.atoms), sites_of(last.atoms)
+    return Loaded(before, after, _judge(before, after, last.atoms))
 
-    frames = ase.io.read(path, index=':')
-    if len(frames) < 2:
-        raise ValueError(f'{path.name} has {len(frames)} frames: a relaxation has at least two')
-    return sites_of(frames[0]), sites_of(frames[-1])
+
+def _judge(before: Sites, after: Sites, frame: Any) -> str:
+    """Return what a person should know of a relaxation that ends in `frame`; raises UnusableError if it does not."""
+    if same(before, after, UNTOUCHED):
+        raise UnusableError('nothing was relaxed: the last frame is the first')
+    if frame.has('momenta') and np.abs(frame.get_momenta()).max(initial=0.0) > 0:
+        raise UnusableError('no relaxation: the atoms of the last frame have momenta, as in molecular dynamics')
+    known = {} if frame.calc is None else frame.calc.results
+    if 'forces' not in known:
+        return NOT_KNOWN
+    check_forces(frame.get_forces(), LARGEST_FORCE, 'expected at most')
+    moved = np.abs(before.cell - after.cell).max() > UNTOUCHED
+    if moved and 'stress' in known:
+        stress = -frame.get_stress(voigt=False) / KBAR
+        check_stress(stress, frame.get_volume(), len(frame), LARGEST_FORCE)
+    return ''

@@ -6,7 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aiida_e3relax.gnn.data.sources.base import Candidate, Sites, Source, SourceOptions, sites_of
+from aiida_e3relax.crystals.files import CrystalFileError, Entry, iterate_crystals
+from aiida_e3relax.crystals.files.errors import explain
+from aiida_e3relax.crystals.files.reader import check_atoms
+from aiida_e3relax.gnn.data.sources.base import Candidate, Loaded, Source, SourceOptions, UnusableError, sites_of
 from aiida_e3relax.gnn.errors import InputError
 
 SEPARATOR = '::'
@@ -16,7 +19,7 @@ KEYS = ('label', 'atoms_id', 'material_id', 'mp_id', 'uid', 'folder', 'sid', 'na
 DATABASES = ('.db', '.json', '.aselmdb')
 """Suffixes of ASE databases."""
 
-_Row = tuple[dict[str, Any], Any]
+_Row = tuple[dict[str, Any], Entry]
 
 
 def open_source(spec: str, options: SourceOptions) -> Source:
@@ -62,11 +65,11 @@ def _rows(path: Path) -> list[_Row]:
     try:
         if path.suffix in DATABASES:
             return _database_rows(path)
-        import ase.io
-
-        return [(dict(atoms.info), atoms) for atoms in ase.io.read(path, index=':')]
+        return [(_facts(entry), entry) for entry in iterate_crystals(path)]
     except InputError:
         raise
+    except CrystalFileError as error:
+        raise InputError(str(error)) from error
     except Exception as error:  # readers of foreign formats raise anything
         raise InputError(f'{path}: ASE cannot read it: {type(error).__name__}: {error}') from error
 
@@ -80,7 +83,20 @@ def _database_rows(path: Path) -> list[_Row]:
         raise InputError(
             f'{path}: reading .aselmdb needs the package ase-db-backends: pip install ase-db-backends'
         ) from error
-    return [({**row.data, **row.key_value_pairs}, row.toatoms()) for row in database.select()]
+    return [({**row.data, **row.key_value_pairs}, _entry(row)) for row in database.select()]
+
+
+def _entry(row: Any) -> Entry:
+    try:
+        atoms = row.toatoms()
+        check_atoms(atoms)
+    except Exception as error:  # readers of foreign formats raise anything
+        return Entry(None, explain(error))
+    return Entry(atoms)
+
+
+def _facts(entry: Entry) -> dict[str, Any]:
+    return {} if entry.atoms is None else dict(entry.atoms.info)
 
 
 def _is_key(key: str, rows: list[_Row]) -> bool:
@@ -92,7 +108,10 @@ def _split(facts: dict[str, Any]) -> str:
     return str(facts.get('split', ''))
 
 
-def _load(unrelaxed: Any, relaxed: Any, path: Path) -> tuple[Sites, Sites]:
+def _load(unrelaxed: Entry, relaxed: Entry | None, path: Path) -> Loaded:
     if relaxed is None:
-        raise ValueError(f'no partner in {path.name}')
-    return sites_of(unrelaxed), sites_of(relaxed)
+        raise UnusableError(f'no partner in {path.name}')
+    for entry in (unrelaxed, relaxed):
+        if entry.atoms is None:
+            raise UnusableError(f'not read: {entry.fault}')
+    return Loaded(sites_of(unrelaxed.atoms), sites_of(relaxed.atoms))

@@ -1,62 +1,127 @@
-"""Folders of VASP relaxations: first and last ionic step of ``vasprun.xml``, else POSCAR and CONTCAR."""
+"""Folders of VASP relaxations that converged: ``vasprun.xml``, one or several that go on, else POSCAR and CONTCAR."""
 
 from __future__ import annotations
 
-import warnings
+import itertools
+import math
+import os
+import re
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from aiida_e3relax.gnn.data.sources.base import Candidate, Sites, Source, SourceOptions, sites_of_structure
+from aiida_e3relax.gnn.data.sources.base import (
+    Candidate,
+    Loaded,
+    Sites,
+    Source,
+    SourceOptions,
+    UnusableError,
+    plain_name,
+    same,
+)
+from aiida_e3relax.gnn.data.sources.convergence import check_converged, check_relaxation
+from aiida_e3relax.gnn.data.sources.poscar_runs import NAME, load_poscars
+from aiida_e3relax.gnn.data.sources.vasprun import Geometry, Vasprun, read_vasprun
 
-_VASPRUNS = ('vasprun.xml', 'vasprun.xml.gz')
+_PART = r'(?:[._-]?(?:relax|run|opt|cont|part)?[._-]?(?P<{}>\d+))?'
+_VASPRUN = re.compile(rf'vasprun{_PART.format("a")}\.xml{_PART.format("b")}(?:[._-]?static)?', re.IGNORECASE)
+_VASP = re.compile(r'(vasprun|poscar|contcar|outcar|xdatcar|oszicar)([._-].*)?', re.IGNORECASE)
+
+GOES_ON = 1e-3
+"""In A, how far the start of a run that goes on may be from the end of the one before: digits of the files."""
 
 
 def recognises(path: Path) -> bool:
     """Return whether a VASP run lies in or below the folder `path`."""
-    return path.is_dir() and next(_runs(path), None) is not None
+    return path.is_dir() and any(_vaspruns(names) or _has_poscars(names) for _, names in _folders(path))
 
 
 def open_source(path: Path, options: SourceOptions) -> Source:
-    """Return one candidate for each folder with a run."""
+    """Return one candidate for each folder with files of VASP; those without a run are counted as rejected."""
     candidates = []
-    for run in sorted(_runs(path)):
-        label = str(run.relative_to(path)) if run != path else path.resolve().name
-        candidates.append(Candidate(label, '', partial(_load, run)))
+    for folder, names in _folders(path):
+        label = str(folder.relative_to(path)) if folder != path else path.resolve().name
+        vaspruns = _vaspruns(names)
+        if vaspruns:
+            candidates.append(Candidate(label, '', partial(_load_vaspruns, [folder / name for name in vaspruns])))
+        elif _has_poscars(names):
+            candidates.append(Candidate(label, '', partial(load_poscars, folder, names)))
+        elif found := [name for name in names if _VASP.fullmatch(name)]:
+            reason = f'passed over: neither vasprun.xml nor POSCAR with CONTCAR, but {", ".join(found[:3])}'
+            candidates.append(Candidate(label, '', partial(_refuse, reason)))
+        for name in names:
+            if name.lower().startswith('vasprun') and name not in vaspruns and plain_name(name) not in vaspruns:
+                reason = 'passed over: a name that does not say which part of a relaxation it is'
+                candidates.append(Candidate(f'{label}/{name}', '', partial(_refuse, reason)))
     return Source('vasp', str(path), path.resolve().name, candidates)
 
 
-def _runs(path: Path):
-    """Yield the folders that hold a run, once each."""
-    for folder in (path, *(p for p in path.rglob('*') if p.is_dir())):
-        names = {p.name for p in folder.iterdir()}
-        if not names.isdisjoint(_VASPRUNS) or {'POSCAR', 'CONTCAR'} <= names:
-            yield folder
+def _folders(path: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yield `path` and the folders below it, in order, with the names of their files."""
+    for folder, below, names in os.walk(path):
+        below.sort()
+        yield Path(folder), sorted(names)
 
 
-def _load(run: Path) -> tuple[Sites, Sites]:
-    vasprun = next((run / name for name in _VASPRUNS if (run / name).is_file()), None)
-    return _first_and_last_step(vasprun) if vasprun else _poscar_and_contcar(run)
+def _vaspruns(names: list[str]) -> list[str]:
+    """Return the names of the parts of a relaxation in their order; one without a number comes last."""
+    found: dict[str, tuple[float, str]] = {}
+    for name in names:  # sorted: an uncompressed file comes before its compressed copies
+        match = _VASPRUN.fullmatch(plain_name(name))
+        if match:
+            number = match['a'] or match['b']
+            found.setdefault(plain_name(name), (math.inf if number is None else int(number), name))
+    return [name for _, name in sorted(found.values())]
 
 
-def _first_and_last_step(vasprun: Path) -> tuple[Sites, Sites]:
-    from pymatgen.io.vasp.outputs import Vasprun
-
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # missing POTCARs and unconverged cycles; what matters is looked at below
-        run = Vasprun(vasprun, parse_dos=False, parse_eigen=False, parse_potcar_file=False, exception_on_bad_xml=False)
-    steps = run.ionic_steps
-    if len(steps) < 2:
-        raise ValueError(f'{vasprun.name} has {len(steps)} ionic steps: nothing was relaxed')
-    if not run.converged_ionic:
-        raise ValueError(f'the relaxation did not converge in {len(steps)} ionic steps')
-    return sites_of_structure(steps[0]['structure']), sites_of_structure(steps[-1]['structure'])
+def _has_poscars(names: list[str]) -> bool:
+    kinds = {match['kind'].upper() for name in names if (match := NAME.fullmatch(plain_name(name)))}
+    return {'POSCAR', 'CONTCAR'} <= kinds
 
 
-def _poscar_and_contcar(run: Path) -> tuple[Sites, Sites]:
-    from pymatgen.io.vasp.inputs import Poscar
+def _refuse(reason: str) -> Loaded:
+    raise UnusableError(reason)
 
-    before, after = (
-        sites_of_structure(Poscar.from_file(run / name, check_for_potcar=False).structure)
-        for name in ('POSCAR', 'CONTCAR')
-    )
-    return before, after
+
+def _load_vaspruns(paths: list[Path]) -> Loaded:
+    """Return the first crystal of the first part and the last one of the last, which must have converged."""
+    runs = []
+    for path in paths:
+        run = read_vasprun(path)
+        if 'IBRION' not in run.settings:  # VASP always states it
+            raise UnusableError(run.fault or f'damaged: {path.name} states no IBRION')
+        static = run.number('NSW', 0) < 1 or run.number('IBRION', -1) == -1
+        if not (static and len(paths) > 1):  # a static run after a relaxation
+            check_relaxation(run)
+            runs.append((path.name, run))
+    if not runs:
+        raise UnusableError('no relaxation: static runs only')
+    for (name, before), (next_name, after) in itertools.pairwise(runs):
+        if not same(_end(before), _start(after), GOES_ON):
+            raise UnusableError(f'parts do not fit: {next_name} does not start where {name} ended')
+    first, last = runs[0][1], runs[-1][1]
+    check_converged(last)
+    if sum(len(run.steps) for _, run in runs) < 2:
+        raise UnusableError('nothing was relaxed: 1 ionic step')
+    if not same(_evaluated(last), _end(last), GOES_ON):
+        raise UnusableError('did not converge: the final structure is not the one of the last step')
+    return Loaded(_start(first), _end(last))
+
+
+def _start(run: Vasprun) -> Sites:
+    return _crystal(run, run.initial or next((step.geometry for step in run.steps), None), 'first')
+
+
+def _end(run: Vasprun) -> Sites:
+    return run.sites(run.final) if run.final else _evaluated(run)
+
+
+def _evaluated(run: Vasprun) -> Sites:
+    return _crystal(run, run.steps[-1].geometry if run.steps else None, 'last')
+
+
+def _crystal(run: Vasprun, geometry: Geometry | None, which: str) -> Sites:
+    if geometry is None:
+        raise UnusableError(run.fault or f'damaged: no {which} crystal')
+    return run.sites(geometry)
