@@ -151,7 +151,7 @@ class _Reader:
         self.parser.buffer_text = True
         self.parser.StartDoctypeDeclHandler = self._refuse_doctype
         self._path: list[str] = []
-        self._skipped = 0
+        self._skipped = ''
         self._text: list[str] = []
         self._arrays: dict[str, list[str]] = {}
         self._rows: list[str] = []
@@ -159,20 +159,20 @@ class _Reader:
         self._step = Step()
         self._set_handlers(self._start, self._end)
 
-    def _set_handlers(self, start: Callable[..., None], end: Callable[..., None]) -> None:
+    def _set_handlers(self, start: Callable[..., None] | None, end: Callable[..., None]) -> None:
         self.parser.StartElementHandler, self.parser.EndElementHandler = start, end
 
     def _refuse_doctype(self, *_: Any) -> None:
         raise UnusableError('declares a document type, which VASP never does')
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
-        if tag in _SKIPPED or len(self._path) >= _DEEPEST:
-            if len(self._path) >= _DEEPEST:
-                raise UnusableError(f'more than {_DEEPEST} elements in each other')
+        if len(self._path) >= _DEEPEST:
+            raise UnusableError(f'more than {_DEEPEST} elements in each other')
+        if tag in _SKIPPED:
             if tag == 'scstep':
                 self._step.electronic_steps += 1
-            self._skipped = 1
-            self._set_handlers(self._start_skipped, self._end_skipped)
+            self._skipped = tag
+            self._set_handlers(None, self._end_skipped)
             return
         self._path.append(attributes.get('name', tag))
         if tag in _LEAVES:
@@ -187,12 +187,8 @@ class _Reader:
         elif tag == 'structure':
             self._arrays = {}
 
-    def _start_skipped(self, *_: Any) -> None:
-        self._skipped += 1
-
-    def _end_skipped(self, *_: Any) -> None:
-        self._skipped -= 1
-        if not self._skipped:
+    def _end_skipped(self, tag: str) -> None:
+        if tag == self._skipped:  # none of them holds another of its name
             self._set_handlers(self._start, self._end)
 
     def _end(self, tag: str) -> None:
