@@ -10,17 +10,18 @@ from aiida.engine import ExitCode
 from aiida.parsers import Parser
 
 from aiida_e3relax.calculations.predict import E3RelaxCalculation, crystals_of_inputs
+from aiida_e3relax.crystals.files.errors import short
 from aiida_e3relax.data.structures import moved_structure
 from aiida_e3relax.gnn.structures import Crystals
 from aiida_e3relax.parsers.prediction_files import (
     PredictionFilesError,
-    RunError,
     RunReport,
     find_last_words,
     find_out_of_memory,
     read_predictions,
     read_report,
 )
+from aiida_e3relax.parsers.report_schema import Error
 
 OUT_OF_MEMORY = 'out_of_memory'
 EXIT_OF_ERROR = {
@@ -30,7 +31,13 @@ EXIT_OF_ERROR = {
     'missing_package': 'ERROR_MISSING_PACKAGE',
     OUT_OF_MEMORY: 'ERROR_OUT_OF_MEMORY',
 }
+INTERRUPTED = 'interrupted'
 SCHEDULER_STATUSES = range(100, 200)
+LONGEST_DETAIL = 1000
+"""Characters of an exit message that come from the program."""
+
+LAST_BYTES = 2**18
+"""How much of the end of a program's output is looked through for what made it stop."""
 
 
 class E3RelaxParser(Parser):
@@ -46,19 +53,25 @@ class E3RelaxParser(Parser):
                 return self._parse_folder(folder)
             except PredictionFilesError as error:
                 return self._unless_scheduler('ERROR_OUTPUT_INVALID', str(error))
+            except Exception as error:  # whatever the files hold, the job ends with an exit code
+                self.logger.exception('the output files could not be parsed')
+                return self._unless_scheduler('ERROR_OUTPUT_INVALID', f'{type(error).__name__}: {error}')
 
     def _parse_folder(self, folder: Path) -> ExitCode | None:
         report_file = folder / E3RelaxCalculation.REPORT_FILE
         if not report_file.is_file():
             return self._explain_crash(folder)
-        report = read_report(report_file)
+        given = crystals_of_inputs(self.node.inputs)
+        report = read_report(report_file, len(given))
         self.out('report', orm.Dict(report.content))
-        if report.error is not None:
-            return self._exit(_exit_name(report.error), report.error.message)
-        return self._attach_structures(folder / E3RelaxCalculation.PREDICTIONS_FILE, report)
+        if report.error is None:
+            return self._attach_structures(folder / E3RelaxCalculation.PREDICTIONS_FILE, report, given)
+        if report.error.code == INTERRUPTED:
+            return self._unless_scheduler('ERROR_PROGRAM_FAILED', report.error.message)
+        return self._exit(_exit_name(report.error), report.error.message)
 
-    def _attach_structures(self, predictions_file: Path, report: RunReport) -> ExitCode:
-        predictions = read_predictions(predictions_file, report, crystals_of_inputs(self.node.inputs))
+    def _attach_structures(self, predictions_file: Path, report: RunReport, given: Crystals) -> ExitCode:
+        predictions = read_predictions(predictions_file, report, given)
         predicted = set(predictions.labels.tolist())
         failed = [structure for structure in report.structures if structure.label not in predicted]
         for structure in failed:
@@ -95,14 +108,19 @@ class E3RelaxParser(Parser):
         return None if self.node.exit_status in SCHEDULER_STATUSES else self._exit(name, detail)
 
     def _exit(self, name: str, detail: str) -> ExitCode:
-        return self.exit_codes[name].format(detail=detail)
+        return self.exit_codes[name].format(detail=short(detail, LONGEST_DETAIL))
 
 
-def _exit_name(error: RunError) -> str:
+def _exit_name(error: Error) -> str:
     """Return the exit code for the error of a report; memory may run out where the program does not expect it."""
     unexpected = 'ERROR_OUT_OF_MEMORY' if find_out_of_memory(error.message) else 'ERROR_PROGRAM_FAILED'
     return EXIT_OF_ERROR.get(error.code, unexpected)
 
 
 def _read_if_there(path: Path) -> str:
-    return path.read_text(encoding='utf-8', errors='replace') if path.is_file() else ''
+    """Return the end of a file's text."""
+    if not path.is_file():
+        return ''
+    with path.open('rb') as handle:
+        handle.seek(max(0, path.stat().st_size - LAST_BYTES))
+        return handle.read(LAST_BYTES).decode('utf-8', errors='replace')

@@ -3,43 +3,32 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from aiida_e3relax.crystals.files.errors import short
 from aiida_e3relax.gnn.errors import InputError
+from aiida_e3relax.gnn.out_of_memory import WORDS
 from aiida_e3relax.gnn.structure_files import read_structures
 from aiida_e3relax.gnn.structures import Crystals
+from aiida_e3relax.parsers.report_schema import Error, Row, parse_report
 
-SCHEMA = 1
 OK = 'ok'
-OUT_OF_MEMORY = re.compile(
-    r'out of memory|OutOfMemoryError|can.t allocate memory|MemoryError|bad_alloc|\bKilled\b|oom.?kill', re.IGNORECASE
-)
+KILLED = re.compile(r'\bKilled\b|(?i:oom.?kill)')
+"""What a shell and a scheduler say when the kernel takes the memory back."""
+
+FURTHEST = 1e6
+"""Positions further than this (A) from the origin, and longer lattice vectors, are no crystal's."""
+
+BYTES_OF_RUN, BYTES_OF_STRUCTURE = 2**21, 2**12
+"""What a report may hold of the run, and of each structure: several times what the program writes."""
 
 
 class PredictionFilesError(ValueError):
     """A file that is not what `e3relax predict` writes; the message names the file and what was expected."""
-
-
-@dataclasses.dataclass(frozen=True)
-class RunError:
-    """Why a run predicted nothing: a code word such as `no_device`, and a message."""
-
-    code: str
-    message: str
-
-
-@dataclasses.dataclass(frozen=True)
-class StructureStatus:
-    """How one structure fared: `ok`, or a failure word and a message."""
-
-    label: str
-    status: str
-    message: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,40 +38,33 @@ class RunReport:
     Attributes
     ----------
     content
-        All of `report.json`.
+        All of `report.json`, as plain values with printable texts.
     error
         Why nothing was predicted, or None.
     structures
-        The status of each structure, in the order of the input; may be empty when there is an error.
+        How each structure fared, in the order of the input; may be empty when there is an error.
     """
 
     content: dict[str, Any]
-    error: RunError | None
-    structures: tuple[StructureStatus, ...]
+    error: Error | None
+    structures: list[Row]
 
 
-def read_report(path: Path) -> RunReport:
-    """Return the report of a run.
+def read_report(path: Path, count: int = 10_000) -> RunReport:
+    """Return the report of a run of `count` structures at most.
 
-    Raises PredictionFilesError when the file is not a report of the known schema.
+    Raises PredictionFilesError when the file is not a report of the known schema, whatever is in it.
     """
     try:
-        content = json.loads(path.read_text(encoding='utf-8'), parse_constant=_refuse_constant)
-    except ValueError as error:
-        raise PredictionFilesError(f'{path.name}: expected JSON, found {error}') from error
-    found = content.get('schema') if isinstance(content, dict) else None
-    if found != SCHEMA:
-        raise PredictionFilesError(f'{path.name}: expected `schema` {SCHEMA}, found {found!r}')
-    try:
-        run_error = content['error']
-        structures = content['structures'] if run_error is None else content.get('structures', [])
-        return RunReport(
-            content=content,
-            error=None if run_error is None else RunError(run_error['code'], run_error['message']),
-            structures=tuple(StructureStatus(s['label'], s['status'], s['message']) for s in structures),
-        )
-    except (KeyError, TypeError) as error:
-        raise PredictionFilesError(f'{path.name}: an entry is missing or of the wrong type: {error!r}') from error
+        most = BYTES_OF_RUN + count * BYTES_OF_STRUCTURE
+        with path.open('rb') as handle:
+            text = handle.read(most + 1)
+        if len(text) > most:
+            raise ValueError(f'expected at most {most:,} bytes for {count:,} structure(s), found more')
+        report, content = parse_report(text.decode('utf-8'))
+    except (ValueError, OSError) as error:
+        raise PredictionFilesError(f'{path.name}: {short(error, 500)}') from error
+    return RunReport(content, report.error, report.structures)
 
 
 def read_predictions(path: Path, report: RunReport, given: Crystals) -> Crystals:
@@ -101,47 +83,42 @@ def read_predictions(path: Path, report: RunReport, given: Crystals) -> Crystals
     ------
     PredictionFilesError
         When the file is missing or unreadable, when labels, sites or elements differ from those given, or when a
-        geometry with status `ok` is not finite.
+        geometry with status `ok` is no crystal's: not finite, out of all bounds, or without volume.
     """
     try:
         crystals = read_structures([path])
-    except InputError as error:
+    except (InputError, ValueError) as error:
         raise PredictionFilesError(str(error)) from error
-    reported = [structure.label for structure in report.structures]
     for name, found, expected in (
-        ('labels of report.json', reported, given.labels.tolist()),
+        ('labels of report.json', [row.label for row in report.structures], given.labels.tolist()),
+        ('`n_atoms` of report.json', [row.n_atoms for row in report.structures], given.n_atoms.tolist()),
         (f'labels of {path.name}', crystals.labels.tolist(), given.labels.tolist()),
         (f'numbers of sites of {path.name}', crystals.n_atoms.tolist(), given.n_atoms.tolist()),
         (f'elements of {path.name}', crystals.numbers.tolist(), given.numbers.tolist()),
     ):
         if found != expected:
             raise PredictionFilesError(
-                f'{name}: expected those of the input, {_short(expected)}, found {_short(found)}'
+                f'{name}: expected those of the input, {short(expected, 80)}, found {short(found, 80)}'
             )
-    ok = [index for index, structure in enumerate(report.structures) if structure.status == OK]
+    ok = [index for index, row in enumerate(report.structures) if row.status == OK]
     predictions = crystals.select(ok)
-    sites = ~np.isfinite(predictions.positions).all(axis=1)
-    cells = ~np.isfinite(predictions.cell).all(axis=(1, 2))
+    sites = ~(np.abs(predictions.positions) <= FURTHEST).all(axis=1)
+    cells = ~(np.abs(predictions.cell) <= FURTHEST).all(axis=(1, 2))
     if broken := sorted({*predictions.structure_index[sites].tolist(), *np.flatnonzero(cells).tolist()}):
-        label = predictions.labels[broken[0]]
-        raise PredictionFilesError(f'{path.name}: structure `{label}` is `ok` but not finite')
+        raise PredictionFilesError(
+            f'{path.name}: structure `{predictions.labels[broken[0]]}` is `ok`, but not finite or further than '
+            f'{FURTHEST:g} A from the origin'
+        )
+    if len(flat := np.flatnonzero(~(np.abs(predictions.volumes) > 0))):
+        raise PredictionFilesError(f'{path.name}: structure `{predictions.labels[flat[0]]}` is `ok`, but has no volume')
     return predictions
 
 
 def find_out_of_memory(text: str) -> str | None:
     """Return the line that tells of memory running out, on a GPU or by the kernel's hand, or None."""
-    return next((line.strip() for line in text.splitlines() if OUT_OF_MEMORY.search(line)), None)
+    return next((line.strip() for line in text.splitlines() if WORDS.search(line) or KILLED.search(line)), None)
 
 
 def find_last_words(text: str) -> str | None:
     """Return the last line that is not empty, or None."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), None)
-
-
-def _refuse_constant(constant: str) -> None:
-    raise ValueError(f'the constant {constant}, which is no JSON')
-
-
-def _short(values: list) -> str:
-    text = str(values)
-    return text if len(text) <= 80 else f'{text[:77]}...'

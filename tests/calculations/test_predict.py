@@ -166,6 +166,11 @@ class TestProgramsThatFail:
             (
                 """echo '{"schema": 1, "structures": [], "error": null}' > report.json""",
                 'ERROR_OUTPUT_INVALID',
+                'report.json: `model` is missing',
+            ),
+            (
+                f'{NETWORK} "$@"; rm predictions.npz',
+                'ERROR_OUTPUT_INVALID',
                 'no such file',
             ),
             (

@@ -15,13 +15,14 @@ EXIT_CODES = E3RelaxCalculation.exit_codes
 
 
 @pytest.fixture
-def parse(aiida_computer_local):
+def parse(aiida_computer_local, make_structure):
     """A factory: parse retrieved files after the scheduler's parser has set `exit_status`."""
 
     def parse_files(exit_status: int, files: dict[str, str]):
         entry_point = format_entry_point_string('aiida.calculations', 'e3relax.predict')
         node = orm.CalcJobNode(computer=aiida_computer_local(), process_type=entry_point)
         node.set_option('resources', {'num_machines': 1})
+        node.base.links.add_incoming(make_structure('Cu').store(), LinkType.INPUT_CALC, 'structures__cu')
         node.store()
         retrieved = orm.FolderData()
         for name, content in files.items():
@@ -55,3 +56,28 @@ def test_memory_that_runs_out_where_the_program_does_not_expect_it(parse):
 def test_status_of_an_earlier_parse_is_not_the_schedulers(parse):
     exit_code = parse(EXIT_CODES.ERROR_OUTPUT_INVALID.status, {'e3relax.err': 'no torch'})
     assert exit_code.status == EXIT_CODES.ERROR_PROGRAM_CRASHED.status
+
+
+def test_an_interrupt_is_the_schedulers_doing_where_it_says_so(parse):
+    error = {'code': 'interrupted', 'message': 'ended by SIGTERM'}
+    files = {'report.json': json.dumps({'schema': 1, 'error': error})}
+    assert parse(120, files) is None
+    assert parse(0, files).status == EXIT_CODES.ERROR_PROGRAM_FAILED.status
+
+
+def test_a_message_is_told_on_one_line_and_in_part(parse):
+    error = {'code': 'bad_input', 'message': '{detail} %s \x1b[31m\n' + 'x' * 5000}
+    exit_code = parse(0, {'report.json': json.dumps({'schema': 1, 'error': error})})
+    assert exit_code.status == EXIT_CODES.ERROR_BAD_INPUT.status
+    assert r'({detail} %s \x1b[31m\nxxx' in exit_code.message
+    assert len(exit_code.message) < 1300
+
+
+def test_a_fault_of_the_parser_is_an_exit_code(parse, monkeypatch):
+    def fail(*_):
+        raise TypeError('unhashable')
+
+    monkeypatch.setattr('aiida_e3relax.parsers.predict.read_report', fail)
+    exit_code = parse(0, {'report.json': '{}'})
+    assert exit_code.status == EXIT_CODES.ERROR_OUTPUT_INVALID.status
+    assert 'TypeError: unhashable' in exit_code.message

@@ -4,6 +4,9 @@ import json
 
 import numpy as np
 import pytest
+from aiida.orm.implementation.utils import clean_value
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aiida_e3relax.gnn.structures import Crystals, make_crystals, write_npz
 from aiida_e3relax.parsers.prediction_files import (
@@ -13,6 +16,7 @@ from aiida_e3relax.parsers.prediction_files import (
     read_predictions,
     read_report,
 )
+from aiida_e3relax.workflows.network_report import stated_energy_rise, stated_uncertainty, tell_network
 
 GIVEN = make_crystals(
     numbers=[[29], [12, 8]],
@@ -22,10 +26,48 @@ GIVEN = make_crystals(
 )
 
 
-def write_report(path, statuses=('ok', 'ok'), labels=('cu', 'mgo'), **changes):
-    structures = [{'label': a, 'status': b, 'message': ''} for a, b in zip(labels, statuses, strict=True)]
-    path.write_text(json.dumps({'schema': 1, 'structures': structures, 'error': None, **changes}))
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=8)
+    | st.sampled_from(['ok', 'cu', 1, 0.5]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+"""Any JSON, and NaN and lone surrogates, which are none."""
+
+PLACES = [
+    *((key,) for key in ('schema', 'error', 'structures', 'batches', 'model', 'device', 'timings_s', 'second_opinion')),
+    *(('structures', 0, key) for key in ('label', 'status', 'message', 'n_atoms', 'uncertainty_A', 'second_opinion')),
+    *(('structures', 0, 'second_opinion', key) for key in ('error', 'energy_input_eV_per_atom')),
+    *(('structures', 1), ('model', 'content_hash'), ('device', 'used'), ('timings_s', 'total'), ('batches', 0), ('x',)),
+]
+
+
+def make_report(statuses=('ok', 'ok'), labels=('cu', 'mgo'), **changes):
+    rows = zip(labels, statuses, GIVEN.n_atoms.tolist(), strict=True)
+    return {
+        'schema': 1,
+        'error': None,
+        'structures': [{'label': a, 'status': b, 'message': '', 'n_atoms': n} for a, b, n in rows],
+        'model': {'content_hash': 'sha256:0'},
+        'device': {'used': 'cpu'},
+        'timings_s': {'total': 1.5},
+        **changes,
+    }
+
+
+def write_report(path, *arguments, **changes):
+    path.write_text(json.dumps(make_report(*arguments, **changes)))
     return path
+
+
+def row(**changes):
+    """The rows of a report whose first one is changed."""
+    first, *others = make_report()['structures']
+    return {'structures': [{**first, **changes}, *others]}
 
 
 def write_predictions(path, crystals: Crystals = GIVEN):
@@ -47,21 +89,110 @@ class TestReport:
     @pytest.mark.parametrize(
         ('text', 'message'),
         [
-            ('', 'expected JSON'),
-            ('{"schema": 1, "structures"', 'expected JSON'),
-            ('{"schema": 1, "structures": [], "error": null, "peak_memory_mb": NaN}', 'the constant NaN'),
-            ('[]', 'expected `schema` 1, found None'),
-            ('{"schema": 2}', 'expected `schema` 1, found 2'),
-            ('{"schema": 1, "error": null}', "KeyError\\('structures'\\)"),
-            ('{"schema": 1, "error": "no", "structures": []}', 'of the wrong type'),
-            ('{"schema": 1, "error": null, "structures": [{"label": "a"}]}', "KeyError\\('status'\\)"),
+            (b'', 'expected JSON'),
+            (b'{"schema": 1, "structures"', 'expected JSON'),
+            (b'\xff\xfe{', "can't decode"),
+            (b'\xef\xbb\xbf{}', 'expected JSON'),
+            (b'[' * 100_000, 'expected JSON at most 32 deep'),
+            (b'{"schema": 1, "peak_memory_mb": NaN}', 'the constant NaN'),
+            (b'{"schema": 1, "peak_memory_mb": 1e999}', 'expected finite numbers, found 1e999'),
+            (b'{"schema": 1, "x": ' + b'9' * 5000 + b'}', 'expected whole numbers up to'),
+            (b'{"schema": 1, "schema": 2}', 'a key twice'),
+            (rb'{"schema": 1, "x": "\ud800"}', r"expected text, found '\\ud800'"),
+            (rb'{"schema": 1, "x": "\u0000"}', r"expected text, found '\\x00'"),
+            (rb'{"schema": 1, "a\u0000b": 1}', 'expected keys that are printable text'),
+            (b'{"schema": 1, "": 1}', 'expected keys that are printable text'),
+            (b'[]', 'expected an object, found list'),
+            (b'{"schema": 2}', 'expected `schema` 1, found 2'),
+            (b'{"schema": 1.0}', 'expected `schema` 1, found 1.0'),
+            (b'{"schema": true}', 'expected `schema` 1, found True'),
+            (b'{"schema": 1, "structures": []}', '`error` is missing'),
+            (b'{"schema": 1, "error": null}', '`structures` is missing'),
+            (b'{"schema": 1, "error": "no", "structures": []}', "`error`: .*found 'no'"),
         ],
     )
     def test_garbage(self, tmp_path, text, message):
         path = tmp_path / 'report.json'
-        path.write_text(text)
+        path.write_bytes(text)
         with pytest.raises(PredictionFilesError, match=message):
             read_report(path)
+
+    @pytest.mark.parametrize(
+        ('changes', 'message'),
+        [
+            ({'structures': {'label': 1}}, '`structures`'),
+            ({'structures': [{}]}, r'`structures\.0\.label`'),
+            (row(label=5), r'`structures\.0\.label`.*found 5'),
+            (row(status=['ok']), r'`structures\.0\.status`'),
+            (row(message=None), r'`structures\.0\.message`'),
+            (row(n_atoms='4'), r'`structures\.0\.n_atoms`'),
+            (row(n_atoms=True), r'`structures\.0\.n_atoms`'),
+            (row(n_atoms=0), 'structure `cu`: expected `n_atoms`'),
+            (row(n_atoms=None), 'structure `cu`: expected `n_atoms`'),
+            (row(uncertainty_A=-0.1), r'`structures\.0\.uncertainty_A`.*found -0\.1'),
+            (row(uncertainty_A='0.1'), r'`structures\.0\.uncertainty_A`'),
+            (row(second_opinion=None) | {'second_opinion': {}}, r'`structures\.0\.second_opinion`'),
+            (row(second_opinion={}) | {'second_opinion': {}}, 'expected `error`, or the energies'),
+            (row(second_opinion={'error': 'no'}), '`second_opinion` is missing'),
+            ({'device': None}, '`device`'),
+            ({'device': {'used': 1}}, r'`device\.used`'),
+            ({'model': {}}, r'`model\.content_hash`'),
+            ({'timings_s': {}}, '`total` is missing'),
+            ({'timings_s': {'total': '1'}}, r'`timings_s\.total`'),
+            ({'timings_s': {'total': -1}}, r'`timings_s\.total`'),
+            ({'batches': [['a']]}, r'`batches\.0\.0`'),
+            ({'error': {'code': {}, 'message': 'm'}}, r'`error\.code`'),
+            ({'error': {'code': 'x', 'message': 5}}, r'`error\.message`'),
+        ],
+    )
+    def test_what_is_read_later_has_its_type(self, tmp_path, changes, message):
+        with pytest.raises(PredictionFilesError, match=message):
+            read_report(write_report(tmp_path / 'report.json', **changes))
+
+    def test_a_report_larger_than_its_structures_account_for(self, tmp_path):
+        path = write_report(tmp_path / 'report.json', padding='x' * 3_000_000)
+        with pytest.raises(PredictionFilesError, match='expected at most 2,105,344 bytes for 2 structure'):
+            read_report(path, 2)
+
+    def test_no_terminal_obeys_a_message(self, tmp_path):
+        error = {'code': 'bad_input', 'message': '\x1b[31m{detail}\n%s'}
+        report = read_report(write_report(tmp_path / 'report.json', error=error))
+        assert report.error.message == report.content['error']['message'] == r'\x1b[31m{detail}\n%s'
+
+    @settings(max_examples=100, deadline=None)
+    @given(text=st.binary(max_size=60) | JSON.map(lambda value: json.dumps(value).encode()))
+    def test_nothing_else_is_ever_raised(self, tmp_path_factory, text):
+        path = tmp_path_factory.getbasetemp() / 'any.json'
+        path.write_bytes(text)
+        with pytest.raises(PredictionFilesError):
+            read_report(path)
+
+    @settings(max_examples=200, deadline=None)
+    @given(place=st.sampled_from(PLACES), value=JSON)
+    def test_what_is_read_can_be_stored_and_used(self, tmp_path_factory, place, value):
+        """Any value in any place of a good report."""
+        content = make_report(second_opinion={'potential': 'p'}, batches=[[0, 1]])
+        content['structures'][0]['second_opinion'] = {
+            'energy_input_eV_per_atom': -1.0,
+            'energy_prediction_eV_per_atom': -1.5,
+        }
+        part = content
+        for key in place[:-1]:
+            part = part[key]
+        part[place[-1]] = value
+        path = tmp_path_factory.getbasetemp() / 'any.json'
+        path.write_text(json.dumps(content))
+        try:
+            report = read_report(path)
+        except PredictionFilesError:
+            return
+        assert clean_value(report.content).keys() == report.content.keys()
+        assert r'\u0000' not in json.dumps(report.content, allow_nan=False)
+        for label in {structure.label for structure in report.structures if structure.status == 'ok'}:
+            if report.error is None:
+                assert tell_network(report.content, label)['wall_time_s'] >= 0
+            stated_uncertainty(report.content, label)
+            stated_energy_rise(report.content, label)
 
 
 class TestPredictions:
@@ -101,11 +232,26 @@ class TestPredictions:
         with pytest.raises(PredictionFilesError, match=r'labels of p\.npz'):
             read_predictions(write_predictions(tmp_path / 'p.npz', GIVEN.select([0])), report, GIVEN)
 
-    def test_ok_but_not_finite(self, tmp_path):
+    @pytest.mark.parametrize('value', [np.nan, np.inf, 1e18])
+    @pytest.mark.parametrize('name', ['positions', 'cell'])
+    def test_ok_but_no_crystal(self, tmp_path, name, value):
         report = read_report(write_report(tmp_path / 'report.json'))
-        broken = GIVEN.replace(np.full_like(GIVEN.positions, np.nan), GIVEN.cell)
-        with pytest.raises(PredictionFilesError, match='`cu` is `ok` but not finite'):
-            read_predictions(write_predictions(tmp_path / 'p.npz', broken), report, GIVEN)
+        arrays = {'positions': GIVEN.positions.copy(), 'cell': GIVEN.cell.copy()}
+        arrays[name][1, 0] = value
+        path = write_predictions(tmp_path / 'p.npz', GIVEN.replace(**arrays))
+        with pytest.raises(PredictionFilesError, match='`mgo` is `ok`, but not finite or further'):
+            read_predictions(path, report, GIVEN)
+
+    def test_ok_but_flat(self, tmp_path):
+        report = read_report(write_report(tmp_path / 'report.json'))
+        path = write_predictions(tmp_path / 'p.npz', GIVEN.replace(GIVEN.positions, 0 * GIVEN.cell))
+        with pytest.raises(PredictionFilesError, match='`cu` is `ok`, but has no volume'):
+            read_predictions(path, report, GIVEN)
+
+    def test_report_of_other_sites(self, tmp_path):
+        report = read_report(write_report(tmp_path / 'report.json', **row(n_atoms=7)))
+        with pytest.raises(PredictionFilesError, match='`n_atoms` of report'):
+            read_predictions(write_predictions(tmp_path / 'p.npz'), report, GIVEN)
 
 
 @pytest.mark.parametrize(
