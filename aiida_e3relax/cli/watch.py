@@ -23,7 +23,7 @@ STAGES = {
     'relax_predicted': 'VASP from the prediction',
     'relax_raw': 'VASP from the raw structure',
 }
-IONIC_STEP = re.compile(r'^\s*(\d+) F=\s*([-+.\dEe]+)\s+E0=', re.MULTILINE)
+IONIC_STEP = re.compile(r'^\s*(\d+) F=\s*([-+]?\d*\.\d+(?:E[-+]\d+)?)\s+E0=', re.MULTILINE)
 
 
 def run_watched(builder: ProcessBuilder, console: Console) -> orm.ProcessNode:
@@ -112,7 +112,7 @@ def _read_last_step(job: orm.CalcJobNode) -> re.Match | None:
     if folder is None or job.computer is None or job.computer.transport_type != 'core.local':
         return None
     try:
-        text = (Path(folder) / 'OSZICAR').read_text(encoding='utf-8')
+        text = (Path(folder) / 'OSZICAR').read_text(encoding='utf-8', errors='replace')
     except OSError:  # not written yet, or cleaned away with its folder
         return None
     steps = list(IONIC_STEP.finditer(text))

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from aiida_e3relax.crystals.files.errors import printable
 from aiida_e3relax.standin import VERSION
-from aiida_e3relax.standin.errors import InputError, printable
+from aiida_e3relax.standin.errors import InputError
 from aiida_e3relax.standin.faults import DESCRIPTIONS, due_fault
 
 ENGINE_VARIABLE = 'E3RELAX_STANDIN_ENGINE'

@@ -64,6 +64,20 @@ def count_numbers(tags: Mapping[str, Any], tag: str) -> int:
         ) from None
 
 
+def write_tags(tags: Mapping[str, Any]) -> str:
+    """Return tags as the lines of INCAR that aiida-vasp writes."""
+    logicals = {True: '.TRUE.', False: '.FALSE.'}
+    texts = {
+        tag: ' '.join(map(str, value))
+        if isinstance(value, list | tuple)
+        else logicals[value]
+        if isinstance(value, bool)
+        else value
+        for tag, value in tags.items()
+    }
+    return ''.join(f'{tag} = {text}\n' for tag, text in texts.items())
+
+
 def find_value_fault(parameters: Mapping[str, Any]) -> str | None:
     """Return which tag cannot be written into one line of INCAR as it is given, or None."""
     tags = incar_tags(parameters)

@@ -9,6 +9,7 @@ import numpy as np
 from aiida import orm
 
 from aiida_e3relax.crystals.freedom.checks import find_freedom_fault, find_molecule
+from aiida_e3relax.crystals.freedom.freedom import Freedom
 from aiida_e3relax.crystals.geometry import closest_contact
 from aiida_e3relax.data.structures import find_faults, structures_to_crystals
 from aiida_e3relax.workflows.freedom import read_freedom
@@ -17,6 +18,7 @@ from aiida_e3relax.workflows.incar import count_numbers, find_value_fault, incar
 from aiida_e3relax.workflows.network_report import find_row
 from aiida_e3relax.workflows.reference import earlier_chain, find_reference_fault
 from aiida_e3relax.workflows.species import list_species, species_mappings, translate_species
+from aiida_e3relax.workflows.stand_in import find_stand_in_fault
 
 COINCIDENT_DISTANCE = 0.3  # A
 RELAX_TAGS = {'isif': '`freedom`', 'nsw': '`vasp.relax_settings.steps`', 'ibrion': '`vasp.relax_settings.algo`'}
@@ -67,15 +69,15 @@ def validate_relaxation(inputs: Mapping[str, Any]) -> str | None:
     vasp = inputs.get('vasp', {}).get('vasp', {})
     if 'parameters' not in vasp:
         return None
-    tags = incar_tags(vasp['parameters'])
     try:
-        if freedom.keep_symmetry and read_number(tags, 'isym', 2) <= 0:
-            return '`freedom`: with the INCAR tag ISYM = 0 or -1 VASP does not keep the symmetry; remove one of the two'
-        fault = _find_species_fault(tags, structure, vasp)
+        tags = incar_tags(vasp['parameters'])
+        fault = _find_symmetry_fault(tags, freedom) or _find_species_fault(tags, structure, vasp)
     except ValueError as error:
         fault = str(error)
     if fault:
         return f'`vasp.vasp`: {fault}'
+    if fault := find_stand_in_fault(vasp, structure):
+        return f'`vasp.vasp.code`: {fault}'
     fault = find_reference_fault(inputs)
     return f'`reference_leg`: {fault}' if fault else None
 
@@ -187,6 +189,12 @@ def _find_moments_fault(tags: Mapping[str, Any], has_mapping: bool) -> str | Non
         return 'aiida-vasp would replace the INCAR tag MAGMOM by what `magmom_mapping` says; remove one of them'
     if read_number(tags, 'ispin', 1) != 2 and not _is_noncollinear(tags):
         return 'VASP reads the INCAR tag MAGMOM in computations with spin only; add ISPIN = 2'
+    return None
+
+
+def _find_symmetry_fault(tags: Mapping[str, Any], freedom: Freedom) -> str | None:
+    if freedom.keep_symmetry and read_number(tags, 'isym', 2) <= 0:
+        return 'with the INCAR tag ISYM = 0 or -1 VASP does not keep the symmetry as `freedom` asks; remove one of them'
     return None
 
 

@@ -15,6 +15,7 @@ from aiida_vasp.workchains.v2.relax import VaspRelaxWorkChain
 from aiida_vasp.workchains.v2.vasp import VaspWorkChain
 
 from aiida_e3relax.mappings import merge
+from aiida_e3relax.workflows.job_output import STDOUT, open_text
 
 PARSER_SETTINGS = {
     'check_completeness': False,
@@ -22,7 +23,6 @@ PARSER_SETTINGS = {
 }
 """Without these a missing CONTCAR ends the parser with an exception, and a run that ended with ZBRENT is a success."""
 RELAXATION_NODES = ['structure', 'trajectory']
-STDOUT = 'vasp_output'
 ENERGY = 'energy_extrapolated'
 FATAL = re.compile(r'ZBRENT: fatal error|ZPOTRF failed')
 """Errors from which VASP can go on at the last geometry; parsevasp does not know the second."""
@@ -150,7 +150,7 @@ def find_fatal_message(retrieved: orm.FolderData) -> str | None:
     """Return the line of VASP's standard output that tells of a fatal error, or None."""
     if STDOUT not in retrieved.base.repository.list_object_names():
         return None
-    with retrieved.base.repository.open(STDOUT, 'r') as lines:
+    with open_text(retrieved, STDOUT) as lines:
         return next((line.strip() for line in lines if FATAL.search(line)), None)
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from aiida import orm
 
+from aiida_e3relax.workflows.job_output import read_last_words
+
 LEG_NAMES = {'predicted': 'the prediction', 'raw': 'the raw structure'}
 
 
@@ -18,9 +20,19 @@ def tell_failure(process: orm.ProcessNode) -> str:
         return f'stopped with an exception (<{process.pk}>): {process.exception}'
     told = f'failed with exit code {process.exit_status} (<{process.pk}>): {process.exit_message}'
     job = _last_job(process)
-    if job is None or not job.exit_message or job.exit_message == process.exit_message:
+    if job is None or job.is_finished_ok:
         return told
-    return f'{told}; its last job <{job.pk}>: {job.exit_message}'
+    if job.exit_message and job.exit_message != process.exit_message:
+        told = f'{told}; its last job <{job.pk}>: {job.exit_message}'
+    words = [word for word in (_known_errors(job), read_last_words(job)) if word and word not in told]
+    return '; '.join([told, *words])
+
+
+def _known_errors(job: orm.CalcJobNode) -> str | None:
+    """Return the errors of VASP that aiida-vasp knows and found in the output of a job, or None."""
+    notes = job.outputs.misc.get_dict().get('notifications', []) if 'misc' in job.outputs else []
+    errors = dict.fromkeys(f'{note["name"]}: {note["message"]}' for note in notes if note.get('kind') == 'ERROR')
+    return f'known errors of VASP in it: {", ".join(errors)}' if errors else None
 
 
 def _last_job(process: orm.ProcessNode) -> orm.CalcJobNode | None:

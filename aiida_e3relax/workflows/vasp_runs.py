@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 
 from aiida_e3relax.data.structures import structures_to_crystals
 from aiida_e3relax.gnn.structures import Crystals
+from aiida_e3relax.workflows.job_output import open_text
 
 HEADER_LINES = 20
 ITERATION = re.compile(r'Iteration +(\d+)\( *\d+\)')
 VERSION = re.compile(r'^\s*vasp\.(\S+)')
 CORES = re.compile(r'running on\s+(\d+) total cores')
 RANKS = re.compile(r'running\s+(\d+) mpi-ranks, with\s+(\d+) threads/rank')
-ELAPSED = re.compile(r'Elapsed time \(sec\): *([\d.]+)')
+ELAPSED = re.compile(r'Elapsed time \(sec\): *(\d+\.?\d*)')
 STEP_ARRAYS = ('energy_extrapolated', 'forces', 'stress')
 
 
@@ -133,7 +134,7 @@ def _read_outcar(retrieved: orm.FolderData | None) -> VaspRun:
     if retrieved is None or 'OUTCAR' not in retrieved.base.repository.list_object_names():
         return NOTHING_KNOWN
     ionic_steps, wall_time = [], None
-    with retrieved.base.repository.open('OUTCAR', 'r') as handle:
+    with open_text(retrieved, 'OUTCAR') as handle:
         header = ''.join(islice(handle, HEADER_LINES))
         for line in chain(header.splitlines(), handle):
             if match := ITERATION.search(line):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from aiida import orm
 from ase import Atoms
+from ase.build import bulk
 
 from aiida_e3relax.crystals.freedom.checks import find_drift
 from aiida_e3relax.crystals.freedom.freedom import Freedom
@@ -155,6 +156,7 @@ def chain_inputs(structure, freedom='cell', incar=None, **vasp):
     return {'structure': structure, 'freedom': node, 'vasp': vasp_inputs(incar, **vasp)}
 
 
+EMT = 'export E3RELAX_STANDIN_ENGINE=emt'
 SOLID_LAYER = {'moves': 'in-plane', 'vacuum': 'c'}
 
 
@@ -230,3 +232,46 @@ def test_a_vacuum_that_vasp_changed_is_seen():
     assert find_drift(in_plane, start, relaxed) is None
     shrunk = start.replace(start.positions, start.cell * [[[1.0], [1.0], [0.99]]])
     assert 'vacuum vector c changed by 0.12 A' in find_drift(in_plane, start, shrunk)
+
+
+@pytest.mark.parametrize(
+    ('engine', 'elements', 'incar', 'fault'),
+    [
+        ('emt', 'CuAu', {'encut': 300, 'ldau': False, 'lwave': False}, None),
+        ('emt', 'CuFe', {}, 'engine emt does not know Fe'),
+        ('emt', 'CuAu', {'ivdw': 12}, 'ivdw = 12 is not supported'),
+        ('emt', 'CuAu', {'lsorbit': True, 'magmom': [0, 0, 1, 0, 0, 1]}, 'LSORBIT = .TRUE. is not supported'),
+        ('ionic', 'NaCl', {}, None),
+        ('ionic', 'CuAu', {}, 'engine ionic needs anions'),
+        ('ionic', 'NaXe', {}, 'engine ionic does not know Xe'),
+        ('gpaw', 'CuFe', {}, None),
+        ('abinit', 'CuFe', {}, "engine 'abinit' is not one of emt, ionic, gpaw"),
+    ],
+)
+def test_what_the_stand_in_cannot_do_is_refused_at_submission(make_code, engine, elements, incar, fault):
+    code = make_code(
+        'e3relax-vasp-standin', f'stand-in-{engine}', 'vasp.vasp', f'export E3RELAX_STANDIN_ENGINE={engine}'
+    )
+    crystal = orm.StructureData(ase=bulk(elements, 'cesiumchloride', a=4.0))
+    found = validate_chain(chain_inputs(crystal, 'cell', incar, code=code), None)
+    assert found is None if fault is None else re.search(fault, found, re.IGNORECASE), found
+
+
+@pytest.mark.parametrize(
+    ('executable', 'prepend', 'options'),
+    [
+        ('e3relax', EMT, {}),
+        ('e3relax-vasp-standin', '', {}),
+        ('e3relax-vasp-standin', 'export E3RELAX_STANDIN_ENGINE=$ENGINE', {}),
+        (
+            'e3relax-vasp-standin',
+            'export E3RELAX_STANDIN_ENGINE=emt',
+            {'prepend_text': 'export E3RELAX_STANDIN_ENGINE=gpaw'},
+        ),
+    ],
+)
+def test_nothing_is_refused_where_the_engine_is_not_certain(make_code, executable, prepend, options):
+    code = make_code(executable, 'some-code', 'vasp.vasp', prepend)
+    crystal = orm.StructureData(ase=bulk('CuFe', 'cesiumchloride', a=4.0))
+    inputs = chain_inputs(crystal, 'cell', code=code, calc={'metadata': {'options': options}})
+    assert validate_chain(inputs, None) is None

@@ -15,6 +15,11 @@ METALS = frozenset(['Al', 'Ni', 'Cu', 'Pd', 'Ag', 'Pt', 'Au'])
 """Elements whose parameters are meant in earnest (ASE's H, C, N and O are not)."""
 
 
+def check_elements(symbols: list[str]) -> None:
+    """Raise InputError for elements that are not in `METALS`."""
+    refuse_elements('emt', set(symbols) - METALS, f'it has {", ".join(sorted(METALS))}: use gpaw')
+
+
 class EMTEngine:
     """ASE's EMT calculator; fast, for tests of everything around the calculator.
 
@@ -30,7 +35,7 @@ class EMTEngine:
     n_bands = 1
 
     def __init__(self, inputs: Inputs):
-        refuse_elements('emt', set(inputs.poscar.species) - METALS, f'it has {", ".join(sorted(METALS))}: use gpaw')
+        check_elements(inputs.poscar.symbols)
         self.kpoints = inputs.kpoints.irreducible
         self._atoms = Atoms(inputs.poscar.symbols, pbc=True, calculator=EMT())
 

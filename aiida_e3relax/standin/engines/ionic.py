@@ -38,6 +38,12 @@ _HARDNESS = 0.32  # A
 _REPULSION = 0.29  # balances the attraction of six nearest neighbours at the sum of the radii
 
 
+def check_elements(symbols: list[str]) -> None:
+    """Raise InputError for a noble gas, and for atoms that are not both anions and cations."""
+    refuse_elements('ionic', set(symbols) & _NOBLE_GASES, 'it needs ions: use gpaw')
+    formal_charges(symbols)
+
+
 class IonicEngine:
     """Born-Mayer pairs with a Coulomb interaction that is damped and shifted to vanish with its slope at 9 A.
 
@@ -58,7 +64,7 @@ class IonicEngine:
 
     def __init__(self, inputs: Inputs):
         symbols = inputs.poscar.symbols
-        refuse_elements('ionic', set(symbols) & _NOBLE_GASES, 'it needs ions: use gpaw')
+        check_elements(symbols)
         self.kpoints = inputs.kpoints.irreducible
         self._charges = formal_charges(symbols)
         self._radii = np.array([_IONIC_RADII.get(s, 0.6 * covalent_radii[atomic_numbers[s]]) for s in symbols])
