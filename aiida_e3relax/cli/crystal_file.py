@@ -6,41 +6,62 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-import ase.io
 import click
 from aiida.common.exceptions import InputValidationError
 from aiida_vasp.utils.constraints import atoms_to_positions_dof
 from ase import Atoms
 
+from aiida_e3relax.crystals.files import CrystalFileError, UniqueLabels, iterate_crystals, labels_of, printable
 from aiida_e3relax.crystals.freedom.freedom import AXES
 
 
-def read_crystals(path: Path) -> list[Atoms]:
-    """Return every crystal in a file, at least one; raises ClickException when ASE cannot read it."""
+def read_crystal(path: Path) -> Atoms:
+    """Return the crystal of a file, the last one of a run's, and tell on stderr what of the file is not used.
+
+    Raises ClickException when the file cannot be read, or holds several crystals of different atoms.
+    """
     try:
-        crystals = list(ase.io.iread(path))
-    except Exception as error:  # readers of foreign formats raise anything
-        raise click.ClickException(f'{path}: cannot be read as a crystal: {type(error).__name__}: {error}') from error
-    if not crystals:
-        raise click.ClickException(f'{path}: cannot be read as a crystal: ASE finds none in it')
-    return crystals
+        entries = list(iterate_crystals(path))
+    except CrystalFileError as error:
+        raise click.ClickException(str(error)) from error
+    names = [printable(entry.name) or f'structure {index}' for index, entry in enumerate(entries)]
+    last = entries[-1]
+    if last.atoms is None:
+        raise click.ClickException(f'{printable(path)}: {names[-1]}: {last.fault}')
+    if any(entry.atoms is None or (entry.atoms.numbers.tolist() != last.atoms.numbers.tolist()) for entry in entries):
+        raise click.ClickException(
+            f'{printable(path)}: expected one crystal, found {len(entries)}: {", ".join(names[:8])}; write the one '
+            'that you want into a file of its own, or start a campaign from all: aiida-e3relax campaign create --from'
+        )
+    if len(entries) > 1:
+        click.echo(f'{printable(path)}: of its {len(entries)} crystals the last is taken: {names[-1]}', err=True)
+    for note in last.notes:
+        click.echo(f'{printable(path)}: {note}', err=True)
+    return last.atoms
 
 
 def label_crystals(files: Iterable[Path]) -> dict[str, Atoms]:
-    """Return every crystal of `files`, under labels made from the names of the files.
+    """Return every crystal of `files` that can be read, under labels made from the names of the files.
 
     Labels are letters, digits and single underscores, as AiiDA takes them for links; with several crystals in a file
-    their number comes last. Raises ClickException when a file cannot be read or gives a label a second time.
+    their number comes last. What cannot be read is told on stderr; raises ClickException where nothing can.
     """
+    files, taken = list(files), UniqueLabels()
     crystals: dict[str, Atoms] = {}
-    for file in files:
-        frames = read_crystals(file)
-        stem = make_label(file.stem if file.suffix else file.name)
-        for index, atoms in enumerate(frames):
-            label = stem if len(frames) == 1 else f'{stem}_{index}'
-            if label in crystals:
-                raise click.ClickException(f'{file}: another file gave the label `{label}` already; rename one')
-            crystals[label] = atoms
+    for file, stem in zip(files, labels_of(files, make_label), strict=True):
+        try:
+            entries = list(iterate_crystals(file))
+        except CrystalFileError as error:
+            click.echo(f'passed over: {error}', err=True)
+            continue
+        for index, entry in enumerate(entries):
+            label = taken.claim(stem if len(entries) == 1 else f'{stem}_{index}')
+            for told in filter(None, (entry.fault and f'passed over: {entry.fault}', *entry.notes)):
+                click.echo(f'{printable(file)}, {label}: {told}', err=True)
+            if entry.atoms is not None:
+                crystals[label] = entry.atoms
+    if not crystals:
+        raise click.ClickException('none of the files could be read')
     return crystals
 
 

@@ -11,7 +11,8 @@ from aiida import orm
 from aiida.engine import ProcessBuilder
 
 from aiida_e3relax.cli.chain_options import describe, find_node, read_choices
-from aiida_e3relax.cli.crystal_file import fixed_components, read_crystals
+from aiida_e3relax.cli.crystal_file import fixed_components, read_crystal
+from aiida_e3relax.crystals.files import labels_of
 from aiida_e3relax.workflows.demo import demo_crystal
 from aiida_e3relax.workflows.reference import Reference
 
@@ -33,15 +34,15 @@ class Start:
 
 
 def read_start(text: str) -> Start:
-    """Return the crystal that a person names: a file that ASE reads, or the PK or UUID of a node.
+    """Return the crystal that a person names: a file with a crystal, or the PK or UUID of a node.
 
     Raises ClickException when it is neither.
     """
     path = Path(text)
     if path.is_file():
-        atoms = read_crystals(path)[-1]
+        atoms = read_crystal(path)
         structure = orm.StructureData(ase=atoms)
-        structure.label = path.name
+        structure.label = labels_of([path])[0]
         return Start(structure, fixed_components(atoms))
     node = find_node(text, 'a file that is there (POSCAR, CIF, ...), or the PK or UUID of a StructureData')
     if not isinstance(node, orm.StructureData):

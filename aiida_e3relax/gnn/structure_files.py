@@ -181,7 +181,10 @@ def _check(arrays: dict[str, Rows], crystals: int, atoms: int) -> None:
 def _of_rows(arrays: dict[str, Rows], n_atoms: NDArray[np.int64], start: int) -> Piece:
     """Return the next crystals of an ``.npz``, with numbers `n_atoms`, from its crystal `start` on."""
     count, atoms = len(n_atoms), int(n_atoms.sum())
-    labels = arrays['labels'].take(count) if 'labels' in arrays else np.arange(start, start + count)
+    labels = numbered = np.arange(start, start + count).astype(np.str_)
+    if 'labels' in arrays:
+        given = as_text(arrays['labels'].take(count))
+        labels = np.where(given == '', numbered, given)
     numbers = np.minimum(arrays['numbers'].take(atoms), 2**7 - 1)  # no element, and in every type
     with np.errstate(over='ignore'):
         crystals = Crystals(
@@ -190,7 +193,7 @@ def _of_rows(arrays: dict[str, Rows], n_atoms: NDArray[np.int64], start: int) ->
             positions=arrays['positions'].take(atoms).astype(np.float64),
             cell=arrays['cell'].take(count).astype(np.float64),
             pbc=arrays['pbc'].take(count).astype(bool) if 'pbc' in arrays else np.ones((count, 3), dtype=bool),
-            labels=as_text(labels),
+            labels=labels,
         )
     return Piece(crystals, ('',) * count, (None,) * count)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from aiida_e3relax.crystals.freedom.freedom import AXES, NO_VACUUM, Freedom, Moves, read_freedom_text
 from aiida_e3relax.gnn.cli.options import add_device, add_model
 from aiida_e3relax.gnn.errors import SOME_UNREADABLE, InputError
 from aiida_e3relax.gnn.prediction_settings import ENGINES, POTENTIALS, PredictionSettings
@@ -16,7 +17,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         'predict',
         help='predict relaxed crystals',
         description='Predict relaxed crystals. What cannot be read is told and passed over: exit status 0 when '
-        f'everything was read, {SOME_UNREADABLE} when the output lacks what could not be, another where there is no output.',
+        f'everything was read, {SOME_UNREADABLE} when the output lacks what could not be, another when there is none.',
     )
     parser.add_argument(
         'structures',
@@ -54,6 +55,18 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         metavar='N',
         help='steps that it takes from the prediction, which stay where its energy falls (default: %(default)s)',
     )
+    parser.add_argument(
+        '--freedom',
+        metavar='WORD|MAPPING',
+        help=f'what may move: {", ".join(Moves)}; or all of it, such as '
+        "'{moves: in-plane, vacuum: c, fixed: {abc: [0, 1]}}'; sites that a file fixes stay anyway (default: atoms and "
+        'cell, but positions for a layer or a wire)',
+    )
+    parser.add_argument(
+        '--vacuum',
+        choices=[*AXES, NO_VACUUM],
+        help='the lattice vector across the vacuum of a layer; none: these are bulk crystals, do not look for gaps',
+    )
     add_device(parser)
     parser.set_defaults(run=_run)
 
@@ -74,5 +87,18 @@ def _run(options: argparse.Namespace) -> int:
         options.engine,
         options.second_opinion,
         options.second_opinion_steps,
+        _freedom(options.freedom, options.vacuum),
     )
     return predict_files(options.structures, options.model, options.output, options.report, settings)
+
+
+def _freedom(text: str | None, vacuum: str | None) -> Freedom | None:
+    """Return what may move by the options, None where they say nothing; raises InputError for what is no freedom."""
+    if text is None and vacuum not in (None, NO_VACUUM):
+        raise InputError(f'--vacuum {vacuum}: expected `--freedom in-plane` or `--freedom positions` beside it')
+    if text is None and vacuum is None:
+        return None
+    try:
+        return Freedom.from_value(read_freedom_text(text or Moves.CELL.value, vacuum))
+    except ValueError as error:
+        raise InputError(f'--freedom: {error}') from error
