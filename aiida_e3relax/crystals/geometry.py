@@ -5,14 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from ase.data import chemical_symbols, covalent_radii
-from ase.neighborlist import primitive_neighbor_list
 from numpy.typing import NDArray
-from pymatgen.analysis.structure_matcher import StructureMatcher
-from pymatgen.core import Lattice, Structure
 
 from aiida_e3relax.gnn.pairs import nearest_image
-from aiida_e3relax.gnn.structures import Crystals
+from aiida_e3relax.gnn.structures import Crystals, pymatgen_structure
 
 CONTACT_SEARCH_RATIO = 1.5
 
@@ -67,6 +63,9 @@ def closest_contact(crystal: Crystals) -> Contact | None:
 
     None where no pair comes within `CONTACT_SEARCH_RATIO` times the sum of its covalent radii.
     """
+    from ase.data import chemical_symbols, covalent_radii
+    from ase.neighborlist import primitive_neighbor_list
+
     radii = covalent_radii[crystal.numbers]
     first, second, distance = primitive_neighbor_list(
         'ijd', [True] * 3, crystal.cell[0], crystal.positions, CONTACT_SEARCH_RATIO * radii
@@ -81,9 +80,6 @@ def closest_contact(crystal: Crystals) -> Contact | None:
 
 def is_same_crystal(first: Crystals, second: Crystals) -> bool:
     """Return whether pymatgen's `StructureMatcher` with its defaults maps one crystal on the other."""
-    return bool(StructureMatcher().fit(_to_pymatgen(first), _to_pymatgen(second)))
+    from pymatgen.analysis.structure_matcher import StructureMatcher
 
-
-def _to_pymatgen(crystal: Crystals) -> Structure:
-    symbols = [chemical_symbols[number] for number in crystal.numbers]
-    return Structure(Lattice(crystal.cell[0]), symbols, crystal.positions, coords_are_cartesian=True)
+    return bool(StructureMatcher().fit(pymatgen_structure(first, 0), pymatgen_structure(second, 0)))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from aiida_e3relax.gnn.batch import CrystalBatch, make_batch
 from aiida_e3relax.gnn.engine.cuda_graphs import ReplayedModel
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.orientation import ModelFrame
+from aiida_e3relax.gnn.prediction_freedom import PredictionFreedom
 from aiida_e3relax.gnn.prediction_settings import PredictionSettings
 from aiida_e3relax.gnn.progress import ProgressLine
 from aiida_e3relax.gnn.structures import Crystals
@@ -54,6 +56,7 @@ def predict(
     max_edges: int = PredictionSettings.max_edges,
     line: ProgressLine | None = None,
     replayed: ReplayedModel | None = None,
+    freedom: PredictionFreedom | None = None,
 ) -> Predictions:
     """Return the relaxed forms of `crystals` as `model` predicts them.
 
@@ -76,10 +79,12 @@ def predict(
         The progress of a longer run that this prediction is a part of; by default it has its own.
     replayed
         The `model` as such a run replays it.
+    freedom
+        What may move; by default everything, in whatever structure.
     """
     model = model.to(device=device, dtype=dtype).eval()
     replayed = replayed or ReplayedModel(model)
-    faults = input_faults(crystals, elements)
+    faults = input_faults(crystals, elements) | (freedom.faults if freedom else {})
     result = Predictions(crystals, faults, [], {'graph': 0.0, 'forward': 0.0})
     positions, cell = crystals.positions.copy(), crystals.cell.copy()
     offsets, uncertainty = crystals.offsets, np.full(len(crystals), np.nan)
@@ -92,8 +97,9 @@ def predict(
     while waiting:
         indices = waiting.pop()
         chosen = crystals.select(indices)
+        find_more = partial(freedom.find_faults, indices) if freedom else None
         try:
-            geometry, found, spread = _predict_batch(replayed, chosen, device, dtype, result.seconds)
+            geometry, found, spread = _predict_batch(replayed, chosen, device, dtype, result.seconds, find_more)
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if not _is_out_of_memory(error):
                 raise
@@ -145,7 +151,12 @@ def _batches(crystals: Crystals, indices: list[int], max_neighbours: int, max_ed
 
 
 def _predict_batch(
-    replayed: ReplayedModel, crystals: Crystals, device: torch.device, dtype: torch.dtype, seconds: dict[str, float]
+    replayed: ReplayedModel,
+    crystals: Crystals,
+    device: torch.device,
+    dtype: torch.dtype,
+    seconds: dict[str, float],
+    find_more_faults: Callable[[CrystalBatch], dict[int, Fault]] | None,
 ) -> tuple[Crystals | None, dict[int, Fault], NDArray[np.float64] | None]:
     """Return the predicted crystals of one batch, or None and the faults of its neighbour search; and uncertainties."""
     model, start = replayed.model, time.perf_counter()
@@ -153,6 +164,8 @@ def _predict_batch(
     crystals = frame.turned(crystals)
     batch = make_batch(crystals, model.graph, device, dtype)
     faults = neighbour_faults(*_nearest(batch), crystals, model.cutoff)
+    if find_more_faults:
+        faults = find_more_faults(batch) | faults
     seconds['graph'] += time.perf_counter() - start
     if faults:
         return None, faults, None

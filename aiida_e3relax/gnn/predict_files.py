@@ -24,6 +24,7 @@ from aiida_e3relax.gnn.engine.cuda_graphs import ReplayedModel
 from aiida_e3relax.gnn.errors import SOME_UNREADABLE, InputError, OutOfMemoryError, RunError
 from aiida_e3relax.gnn.potentials import load_potential
 from aiida_e3relax.gnn.predict import predict
+from aiida_e3relax.gnn.prediction_freedom import PredictionFreedom
 from aiida_e3relax.gnn.prediction_report import ReportWriter, structure_rows
 from aiida_e3relax.gnn.prediction_settings import PredictionSettings
 from aiida_e3relax.gnn.progress import ProgressLine
@@ -79,6 +80,7 @@ def _predict_files(
     report.content['dtype'] = settings.dtype
     report.content['max_edges'] = settings.max_edges
     report.content['engine'] = settings.engine
+    report.content['freedom'] = settings.freedom and dataclasses.asdict(settings.freedom)
     opinion = _second_opinion(settings, device)
     report.content['second_opinion'] = opinion and opinion.facts()
     checkpoint = load_checkpoint(model)
@@ -152,17 +154,25 @@ def _predict_pieces(
         if not len(piece):
             continue
         crystals, notes = _with_own_labels(piece, taken)
+        freedom = PredictionFreedom(settings.freedom, crystals, piece.atoms)
         done = counts.total()
-        result = predict(model, crystals, checkpoint.elements, device, dtype, settings.max_edges, line, replayed)
+        result = predict(
+            model, crystals, checkpoint.elements, device, dtype, settings.max_edges, line, replayed, freedom
+        )
         opinions: dict[int, dict[str, Any]] = {}
         if opinion:
             start = time.perf_counter()
             sound = [index for index in range(len(crystals)) if index not in result.faults]
             result.crystals, opinions = opinion.consult(crystals, result.crystals, sound)
             result.seconds['second_opinion'] = time.perf_counter() - start
+        result.crystals = freedom.restrict(result.crystals, result.faults)
         rows = structure_rows(crystals, result, opinions)
-        for row, note in zip(rows, notes, strict=True):
-            row['message'] = '; '.join(filter(None, (row['message'], note)))
+        for index, (row, note) in enumerate(zip(rows, notes, strict=True)):
+            told = [row['message'], note]
+            if row['status'] == 'ok':
+                told.append(freedom.notes.get(index))
+                told.append(writer.find_lost(result.crystals.cell[index], freedom.movable[index]))
+            row['message'] = '; '.join(filter(None, told))
             if row['message']:
                 line.say(f'{printable(row["label"])}: {row["status"]}: {row["message"]}')
         counts.update(row['status'] for row in rows)
@@ -171,7 +181,7 @@ def _predict_pieces(
         for name, value in result.seconds.items():
             seconds[name] = seconds.get(name, 0.0) + value
         status = np.array([row['status'] for row in rows], dtype=np.str_)
-        writer.write(result.crystals, status, result.uncertainty)
+        writer.write(result.crystals, status, result.uncertainty, freedom.movable)
     return counts
 
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from aiida_e3relax.crystals.freedom.freedom import Freedom
+
 ENGINES = ('fast', 'reference')
 """The fast engine, and the plain layers that it is tested against: see `accelerate`."""
 
@@ -13,7 +15,8 @@ POTENTIALS = ('chgnet',)
 class PredictionSettings:
     """Device (``auto|cpu|cuda[:n]``), precision, edges in a batch, CPU threads (None: torch's own), and engine.
 
-    And the potential that looks at the predictions (None: none does), and how many steps it takes from them.
+    And the potential that looks at the predictions (None: none does), and how many steps it takes from them. And what
+    may move: None for atoms and cell, but for the cell of a structure with a vacuum.
     """
 
     device: str = 'auto'
@@ -23,3 +26,4 @@ class PredictionSettings:
     engine: str = ENGINES[0]
     second_opinion: str | None = None
     second_opinion_steps: int = 0
+    freedom: Freedom | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -14,8 +15,14 @@ from numpy.typing import NDArray
 from aiida_e3relax.gnn.errors import InputError
 from aiida_e3relax.gnn.structures import Crystals
 
+HOLDING = ('extxyz', 'traj', 'db', 'json', 'vasp')
+"""Formats of ASE that keep which sites are held."""
+
 APPENDABLE = ('extxyz', 'traj', 'db')
 """Formats of ASE that take more crystals at the cost of those alone."""
+
+
+LOST = 'which sites are held is not written: {} cannot hold it, .vasp can'
 
 
 def open_writer(path: Path) -> NpzWriter | AseWriter:
@@ -42,8 +49,16 @@ class NpzWriter:
     def check(self, count: int) -> None:
         """Any number of crystals fits."""
 
+    def find_lost(self, cell: NDArray[np.float64], movable: NDArray[np.bool_] | None) -> str | None:
+        """Return that an ``.npz`` does not hold which coordinates ``(N, 3)`` of a crystal may change, if it matters."""
+        return None if movable is None else LOST.format('.npz')
+
     def write(
-        self, crystals: Crystals, status: NDArray[np.str_], uncertainty: NDArray[np.float64] | None = None
+        self,
+        crystals: Crystals,
+        status: NDArray[np.str_],
+        uncertainty: NDArray[np.float64] | None = None,
+        movable: Sequence[NDArray[np.bool_] | None] = (),
     ) -> None:
         """Add `crystals` with the status words ``(S,)``, and the uncertainties ``(S,)`` in A where there are any."""
         arrays = {f.name: getattr(crystals, f.name) for f in dataclasses.fields(crystals)} | {'status': status}
@@ -109,12 +124,28 @@ class AseWriter:
         if count > 1 and self._format.single:
             raise InputError(f'{self.path}: {self._format.name} cannot hold {count} structures; use .npz or .extxyz')
 
+    def find_lost(self, cell: NDArray[np.float64], movable: NDArray[np.bool_] | None) -> str | None:
+        """Return that the format cannot hold which coordinates ``(N, 3)`` of a crystal may change, if it cannot."""
+        if movable is None or self._constraints(cell, movable) is not None:
+            return None
+        return LOST.format(self._format.name)
+
     def write(
-        self, crystals: Crystals, status: NDArray[np.str_], uncertainty: NDArray[np.float64] | None = None
+        self,
+        crystals: Crystals,
+        status: NDArray[np.str_],
+        uncertainty: NDArray[np.float64] | None = None,
+        movable: Sequence[NDArray[np.bool_] | None] = (),
     ) -> None:
-        """Add those of `crystals` whose `status` is ``ok``, with their uncertainties in A where there are any."""
+        """Add those of `crystals` whose `status` is ``ok``, with their uncertainties in A where there are any.
+
+        And with which fractional coordinates may change, ``(N, 3)`` of each crystal, None or nothing where all may.
+        """
         chosen = np.flatnonzero(status == 'ok')
         frames = _frames(crystals.select(chosen))
+        for frame, index in zip(frames, chosen.tolist(), strict=True):
+            if movable and (flags := movable[index]) is not None:
+                frame.set_constraint(self._constraints(frame.cell.array, flags))
         if uncertainty is not None:
             for frame, value in zip(frames, uncertainty[chosen], strict=True):
                 frame.info['uncertainty_A'] = float(value)
@@ -122,6 +153,16 @@ class AseWriter:
         if self._appends and self._kept:
             self._write(append=True)
             self._kept = []
+
+    def _constraints(self, cell: NDArray[np.float64], movable: NDArray[np.bool_]) -> list[Any] | None:
+        """Return ASE's constraints that the format can hold, None where it cannot."""
+        from aiida_e3relax.crystals.freedom.constraints import make_constraints
+
+        try:
+            held = make_constraints(movable, cell, cartesian=self._format.name == 'extxyz')
+        except ValueError:
+            return None
+        return held if self._format.name in HOLDING else None
 
     def close(self) -> None:
         """Put the file under its name; raises InputError where no crystal was predicted."""

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import spglib
 from numpy.typing import NDArray
 
 from aiida_e3relax.gnn.structures import Crystals
@@ -42,6 +41,8 @@ class SpaceGroup:
 
         Sites may be off by `distance`, in A. Raises ValueError where spglib finds no group.
         """
+        import spglib  # not there on a machine with PyTorch alone, which gets by without
+
         fractional = crystal.fractional()
         species = np.unique(kinds, return_inverse=True)[1]
         found = spglib.get_symmetry_dataset(

@@ -55,8 +55,8 @@ def find_networks(
     line = _one_of_each(n_atoms, owner, around)
     normal = _one_of_each(n_atoms, owner, np.cross(line[owner], around))
     volume = _one_of_each(n_atoms, owner, (normal[owner] * around).sum(axis=1, keepdims=True))
-    dimension = line.any(axis=1).astype(np.int64) + normal.any(axis=1) + volume.any(axis=1)
-    normal //= np.maximum(np.gcd.reduce(normal, axis=1), 1)[:, None]
+    dimension = np.array([found.any(axis=1) for found in (line, normal, volume)]).sum(axis=0)
+    normal //= np.maximum(np.gcd(np.gcd(normal[:, :1], normal[:, 1:2]), normal[:, 2:]), 1)
     return Networks(root, image, dimension[root], line[root], normal[root])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +70,7 @@ def _fixed_by(constraint: FixConstraint, cell: NDArray[np.float64]) -> NDArray[n
     elif isinstance(constraint, FixedPlane):
         held = np.array(constraint.dir)[None]
     elif isinstance(constraint, FixedLine):
-        held = np.linalg.svd(np.array(constraint.dir)[None])[2][1:]
+        held = np.linalg.svd(np.array(constraint.dir, dtype=np.float64)[None])[2][1:]
     else:
         raise ValueError(f'expected sites held along lattice vectors, found the constraint {type(constraint).__name__}')
     fixed = _same_span(held, np.linalg.inv(cell).T)
@@ -82,7 +82,7 @@ def _fixed_by(constraint: FixConstraint, cell: NDArray[np.float64]) -> NDArray[n
     return fixed
 
 
-def _same_span(vectors: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.bool_] | None:
+def _same_span(vectors: NDArray[Any], others: NDArray[Any]) -> NDArray[np.bool_] | None:
     """Return which of three `others` ``(3, 3)`` span the same space as `vectors` ``(n, 3)``; None where none do."""
     others = others / np.linalg.norm(others, axis=1, keepdims=True)
     for chosen in itertools.combinations(range(3), len(vectors)):

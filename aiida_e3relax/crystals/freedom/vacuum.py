@@ -21,11 +21,11 @@ SMALLEST_VACUUM = 5.0
 LONGEST_LINK = 5.5
 """In A: a vacuum that no one declares is where no two atoms are closer than this across it.
 
-In sound crystals atoms are linked to all others over shorter distances: 5.3 A in caesium, the longest of an element.
-`benchmarks/vacuum.py` measures those of relaxed and of hypothetical crystals.
+In sound crystals atoms are linked to all others over shorter distances: 5.3 A in caesium, the longest of an element,
+and at most as far in all compounds of `benchmarks/vacuum.py` but those with layers that wide apart.
 """
 
-FIRST_LINK = 3.5
+FIRST_LINK = 4.0
 """In A; over this distance most crystals hang together, which spares the search of the others."""
 
 Search = Callable[['Crystals', float], tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]
