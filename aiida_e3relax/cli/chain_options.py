@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,11 +13,14 @@ from aiida import orm
 from aiida.common.exceptions import NotExistent
 from aiida_vasp.data.potcar import PotcarGroup
 
+from aiida_e3relax.cli.numbers import FiniteRange
 from aiida_e3relax.crystals.freedom.freedom import AXES, NO_VACUUM, Freedom, Moves, read_freedom_text
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.mappings import merge
+from aiida_e3relax.workflows.arguments import NO_CODE, list_codes, load_code
 from aiida_e3relax.workflows.choices import ChainChoices
 from aiida_e3relax.workflows.guard import GuardMode
+from aiida_e3relax.workflows.inputs import FORCE_CUTOFFS, KPOINTS_SPACINGS
 from aiida_e3relax.workflows.vasp import E3RelaxVaspWorkChain
 
 DEFAULT_PROTOCOL = E3RelaxVaspWorkChain.get_default_protocol()
@@ -24,13 +28,10 @@ PROTOCOLS_EPILOG = 'Protocols: ' + ' '.join(
     f'{name}: {text}' for name, text in E3RelaxVaspWorkChain.get_available_protocols().items()
 )
 ONE_PROCESS = {'vasp': {'vasp': {'calc': {'metadata': {'options': {'resources': {'num_mpiprocs_per_machine': 1}}}}}}}
-NO_CODE = (
-    'make one with `verdi code create core.code.installed --default-calc-job-plugin {plugin}`, or a stand-in of VASP '
-    'and the code of the network with `aiida-e3relax setup`'
-)
 NO_POTENTIALS = (
     'upload them with `aiida-vasp potcar uploadfamily`, or make those of the stand-in with `aiida-e3relax setup`'
 )
+MOST_HOURS = 100_000.0
 Command = TypeVar('Command', bound=Callable[..., Any])
 
 OPTIONS = (
@@ -38,11 +39,17 @@ OPTIONS = (
     click.option('--network-code', help='The code that runs `e3relax`.  [default: the only one]'),
     click.option('--no-network', is_flag=True, help='Relax the raw structure alone.'),
     click.option('--potential-family', help='The family of potentials, see aiida-vasp.  [default: the only one]'),
-    click.option('--model', help='A checkpoint file or model node.  [default: the shipped one]'),
+    click.option('--model', help='A checkpoint file, a model node, or `default`.  [default: the shipped one]'),
     click.option('--protocol', metavar='NAME', help=f'See below.  [default: {DEFAULT_PROTOCOL}]'),
-    click.option('--force-cutoff', type=float, help='Largest force at the end, in eV/A.  [default: of the protocol]'),
+    click.option(
+        '--force-cutoff',
+        type=FiniteRange(*FORCE_CUTOFFS),
+        help='Largest force at the end, in eV/A.  [default: of the protocol]',
+    ),
     click.option('--max-steps', type=click.IntRange(min=1), help='Ionic steps of a run.  [default: of the protocol]'),
-    click.option('--kpoints-spacing', type=float, help='In 2 pi/A.  [default: of the protocol]'),
+    click.option(
+        '--kpoints-spacing', type=FiniteRange(*KPOINTS_SPACINGS), help='In 2 pi/A.  [default: of the protocol]'
+    ),
     click.option(
         '--freedom',
         metavar='WORD|MAPPING',
@@ -70,7 +77,11 @@ OPTIONS = (
     ),
     click.option('--machines', type=click.IntRange(min=1), help='Nodes of each VASP run.  [default: 1]'),
     click.option('--mpi-processes', type=click.IntRange(min=1), help='On each of them.  [default: 1]'),
-    click.option('--max-hours', type=float, help='Wall time of each VASP run.  [default: 24]'),
+    click.option(
+        '--max-hours',
+        type=FiniteRange(0.0, MOST_HOURS, min_open=True),
+        help='Wall time of each VASP run.  [default: 24]',
+    ),
     click.option('--queue', help="The scheduler's queue or partition of the VASP runs."),
 )
 
@@ -118,16 +129,15 @@ def read_overrides(path: Path) -> dict[str, Any]:
 
 def choose_code(label: str | None, plugin: str, option: str) -> orm.AbstractCode:
     """Return the code of that label, or the only one for `plugin`; raises ClickException when there is no such one."""
-    known = orm.QueryBuilder().append(orm.AbstractCode, filters={'attributes.input_plugin': plugin}).all(flat=True)
-    names = ', '.join(sorted(code.full_label for code in known))
     if label is not None:
         try:
-            return orm.load_code(label)
-        except (NotExistent, ValueError) as error:
-            hint = f'codes for {plugin} are {names}' if names else NO_CODE.format(plugin=plugin)
-            raise click.ClickException(f'{option}: code `{label}` is not in this profile; {hint}') from error
+            return load_code(label, plugin, option)
+        except ValueError as error:
+            raise click.ClickException(str(error)) from error
+    known = list_codes(plugin)
     if len(known) == 1:
         return known[0]
+    names = ', '.join(code.full_label for code in known)
     if known:
         raise click.ClickException(f'{option}: there are several codes for {plugin}; choose one of {names}')
     raise click.ClickException(f'{option}: no code for {plugin} is in this profile; {NO_CODE.format(plugin=plugin)}')
@@ -156,11 +166,11 @@ def _only_family() -> str:
 
 
 def _choose_model(text: str | None) -> E3RelaxModelData:
-    if text is None:
+    if text in (None, 'default'):
         return E3RelaxModelData.default()
     if Path(text).is_file():
         return E3RelaxModelData.get_or_create(text)[0]
-    node = find_node(text, 'a checkpoint file that is there, or the PK or UUID of a model')
+    node = find_node(text, '`default`, a checkpoint file that is there, or the PK or UUID of a model')
     if not isinstance(node, E3RelaxModelData):
         raise click.ClickException(f'{text}: expected an E3RelaxModelData, found {describe(node)}')
     return node
@@ -187,7 +197,7 @@ def _job_options(options: dict[str, Any]) -> dict[str, Any]:
     if any(value > 1 for value in given['resources'].values()):
         given['withmpi'] = True
     if options['max_hours'] is not None:
-        given['max_wallclock_seconds'] = int(3600 * options['max_hours'])
+        given['max_wallclock_seconds'] = math.ceil(3600 * options['max_hours'])
     if options['queue']:
         given['queue_name'] = options['queue']
     return given

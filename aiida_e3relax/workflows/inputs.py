@@ -27,6 +27,10 @@ FIXED_SITES_ELSEWHERE = (
     'selective dynamics, which would hold for VASP and not for the prediction; give the sites to be held as `fixed` in '
     "`freedom` instead, such as `{moves: positions, fixed: {'abc': [0, 1]}}`"
 )
+FORCE_CUTOFFS = (1e-6, 10.0)
+"""In eV/A, from the smallest to the largest that makes sense."""
+KPOINTS_SPACINGS = (1e-3, 10.0)
+"""In 2 pi/A; a smaller one asks for thousands of points along each vector."""
 ON_NETWORK_FAILURE = ('raw', 'error')
 HUBBARD_TAGS = ('ldaul', 'ldauu', 'ldauj')
 
@@ -133,36 +137,55 @@ def validate_guard(settings: orm.Dict, _: Any) -> str | None:
 
 def validate_vasp(inputs: Mapping[str, Any], _: Any) -> str | None:
     """Check that there are k-points, and that nothing is set twice or left out of account by the prediction."""
-    vasp = inputs.get('vasp', {})
+    vasp, settings = inputs.get('vasp', {}), inputs.get('relax_settings')
+    return (
+        _find_kpoints_fault(vasp)
+        or ('dynamics' in vasp and f'`vasp.vasp.dynamics`: {FIXED_SITES_ELSEWHERE}')
+        or (settings is not None and _find_settings_fault(settings.get_dict()))
+        or ('parameters' in vasp and _find_parameters_fault(vasp['parameters'].get_dict(), 'magmom_mapping' in vasp))
+        or None
+    )
+
+
+def _find_kpoints_fault(vasp: Mapping[str, Any]) -> str | None:
     if not {'kpoints', 'kpoints_spacing'} & set(vasp):
         return '`vasp.vasp`: neither `kpoints` nor `kpoints_spacing` is given; give one'
-    if 'dynamics' in vasp:
-        return f'`vasp.vasp.dynamics`: {FIXED_SITES_ELSEWHERE}'
-    if 'relax_settings' in inputs:
-        settings = inputs['relax_settings'].get_dict()
-        for flag in FREEDOM_FLAGS:
-            if not settings.get(flag, True):
-                return f'`vasp.relax_settings`: `{flag}` is set by `freedom`; remove it, and give `freedom` instead'
-    if 'parameters' in vasp:
-        parameters = vasp['parameters'].get_dict()
-        if parameters.get('dynamics'):
-            return f'`vasp.vasp.parameters`: `dynamics` asks for {FIXED_SITES_ELSEWHERE}'
-        try:
-            tags = incar_tags(parameters)
-            fault = (
-                find_value_fault(parameters)
-                or _find_tag_fault(tags)
-                or _find_moments_fault(tags, 'magmom_mapping' in vasp)
-            )
-        except ValueError as error:
-            fault = str(error)
-        return f'`vasp.vasp.parameters`: {fault}' if fault else None
-    return None
+    fault = 'kpoints_spacing' in vasp and _find_range_fault(vasp['kpoints_spacing'].value, KPOINTS_SPACINGS, '2 pi/A')
+    return f'`vasp.vasp.kpoints_spacing`: {fault}' if fault else None
+
+
+def _find_settings_fault(settings: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with the `relax_settings` of aiida-vasp."""
+    cutoff = settings.get('force_cutoff')
+    if cutoff is not None and (fault := _find_range_fault(cutoff, FORCE_CUTOFFS, 'eV/A')):
+        return f'`vasp.relax_settings.force_cutoff`: {fault}'
+    flag = next((flag for flag in FREEDOM_FLAGS if not settings.get(flag, True)), None)
+    return (
+        f'`vasp.relax_settings`: `{flag}` is set by `freedom`; remove it, and give `freedom` instead' if flag else None
+    )
+
+
+def _find_parameters_fault(parameters: Mapping[str, Any], has_moments: bool) -> str | None:
+    if parameters.get('dynamics'):
+        return f'`vasp.vasp.parameters`: `dynamics` asks for {FIXED_SITES_ELSEWHERE}'
+    try:
+        tags = incar_tags(parameters)
+        fault = find_value_fault(parameters) or _find_tag_fault(tags) or _find_moments_fault(tags, has_moments)
+    except ValueError as error:
+        fault = str(error)
+    return f'`vasp.vasp.parameters`: {fault}' if fault else None
 
 
 def _is_predicted(inputs: Mapping[str, Any]) -> bool:
     """Return whether a network predicts the structure, or has."""
     return 'code' in inputs.get('network', {}).get('predict', {}) or 'label' in inputs.get('prediction', {})
+
+
+def _find_range_fault(value: Any, limits: tuple[float, float], unit: str) -> str | None:
+    least, most = limits
+    if isinstance(value, int | float) and least <= value <= most:
+        return None
+    return f'expected a number from {least:g} to {most:g} {unit}, found {value!r}'
 
 
 def _find_tag_fault(tags: Mapping[str, Any]) -> str | None:

@@ -13,6 +13,7 @@ from aiida.engine.processes.builder import ProcessBuilder
 
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.mappings import check_keys, merge
+from aiida_e3relax.workflows.arguments import check_kinds, check_structure, load_code
 from aiida_e3relax.workflows.freedom import Freedom, Moves
 from aiida_e3relax.workflows.incar import incar_tags
 from aiida_e3relax.workflows.input_sets import read_input_set
@@ -82,9 +83,27 @@ class VaspProtocolMixin(ProtocolMixin):
         Raises
         ------
         ValueError
-            For an unknown protocol, family or potential, for inputs that do not exist or that a validator refuses, for
-            a code or family in `overrides`, and for a network and a prediction of one.
+            For an unknown protocol, code, family or potential, for inputs that do not exist or that a validator
+            refuses, for a code or family in `overrides`, and for a network and a prediction of one.
+        TypeError
+            For arguments of another kind, with how to make one of the right kind.
         """
+        check_structure(structure)
+        check_kinds(
+            {
+                'potential_family': potential_family,
+                'potential_mapping': potential_mapping,
+                'model': model,
+                'protocol': protocol,
+                'overrides': overrides,
+                'options': options,
+                'network_options': network_options,
+                'freedom': freedom,
+                'reference_leg': reference_leg,
+                'prediction': prediction,
+                'campaign': campaign,
+            }
+        )
         if network_code is not None and prediction is not None:
             raise ValueError('found `network_code` and `prediction`, expected one of them at most: leave one out')
         inputs = cls.get_protocol_inputs(protocol, overrides)
@@ -103,7 +122,7 @@ class VaspProtocolMixin(ProtocolMixin):
         chosen: dict[str, Any] = {
             'vasp': {
                 'vasp': {
-                    'code': _load_code(vasp_code, 'vasp.vasp'),
+                    'code': load_code(vasp_code, 'vasp.vasp', '`vasp_code`'),
                     'potential_family': potential_family,
                     'potential_mapping': choose_for_structure(structure, potential_family, preferred),
                     'calc': {'metadata': {'options': options or {}}},
@@ -116,7 +135,7 @@ class VaspProtocolMixin(ProtocolMixin):
             chosen['freedom'] = _plain_freedom(freedom)
         if network_code is not None:
             predict = {
-                'code': _load_code(network_code, 'e3relax.predict'),
+                'code': load_code(network_code, 'e3relax.predict', '`network_code`'),
                 'model': model or network['predict'].get('model') or E3RelaxModelData.default(),
                 'metadata': {'options': network_options or {}},
             }
@@ -179,14 +198,3 @@ def _check_tag_names(parameters: Mapping[str, Any]) -> None:
         check_keys(incar_tags(parameters), list(yaml.safe_load(listed)))
     except ValueError as error:
         raise ValueError(f'INCAR: {error}') from error
-
-
-def _load_code(code: orm.AbstractCode | str, plugin: str) -> orm.AbstractCode:
-    """Return a code, by its label too; raises ValueError where it says to be for something else than `plugin`."""
-    loaded = orm.load_code(code) if isinstance(code, str) else code
-    if loaded.default_calc_job_plugin not in (plugin, None):
-        raise ValueError(
-            f'code `{loaded.full_label}`: expected one for {plugin}, found one for {loaded.default_calc_job_plugin}; '
-            'see `verdi code list`'
-        )
-    return loaded

@@ -6,7 +6,9 @@ import pytest
 import torch
 
 from aiida_e3relax.gnn.checkpoint import load_checkpoint
+from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
 from aiida_e3relax.gnn.cli import main
+from aiida_e3relax.gnn.cli.options import checkpoint_path
 from aiida_e3relax.gnn.datasets import write_pairs
 from aiida_e3relax.gnn.errors import InputError, TrainingError
 from aiida_e3relax.gnn.model_card import read_card
@@ -87,3 +89,17 @@ def test_new_elements_are_named_and_learnt_only_if_wanted(trained, place, capsys
 def test_another_model_is_refused(trained, place, capsys):
     assert main(['finetune', str(trained), 'tune.json', '--set=features=32']) == InputError.exit_status
     assert 'features: 32, but the checkpoint has 8' in capsys.readouterr().err
+
+
+def test_default_is_the_checkpoint_that_comes_with_the_package(place, capsys):
+    assert checkpoint_path('default') == DEFAULT_CHECKPOINT
+    assert main(['finetune', 'default', 'missing.json']) != 0
+    assert 'missing.json' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    'command', [['finetune', 'nothing.pt', 'tune.json'], ['evaluate', 'all.npz', '--model', 'nothing.pt']]
+)
+def test_a_checkpoint_that_is_not_there_comes_with_what_is_expected(place, capsys, command):
+    assert main(command) != 0
+    assert 'no such checkpoint file; give one that `e3relax train` wrote, or `default`' in capsys.readouterr().err

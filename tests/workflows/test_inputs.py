@@ -134,6 +134,14 @@ def test_values_of_tags_are_read_as_vasp_would(incar, fault):
     assert found is None if fault is None else fault in found
 
 
+@pytest.mark.parametrize('value', [0.0, -1.0, 1e-9, float('nan'), float('inf')])
+def test_numbers_that_vasp_cannot_use_are_refused(value):
+    found = validate_vasp(vasp_inputs(relax_settings={'force_cutoff': value}), None)
+    assert found.startswith('`vasp.relax_settings.force_cutoff`: expected a number from 1e-06 to 10 eV/A, found')
+    found = validate_vasp(vasp_inputs(kpoints_spacing=orm.Float(value)), None)
+    assert found.startswith('`vasp.vasp.kpoints_spacing`: expected a number from 0.001 to 10 2 pi/A, found')
+
+
 def test_tags_that_are_no_mapping_are_refused():
     assert '`incar` must be a mapping' in validate_vasp(vasp_inputs(parameters={'incar': ['encut']}), None)
 

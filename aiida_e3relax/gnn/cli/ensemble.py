@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from aiida_e3relax.gnn.cli.options import add_device, check_checkpoint_output
+from aiida_e3relax.gnn.cli.options import add_device, check_checkpoint_output, checkpoint_path
 
 HELP = 'make one checkpoint of several, whose mean is more accurate and whose spread tells how far to trust it'
 
@@ -21,7 +21,9 @@ on. docs/model.md says what the number means.
 def add_to(commands: argparse._SubParsersAction) -> None:
     """Add the command."""
     parser = commands.add_parser('ensemble', help=HELP, description=DESCRIPTION)
-    parser.add_argument('checkpoints', nargs='+', type=Path, metavar='CHECKPOINT', help='members, of one size')
+    parser.add_argument(
+        'checkpoints', nargs='+', type=checkpoint_path, metavar='CHECKPOINT', help='members, of one size'
+    )
     parser.add_argument(
         '--output', type=Path, required=True, help='the checkpoint to write (.pt), with its model card beside it'
     )

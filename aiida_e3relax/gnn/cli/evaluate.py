@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
-from aiida_e3relax.gnn.cli.options import add_device
+from aiida_e3relax.gnn.cli.options import add_device, checkpoint_path
 from aiida_e3relax.gnn.errors import InputError
 
 
@@ -21,7 +21,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     parser.add_argument('pairs', nargs='+', type=Path, help='training files that `e3relax data` wrote')
     parser.add_argument(
         '--model',
-        type=Path,
+        type=checkpoint_path,
         nargs='+',
         default=[DEFAULT_CHECKPOINT],
         help='one checkpoint or more; default: the one that comes with the package',

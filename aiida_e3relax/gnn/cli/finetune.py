@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from aiida_e3relax.gnn.cli.options import checkpoint_path
 from aiida_e3relax.gnn.cli.train import add_run_options, run_training
 
 DESCRIPTION = """
@@ -17,7 +17,12 @@ interrupted run where it was.
 def add_to(commands: argparse._SubParsersAction) -> None:
     """Add the command."""
     parser = commands.add_parser('finetune', help='tune a trained model on other data', description=DESCRIPTION)
-    parser.add_argument('checkpoint', type=Path, metavar='CHECKPOINT', help='the model to start from')
+    parser.add_argument(
+        'checkpoint',
+        type=checkpoint_path,
+        metavar='CHECKPOINT',
+        help='the model to start from; `default` is the one that comes with the package',
+    )
     parser.add_argument(
         '--new-elements', action='store_true', help='accept elements that the checkpoint was not trained on'
     )

@@ -12,7 +12,12 @@ from aiida_e3relax.gnn.errors import InputError
 def add_model(parser: argparse.ArgumentParser) -> None:
     """Add ``--model``."""
     text = 'checkpoint; default: the one that comes with the package'
-    parser.add_argument('--model', type=Path, default=DEFAULT_CHECKPOINT, help=text)
+    parser.add_argument('--model', type=checkpoint_path, default=DEFAULT_CHECKPOINT, help=text)
+
+
+def checkpoint_path(text: str) -> Path:
+    """Return the file of a checkpoint that a person names: `default` is the one that comes with the package."""
+    return DEFAULT_CHECKPOINT if text == 'default' else Path(text)
 
 
 def check_checkpoint_output(path: Path) -> None:
