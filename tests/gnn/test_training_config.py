@@ -57,23 +57,59 @@ def test_presets_are_settings(preset):
         ('schedule: onecycle', "schedule: unknown choice 'onecycle': did you mean 'one-cycle'"),
         ('architecture: e3relax-h3', "architecture: unknown choice 'e3relax-h3': did you mean 'e3relax-h2'"),
         ('preset: paper', "unknown preset 'paper': did you mean 'papers'"),
-        ('oversampling: {a: 0}', 'oversampling: a: expected a whole number from 1, found 0'),
-        ('oversampling: {a: 1.5}', 'oversampling: a: expected a whole number from 1, found 1.5'),
+        ('oversampling: {a: 0}', 'oversampling: a: expected a whole number from 1 to 100000, found 0'),
+        ('oversampling: {a: 1.5}', 'oversampling: a: expected a whole number from 1 to 100000, found 1.5'),
         ('features: 8', 'features is a size of e3relax-h2: write it below `hyperparameters:`'),
         ('hyperparameters: {featurs: 8}', "hyperparameters: unknown setting 'featurs': did you mean 'features'"),
         ('hyperparameters: {features: wide}', "features: expected a whole number, found the text 'wide'"),
         ('hyperparameters: 8', 'hyperparameters: expected names and values, found 8'),
         ('augmentation: {copy: 2}', "augmentation: unknown setting 'copy': did you mean 'copies'"),
         ('augmentation: 2', 'augmentation: expected names and values, found 2'),
-        ('data: []', 'data: expected training files'),
-        ('output: null', 'output: expected the folder for the run, found None'),
-        ('steps: [', 'neither JSON nor YAML'),
+        ('steps: [', 'neither JSON nor YAML in line 3'),
+        ('steps: 1\n---\nsteps: 2', 'neither JSON nor YAML in line 4: but found another document'),
+        ('\tsteps: 1', "neither JSON nor YAML in line 3: found character '\\t' that cannot start any token"),
+        ('steps: 1\nsteps: 2', "'steps' stands there twice: leave one out"),
+        ('augmentation: {copies: 1, copies: 2}', "'copies' stands there twice"),
+        ('steps: ' + '[' * 5000, 'lists or names in each other'),
+        ('steps: 2026-13-45', 'neither JSON nor YAML: month must be in 1..12'),
+        ('? [a]\n: b', 'found unhashable key'),
+        ('seed: !!python/name:os.system x', 'could not determine a constructor'),
+        ('learning_rate: .nan', 'learning_rate: expected a finite number, found nan'),
+        ('learning_rate: .inf', 'learning_rate: expected a finite number, found inf'),
+        ('seed: -1', 'seed: expected a number from 0 to'),
+        ('hyperparameters: {features: 0}', 'features: expected a number above 0, up to 100000, found 0'),
+        ('hyperparameters: {features: 1000000000}', 'features: expected a number above 0, up to 100000, found 1000'),
+        ('hyperparameters: {cutoff: -1}', 'cutoff: expected a number above 0, up to 100000, found -1'),
+        ('augmentation: {copies: -1}', 'copies: expected a number from 0 to 1000, found -1'),
+        ('augmentation: {strain: 5}', 'strain: expected a number from 0 to 0.15, found 5'),
+        ('a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\nsteps: [*c, *c]', "unknown setting 'a'"),
+        ('#' * 2**20, 'expected a file of some lines'),
     ],
 )
 def test_mistakes_are_named(tmp_path, text, message):
     with pytest.raises(InputError) as caught:
         config(tmp_path, text)
     assert message in str(caught.value)
+    assert '\n' not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [('data=[]', r'data: expected training files .*found \[\]'), ('output=null', 'output: .* folder .*found None')],
+)
+def test_places_are_named(tmp_path, change, message):
+    with pytest.raises(InputError, match=message):
+        config(tmp_path, '', change)
+
+
+def test_aliases_that_multiply_are_not_written_out(tmp_path):
+    """A list of 2^60 words by a few lines of aliases."""
+    path = tmp_path / 'run.yaml'
+    lines = ['a0: &a0 [x, x]', *(f'a{k}: &a{k} [*a{k - 1}, *a{k - 1}]' for k in range(1, 60))]
+    path.write_text('\n'.join([*lines, 'data: *a59', 'output: run']))
+    with pytest.raises(InputError, match=r'data: expected training files .*found \[\['):
+        read_config(path, [])
 
 
 def test_misspelt_change_gets_a_suggestion(tmp_path):

@@ -6,7 +6,8 @@ import argparse
 import sys
 
 from aiida_e3relax.gnn.cli import data, ensemble, evaluate, finetune, import_checkpoint, predict, train
-from aiida_e3relax.gnn.errors import RunError
+from aiida_e3relax.gnn.errors import InputError, OutOfMemoryError, RunError
+from aiida_e3relax.gnn.out_of_memory import is_out_of_memory
 
 COMMANDS = (predict, data, train, finetune, ensemble, evaluate, import_checkpoint)
 
@@ -17,8 +18,19 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return options.run(options)
     except RunError as error:
-        print(f'e3relax: error: {error}', file=sys.stderr)
-        return error.exit_status
+        return _tell(error)
+    except Exception as error:
+        if is_out_of_memory(error):
+            advice = 'give smaller batches (batch_size, --max-edges), a smaller model, or a larger machine'
+            return _tell(OutOfMemoryError(f'the memory does not suffice: {advice}'))
+        if isinstance(error, OSError):  # full disks, folders that are read-only
+            return _tell(InputError(f'{error.filename or "a file"}: {error.strerror or error}'))
+        raise
+
+
+def _tell(error: RunError) -> int:
+    print(f'e3relax: error: {error}', file=sys.stderr)
+    return error.exit_status
 
 
 def _parser() -> argparse.ArgumentParser:

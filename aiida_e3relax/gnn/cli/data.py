@@ -124,6 +124,8 @@ def _check_outputs(options: argparse.Namespace) -> None:
         raise InputError(f'{options.output}: a training file is an .npz: name it {options.output}.npz')
     if not options.output.parent.is_dir():
         raise InputError(f'{options.output}: the folder {options.output.parent} does not exist')
+    if options.output.is_dir():
+        raise InputError(f'{options.output}: a folder; name the file to write')
     if options.summary_png:
         from aiida_e3relax.gnn.figures import check_figure
 

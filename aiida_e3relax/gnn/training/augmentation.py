@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from aiida_e3relax.gnn.pairs import Pairs, aligned
+from aiida_e3relax.gnn.training.fields import number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,10 +26,10 @@ class Augmentation:
         Standard deviation of random displacements, in A in each direction.
     """
 
-    copies: int = 0
-    path: float = 1.0
-    strain: float = 0.02
-    rattle: float = 0.05
+    copies: int = number(0, 0, 1000)
+    path: float = number(1.0, 0, 1)
+    strain: float = number(0.02, 0, 0.15)
+    rattle: float = number(0.05, 0, 2)
 
     def apply(self, pairs: Pairs, seed: int) -> Pairs:
         """Return `pairs`, aligned, followed by their copies; the same `seed` gives the same copies."""

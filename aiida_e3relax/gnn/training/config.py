@@ -11,9 +11,11 @@ from typing import Any
 from aiida_e3relax.gnn.checkpoint import Checkpoint
 from aiida_e3relax.gnn.errors import InputError
 from aiida_e3relax.gnn.models import nearest_name
+from aiida_e3relax.gnn.training.fields import said
 from aiida_e3relax.gnn.training.settings import TrainingSettings, hyperparameter_names, read_settings
 
 _PLACES = ('data', 'output', 'preset')
+_LONGEST = 2**20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +50,9 @@ def read_config(path: Path, changes: list[str], tuned_from: Checkpoint | None = 
     data, output = content.pop('data', None), content.pop('output', None)
     data = [data] if isinstance(data, str) else data
     if not isinstance(data, list) or not data or not all(isinstance(name, str) for name in data):
-        raise InputError(f'{path}: data: expected training files that `e3relax data` wrote, found {data!r}')
+        raise InputError(f'{path}: data: expected training files that `e3relax data` wrote, found {said(data)}')
     if not isinstance(output, str):
-        raise InputError(f'{path}: output: expected the folder for the run, found {output!r}')
+        raise InputError(f'{path}: output: expected the folder for the run, found {said(output)}')
     if tuned_from:
         content = _with_model_of(tuned_from, content, path)
     preset = str(content.pop('preset', 'finetune' if tuned_from else 'short'))
@@ -59,18 +61,45 @@ def read_config(path: Path, changes: list[str], tuned_from: Checkpoint | None = 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding='utf-8')
+        with path.open('rb') as handle:
+            text = handle.read(_LONGEST + 1).decode('utf-8')
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f'{path}: cannot be read as YAML or JSON, which describe a run: {error}') from error
+    if len(text) > _LONGEST:
+        raise InputError(f'{path}: expected a file of some lines that describes a run, found one of megabytes')
     try:
-        content = json.loads(text)
-    except ValueError:
-        content = _yaml(text, path)
+        content = _json(text)
+        if content is None:
+            content = _yaml(text, path)
+    except RecursionError as error:
+        raise InputError(f'{path}: lists or names in each other, deeper than any setting is') from error
+    except _RepeatedNameError as error:
+        raise InputError(f'{path}: {error.args[0]!r} stands there twice: leave one out') from error
     if not isinstance(content, dict):
-        raise InputError(f'{path}: expected names and values, such as `output: run`, found {content!r}')
+        raise InputError(f'{path}: expected names and values, such as `output: run`, found {said(content)}')
     if not isinstance(sizes := content.get('hyperparameters', {}), dict):
-        raise InputError(f'{path}: hyperparameters: expected names and values, found {sizes!r}')
+        raise InputError(f'{path}: hyperparameters: expected names and values, found {said(sizes)}')
     return content
+
+
+class _RepeatedNameError(Exception):
+    """A name that stands twice in a file, with two values."""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return pairs of names and values as a mapping."""
+    for index, (name, _) in enumerate(pairs):
+        if any(name == other for other, _ in pairs[:index]):
+            raise _RepeatedNameError(name)
+    return dict(pairs)
+
+
+def _json(text: str) -> Any:
+    """Return what JSON `text` says, or None where it is none."""
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except ValueError:
+        return None
 
 
 def _yaml(text: str, path: Path) -> Any:
@@ -81,14 +110,19 @@ def _yaml(text: str, path: Path) -> Any:
         raise InputError(f'{path}: not JSON, and YAML needs PyYAML: pip install pyyaml, or write JSON') from error
 
     class Loader(yaml.SafeLoader):
-        pass
+        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+            _unique([(name.value, None) for name, _ in node.value if isinstance(name, yaml.ScalarNode)])
+            return super().construct_mapping(node, deep)
 
     number = re.compile(r'[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$')
     Loader.add_implicit_resolver('tag:yaml.org,2002:float', number, list('-+.0123456789'))
     try:
         return yaml.load(text, Loader)
-    except yaml.YAMLError as error:
-        raise InputError(f'{path}: neither JSON nor YAML: {error}') from error
+    except yaml.MarkedYAMLError as error:
+        line = '' if error.problem_mark is None else f' in line {error.problem_mark.line + 1}'
+        raise InputError(f'{path}: neither JSON nor YAML{line}: {error.problem or error.context}') from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f'{path}: neither JSON nor YAML: {str(error).splitlines()[0]}') from error
 
 
 def _change(content: dict[str, Any], changes: list[str]) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import reprlib
 import types
 import typing
 from collections.abc import Mapping
@@ -43,13 +45,15 @@ def read_fields(cls: type[T], content: Any, where: str) -> T:
         the bounds or not among the choices of its field. The message begins with `where`.
     """
     if not isinstance(content, Mapping):
-        raise InputError(f'{where}: expected names and values, found {_said(content)}')
+        raise InputError(f'{where}: expected names and values, found {said(content)}')
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
     for name, value in content.items():
         if name not in fields:
-            raise InputError(f'{where}: unknown setting {name!r}{nearest_name(str(name), list(fields))}')
+            raise InputError(
+                f'{where}: unknown setting {reprlib.repr(name)}{nearest_name(str(name)[:60], list(fields))}'
+            )
         if dataclasses.is_dataclass(hint := hints[name]):
             values[name] = read_fields(typing.cast(type, hint), value, f'{where}: {name}')
         else:
@@ -60,20 +64,23 @@ def read_fields(cls: type[T], content: Any, where: str) -> T:
 def _checked(value: Any, hint: Any, metadata: Mapping[str, Any], where: str) -> Any:
     """Return `value` if it is what the field's type `hint` and `metadata` ask for; whole numbers do as numbers."""
     allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (typing.get_origin(hint) or hint,)
-    if float in allowed and type(value) is int:
+    if float in allowed and type(value) is int and abs(value) < 2**53:
         value = float(value)
     if type(value) not in allowed:
         expected = ' or '.join(_WORDS.get(kind, kind.__name__) for kind in allowed)
-        raise InputError(f'{where}: expected {expected}, found {_said(value)}')
+        raise InputError(f'{where}: expected {expected}, found {said(value)}')
+    if type(value) is float and not math.isfinite(value):
+        raise InputError(f'{where}: expected a finite number, found {value}')
     options = metadata.get('options')
     if options and value not in options:
-        raise InputError(f'{where}: unknown choice {value!r}{nearest_name(value, list(options))}')
+        raise InputError(f'{where}: unknown choice {reprlib.repr(value)}{nearest_name(value[:60], list(options))}')
     least, most = metadata.get('bounds', (None, None))
     if least is not None and value is not None and not least <= value <= most:
         limit = f'at least {least:g}' if most == float('inf') else f'from {least:g} to {most:g}'
-        raise InputError(f'{where}: expected a number {limit}, found {value}')
+        raise InputError(f'{where}: expected a number {limit}, found {said(value)}')
     return value
 
 
-def _said(value: Any) -> str:
-    return f'the text {value!r}' if isinstance(value, str) else repr(value)
+def said(value: Any) -> str:
+    """Return a value from a file as it stands in a message, shortened: aliases may make it larger than any memory."""
+    return f'the text {reprlib.repr(value)}' if isinstance(value, str) else reprlib.repr(value)

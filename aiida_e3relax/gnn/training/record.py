@@ -42,7 +42,7 @@ class Record:
     def begin(self, step: int) -> None:
         """Begin the log, or drop the rows that an interrupted run wrote after its last saved `step`."""
         rows = []
-        if step:
+        if step and self.log.is_file():
             with self.log.open(newline='', encoding='utf-8') as handle:
                 rows = [row for row in csv.DictReader(handle) if int(row['step']) <= step]
         unfinished = self.log.with_name(f'.{self.log.name}.part')

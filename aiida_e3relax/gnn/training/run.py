@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from aiida_e3relax.crystals.files.errors import explain
 from aiida_e3relax.gnn.checkpoint import Checkpoint, load_content, save_atomically, save_checkpoint
 from aiida_e3relax.gnn.datasets import pairs_hash
 from aiida_e3relax.gnn.engine import with_engine
@@ -105,13 +106,19 @@ class TrainingRun:
             )
         try:
             output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise TrainingError(f'output {output}: this folder cannot be made: {error.strerror}') from error
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise TrainingError(f'output {output}: this folder cannot be made: {reason}') from error
         torch.manual_seed(settings.seed)
-        self.model, self.average = (
-            with_engine(make_model(settings.architecture, settings.hyperparameters).to(device), settings.engine)
-            for _ in range(2)
-        )
+        try:
+            self.model, self.average = (
+                with_engine(make_model(settings.architecture, settings.hyperparameters).to(device), settings.engine)
+                for _ in range(2)
+            )
+        except (ValueError, TypeError) as error:
+            raise TrainingError(
+                f'{settings.architecture} cannot be made with the hyper-parameters {settings.hyperparameters}: {error}'
+            ) from error
         if not any(True for _ in self.model.parameters()):
             raise TrainingError(f'{settings.architecture} has no weights to train: choose another architecture')
         if tuned_from:
@@ -149,31 +156,41 @@ class TrainingRun:
         if state_file.is_file():
             _check_same_settings(self.settings, settings_file)
             state = load_content(state_file)
-            if state['data_hash'] != self.data_hash:
+            try:
+                self._restore(state)
+            except (KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
                 raise TrainingError(
-                    f'{self.output} holds a run on other data: name another output, or give its data to continue it'
-                )
-            if state.get('tuned_from') != self._start_hash:  # runs of earlier releases start from scratch
-                raise TrainingError(
-                    f'{self.output} holds a run that started from '
-                    f'{state.get("tuned_from") or "scratch"}, not from {self._start_hash or "scratch"}: '
-                    'name another output, or start as it did to continue it'
-                )
-            if state.get('frame', OWN) != self._frame:
-                raise TrainingError(
-                    f'{self.output} holds a run of an earlier release, which trained {self.settings.architecture} in '
-                    'another frame than it predicts in: name another output to train it anew'
-                )
-            self.model.load_state_dict(state['model'])
-            self.average.load_state_dict(state['average'])
-            self.optimizer.load_state_dict(state['optimizer'])
-            self.step = state['step']
-            self.running = np.array(state['running'])
-            self.schedule.restore(state.get('schedule') or {'best': state['best']})  # the latter: earlier releases
+                    f'{state_file}: does not hold the state of this run ({explain(error)}): '
+                    'name another output, or remove the file to begin anew'
+                ) from error
         elif self.processes.first:
             settings_file.write_text(json.dumps(dataclasses.asdict(self.settings), indent=2), encoding='utf-8')
         if self.processes.first:
             self.record.begin(self.step)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        """Go on from a `state` that `save` wrote, of a run on the same data with the same start."""
+        if state['data_hash'] != self.data_hash:
+            raise TrainingError(
+                f'{self.output} holds a run on other data: name another output, or give its data to continue it'
+            )
+        if state.get('tuned_from') != self._start_hash:  # runs of earlier releases start from scratch
+            raise TrainingError(
+                f'{self.output} holds a run that started from '
+                f'{state.get("tuned_from") or "scratch"}, not from {self._start_hash or "scratch"}: '
+                'name another output, or start as it did to continue it'
+            )
+        if state.get('frame', OWN) != self._frame:
+            raise TrainingError(
+                f'{self.output} holds a run of an earlier release, which trained {self.settings.architecture} in '
+                'another frame than it predicts in: name another output to train it anew'
+            )
+        self.model.load_state_dict(state['model'])
+        self.average.load_state_dict(state['average'])
+        self.optimizer.load_state_dict(state['optimizer'])
+        self.step = state['step']
+        self.running = np.array(state['running'])
+        self.schedule.restore(state.get('schedule') or {'best': state['best']})  # the latter: earlier releases
 
     @property
     def _frame(self) -> str:
@@ -275,9 +292,14 @@ def _prepared_splits(
     """Return the pairs to train on, with their perturbed copies, and those to validate on."""
     chosen = {split: pairs.of_split(split) for split in ('train', 'val')}
     for split, least in (('train', settings.batch_size), ('val', 1)):
-        if len(chosen[split]) < least:
+        if (found := len(chosen[split])) < least:
+            advice = (
+                f'lower batch_size to {found} or less (--set batch_size={found})'
+                if split == 'train' and found
+                else 'make a split with `e3relax data FILE.npz --output NEW.npz --split random`'
+            )
             raise TrainingError(
-                f'the data hold {len(chosen[split])} pairs of the split {split!r}; at least {least} needed'
+                f'the data hold {found} pairs of the split {split!r}; at least {least} needed: {advice}'
             )
     training = chosen['train']
     if settings.symmetric_targets:
@@ -288,7 +310,13 @@ def _prepared_splits(
 
 def _check_same_settings(settings: TrainingSettings, path: Path) -> None:
     """Raise TrainingError unless `settings` are those of the file at `path`; earlier releases left later names out."""
-    there = read_settings(json.loads(path.read_text(encoding='utf-8')), str(path))
+    try:
+        content = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError, RecursionError) as error:
+        raise TrainingError(
+            f'{path}: cannot be read, but {path.parent} holds a run: name another output ({error})'
+        ) from error
+    there = read_settings(content, str(path))
     names = [field.name for field in dataclasses.fields(settings)]
     changed = [
         f'{name} {getattr(there, name)!r} there, {getattr(settings, name)!r} here'

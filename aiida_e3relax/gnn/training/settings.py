@@ -6,11 +6,15 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from aiida_e3relax.crystals.files.errors import short
 from aiida_e3relax.gnn.errors import InputError
 from aiida_e3relax.gnn.models import MODELS, nearest_name
 from aiida_e3relax.gnn.prediction_settings import ENGINES
 from aiida_e3relax.gnn.training.augmentation import Augmentation
-from aiida_e3relax.gnn.training.fields import choice, number, read_fields
+from aiida_e3relax.gnn.training.fields import choice, number, read_fields, said
+
+LARGEST_SIZE = 100_000
+"""Of a model's hyper-parameters, and of how often an epoch takes a pair."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +84,7 @@ class TrainingSettings:
     cell_weight: float = number(1.0, 0)
     ema_decay: float = number(0.999, 0, 1)
     validate_every: int = number(500, 1)
-    seed: int = number(0, 0)
+    seed: int = number(0, 0, 2**63 - 1)
     symmetric_targets: bool = False
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     engine: str = choice(*ENGINES)
@@ -124,9 +128,16 @@ def read_settings(content: Mapping[str, Any], where: str, preset: str = 'short')
             raise InputError(f'{where}: {name} is a size of {architecture}: write it below `hyperparameters:`')
     settings = read_fields(TrainingSettings, {**PRESETS[preset], **content}, where)
     for source, times in settings.oversampling.items():
-        if type(times) is not int or times < 1:
-            raise InputError(f'{where}: oversampling: {source}: expected a whole number from 1, found {times!r}')
-    read_fields(MODELS[settings.architecture].Hyperparameters, settings.hyperparameters, f'{where}: hyperparameters')
+        if type(times) is not int or not 1 <= times <= LARGEST_SIZE:
+            raise InputError(
+                f'{where}: oversampling: {short(source)}: expected a whole number from 1 to {LARGEST_SIZE}, '
+                f'found {said(times)}'
+            )
+    sizes = f'{where}: hyperparameters'
+    read_fields(MODELS[settings.architecture].Hyperparameters, settings.hyperparameters, sizes)
+    for name, value in settings.hyperparameters.items():
+        if type(value) in (int, float) and not 0 < value <= LARGEST_SIZE:
+            raise InputError(f'{sizes}: {name}: expected a number above 0, up to {LARGEST_SIZE}, found {said(value)}')
     return settings
 
 
