@@ -18,11 +18,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_e3relax.crystals.files.errors import short
 from aiida_e3relax.gnn.archive import read_archive
 from aiida_e3relax.gnn.array_checks import ArrayChecks
 from aiida_e3relax.gnn.errors import InputError
 from aiida_e3relax.gnn.pairs import SPLITS, Pairs
 from aiida_e3relax.gnn.structures import MAX_ATOMIC_NUMBER, Crystals
+from aiida_e3relax.gnn.validation import geometry_fault, has_sound_geometry
 
 CARD_MEMBER = 'card.json'
 
@@ -135,12 +137,25 @@ def _pairs(path: Path, arrays: dict[str, NDArray]) -> Pairs:
     pbc = check.logical('pbc', ('S', 3)) if 'pbc' in arrays else np.ones((len(n_atoms), 3), dtype=bool)
     crystals = []
     for stage in stages:
-        cell = check.cells(f'cell_{stage}')
+        cell = check.real(f'cell_{stage}', ('S', 3, 3))
         if f'frac_{stage}' in arrays and f'positions_{stage}' not in arrays:  # files of earlier versions
             fractional = check.real(f'frac_{stage}', ('A', 3))
             positions = np.einsum('ac,acx->ax', fractional, np.repeat(cell, n_atoms, axis=0))
         else:
             positions = check.real(f'positions_{stage}', ('A', 3))
         crystals.append(Crystals(n_atoms, numbers, positions, cell, pbc, labels))
-    check.same_handedness('cell_unrelaxed', 'cell_relaxed')
+        _check_geometry(path, stage, crystals[-1])
+    mirrored = np.flatnonzero(crystals[0].volumes * crystals[1].volumes < 0)
+    if len(mirrored):
+        raise InputError(f'{path}: the cells of pair {mirrored[0]} ({short(labels[mirrored[0]])}) differ in handedness')
     return Pairs(crystals[0], crystals[1], split, source, *crystals[2:])
+
+
+def _check_geometry(path: Path, stage: str, crystals: Crystals) -> None:
+    """Raise InputError for the first crystal whose geometry is not sound."""
+    sound = has_sound_geometry(crystals)
+    if not sound.all():
+        index = int(sound.argmin())
+        _, message = geometry_fault(crystals.select([index])) or ('', 'not a crystal')
+        label = short(crystals.labels[index])
+        raise InputError(f'{path}: the {stage} crystal {index} ({label}): {message}: make the file again')

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from aiida_e3relax.gnn.array_checks import FURTHEST, cell_widths
+from aiida_e3relax.crystals.cells import nearest_image
 from aiida_e3relax.gnn.data.sources.base import Sites, UnusableError
-from aiida_e3relax.gnn.pairs import Pairs, aligned, mean_shift, nearest_image
-from aiida_e3relax.gnn.structures import MAX_ATOMIC_NUMBER
-from aiida_e3relax.gnn.validation import SMALLEST_DISTANCE, SMALLEST_VOLUME
+from aiida_e3relax.gnn.pairs import Pairs, aligned, mean_shift
+from aiida_e3relax.gnn.structures import MAX_ATOMIC_NUMBER, make_crystals
+from aiida_e3relax.gnn.validation import geometry_fault
 
 DRIFT_NOTED, ROTATION_NOTED = 1e-3, 0.1
 """A drift above this (A) or a rotation above this (degrees) counts as taken out; smaller ones are rounding."""
@@ -75,16 +75,9 @@ def _check_crystal(stage: str, crystal: Sites) -> None:
         raise UnusableError(f'the {stage} crystal has no atoms')
     if crystal.numbers.min() < 1 or crystal.numbers.max() > MAX_ATOMIC_NUMBER:
         raise UnusableError(f'the {stage} crystal has no elements: atomic numbers {np.unique(crystal.numbers)[:8]}')
-    if not (np.isfinite(crystal.positions).all() and np.isfinite(crystal.cell).all()):
-        raise UnusableError(f'the {stage} crystal has coordinates that are not finite')
-    volume = abs(np.linalg.det(crystal.cell)) / len(crystal.numbers)
-    if volume < SMALLEST_VOLUME:
-        raise UnusableError(f'the {stage} crystal is too dense: {volume:.2g} A^3 per atom')
-    width = cell_widths(crystal.cell[None])[0]
-    if width < SMALLEST_DISTANCE:
-        raise UnusableError(f'the {stage} crystal has a thin cell: {width:.2g} A from face to face')
-    if np.abs(crystal.positions).max() > FURTHEST:
-        raise UnusableError(f'the {stage} crystal has atoms far away: further than {FURTHEST:g} A from the origin')
+    fault = geometry_fault(make_crystals([crystal.numbers], [crystal.positions], [crystal.cell]))
+    if fault:
+        raise UnusableError(f'the {stage} crystal is not sound: {fault[1]}')
 
 
 def _site_order(before: Sites, after: Sites) -> NDArray[np.int64]:
@@ -94,9 +87,8 @@ def _site_order(before: Sites, after: Sites) -> NDArray[np.int64]:
     for number in np.unique(before.numbers):
         rows, columns = np.flatnonzero(before.numbers == number), np.flatnonzero(after.numbers == number)
         difference = (there[columns][None] - here[rows][:, None]).reshape(-1, 3)
-        cells = np.broadcast_to(after.cell, (len(difference), 3, 3))
-        vectors = np.einsum('ac,acx->ax', nearest_image(difference, cells), cells)
-        distance = np.linalg.norm(vectors, axis=1).reshape(len(rows), len(columns))
+        nearest = nearest_image(difference, after.cell[None], np.zeros(len(difference), dtype=np.int64))
+        distance = np.linalg.norm(nearest @ after.cell, axis=1).reshape(len(rows), len(columns))
         _, partner = linear_sum_assignment(distance)
         own = distance[np.arange(len(rows)), partner]
         others = distance.copy()

@@ -54,8 +54,8 @@ def open_source(path: Path, options: SourceOptions) -> Source:
     pbc = np.ones((len(labels), 3), dtype=bool)
     stages = []
     for stage in ('unrelaxed', 'relaxed'):
-        cell = check.real(f'cell_{stage}', ('S', 3, 3), most=None)
-        fractional = check.real(f'frac_{stage}', ('A', 3), most=None)
+        cell = check.real(f'cell_{stage}', ('S', 3, 3))
+        fractional = check.real(f'frac_{stage}', ('A', 3))
         positions = np.einsum('ac,acx->ax', fractional, np.repeat(cell, check.n_atoms, axis=0))
         stages.append(Crystals(check.n_atoms, numbers, positions, cell, pbc, labels))
     return _source('substitution', path, stages[0], stages[1], split)
