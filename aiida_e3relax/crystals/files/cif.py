@@ -231,6 +231,8 @@ def _check_distinct(labels: list[str], images: list[NDArray[np.float64]], cell: 
 def _check_formula(values: _Values, symbols: list[str], counts: list[int], operations: Operations) -> None:
     """Raise CrystalFileError where the block's own formula, or its number of formula units, is of another crystal."""
     formula, units = values.value('chemical_formula_sum'), values.number('cell_formula_units_z')
+    if units is not None and units < 1:
+        raise CrystalFileError(f'_cell_formula_units_Z: expected 1 or more, found {units:g}')
     stated: dict[str, float] = {}
     for word in (formula or '').replace(',', ' ').split():
         match = re.fullmatch(r'([A-Z][a-z]?)(\d*\.?\d*)', word)
@@ -245,8 +247,9 @@ def _check_formula(values: _Values, symbols: list[str], counts: list[int], opera
         element = ISOTOPES.get(symbol, symbol)
         found[element] = found.get(element, 0) + count
     ratios = [found.get(element, 0.0) / number for element, number in stated.items()]
-    # Some programs write the formula of the whole cell beside the number of units in it.
-    whole = units is None or any(abs(ratios[0] - expected) <= 0.01 * expected for expected in (units, 1.0))
+    # pymatgen writes the formula of the whole cell, beside the number of units in it.
+    of_cell = units is not None and all(number % units == 0 for number in stated.values())
+    whole = units is None or any(abs(ratios[0] - n) <= 0.01 * n for n in (units, *([1.0] if of_cell else [])))
     if found.keys() != stated.keys() or max(ratios) - min(ratios) > 0.01 * max(ratios) or not whole:
         cell = ' '.join(f'{element}{count:g}' for element, count in sorted(found.items()))
         expected = f'{formula!r}' if units is None else f'{units:g} units of {formula!r}'

@@ -154,7 +154,7 @@ def _find(name: str | None, number: int | None, setting: str | None, cell: NDArr
     if name is None and number is not None:
         group = gemmi.find_spacegroup_by_number(number)
         name = group.hm
-    name = re.sub(r'\s*\(.*\)$', '', (name or '').replace('_', ' ')).strip()
+    name = (name or '').replace('_', ' ').strip()
     match = re.fullmatch(r'(.*?)\s*:\s*([12hrHR])|(.*\S)\s+([szrhSZRH])', name)
     ending = ''
     if match:

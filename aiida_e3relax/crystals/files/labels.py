@@ -31,7 +31,9 @@ def labels_of(paths: Sequence[str | Path], clean: Callable[[str], str] = printab
     clean
         Makes a label of what a name holds, such as letters and digits alone; labels differ after it.
     """
-    names = [_Name(Path(os.path.abspath(path))) for path in paths]  # noqa: PTH100 (symbolic links keep their names)
+    files = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100 (symbolic links keep their names)
+    distinct = list(dict.fromkeys(files))
+    names = [_Name(file) for file in distinct]
     labels = [clean(name.label) for name in names]
     while True:
         groups: dict[str, list[int]] = {}
@@ -47,7 +49,8 @@ def labels_of(paths: Sequence[str | Path], clean: Callable[[str], str] = printab
         if not grown:
             break
     taken = UniqueLabels()
-    return [taken.claim(label) for label in labels]
+    of_file = dict(zip(distinct, labels, strict=True))
+    return [taken.claim(of_file[file]) for file in files]
 
 
 class UniqueLabels:
