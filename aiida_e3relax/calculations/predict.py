@@ -34,7 +34,7 @@ class E3RelaxCalculation(CalcJob):
     are not finite or a cell without volume, which AiiDA cannot store.
     """
 
-    CACHE_VERSION = 1
+    CACHE_VERSION = 2
     """Raise it when the files written here, or what the network program makes of them, no longer mean the same."""
 
     STRUCTURES_FILE = 'structures.npz'

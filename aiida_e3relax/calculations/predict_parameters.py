@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Self
 
+from aiida_e3relax.crystals.freedom.freedom import NO_VACUUM
 from aiida_e3relax.gnn.prediction_settings import ENGINES, POTENTIALS, PredictionSettings
 from aiida_e3relax.mappings import check_keys
 
@@ -35,6 +36,9 @@ class PredictParameters:
         the guard and `comparison` take them; None asks no one.
     second_opinion_steps
         Steps that it takes from the prediction, which stay where its energy falls.
+    vacuum
+        `none`: do not look for gaps. By default molecules are not predicted, and a layer or a wire with a vacuum that
+        its periodic directions do not declare keeps its cell.
     """
 
     device: str = 'auto'
@@ -44,6 +48,7 @@ class PredictParameters:
     engine: str = PredictionSettings.engine
     second_opinion: str | None = PredictionSettings.second_opinion
     second_opinion_steps: int = PredictionSettings.second_opinion_steps
+    vacuum: str | None = None
 
     def __post_init__(self) -> None:
         if not (isinstance(self.device, str) and DEVICE.fullmatch(self.device)):
@@ -62,6 +67,8 @@ class PredictParameters:
             raise ValueError(
                 f'`second_opinion_steps`: expected an integer from 0 on, found {self.second_opinion_steps!r}'
             )
+        if self.vacuum not in (None, NO_VACUUM):
+            raise ValueError(f'`vacuum`: expected {NO_VACUUM}, or nothing, found {self.vacuum!r}')
         if self.second_opinion_steps and self.second_opinion is None:
             raise ValueError(
                 f'`second_opinion_steps`: expected `second_opinion` beside it, {" or ".join(POTENTIALS)}, found none'

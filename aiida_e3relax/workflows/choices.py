@@ -13,6 +13,7 @@ from aiida_e3relax.crystals.freedom.freedom import Freedom
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.mappings import merge
 from aiida_e3relax.workflows.base import E3RelaxBaseWorkChain
+from aiida_e3relax.workflows.freedom import predict_all
 from aiida_e3relax.workflows.protocol import fill_builder
 from aiida_e3relax.workflows.vasp import E3RelaxVaspWorkChain
 
@@ -105,6 +106,7 @@ class ChainChoices:
             'code': self.network_code,
             'model': self.model,
             'batch': batch,
+            'parameters': predict_all(inputs.get('predict', {}).get('parameters')),
             'metadata': {'options': self.network_options},
         }
         builder = E3RelaxBaseWorkChain.get_builder()

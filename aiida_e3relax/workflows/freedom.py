@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from aiida import orm
 
-from aiida_e3relax.crystals.freedom.freedom import Freedom, Moves
+from aiida_e3relax.crystals.freedom.freedom import NO_VACUUM, Freedom, Moves
 from aiida_e3relax.crystals.freedom.vacuum import gap_of
 from aiida_e3relax.data.structures import structures_to_crystals
 
-__all__ = ['Freedom', 'Moves', 'freedom_value', 'open_axes', 'read_freedom']
+__all__ = ['Freedom', 'Moves', 'freedom_value', 'open_axes', 'predict_all', 'read_freedom']
 
 
 def read_freedom(node: orm.Str | orm.Dict) -> Freedom:
@@ -27,3 +28,12 @@ def open_axes(freedom: Freedom, structure: orm.StructureData) -> list[int]:
     """Return the lattice vectors that lead across a vacuum: one of a layer, two of a wire."""
     gap = gap_of(freedom, structures_to_crystals({'structure': structure}))
     return gap.open_axes if gap else []
+
+
+def predict_all(parameters: orm.Dict | Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the network's `parameters` with which it predicts whatever has gaps: the chain has looked, and keeps them.
+
+    It projects the prediction on what may move itself.
+    """
+    given = parameters.get_dict() if isinstance(parameters, orm.Dict) else parameters or {}
+    return {'vacuum': NO_VACUUM, **given}

@@ -13,7 +13,7 @@ from aiida_e3relax.crystals.freedom.checks import find_drift
 from aiida_e3relax.data.structures import structures_to_crystals
 from aiida_e3relax.mappings import merge
 from aiida_e3relax.workflows.base import E3RelaxBaseWorkChain
-from aiida_e3relax.workflows.freedom import freedom_value, read_freedom
+from aiida_e3relax.workflows.freedom import freedom_value, predict_all, read_freedom
 from aiida_e3relax.workflows.guard import guard_prediction
 from aiida_e3relax.workflows.kpoints import make_kpoints
 from aiida_e3relax.workflows.ledger import compare
@@ -86,6 +86,7 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
         """Ask the network for the relaxed crystal."""
         inputs = self.exposed_inputs(E3RelaxBaseWorkChain, 'network')
         inputs.predict.structures = {CRYSTAL: self.inputs.structure}
+        inputs.predict.parameters = predict_all(inputs.predict.get('parameters'))
         inputs.clean_workdir = self.inputs.clean_workdir
         inputs.metadata.call_link_label = 'network'
         running = self.submit(E3RelaxBaseWorkChain, **inputs)

@@ -16,14 +16,20 @@ def test_threads_reach_the_command_line():
     assert words[words.index('--threads') + 1] == '2'
 
 
+def test_gaps_are_looked_for_unless_it_is_said_otherwise():
+    assert '--vacuum' not in PredictParameters().command_line()
+    assert PredictParameters(vacuum='none').command_line()[-2:] == ['--vacuum', 'none']
+
+
 @pytest.mark.parametrize(
     ('values', 'message'),
     [
+        ({'vacuum': 'c'}, "`vacuum`: expected none, or nothing, found 'c'"),
         ({'devise': 'cpu'}, 'unknown key `devise`; did you mean `device`?'),
         (
             {'zzz': 1},
             'unknown key `zzz`; known are device, dtype, max_edges, threads, engine, second_opinion, '
-            'second_opinion_steps',
+            'second_opinion_steps, vacuum',
         ),
         ({'device': 'gpu'}, "`device`: expected auto, cpu, cuda or cuda:<n>, found 'gpu'"),
         ({'device': 0}, '`device`: expected auto, cpu, cuda or cuda:<n>, found 0'),

@@ -1,6 +1,9 @@
+import numpy as np
 import pytest
 from aiida import orm
 
+from aiida_e3relax.crystals.freedom.freedom import read_freedom_text
+from aiida_e3relax.workflows.choices import hold_sites
 from aiida_e3relax.workflows.freedom import Freedom, Moves, read_freedom
 
 LAYER = (True, True, False)
@@ -58,9 +61,37 @@ def test_a_word_and_its_mapping_are_the_same():
     assert read_freedom(orm.Str('shape')) == read_freedom(orm.Dict({'moves': 'shape'})) == Freedom('shape')
 
 
+def test_a_command_line_gives_a_word_or_the_mapping():
+    assert read_freedom_text('shape') == {'moves': 'shape'}
+    whole = {'moves': 'in-plane', 'vacuum': 'c', 'fixed': {'abc': [0, 1]}}
+    assert read_freedom_text('{moves: in-plane, vacuum: c, fixed: {abc: [0, 1]}}') == whole
+    assert read_freedom_text('{"moves": "in-plane", "fixed": {"abc": [0, 1]}}', 'c') == whole
+    assert read_freedom_text('in-plane', 'c') == {'moves': 'in-plane', 'vacuum': 'c'}
+
+
+@pytest.mark.parametrize(
+    'text', ['', '{', '[cell]', 'moves: [1]', '{moves: cell, moves}', '{1: 2}', '{fixed: {1: [0]}}']
+)
+def test_text_that_is_no_freedom_is_refused(text):
+    with pytest.raises(ValueError, match=r'expected|unknown key'):
+        read_freedom_text(text)
+
+
+def test_the_sites_of_a_file_are_held_beside_those_of_a_freedom():
+    assert hold_sites('cell', {'abc': [1]}) == {'moves': 'cell', 'fixed': {'abc': [1]}}
+    given = {'moves': 'cell', 'fixed': {'abc': [0], 'c': [2]}, 'keep_symmetry': True}
+    assert hold_sites(given, {'abc': [1], 'a': [2]}) == given | {'fixed': {'abc': [0, 1], 'a': [2], 'c': [2]}}
+    movable = np.array([[True] * 3, [False, True, True], [False] * 3])
+    assert Freedom(fixed={'c': [1]}).holding(movable).fixed == {'ac': [1], 'abc': [2]}
+
+
 @pytest.mark.parametrize(
     ('value', 'message'),
     [
+        ('in plane', 'did you mean `in-plane`'),
+        (['cell'], 'expected a word or a mapping'),
+        ({'fixed': {1: [0]}}, 'letters a, b and c'),
+        ({'fixed': {'abc': None}}, 'counted from 0'),
         ('all', "expected positions, cell, shape, volume or in-plane, found 'all'"),
         ({'move': 'cell'}, 'did you mean `moves`'),
         ({'vacuum': 'z'}, 'expected the lattice vector a, b or c'),
