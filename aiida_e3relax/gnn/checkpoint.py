@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import pickle
+import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from aiida_e3relax.crystals.files.errors import short
+from aiida_e3relax.gnn.checkpoint_fields import read_elements, read_model, read_training
 from aiida_e3relax.gnn.errors import CheckpointError
 from aiida_e3relax.gnn.model_card import card_path, check_card, hash_file, read_card
-from aiida_e3relax.gnn.models import make_model
 from aiida_e3relax.gnn.models.base import RelaxationModel
+from aiida_e3relax.gnn.out_of_memory import is_out_of_memory
 
 FORMAT_VERSION = 1
 
@@ -44,11 +46,18 @@ class Checkpoint:
 
 
 def save_atomically(path: str | Path, content: dict[str, Any]) -> None:
-    """Write `content` with torch so that a reader sees the old file or the new one, never a part."""
+    """Write `content` with torch so that a reader sees the old file or the new one, never a part.
+
+    Raises OSError where it cannot be written; nothing is left then.
+    """
     path = Path(path)
     partial = path.with_name(path.name + '.partial')
-    torch.save(content, partial)
-    partial.replace(path)
+    try:
+        with partial.open('wb') as handle:  # torch's own files tell no reason when they cannot be written
+            torch.save(content, handle)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def save_checkpoint(
@@ -99,23 +108,25 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     Raises
     ------
     CheckpointError
-        For a file that is missing, damaged, of another format version, or not the one its card describes.
+        For a file that is missing, damaged, of another format version, not the one its card describes, or with a field
+        that is not what it must be, whose name the message has.
     """
     path = Path(path)
-    content, digest = load_content(path), hash_file(path)
-    version = content.get('format_version')
-    if version != FORMAT_VERSION:
-        raise CheckpointError(
-            f'{path}: checkpoint format {version!r}, expected {FORMAT_VERSION}: use the release that wrote it, '
-            'or a checkpoint made by `e3relax train`'
-        )
+    if not path.is_file():
+        raise _missing(path)
+    digest = hash_file(path)
     if card_path(path).is_file():
         check_card(read_card(path), digest, source=str(path))
+    content = load_content(path)
+    version = content.get('format_version')
+    if type(version) is not int or version != FORMAT_VERSION:
+        raise CheckpointError(
+            f'{path}: checkpoint format {short(repr(version))}, expected {FORMAT_VERSION}: use the release that wrote '
+            'it, or a checkpoint made by `e3relax train`'
+        )
     try:
-        model = make_model(content['architecture'], content['hyperparameters'])
-        model.load_state_dict(content['weights'])
-        elements, training = content['elements'], content['training']
-    except (KeyError, ValueError, RuntimeError) as error:
+        elements, training, model = read_elements(content), read_training(content), read_model(content)
+    except ValueError as error:
         raise CheckpointError(f'{path}: does not hold a model of this release: {error}') from error
     return Checkpoint(model.eval(), content['architecture'], elements, training, digest)
 
@@ -123,15 +134,35 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 def load_content(path: Path) -> dict[str, Any]:
     """Return the dictionary stored at `path`; raises CheckpointError for a file that holds none."""
     if not path.is_file():
-        raise CheckpointError(f'{path}: no such checkpoint file')
+        raise _missing(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            if (member := archive.testzip()) is not None:  # torch does not look at the checksums
-                raise zipfile.BadZipFile(f'wrong checksum of {member}')
-        content = torch.load(path, map_location='cpu', weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        reason = str(error).splitlines()[0]
+        _check_archive(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # torch's, of kinds of tensors that are refused afterwards
+            content = torch.load(path, map_location='cpu', weights_only=True)
+    except Exception as error:  # damaged pickles raise anything
+        if is_out_of_memory(error):
+            raise
+        reason = short(str(error).partition('\n')[0] or type(error).__name__, 200)
         raise CheckpointError(f'{path}: damaged or not a checkpoint ({reason}): fetch it again') from error
     if not isinstance(content, dict):
         raise CheckpointError(f'{path}: holds a {type(content).__name__}, not a checkpoint')
     return content
+
+
+def _missing(path: Path) -> CheckpointError:
+    return CheckpointError(
+        f'{path}: no such checkpoint file; give one that `e3relax train` wrote, or `default` for the shipped one'
+    )
+
+
+def _check_archive(path: Path) -> None:
+    """Raise BadZipFile for an archive with a wrong checksum, which torch does not look at, or that inflates."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        if compressed := [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]:
+            raise zipfile.BadZipFile(f'{compressed[0]} is compressed, which those of a checkpoint never are')
+        if sum(member.file_size for member in members) > path.stat().st_size:
+            raise zipfile.BadZipFile('its parts are larger than the whole')
+        if (member := archive.testzip()) is not None:
+            raise zipfile.BadZipFile(f'wrong checksum of {member}')

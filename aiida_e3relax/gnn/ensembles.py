@@ -31,6 +31,8 @@ def combine(paths: list[Path], output: Path, half: bool = False) -> Checkpoint:
     """
     if len(paths) < 2:
         raise InputError(f'an ensemble has at least two members; {len(paths)} given')
+    if output.resolve() in [path.resolve() for path in paths]:
+        raise InputError(f'{output}: is a member of the ensemble, which would be lost: name another output')
     checkpoints = [load_checkpoint(path) for path in paths]
     kinds = [(c.architecture, dataclasses.asdict(c.model.hyperparameters)) for c in checkpoints]
     for path, kind in zip(paths, kinds, strict=True):
@@ -80,16 +82,18 @@ def calibrate(path: Path, pairs: Pairs, device: torch.device) -> Checkpoint:
     from aiida_e3relax.gnn.evaluate import measure
 
     checkpoint = load_checkpoint(path)
+    if checkpoint.architecture != ARCHITECTURE:
+        raise InputError(f'{path}: expected an ensemble, found {checkpoint.architecture}: combine several first')
     measured = measure({ARCHITECTURE: checkpoint}, pairs, device, with_matches=False)
     found = [m.reliability for m in measured if m.frame == 'aligned' and m.reliability is not None]
     factor = Reliability.concatenate(found).row()['observed_over_stated_median'] if found else None
     if not factor:
         raise InputError(f'{path}: its members agree or refuse on all {len(pairs)} pairs: calibrate on other pairs')
-    content = load_content(path)
-    scale = factor * content['hyperparameters']['uncertainty_scale']
+    content, card = load_content(path), read_card(path)
+    scale = factor * checkpoint.model.hyperparameters.uncertainty_scale
     names = sorted(set(pairs.source.tolist()))
     training = checkpoint.training | {'calibration': {'data': names, 'pairs': len(pairs), 'factor': scale}}
     hyperparameters = content['hyperparameters'] | {'uncertainty_scale': scale}
     save_atomically(path, content | {'hyperparameters': hyperparameters, 'training': training})
-    write_card(path, read_card(path) | {'training': training})
+    write_card(path, card | {'training': training})
     return load_checkpoint(path)

@@ -8,15 +8,16 @@ from typing import Any
 
 from torch import Tensor
 
+from aiida_e3relax.crystals.files.errors import explain
 from aiida_e3relax.gnn.checkpoint import (
     Checkpoint,
     load_checkpoint,
     load_content,
     save_checkpoint,
 )
+from aiida_e3relax.gnn.checkpoint_fields import build_model, check_hyperparameters, read_training, read_weights
 from aiida_e3relax.gnn.errors import CheckpointError
 from aiida_e3relax.gnn.model_card import hash_file, write_card
-from aiida_e3relax.gnn.models import make_model
 
 MARKS = {
     'lattice_scalar_emb.weight': 'e3relax-h2-published',
@@ -53,14 +54,16 @@ def import_published(source: Path, output: Path) -> Checkpoint:
     weights = content.get('ema', content)
     architecture = _architecture(weights, source)
     try:
-        model = make_model(architecture, _hyperparameters(architecture, weights))
-        model.load_state_dict(weights)
-    except (KeyError, RuntimeError) as error:
-        raise CheckpointError(f'{source}: not the weights of a whole {architecture} model: {error}') from error
+        weights = read_weights(weights, 'weights')
+        sizes = _hyperparameters(architecture, weights)
+        check_hyperparameters(architecture, sizes, weights)
+        model = build_model(architecture, sizes, weights)
+        circumstances = read_training({'training': {key: content[key] for key in CIRCUMSTANCES if key in content}})
+    except (KeyError, IndexError, ValueError) as error:
+        raise CheckpointError(f'{source}: not the weights of a whole {architecture} model: {explain(error)}') from error
     rows = len(weights['atom_emb.embeddings.weight'])
     elements = list(range(1, rows + 1 if architecture == 'deeprelax-published' else rows))
     origin = {'imported_from': source.name, 'content_hash': hash_file(source)}
-    circumstances = {key: content[key] for key in CIRCUMSTANCES if key in content}
     save_checkpoint(output, architecture, model, elements, {**origin, **circumstances})
     card = {
         'name': output.stem,

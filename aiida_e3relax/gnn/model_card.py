@@ -8,9 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from aiida_e3relax.crystals.files.errors import short
 from aiida_e3relax.gnn.errors import CheckpointError
+from aiida_e3relax.gnn.strict_json import finite, parse_json
 
 REQUIRED_CARD_KEYS = ('name', 'architecture', 'content_hash', 'version')
+
+MOST_BYTES = 2**24
+"""Of a model card; the longest have some tens of thousands."""
 
 
 def card_path(checkpoint: str | Path) -> Path:
@@ -21,7 +26,10 @@ def card_path(checkpoint: str | Path) -> Path:
 def write_card(checkpoint: str | Path, card: Mapping[str, Any]) -> None:
     """Write the model card of a checkpoint; the file's content hash is put in."""
     content = {**card, 'content_hash': hash_file(Path(checkpoint))}
-    card_path(checkpoint).write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
+    path = card_path(checkpoint)
+    partial = path.with_name(path.name + '.partial')
+    partial.write_text(json.dumps(finite(content), indent=2) + '\n', encoding='utf-8')
+    partial.replace(path)
 
 
 def hash_stream(handle: BinaryIO) -> str:
@@ -49,10 +57,12 @@ def read_card(checkpoint: Path) -> dict[str, Any]:
             f'model card `{path}`: no such file; `e3relax train` writes it beside the checkpoint, copy both'
         )
     try:
-        card = json.loads(path.read_text(encoding='utf-8'))
-    except ValueError as error:
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f'expected at most {MOST_BYTES:,} bytes, found {path.stat().st_size:,}')
+        card = parse_json(path.read_text(encoding='utf-8'))
+    except (ValueError, OSError) as error:
         raise CheckpointError(
-            f'model card `{path}`: expected JSON, found {error}; copy it again with its checkpoint'
+            f'model card `{path}`: cannot be read ({short(error, 200)}); copy it again with its checkpoint'
         ) from error
     if not isinstance(card, dict):
         raise CheckpointError(
@@ -68,8 +78,15 @@ def check_card(card: Mapping[str, Any], content_hash: str, source: str) -> None:
         raise CheckpointError(
             f'model card of `{source}`: expected the keys {REQUIRED_CARD_KEYS}, {missing} are missing'
         )
+    for key in ('name', 'architecture', 'content_hash'):
+        if not (isinstance(card[key], str) and card[key] and card[key].isprintable()):
+            raise CheckpointError(
+                f'model card of `{source}`: `{key}`: expected a word, found {short(repr(card[key]))}; copy it again '
+                'with its checkpoint'
+            )
     if card['content_hash'] != content_hash:
         raise CheckpointError(
-            f'checkpoint `{source}`: its model card says {card["content_hash"]}, the file has {content_hash}; the file '
+            f'checkpoint `{source}`: its model card says {short(card["content_hash"], 80)}, the file has '
+            f'{content_hash}; the file '
             'is damaged or the card belongs to another checkpoint: copy both again from the same place'
         )

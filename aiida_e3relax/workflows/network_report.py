@@ -48,7 +48,7 @@ def tell_network(report: Mapping[str, Any], label: str | None = None) -> dict[st
     Raises ValueError as `find_row` does.
     """
     rows, row = report['structures'], find_row(report, label)
-    share = row['n_atoms'] / sum(other['n_atoms'] for other in rows)
+    share = row['n_atoms'] / sum(other['n_atoms'] or 0 for other in rows)  # None of what could not be read
     return {
         'content_hash': report['model']['content_hash'],
         'device': report['device']['used'],

@@ -16,7 +16,7 @@ class RadialBasis(nn.Module):
     def __init__(self, functions: int, cutoff: float):
         super().__init__()
         self.cutoff = cutoff
-        centres = torch.linspace(0.0, 1.0, functions, dtype=torch.float64)
+        centres = torch.linspace(0.0, 1.0, functions, dtype=torch.float64, device='cpu')  # though weights be elsewhere
         self.coefficient = -0.5 / float(centres[1] - centres[0]) ** 2
         self.register_buffer('centres', centres.to(torch.get_default_dtype()), persistent=False)
 
