@@ -129,14 +129,19 @@ def check_name(name: str) -> None:
         )
 
 
-def _check(name: str, structures: Mapping[str, Any], share: float, batch_size: int, max_running: int) -> None:
-    """Raise ValueError for the first argument that cannot be."""
+def check_new_name(name: str) -> None:
+    """Raise ValueError for an odd name, see `check_name`, and for that of a campaign that is there."""
     check_name(name)
     if orm.QueryBuilder().append(CampaignGroup, filters={'label': name}).count():
         raise ValueError(
             f'campaign `{name}`: there is one of this name already; choose another, or go on with that one: '
             f'`aiida-e3relax campaign run {name}`'
         )
+
+
+def _check(name: str, structures: Mapping[str, Any], share: float, batch_size: int, max_running: int) -> None:
+    """Raise ValueError for the first argument that cannot be."""
+    check_new_name(name)
     if not structures:
         raise ValueError('structures: expected at least one, found none')
     if odd := [label for label in structures if not label.isidentifier() or '__' in label]:

@@ -12,7 +12,7 @@ import pandas as pd
 from aiida_e3relax.campaign.estimates import Values
 from aiida_e3relax.campaign.outcomes import OUTCOMES, find_outcomes, pair_costs
 from aiida_e3relax.campaign.statistics import Group, Summary
-from aiida_e3relax.gnn.figures import COLOURS, GREY, new_figure
+from aiida_e3relax.gnn.figures import COLOURS, GREY, label_decades, new_figure
 
 RAW, PREDICTED, RELAXED = COLOURS[1], COLOURS[0], COLOURS[2]
 FORMATS = ('png', 'pdf')
@@ -177,7 +177,7 @@ def draw_geometry(both: pd.DataFrame) -> Any:
         for values, name, colour in zip(of_legs, ('Dummy', 'network'), (RAW, PREDICTED), strict=True):
             axes.ecdf(values, color=colour, label=f'{name}, median {np.median(values):.2g}')
         axes.set(xscale='log', xlabel=label, ylim=(0, 1))
-        _label_decades(axes.xaxis, np.concatenate(of_legs))
+        label_decades(axes.xaxis, np.min(of_legs), np.max(of_legs))
         axes.grid(alpha=0.3)
         axes.legend(frameon=False, fontsize=7, loc='lower left', bbox_to_anchor=(0, 1))
     figure.axes[0].set_ylabel('share of structures below')
@@ -193,8 +193,8 @@ def draw_uncertainty(both: pd.DataFrame) -> Any:
     axes.scatter(stated, found, s=14 if len(known) <= FEW else 5, color=PREDICTED, alpha=0.4, linewidth=0)
     axes.set(xscale='log', yscale='log', title=_tell_structures(len(known)))
     axes.set(xlabel='stated uncertainty of bond lengths (Å)', ylabel='coordinate error found (Å)')
-    _label_decades(axes.xaxis, stated)
-    _label_decades(axes.yaxis, found)
+    label_decades(axes.xaxis, stated.min(), stated.max())
+    label_decades(axes.yaxis, found.min(), found.max())
     ends = [min(stated.min(), found.min()), max(stated.max(), found.max())]
     axes.plot(ends, ends, '--', color=GREY, linewidth=1, zorder=0)
     return figure
@@ -273,15 +273,6 @@ def _tell_structures(number: int) -> str:
 
 def _tell(number: float) -> str:
     return f'{number:,.0f}' if abs(number) >= 100 else f'{number:.3g}'
-
-
-def _label_decades(axis: Any, values: Values) -> None:
-    """Put labels on a logarithmic axis at powers of ten, and between them where the values span few."""
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
-
-    axis.set_major_locator(LogLocator(subs=(1, 3) if values.max() < 300 * values.min() else (1,)))
-    axis.set_major_formatter(StrMethodFormatter('{x:g}'))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def _values(table: pd.DataFrame, column: str) -> Values:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aiida_e3relax.campaign.estimates import Estimate
+from aiida_e3relax.campaign.noise import tell_energy
 from aiida_e3relax.campaign.statistics import Summary
 
 
@@ -25,7 +26,7 @@ def _tell_savings(summary: Summary) -> str:
     if time.percent.value is not None:
         told.append(_tell_time(time.saved))
     if summary.same_minimum.value is not None:
-        told.append(f'median |dE| {summary.absolute_energy_difference.value:.2g} meV/atom')
+        told.append(f'median |dE| {tell_energy(summary.absolute_energy_difference.value)} meV/atom')
         told.append(f'{summary.same_minimum.value:.0f} % same minimum')
     return f'{", ".join(told)}.'
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from typing import Any
 
 import click
 from aiida.common.exceptions import NotExistent
-from rich.console import Console
 
-from aiida_e3relax.campaign.creation import BATCH_SIZE, MAX_RUNNING, create_campaign, find_refusals
+from aiida_e3relax.campaign.creation import BATCH_SIZE, MAX_RUNNING, check_new_name, create_campaign, find_refusals
+from aiida_e3relax.campaign.settings import NETWORK_RETRIES
 from aiida_e3relax.cli.campaign_sources import SOURCES_HELP, read_sources
 from aiida_e3relax.cli.chain_options import PROTOCOLS_EPILOG, chain_options, read_choices
 from aiida_e3relax.cli.profile import profile_option, use_profile
+from aiida_e3relax.crystals.files import printable
 
 REFERENCE_WORDS = {'all': 1.0, 'none': 0.0}
 SHOWN_REFUSALS = 10
+FILES_LEFT_OUT = 3
+"""The exit code where the campaign is made without some files that cannot be read."""
 
 
 @click.command(epilog=PROTOCOLS_EPILOG)
@@ -44,6 +49,14 @@ SHOWN_REFUSALS = 10
     help='How many chains run at the same time; `run` can change it. A chain has up to two VASP jobs at a time.',
 )
 @click.option(
+    '--network-retries',
+    type=click.IntRange(min=0),
+    default=NETWORK_RETRIES,
+    show_default=True,
+    help='How often a batch is given to the network again where its run fails as a whole, before its structures are '
+    'held back.',
+)
+@click.option(
     '--skip-refused',
     is_flag=True,
     help='Leave out structures that the chain refuses, and record why, instead of ending.',
@@ -57,6 +70,7 @@ def create(
     seed: int,
     batch_size: int,
     max_running: int,
+    network_retries: int,
     skip_refused: bool,
     profile: str | None,
     **options: Any,
@@ -65,38 +79,50 @@ def create(
 
     All that it computes is decided here and recorded in one node: its structures, codes, protocol, model, what may
     move, and which structures are relaxed without the network too.
+
+    Files that cannot be read are left out, told and recorded; unless --skip-refused says that this is expected, the
+    exit code is then 3.
     """
     use_profile(profile)
-    console = Console()
     share = _read_share(reference)
-    found = read_sources(sources)
     try:
+        check_new_name(name)
+        found = read_sources(sources)
+        for note, count in found.notes.items():
+            click.echo(f'{count} x {note}', err=True)
+        if found.left_out:
+            click.echo(_tell_all(f'{len(found.left_out)} cannot be used:', found.left_out), err=True)
+        if not found.structures:
+            raise click.ClickException('no structure is left')
         choices = read_choices(options)
         with click.progressbar(length=len(found.structures), label='Checking the inputs of each structure') as bar:
             refused = find_refusals(found.structures, choices, found.fixed, lambda: bar.update(1))
         if refused and not skip_refused:
-            raise click.ClickException(_tell_refusals(refused, len(found.structures)))
+            title = f'the chain refuses {len(refused)} of {len(found.structures)} structures; mend them, or give '
+            raise click.ClickException(_tell_all(f'{title}--skip-refused:', refused))
         group = create_campaign(
             name,
             {label: structure for label, structure in found.structures.items() if label not in refused},
             choices,
             fixed={label: held for label, held in found.fixed.items() if label not in refused},
-            left_out=refused,
+            left_out=found.left_out | refused,
             reference_share=share,
             seed=seed,
             batch_size=batch_size,
             max_running=max_running,
+            network_retries=network_retries,
         )
     except (ValueError, NotExistent) as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(printable(str(error))) from error
     settings = group.settings
     legs = sum(settings.has_raw_leg(label) for label in settings.structures)
-    console.print(
+    click.echo(
         f'Campaign {name}: {len(settings.structures)} structures, {legs} of them also relaxed without the network; '
-        f'{len(refused)} left out. Its settings are in Dict<{group.settings_node.pk}>. '
-        f'Start it: aiida-e3relax campaign run {name}',
-        highlight=False,
+        f'{len(settings.left_out)} left out. Its settings are in Dict<{group.settings_node.pk}>. '
+        f'Start it: aiida-e3relax campaign run {shlex.quote(name)}'
     )
+    if found.left_out and not skip_refused:
+        raise SystemExit(FILES_LEFT_OUT)
 
 
 def _read_share(text: str) -> float:
@@ -109,10 +135,9 @@ def _read_share(text: str) -> float:
     return share
 
 
-def _tell_refusals(refused: dict[str, str], n_structures: int) -> str:
-    lines = [f'{label}: {reason}' for label, reason in list(refused.items())[:SHOWN_REFUSALS]]
-    if len(refused) > SHOWN_REFUSALS:
-        lines.append(f'and {len(refused) - SHOWN_REFUSALS} more')
-    return '\n'.join(
-        [f'the chain refuses {len(refused)} of {n_structures} structures; mend them, or give --skip-refused:', *lines]
-    )
+def _tell_all(title: str, reasons: Mapping[str, str]) -> str:
+    """Return lines with what was said of structures, the first of them."""
+    lines = [f'{label}: {reason}' for label, reason in list(reasons.items())[:SHOWN_REFUSALS]]
+    if len(reasons) > SHOWN_REFUSALS:
+        lines.append(f'and {len(reasons) - SHOWN_REFUSALS} more')
+    return '\n'.join([title, *map(printable, lines)])

@@ -3,27 +3,45 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import re
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 from aiida import orm
-from aiida.common.exceptions import NotExistent
+from aiida.common.exceptions import MultipleObjectsError, NotExistent
 
-from aiida_e3relax.cli.crystal_file import fixed_components, label_crystals, make_label
+from aiida_e3relax.cli.crystal_file import fixed_components, make_label
+from aiida_e3relax.crystals.files import (
+    CrystalFileError,
+    Entry,
+    UniqueLabels,
+    iterate_crystals,
+    labels_of,
+    printable,
+)
 
 GROUP = 'group:'
 QUERY = 'query:'
 QUERY_KEYS = ('elements', 'atoms')
+LONGEST_LABEL = 200
 RANGE = re.compile(r'(\d*)-(\d*)')
 SOURCES_HELP = (
-    'Where the structures are; may be given more than once. A file that ASE reads, with every crystal in it; a folder, '
-    "with every file in it; a pattern such as 'hypothetical/*.cif'. Or group:LABEL, the structures in an AiiDA group. "
+    'Where the structures are; may be given more than once. A file, such as POSCAR or CIF, with every crystal in it; a '
+    'folder, with every file in it and in the folders below, but of those of a VASP run the POSCAR alone; a pattern '
+    "such as 'hypothetical/*.cif'. Or group:LABEL, the structures in an AiiDA group. "
     'Or query:elements=Cu,Ag,Au;atoms=2-8, the structures in the profile that no process has made, of these elements '
     'only and with that many sites; either condition may be left out.'
 )
+VASP_FILES = re.compile(
+    '(INCAR|KPOINTS|POTCAR|CONTCAR|CENTCAR|OUTCAR|OSZICAR|XDATCAR|CHG|CHGCAR|WAVECAR|EIGENVAL|DOSCAR|IBZKPT|PROCAR|'
+    'PCDAT|REPORT|LOCPOT|ELFCAR|STOPCAR|AECCAR[0-2]|vasprun[.]xml|vaspout[.]h5|vaspwave[.]h5|vasp_output)'
+    '([._].*)?'
+)
+"""Names of the files of a VASP run other than POSCAR, which hold no crystal or not the one that it started from."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,61 +54,127 @@ class Sources:
         By label; those from files are not stored.
     fixed
         By label the sites that the file holds, as `fixed` in `freedom`.
+    left_out
+        By label why a file, or a crystal in it, cannot be used.
+    notes
+        What a person should know of how structures were read, and of how many.
     """
 
-    structures: dict[str, orm.StructureData]
-    fixed: dict[str, dict[str, list[int]]]
+    structures: dict[str, orm.StructureData] = dataclasses.field(default_factory=dict)
+    fixed: dict[str, dict[str, list[int]]] = dataclasses.field(default_factory=dict)
+    left_out: dict[str, str] = dataclasses.field(default_factory=dict)
+    notes: Counter[str] = dataclasses.field(default_factory=Counter)
 
 
 def read_sources(words: Iterable[str]) -> Sources:
-    """Return the structures that a person names, see `SOURCES_HELP`.
+    """Return the structures that a person names, see `SOURCES_HELP`, each under a label of its own.
 
-    Raises ClickException for a source that is not there or is empty, and for one structure or label in two sources.
+    Raises ClickException for a source that is not there or is empty, and for a file or node in two of them.
     """
-    structures: dict[str, orm.StructureData] = {}
-    fixed: dict[str, dict[str, list[int]]] = {}
+    sources = Sources()
+    found: list[Path | orm.StructureData] = []
     for word in words:
         if word.startswith(GROUP):
-            found = _label_nodes(_read_group(word.removeprefix(GROUP)))
+            found += _read_group(word.removeprefix(GROUP), sources.notes)
         elif word.startswith(QUERY):
-            found = _label_nodes(_run_query(word))
+            found += _run_query(word)
         else:
-            crystals = label_crystals(_find_files(word))
-            found = {label: orm.StructureData(ase=atoms) for label, atoms in crystals.items()}
-            fixed |= {label: held for label, atoms in crystals.items() if (held := fixed_components(atoms))}
-        if double := sorted(found.keys() & structures.keys()):
-            raise click.ClickException(f'--from {word}: another source gave the label `{double[0]}` already')
-        structures |= found
-    return Sources(structures, fixed)
+            found += _find_files(word, sources.notes)
+    _check_distinct(found)
+    labels = iter(_label_nodes([item for item in found if isinstance(item, orm.StructureData)]))
+    file_labels = iter(labels_of([item for item in found if isinstance(item, Path)], _make_label))
+    taken = UniqueLabels()
+    for item in found:
+        if isinstance(item, Path):
+            _add_file(sources, item, next(file_labels), taken)
+        else:
+            sources.structures[taken.claim(next(labels))] = item
+    return sources
 
 
-def _find_files(word: str) -> list[Path]:
+def _add_file(sources: Sources, path: Path, stem: str, taken: UniqueLabels) -> None:
+    """Add the crystals of a file to `sources`; they have their number in the label where they are several."""
+    entries: list[Entry] = []
+    fault = ''
+    try:
+        entries.extend(iterate_crystals(path))
+    except CrystalFileError as error:
+        fault = str(error)
+    for index, entry in enumerate(entries):
+        label = taken.claim(stem if len(entries) == 1 and not fault else f'{stem}_{index}')
+        sources.notes.update(entry.notes)
+        if entry.atoms is None:
+            sources.left_out[label] = f'{printable(path)}: {entry.name or f"structure {index}"}: {entry.fault}'
+            continue
+        try:
+            held = fixed_components(entry.atoms)
+        except click.ClickException as error:
+            sources.left_out[label] = f'{printable(path)}: {error.message}'
+            continue
+        sources.structures[label] = orm.StructureData(ase=entry.atoms)
+        if held:
+            sources.fixed[label] = held
+    if fault:
+        sources.left_out[taken.claim(stem)] = fault
+
+
+def _check_distinct(found: Iterable[Path | orm.StructureData]) -> None:
+    """Raise ClickException for a file or a node that is there twice."""
+    seen: set[Any] = set()
+    for item in found:
+        key = item.resolve() if isinstance(item, Path) else item.pk
+        if key in seen:
+            told = f'the file {printable(item)}' if isinstance(item, Path) else f'StructureData<{item.pk}>'
+            raise click.ClickException(f'--from: {told} is in two of the sources; name it once')
+        seen.add(key)
+
+
+def _find_files(word: str, notes: Counter[str]) -> list[Path]:
     path = Path(word)
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        files = [file for file in path.iterdir() if file.is_file() and not file.name.startswith('.')]
-    else:
-        pattern = path.relative_to(path.anchor) if path.is_absolute() else path
-        files = [file for file in Path(path.anchor).glob(str(pattern)) if file.is_file()]
+    try:
+        if path.is_file():
+            files = [path]
+        elif word and path.is_dir():
+            files = _walk(path, notes)
+        else:
+            found = glob.glob(word, recursive=True)  # noqa: PTH207 (that of pathlib takes hidden files)
+            files = [file for file in map(Path, found) if file.is_file()]
+    except OSError as error:  # such as a name that is too long
+        raise click.ClickException(f'--from {printable(word)}: {printable(str(error))}') from error
     if not files:
         raise click.ClickException(
-            f'--from {word}: expected a file, a folder with files, a pattern that files match, {GROUP}LABEL or '
-            f'{QUERY}CONDITIONS; nothing is there'
+            f'--from {printable(word)}: expected a file, a folder with files, a pattern that files match, {GROUP}LABEL '
+            f'or {QUERY}CONDITIONS; nothing is there'
         )
     return sorted(files)
 
 
-def _read_group(label: str) -> list[orm.StructureData]:
+def _walk(folder: Path, notes: Counter[str]) -> list[Path]:
+    """Return the files in a folder and below, without hidden ones and what else a VASP run has beside its POSCAR."""
+    everything = [
+        file
+        for file in folder.rglob('*')
+        if file.is_file() and not any(part.startswith('.') for part in file.relative_to(folder).parts)
+    ]
+    files = [file for file in everything if not VASP_FILES.fullmatch(file.name)]
+    if n_others := len(everything) - len(files):
+        notes['file of a VASP run other than its POSCAR is passed over'] += n_others
+    return files
+
+
+def _read_group(label: str, notes: Counter[str]) -> list[orm.StructureData]:
     try:
-        group = orm.load_group(label)
-    except NotExistent as error:
-        raise click.ClickException(f'--from {GROUP}{label}: no group has this label; see `verdi group list`') from error
+        group = orm.load_group(label=label)  # by name: a label may look like the beginning of a UUID
+    except (NotExistent, MultipleObjectsError, ValueError) as error:
+        reason = 'no group has this label' if isinstance(error, NotExistent) else printable(str(error))
+        raise click.ClickException(f'--from {GROUP}{printable(label)}: {reason}; see `verdi group list`') from error
     query = orm.QueryBuilder().append(orm.Group, filters={'id': group.pk}, tag='group')
     query.append(orm.StructureData, with_group='group', tag='structure').order_by({'structure': {'id': 'asc'}})
     structures = query.all(flat=True)
     if not structures:
-        raise click.ClickException(f'--from {GROUP}{label}: expected StructureData in the group, found none')
+        raise click.ClickException(f'--from {GROUP}{printable(label)}: expected StructureData in the group, found none')
+    if n_others := group.count() - len(structures):
+        notes['node of the group is no StructureData, and is passed over'] += n_others
     return structures
 
 
@@ -144,10 +228,16 @@ def _read_range(word: str, text: str) -> tuple[int, int]:
     return int(match[1] or 1), int(match[2] or 10**6)
 
 
-def _label_nodes(structures: Iterable[orm.StructureData]) -> dict[str, orm.StructureData]:
-    """Return nodes under the labels that they have, with their PK where they have none or share it."""
-    labels: dict[str, orm.StructureData] = {}
-    for structure in structures:
-        label = make_label(structure.label or structure.get_formula('hill_compact'))
-        labels[f'{label}_{structure.pk}' if not structure.label or label in labels else label] = structure
-    return labels
+def _label_nodes(structures: list[orm.StructureData]) -> list[str]:
+    """Return labels from those that nodes have, with their PK where they have none or share it."""
+    labels = [_make_label(structure.label or structure.get_formula('hill_compact')) for structure in structures]
+    counts = Counter(labels)
+    return [
+        label if structure.label and counts[label] == 1 else f'{label}_{structure.pk}'
+        for label, structure in zip(labels, structures, strict=True)
+    ]
+
+
+def _make_label(text: str) -> str:
+    """Return a label like `text` that AiiDA takes for links and, with what may be added to it, for nodes."""
+    return make_label(text)[:LONGEST_LABEL].rstrip('_')

@@ -12,9 +12,11 @@ from aiida import orm
 from aiida.common.exceptions import NotExistent
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from aiida_e3relax.cli.extras import require_report
 from aiida_e3relax.cli.profile import profile_option, use_profile
+from aiida_e3relax.crystals.files import printable
 from aiida_e3relax.workflows.reference import CHAIN
 
 if TYPE_CHECKING:
@@ -129,7 +131,7 @@ def query_origin(node: str, profile: str | None) -> None:
     if origin.model is None:
         click.echo(f'{_tell_node(result)}: no network had a part in it; VASP started from the raw structure.')
         return
-    click.echo(f'It goes back to the checkpoint {origin.model.name}, {origin.model.content_hash}:')
+    click.echo(f'It goes back to the checkpoint {printable(origin.model.name)}, {origin.model.content_hash}:')
     for step in origin.path:
         click.echo(f'  {_tell_node(step)}')
 
@@ -170,7 +172,9 @@ def query_references(node: str, form: str | None, profile: str | None) -> None:
 def print_frame(frame: pd.DataFrame, form: str | None, columns: Mapping[str, str], legend: str = '') -> None:
     """Print a table: all of it as `csv` or `json`, or for people the `columns`, by name, under short titles."""
     if form == 'csv':
-        click.echo(frame.to_csv(), nl=False)
+        from aiida_e3relax.campaign.spreadsheet import to_csv
+
+        click.echo(to_csv(frame), nl=False)
     elif form == 'json':
         told = frame.reset_index().to_json(orient='records', date_format='iso', double_precision=15)
         click.echo(json.dumps(json.loads(told), indent=1))
@@ -180,7 +184,7 @@ def print_frame(frame: pd.DataFrame, form: str | None, columns: Mapping[str, str
         for name, title in columns.items():
             table.add_column(title, overflow='fold', no_wrap=name not in SENTENCES)
         for label, row in frame[list(columns)].iterrows():
-            table.add_row(str(label), *(_tell_value(value) for value in row))
+            table.add_row(*(Text(printable(cell)) for cell in (str(label), *map(_tell_value, row))))
         Console().print(table, f'{len(frame)} row{"" if len(frame) == 1 else "s"}. {legend}')
 
 
@@ -196,7 +200,7 @@ def _tell_value(value: Any) -> str:
 
 def _tell_node(node: orm.Node) -> str:
     kind = node.process_label if isinstance(node, orm.ProcessNode) else type(node).__name__
-    return f'{kind}<{node.pk}>{f" {node.label}" if node.label else ""}'
+    return printable(f'{kind}<{node.pk}>{f" {node.label}" if node.label else ""}')
 
 
 def _ask(question: Callable[..., pd.DataFrame], *args: Any, **kwargs: Any) -> pd.DataFrame:
@@ -204,7 +208,7 @@ def _ask(question: Callable[..., pd.DataFrame], *args: Any, **kwargs: Any) -> pd
     try:
         return question(*args, **kwargs)
     except ValueError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(printable(str(error))) from error
 
 
 def _read_range(text: str) -> tuple[int, int]:

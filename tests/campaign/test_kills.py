@@ -32,8 +32,9 @@ load_profile(sys.argv[1])
 from aiida.engine.persistence import AiiDAPersister
 from aiida.orm import ProcessNode
 from plumpy.process_comms import RemoteProcessThreadController
-from aiida_e3relax.campaign.controller import CampaignController, lock
+from aiida_e3relax.campaign.controller import CampaignController
 from aiida_e3relax.campaign.group import load_campaign
+from aiida_e3relax.campaign.lock import lock
 
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
@@ -45,9 +46,9 @@ elif sys.argv[3] == 'without checkpoint':
 elif sys.argv[3] == 'not sent':
     RemoteProcessThreadController.continue_process = die
 controller = CampaignController(load_campaign(sys.argv[2]))
-with lock(controller.group):
+with lock(controller.group) as confirm_lock:
     while True:
-        controller.advance(1)
+        controller.advance(1, confirm_lock)
         time.sleep(0.2)
 """
 
@@ -106,9 +107,32 @@ def test_a_submission_cut_short_is_mended(choices, start_controller, started_dae
     assert (after.pk == network.pk) == (death == 'not sent')
 
 
+def test_what_ended_or_began_meanwhile_is_not_lost(choices, started_daemon_client, monkeypatch):
+    monkeypatch.setattr(lost, 'GRACE', datetime.timedelta(0))
+    group = create_campaign('slow look', make_crystals(3), choices, network_retries=0)
+    chains = []
+    for label in group.settings.structures:
+        chain = orm.WorkChainNode(label=label)
+        chain.set_process_label('E3RelaxVaspWorkChain')
+        chain.base.links.add_incoming(group.settings_node, LinkType.INPUT_WORK, 'campaign')
+        chain.store().set_process_state(ProcessState.CREATED)
+        chains.append(chain)
+    seen = CampaignController(group).read().running
+    # Neither has a checkpoint: the first has finished since, and AiiDA has deleted it; a job of the third is there.
+    chains[0].set_process_state(ProcessState.FINISHED)
+    job = orm.CalcJobNode()
+    job.base.links.add_incoming(chains[2], LinkType.CALL_CALC, 'job')
+    job.store()
+    pks = [chain.pk for chain in chains]
+    assert lost.mend_lost(seen)
+    left = orm.QueryBuilder().append(orm.WorkChainNode, filters={'id': {'in': pks}}, project='label')
+    assert set(left.all(flat=True)) == {'crystal_0', 'crystal_2'}
+
+
 @pytest.mark.daemon
 def test_chains_name_the_run_of_the_network_that_was_killed(choices, started_daemon_client):
-    group = create_campaign('network killed', make_crystals(1), choices)
+    group = create_campaign('network killed', make_crystals(1), choices, network_retries=0)
+    group.raw_on_network_failure = True
     network = orm.WorkChainNode(label='batch_0')
     network.set_process_label('E3RelaxBaseWorkChain')
     network.base.links.add_incoming(group.settings_node, LinkType.INPUT_WORK, 'campaign')

@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from aiida_e3relax.campaign.outcomes import OUTCOMES, find_outcomes
+from aiida_e3relax.campaign.noise import ENERGY, LENGTH, NOISE, without_noise
+from aiida_e3relax.campaign.outcomes import OUTCOMES, find_outcomes, pair_costs
 from aiida_e3relax.campaign.report.plot_style import (
     FLOOR,
     GREEN,
@@ -18,8 +19,11 @@ from aiida_e3relax.campaign.report.plot_style import (
     LEG_TITLES,
     OUTCOME_COLOURS,
     POINT,
+    SPAN,
     add_diagonal,
     box,
+    energy_axis,
+    from_zero,
     log_histogram,
     log_ticks,
     new_figure,
@@ -97,14 +101,19 @@ def _draw_step_points(pairs: pd.DataFrame) -> go.Figure:
 def draw_energies(pairs: pd.DataFrame) -> go.Figure:
     """Draw the energies of the starts above their ends, and all three energies as the papers do."""
     figure = new_subplots(1, 2, column_titles=['above the relaxed crystal', 'as they are'], horizontal_spacing=0.2)
+    above = {leg: pairs[f'{leg}_start_energy_error_meV_per_atom'].clip(lower=FLOOR) for leg in LEG_TITLES}
     for leg, name in (('raw', 'E<sub>unrelaxed</sub>'), ('predicted', 'E<sub>pred</sub>')):
-        above = pairs[f'{leg}_start_energy_error_meV_per_atom'].clip(lower=FLOOR)
-        figure.add_trace(box(above, name, LEG_COLOURS[leg], 'meV/atom'), 1, 1)
+        figure.add_trace(box(above[leg], name, LEG_COLOURS[leg], 'meV/atom'), 1, 1)
         figure.add_trace(box(pairs[f'{leg}_energy_first_step_eV_per_atom'], name, LEG_COLOURS[leg], 'eV/atom'), 1, 2)
     relaxed = pairs['predicted_energy_final_eV_per_atom']
     figure.add_trace(box(relaxed, 'E<sub>relaxed</sub>', GREEN, 'eV/atom'), 1, 2)
-    figure.update_yaxes(title_text='E − E<sub>relaxed</sub> (meV/atom)', type='log', dtick=1, row=1, col=1)
+    title = 'E − E<sub>relaxed</sub> (meV/atom)'
+    figure.update_yaxes(title_text=title, **energy_axis(pd.concat(above.values())), row=1, col=1)
     figure.update_yaxes(title_text='E (eV/atom)', row=1, col=2)
+    energies = np.concatenate([trace.y for trace in figure.data if trace.yaxis == 'y2'])
+    if np.ptp(energies) < (least := SPAN * ENERGY / 1000):
+        middle = float(np.mean(energies))
+        figure.update_yaxes(range=[middle - least, middle + least], tickformat='.4f', row=1, col=2)
     figure.update_layout(showlegend=False)
     return figure
 
@@ -127,9 +136,10 @@ def draw_geometry_errors(pairs: pd.DataFrame) -> go.Figure:
     titles = [f'{name} ({unit})' for _, name, unit in measures]
     figure = new_subplots(1, 3, column_titles=titles, horizontal_spacing=0.11)
     for column, (key, _, unit) in enumerate(measures, 1):
+        errors = {leg: without_noise(pairs[f'{leg}_{key}'], NOISE[key]) for leg in LEG_TITLES}
         for leg, name in (('raw', 'raw'), ('predicted', 'prediction')):
-            figure.add_trace(box(pairs[f'{leg}_{key}'], name, LEG_COLOURS[leg], unit), 1, column)
-    figure.update_yaxes(rangemode='tozero')
+            figure.add_trace(box(errors[leg], name, LEG_COLOURS[leg], unit), 1, column)
+        figure.update_yaxes(**from_zero(pd.concat(errors.values()), NOISE[key]), row=1, col=column)
     figure.update_layout(showlegend=False)
     return figure
 
@@ -137,9 +147,10 @@ def draw_geometry_errors(pairs: pd.DataFrame) -> go.Figure:
 def draw_uncertainties(rows: pd.DataFrame) -> go.Figure:
     """Draw the error of the predictions against what the network said it would be."""
     figure = new_figure()
+    found = without_noise(rows['predicted_start_coordinate_mae_A'], LENGTH)
     figure.add_scatter(
         x=rows['uncertainty_A'],
-        y=rows['predicted_start_coordinate_mae_A'],
+        y=found,
         mode='markers',
         marker=POINT,
         customdata=rows.index,
@@ -147,14 +158,18 @@ def draw_uncertainties(rows: pd.DataFrame) -> go.Figure:
         hovertemplate='<b>%{text}</b> %{customdata}<br>stated %{x:.3f} Å, found %{y:.3f} Å<extra></extra>',
         showlegend=False,
     )
-    figure.update_xaxes(title_text='uncertainty that the network states (Å)', rangemode='tozero')
-    figure.update_yaxes(title_text='coordinate error (Å)', rangemode='tozero')
+    figure.update_xaxes(
+        title_text='uncertainty that the network states (Å)', **from_zero(rows['uncertainty_A'], LENGTH)
+    )
+    figure.update_yaxes(title_text='coordinate error (Å)', **from_zero(found, LENGTH))
     return figure
 
 
 def draw_times(pairs: pd.DataFrame) -> go.Figure:
-    """Draw the core time of both legs of each crystal."""
-    before, after = (pairs[f'{leg}_core_time_s'].clip(lower=0.01) for leg in ('raw', 'predicted'))
+    """Draw the core time of both legs of each crystal, that of the network counted to the leg from its prediction."""
+    costs = pair_costs(pairs)['core_time_s'].clip(lower=0.01)
+    pairs = pairs.loc[costs.index]
+    before, after = costs['without'], costs['with']
     figure = new_figure()
     for same, name, colour, symbol in (
         (True, 'same minimum', LEG_COLOURS['predicted'], 'circle'),

@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
+from aiida_e3relax.campaign import noise
 from aiida_e3relax.campaign.outcomes import FAILURES
 from aiida_e3relax.gnn.figures import COLOURS, GREY
 from aiida_e3relax.workflows.story import LEG_NAMES
@@ -30,8 +31,10 @@ OUTCOME_COLOURS = {
 }
 """Of the verdicts of the guard, and of `outcomes.OUTCOMES`; what is not here is grey."""
 POINT = {'color': BLUE, 'size': 8, 'opacity': 0.65, 'line': {'width': 0.5, 'color': 'white'}}
-FLOOR = 0.1
+FLOOR = noise.ENERGY
 """In meV/atom. Starts that are nearer to their end are drawn here, since a logarithmic scale has no zero."""
+SPAN = 10
+"""Axes reach over so many times the noise at least, so that noise does not look like signal."""
 ALL_POINTS = 200
 """Boxes of up to so many crystals show each as a point, larger ones the outliers only."""
 MOST_DECADES = 2.5
@@ -91,7 +94,7 @@ def log_histogram(figure: go.Figure, columns: Mapping[str, pd.Series], title: st
     columns = {leg: values.clip(lower=FLOOR) for leg, values in columns.items()}
     known = pd.concat(columns.values())
     n_bins = int(np.clip(np.sqrt(len(known)), 6, 30))
-    edges = np.geomspace(known.min() / 1.2, 1.2 * known.max(), n_bins + 1)
+    edges = np.geomspace(known.min() / 1.2, max(1.2 * known.max(), SPAN * FLOOR), n_bins + 1)
     most = 0
     for leg, values in columns.items():
         counts, _ = np.histogram(values, edges)
@@ -106,8 +109,26 @@ def log_histogram(figure: go.Figure, columns: Mapping[str, pd.Series], title: st
         )
         most = max(most, int(counts.max()))
     figure.update_layout(barmode='overlay')
-    figure.update_xaxes(title_text=title, type='log', tickvals=log_ticks(edges))
+    figure.update_xaxes(title_text=title, **energy_axis(edges))
     figure.update_yaxes(title_text='crystals', dtick=1 if most < 8 else None)
+
+
+def energy_axis(values: NDArray[np.float64] | pd.Series) -> dict[str, Any]:
+    """Return what makes an axis of energy errors in meV/atom logarithmic, from `FLOOR`, which stands for less, on."""
+    high = max(float(values.max()), SPAN * FLOOR)
+    ticks = [tick for tick in log_ticks(np.array([FLOOR, high])) if tick >= FLOOR]
+    return {
+        'type': 'log',
+        'range': [math.log10(FLOOR / 1.3), math.log10(1.3 * high)],
+        'tickvals': ticks,
+        'ticktext': [f'≤ {FLOOR:g}' if tick == FLOOR else f'{tick:g}' for tick in ticks],
+    }
+
+
+def from_zero(values: pd.Series, noise_of_values: float) -> dict[str, Any]:
+    """Return what makes an axis begin at zero and reach beyond `values` and the noise, in plain numbers."""
+    high = max(1.05 * float(values.max()), SPAN * noise_of_values)
+    return {'range': [-0.02 * high, high], 'exponentformat': 'none'}
 
 
 def log_ticks(values: NDArray[np.float64]) -> list[float]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pandas as pd
 import plotly.graph_objects as go
 
-from aiida_e3relax.campaign.outcomes import pair_costs, times_apart
+from aiida_e3relax.campaign.outcomes import pair_costs
 from aiida_e3relax.campaign.report import drawings
 from aiida_e3relax.campaign.statistics import Summary
 
@@ -76,6 +76,12 @@ def _have(*columns: str) -> Callable[[pd.DataFrame], pd.DataFrame]:
     return lambda frame: frame.dropna(subset=list(columns))
 
 
+def _select_times(frame: pd.DataFrame) -> pd.DataFrame:
+    pairs = select_pairs(frame)
+    known = pair_costs(pairs)['core_time_s'].dropna() if len(pairs) else pairs
+    return pairs.loc[known.index]
+
+
 _NO_PAIRS = 'No structure has been relaxed to the end from both starts.'
 KINDS = (
     Kind(
@@ -110,7 +116,8 @@ KINDS = (
         'geometry-errors',
         'Geometry of the starts',
         'How far each start is from the crystal that VASP makes of it: mean shift of a coordinate, difference of the '
-        'metric tensors, and difference of the volumes. Lower is better.',
+        'metric tensors, and difference of the volumes. Lower is better; what is below the noise of the numbers '
+        '(0.001 Å, 0.01 Å² and 0.01 Å³) is drawn as zero.',
         select_pairs,
         lambda rows, _: drawings.draw_geometry_errors(rows),
         _NO_PAIRS,
@@ -127,9 +134,9 @@ KINDS = (
     Kind(
         'times',
         'Time of VASP with and without the prediction',
-        'Time of all cores in VASP’s own accounting, on logarithmic scales. Below the dashed line the prediction saved '
-        'time.',
-        lambda frame: _have('raw_core_time_s', 'predicted_core_time_s')(select_pairs(frame[~times_apart(frame)])),
+        'Time of all cores in VASP’s own accounting, on logarithmic scales; with the prediction that of the network '
+        'is counted, too. Below the dashed line the prediction saved time.',
+        _select_times,
         lambda rows, _: drawings.draw_times(rows),
         'There is no crystal with times of both relaxations, measured side by side and not taken from a cache.',
     ),

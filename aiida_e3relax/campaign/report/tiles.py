@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 
 from aiida_e3relax.campaign.estimates import Estimate
+from aiida_e3relax.campaign.noise import tell_energy
 from aiida_e3relax.campaign.statistics import Saving, Summary
 
 
@@ -47,12 +48,12 @@ def _tell_tiles(summary: Summary) -> Iterator[Tile]:
     apart = summary.absolute_energy_difference
     if apart.value is not None:
         note = f'median difference of the two ends; {_tell(apart, 2)}'
-        yield Tile('|ΔE| at the end', f'{apart.value:.2g}', 'meV/atom', note)
+        yield Tile('|ΔE| at the end', tell_energy(apart.value), 'meV/atom', note)
     if summary.same_minimum.value is not None:
         yield Tile('same minimum', f'{summary.same_minimum.value:.0f}', '%', _tell(summary.same_minimum, 0))
     energy = next(change for change in summary.starts if change.measure == 'start_energy_error_meV_per_atom')
     if energy.raw.value is not None and energy.predicted.value is not None:
-        value = f'{energy.raw.value:.3g} → {energy.predicted.value:.3g}'
+        value = f'{tell_energy(energy.raw.value, 3)} → {tell_energy(energy.predicted.value, 3)}'
         note = f'median energy of the start above its end, raw → predicted; n = {energy.raw.n:,}'
         yield Tile('error of the start', value, 'meV/atom', note)
     yield Tile(
