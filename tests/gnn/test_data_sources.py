@@ -6,14 +6,20 @@ import pickle
 import ase.io
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
 from ase.db import connect
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
 from aiida_e3relax.gnn.data.sources import SourceOptions, open_source
+from aiida_e3relax.gnn.data.sources.base import UnusableError, sites_of_structure
 from aiida_e3relax.gnn.datasets import write_pairs
 from aiida_e3relax.gnn.errors import InputError
 from aiida_e3relax.standin.potentials import potential_text
@@ -247,3 +253,95 @@ def test_folder_of_nothing_known_says_what_is_read(tmp_path):
     (tmp_path / 'notes.json').write_text(json.dumps({}))
     with pytest.raises(InputError, match=r'notes\.json(.|\n)*UNRELAXED::RELAXED'):
         open_source(str(tmp_path))
+
+
+def frames_of(last, **results):
+    """Return a first frame and one that ends a relaxation with `results` of a calculator."""
+    first = bulk('Cu', 'fcc', a=3.7, cubic=True)
+    if results:
+        last.calc = SinglePointCalculator(last, **results)
+    return [first, last]
+
+
+def copper(**changes):
+    atoms = bulk('Cu', 'fcc', a=3.6, cubic=True)
+    for name, value in changes.items():
+        getattr(atoms, name)(value)
+    return atoms
+
+
+FORCES = np.zeros((4, 3))
+LARGE = FORCES + [[0.3, 0, 0], [0, 0, 0], [0, 0, 0], [-0.3, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ('frames', 'message'),
+    [
+        (
+            frames_of(copper(), forces=LARGE),
+            'did not converge: largest force 0.3 eV/A in the last',
+        ),
+        (frames_of(copper(set_constraint=FixAtoms([0])), forces=LARGE), 'did not converge: largest force 0.3'),
+        (frames_of(copper(), forces=FORCES, stress=np.array([0.05] * 3 + [0] * 3)), 'did not converge: stress 80.1 kB'),
+        (frames_of(copper(set_momenta=FORCES + 1)), 'no relaxation: .* molecular dynamics'),
+        ([copper(), copper()], 'nothing was relaxed: the last frame is the first'),
+        ([copper()], 'nothing was relaxed: .* has 1 frames'),
+    ],
+)
+def test_trajectories_that_do_not_end_in_a_relaxed_crystal(frames, message, tmp_path):
+    ase.io.write(tmp_path / 'run.extxyz', frames)
+    with pytest.raises(UnusableError, match=message):
+        loaded(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('frames', 'note'),
+    [
+        (frames_of(copper(), forces=LARGE / 4, stress=np.full(6, 1e-4)), ''),
+        (frames_of(copper(set_constraint=FixAtoms([0, 3])), forces=LARGE), ''),
+        (frames_of(copper()), 'no forces in the last frame: nothing says whether the relaxation converged'),
+    ],
+)
+def test_trajectories_that_do(frames, note, tmp_path):
+    ase.io.write(tmp_path / 'run.extxyz', frames)
+    (candidate,) = open_source(str(tmp_path)).candidates
+    assert candidate.load().note == note
+
+
+def test_partial_occupancies_are_rejected(papers):
+    """In CIF by the strict reader, in pickles of pymatgen by what the structure states."""
+    file = next((papers / 'CIF').glob('rutile_[uU]*'))
+    file.write_text(file.read_text().replace('1.0000', '0.5000'))
+    outcomes = {}
+    for candidate in open_source(str(papers)).candidates:
+        try:
+            candidate.load()
+        except UnusableError as error:
+            outcomes[candidate.label] = str(error)
+    assert list(outcomes) == ['rutile']
+    assert 'partial occupancies' in outcomes['rutile']
+    with pytest.raises(UnusableError, match='partial occupancies'):
+        sites_of_structure(Structure(Lattice.cubic(4), [{'Mg': 0.5, 'Ni': 0.5}], [[0, 0, 0]]))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    n_atoms=st.integers(1, 9),
+    suffix=st.sampled_from(['.extxyz', '.extxyz.gz', '.traj']),
+)
+def test_pairs_are_read_as_they_were_written(tmp_path_factory, seed, n_atoms, suffix):
+    """Any species, cell and positions, whatever the format."""
+    rng = np.random.default_rng(seed)
+    path = tmp_path_factory.mktemp('pair') / f'relaxation{suffix}'
+    numbers = rng.integers(1, 119, n_atoms)
+    frames = [
+        Atoms(numbers, rng.normal(scale=5, size=(n_atoms, 3)), cell=4 * np.eye(3) + rng.normal(size=(3, 3)), pbc=True)
+        for _ in range(2)
+    ]
+    ase.io.write(path, frames)
+    (candidate,) = open_source(str(path)).candidates
+    for sites, atoms in zip(candidate.load()[:2], frames, strict=True):
+        np.testing.assert_array_equal(sites.numbers, numbers)
+        np.testing.assert_allclose(sites.positions, atoms.positions, atol=1e-7)
+        np.testing.assert_allclose(sites.cell, atoms.cell.array, atol=1e-7)
