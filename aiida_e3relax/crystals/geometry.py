@@ -7,10 +7,22 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_e3relax.gnn.pairs import nearest_image
+from aiida_e3relax.crystals.cells import nearest_image, reduction
+from aiida_e3relax.crystals.contacts import COVALENT_RADII, smallest_distances, tell_overlap
+from aiida_e3relax.crystals.neighbours import pairs_within
 from aiida_e3relax.gnn.structures import Crystals, pymatgen_structure
+from aiida_e3relax.gnn.validation import has_sound_geometry
 
 CONTACT_SEARCH_RATIO = 1.5
+
+SITE_TOLERANCE = 0.3
+"""Of `StructureMatcher`, in units of the cube root of the volume per atom."""
+
+LENGTH_TOLERANCE = 0.2
+"""Of `StructureMatcher`, relative to a lattice vector."""
+
+MOST_LATTICE_POINTS = 10**5
+"""Of a cell's lattice, within its longest vector: `StructureMatcher` tries every three of them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +52,7 @@ def fractional_displacements(start: Crystals, end: Crystals) -> NDArray[np.float
     """
     difference = end.fractional() - start.fractional()
     difference -= np.angle(np.exp(2j * np.pi * difference).mean(axis=0)) / (2 * np.pi)
-    difference = nearest_image(difference, end.cell[end.structure_index])
+    difference = nearest_image(difference, end.cell, end.structure_index)
     return difference - difference.mean(axis=0)
 
 
@@ -61,25 +73,67 @@ def principal_strains(start: Crystals, end: Crystals) -> NDArray[np.float64]:
 def closest_contact(crystal: Crystals) -> Contact | None:
     """Return the closest pair of atoms, periodic images of one atom included.
 
-    None where no pair comes within `CONTACT_SEARCH_RATIO` times the sum of its covalent radii.
+    None where no pair comes within `CONTACT_SEARCH_RATIO` times the sum of its covalent radii. Raises ValueError as
+    `pairs_within` does.
     """
-    from ase.data import chemical_symbols, covalent_radii
-    from ase.neighborlist import primitive_neighbor_list
-
-    radii = covalent_radii[crystal.numbers]
-    first, second, distance = primitive_neighbor_list(
-        'ijd', [True] * 3, crystal.cell[0], crystal.positions, CONTACT_SEARCH_RATIO * radii
-    )
-    if not len(distance):
-        return None
+    radii = COVALENT_RADII[crystal.numbers]
+    first, second, _, distance = pairs_within(crystal, 2 * CONTACT_SEARCH_RATIO * float(radii.max()))
     ratio = distance / (radii[first] + radii[second])
+    if not (ratio < CONTACT_SEARCH_RATIO).any():
+        return None
     pair = ratio.argmin()
-    names = ' - '.join(f'{chemical_symbols[crystal.numbers[atom]]} {atom}' for atom in (first[pair], second[pair]))
+    names = ' - '.join(_site_name(crystal, atom) for atom in (first[pair], second[pair]))
     return Contact(ratio=float(ratio[pair]), distance=float(distance[pair]), atoms=names)
 
 
+def find_overlap(crystal: Crystals) -> str | None:
+    """Return what to say of the two sites of a sound crystal that are closest, where no crystal has them as close.
+
+    Raises ValueError as `pairs_within` does.
+    """
+    numbers = crystal.numbers
+    first, second, _, distance = pairs_within(crystal, float(smallest_distances(numbers, numbers).max()))
+    smallest = smallest_distances(numbers[first], numbers[second])
+    ratio = distance / smallest
+    if not (ratio < 1.0).any():
+        return None
+    pair = ratio.argmin()
+    names = (_site_name(crystal, atom) for atom in (first[pair], second[pair]))
+    return tell_overlap(sorted(names), float(distance[pair]), float(smallest[pair]))
+
+
 def is_same_crystal(first: Crystals, second: Crystals) -> bool:
-    """Return whether pymatgen's `StructureMatcher` with its defaults maps one crystal on the other."""
+    """Return whether pymatgen's `StructureMatcher` with its defaults maps one crystal on the other.
+
+    A crystal in a needle or a sheet of a cell, where that would take too long, is compared site by site by the same
+    tolerances. One that is not sound is the same as no other.
+    """
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
+    if not all(has_sound_geometry(crystal).all() for crystal in (first, second)):
+        return False
+    if max(_lattice_points(first), _lattice_points(second)) > MOST_LATTICE_POINTS:
+        return _has_same_sites(first, second)
     return bool(StructureMatcher().fit(pymatgen_structure(first, 0), pymatgen_structure(second, 0)))
+
+
+def _lattice_points(crystal: Crystals) -> float:
+    """Return about how many points of a crystal's lattice lie within the tolerated length of its longest vector."""
+    reduced = (reduction(crystal.cell) @ crystal.cell)[0]
+    longest = (1 + LENGTH_TOLERANCE) * np.linalg.norm(reduced, axis=1).max()
+    return float(4 / 3 * np.pi * longest**3 / abs(np.linalg.det(reduced)))
+
+
+def _has_same_sites(first: Crystals, second: Crystals) -> bool:
+    if first.numbers.tolist() != second.numbers.tolist():
+        return False
+    if np.abs(principal_strains(first, second)).max() > LENGTH_TOLERANCE:
+        return False
+    size = np.cbrt(abs(float(second.volumes[0])) / len(second.numbers))
+    return bool(np.linalg.norm(displacements(first, second), axis=1).max() <= SITE_TOLERANCE * size)
+
+
+def _site_name(crystal: Crystals, atom: int) -> str:
+    from ase.data import chemical_symbols
+
+    return f'{chemical_symbols[crystal.numbers[atom]]} {atom}'

@@ -6,15 +6,22 @@ The papers keep the nearest K neighbours of an atom. Where the K-th and the next
 keeps an arbitrary part of a shell and breaks the crystal's symmetry. Here neighbours closer in distance than
 `SHELL_TOLERANCE` stay or go together: the list ends at the first gap at or after the K-th neighbour. An atom's own
 periodic images are neighbours like any other, so that a supercell has the same graph as its primitive cell.
+
+Reduced cells
+-------------
+Neighbours are searched in the reduced cell of each lattice, where few images are in reach, and told as images of the
+cell that was given.
 """
 
 from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from aiida_e3relax.crystals.cells import inverse_of, reduction
 from aiida_e3relax.gnn import neighbour_search
 
 SHELL_TOLERANCE = 1e-3
@@ -62,7 +69,14 @@ def neighbour_graph(
         Largest distance in A.
     max_neighbours
         Neighbours after which the next gap between shells ends the list; None keeps all.
+
+    Raises
+    ------
+    ValueError
+        Where a search would not end in reasonable time or memory: see `neighbour_search.find_excess`.
     """
+    lattice = _Lattice.of(cell, n_atoms)
+    fractional, cell = lattice.reduced(fractional, cell)
     wrap = torch.floor(fractional)
     reach = cutoff - CUTOFF_TOLERANCE
     centre, neighbour, offset, distance = neighbour_search.pairs_within(fractional - wrap, cell, n_atoms, reach)
@@ -77,7 +91,49 @@ def neighbour_graph(
     keep = torch.isfinite(table) if max_neighbours is None else _whole_shells(table, max_neighbours)
     chosen = (order + first[:, None])[keep]
     centre, neighbour, offset = centre[chosen], neighbour[chosen], offset[chosen]
-    return Graph(centre, neighbour, offset + (wrap[centre] - wrap[neighbour]).long())
+    return Graph(centre, neighbour, lattice.given(centre, offset + (wrap[centre] - wrap[neighbour]).long()))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Lattice:
+    """How the reduced cells of a batch come from the given ones.
+
+    Attributes
+    ----------
+    transforms
+        ``(S, 3, 3)`` integers: the reduced lattice vectors, rows, in terms of the given ones; None where all are equal.
+    inverse
+        ``(S, 3, 3)`` the inverse.
+    structure_index
+        ``(A,)`` the crystal of each atom.
+    """
+
+    transforms: Tensor | None = None
+    inverse: Tensor | None = None
+    structure_index: Tensor | None = None
+
+    @classmethod
+    def of(cls, cell: Tensor, n_atoms: Tensor) -> _Lattice:
+        """Return the lattices of cells ``(S, 3, 3)`` with `n_atoms` ``(S,)`` atoms."""
+        transforms = reduction(cell.cpu().numpy())
+        if (transforms == np.eye(3, dtype=np.int64)).all():
+            return cls()
+        index = torch.repeat_interleave(torch.arange(len(n_atoms), device=cell.device), n_atoms)
+        inverse = torch.as_tensor(inverse_of(transforms), device=cell.device)
+        return cls(torch.as_tensor(transforms, device=cell.device), inverse, index)
+
+    def reduced(self, fractional: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        """Return fractional coordinates ``(A, 3)`` and cells ``(S, 3, 3)`` in terms of the reduced lattice vectors."""
+        if self.transforms is None or self.inverse is None or self.structure_index is None:
+            return fractional, cell
+        inside = torch.einsum('ac,acd->ad', fractional, self.inverse.to(fractional)[self.structure_index])
+        return inside, self.transforms.to(cell) @ cell
+
+    def given(self, centre: Tensor, offset: Tensor) -> Tensor:
+        """Return `offset` ``(E, 3)`` of the reduced cells, of edges from atoms `centre`, in the given cells."""
+        if self.transforms is None or self.structure_index is None:
+            return offset
+        return (offset[:, :, None] * self.transforms[self.structure_index[centre]]).sum(dim=1)
 
 
 def rank_among_edges(centre: Tensor, n_atoms_total: int) -> Tensor:

@@ -10,7 +10,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_e3relax.gnn.pairs import nearest_image
+from aiida_e3relax.crystals.cells import nearest_image
 from aiida_e3relax.gnn.progress import progress
 from aiida_e3relax.gnn.structures import Crystals, pymatgen_structure
 
@@ -32,10 +32,10 @@ class Bonds:
 
 def coordinate_errors(predicted: Crystals, relaxed: Crystals) -> NDArray[np.float64]:
     """Return per atom ``(A,)`` the mean over x, y, z of the absolute error of its position, nearest image, in A."""
-    cells = relaxed.cell[relaxed.structure_index]
-    inverse = np.linalg.inv(cells)
-    difference = np.einsum('ax,axc->ac', predicted.positions - relaxed.positions, inverse)
-    return np.abs(np.einsum('ac,acx->ax', nearest_image(difference, cells), cells)).mean(axis=1)
+    index, cell = relaxed.structure_index, relaxed.cell
+    difference = np.einsum('ax,axc->ac', predicted.positions - relaxed.positions, np.linalg.inv(cell)[index])
+    vectors = np.einsum('ac,acx->ax', nearest_image(difference, cell, index), cell[index])
+    return np.abs(vectors).mean(axis=1)
 
 
 def coordinate_mae(predicted: Crystals, relaxed: Crystals) -> NDArray[np.float64]:

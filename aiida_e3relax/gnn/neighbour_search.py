@@ -2,7 +2,7 @@
 
 Two searches with one result. On the CPU `vesin` (a cell list in C++, linear in the number of atoms) takes one crystal
 at a time. On a GPU, and where vesin is not installed, torch looks at every pair of atoms and every image in reach, a
-bounded number of them at a time.
+bounded number of them at a time. What a search would cost is known before it: one that costs too much is refused.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ import itertools
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+from aiida_e3relax.crystals.cells import images_within, widths
 
 try:
     import vesin
@@ -28,6 +31,50 @@ MAX_CANDIDATES = {'cpu': 200_000, 'cuda': 20_000_000}
 """Candidates that torch holds at a time, about 100 bytes each. A processor is fastest where they fit into its cache; a
 GPU wants all of a batch at once, as every round costs tens of kernel launches."""
 
+MOST_PAIRS = 10**8
+"""Pairs within the cutoff in one crystal, some 100 bytes each, by its density."""
+
+MOST_BOXES = 10**5
+"""Boxes as wide as the cutoff in one cell: with more, vesin may divide a thin cell into none along it, and by zero."""
+
+MOST_CANDIDATES = {'cpu': 4 * 10**9, 'cuda': 10**11}
+"""Pairs of atoms and images in one crystal that torch looks at: minutes of its time."""
+
+
+def find_excess(
+    cell: NDArray[np.float64], n_atoms: NDArray[np.int64], cutoff: float, device: torch.device
+) -> dict[int, str]:
+    """Return the crystals, by index, in which a search would take too long or too much memory, and why.
+
+    Parameters
+    ----------
+    cell
+        ``(S, 3, 3)`` reduced cells that have a volume.
+    n_atoms
+        ``(S,)`` atoms of each crystal.
+    cutoff
+        Distance in A.
+    device
+        Where the search would run.
+    """
+    count, width = n_atoms.astype(np.float64), widths(cell)
+    pairs = count**2 * (4 / 3 * np.pi * cutoff**3) / np.abs(np.linalg.det(cell))
+    told = 'a cutoff of {:g} A gives about {:.2g} {}, expected at most {:.2g}'
+    excess: dict[int, str] = {}
+    if _by_torch(device):
+        looked_at, most = count**2 * images_within(cell, cutoff), MOST_CANDIDATES[device.type]
+        words = 'pairs to look at' if vesin is not None else 'pairs to look at without the package vesin'
+    else:
+        looked_at, most, words = np.floor(width / cutoff).clip(1).prod(axis=1), MOST_BOXES, 'boxes in the cell'
+    for amount, limit, name in ((looked_at, most, words), (pairs, MOST_PAIRS, 'pairs')):
+        for index in np.flatnonzero(amount > limit).tolist():
+            excess[index] = told.format(cutoff, amount[index], name, limit)
+    return excess
+
+
+def _by_torch(device: torch.device) -> bool:
+    return vesin is None or device.type == 'cuda'
+
 
 def pairs_within(wrapped: Tensor, cell: Tensor, n_atoms: Tensor, cutoff: float) -> Pairs:
     """Return all pairs closer than `cutoff`, sorted by centre; an atom is no neighbour of itself, its images are.
@@ -42,8 +89,16 @@ def pairs_within(wrapped: Tensor, cell: Tensor, n_atoms: Tensor, cutoff: float) 
         ``(S,)`` atoms of each crystal.
     cutoff
         Distance in A.
+
+    Raises
+    ------
+    ValueError
+        Where `find_excess` finds a crystal.
     """
-    if vesin is None or wrapped.is_cuda:
+    excess = find_excess(cell.cpu().numpy(), n_atoms.cpu().numpy(), cutoff, wrapped.device)
+    for index, message in excess.items():
+        raise ValueError(f'no neighbours are searched in crystal {index} of the batch: {message}')
+    if _by_torch(wrapped.device):
         return pairs_by_torch(wrapped, cell, n_atoms, cutoff)
     return pairs_by_vesin(wrapped, cell, n_atoms, cutoff)
 

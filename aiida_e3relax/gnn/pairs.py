@@ -8,10 +8,10 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_e3relax.crystals.cells import nearest_image
 from aiida_e3relax.gnn.structures import Crystals
 
 SPLITS = ('train', 'val', 'test')
-_IMAGES = np.stack(np.meshgrid(*[[-1, 0, 1]] * 3, indexing='ij'), axis=-1).reshape(27, 3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,18 +73,6 @@ class Pairs:
         )
 
 
-def nearest_image(difference: NDArray[np.float64], cells: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return fractional differences ``(A, 3)`` shifted by whole cells to the shortest Cartesian vector.
-
-    `cells` ``(A, 3, 3)`` is each atom's cell, rows in A. The 27 images around the rounded difference are tried
-    (E3Relax-H2, eq. 37).
-    """
-    rounded = difference - np.round(difference)
-    candidates = rounded[:, None] + _IMAGES
-    length = np.linalg.norm(np.einsum('aic,acx->aix', candidates, cells), axis=2)
-    return candidates[np.arange(len(rounded)), length.argmin(axis=1)]
-
-
 def mean_shift(difference: NDArray[np.float64], crystals: Crystals) -> NDArray[np.float64]:
     """Return the ``(S, 3)`` circular mean over atoms of fractional differences ``(A, 3)``, whatever their images."""
     return np.angle(crystals.mean_over_atoms(np.exp(2j * np.pi * difference))) / (2 * np.pi)
@@ -122,7 +110,7 @@ def aligned(pairs: Pairs, drift: bool = True, rotation: bool = True) -> Pairs:
     crystal, fractional = before.structure_index, before.fractional()
     difference = after.fractional() - fractional
     shift = mean_shift(difference, before)
-    displacement = nearest_image(difference - shift[crystal], cell[crystal])
+    displacement = nearest_image(difference - shift[crystal], cell, crystal)
     residue = before.mean_over_atoms(displacement)
     displacement -= residue[crystal]
     if not drift:

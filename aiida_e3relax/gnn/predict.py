@@ -11,15 +11,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from aiida_e3relax.crystals.cells import reduction
+from aiida_e3relax.crystals.contacts import COVALENT_RADII, SMALLEST_DISTANCE, SMALLEST_RATIO
+from aiida_e3relax.gnn import neighbour_search
 from aiida_e3relax.gnn.batch import CrystalBatch, make_batch
 from aiida_e3relax.gnn.engine.cuda_graphs import ReplayedModel
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.orientation import ModelFrame
+from aiida_e3relax.gnn.out_of_memory import is_out_of_memory
 from aiida_e3relax.gnn.prediction_freedom import PredictionFreedom
 from aiida_e3relax.gnn.prediction_settings import PredictionSettings
 from aiida_e3relax.gnn.progress import ProgressLine
 from aiida_e3relax.gnn.structures import Crystals
-from aiida_e3relax.gnn.validation import Fault, input_faults, neighbour_faults
+from aiida_e3relax.gnn.validation import (
+    Fault,
+    Nearest,
+    geometry_fault,
+    has_sound_geometry,
+    input_faults,
+    neighbour_faults,
+)
 
 
 @dataclasses.dataclass
@@ -84,12 +95,11 @@ def predict(
     """
     model = model.to(device=device, dtype=dtype).eval()
     replayed = replayed or ReplayedModel(model)
-    faults = input_faults(crystals, elements) | (freedom.faults if freedom else {})
+    faults = _faults_before(crystals, elements, model.cutoff, device) | (freedom.faults if freedom else {})
     result = Predictions(crystals, faults, [], {'graph': 0.0, 'forward': 0.0})
     positions, cell = crystals.positions.copy(), crystals.cell.copy()
     offsets, uncertainty = crystals.offsets, np.full(len(crystals), np.nan)
-    by_size = np.argsort(crystals.n_atoms, kind='stable').tolist()
-    sound = [index for index in by_size if index not in faults]
+    sound = [index for index in np.argsort(crystals.n_atoms, kind='stable').tolist() if index not in faults]
     waiting = list(_batches(crystals, sound, model.max_neighbours, max_edges))[::-1]
     own_line = line is None
     line = line or ProgressLine('predicting', len(crystals))
@@ -100,15 +110,15 @@ def predict(
         find_more = partial(freedom.find_faults, indices) if freedom else None
         try:
             geometry, found, spread = _predict_batch(replayed, chosen, device, dtype, result.seconds, find_more)
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
+        except Exception as error:
+            if not is_out_of_memory(error):
                 raise
+            replayed.release()
             if len(indices) == 1:
                 faults[indices[0]] = 'out_of_memory', f'{chosen.n_atoms[0]} atoms do not fit into the memory'
                 line.advance()
             else:
-                half = len(indices) // 2
-                waiting += [indices[half:], indices[:half]]
+                waiting += [indices[len(indices) // 2 :], indices[: len(indices) // 2]]
             continue
         if geometry is None:  # the neighbour search found faults: go on without those structures
             faults |= {indices[i]: fault for i, fault in found.items()}
@@ -117,11 +127,12 @@ def predict(
             line.advance(len(found))
             continue
         result.batches.append(indices)
+        usable = has_sound_geometry(geometry)
         for i, index in enumerate(indices):
-            atoms = slice(chosen.offsets[i], chosen.offsets[i + 1])
-            if not (np.isfinite(geometry.positions[atoms]).all() and np.isfinite(geometry.cell[i]).all()):
-                faults[index] = 'prediction_not_finite', 'the network returned NaN or infinite numbers'
+            if not usable[i]:
+                faults[index] = _prediction_fault(geometry.select([i]))
                 continue
+            atoms = slice(chosen.offsets[i], chosen.offsets[i + 1])
             positions[offsets[index] : offsets[index + 1]] = geometry.positions[atoms]
             cell[index] = geometry.cell[i]
             if spread is not None:
@@ -163,7 +174,7 @@ def _predict_batch(
     frame = ModelFrame.of(model, crystals)
     crystals = frame.turned(crystals)
     batch = make_batch(crystals, model.graph, device, dtype)
-    faults = neighbour_faults(*_nearest(batch), crystals, model.cutoff)
+    faults = neighbour_faults(_nearest(batch), crystals, model.cutoff)
     if find_more_faults:
         faults = find_more_faults(batch) | faults
     seconds['graph'] += time.perf_counter() - start
@@ -179,14 +190,33 @@ def _predict_batch(
     return predicted, {}, None if geometry.uncertainty is None else geometry.uncertainty.double().cpu().numpy()
 
 
-def _nearest(batch: CrystalBatch) -> tuple[np.ndarray, np.ndarray]:
-    """Return per atom ``(A,)`` the distance to its nearest neighbour, in A, and the number of its neighbours."""
-    centre, count = batch.graph.centre, len(batch.numbers)
-    distance = batch.edge_vectors(batch.fractional, batch.cell).norm(dim=1)
-    shortest = distance.new_full((count,), torch.inf).scatter_reduce(0, centre, distance, 'amin')
-    return shortest.cpu().numpy(), torch.bincount(centre, minlength=count).cpu().numpy()
+def _nearest(batch: CrystalBatch) -> Nearest:
+    """Return which neighbour of each atom is nearest, measured by the closest that two elements can be."""
+    centre, neighbour, count = batch.graph.centre, batch.graph.neighbour, len(batch.numbers)
+    radii = torch.as_tensor(COVALENT_RADII, dtype=batch.cell.dtype, device=batch.cell.device)[batch.numbers]
+    smallest = (SMALLEST_RATIO * (radii[centre] + radii[neighbour])).clamp_min(SMALLEST_DISTANCE)
+    ratio = batch.edge_vectors(batch.fractional, batch.cell).norm(dim=1) / smallest
+    least = ratio.new_full((count,), torch.inf).scatter_reduce(0, centre, ratio, 'amin')
+    nearest = torch.zeros_like(batch.numbers)
+    if bool((least < 1.0).any()):
+        edge = torch.nonzero(ratio == least[centre])[:, 0]
+        nearest[centre[edge]] = neighbour[edge]  # one of those equally near
+    neighbours = torch.bincount(centre, minlength=count)
+    return Nearest(least.double().cpu().numpy(), nearest.cpu().numpy(), neighbours.cpu().numpy())
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    text = str(error)
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text
+def _faults_before(crystals: Crystals, elements: list[int], cutoff: float, device: torch.device) -> dict[int, Fault]:
+    """Return the faults that show before a neighbour search, and those of crystals in which none would end."""
+    faults = input_faults(crystals, elements)
+    sound = [index for index in range(len(crystals)) if index not in faults]
+    cell = crystals.cell[sound]
+    excess = neighbour_search.find_excess(reduction(cell) @ cell, crystals.n_atoms[sound], cutoff, device)
+    return faults | {sound[place]: ('too_large', message) for place, message in excess.items()}
+
+
+def _prediction_fault(predicted: Crystals) -> Fault:
+    """Return the fault of one predicted crystal whose geometry is not sound."""
+    status, message = geometry_fault(predicted) or ('', '')
+    if status == 'not_finite':
+        return 'prediction_not_finite', 'the network returned NaN or infinite numbers'
+    return 'prediction_unusable', f'nothing can be computed with what the network returned: {message}'

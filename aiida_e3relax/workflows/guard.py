@@ -11,17 +11,15 @@ import numpy as np
 from aiida import orm
 from aiida.engine import calcfunction
 
+from aiida_e3relax.crystals.cells import FURTHEST
 from aiida_e3relax.crystals.freedom.projection import restrict
 from aiida_e3relax.crystals.geometry import closest_contact, displacements, principal_strains
 from aiida_e3relax.data.structures import moved_structure, structures_to_crystals
 from aiida_e3relax.gnn.structures import Crystals
+from aiida_e3relax.gnn.validation import geometry_fault
 from aiida_e3relax.mappings import check_keys
 from aiida_e3relax.workflows.freedom import freedom_value, read_freedom
 from aiida_e3relax.workflows.network_report import stated_energy_rise, stated_uncertainty
-
-SMALLEST_VOLUME_PER_ATOM = 0.1
-"""In A^3; no crystal is as dense, and a neighbour search in such a cell would not end."""
-
 
 REJECTED = 'rejected'
 
@@ -56,11 +54,12 @@ class GuardMode(enum.StrEnum):
 class GuardSettings:
     """The bounds that a prediction must keep; they are wide, made to stop nonsense and not to judge chemistry.
 
-    A prediction that cannot be computed with at all (other sites, numbers that are not finite, a cell without volume)
-    is rejected in every mode. The defaults are taken from 28,859 real relaxations, the training sets `pnictides` and
-    `substitution`, by `benchmarks/guard_bounds.py`: each bound is the 1st or 99th percentile of the wider set, rounded
-    outwards, unless its own reason stands below. A wrong rejection costs what the prediction would have saved, a wrong
-    acceptance a whole relaxation from nonsense.
+    A prediction that cannot be computed with at all is rejected in every mode: other sites, numbers that are not finite
+    or out of range, a cell without volume, mirrored, or so thin that an atom overlaps with its own image. The defaults
+    are taken from 28,859 real relaxations, the training sets `pnictides` and `substitution`, by
+    `benchmarks/guard_bounds.py`: each bound is the 1st or 99th percentile of the wider set, rounded outwards, unless
+    its own reason stands below. A wrong rejection costs what the prediction would have saved, a wrong acceptance a
+    whole relaxation from nonsense.
 
     Attributes
     ----------
@@ -127,7 +126,7 @@ class Verdict:
     reasons
         One sentence for each bound that the prediction breaks, also where it is accepted with a warning.
     numbers
-        What was measured, by name with its unit; empty for a prediction that cannot be computed with.
+        What was measured, by name with its unit; of a prediction that cannot be computed with, no more than its cell.
     """
 
     accepted: bool
@@ -154,10 +153,15 @@ def judge(
     `uncertainty` is what the network states of it, in A, if it states any, and `energy_rise` what a second opinion says
     of its energy over that of `raw`, in eV/atom.
     """
+    numbers = _measure_cell(raw, prediction)
     unusable = tuple(_find_unusable(raw, prediction))
     if unusable:
-        return Verdict(accepted=False, reasons=unusable, numbers={})
-    numbers = _measure(raw, prediction) | {'uncertainty_A': uncertainty, 'energy_rise_eV_per_atom': energy_rise}
+        return Verdict(accepted=False, reasons=unusable, numbers=numbers)
+    try:
+        numbers |= _measure_sites(raw, prediction)
+    except ValueError as error:  # more pairs of atoms than can be looked at
+        return Verdict(accepted=False, reasons=(f'contacts cannot be measured: {error}',), numbers=numbers)
+    numbers |= {'uncertainty_A': uncertainty, 'energy_rise_eV_per_atom': energy_rise}
     reasons = () if settings.mode == GuardMode.OFF else tuple(_find_broken_bounds(numbers, settings))
     return Verdict(accepted=not reasons or settings.mode == GuardMode.WARN, reasons=reasons, numbers=numbers)
 
@@ -225,31 +229,44 @@ def guard_prediction(
 
 def _find_unusable(raw: Crystals, prediction: Crystals) -> Iterator[str]:
     """Yield why no relaxation can start from `prediction`, whatever the bounds."""
+    if fault := geometry_fault(raw):
+        yield f'the raw structure cannot be computed with: {fault[1]}'
     if raw.numbers.tolist() != prediction.numbers.tolist():
         yield 'the prediction has other sites than the raw structure, or the same in another order'
     elif not (np.isfinite(prediction.positions).all() and np.isfinite(prediction.cell).all()):
         yield 'the predicted geometry is not finite'
-    elif prediction.volumes[0] < SMALLEST_VOLUME_PER_ATOM * len(prediction.numbers):
-        yield f'the predicted cell has collapsed or mirrored: its volume is {prediction.volumes[0]:.3g} A^3'
+    elif fault := geometry_fault(prediction):
+        yield f'the predicted geometry cannot be computed with: {fault[1]}'
+    elif prediction.volumes[0] < 0:
+        yield f'the predicted cell is mirrored: its volume is {prediction.volumes[0]:.3g} A^3'
 
 
-def _measure(raw: Crystals, prediction: Crystals) -> dict[str, float | str | None]:
+def _measure_cell(raw: Crystals, prediction: Crystals) -> dict[str, float | str | None]:
+    """Return what the cells tell, as far as they can be computed with."""
+    if geometry_fault(raw) or not (np.abs(prediction.cell) <= FURTHEST).all():
+        return {}
     strains = principal_strains(raw, prediction)
+    return {
+        'volume_ratio': float(prediction.volumes[0] / raw.volumes[0]),
+        'strain_min': float(strains[0]),
+        'strain_max': float(strains[-1]),
+    }
+
+
+def _measure_sites(raw: Crystals, prediction: Crystals) -> dict[str, float | str | None]:
     contact = closest_contact(prediction)
     return {
         'contact_ratio': contact.ratio if contact else None,
         'contact_distance_A': contact.distance if contact else None,
         'contact_atoms': contact.atoms if contact else None,
-        'volume_ratio': float(prediction.volumes[0] / raw.volumes[0]),
-        'strain_min': float(strains[0]),
-        'strain_max': float(strains[-1]),
         'displacement_max_A': float(np.linalg.norm(displacements(raw, prediction), axis=1).max()),
     }
 
 
 def _find_broken_bounds(numbers: Mapping[str, Any], settings: GuardSettings) -> Iterator[str]:
+    """Yield a sentence for each bound that is broken; NaN, which compares as nothing, breaks all."""
     ratio = numbers['contact_ratio']
-    if ratio is not None and ratio < settings.contact_ratio_min:
+    if ratio is not None and not ratio >= settings.contact_ratio_min:
         yield (
             f'the atoms {numbers["contact_atoms"]} come as close as {numbers["contact_distance_A"]:.2f} A, '
             f'{ratio:.2f} of their covalent radii (bound {settings.contact_ratio_min:g})'
@@ -259,12 +276,12 @@ def _find_broken_bounds(numbers: Mapping[str, Any], settings: GuardSettings) -> 
             f'the volume changes by a factor of {numbers["volume_ratio"]:.3g} '
             f'(bounds {settings.volume_ratio_min:g} to {settings.volume_ratio_max:g})'
         )
-    if numbers['strain_min'] < settings.strain_min or numbers['strain_max'] > settings.strain_max:
+    if not settings.strain_min <= numbers['strain_min'] <= numbers['strain_max'] <= settings.strain_max:
         yield (
             f'the cell is strained by {numbers["strain_min"]:+.2f} to {numbers["strain_max"]:+.2f} '
             f'(bounds {settings.strain_min:+g} to {settings.strain_max:+g})'
         )
-    if numbers['displacement_max_A'] > settings.displacement_max_A:
+    if not numbers['displacement_max_A'] <= settings.displacement_max_A:
         yield (
             f'a site moves by {numbers["displacement_max_A"]:.2f} A against the others '
             f'(bound {settings.displacement_max_A:g} A)'
@@ -272,7 +289,7 @@ def _find_broken_bounds(numbers: Mapping[str, Any], settings: GuardSettings) -> 
     uncertainty, bound = numbers['uncertainty_A'], settings.uncertainty_max_A
     if bound is not None and uncertainty is None:
         yield f'the network states no uncertainty (bound {bound:g} A): predict with an ensemble, or give no such bound'
-    elif bound is not None and uncertainty > bound:
+    elif bound is not None and not uncertainty <= bound:
         yield f'the network expects errors of {uncertainty:.2g} A in the lengths of bonds (bound {bound:g} A)'
     rise, bound = numbers['energy_rise_eV_per_atom'], settings.energy_rise_max_eV_per_atom
     if bound is not None and rise is None:
@@ -280,7 +297,7 @@ def _find_broken_bounds(numbers: Mapping[str, Any], settings: GuardSettings) -> 
             f'no second opinion tells by how much the energy changes (bound {bound:g} eV/atom): predict with '
             "`second_opinion`, or see in the network's report why it failed, or give no such bound"
         )
-    elif bound is not None and rise > bound:
+    elif bound is not None and not rise <= bound:
         yield (
             f'the prediction lies {rise:+.3f} eV/atom above the raw structure by the second opinion '
             f'(bound {bound:g} eV/atom)'

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from aiida import orm
 
+from aiida_e3relax.crystals.cells import reduction
 from aiida_e3relax.crystals.freedom.checks import find_freedom_fault, find_molecule
 from aiida_e3relax.crystals.freedom.freedom import Freedom
-from aiida_e3relax.crystals.geometry import closest_contact
+from aiida_e3relax.crystals.geometry import find_overlap
 from aiida_e3relax.data.structures import find_faults, structures_to_crystals
 from aiida_e3relax.workflows.freedom import read_freedom
 from aiida_e3relax.workflows.guard import GuardSettings
@@ -20,7 +21,8 @@ from aiida_e3relax.workflows.reference import earlier_chain, find_reference_faul
 from aiida_e3relax.workflows.species import list_species, species_mappings, translate_species
 from aiida_e3relax.workflows.stand_in import find_stand_in_fault
 
-COINCIDENT_DISTANCE = 0.3  # A
+MOST_SKEWED = 10.0
+"""Product of the lengths of the lattice vectors over that of the reduced cell: the k-points grow with it."""
 RELAX_TAGS = {'isif': '`freedom`', 'nsw': '`vasp.relax_settings.steps`', 'ibrion': '`vasp.relax_settings.algo`'}
 FREEDOM_FLAGS = ('positions', 'shape', 'volume')
 FIXED_SITES_ELSEWHERE = (
@@ -250,13 +252,21 @@ def _is_noncollinear(tags: Mapping[str, Any]) -> bool:
 
 
 def _find_vasp_fault(structure: orm.StructureData) -> str | None:
-    if np.linalg.det(structure.cell) < 0:
+    cell = np.array(structure.cell)
+    if np.linalg.det(cell) < 0:
         return 'its lattice vectors are left-handed, which VASP does not take; exchange two lattice vectors'
+    given, reduced = (np.linalg.norm(c, axis=1) for c in (cell, (reduction(cell[None]) @ cell)[0]))
+    if given.prod() > MOST_SKEWED * reduced.prod():
+        lengths = [' x '.join(f'{length:.3g}' for length in sorted(lengths)) for lengths in (given, reduced)]
+        return (
+            f'its lattice vectors, {lengths[0]} A long, are skewed: the same lattice has a cell of {lengths[1]} A; '
+            'reduce it, as `ase.build.niggli_reduce` does, or VASP takes many times the k-points'
+        )
     return None
 
 
 def _find_overlap(structure: orm.StructureData) -> str | None:
-    contact = closest_contact(structures_to_crystals({'structure': structure}))
-    if contact and contact.distance < COINCIDENT_DISTANCE:
-        return f'the sites {contact.atoms} are {contact.distance:.2f} A apart; remove one of them'
-    return None
+    try:
+        return find_overlap(structures_to_crystals({'structure': structure}))
+    except ValueError as error:
+        return str(error)

@@ -11,6 +11,7 @@ from aiida.engine import calcfunction
 
 from aiida_e3relax.crystals.geometry import displacements, is_same_crystal
 from aiida_e3relax.gnn.metrics import cell_shape_deviation, volume_error
+from aiida_e3relax.gnn.validation import has_sound_geometry
 from aiida_e3relax.workflows.legs import Leg, read_leg
 from aiida_e3relax.workflows.network_report import tell_network
 from aiida_e3relax.workflows.vasp_runs import Step, VaspRun
@@ -114,7 +115,9 @@ def _tell_step(step: Step, name: str) -> dict[str, float]:
 
 
 def _tell_start_error(first: Step, last: Step) -> dict[str, float]:
-    """Return how far a leg's start was from its end, by the papers' measures."""
+    """Return how far a leg's start was from its end, by the papers' measures; {} where one cannot be computed with."""
+    if not all(has_sound_geometry(step.crystal).all() for step in (first, last)):
+        return {}
     return {
         'start_energy_error_meV_per_atom': 1e3 * (first.energy - last.energy),
         'start_coordinate_mae_A': float(np.abs(displacements(first.crystal, last.crystal)).mean()),
