@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from aiida_e3relax.crystals.files.errors import CrystalFileError, explain, printable
 from aiida_e3relax.crystals.files.labels import labels_of
 from aiida_e3relax.crystals.files.npz import NpzFile, Rows, as_text, read_npy_header
-from aiida_e3relax.crystals.files.reader import Entry, iterate_crystals
+from aiida_e3relax.crystals.files.reader import Entry, check_file, iterate_crystals
 from aiida_e3relax.gnn.errors import InputError
 from aiida_e3relax.gnn.structures import Crystals, make_crystals
 
@@ -135,8 +135,7 @@ def _read_one(path: Path, label: str, piece: int) -> Iterator[Piece]:
 
 
 def _read_npz(path: Path, piece: int) -> Iterator[Piece]:
-    if not path.is_file():
-        raise CrystalFileError('is a folder; name the file in it' if path.is_dir() else 'no such file')
+    check_file(path)
     with NpzFile(path, (*_NEEDED, 'pbc', 'labels')) as file:
         arrays = file.arrays
         if missing := set(_NEEDED) - set(arrays):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_e3relax.crystals.files.content import check_inflation
-from aiida_e3relax.crystals.files.errors import CrystalFileError, short
+from aiida_e3relax.crystals.files.errors import CrystalFileError, reason, short
 
 LONGEST_TEXT = 1000
 """Characters in a text of an array."""
@@ -48,7 +48,7 @@ class NpzFile:
             raise
         except Exception as error:  # damaged archives raise anything
             self._stack.close()
-            raise CrystalFileError(f'expected an .npz, found {type(error).__name__}: {short(error, 200)}') from error
+            raise CrystalFileError(f'expected an .npz, found {reason(error)}: make or copy the file again') from error
 
     def __enter__(self) -> Self:
         return self
@@ -69,8 +69,9 @@ class NpzFile:
         except CrystalFileError:
             raise
         except Exception as error:
-            told = f'{type(error).__name__}: {short(error, 200)}'
-            raise CrystalFileError(f'array `{name}` is damaged: {told}: make or copy the file again') from error
+            raise CrystalFileError(
+                f'array `{name}` is damaged: {reason(error)}: make or copy the file again'
+            ) from error
 
 
 class Rows:

@@ -48,8 +48,7 @@ def refuse_partial_atoms(atoms: Atoms) -> None:
     ASE keeps them beside the atoms and goes on as if each site held its first element: those of CIF in ``info``, those
     of other formats as an array.
     """
-    data = atoms.info.get('data')
-    held = atoms.info.get('occupancy') or (data.get('occupancy') if isinstance(data, Mapping) else None)
+    held = atoms.info.get('occupancy')
     if isinstance(held, Mapping):
         refuse_partial({f'kind {kind}': shares for kind, shares in held.items() if isinstance(shares, Mapping)})
     for name in _ARRAYS:

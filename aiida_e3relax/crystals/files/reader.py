@@ -16,7 +16,7 @@ import numpy as np
 
 from aiida_e3relax.crystals.files.cif import read_cif
 from aiida_e3relax.crystals.files.content import OPENERS, open_text, read_text
-from aiida_e3relax.crystals.files.errors import CrystalFileError, explain, printable
+from aiida_e3relax.crystals.files.errors import CrystalFileError, explain, printable, short
 from aiida_e3relax.crystals.files.occupancies import ADVICE, refuse_partial, refuse_partial_atoms
 from aiida_e3relax.crystals.files.poscar import read_poscar
 from aiida_e3relax.crystals.files.pymatgen_json import read_pymatgen_json
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 ASE_FORMATS = re.compile(
-    'abinit-(in|out)|aims(-output)?|castep-(castep|cell|geom)|cube|db|espresso-(in|out)|exciting|gen|gpaw-out|json|qbox|'
+    'abinit-(in|out)|aims(-output)?|castep-(castep|cell|geom)|cube|espresso-(in|out)|exciting|gen|gpaw-out|qbox|'
     'res|siesta-xv|struct_out|traj|vasp-(out|xdatcar|xml)|xsf'
 )
 """Formats read by ASE: those that name the element of every atom and hold all atoms of the cell.
@@ -93,26 +93,36 @@ def iterate_crystals(path: str | Path) -> Iterator[Entry]:
 
 def _open(path: Path) -> Iterator[Entry]:
     """Yield what `iterate_crystals` does, and raise anything."""
-    if path.is_dir():
-        raise CrystalFileError('is a folder; name the file in it')
-    if not path.is_file():
-        raise CrystalFileError('no such file')
-    if not path.stat().st_size:
-        raise CrystalFileError('the file is empty')
+    check_file(path)
     kind = _format(path)
     if kind == 'vasp':
-        yield _checked(lambda: read_poscar(path))
+        entry = _checked(partial(read_poscar, path))
+        if entry.atoms is None:
+            raise CrystalFileError(entry.fault)
+        yield entry
     elif kind == 'cif':
         for name, read in read_cif(path):
             yield _checked(read, name)
     elif kind == 'json' and (structures := read_pymatgen_json(path)) is not None:
         for read in structures:
             yield _checked(read)
+    elif kind in {'json', 'db'}:
+        yield from _read_database(path, kind)
     elif kind == 'extxyz':
         for read in read_xyz(path):
             yield _checked(read)
     else:
         yield from _read_ase(path, kind)
+
+
+def check_file(path: Path) -> None:
+    """Raise CrystalFileError unless `path` is a file with something in it."""
+    if path.is_dir():
+        raise CrystalFileError('is a folder; name the file in it')
+    if not path.is_file():
+        raise CrystalFileError('no such file')
+    if not path.stat().st_size:
+        raise CrystalFileError('the file is empty')
 
 
 def _checked(read: Callable[[], tuple[Atoms, tuple[str, ...]]], name: str = '') -> Entry:
@@ -163,18 +173,34 @@ def _format(path: Path) -> str:
         return suffix[1:]
     if any(fnmatch.fnmatchcase(name.upper(), f'*{word}*') for word in ('POSCAR', 'CONTCAR', 'CENTCAR')):
         return 'vasp'
-    advice = 'give a CIF, a POSCAR or an .extxyz, or name the file as its format is named'
     try:
-        kind = filetype(str(path), read=True, guess=False)
+        kind = filetype(str(path))
     except UnknownFileTypeError:
-        raise CrystalFileError(f'of no known format: {advice}') from None
+        kind = suffix
     if kind in {'extxyz', 'xyz'}:
         return 'extxyz'
     if ASE_FORMATS.fullmatch(kind) is None:
         raise CrystalFileError(
-            f'{printable(kind)} files are not read, as they need not say the whole crystal: {advice}'
+            f'expected a format that says the whole crystal, found {short(kind) or "none that is known"}: give a '
+            'CIF, a POSCAR or an .extxyz, or name the file as its format is named'
         )
     return kind
+
+
+def _read_database(path: Path, kind: str) -> Iterator[Entry]:
+    """Yield the crystals of a database of ASE, with the occupancies that stand beside them."""
+    import ase.db
+
+    with ase.db.connect(path.absolute(), type=kind, use_lock_file=False) as database:
+        for row in database.select():
+            yield _checked(partial(_read_row, row), f'row {row.id}')
+
+
+def _read_row(row: Any) -> tuple[Atoms, tuple[str, ...]]:
+    atoms = row.toatoms()
+    if isinstance(row.data, dict) and 'occupancy' in row.data:
+        atoms.info['occupancy'] = row.data['occupancy']
+    return atoms, ()
 
 
 def _read_ase(path: Path, kind: str) -> Iterator[Entry]:
