@@ -15,6 +15,7 @@ from aiida_e3relax.gnn.checkpoint_fields import read_elements, read_model, read_
 from aiida_e3relax.gnn.errors import CheckpointError
 from aiida_e3relax.gnn.model_card import card_path, check_card, hash_file, read_card
 from aiida_e3relax.gnn.models.base import RelaxationModel
+from aiida_e3relax.gnn.orientation import warn_of_frame
 from aiida_e3relax.gnn.out_of_memory import is_out_of_memory
 
 FORMAT_VERSION = 1
@@ -128,6 +129,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         elements, training, model = read_elements(content), read_training(content), read_model(content)
     except ValueError as error:
         raise CheckpointError(f'{path}: does not hold a model of this release: {error}') from error
+    warn_of_frame(path, model, training)
     return Checkpoint(model.eval(), content['architecture'], elements, training, digest)
 
 

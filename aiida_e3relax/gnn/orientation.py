@@ -6,7 +6,10 @@ Training, validation and prediction all take it from `ModelFrame`.
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +22,16 @@ if TYPE_CHECKING:
 OWN, STANDARD = 'own', 'standard'
 """The frames by the names that the training facts of a checkpoint use; earlier releases, which always trained in the
 crystals' own frame, named none."""
+
+
+def warn_of_frame(path: Path, model: RelaxationModel, training: Mapping[str, Any]) -> None:
+    """Warn where the facts of its `training` say that an earlier release trained `model` in another frame than this."""
+    if model.standard_orientation and 'settings' in training and training.get('frame') != STANDARD:
+        warnings.warn(
+            f'{path}: an earlier release trained this model in the frame of its files, but it predicts in the standard '
+            'orientation: predictions may be worse than its card says; train it anew',
+            stacklevel=3,
+        )
 
 
 @dataclasses.dataclass(frozen=True)

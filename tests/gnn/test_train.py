@@ -94,6 +94,11 @@ def test_run_of_an_earlier_release_in_another_frame_is_refused(tmp_path):
     state = load_content(tmp_path / 'last.pt')
     del state['frame']
     save_atomically(tmp_path / 'last.pt', state)
+    best = load_content(tmp_path / 'best.pt')
+    del best['training']['frame']
+    save_atomically(tmp_path / 'earlier.pt', best)
+    with pytest.warns(UserWarning, match=r'earlier\.pt: an earlier release trained this model in the frame'):
+        load_checkpoint(tmp_path / 'earlier.pt')
     with pytest.raises(TrainingError, match='trained painn in another frame than it predicts in'):
         train(made_pairs(), settings, tmp_path, CPU)
 
