@@ -34,12 +34,15 @@ def write_pairs(path: str | Path, pairs: Pairs, card: Mapping[str, Any] | None =
     path = Path(path)
     arrays = _arrays(pairs)
     unfinished = path.with_name(f'.{path.name}.part')
-    with unfinished.open('wb') as handle:
-        np.savez(handle, allow_pickle=False, **arrays)
-    if card is not None:
-        with zipfile.ZipFile(unfinished, 'a') as archive:
-            archive.writestr(CARD_MEMBER, json.dumps(card, indent=2) + '\n')
-    unfinished.replace(path)
+    try:
+        with unfinished.open('wb') as handle:
+            np.savez(handle, allow_pickle=False, **arrays)
+        if card is not None:
+            with zipfile.ZipFile(unfinished, 'a') as archive:
+                archive.writestr(CARD_MEMBER, json.dumps(card, indent=2) + '\n')
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def read_pairs(path: str | Path, name: str | None = None) -> Pairs:

@@ -1,6 +1,7 @@
 """Repairs, repeats, splits, the training file and its card."""
 
 import csv
+import errno
 import json
 
 import ase.io
@@ -251,9 +252,21 @@ def test_command_writes_data_card_rejections_and_figure(trajectories, tmp_path, 
     assert (tmp_path / 'out.png').read_bytes().startswith(b'\x89PNG')
 
 
+def test_a_disk_that_is_full_is_one_line_and_leaves_nothing_behind(trajectories, tmp_path, capsys, monkeypatch):
+    def savez(handle, **_):
+        handle.write(b'PK')
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(np, 'savez', savez)
+    assert main(['data', str(trajectories), '--output', str(tmp_path / 'out.npz'), '--no-repeats']) == 3
+    assert capsys.readouterr().err.endswith('e3relax: error: a file: No space left on device\n')
+    assert [path.name for path in tmp_path.iterdir()] == ['relaxations']
+
+
 @pytest.mark.parametrize(
     ('flags', 'message'),
     [
+        (['--output', 'relaxations/dir.npz'], 'a folder; name the file'),
         (['--output', 'out.csv'], 'a training file is an .npz'),
         (['--output', 'nowhere/out.npz'], 'does not exist'),
         (['--output', 'out.npz', '--fractions', '0.9', '0.2', '0.1'], 'sum to 1'),
@@ -263,6 +276,7 @@ def test_command_writes_data_card_rejections_and_figure(trajectories, tmp_path, 
 )
 def test_command_refuses_before_reading(flags, message, trajectories, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (trajectories / 'dir.npz').mkdir()
     assert main(['data', str(trajectories), *flags]) == 3
     printed = capsys.readouterr().err
     assert message in printed
