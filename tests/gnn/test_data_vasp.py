@@ -288,6 +288,17 @@ def test_everything_that_is_left_out_is_counted(tmp_path, capsys):
     assert 'good/vasprun_old.xml,passed over' in listed
 
 
+def test_links_to_folders_are_counted(tmp_path):
+    (tmp_path / 'runs').mkdir()
+    (tmp_path / 'runs' / 'vasprun.xml').write_text(vasprun())
+    (tmp_path / 'elsewhere').mkdir()
+    (tmp_path / 'runs' / 'link').symlink_to(tmp_path / 'elsewhere')
+    run, link = open_source(str(tmp_path / 'runs')).candidates
+    assert (run.label, link.label) == ('runs', 'link')
+    with pytest.raises(UnusableError, match='passed over: a link to a folder'):
+        link.load()
+
+
 def test_trajectories_beside_runs_are_told(tmp_path):
     (tmp_path / 'vasprun.xml').write_text(vasprun())
     ase.io.write(tmp_path / 'other.extxyz', [bulk('Cu'), bulk('Cu', a=3.7)])

@@ -40,7 +40,8 @@ def recognises(path: Path) -> bool:
 def open_source(path: Path, options: SourceOptions) -> Source:
     """Return one candidate for each folder with files of VASP; those without a run are counted as rejected."""
     candidates = []
-    for folder, names in _folders(path):
+    left_out: dict[Path, str] = {}
+    for folder, names in _folders(path, left_out):
         label = str(folder.relative_to(path)) if folder != path else path.resolve().name
         vaspruns = _vaspruns(names)
         if vaspruns:
@@ -54,13 +55,27 @@ def open_source(path: Path, options: SourceOptions) -> Source:
             if name.lower().startswith('vasprun') and name not in vaspruns and plain_name(name) not in vaspruns:
                 reason = 'passed over: a name that does not say which part of a relaxation it is'
                 candidates.append(Candidate(f'{label}/{name}', '', partial(_refuse, reason)))
+    candidates += [
+        Candidate(str(folder.relative_to(path)), '', partial(_refuse, reason)) for folder, reason in left_out.items()
+    ]
     return Source('vasp', str(path), path.resolve().name, candidates)
 
 
-def _folders(path: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Yield `path` and the folders below it, in order, with the names of their files."""
-    for folder, below, names in os.walk(path):
+def _folders(path: Path, left_out: dict[Path, str] | None = None) -> Iterator[tuple[Path, list[str]]]:
+    """Yield `path` and the folders below it, in order, with the names of their files.
+
+    Folders that are not looked into are added to `left_out`, with the reason.
+    """
+    left_out = {} if left_out is None else left_out
+
+    def note(error: OSError) -> None:
+        left_out[Path(error.filename)] = f'passed over: the folder cannot be read: {error.strerror}'
+
+    for folder, below, names in os.walk(path, onerror=note):
         below.sort()
+        for name in below:
+            if (Path(folder) / name).is_symlink():
+                left_out[Path(folder) / name] = 'passed over: a link to a folder; give that as a source of its own'
         yield Path(folder), sorted(names)
 
 
