@@ -7,12 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import click
-from aiida.common.exceptions import InputValidationError
-from aiida_vasp.utils.constraints import atoms_to_positions_dof
 from ase import Atoms
 
 from aiida_e3relax.crystals.files import CrystalFileError, UniqueLabels, iterate_crystals, labels_of, printable
-from aiida_e3relax.crystals.freedom.freedom import AXES
+from aiida_e3relax.crystals.freedom.constraints import movable_coordinates
+from aiida_e3relax.crystals.freedom.freedom import fixed_coordinates
 
 
 def read_crystal(path: Path) -> Atoms:
@@ -77,12 +76,7 @@ def fixed_components(atoms: Atoms) -> dict[str, list[int]]:
     Raises ClickException for constraints that VASP's selective dynamics does not know.
     """
     try:
-        movable = atoms_to_positions_dof(atoms)
-    except InputValidationError as error:
+        movable = movable_coordinates(atoms)
+    except ValueError as error:
         raise click.ClickException(f'the constraints of the structure: {error}') from error
-    fixed: dict[str, list[int]] = {}
-    for site, row in enumerate([] if movable is None else movable):
-        letters = ''.join(letter for letter, free in zip(AXES, row, strict=True) if not free)
-        if letters:
-            fixed.setdefault(letters, []).append(site)
-    return fixed
+    return {} if movable is None else fixed_coordinates(movable)

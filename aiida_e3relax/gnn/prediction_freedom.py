@@ -149,7 +149,7 @@ def _hang_together(batch: CrystalBatch) -> NDArray[np.bool_]:
 
 
 def _search(crystal: Crystals, reach: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return the pairs of atoms of one crystal within `reach` A, see `aiida_e3relax.crystals.freedom.vacuum.Search`."""
+    """Return the pairs of atoms of one crystal within `reach` A with torch alone, as `find_gap` asks for them."""
     fractional, cell = torch.from_numpy(crystal.fractional()), torch.from_numpy(crystal.cell)
     graph = neighbour_graph(fractional, cell, torch.from_numpy(crystal.n_atoms), reach, None)
     return graph.centre.numpy(), graph.neighbour.numpy(), graph.offset.numpy()

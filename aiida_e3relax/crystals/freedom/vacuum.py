@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_e3relax.crystals.cells import images_within, reduction
 from aiida_e3relax.crystals.freedom.connectivity import find_networks
 from aiida_e3relax.crystals.freedom.freedom import AXES, NO_VACUUM, Freedom
+from aiida_e3relax.crystals.neighbours import pairs_within
 
 if TYPE_CHECKING:
     from aiida_e3relax.gnn.structures import Crystals
@@ -28,9 +30,11 @@ and at most as far in all compounds of `benchmarks/vacuum.py` but those with lay
 FIRST_LINK = 4.0
 """In A; over this distance most crystals hang together, which spares the search of the others."""
 
-Search = Callable[['Crystals', float], tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]]
-"""Returns the pairs of atoms of one crystal within a distance in A: both atoms ``(P,)``, and the cell ``(P, 3)`` of the
-image of the second; one direction of each pair is enough."""
+MOST_IMAGES = 100_000
+"""Images of a cell that are looked at; a cell of 1 A^3 has some thousands within `LONGEST_LINK`."""
+
+Search = Callable[['Crystals', float], Sequence[NDArray]]
+"""Returns the pairs of atoms of one crystal within a distance in A, as `pairs_within`, and where that is not there."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,9 +93,11 @@ def find_gap(crystal: Crystals, search: Search | None = None) -> Gap | None:
     Atoms within `LONGEST_LINK` are linked. What is linked to images of itself in three directions is a crystal, with
     whatever pores. A layer has to leave `SMALLEST_VACUUM` between two parallel planes too.
     """
-    search = search or search_pairs
+    search = search or pairs_within
+    if not _can_be_searched(crystal):
+        return None
     for reach in (FIRST_LINK, LONGEST_LINK):
-        first, second, offset = search(crystal, reach)
+        first, second, offset, *_ = search(crystal, reach)
         networks = find_networks(len(crystal.numbers), first, second, offset)
         dimension = int(networks.dimension.max())
         if dimension == 3:
@@ -102,13 +108,12 @@ def find_gap(crystal: Crystals, search: Search | None = None) -> Gap | None:
     return _layer_gap(crystal, networks.normal[site], networks.image)
 
 
-def search_pairs(crystal: Crystals, reach: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Return the pairs of atoms of one crystal within `reach` A, see `Search`; the cell repeats in all directions."""
-    from pymatgen.optimization.neighbors import find_points_in_spheres
-
-    positions, cell = np.ascontiguousarray(crystal.positions), np.ascontiguousarray(crystal.cell[0])
-    first, second, offset, _ = find_points_in_spheres(positions, positions, reach, np.ones(3, dtype=np.int64), cell)
-    return first, second, np.round(offset).astype(np.int64)
+def _can_be_searched(crystal: Crystals) -> bool:
+    """Return whether one crystal has atoms in a cell that a search ends in; others are refused for that elsewhere."""
+    if not len(crystal.numbers) or not (np.isfinite(crystal.positions).all() and np.isfinite(crystal.cell).all()):
+        return False
+    reduced = reduction(crystal.cell) @ crystal.cell
+    return bool(images_within(reduced, LONGEST_LINK)[0] <= MOST_IMAGES)
 
 
 def plane_normal(cell: NDArray[np.float64], vacuum: int) -> NDArray[np.float64]:
