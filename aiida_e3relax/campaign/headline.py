@@ -25,8 +25,9 @@ def _tell_savings(summary: Summary) -> str:
     time = summary.savings['core_time_s']
     if time.percent.value is not None:
         told.append(_tell_time(time.saved))
+    if (apart := summary.absolute_energy_difference.value) is not None:
+        told.append(f'median |dE| {tell_energy(apart)} meV/atom')
     if summary.same_minimum.value is not None:
-        told.append(f'median |dE| {tell_energy(summary.absolute_energy_difference.value)} meV/atom')
         told.append(f'{summary.same_minimum.value:.0f} % same minimum')
     return f'{", ".join(told)}.'
 

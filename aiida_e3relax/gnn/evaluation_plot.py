@@ -10,13 +10,14 @@ import numpy as np
 
 from aiida_e3relax.gnn.evaluate import DUMMY, MEASURES, Measured
 from aiida_e3relax.gnn.evaluation_report import by_element, by_size
-from aiida_e3relax.gnn.figures import COLOURS, GREY, draw_periodic_table, new_figure
+from aiida_e3relax.gnn.figures import COLOURS, GREY, draw_periodic_table, label_decades, new_figure
 
 _AXES = ('coordinate error (A)', 'cell shape deviation (A^2)', 'volume error (A^3)')
 
-
 SMALLEST = 1e-6
 """Errors below this stand at it: the axes are logarithmic."""
+FEW = 200
+"""Up to so many crystals have larger dots."""
 
 
 def plot_measured(measured: Sequence[Measured], path: Path) -> None:
@@ -42,7 +43,7 @@ def plot_measured(measured: Sequence[Measured], path: Path) -> None:
     for column, (name, label) in enumerate(zip(MEASURES, _AXES, strict=True)):
         axes = figure.add_subplot(grid[len(sources), column])
         _draw_by_size(axes, drawn, name)
-        axes.set(xlabel='atoms a cell', ylabel=f'median {label}')
+        axes.set(xlabel='atoms a cell', ylabel=f'median {label}'.replace(' (', '\n('))
     for place, source in enumerate(stating):
         axes = figure.add_subplot(grid[len(sources) + 1 + place // 3, place % 3])
         _draw_reliability(axes, [m for m in drawn if m.data == source])
@@ -64,6 +65,7 @@ def _draw_distribution(axes: Any, measured: Sequence[Measured], name: str) -> No
         values = np.sort(np.maximum(m.values[name], floor))
         axes.step(values, np.arange(1, len(values) + 1) / len(values), where='post', label=m.of, **_style(m, measured))
     axes.set(xscale='log', ylim=(0, 1), xlim=(floor, max(positive.max(), 2 * floor)))
+    label_decades(axes.xaxis, *axes.get_xlim())
     axes.grid(alpha=0.3)
 
 
@@ -81,6 +83,7 @@ def _draw_by_size(axes: Any, measured: Sequence[Measured], name: str) -> None:
         axes.plot([], [], mark, color='black', markersize=4, label=source)
     axes.set(xscale='log', yscale='log')
     axes.set_xticks([2, 4, 8, 16, 32, 64], ['2', '4', '8', '16', '32', '64'], minor=False)
+    label_decades(axes.yaxis, *axes.get_ylim())
     axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=7)
@@ -93,13 +96,15 @@ def _draw_reliability(axes: Any, measured: Sequence[Measured]) -> None:
             continue
         colour = _style(m, measured)['color']
         stated, errors = np.maximum(found.stated, SMALLEST), np.maximum(found.bond_error, SMALLEST)
-        axes.scatter(stated, errors, s=3, color=colour, alpha=0.2, linewidth=0)
+        axes.scatter(stated, errors, s=3 if len(stated) > FEW else 10, color=colour, alpha=0.3, linewidth=0)
         middle, (lower, median, upper) = (np.maximum(values, SMALLEST) for values in found.binned())
         correlation = found.row()['spearman_bonds']
         label = m.of if correlation is None else f'{m.of}, ranks {correlation:.2f}'
         bars = np.array([median - lower, upper - median])
         axes.errorbar(middle, median, bars, fmt='o-', markersize=4, linewidth=1, capsize=2, color=colour, label=label)
     axes.set(xscale='log', yscale='log', xlabel='stated uncertainty (A)', ylabel='error of bond lengths (A)')
+    label_decades(axes.xaxis, *axes.get_xlim())
+    label_decades(axes.yaxis, *axes.get_ylim())
     axes.plot(axes.get_xlim(), axes.get_xlim(), '--', color=GREY, linewidth=1, scalex=False, scaley=False)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize=7, loc='upper left')

@@ -38,6 +38,18 @@ def new_figure(width: float, height: float) -> Any:
     return figure
 
 
+def label_decades(axis: Any, low: float, high: float) -> None:
+    """Put labels on a logarithmic axis from `low` to `high`: at powers of ten, and between them where it spans few."""
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+
+    digits = (
+        (1, 2, 3, 5, 7) if high < 6 * low else (1, 2, 5) if high < 30 * low else (1, 3) if high < 300 * low else (1,)
+    )
+    axis.set_major_locator(LogLocator(subs=digits))
+    axis.set_major_formatter(StrMethodFormatter('{x:g}'))
+    axis.set_minor_formatter(NullFormatter())
+
+
 def draw_periodic_table(axes: Any, values: Mapping[str, float], label: str, logarithmic: bool = False) -> None:
     """Draw the elements as a periodic table, those with a value coloured by it and the number written below."""
     from ase.data import chemical_symbols
@@ -66,7 +78,10 @@ def draw_periodic_table(axes: Any, values: Mapping[str, float], label: str, loga
             axes.text(column + 0.47, -row + 0.22, _short(value), ha='center', va='center', fontsize=4.5, color=ink)
     axes.set(xlim=(0.8, 19.1), ylim=(-9.7, 0.1), aspect='equal')
     axes.axis('off')
-    axes.figure.colorbar(ScalarMappable(norm, colours), ax=axes, label=label, shrink=0.7, pad=0.01, panchor=False)
+    bar = axes.figure.colorbar(ScalarMappable(norm, colours), ax=axes, shrink=0.9, pad=0.01, panchor=False)
+    bar.set_label(label, fontsize=8)
+    if logarithmic:
+        label_decades(bar.ax.yaxis, *bar.ax.get_ylim())
 
 
 def _place(number: int) -> tuple[float, int]:

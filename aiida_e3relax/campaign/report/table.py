@@ -36,28 +36,28 @@ class Column:
     title: str
     meaning: str
     kind: str = 'number'
-    width: int = 74
+    width: int = 70
     digits: int = 0
 
 
 COLUMNS = (
-    Column('label', 'structure', 'The label of the structure in the campaign.', 'label', 124),
-    Column('formula', 'formula', 'Reduced formula.', 'text', 78),
-    Column('elements', 'elements', 'Type an element to filter by it.', 'text', 94),
+    Column('label', 'structure', 'The label of the structure in the campaign.', 'label', 120),
+    Column('formula', 'formula', 'Reduced formula.', 'text', 74),
+    Column('elements', 'elements', 'Type an element to filter by it.', 'text', 88),
     Column('n_atoms', 'atoms', 'Number of atoms in the cell.', width=58),
     Column('state', 'chain', 'What became of its chain.', 'word', 84),
-    Column('verdict', 'guard', 'What the guard said of the prediction.', 'word', 90),
+    Column('verdict', 'guard', 'What the guard said of the prediction.', 'word', 88),
     Column('raw_ionic_steps', 'steps without', 'Ionic steps from the raw crystal.'),
     Column('predicted_ionic_steps', 'steps with', 'Ionic steps from the prediction.'),
     Column(
         'ionic_steps_saved_percent',
         'saved %',
-        'Ionic steps saved, in percent; negative where it cost some. A rejected prediction saves nothing.',
+        'Ionic steps saved, in percent; negative where it cost some.',
     ),
     Column(
         'core_time_saved_s',
         'core time saved (s)',
-        'Time of all cores that was saved, less that of the network.',
+        'Core time saved, less the time of the network.',
         digits=1,
     ),
     Column(
@@ -71,7 +71,7 @@ COLUMNS = (
         'uncertainty_A',
         'uncertainty (Å)',
         'What error of bond lengths the network expects.',
-        width=112,
+        width=106,
         digits=3,
     ),
     Column(
@@ -81,7 +81,7 @@ COLUMNS = (
         width=102,
         digits=2,
     ),
-    Column('same_minimum', 'same minimum', 'Whether both relaxations end in the same crystal.', 'word', 100),
+    Column('same_minimum', 'same minimum', 'Whether both relaxations end in the same crystal.', 'word', 92),
 )
 
 
