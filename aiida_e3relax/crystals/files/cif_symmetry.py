@@ -100,12 +100,14 @@ def _listed(listed: list[str], values: Values) -> Any:
     operations = [(a * b).wrap() for a in (shifts or [gemmi.Op('x,y,z')]) for b in operations]
     if any(abs(round(np.linalg.det(np.array(op.rot) / gemmi.Op.DEN), 6)) != 1 for op in operations):
         raise CrystalFileError('a symmetry operation is none of a crystal: it changes the volume')
-    found = {op.wrap().triplet() for op in operations}
+    found = {op.triplet() for op in operations}
     group = gemmi.GroupOps(operations)
-    if 'x,y,z' not in found or any((a * b).wrap().triplet() not in found for a in operations for b in operations):
-        raise CrystalFileError(
-            f'the {len(found)} listed symmetry operations are no group, as some are missing or wrong'
-        )
+    try:
+        group.add_missing_elements()
+    except RuntimeError:  # there is no end of them
+        group = gemmi.GroupOps([])
+    if {op.wrap().triplet() for op in group} != found:
+        raise CrystalFileError(f'the {len(found)} listed symmetry operations are no group: some are missing or wrong')
     return group
 
 
