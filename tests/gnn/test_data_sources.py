@@ -17,6 +17,7 @@ from ase.optimize import BFGS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
+from pymatgen.io.vasp import Vasprun
 
 from aiida_e3relax.gnn.data.sources import SourceOptions, open_source
 from aiida_e3relax.gnn.data.sources.base import UnusableError, sites_of_structure
@@ -193,6 +194,22 @@ def test_vasp_runs(tmp_path):
     assert np.linalg.det(b.cell) / np.linalg.det(a.cell) == pytest.approx(1.02**3)
     with pytest.raises(ValueError, match=r'did not converge: stress 46.7 kB in the last step'):
         candidates['stopped'].load()
+
+
+def test_forces_on_atoms_that_a_run_held_do_not_count(tmp_path):
+    """A run of the stand-in in which two atoms of four stay where they do not want to be."""
+    atoms = bulk('Cu', 'hcp', a=2.5, c=4.6) * (1, 1, 2)
+    atoms.positions[1] += [0.1, 0, 0.3]
+    atoms.set_constraint(FixAtoms([0, 1]))
+    ase.io.write(tmp_path / 'POSCAR', atoms, format='vasp')
+    (tmp_path / 'INCAR').write_text('IBRION = 2\nISIF = 2\nEDIFFG = -0.01\nENCUT = 300\nNSW = 60\n')
+    (tmp_path / 'KPOINTS').write_text('mesh\n0\nGamma\n4 4 4\n')
+    (tmp_path / 'POTCAR').write_text(potential_text('Cu'))
+    relax(tmp_path, 'emt')
+    run = Vasprun(tmp_path / 'vasprun.xml', parse_potcar_file=False)
+    assert np.linalg.norm(run.ionic_steps[-1]['forces'], axis=1).max() > 0.05
+    (candidate,) = open_source(str(tmp_path)).candidates
+    assert candidate.load().after.positions.shape == (4, 3)
 
 
 def test_trajectories(tmp_path):

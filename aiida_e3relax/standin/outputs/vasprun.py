@@ -35,7 +35,7 @@ class Vasprun(OutputFile):
             + _kpoints(run.engine.kpoints)
             + _parameters(run)
             + _atominfo(inputs)
-            + structure(inputs.poscar.geometry, 'initialpos')
+            + structure(inputs.poscar.geometry, 'initialpos', inputs.poscar.movable)
         )
 
     def electronic_step(self, ionic: int, number: int, energies: Energies, previous: Energies | None) -> None:

@@ -50,9 +50,15 @@ def energy(energies: Energies) -> str:
     )
 
 
-def structure(geometry: Geometry, name: str | None = None) -> str:
-    """Return the ``<structure>`` element: lattice (A), volume (A^3), reciprocal lattice, fractional coordinates."""
+def structure(geometry: Geometry, name: str | None = None, movable: np.ndarray | None = None) -> str:
+    """Return the ``<structure>`` element: lattice (A), volume (A^3), reciprocal lattice, fractional coordinates.
+
+    With selective dynamics, `movable` ``(n_atoms, 3)`` says which coordinates are free.
+    """
     opening = '<structure>' if name is None else f'<structure name="{name}">'
+    flags = [] if movable is None else ['  '.join('FT'[int(free)] for free in row) for row in movable]
+    rows = ''.join(f'   <v type="logical">  {row} </v>\n' for row in flags)
+    selective = f'  <varray name="selective" type="logical">\n{rows}  </varray>\n' if flags else ''
     return (
         f' {opening}\n  <crystal>\n'
         + varray('basis', geometry.cell)
@@ -60,5 +66,6 @@ def structure(geometry: Geometry, name: str | None = None) -> str:
         + varray('rec_basis', geometry.reciprocal)
         + '  </crystal>\n'
         + varray('positions', geometry.scaled)
+        + selective
         + ' </structure>\n'
     )
