@@ -120,8 +120,8 @@ def _nothing_read(inputs: list[Path], unreadable: list[Unreadable]) -> str:
     """Return the message for inputs without a crystal."""
     if not unreadable:
         return f'{", ".join(map(printable, inputs))}: no structure there; expected at least one'
-    more = f' (and nothing else could be read: {len(unreadable)} faults in all)' if len(unreadable) > 1 else ''
-    return f'{unreadable[0].message}{more}'
+    more = f'; and {len(unreadable) - 20} more' if len(unreadable) > 20 else ''
+    return '; '.join(fault.message for fault in unreadable[:20]) + more
 
 
 def _unreadable_row(fault: Unreadable) -> dict[str, Any]:
