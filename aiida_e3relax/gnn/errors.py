@@ -43,5 +43,17 @@ class MissingPackageError(RunError):
     code, exit_status = 'missing_package', 7
 
 
+class OutputError(RunError):
+    """A file that cannot be written."""
+
+    code, exit_status = 'bad_output', 9
+
+
+class RunInterruptedError(RunError):
+    """Ctrl+C, or SIGTERM, by which schedulers end a run."""
+
+    code, exit_status = 'interrupted', 130
+
+
 class TrainingError(RunError):
     """Training that cannot go on."""

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from aiida_e3relax.crystals.cells import reduction
-from aiida_e3relax.crystals.contacts import COVALENT_RADII, SMALLEST_DISTANCE, SMALLEST_RATIO
+from aiida_e3relax.crystals.contacts import SMALLEST_DISTANCE
 from aiida_e3relax.gnn import neighbour_search
 from aiida_e3relax.gnn.batch import CrystalBatch, make_batch
 from aiida_e3relax.gnn.engine.cuda_graphs import ReplayedModel
@@ -191,18 +191,16 @@ def _predict_batch(
 
 
 def _nearest(batch: CrystalBatch) -> Nearest:
-    """Return which neighbour of each atom is nearest, measured by the closest that two elements can be."""
+    """Return which neighbour of each atom is nearest."""
     centre, neighbour, count = batch.graph.centre, batch.graph.neighbour, len(batch.numbers)
-    radii = torch.as_tensor(COVALENT_RADII, dtype=batch.cell.dtype, device=batch.cell.device)[batch.numbers]
-    smallest = (SMALLEST_RATIO * (radii[centre] + radii[neighbour])).clamp_min(SMALLEST_DISTANCE)
-    ratio = batch.edge_vectors(batch.fractional, batch.cell).norm(dim=1) / smallest
-    least = ratio.new_full((count,), torch.inf).scatter_reduce(0, centre, ratio, 'amin')
+    distance = batch.edge_vectors(batch.fractional, batch.cell).norm(dim=1)
+    shortest = distance.new_full((count,), torch.inf).scatter_reduce(0, centre, distance, 'amin')
     nearest = torch.zeros_like(batch.numbers)
-    if bool((least < 1.0).any()):
-        edge = torch.nonzero(ratio == least[centre])[:, 0]
+    if bool((shortest < SMALLEST_DISTANCE).any()):
+        edge = torch.nonzero(distance == shortest[centre])[:, 0]
         nearest[centre[edge]] = neighbour[edge]  # one of those equally near
     neighbours = torch.bincount(centre, minlength=count)
-    return Nearest(least.double().cpu().numpy(), nearest.cpu().numpy(), neighbours.cpu().numpy())
+    return Nearest(shortest.double().cpu().numpy(), nearest.cpu().numpy(), neighbours.cpu().numpy())
 
 
 def _faults_before(crystals: Crystals, elements: list[int], cutoff: float, device: torch.device) -> dict[int, Fault]:

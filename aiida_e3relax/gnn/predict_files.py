@@ -16,12 +16,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from aiida_e3relax.crystals.files.errors import printable
+from aiida_e3relax.crystals.files.errors import explain, printable
 from aiida_e3relax.crystals.files.labels import UniqueLabels
 from aiida_e3relax.gnn.checkpoint import Checkpoint, load_checkpoint
 from aiida_e3relax.gnn.engine import with_engine
 from aiida_e3relax.gnn.engine.cuda_graphs import ReplayedModel
-from aiida_e3relax.gnn.errors import SOME_UNREADABLE, InputError, OutOfMemoryError, RunError
+from aiida_e3relax.gnn.errors import (
+    SOME_UNREADABLE,
+    InputError,
+    OutOfMemoryError,
+    OutputError,
+    RunError,
+    RunInterruptedError,
+)
+from aiida_e3relax.gnn.interrupts import sigterm_as_interrupt
+from aiida_e3relax.gnn.out_of_memory import is_out_of_memory
+from aiida_e3relax.gnn.partial_folder import check_output
 from aiida_e3relax.gnn.potentials import load_potential
 from aiida_e3relax.gnn.predict import predict
 from aiida_e3relax.gnn.prediction_freedom import PredictionFreedom
@@ -50,24 +60,39 @@ def predict_files(
     a run that fails as a whole states its error there, for programs to read.
     """
     start = time.perf_counter()
-    with ReportWriter(report) as writer:
+    if report is not None:
+        check_output(report, '--report', [*inputs, model, output])
+    with ReportWriter(report) as writer, sigterm_as_interrupt():
         writer.content['versions'] = _versions()
         try:
+            check_output(output, '--output', [*inputs, model])
             unreadable = _predict_files(inputs, model, output, settings, writer)
-        except RunError as error:
-            writer.content['error'] = {
-                'code': error.code,
-                'message': str(error),
-                'exit_status': error.exit_status,
-            }
-            raise
         except BaseException as error:  # an interrupt too: a report without an error would promise an output
-            message = f'{type(error).__name__}: {error}'
-            writer.content['error'] = {'code': RunError.code, 'message': message, 'exit_status': RunError.exit_status}
-            raise
+            failure = _run_error(error)
+            writer.content['error'] = {
+                'code': failure.code,
+                'message': str(failure),
+                'exit_status': failure.exit_status,
+            }
+            if failure is error or type(failure) in (RunError, RunInterruptedError):
+                raise
+            raise failure from error
         finally:
             writer.content.setdefault('timings_s', {})['total'] = time.perf_counter() - start
     return SOME_UNREADABLE if unreadable else 0
+
+
+def _run_error(error: BaseException) -> RunError:
+    """Return what an exception means for the run; one that nobody expected keeps its name."""
+    if isinstance(error, RunError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return RunInterruptedError(str(error) or 'interrupted')
+    if is_out_of_memory(error):
+        return OutOfMemoryError(f'{explain(error)}: use a smaller --max-edges, or a larger device')
+    if isinstance(error, OSError):
+        return OutputError(f'{error.filename or "a temporary file"}: {error.strerror or error}')
+    return RunError(explain(error))
 
 
 def _predict_files(

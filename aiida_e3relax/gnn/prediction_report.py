@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -12,7 +13,10 @@ from typing import IO, Any, Self
 
 import numpy as np
 
+from aiida_e3relax.gnn.errors import OutputError
+from aiida_e3relax.gnn.partial_folder import SUFFIX, told
 from aiida_e3relax.gnn.predict import Predictions
+from aiida_e3relax.gnn.strict_json import finite
 from aiida_e3relax.gnn.structures import Crystals
 
 SCHEMA = 1
@@ -39,24 +43,39 @@ class ReportWriter:
         return self
 
     def add(self, name: str, entries: list[Any]) -> None:
-        """Add `entries` to the list ``batches`` or ``structures``."""
+        """Add `entries` to the list ``batches`` or ``structures``; numbers that are not finite become null."""
         handle = self._lists[name]
         for entry in entries:
-            handle.write(f'{"," if handle.tell() else ""}\n {json.dumps(entry)}')
+            handle.write(f'{"," if handle.tell() else ""}\n {json.dumps(finite(entry), allow_nan=False)}')
 
-    def __exit__(self, *_: object) -> None:
-        if self.path is not None:
-            partial = self.path.with_name(self.path.name + '.partial')
+    def __exit__(self, kind: object, error: BaseException | None, *_: object) -> None:
+        """Write the report, and raise OutputError where it cannot be; beside another error that is only told."""
+        try:
+            if self.path is not None:
+                with told(self.path):
+                    self._write(self.path)
+        except OutputError as failure:
+            if error is None:
+                raise
+            print(f'e3relax: error: {failure}', file=sys.stderr)
+        finally:
+            self._open.close()
+
+    def _write(self, path: Path) -> None:
+        partial = path.with_name(path.name + SUFFIX)
+        try:
             with partial.open('w', encoding='utf-8') as whole:
-                whole.write(json.dumps(self.content, indent=1).removesuffix('\n}'))
+                whole.write(json.dumps(finite(self.content), indent=1, allow_nan=False).removesuffix('\n}'))
                 for name, handle in self._lists.items():
                     whole.write(f',\n "{name}": [')
                     handle.seek(0)
                     shutil.copyfileobj(handle, whole)
                     whole.write('\n ]')
                 whole.write('\n}\n')
-            partial.replace(self.path)
-        self._open.close()
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
 
 
 def structure_rows(
@@ -78,7 +97,7 @@ def structure_rows(
     changes = _changes(crystals.select(predicted), result.crystals.select(predicted))
     for place, index in enumerate(predicted):
         rows[index] |= {name: float(values[place]) for name, values in changes.items()}
-        if result.uncertainty is not None:
+        if result.uncertainty is not None and np.isfinite(result.uncertainty[index]):
             rows[index]['uncertainty_A'] = float(result.uncertainty[index])
     for index, opinion in (opinions or {}).items():
         rows[index]['second_opinion'] = opinion

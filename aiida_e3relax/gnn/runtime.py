@@ -4,28 +4,55 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import re
 import sys
+import warnings
 
 import torch
 
+from aiida_e3relax.crystals.files.errors import explain, short
 from aiida_e3relax.gnn.errors import DeviceError
 
 DTYPES = {'float32': torch.float32, 'float64': torch.float64}
 
 
 def resolve_device(requested: str) -> torch.device:
-    """Return the device for ``auto`` (the first GPU, else the CPU), ``cpu``, ``cuda`` or ``cuda:n``."""
+    """Return the device for ``auto`` (the first GPU that works, else the CPU), ``cpu``, ``cuda`` or ``cuda:n``.
+
+    Raises DeviceError for a device that is not there, or whose driver or libraries do not work.
+    """
     if requested == 'auto':
-        return torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')
-    if requested != 'cpu' and requested.split(':', maxsplit=1)[0] != 'cuda':
-        raise DeviceError(f'unknown device {requested!r}: use auto, cpu, cuda or cuda:n')
-    device = torch.device(requested)
-    if device.type == 'cuda' and (device.index or 0) >= torch.cuda.device_count():
+        if not torch.cuda.is_available():
+            return torch.device('cpu')
+        device = torch.device('cuda', 0)
+        if fault := _find_fault(device):
+            warnings.warn(f'the GPU does not work, the CPU is used: {fault}', RuntimeWarning, stacklevel=2)
+            return torch.device('cpu')
+        return device
+    match = re.fullmatch(r'cpu|cuda(?::(\d{1,3}))?', requested)
+    if match is None:
+        raise DeviceError(f'unknown device {short(requested)!r}: use auto, cpu, cuda or cuda:n')
+    if requested == 'cpu':
+        return torch.device('cpu')
+    device = torch.device('cuda', int(match[1] or 0))
+    advice = 'use --device auto or --device cpu, or ask the scheduler for a GPU'
+    if device.index >= torch.cuda.device_count():
         raise DeviceError(
             f'device {requested!r} is not there: this machine has {torch.cuda.device_count()} CUDA device(s) that '
-            f'torch {torch.__version__} can use; use --device auto or --device cpu, or ask the scheduler for a GPU'
+            f'torch {torch.__version__} can use; {advice}'
         )
-    return torch.device('cuda', device.index or 0) if device.type == 'cuda' else device
+    if fault := _find_fault(device):
+        raise DeviceError(f'device {requested!r} does not work ({fault}): {advice}')
+    return device
+
+
+def _find_fault(device: torch.device) -> str | None:
+    """Return why nothing can be computed on `device`, None where it can."""
+    try:
+        torch.ones(1, device=device).sum().item()
+    except Exception as error:  # of the driver, the loader and torch
+        return explain(error)
+    return None
 
 
 def prepare_device(requested: str, threads: int | None) -> torch.device:

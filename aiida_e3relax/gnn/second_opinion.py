@@ -13,6 +13,8 @@ from ase.constraints import FixSymmetry
 from ase.filters import FrechetCellFilter
 from ase.optimize import FIRE
 
+from aiida_e3relax.crystals.files.errors import explain
+from aiida_e3relax.gnn.out_of_memory import is_out_of_memory
 from aiida_e3relax.gnn.potentials import Potential
 from aiida_e3relax.gnn.progress import progress
 from aiida_e3relax.gnn.structures import Crystals
@@ -70,7 +72,8 @@ class SecondOpinion:
                     warnings.simplefilter('ignore')  # of CHGNet at every call, and of logarithms wrong by 1e-13
                     opinions[index], atoms = self._judge(_atoms(given, index), _atoms(predicted, index))
             except Exception as error:  # whatever the potential raises, the network's prediction stands
-                opinions[index] = {'error': f'{type(error).__name__}: {error}'}
+                told = explain(error)
+                opinions[index] = {'error': f'out of memory: {told}' if is_out_of_memory(error) else told}
                 continue
             if opinions[index]['improved']:
                 positions[offsets[index] : offsets[index + 1]] = atoms.positions

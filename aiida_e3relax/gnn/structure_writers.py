@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import tempfile
+import math
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_e3relax.gnn.errors import InputError
+from aiida_e3relax.crystals.files.errors import explain, printable
+from aiida_e3relax.gnn.errors import InputError, OutputError
+from aiida_e3relax.gnn.partial_folder import partial_folder, told
 from aiida_e3relax.gnn.structures import Crystals
 
 HOLDING = ('extxyz', 'traj', 'db', 'json', 'vasp')
@@ -21,14 +23,17 @@ HOLDING = ('extxyz', 'traj', 'db', 'json', 'vasp')
 APPENDABLE = ('extxyz', 'traj', 'db')
 """Formats of ASE that take more crystals at the cost of those alone."""
 
+OF_ATOMS = ('numbers', 'positions')
+"""Arrays with a row for each atom; the others have one for each crystal."""
 
 LOST = 'which sites are held is not written: {} cannot hold it, .vasp can'
 
 
 def open_writer(path: Path) -> NpzWriter | AseWriter:
-    """Return a writer for the format that `path` ends in, as a context; raises InputError where none can be."""
-    if not path.parent.is_dir():
-        raise InputError(f'{path}: the folder {path.parent} does not exist')
+    """Return a writer for the format that `path` ends in, as a context.
+
+    Raises InputError where there is none, and OutputError, as all that writes here, where nothing can be written.
+    """
     return NpzWriter(path) if path.suffix == '.npz' else AseWriter(path)
 
 
@@ -37,8 +42,9 @@ class NpzWriter:
 
     def __init__(self, path: Path):
         self.path = path
-        self._folder = tempfile.TemporaryDirectory(prefix=f'{path.name}.', suffix='.partial', dir=path.parent)
-        self._pieces: dict[str, list[tuple[np.dtype, int]]] = {}
+        self._folder = partial_folder(path)
+        self._pieces: dict[str, list[_Piece]] = {}
+        self._states_uncertainty = False
 
     def __enter__(self) -> Self:
         return self
@@ -60,37 +66,66 @@ class NpzWriter:
         uncertainty: NDArray[np.float64] | None = None,
         movable: Sequence[NDArray[np.bool_] | None] = (),
     ) -> None:
-        """Add `crystals` with the status words ``(S,)``, and the uncertainties ``(S,)`` in A where there are any."""
-        arrays = {f.name: getattr(crystals, f.name) for f in dataclasses.fields(crystals)} | {'status': status}
-        if uncertainty is not None:
-            arrays['uncertainty'] = uncertainty
+        """Add `crystals` with the status words ``(S,)``, and the uncertainties ``(S,)`` in A where there are any.
+
+        The file has uncertainties where any piece has; those of the others are NaN.
+        """
+        count = len(crystals)
+        self._states_uncertainty |= uncertainty is not None
+        arrays = {f.name: getattr(crystals, f.name) for f in dataclasses.fields(crystals)}
+        arrays |= {'status': status, 'uncertainty': np.full(count, np.nan) if uncertainty is None else uncertainty}
         for name, array in arrays.items():
-            self._pieces.setdefault(name, []).append((array.dtype, len(array)))
-            with (Path(self._folder.name) / name).open('ab') as handle:
-                np.save(handle, array, allow_pickle=False)
+            rows = int(crystals.n_atoms.sum()) if name in OF_ATOMS else count
+            pieces = self._pieces.get(name)
+            if len(array) != rows or (pieces and not _Piece.of(array).continues(pieces[0])):
+                raise ValueError(f'`{name}` of {count} crystals: found {array.dtype} of shape {array.shape}')
+        for name, given in arrays.items():
+            array = given if given.dtype.itemsize else given.astype('U1')  # texts without a character
+            self._pieces.setdefault(name, []).append(_Piece.of(array))
+            with told(self.path), (Path(self._folder.name) / name).open('ab') as handle:
+                handle.write(array.tobytes())
 
     def close(self) -> None:
         """Put the file under its name."""
         partial = Path(self._folder.name) / 'whole'
-        with zipfile.ZipFile(partial, 'w', zipfile.ZIP_STORED) as archive:
-            for name, pieces in self._pieces.items():
-                self._assemble(archive, name, pieces)
-        partial.replace(self.path)
+        if not self._states_uncertainty:
+            self._pieces.pop('uncertainty', None)
+        with told(self.path):
+            with zipfile.ZipFile(partial, 'w', zipfile.ZIP_STORED) as archive:
+                for name, pieces in self._pieces.items():
+                    self._assemble(archive, name, pieces)
+            partial.replace(self.path)
 
-    def _assemble(self, archive: zipfile.ZipFile, name: str, pieces: list[tuple[np.dtype, int]]) -> None:
+    def _assemble(self, archive: zipfile.ZipFile, name: str, pieces: list[_Piece]) -> None:
         """Join the pieces of one array; text gets the width of the longest."""
-        dtype = np.result_type(*(dtype for dtype, _ in pieces))
-        rows = sum(count for _, count in pieces)
+        dtype = np.result_type(*(piece.dtype for piece in pieces))
+        shape = (sum(piece.shape[0] for piece in pieces), *pieces[0].shape[1:])
         with (
             (Path(self._folder.name) / name).open('rb') as source,
             archive.open(f'{name}.npy', 'w', force_zip64=True) as member,
         ):
-            for index in range(len(pieces)):
-                array = np.load(source, allow_pickle=False).astype(dtype)
-                if index == 0:
-                    header = {'descr': np.lib.format.dtype_to_descr(dtype), 'fortran_order': False}
-                    np.lib.format.write_array_header_1_0(member, {**header, 'shape': (rows, *array.shape[1:])})
-                member.write(np.ascontiguousarray(array).tobytes())
+            header = {'descr': np.lib.format.dtype_to_descr(dtype), 'fortran_order': False, 'shape': shape}
+            np.lib.format.write_array_header_1_0(member, header)
+            for piece in pieces:
+                content = source.read(piece.dtype.itemsize * math.prod(piece.shape))
+                member.write(np.frombuffer(content, piece.dtype).astype(dtype).tobytes())
+
+
+@dataclasses.dataclass(frozen=True)
+class _Piece:
+    """A piece of an array."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+
+    @staticmethod
+    def of(array: NDArray[Any]) -> _Piece:
+        """Return what `array` is as a piece."""
+        return _Piece(array.dtype, array.shape)
+
+    def continues(self, first: _Piece) -> bool:
+        """Tell whether it can follow `first`: numbers of the same kind, or text, in rows of the same shape."""
+        return self.dtype.kind == first.dtype.kind and self.shape[1:] == first.shape[1:]
 
 
 class AseWriter:
@@ -108,7 +143,7 @@ class AseWriter:
         self.path, self._format = path, ioformats[name]
         if not self._format.can_write:
             raise InputError(f'{path}: ASE cannot write {self._format.name}; use .npz or .extxyz')
-        self._folder = tempfile.TemporaryDirectory(prefix=f'{path.name}.', suffix='.partial', dir=path.parent)
+        self._folder = partial_folder(path)
         self._partial = Path(self._folder.name) / path.name
         self._appends = name in APPENDABLE
         self._kept: list[Any] = []
@@ -148,8 +183,10 @@ class AseWriter:
                 frame.set_constraint(self._constraints(frame.cell.array, flags))
         if uncertainty is not None:
             for frame, value in zip(frames, uncertainty[chosen], strict=True):
-                frame.info['uncertainty_A'] = float(value)
+                if np.isfinite(value):
+                    frame.info['uncertainty_A'] = float(value)
         self._kept += frames
+        self.check(len(self._kept))
         if self._appends and self._kept:
             self._write(append=True)
             self._kept = []
@@ -169,14 +206,24 @@ class AseWriter:
         if self._kept:
             self._write(append=False)
         if not self._partial.exists():
-            raise InputError(f'{self.path} was not written: no structure could be predicted')
-        self._partial.replace(self.path)
+            raise InputError(f'{printable(self.path)} was not written: no structure could be predicted')
+        with told(self.path):
+            self._partial.replace(self.path)
 
     def _write(self, append: bool) -> None:
         import ase.io
 
         frames = self._kept if len(self._kept) > 1 else self._kept[0]
-        ase.io.write(self._partial, frames, format=self._format.name, append=append)
+        with told(self.path):
+            try:
+                ase.io.write(self._partial, frames, format=self._format.name, append=append)
+            except OSError:
+                raise
+            except Exception as error:  # writers of foreign formats raise anything
+                raise OutputError(
+                    f'{printable(self.path)}: ASE cannot write this as {self._format.name} ({explain(error)}): use '
+                    '.npz or .extxyz'
+                ) from error
 
 
 def _frames(crystals: Crystals) -> list[Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from ase.build import bulk
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from aiida_e3relax.gnn.batch import CrystalBatch, make_batch
-from aiida_e3relax.gnn.engine import accelerate
+from aiida_e3relax.gnn.engine import accelerate, cuda_graphs
 from aiida_e3relax.gnn.engine.cuda_graphs import ReplayedModel
 from aiida_e3relax.gnn.engine.padding import EDGES_PER_ATOM, BatchShape, padded_batch
 from aiida_e3relax.gnn.models import MODELS, make_model
@@ -88,7 +90,7 @@ class Operators(TorchDispatchMode):
 
 
 @pytest.mark.parametrize('engine', [lambda model: model, accelerate], ids=['reference', 'fast'])
-@pytest.mark.parametrize('architecture', [name for name in MODELS if not name.startswith('deeprelax')])
+@pytest.mark.parametrize('architecture', [name for name in MODELS if small_model(name).capturable])
 def test_a_forward_pass_never_waits_for_the_device(architecture, engine):
     model = engine(small_model(architecture))
     batch = batch_for(model)
@@ -99,6 +101,80 @@ def test_a_forward_pass_never_waits_for_the_device(architecture, engine):
             model(padded_batch(batch, shape))
     assert operators.names
     assert not operators.names & WAITS
+
+
+def test_models_declare_what_can_be_captured():
+    assert [name for name in MODELS if not MODELS[name].capturable] == ['deeprelax', 'deeprelax-published']
+    members = {'member': 'deeprelax', 'member_hyperparameters': {'features': 8, 'layers': 1}}
+    assert not make_model('ensemble', members).capturable
+
+
+class Streams:
+    """What CUDA keeps of its current stream; a capture that fails leaves another one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, error: Exception):
+        self.current = 'own'
+        monkeypatch.setattr(torch.cuda, 'current_stream', lambda *_: self.current)
+        monkeypatch.setattr(torch.cuda, 'set_stream', lambda stream: setattr(self, 'current', stream))
+        monkeypatch.setattr(torch.cuda, 'graph_pool_handle', lambda: 'pool')
+        self.error, self.captures = error, 0
+        monkeypatch.setattr(cuda_graphs, '_Captured', self._capture)
+
+    def _capture(self, *_: object) -> None:
+        self.current = 'side'
+        self.captures += 1
+        raise self.error
+
+
+class OnADevice:
+    """A batch that says that it lies on a GPU."""
+
+    def __init__(self, batch: CrystalBatch):
+        self.batch = batch
+        self.cell = SimpleNamespace(is_cuda=True, device='cuda:0')
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.batch, name)
+
+
+@pytest.fixture
+def on_a_gpu(monkeypatch):
+    model = small_model('dummy')
+    monkeypatch.setattr(cuda_graphs, 'padded_batch', lambda batch, shape: batch)
+    return model, OnADevice(batch_for(model))
+
+
+def test_a_capture_that_fails_is_not_tried_again_and_leaves_the_stream(on_a_gpu, monkeypatch):
+    model, batch = on_a_gpu
+    streams = Streams(monkeypatch, RuntimeError('operation not permitted when stream is capturing'))
+    replayed = ReplayedModel(model)
+    replayed(batch)
+    with pytest.warns(RuntimeWarning, match='Dummy runs without CUDA graphs'):
+        replayed(batch)
+    replayed(batch)
+    assert (streams.captures, streams.current) == (1, 'own')
+
+
+def test_memory_that_runs_out_in_a_capture_is_for_the_caller(on_a_gpu, monkeypatch):
+    model, batch = on_a_gpu
+    streams = Streams(monkeypatch, RuntimeError('CUDA error: CUBLAS_STATUS_ALLOC_FAILED'))
+    replayed = ReplayedModel(model)
+    replayed(batch)
+    with pytest.raises(RuntimeError, match='ALLOC_FAILED'):
+        replayed(batch)
+    assert streams.current == 'own'
+    replayed.release()
+    assert not replayed._captured
+
+
+def test_what_cannot_be_captured_is_not_tried(on_a_gpu, monkeypatch):
+    model, batch = on_a_gpu
+    streams = Streams(monkeypatch, AssertionError('tried'))
+    monkeypatch.setattr(type(model), 'capturable', False)
+    replayed = ReplayedModel(model)
+    for _ in range(3):
+        replayed(batch)
+    assert not streams.captures
 
 
 def test_without_a_gpu_the_model_runs():

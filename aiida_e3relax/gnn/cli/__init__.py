@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from aiida_e3relax.gnn.cli import data, ensemble, evaluate, finetune, import_checkpoint, predict, train
-from aiida_e3relax.gnn.errors import InputError, OutOfMemoryError, RunError
+from aiida_e3relax.gnn.errors import InputError, OutOfMemoryError, RunError, RunInterruptedError
 from aiida_e3relax.gnn.out_of_memory import is_out_of_memory
 
 COMMANDS = (predict, data, train, finetune, ensemble, evaluate, import_checkpoint)
@@ -19,6 +19,8 @@ def main(arguments: list[str] | None = None) -> int:
         return options.run(options)
     except RunError as error:
         return _tell(error)
+    except KeyboardInterrupt as error:
+        return _tell(RunInterruptedError(str(error) or 'interrupted'))
     except Exception as error:
         if is_out_of_memory(error):
             advice = 'give smaller batches (batch_size, --max-edges), a smaller model, or a larger machine'

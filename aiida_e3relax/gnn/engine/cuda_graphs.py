@@ -17,6 +17,7 @@ from torch import Tensor
 from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
 from aiida_e3relax.gnn.engine.padding import BatchShape, padded_batch
 from aiida_e3relax.gnn.models.base import RelaxationModel
+from aiida_e3relax.gnn.out_of_memory import is_out_of_memory
 
 MOST_EDGES = 1 << 17
 """Larger batches keep the device busy as they are, and padding would cost more than launching."""
@@ -29,14 +30,21 @@ class ReplayedModel:
     """A model for prediction, without gradients, with weights that stay as they are.
 
     The first batch of a shape runs kernel by kernel, the second is captured, all others are replayed. On the CPU, for
-    large batches, and where a model cannot be captured, every batch runs kernel by kernel.
+    large batches, and for models that are not `capturable`, every batch runs kernel by kernel.
     """
 
     def __init__(self, model: RelaxationModel):
         self.model = model
-        self._captured: OrderedDict[BatchShape, _Captured | None] = OrderedDict()
-        self._capturable = True
+        self._capturable = model.capturable
         self._pool: Any = None
+        self._captured: OrderedDict[BatchShape, _Captured | None] = OrderedDict()
+
+    def release(self) -> None:
+        """Give back the memory of the graphs, and all that is held ready for tensors to come."""
+        self._captured.clear()
+        self._pool = None
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
 
     @torch.no_grad()
     def __call__(self, batch: CrystalBatch) -> Geometry:
@@ -54,17 +62,21 @@ class ReplayedModel:
         return self.model(batch)[-1] if captured is None else captured.replay(batch)
 
     def _capture(self, batch: CrystalBatch) -> _Captured | None:
-        """Return the forward pass over `batch` as a graph; None, and a warning, where the model cannot be captured."""
+        """Return the forward pass over `batch` as a graph; None, and a warning, where it cannot be captured."""
+        current = torch.cuda.current_stream(batch.cell.device)
         try:
             self._pool = self._pool or torch.cuda.graph_pool_handle()
             return _Captured(self.model, batch, self._pool)
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise
             message = f'{type(self.model).__name__} runs without CUDA graphs, more slowly: {error}'
             warnings.warn(message, RuntimeWarning, stacklevel=3)
             self._capturable = False
+            self._pool = None
             return None
+        finally:
+            torch.cuda.set_stream(current)  # torch leaves its own behind where a capture fails
 
 
 class _Captured:

@@ -43,12 +43,15 @@ class RelaxationModel(nn.Module, ABC):
         The frozen dataclass of the model's sizes.
     breaks
         The changes of the input under which the prediction changes although physics says it must not.
+    capturable
+        Whether a forward pass can be recorded as a CUDA graph: nothing in it waits for the device.
     hyperparameters
         The sizes of this model.
     """
 
     Hyperparameters: ClassVar[Any]
     breaks: ClassVar[frozenset[Change]] = frozenset()
+    capturable: ClassVar[bool] = True
     hyperparameters: Any
 
     @property

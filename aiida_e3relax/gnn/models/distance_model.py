@@ -19,6 +19,8 @@ from aiida_e3relax.gnn.uncertainty import Uncertainty, distance_uncertainty
 class DistanceModel(RelaxationModel):
     """A network that predicts distances of the relaxed crystal, each with a Laplace scale, and its cell."""
 
+    capturable = False  # the structure is solved until it converges, which the host has to know
+
     @abstractmethod
     def distances(self, batch: CrystalBatch) -> DistancePrediction:
         """Return the predicted distances over the batch's edges, and the cell."""

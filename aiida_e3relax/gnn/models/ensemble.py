@@ -57,6 +57,7 @@ class Ensemble(RelaxationModel):
         self.members = nn.ModuleList(make_model(p.member, p.member_hyperparameters) for _ in range(p.members))
         self.hyperparameters = p
         self.breaks = MODELS[p.member].breaks  # type: ignore[misc]
+        self.capturable = MODELS[p.member].capturable  # type: ignore[misc]
 
     @property
     def _first(self) -> RelaxationModel:
