@@ -97,3 +97,39 @@ def check_tensor_sums(sums: ModuleType, edges: Edges, channels: int, components:
         0, edges.centre, angular[:, :, None] * bonds[:, None]
     )
     assert_same((found,), (expected,), [weight, source, angular, edges.distance])
+
+
+def check_no_edges(sums: ModuleType, edges: Edges) -> None:
+    """Assert that sums over no edges are zero, and so are their gradients; `edges` has none."""
+    source = edges.random(edges.atoms, 3, 8)
+    polynomial = edges.random(edges.atoms, POWERS, 8)
+    table = filter_table(edges.basis, edges.random(24, FUNCTIONS))
+    gate = (edges.uniform(0, 1.0), polynomial)
+    found = [
+        *sums.message_sums(table, source, source, edges.start, edges.neighbour, edges.distance, edges.direction, gate),
+        sums.tensor_sums(
+            filter_table(edges.basis, edges.random(8, FUNCTIONS)),
+            source[:, 0],
+            edges.start,
+            edges.neighbour,
+            edges.distance,
+            edges.random(0, 6),
+        ),
+    ]
+    gradients = torch.autograd.grad([t.sum() for t in found], [source, polynomial, edges.distance, edges.direction])
+    assert not any(t.any() for t in (*found, *gradients))
+
+
+def check_not_a_number(sums: ModuleType, edges: Edges) -> None:
+    """Assert that an edge whose length is NaN makes the sums of its own centre NaN, and no others."""
+    bad = len(edges.centre) // 2
+    source = edges.random(edges.atoms, 3, 8)
+    table = filter_table(edges.basis, edges.random(24, FUNCTIONS))
+    distance = edges.distance.detach().clone()
+    distance[bad] = torch.nan
+    found = sums.message_sums(table, source, source, edges.start, edges.neighbour, distance, edges.direction, None)
+    for total in (*found, table.interpolated(distance)[:, :8]):
+        lost = total.isnan().flatten(1)
+        assert lost.any(dim=1).sum() == 1
+        assert lost.all(dim=1).sum() == 1
+    assert found[0].isnan()[edges.centre[bad]].all()

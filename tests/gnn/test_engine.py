@@ -10,12 +10,19 @@ from ase.build import bulk
 
 from aiida_e3relax.gnn.batch import CrystalBatch, make_batch
 from aiida_e3relax.gnn.engine import accelerate, native
-from aiida_e3relax.gnn.engine.tables import filter_table
+from aiida_e3relax.gnn.engine.tables import FilterTable, filter_table
 from aiida_e3relax.gnn.layers import RadialBasis
 from aiida_e3relax.gnn.models import MODELS, make_model
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from tests.gnn.crystals import batch_of, rattled
-from tests.gnn.edge_sums import Edges, check_message_sums, check_tensor_sums
+from tests.gnn.edge_sums import (
+    FUNCTIONS,
+    Edges,
+    check_message_sums,
+    check_no_edges,
+    check_not_a_number,
+    check_tensor_sums,
+)
 from tests.gnn.networks import sizes_of
 
 TOLERANCE = {torch.float32: 5e-5, torch.float64: 1e-7}
@@ -91,6 +98,97 @@ def test_changed_weights_are_noticed():
     assert torch.equal(changed.fractional, expected.fractional)
 
 
+def _in_place(weight: torch.nn.Parameter) -> None:
+    weight.mul_(1.1)
+
+
+def _assigned(weight: torch.nn.Parameter) -> None:
+    weight.data = weight.data * 1.1
+
+
+def _at_an_address_used_before(weight: torch.nn.Parameter) -> None:
+    """The second assignment may get the memory of the weights that the first has freed."""
+    weight.data = weight.data * 1.05
+    weight.data = weight.data * (1.1 / 1.05)
+
+
+CHANGES = {'in place': _in_place, 'data': _assigned, 'data, twice': _at_an_address_used_before}
+
+
+@pytest.mark.parametrize('change', CHANGES)
+def test_no_weights_of_before_are_used(change):
+    """An address is used again: 198 of 200 predictions had the weights of before an assignment."""
+    torch.manual_seed(0)
+    x = torch.randn(3, 64)
+    fast = accelerate(torch.nn.Linear(64, 64))
+    with torch.no_grad():
+        for _ in range(100):
+            fast(x)
+            CHANGES[change](fast.weight)
+            found, expected = fast(x), x @ fast.weight.T + fast.bias
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+            fast.weight.data = torch.randn(64, 64)
+
+
+@pytest.mark.parametrize('assign', [False, True])
+def test_loaded_weights_are_noticed(assign):
+    fast, other = (accelerate(small_model('e3relax-h2', torch.float32)) for _ in range(2))
+    batch = batch_for(fast, torch.float32)
+    with torch.no_grad():
+        before = fast(batch)[-1]
+        for parameter in other.parameters():
+            parameter.mul_(1.1)
+        fast.load_state_dict(other.state_dict(), assign=assign)
+        assert torch.equal(fast(batch)[-1].cell, other(batch)[-1].cell)
+        assert not torch.equal(fast(batch)[-1].cell, before.cell)
+
+
+def test_another_precision_and_back_is_noticed():
+    fast = accelerate(small_model('e3relax-h2', torch.float32))
+    batch = batch_for(fast, torch.float32)
+    with torch.no_grad():
+        expected = fast(batch)[-1].cell
+        found = fast.double()(batch_for(fast, torch.float64))[-1].cell
+        assert found.dtype == torch.float64
+        torch.testing.assert_close(found.float(), expected, rtol=0, atol=TOLERANCE[torch.float32])
+        assert torch.equal(fast.float()(batch)[-1].cell, expected)
+
+
+def test_what_stays_is_made_once(monkeypatch):
+    fast = accelerate(torch.nn.Linear(8, 8))
+    made = []
+    pack = torch.ops.mkldnn._reorder_linear_weight
+    monkeypatch.setattr(torch.ops.mkldnn, '_reorder_linear_weight', lambda weight: made.append(1) or pack(weight))
+    with torch.no_grad():
+        for _ in range(3):
+            fast(torch.ones(1, 8))
+    assert len(made) == 1
+
+
+def test_weights_made_for_inference_are_followed():
+    """PyTorch counts no changes of them."""
+    with torch.inference_mode():
+        fast = accelerate(torch.nn.Linear(8, 8))
+        for _ in range(3):
+            found = fast(torch.ones(1, 8))
+            torch.testing.assert_close(found, torch.ones(1, 8) @ fast.weight.T + fast.bias)
+            fast.weight.mul_(1.5)
+
+
+@pytest.mark.parametrize('shape', [(0, 5), (0, 3, 5), (2, 0, 5)])
+@pytest.mark.parametrize('with_gradient', [True, False])
+def test_linear_maps_of_no_rows(shape, with_gradient):
+    fast = accelerate(torch.nn.Linear(5, 7))
+    x = torch.zeros(shape, requires_grad=True)
+    with torch.set_grad_enabled(with_gradient):
+        y = fast(x)
+    assert y.shape == (*shape[:-1], 7)
+    if with_gradient:
+        y.sum().backward()
+        assert x.grad.shape == shape
+        assert not fast.weight.grad.any()
+
+
 def test_parameters_stay_where_they_are():
     plain = small_model('e3relax-h2', torch.float32)
     names = list(plain.state_dict())
@@ -123,3 +221,35 @@ def test_message_sums(dtype, gated, with_vectors, features, threads, monkeypatch
 @pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
 def test_tensor_sums(dtype):
     check_tensor_sums(native, Edges(dtype, 150), channels=30, components=6)
+
+
+@pytest.mark.skipif(native.library() is None, reason='the kernels were not built: no C++ compiler')
+@pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
+def test_sums_over_no_edges(dtype):
+    check_no_edges(native, Edges(dtype, 0))
+
+
+@pytest.mark.skipif(native.library() is None, reason='the kernels were not built: no C++ compiler')
+@pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
+def test_what_is_not_a_number_stays_one_edge_s_own(dtype):
+    check_not_a_number(native, Edges(dtype, 40))
+
+
+@pytest.mark.skipif(native.library() is None, reason='the kernels were not built: no C++ compiler')
+@pytest.mark.parametrize('dtype', TOLERANCE, ids=str)
+def test_an_angle_that_is_not_a_number_has_no_gates_of_another_edge(dtype):
+    edges, features = Edges(dtype, 40), 70
+    table = filter_table(edges.basis, edges.random(3 * features, FUNCTIONS))
+    gates = FilterTable(edges.random(12, 3 * features), 2.0)
+    source = edges.random(edges.atoms, 3, features)
+    angle = edges.uniform(40, 3.0).detach()
+    distance = edges.distance.detach().clamp_max(5.0)
+    bad = 20
+    angle[bad] = torch.nan
+    sums = native.tabulated_message_sums(
+        table, gates, source, source, edges.start, edges.neighbour, distance, edges.direction, angle
+    )
+    for found in sums:
+        lost = found.isnan().flatten(1)
+        assert lost[edges.centre[bad]].all()
+        assert lost.any(dim=1).sum() == 1

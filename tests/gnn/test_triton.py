@@ -12,10 +12,11 @@ import torch
 from ase.build import bulk
 
 from aiida_e3relax.gnn.batch import make_batch
-from aiida_e3relax.gnn.engine import accelerate, modules
+from aiida_e3relax.gnn.engine import accelerate, modules, native
+from aiida_e3relax.gnn.engine import kernels as engine_kernels
 from aiida_e3relax.gnn.models import make_model
 from tests.gnn.crystals import batch_of, rattled
-from tests.gnn.edge_sums import Edges, check_message_sums, check_tensor_sums
+from tests.gnn.edge_sums import Edges, check_message_sums, check_no_edges, check_not_a_number, check_tensor_sums
 
 DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
 pytest.importorskip('triton', minversion=None if DEVICE == 'cuda' else '3.9')  # older interpreters refuse numpy 2.4
@@ -43,13 +44,72 @@ def test_tensor_sums(dtype, channels, components):
 
 @pytest.mark.parametrize('dtype', DTYPES, ids=str)
 def test_no_edges(dtype):
-    edges = Edges(dtype, 0, DEVICE)
-    table = modules.filter_table(edges.basis, edges.random(6, 12))
-    source = edges.random(edges.atoms, 3, 2)
-    sums = triton_sums.message_sums(
-        table, source, source, edges.start, edges.neighbour, edges.distance, edges.direction, None
-    )
-    assert not any(t.any() for t in sums)
+    check_no_edges(triton_sums, Edges(dtype, 0, DEVICE))
+
+
+@pytest.mark.parametrize('dtype', DTYPES, ids=str)
+def test_what_is_not_a_number_stays_one_edge_s_own(dtype):
+    check_not_a_number(triton_sums, Edges(dtype, 16, DEVICE))
+
+
+@pytest.mark.parametrize('with_gradient', [True, False])
+@pytest.mark.parametrize('dtype', DTYPES, ids=str)
+def test_kernels_can_be_tried_out(dtype, with_gradient):
+    with torch.inference_mode():
+        triton_sums.try_out(torch.device(DEVICE), dtype, 40, with_gradient)
+
+
+class OnADevice:
+    """What `kernels_for` asks of a tensor on a GPU."""
+
+    is_cuda, device, dtype, shape = True, torch.device('cuda', 0), torch.float32, (4, 3, 40)
+
+
+@pytest.fixture
+def on_a_gpu(monkeypatch):
+    monkeypatch.setattr(engine_kernels, 'triton_works', lambda: True)
+    monkeypatch.setattr(native, 'usable', lambda tensor: False)
+    engine_kernels.triton_launches.cache_clear()
+    yield OnADevice()
+    engine_kernels.triton_launches.cache_clear()
+
+
+@pytest.mark.parametrize(
+    'error',
+    [
+        OSError('libcuda.so.1: cannot open shared object file'),
+        RuntimeError('PTXAS error: ptxas fatal: Value sm_120 is not defined'),
+        AssertionError('libcuda.so cannot found!'),
+        subprocess.CalledProcessError(1, 'gcc'),
+    ],
+    ids=repr,
+)
+def test_kernels_that_do_not_launch_give_way_once_and_for_all(on_a_gpu, monkeypatch, error):
+    tried = []
+
+    def fail(*arguments):
+        tried.append(arguments)
+        raise error
+
+    monkeypatch.setattr(triton_sums, 'try_out', fail)
+    with torch.no_grad():
+        with pytest.warns(RuntimeWarning, match=f'kernels do not run on cuda:0, .*{type(error).__name__}'):
+            assert engine_kernels.kernels_for(on_a_gpu) is None
+        assert engine_kernels.kernels_for(on_a_gpu) is None
+    assert len(tried) == 1
+
+
+def test_kernels_that_launch_are_taken(on_a_gpu, monkeypatch):
+    monkeypatch.setattr(triton_sums, 'try_out', lambda *_: None)
+    assert engine_kernels.kernels_for(on_a_gpu) is triton_sums
+
+
+def test_memory_that_runs_out_meanwhile_decides_nothing(on_a_gpu, monkeypatch):
+    monkeypatch.setattr(triton_sums, 'try_out', lambda *_: (_ for _ in ()).throw(RuntimeError('CUDA out of memory')))
+    with pytest.raises(RuntimeError, match='out of memory'):
+        engine_kernels.kernels_for(on_a_gpu)
+    monkeypatch.setattr(triton_sums, 'try_out', lambda *_: None)
+    assert engine_kernels.kernels_for(on_a_gpu) is triton_sums
 
 
 def test_model_and_its_gradients(monkeypatch):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,15 +12,47 @@ from torch import Tensor, nn
 _Value = TypeVar('_Value')
 
 
+@dataclasses.dataclass(frozen=True)
+class _Seen:
+    """A parameter at a moment; its memory is held, so that no other weights can come to lie at its address.
+
+    Changes in place are counted by PyTorch, but for those through ``parameter.data``, which nobody can see.
+    """
+
+    parameter: Tensor
+    memory: Tensor
+    version: int
+
+    @staticmethod
+    def of(parameter: Tensor) -> _Seen:
+        """Return it as it is now."""
+        return _Seen(parameter, parameter.detach(), parameter._version)
+
+    def is_now(self, parameter: Tensor) -> bool:
+        """Tell whether `parameter` is this one, unchanged."""
+        held = self.memory
+        return (
+            parameter is self.parameter
+            and parameter._version == self.version
+            and parameter.data_ptr() == held.data_ptr()
+            and parameter.dtype == held.dtype
+            and parameter.stride() == held.stride()
+            and parameter.shape == held.shape
+        )
+
+
 def kept(module: nn.Module, name: str, parameters: tuple[Tensor, ...], make: Callable[[], _Value]) -> _Value:
     """Return ``make()`` of `parameters`; while no gradient is wanted, that of the last call if they did not change.
 
-    It is kept in `module` under `name`, outside its state.
+    It is kept in `module` under `name`, outside its state. Nothing is kept of weights made under
+    ``torch.inference_mode``: nobody counts their changes.
     """
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled() or any(parameter.is_inference() for parameter in parameters):
         return make()
-    mark = tuple((p.data_ptr(), p._version, p.dtype) for p in parameters)
-    held = module.__dict__.setdefault('_kept', {})
-    if name not in held or held[name][0] != mark:
-        held[name] = mark, make()
-    return held[name][1]
+    held: dict[str, tuple[tuple[_Seen, ...], Any]] = module.__dict__.setdefault('_kept', {})
+    seen, value = held.get(name, ((), None))
+    if len(seen) != len(parameters) or not all(map(_Seen.is_now, seen, parameters)):
+        held.pop(name, None)  # what is made next needs room, too
+        value = make()
+        held[name] = tuple(map(_Seen.of, parameters)), value
+    return value

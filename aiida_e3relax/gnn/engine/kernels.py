@@ -7,12 +7,16 @@ import importlib.util
 import os
 import shutil
 import sysconfig
+import warnings
 from pathlib import Path
 from types import ModuleType
 
+import torch
 from torch import Tensor
 
+from aiida_e3relax.crystals.files.errors import explain
 from aiida_e3relax.gnn.engine import native
+from aiida_e3relax.gnn.out_of_memory import is_out_of_memory
 
 
 def kernels_for(tensor: Tensor) -> ModuleType | None:
@@ -22,8 +26,29 @@ def kernels_for(tensor: Tensor) -> ModuleType | None:
     if tensor.is_cuda and triton_works():
         from aiida_e3relax.gnn.engine import triton_sums
 
-        return triton_sums if triton_sums.usable(tensor) else None
+        if triton_sums.usable(tensor):
+            launched = triton_launches(tensor.device, tensor.dtype, tensor.shape[-1], torch.is_grad_enabled())
+            return triton_sums if launched else None
     return None
+
+
+@functools.cache
+def triton_launches(device: torch.device, dtype: torch.dtype, features: int, with_gradient: bool) -> bool:
+    """Tell whether Triton's kernels for tensors of this kind run on `device`, not only compile; warns where not."""
+    from aiida_e3relax.gnn.engine import triton_sums
+
+    try:
+        triton_sums.try_out(device, dtype, features, with_gradient)
+    except Exception as error:  # of Triton, its compiler, the driver and the loader
+        if is_out_of_memory(error):
+            raise
+        warnings.warn(
+            f"Triton's kernels do not run on {device}, the plain layers do, more slowly: {explain(error)}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return False
+    return True
 
 
 @functools.cache

@@ -42,7 +42,7 @@ class FastLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the map of `x` ``(..., inputs)``."""
-        if x.device.type != 'cpu' or x.dtype != torch.float32 or not _available():
+        if x.device.type != 'cpu' or x.dtype != torch.float32 or not x.numel() or not _available():  # oneDNN needs rows
             return super().forward(x)
         if torch.is_grad_enabled():
             return _Linear.apply(x, self.weight, self.bias)

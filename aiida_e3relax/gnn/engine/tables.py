@@ -34,15 +34,16 @@ class FilterTable:
     inverse_spacing: float
 
     def interpolated(self, distance: Tensor) -> Tensor:
-        """Return the filters ``(E, C)`` at `distance` ``(E,)`` in A; zero from the cutoff on."""
+        """Return the filters ``(E, C)`` at `distance` ``(E,)`` in A; zero from the cutoff on, NaN at NaN."""
         place = distance * self.inverse_spacing
         inside = place < len(self.values) - 3
+        share = torch.where(place.isnan(), place, inside)
         row = torch.where(inside, place, 0).floor()
         t = torch.where(inside, place, 0) - row
         weights = [-t * (t - 1) * (t - 2) / 6, (t + 1) * (t - 1) * (t - 2) / 2]
         weights += [-(t + 1) * t * (t - 2) / 2, (t + 1) * t * (t - 1) / 6]
         first = row.long()
-        terms = (self.values[first + m] * (weight * inside)[:, None] for m, weight in enumerate(weights))
+        terms = (self.values[first + m] * (weight * share)[:, None] for m, weight in enumerate(weights))
         return sum(terms, start=torch.zeros((), dtype=distance.dtype, device=distance.device))
 
 

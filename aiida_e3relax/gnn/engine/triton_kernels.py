@@ -18,16 +18,17 @@ def look_up(place, table_rows, feature, stride):
     """Return where a table is read around a `place`, counted in rows from the second one on.
 
     The offsets ``[4, block]`` of the four rows in a table of `stride` numbers a row, the rows' weights ``[4]`` in cubic
-    interpolation, zero beyond the table, and the slopes of these.
+    interpolation, zero beyond the table and NaN at NaN, and the slopes of these.
     """
     inside = (place >= 0) & (place < table_rows - 3)
+    beyond = tl.where(place == place, 0.0, place)  # noqa: PLR0124 - NaN alone is not equal to itself
     place = tl.where(inside, place, 0.0)
     row = place.to(tl.int32)
     t = place - row
     node = tl.arange(0, 4)
     norm = tl.full([4], 1, place.dtype)
     slope = tl.zeros([4], place.dtype)
-    weight = tl.where(inside, norm, slope)
+    weight = tl.where(inside, norm, beyond)
     for other in tl.static_range(4):  # Lagrange's polynomials of the nodes -1, 0, 1, 2
         factor = tl.where(node == other, 1, t + 1 - other)
         slope = slope * factor + tl.where(node == other, 0, weight)

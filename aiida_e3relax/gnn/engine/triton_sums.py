@@ -51,6 +51,24 @@ def tensor_sums(
     return _TensorSums.apply(start, neighbour, distance * table.inverse_spacing, angular, table.values, source)
 
 
+def try_out(device: torch.device, dtype: torch.dtype, features: int, with_gradient: bool) -> None:
+    """Run the kernels for that many features once, over one edge; raises whatever keeps them from running."""
+    with torch.inference_mode(False), torch.set_grad_enabled(with_gradient):
+        like = torch.ones((), device=device, dtype=dtype)
+        start, neighbour = torch.tensor([0, 1], device=device), torch.zeros(1, dtype=torch.int64, device=device)
+        distance, direction = like.expand(1).clone(), like.expand(1, 3).clone()
+        source = like.expand(1, 3, features).clone().requires_grad_(with_gradient)
+        table = FilterTable(like.expand(4, 3 * features).clone(), 0.5)
+        gate = distance, like.expand(1, 4, features).clone()
+        sums = message_sums(table, source, source, start, neighbour, distance, direction, gate)
+        bonds = FilterTable(like.expand(4, features).clone(), 0.5)
+        tensor = tensor_sums(bonds, source[:, 0], start, neighbour, distance, like.expand(1, 6).clone())
+        if with_gradient:
+            torch.autograd.grad([t.sum() for t in (*sums, tensor)], source)
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+
+
 class _MessageSums(torch.autograd.Function):
     @staticmethod
     def forward(ctx, *given):
