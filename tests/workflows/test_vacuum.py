@@ -5,6 +5,11 @@ import pytest
 from aiida import orm
 from ase import Atoms
 
+from aiida_e3relax.calculations.batches import gather_structures
+from aiida_e3relax.campaign.creation import find_refusals
+from aiida_e3relax.workflows.choices import ChainChoices
+from tests.workflows.crystals import copper_gold
+
 
 def as_read(atoms: Atoms) -> orm.StructureData:
     """As a POSCAR or CIF gives it: periodic in three directions."""
@@ -60,3 +65,13 @@ def test_one_k_point_lies_across_the_vacuum_that_is_found(make_builder):
     for make, freedom, expected in ((slab, 'positions', [4, 4, 1]), (wire, 'positions', [1, 1, 4])):
         builder = make_builder(structure=make(), freedom=freedom, overrides=mesh)
         assert builder.vasp.vasp.kpoints.get_kpoints_mesh()[0] == expected
+
+
+def test_a_campaign_leaves_out_what_the_chain_refuses(e3relax_code, standin_code, potential_family, model):
+    choices = ChainChoices(standin_code, e3relax_code, potential_family, 'cell', model=model, protocol='fast')
+    structures = {'slab': slab(), 'crystal': orm.StructureData(ase=copper_gold()), 'molecule': molecule()}
+    refused = find_refusals(structures, choices, {})
+    assert list(refused) == ['slab', 'molecule']
+    assert '`--freedom in-plane --vacuum c`' in refused['slab']
+    network = choices.network_builder(gather_structures(**structures), orm.Dict({}))
+    assert network.predict.parameters['vacuum'] == 'none'
