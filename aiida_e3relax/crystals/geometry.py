@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_e3relax.crystals.cells import nearest_image, reduction
-from aiida_e3relax.crystals.contacts import COVALENT_RADII, smallest_distances, tell_overlap
+from aiida_e3relax.crystals.contacts import SMALLEST_DISTANCE, tell_overlap
 from aiida_e3relax.crystals.neighbours import pairs_within
 from aiida_e3relax.gnn.structures import Crystals, pymatgen_structure
 from aiida_e3relax.gnn.validation import has_sound_geometry
@@ -76,7 +76,9 @@ def closest_contact(crystal: Crystals) -> Contact | None:
     None where no pair comes within `CONTACT_SEARCH_RATIO` times the sum of its covalent radii. Raises ValueError as
     `pairs_within` does.
     """
-    radii = COVALENT_RADII[crystal.numbers]
+    from ase.data import covalent_radii
+
+    radii = covalent_radii[crystal.numbers]
     first, second, _, distance = pairs_within(crystal, 2 * CONTACT_SEARCH_RATIO * float(radii.max()))
     ratio = distance / (radii[first] + radii[second])
     if not (ratio < CONTACT_SEARCH_RATIO).any():
@@ -87,19 +89,16 @@ def closest_contact(crystal: Crystals) -> Contact | None:
 
 
 def find_overlap(crystal: Crystals) -> str | None:
-    """Return what to say of the two sites of a sound crystal that are closest, where no crystal has them as close.
+    """Return what to say of the closest two sites of a sound crystal where they are on top of each other, else None.
 
     Raises ValueError as `pairs_within` does.
     """
-    numbers = crystal.numbers
-    first, second, _, distance = pairs_within(crystal, float(smallest_distances(numbers, numbers).max()))
-    smallest = smallest_distances(numbers[first], numbers[second])
-    ratio = distance / smallest
-    if not (ratio < 1.0).any():
+    first, second, _, distance = pairs_within(crystal, SMALLEST_DISTANCE)
+    if not len(distance):
         return None
-    pair = ratio.argmin()
+    pair = distance.argmin()
     names = (_site_name(crystal, atom) for atom in (first[pair], second[pair]))
-    return tell_overlap(sorted(names), float(distance[pair]), float(smallest[pair]))
+    return tell_overlap(sorted(names), float(distance[pair]))
 
 
 def is_same_crystal(first: Crystals, second: Crystals) -> bool:

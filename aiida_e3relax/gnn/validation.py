@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_e3relax.crystals.cells import FURTHEST, reduction
-from aiida_e3relax.crystals.contacts import SMALLEST_VOLUME, smallest_distances, tell_overlap
-from aiida_e3relax.gnn.structures import MAX_ATOMIC_NUMBER, Crystals
+from aiida_e3relax.crystals.contacts import SMALLEST_DISTANCE, SMALLEST_VOLUME, tell_overlap
+from aiida_e3relax.gnn.structures import Crystals
 
 Fault = tuple[str, str]
 """A status word and a message."""
@@ -22,15 +22,15 @@ class Nearest:
 
     Attributes
     ----------
-    ratio
-        ``(A,)`` smallest distance to a neighbour over what the two elements allow at least; infinite without one.
+    distance
+        ``(A,)`` to the nearest neighbour, in A; infinite without one.
     neighbour
-        ``(A,)`` that neighbour, where `ratio` is below 1.
+        ``(A,)`` that neighbour, where it is closer than `SMALLEST_DISTANCE`.
     neighbours
         ``(A,)`` number of neighbours.
     """
 
-    ratio: NDArray[np.float64]
+    distance: NDArray[np.float64]
     neighbour: NDArray[np.int64]
     neighbours: NDArray[np.int64]
 
@@ -61,17 +61,14 @@ def has_sound_geometry(crystals: Crystals) -> NDArray[np.bool_]:
     kept = np.flatnonzero(sound)
     sound[kept] = np.abs(np.linalg.det(cell[kept])) >= SMALLEST_VOLUME * crystals.n_atoms[kept]
     kept = np.flatnonzero(sound)
-    largest = np.zeros(len(crystals))
-    known = crystals.numbers.clip(0, MAX_ATOMIC_NUMBER)
-    np.maximum.at(largest, crystals.structure_index, smallest_distances(known, known))
-    sound[kept] = shortest_lattice_vectors(cell[kept]) >= largest[kept]
+    sound[kept] = shortest_lattice_vectors(cell[kept]) >= SMALLEST_DISTANCE
     return sound
 
 
 def geometry_fault(crystal: Crystals) -> Fault | None:
     """Return what is wrong with the geometry of one crystal; None where `has_sound_geometry` says that it is sound."""
-    numbers, cell = crystal.numbers.clip(0, MAX_ATOMIC_NUMBER), crystal.cell
-    if not len(numbers):
+    cell, count = crystal.cell, len(crystal.numbers)
+    if not count:
         return 'empty', 'the structure holds no atoms'
     if not (np.isfinite(crystal.positions).all() and np.isfinite(cell).all()):
         return 'not_finite', 'positions or cell hold NaN or infinite numbers'
@@ -80,12 +77,10 @@ def geometry_fault(crystal: Crystals) -> Fault | None:
             message = f'a {name} has a coordinate of {largest:.3g} A, expected at most {FURTHEST:g}'
             return 'out_of_range', f'{message}; look for other units, or reduce the cell'
     volume = abs(float(np.linalg.det(cell[0])))
-    if volume < SMALLEST_VOLUME * len(numbers):
-        return 'singular_cell', f'the cell volume of {volume:.3g} A^3 holds no {len(numbers)} atom(s)'
-    smallest = smallest_distances(numbers, numbers)
-    site, shortest = int(smallest.argmax()), float(shortest_lattice_vectors(cell)[0])
-    if shortest < smallest[site]:
-        return 'overlapping_atoms', tell_overlap([_name(crystal, site)] * 2, shortest, smallest[site])
+    if volume < SMALLEST_VOLUME * count:
+        return 'singular_cell', f'the cell volume of {volume:.3g} A^3 holds no {count} atom(s)'
+    if (shortest := float(shortest_lattice_vectors(cell)[0])) < SMALLEST_DISTANCE:
+        return 'overlapping_atoms', tell_overlap([_name(crystal, 0)] * 2, shortest)
     return None
 
 
@@ -107,17 +102,14 @@ def neighbour_faults(nearest: Nearest, crystals: Crystals, cutoff: float) -> dic
         Radius of the search in A.
     """
     faults: dict[int, Fault] = {}
-    bad = (nearest.ratio < 1.0) | (nearest.neighbours == 0)
+    bad = (nearest.distance < SMALLEST_DISTANCE) | (nearest.neighbours == 0)
     for index in np.unique(crystals.structure_index[bad]).tolist():
         first = int(crystals.offsets[index])
         atoms = slice(first, first + int(crystals.n_atoms[index]))
-        if (nearest.ratio[atoms] < 1.0).any():
-            site = int(nearest.ratio[atoms].argmin())
-            pair = [first + site, int(nearest.neighbour[first + site])]
-            smallest = float(smallest_distances(*crystals.numbers[pair]))
-            names = sorted(_name(crystals, atom, first) for atom in pair)
-            message = tell_overlap(names, float(nearest.ratio[first + site]) * smallest, smallest)
-            faults[index] = 'overlapping_atoms', message
+        if (nearest.distance[atoms] < SMALLEST_DISTANCE).any():
+            site = first + int(nearest.distance[atoms].argmin())
+            names = sorted(_name(crystals, atom, first) for atom in (site, int(nearest.neighbour[site])))
+            faults[index] = 'overlapping_atoms', tell_overlap(names, float(nearest.distance[site]))
         else:
             site = int(np.flatnonzero(nearest.neighbours[atoms] == 0)[0])
             faults[index] = 'no_neighbours', f'site {site} has no neighbour within {cutoff:g} A'

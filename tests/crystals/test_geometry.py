@@ -4,7 +4,13 @@ from ase import Atoms
 from ase.build import bulk
 from scipy.spatial.transform import Rotation
 
-from aiida_e3relax.crystals.geometry import closest_contact, displacements, is_same_crystal, principal_strains
+from aiida_e3relax.crystals.geometry import (
+    closest_contact,
+    displacements,
+    find_overlap,
+    is_same_crystal,
+    principal_strains,
+)
 from tests.workflows.crystals import copper_gold, rattled_copper_gold, strained, to_crystals
 
 
@@ -61,3 +67,47 @@ def test_the_same_crystal_is_recognised_in_another_cell_and_another_one_is_not()
     swapped.symbols = ['Cu', 'Cu', 'Au', 'Au']
     assert is_same_crystal(to_crystals(crystal), to_crystals(crystal.repeat((2, 1, 1))))
     assert not is_same_crystal(to_crystals(crystal), to_crystals(swapped))
+
+
+def other_cell(atoms, rows):
+    """The same crystal in the lattice vectors `rows`, integers of determinant 1."""
+    changed = atoms.copy()
+    changed.set_cell(np.array(rows) @ atoms.cell.array)
+    return changed
+
+
+SKEWED = [[1, 0, 0], [500, 1, 0], [0, -300, 1]]
+
+
+def test_nothing_depends_on_how_the_cell_is_chosen():
+    start, end = copper_gold(), rattled_copper_gold()
+    again = [to_crystals(other_cell(atoms, SKEWED)) for atoms in (start, end)]
+    given = displacements(to_crystals(start), to_crystals(end))
+    assert displacements(*again) == pytest.approx(given, abs=1e-9)
+    assert closest_contact(again[1]).distance == pytest.approx(closest_contact(to_crystals(end)).distance)
+    assert is_same_crystal(to_crystals(start), again[0])
+
+
+@pytest.mark.timeout(60)
+def test_crystals_in_needles_are_compared_site_by_site():
+    needle = Atoms('SiC', positions=[(0, 0, 0), (1.5, 1.5, 1.5)], cell=[3, 3, 2000], pbc=True)
+    moved = needle.copy()
+    moved.positions[1] += [0.1, 0.0, 0.2]
+    far = needle.copy()
+    far.positions[1, 2] += 900
+    assert is_same_crystal(to_crystals(needle), to_crystals(moved))
+    assert not is_same_crystal(to_crystals(needle), to_crystals(far))
+
+
+@pytest.mark.parametrize('cell', [[1e-4, 400, 1000], [0.012, 10, 10], [1e300, 1e300, 1e300], [3, 3, np.nan]])
+@pytest.mark.timeout(60)
+def test_what_is_no_crystal_is_the_same_as_no_other(cell):
+    odd = to_crystals(Atoms('Cu', cell=cell, pbc=True))
+    assert not is_same_crystal(odd, odd)
+
+
+def test_an_overlap_is_told_with_its_sites():
+    arsenic = Atoms('As2', positions=[(0, 0, 0), (2.6, 0, 0.1)], cell=[3.2, 3.2, 4.2], pbc=True)
+    assert find_overlap(to_crystals(arsenic)).startswith('the sites As 0 and As 1 are 0.608 A apart, expected')
+    hydrogen = Atoms('H2', positions=[(0, 0, 0), (0.74, 0, 0)], cell=[3, 3, 4], pbc=True)
+    assert find_overlap(to_crystals(hydrogen)) is None
