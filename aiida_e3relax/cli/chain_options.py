@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import yaml
 from aiida import orm
 from aiida.common.exceptions import NotExistent
 from aiida_vasp.data.potcar import PotcarGroup
@@ -17,6 +17,7 @@ from aiida_e3relax.cli.numbers import FiniteRange
 from aiida_e3relax.crystals.freedom.freedom import AXES, NO_VACUUM, Freedom, Moves, read_freedom_text
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.mappings import merge
+from aiida_e3relax.strict_yaml import load_yaml
 from aiida_e3relax.workflows.arguments import NO_CODE, list_codes, load_code
 from aiida_e3relax.workflows.choices import ChainChoices
 from aiida_e3relax.workflows.guard import GuardMode
@@ -119,11 +120,12 @@ def read_choices(options: dict[str, Any]) -> ChainChoices:
 def read_overrides(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file, an empty one for an empty file; raises ClickException for anything else."""
     try:
-        overrides = yaml.safe_load(path.read_text(encoding='utf-8'))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise click.ClickException(f'{path}: is not YAML: {" ".join(str(error).split())}') from error
+        overrides = load_yaml(path.read_text(encoding='utf-8'))
+    except (ValueError, OSError) as error:
+        raise click.ClickException(f'{path}: {error}') from error
     if not isinstance(overrides, dict | None):
-        raise click.ClickException(f'{path}: expected inputs such as `freedom: positions`, found {overrides!r}')
+        found = reprlib.repr(overrides)
+        raise click.ClickException(f'{path}: expected inputs such as `freedom: positions`, found {found}')
     return overrides or {}
 
 
