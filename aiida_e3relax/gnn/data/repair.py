@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from aiida_e3relax.crystals.cells import nearest_image
+from aiida_e3relax.crystals.cells import FURTHEST, nearest_image, widths
+from aiida_e3relax.crystals.contacts import SMALLEST_DISTANCE, SMALLEST_VOLUME
 from aiida_e3relax.gnn.data.sources.base import Sites, UnusableError
 from aiida_e3relax.gnn.pairs import Pairs, aligned, mean_shift
 from aiida_e3relax.gnn.structures import MAX_ATOMIC_NUMBER, make_crystals
@@ -75,6 +76,12 @@ def _check_crystal(stage: str, crystal: Sites) -> None:
         raise UnusableError(f'the {stage} crystal has no atoms')
     if crystal.numbers.min() < 1 or crystal.numbers.max() > MAX_ATOMIC_NUMBER:
         raise UnusableError(f'the {stage} crystal has no elements: atomic numbers {np.unique(crystal.numbers)[:8]}')
+    with np.errstate(invalid='ignore'):
+        wide = widths(crystal.cell[None]).min() >= SMALLEST_DISTANCE  # then no lattice vector is too short
+        within = all((np.abs(values) <= FURTHEST).all() for values in (crystal.cell, crystal.positions))
+        volume = abs(np.linalg.det(crystal.cell))
+    if wide and within and volume >= SMALLEST_VOLUME * len(crystal.numbers):
+        return
     fault = geometry_fault(make_crystals([crystal.numbers], [crystal.positions], [crystal.cell]))
     if fault:
         raise UnusableError(f'the {stage} crystal is not sound: {fault[1]}')
