@@ -32,7 +32,7 @@ NUMBERS = ('volume_initial_A3', 'volume_predicted_A3', 'max_displacement_A')
 @click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:<n>.')
 @click.option('--submit', 'to_daemon', is_flag=True, help='Hand the job to the daemon and return at once.')
 def main(files: tuple[Path, ...], code: str, checkpoint: str | None, device: str, to_daemon: bool) -> None:
-    """Predict the relaxed form of the crystals in STRUCTURE..., any files that ASE reads.
+    """Predict the relaxed form of the crystals in STRUCTURE..., such as CIF, POSCAR and extxyz.
 
     Without files the crystal is InP put into the measured cell of GaAs.
     """

@@ -37,7 +37,7 @@ def test_a_file_without_a_crystal_is_named(verdi_run, tmp_path, text):
     (tmp_path / 'bad.cif').write_text(text, encoding='utf-8')
     done = verdi_run(tmp_path / 'bad.cif')
     assert done.returncode == 1
-    assert 'bad.cif: cannot be read as a crystal' in done.stderr
+    assert 'bad.cif: cannot be read as crystals' in done.stderr
     assert 'Traceback' not in done.stderr
 
 
