@@ -34,13 +34,14 @@ def resolve_device(requested: str) -> torch.device:
         raise DeviceError(f'unknown device {short(requested)!r}: use auto, cpu, cuda or cuda:n')
     if requested == 'cpu':
         return torch.device('cpu')
-    device = torch.device('cuda', int(match[1] or 0))
+    index = int(match[1] or 0)
     advice = 'use --device auto or --device cpu, or ask the scheduler for a GPU'
-    if device.index >= torch.cuda.device_count():
+    if index >= torch.cuda.device_count():  # before torch sees it, which keeps eight bits
         raise DeviceError(
             f'device {requested!r} is not there: this machine has {torch.cuda.device_count()} CUDA device(s) that '
             f'torch {torch.__version__} can use; {advice}'
         )
+    device = torch.device('cuda', index)
     if fault := _find_fault(device):
         raise DeviceError(f'device {requested!r} does not work ({fault}): {advice}')
     return device
