@@ -1,4 +1,5 @@
 import functools
+import itertools
 
 import ase.neighborlist
 import numpy as np
@@ -6,6 +7,9 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
+from ase.geometry.minkowski_reduction import minkowski_reduce
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aiida_e3relax.gnn import graph as graph_module
 from aiida_e3relax.gnn import neighbour_search
@@ -92,3 +96,58 @@ def test_atoms_on_top_of_each_other_are_neighbours():
 
 def test_atom_without_neighbours_has_no_edges():
     assert edges_of(Atoms('He', cell=np.eye(3) * 20, pbc=True), 6.0) == set()
+
+
+components = st.one_of(st.integers(-12, 12).map(lambda n: n / 2), st.floats(-6, 6))
+sums = st.lists(st.tuples(st.sampled_from([(0, 1), (1, 2), (2, 0), (1, 0)]), st.integers(-30, 30)), max_size=3)
+
+
+@st.composite
+def crystals(draw) -> Atoms:
+    """A few atoms, often outside of their cell, in a cell of any shape."""
+    cell = np.array(draw(st.lists(components, min_size=9, max_size=9))).reshape(3, 3)
+    while abs(np.linalg.det(cell)) < 8:
+        cell = cell + 3 * np.eye(3)
+    for (to, of), times in draw(sums):
+        cell[to] += times * cell[of]
+    inside = draw(st.lists(st.tuples(*[st.floats(-2, 2)] * 3), min_size=1, max_size=4))
+    return Atoms(f'H{len(inside)}', scaled_positions=inside, cell=cell, pbc=True)
+
+
+@settings(max_examples=40, deadline=None)
+@given(crystals(), st.booleans())
+def test_neighbours_in_any_cell_are_those_of_its_reduced_one(atoms, by_torch):
+    """Distances by brute force in the reduced cell of ASE, and the offsets give these distances."""
+    search = neighbour_search.pairs_by_torch if by_torch else neighbour_search.pairs_by_vesin
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbour_search, 'pairs_within', search)
+        graph = graph_of([atoms], 4.0, None)
+    vectors = atoms.positions[graph.neighbour] + graph.offset.numpy() @ atoms.cell.array - atoms.positions[graph.centre]
+    reduced = np.array(minkowski_reduce(atoms.cell)[0])
+    inside = np.linalg.solve(reduced.T, atoms.positions.T).T % 1.0
+    images = np.array(list(itertools.product(range(-9, 10), repeat=3))) @ reduced
+    every = (inside[:, None] - inside[None]) @ reduced
+    expected = np.linalg.norm(every[:, :, None] + images, axis=3).ravel()
+    np.testing.assert_allclose(
+        np.sort(np.linalg.norm(vectors, axis=1)), np.sort(expected[(expected < 4.0) & (expected > 1e-7)]), atol=1e-6
+    )
+
+
+def test_a_skewed_cell_has_the_neighbours_of_the_lattice():
+    start = bulk('Cu', a=3.615)
+    skewed = start.copy()
+    skewed.set_cell(np.array([[1, 0, 0], [2000, 1, 0], [0, -700, 1]]) @ start.cell.array)
+    graph = graph_of([skewed], 6.0, None)
+    lengths = np.linalg.norm(graph.offset.numpy() @ skewed.cell.array, axis=1)
+    assert lengths[lengths < 2.6].size == 12
+    assert len(lengths) == len(edges_of(start, 6.0))
+
+
+@pytest.mark.parametrize(
+    ('cell', 'words'),
+    [([6, 5000, 5000], '6.9e.05 boxes in the cell'), ([0.02, 0.02, 0.02], 'pairs')],
+)
+def test_a_search_that_would_not_end_is_refused(cell, words):
+    """The first divided by zero in vesin, which ended the process."""
+    with pytest.raises(ValueError, match=words):
+        graph_of([Atoms('Cu', cell=cell, pbc=True)], 6.0, None)

@@ -33,11 +33,19 @@ def faulty() -> Crystals:
     si, nan = bulk('Si', 'diamond', a=5.43), bulk('Si', 'diamond', a=5.43)
     nan.positions[0, 0] = np.nan
     flat, molecule, close = si.copy(), si.copy(), si.copy()
+    thin, far = (
+        Atoms('Si', cell=[0.012, 10, 10], pbc=True),
+        Atoms('Si', positions=[[1e19, 0, 0]], cell=[3] * 3, pbc=True),
+    )
+    wide = Atoms('Si', cell=[5, 6000, 6000], pbc=True)
+    skewed = si.copy()
+    skewed.set_cell(np.array([[1, 0, 0], [900, 1, 0], [0, 0, 1]]) @ si.cell.array)
     flat.set_cell(np.diag([5.0, 5.0, 0.0]))
     molecule.pbc = False
     close.positions[1] = close.positions[0] + 0.05
     lonely = Atoms('Si', cell=np.eye(3) * 20, pbc=True)
     frames = [nan, flat, molecule, close, lonely, bulk('Cu', a=3.6), Atoms(cell=np.eye(3), pbc=True), si]
+    frames += [thin, far, wide, skewed]
     return batch_of(*frames)
 
 
@@ -50,6 +58,10 @@ STATUS = [
     'unknown_element',
     'empty',
     'ok',
+    'overlapping_atoms',
+    'out_of_range',
+    'too_large',
+    'ok',
 ]
 
 
@@ -60,10 +72,11 @@ def test_every_fault_is_named_and_the_rest_goes_on(checkpoint, tmp_path):
     report = json.loads((tmp_path / 'report.json').read_text())
     assert [row['status'] for row in report['structures']] == STATUS
     assert all(row['message'] for row in report['structures'] if row['status'] != 'ok')
-    assert report['batches'] == [[7]]
+    assert report['batches'] == [[7, 11]]
     before, after = faulty(), read_structures([tmp_path / 'out.npz'])
     np.testing.assert_array_equal(before.cell[:7], after.cell[:7])
-    np.testing.assert_array_equal(before.positions[:-2], after.positions[:-2])
+    failed = before.structure_index < 7
+    np.testing.assert_array_equal(before.positions[failed], after.positions[failed])
     assert not np.allclose(before.cell[7], after.cell[7])
     with np.load(tmp_path / 'out.npz') as arrays:
         assert arrays['status'].tolist() == STATUS

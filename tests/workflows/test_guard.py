@@ -4,9 +4,11 @@ import re
 import numpy as np
 import pytest
 from aiida import orm
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from aiida_e3relax.crystals.freedom.freedom import Moves
-from aiida_e3relax.workflows.guard import GuardSettings, guard_prediction, judge
+from aiida_e3relax.workflows.guard import GuardMode, GuardSettings, guard_prediction, judge
 from tests.workflows.crystals import copper_gold, rattled_copper_gold, strained, to_crystals
 
 RAW = to_crystals(copper_gold())
@@ -182,3 +184,53 @@ def test_a_second_opinion_comes_from_the_report_of_the_network(opinion, rise):
     outcome = guard_prediction(raw, raw, orm.Str('cell'), orm.Dict({'energy_rise_max_eV_per_atom': 0.1}), report)
     assert outcome['verdict']['numbers']['energy_rise_eV_per_atom'] == rise
     assert outcome['verdict']['verdict'] == 'rejected'
+
+
+numbers = st.one_of(
+    st.floats(allow_nan=True, allow_infinity=True),
+    st.floats(-20, 20),
+    st.sampled_from([0.0, 5e-324, 1e-300, 1e18, -1e18, 1.7e308, 3.7493]),
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(numbers, min_size=9, max_size=9), st.lists(numbers, min_size=12, max_size=12), st.sampled_from(GuardMode)
+)
+@pytest.mark.filterwarnings('error')
+def test_what_passes_in_any_mode_can_be_computed_with(cell, positions, mode):
+    prediction = RAW.replace(np.reshape(positions, (4, 3)), np.reshape(cell, (1, 3, 3)))
+    verdict = judge(RAW, prediction, GuardSettings(mode=mode.value))
+    assert all(np.isfinite(n) for n in verdict.numbers.values() if isinstance(n, float))
+    assert verdict.accepted or verdict.reasons
+    if verdict.accepted:
+        assert np.abs(prediction.positions).max() <= 1e4
+        assert prediction.volumes[0] >= 4.0
+
+
+@pytest.mark.parametrize('mode', list(GuardMode))
+@pytest.mark.parametrize(
+    ('prediction', 'reason'),
+    [
+        (GOOD.replace(GOOD.positions + 1e18, GOOD.cell), r'a position has a coordinate of 1e\+18 A'),
+        (GOOD.replace(GOOD.positions, GOOD.cell * 1e300), r'a lattice vector has a coordinate of'),
+        (GOOD.replace(GOOD.positions, np.diag([1e-4, 400.0, 1000.0])[None]), 'periodic image are 0.0001 A apart'),
+        (GOOD.replace(GOOD.positions, np.array([[[4, 0, 0], [4e6, 4, 0], [0, 0, 4.0]]])), '4e[+]06 A'),
+        (GOOD.replace(GOOD.positions, np.full((1, 3, 3), 5e-324)), 'volume of 0 A'),
+    ],
+)
+@pytest.mark.filterwarnings('error')
+@pytest.mark.timeout(60)
+def test_no_mode_lets_pass_numbers_out_of_range(prediction, reason, mode):
+    verdict = judge(RAW, prediction, GuardSettings(mode=mode.value))
+    assert not verdict.accepted
+    assert re.search(reason, ' '.join(verdict.reasons))
+
+
+def test_the_verdict_does_not_depend_on_how_the_cell_is_chosen():
+    choice = np.array([[1, 0, 0], [90, 1, 0], [0, -40, 1]])
+    again = [crystal.replace(crystal.positions, choice @ crystal.cell) for crystal in (RAW, GOOD)]
+    given_, changed = judge(RAW, GOOD, GuardSettings()).numbers, judge(*again, GuardSettings()).numbers
+    assert {key: changed[key] for key in given_ if key != 'contact_atoms'} == pytest.approx(
+        {key: value for key, value in given_.items() if key != 'contact_atoms'}, abs=1e-6
+    )
