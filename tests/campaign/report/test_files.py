@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import json
 from dataclasses import replace
 from datetime import datetime
@@ -142,6 +143,24 @@ def test_crystals_and_courses_survive_packing():
     for leg, course in legs.items():
         energies = np.frombuffer(base64.b64decode(packed[leg]['energies']), '<f4')
         assert np.abs(energies - 1e3 * (course.energies - lowest)).max() < 1e-3
+
+
+def test_texts_from_a_graph_are_text_on_the_page_and_in_the_table(tmp_path: Path):
+    contents = make_contents(12)
+    hostile = '=1+1</script><svg onload=alert(1)><script>alert(1)</script>\x1b[31m'
+    frame = contents.frame.rename(index={contents.frame.index[0]: hostile}).copy()
+    frame.loc[frame['state'] == 'failed', 'exit_message'] = hostile
+    summary = summarise(frame)
+    page = write_contents(replace(contents, name=hostile, frame=frame, summary=summary, courses={}), tmp_path)
+    html = page.read_text()
+    assert '<script>alert' not in html
+    assert '<svg onload' not in html
+    for directive in ("form-action 'none'", "base-uri 'none'", "default-src 'none'"):
+        assert directive in html.partition('Content-Security-Policy')[2].partition('>')[0]
+    rows = list(csv.reader((tmp_path / 'campaign.csv').open(newline='')))
+    assert rows[1][0].startswith("'=1+1</script>")
+    assert all(cell.isprintable() for row in rows for cell in row)
+    assert json.loads((tmp_path / 'campaign.json').read_text())['structures'][0]['label'] == hostile
 
 
 def test_data_cannot_close_the_script_that_holds_it():
