@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -33,6 +34,8 @@ CRYSTALS = {
 }
 
 
+BIN = Path(sys.executable).parent
+ROOT = Path(__file__).parents[1]
 AIIDA_PATH = os.environ['AIIDA_PATH']
 ENVIRONMENT = 'export E3RELAX_STANDIN_ENGINE=emt OMP_NUM_THREADS=1'
 DAEMON_TIMEOUT = 20  # s; the 2 s of AiiDA are too short for a machine that is busy
@@ -126,3 +129,27 @@ def make_scripted_code(make_code, tmp_path) -> Callable[..., orm.InstalledCode]:
         return make_code(script, f'scripted-{program}', plugin, prepend_text=ENVIRONMENT)
 
     return make
+
+
+@pytest.fixture(scope='session')
+def run_in(tmp_path_factory) -> Callable[..., subprocess.CompletedProcess]:
+    """A function that runs a script of this environment in the repository, with another folder as the AiiDA path."""
+
+    def run(aiida_path: Path, command: str, *arguments: object) -> subprocess.CompletedProcess:
+        environment = os.environ | {'AIIDA_PATH': str(aiida_path), 'COLUMNS': '200'}
+        words = [str(BIN / command), *map(str, arguments)]
+        return subprocess.run(words, capture_output=True, text=True, check=False, env=environment, cwd=ROOT)
+
+    return run
+
+
+@pytest.fixture(scope='session')
+def prepared(run_in, tmp_path_factory) -> tuple[Path, str]:
+    """The AiiDA path of a profile that `aiida-e3relax setup` prepared, and what it printed."""
+    path = tmp_path_factory.mktemp('first-run')
+    options = ['--profile-name', 'first-run', '--email', 'first@run', '--broker', 'core.zeromq', '--non-interactive']
+    profile = run_in(path, 'verdi', 'profile', 'setup', 'core.sqlite_dos', *options)
+    assert profile.returncode == 0, profile.stderr
+    setup = run_in(path, 'aiida-e3relax', 'setup', '--engine', 'emt', '--engine', 'ionic')
+    assert setup.returncode == 0, setup.stderr
+    return path, setup.stdout
