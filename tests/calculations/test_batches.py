@@ -1,5 +1,6 @@
 """Batches of structures: into and out of one node on the record, and through the network in one job."""
 
+import json
 import time
 
 import ase.build
@@ -65,9 +66,11 @@ def test_batch_goes_in_and_comes_out_without_the_failed_ones(e3relax_code, model
 def test_job_over_a_thousand_structures_costs_little(make_code, model, tmp_path):
     """The program only copies its input, so that the processor time is that of AiiDA."""
     program = tmp_path / 'copy.sh'
-    rows = ','.join(f'{{\\"label\\":\\"s{i}\\",\\"status\\":\\"ok\\",\\"message\\":\\"\\"}}' for i in range(1000))
-    report = f'{{\\"schema\\":1,\\"error\\":null,\\"structures\\":[{rows}]}}'
-    program.write_text(f'#!/bin/bash\ncp structures.npz predictions.npz\necho "{report}" > report.json\n')
+    rows = [{'label': f's{i}', 'status': 'ok', 'message': '', 'n_atoms': 2} for i in range(1000)]
+    facts = {'model': {'content_hash': 'of no model'}, 'device': {'used': 'cpu'}, 'timings_s': {'total': 1.0}}
+    report = tmp_path / 'report.json'
+    report.write_text(json.dumps({'schema': 1, 'error': None, 'structures': rows} | facts))
+    program.write_text(f'#!/bin/bash\ncp structures.npz predictions.npz\ncp {report} report.json\n')
     program.chmod(0o755)
     code = make_code(program, 'copy', 'e3relax.predict')
     cell, places = 4.2 * np.eye(3), np.array([[0, 0, 0], [2.1, 0, 0]])

@@ -77,7 +77,7 @@ def test_a_structure_that_the_network_failed_for_is_relaxed_from_the_raw_one(mak
     assert chain.exit_status == 0, chain.exit_message
     assert set(links_of(chain)) == {'kpoints', 'relax_raw', 'compare'}
     (remark,) = results['comparison']['remarks']
-    assert remark.startswith('The network failed for `on-top`: overlapping_atoms: two atoms are 0.000 A apart')
+    assert remark.startswith('The network failed for `on-top`: overlapping_atoms: the sites 0 (Z=29) and 1 (Z=29)')
     assert results['comparison']['network'] is None
 
 
