@@ -14,7 +14,9 @@ def nearest_image(difference: Tensor, cells: Tensor) -> Tensor:
     """Return the Cartesian vectors ``(A, 3)``, in A, of fractional differences ``(A, 3)``, each by its nearest image.
 
     `cells` ``(A, 3, 3)`` is each atom's cell with rows in A (eq. 37). Piecewise differentiable: the choice of the image
-    carries no gradient.
+    carries no gradient. The 27 images around the rounded difference are tried in the cell as it is, so that in a skewed
+    one an error of more than half the shortest lattice vector may count by a longer image; what is reported is measured
+    by `aiida_e3relax.crystals.cells.nearest_image`, which reduces the cell.
     """
     images = torch.tensor(list(itertools.product((-1, 0, 1), repeat=3)), dtype=cells.dtype, device=cells.device)
     with torch.no_grad():

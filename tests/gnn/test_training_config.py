@@ -65,13 +65,13 @@ def test_presets_are_settings(preset):
         ('hyperparameters: 8', 'hyperparameters: expected names and values, found 8'),
         ('augmentation: {copy: 2}', "augmentation: unknown setting 'copy': did you mean 'copies'"),
         ('augmentation: 2', 'augmentation: expected names and values, found 2'),
-        ('steps: [', 'neither JSON nor YAML in line 3'),
-        ('steps: 1\n---\nsteps: 2', 'neither JSON nor YAML in line 4: but found another document'),
-        ('\tsteps: 1', "neither JSON nor YAML in line 3: found character '\\t' that cannot start any token"),
-        ('steps: 1\nsteps: 2', "'steps' stands there twice: leave one out"),
+        ('steps: [', 'it is not YAML in line 3'),
+        ('steps: 1\n---\nsteps: 2', 'it is not YAML in line 4: but found another document'),
+        ('\tsteps: 1', "it is not YAML in line 3: found character '\\t' that cannot start any token"),
+        ('steps: 1\nsteps: 2', "'steps' stands there twice"),
         ('augmentation: {copies: 1, copies: 2}', "'copies' stands there twice"),
-        ('steps: ' + '[' * 5000, 'lists or names in each other'),
-        ('steps: 2026-13-45', 'neither JSON nor YAML: month must be in 1..12'),
+        ('steps: ' + '[' * 5000, 'lists or names lie too deep in each other'),
+        ('steps: 2026-13-45', 'month must be in 1..12'),
         ('? [a]\n: b', 'found unhashable key'),
         ('seed: !!python/name:os.system x', 'could not determine a constructor'),
         ('learning_rate: .nan', 'learning_rate: expected a finite number, found nan'),
@@ -108,7 +108,7 @@ def test_aliases_that_multiply_are_not_written_out(tmp_path):
     path = tmp_path / 'run.yaml'
     lines = ['a0: &a0 [x, x]', *(f'a{k}: &a{k} [*a{k - 1}, *a{k - 1}]' for k in range(1, 60))]
     path.write_text('\n'.join([*lines, 'data: *a59', 'output: run']))
-    with pytest.raises(InputError, match=r'data: expected training files .*found \[\['):
+    with pytest.raises(InputError, match='it stands for more than 100,000 values'):
         read_config(path, [])
 
 

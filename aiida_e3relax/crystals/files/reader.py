@@ -197,6 +197,8 @@ def _read_database(path: Path, kind: str) -> Iterator[Entry]:
 
 
 def _read_row(row: Any) -> tuple[Atoms, tuple[str, ...]]:
+    if missing := [name for name in ('numbers', 'positions', 'cell', 'pbc') if name not in row]:
+        raise CrystalFileError(f'expected numbers, positions, cell and pbc, `{missing[0]}` is missing')
     atoms = row.toatoms()
     if isinstance(row.data, dict) and 'occupancy' in row.data:
         atoms.info['occupancy'] = row.data['occupancy']

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -103,26 +102,15 @@ def _json(text: str) -> Any:
 
 
 def _yaml(text: str, path: Path) -> Any:
-    """Return what YAML `text` says, with 1e-3 a number as in YAML 1.2 (PyYAML takes it for a word)."""
+    """Return what YAML `text` says."""
     try:
-        import yaml
+        from aiida_e3relax.strict_yaml import load_yaml
     except ImportError as error:
         raise InputError(f'{path}: not JSON, and YAML needs PyYAML: pip install pyyaml, or write JSON') from error
-
-    class Loader(yaml.SafeLoader):
-        def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-            _unique([(name.value, None) for name, _ in node.value if isinstance(name, yaml.ScalarNode)])
-            return super().construct_mapping(node, deep)
-
-    number = re.compile(r'[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$')
-    Loader.add_implicit_resolver('tag:yaml.org,2002:float', number, list('-+.0123456789'))
     try:
-        return yaml.load(text, Loader)
-    except yaml.MarkedYAMLError as error:
-        line = '' if error.problem_mark is None else f' in line {error.problem_mark.line + 1}'
-        raise InputError(f'{path}: neither JSON nor YAML{line}: {error.problem or error.context}') from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f'{path}: neither JSON nor YAML: {str(error).splitlines()[0]}') from error
+        return load_yaml(text)
+    except ValueError as error:
+        raise InputError(f'{path}: {error}') from error
 
 
 def _change(content: dict[str, Any], changes: list[str]) -> None:
