@@ -55,7 +55,7 @@ def test_a_source_without_a_usable_pair(tmp_path, capsys):
     assert '60 electronic steps, which is NELM' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('path', sorted(CASES.glob('hostile/train/*.npz')), ids=lambda path: path.stem)
+@pytest.mark.parametrize('path', sorted(CASES.glob('hostile/train/*.npz')), ids=lambda path: getattr(path, 'stem', 'absent'))
 def test_training_files(path):
     if path.stem in {'good', 'compressed', 'f2'}:
         assert len(read_pairs(path)) == 40
@@ -66,7 +66,7 @@ def test_training_files(path):
     assert '\n' not in str(error.value)
 
 
-@pytest.mark.parametrize('path', sorted(CASES.glob('hostile/cfg/*')), ids=lambda path: path.name)
+@pytest.mark.parametrize('path', sorted(CASES.glob('hostile/cfg/*')), ids=lambda path: getattr(path, 'name', 'absent'))
 def test_files_of_runs(path):
     with pytest.raises(InputError) as error:
         read_config(path, [])
