@@ -10,6 +10,7 @@ endif
 TORCH ?= torch==2.13.0
 
 VENV := .venv
+LOWEST := .venv-lowest
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_GPAW := $(VENV)/.installed-gpaw
@@ -19,7 +20,7 @@ export AIIDA_PATH := $(CURDIR)/.aiida
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-cache-dir --constraint constraints.txt
 
-.PHONY: help demo campaign campaign-pbe profile test validate lint tools clean
+.PHONY: help demo campaign campaign-pbe profile test test-lowest validate lint tools clean
 
 help:
 	@echo 'make demo             relax a real crystal with and without the network, real PBE (GPAW) behind the VASP stand-in'
@@ -27,6 +28,7 @@ help:
 	@echo 'make campaign         12 crystals with and without the network (EMT), and the report of what it saved'
 	@echo 'make campaign-pbe     the same for 26 hypothetical crystals with real PBE: about an hour; goes on where it was stopped'
 	@echo 'make test             all tests but the slow ones'
+	@echo 'make test-lowest      the same with the lowest versions that pyproject.toml allows (Python 3.11), in .venv-lowest/'
 	@echo 'make validate         the slow tests: real PBE, and make campaign-pbe'
 	@echo 'make lint             ruff and mypy'
 	@echo 'make clean            remove the virtual environment and the AiiDA profile of the demo'
@@ -71,6 +73,15 @@ profile: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
+# What pip installs first for it; name an index of CPU builds here, too.
+TORCH_LOWEST ?= torch==2.6.0
+test-lowest: LOWEST_PIP = PYTHONWARNINGS=ignore $(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir --constraint constraints-lowest.txt
+test-lowest: | tools
+	@test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	@$(LOWEST_PIP) $(TORCH_LOWEST)
+	@$(LOWEST_PIP) --editable '.[gnn,report,dev]'
+	$(LOWEST)/bin/python -m pytest
+
 validate: $(INSTALLED) $(INSTALLED_GPAW)
 	$(BIN)/python -m pytest -m slow
 	$(MAKE) campaign-pbe
@@ -81,7 +92,7 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) .aiida reports
+	rm -rf $(VENV) $(LOWEST) .aiida reports
 
 tools:
 	@for tool in git make g++; do command -v $$tool > /dev/null || { echo "$$tool is missing: install it (Debian: apt-get install git make g++)"; exit 1; }; done
