@@ -9,6 +9,7 @@ import numpy as np
 from aiida_e3relax.gnn.errors import InputError
 from aiida_e3relax.gnn.pairs import Pairs, aligned
 from aiida_e3relax.gnn.progress import progress
+from aiida_e3relax.gnn.symmetry import SpaceGroup
 
 SYMMETRY_DISTANCE = 0.02
 """In A, how far unrelaxed sites may be off: what is nearly symmetric looks so to a network."""
@@ -27,7 +28,7 @@ def symmetrised_targets(pairs: Pairs, shows_progress: bool = True) -> Pairs:
         Where spglib is not installed, which a computer that only trains may lack.
     """
     try:
-        from aiida_e3relax.gnn.symmetry import SpaceGroup
+        import spglib  # noqa: F401 (what `SpaceGroup` needs, asked for before anything long begins)
     except ImportError as error:
         raise InputError('symmetric_targets needs spglib, which finds space groups: pip install spglib') from error
     pairs = aligned(pairs)
