@@ -47,7 +47,7 @@ def test_a_report_is_a_page_tables_and_figures(tmp_path: Path):
     contents = make_contents(12)
     page = write_contents(contents, tmp_path / 'deep' / 'folder')
     assert page.stat().st_size < 4e6
-    table = pd.read_csv(page.parent / 'campaign.csv', index_col='label')
+    table = pd.read_csv(page.parent / 'campaign.csv', index_col='label', float_precision='round_trip')
     assert list(table.index) == list(contents.frame.index)
     np.testing.assert_array_equal(table['raw_core_time_s'], contents.frame['raw_core_time_s'])
     assert table['elements'].iloc[0] == ' '.join(contents.frame['elements'].iloc[0])
