@@ -55,7 +55,9 @@ def test_a_source_without_a_usable_pair(tmp_path, capsys):
     assert '60 electronic steps, which is NELM' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('path', sorted(CASES.glob('hostile/train/*.npz')), ids=lambda path: getattr(path, 'stem', 'absent'))
+@pytest.mark.parametrize(
+    'path', sorted(CASES.glob('hostile/train/*.npz')), ids=lambda path: getattr(path, 'stem', 'absent')
+)
 def test_training_files(path):
     if path.stem in {'good', 'compressed', 'f2'}:
         assert len(read_pairs(path)) == 40

@@ -58,7 +58,10 @@ def vasp_inputs(incar=None, relax_settings=None, parameters=None, **vasp):
         (lambda: of_atoms('Cu', cell=[[3, 0, 0], [0, 3, 0], [3, 3, 0]], pbc=True), 'volume|singular'),
         (lambda: of_atoms('Cu', cell=[3, 3, 3]), 'periodic in no direction'),
         (lambda: of_atoms('Cu', cell=[[0, 3, 0], [3, 0, 0], [0, 0, 3]], pbc=True), 'exchange two lattice vectors'),
-        (lambda: of_atoms('Cu2', positions=[[0, 0, 0], [0, 0, 2.9]], cell=[3, 3, 3], pbc=True), 'Cu 0 and Cu 1 are 0.1 A apart, expected at least 0.7 A; look for'),
+        (
+            lambda: of_atoms('Cu2', positions=[[0, 0, 0], [0, 0, 2.9]], cell=[3, 3, 3], pbc=True),
+            'Cu 0 and Cu 1 are 0.1 A apart, expected at least 0.7 A; look for',
+        ),
         (lambda: of_atoms('Cu', cell=[0.3, 0.3, 0.3], pbc=True), 'volume'),
     ],
 )
