@@ -127,10 +127,18 @@ def test_neighbours_in_any_cell_are_those_of_its_reduced_one(atoms, by_torch):
     inside = np.linalg.solve(reduced.T, atoms.positions.T).T % 1.0
     images = np.array(list(itertools.product(range(-9, 10), repeat=3))) @ reduced
     every = (inside[:, None] - inside[None]) @ reduced
-    expected = np.linalg.norm(every[:, :, None] + images, axis=3).ravel()
-    np.testing.assert_allclose(
-        np.sort(np.linalg.norm(vectors, axis=1)), np.sort(expected[(expected < 4.0) & (expected > 1e-7)]), atol=1e-6
-    )
+    expected = np.linalg.norm(every[:, :, None] + images, axis=3)
+    own = np.arange(len(atoms))
+    expected[own, own, np.flatnonzero(~images.any(axis=1))] = np.inf  # an atom is no neighbour of itself
+    np.testing.assert_allclose(np.sort(np.linalg.norm(vectors, axis=1)), np.sort(expected[expected < 4.0]), atol=1e-6)
+
+
+def test_atoms_on_top_of_each_other_are_neighbours():
+    for search in (neighbour_search.pairs_by_torch, neighbour_search.pairs_by_vesin):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(neighbour_search, 'pairs_within', search)
+            graph = graph_of([Atoms('H2', positions=np.zeros((2, 3)), cell=np.eye(3) * 3, pbc=True)], 2.0, None)
+        assert (graph.centre.tolist(), graph.neighbour.tolist()) == ([0, 1], [1, 0])
 
 
 def test_a_skewed_cell_has_the_neighbours_of_the_lattice():
