@@ -131,7 +131,9 @@ def test_neighbours_in_any_cell_are_those_of_its_reduced_one(atoms, by_torch):
     own = np.arange(len(atoms))
     expected[own, own, np.flatnonzero(~images.any(axis=1))] = np.inf  # an atom is no neighbour of itself
     np.testing.assert_allclose(
-        np.sort(np.linalg.norm(vectors, axis=1)), np.sort(expected[expected < 4.0 - CUTOFF_TOLERANCE]), atol=1e-6
+        np.sort(np.linalg.norm(vectors, axis=1)),
+        np.sort(expected[expected < 4.0 - graph_module.CUTOFF_TOLERANCE]),
+        atol=1e-6,
     )
 
 
