@@ -1,7 +1,8 @@
 """In how many crystals of a training set a vacuum is found, before and after their relaxation.
 
 Usage: `python benchmarks/vacuum.py substitution.npz pnictides.npz`, files that `e3relax data` made. A layer that is
-found counts here, be it one with a vacuum, as a monolayer is, or layers that the starting cell of a hypothetical crystal holds as far apart.
+found counts here, be it one with a vacuum, as a monolayer is, or layers that the starting
+cell of a hypothetical crystal holds as far apart.
 """
 
 import sys
