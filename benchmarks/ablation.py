@@ -28,14 +28,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
-from aiida_e3relax.gnn.checkpoint import load_checkpoint
-from aiida_e3relax.gnn.datasets import pairs_hash, read_pairs
-from aiida_e3relax.gnn.evaluate import evaluate
+from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash, read_pairs
+from aiida_e3relax.crystals.pairs import Pairs
+from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
+from aiida_e3relax.gnn.evaluation.evaluate import evaluate
+from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry
 from aiida_e3relax.gnn.layers import EdgeGeometry, LatticeState, LatticeToAtoms, displaced, matrix_exponential
 from aiida_e3relax.gnn.models import MODELS
 from aiida_e3relax.gnn.models.e3relax_h2 import E3RelaxH2
-from aiida_e3relax.gnn.pairs import Pairs
 from aiida_e3relax.gnn.training.run import train
 from aiida_e3relax.gnn.training.settings import TrainingSettings
 

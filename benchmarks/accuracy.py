@@ -22,16 +22,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aiida_e3relax.gnn.checkpoint import Checkpoint, load_checkpoint
+from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
+from aiida_e3relax.crystals.metrics import cell_shape_deviation, coordinate_mae, volume_error
+from aiida_e3relax.crystals.pairs import Pairs, aligned
+from aiida_e3relax.crystals.structures import make_crystals
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
-from aiida_e3relax.gnn.datasets import read_pairs
-from aiida_e3relax.gnn.evaluate import MEASURES, Measured, measure
-from aiida_e3relax.gnn.metrics import cell_shape_deviation, coordinate_mae, volume_error
-from aiida_e3relax.gnn.model_card import write_card
-from aiida_e3relax.gnn.pairs import Pairs, aligned
-from aiida_e3relax.gnn.predict import predict
-from aiida_e3relax.gnn.runtime import prepare_device
-from aiida_e3relax.gnn.structures import make_crystals
+from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from aiida_e3relax.gnn.checkpoints.model_card import write_card
+from aiida_e3relax.gnn.device import prepare_device
+from aiida_e3relax.gnn.evaluation.evaluate import MEASURES, Measured, measure
+from aiida_e3relax.gnn.prediction.predict import predict
 from aiida_e3relax.gnn.training.targets import symmetrised_targets
 
 DATA = {

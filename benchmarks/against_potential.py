@@ -26,16 +26,16 @@ from ase.filters import FrechetCellFilter
 from ase.optimize import FIRE
 from numpy.typing import NDArray
 
-from aiida_e3relax.gnn.checkpoint import load_checkpoint
+from aiida_e3relax.common.progress import progress
+from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
+from aiida_e3relax.crystals.metrics import cell_shape_deviation, coordinate_mae, volume_error
+from aiida_e3relax.crystals.pairs import Pairs, aligned
+from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
-from aiida_e3relax.gnn.datasets import read_pairs
+from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
 from aiida_e3relax.gnn.engine import accelerate
-from aiida_e3relax.gnn.metrics import cell_shape_deviation, coordinate_mae, volume_error
-from aiida_e3relax.gnn.pairs import Pairs, aligned
 from aiida_e3relax.gnn.potentials import Potential, load_potential
-from aiida_e3relax.gnn.predict import predict
-from aiida_e3relax.gnn.progress import progress
-from aiida_e3relax.gnn.structures import Crystals
+from aiida_e3relax.gnn.prediction.predict import predict
 
 
 def main() -> None:

@@ -105,7 +105,7 @@ def make_crystals_of_all_sizes(count: int) -> Any:
     """Return rattled and strained rock salts of 2 to 24 atoms, about 12 on the average."""
     import numpy as np
 
-    from aiida_e3relax.gnn.structures import make_crystals
+    from aiida_e3relax.crystals.structures import make_crystals
 
     rng = np.random.default_rng(0)
     spacing = 2.5  # A

@@ -42,7 +42,7 @@ from aiida_e3relax.cli.resources import (
     provide_standin_code,
 )
 from aiida_e3relax.workflows.demo import demo_crystal
-from aiida_e3relax.workflows.vasp import E3RelaxVaspWorkChain
+from aiida_e3relax.workflows.vasp.chain import E3RelaxVaspWorkChain
 
 IMPORTED = time.process_time()
 PROFILE = 'chain-cost'

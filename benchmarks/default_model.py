@@ -17,11 +17,11 @@ from typing import Any
 
 from accuracy import report
 
-from aiida_e3relax.gnn.checkpoint import load_checkpoint
-from aiida_e3relax.gnn.datasets import read_pairs
-from aiida_e3relax.gnn.ensembles import calibrate, combine
-from aiida_e3relax.gnn.pairs import Pairs
-from aiida_e3relax.gnn.runtime import prepare_device
+from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
+from aiida_e3relax.crystals.pairs import Pairs
+from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
+from aiida_e3relax.gnn.checkpoints.ensembles import calibrate, combine
+from aiida_e3relax.gnn.device import prepare_device
 from aiida_e3relax.gnn.training.run import train
 from aiida_e3relax.gnn.training.settings import read_settings
 

@@ -24,15 +24,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aiida_e3relax.gnn.batch import CrystalBatch, make_batch
-from aiida_e3relax.gnn.distance_geometry import (
+from aiida_e3relax.crystals.structures import make_crystals
+from aiida_e3relax.gnn.device import device_name, prepare_device
+from aiida_e3relax.gnn.graph.batch import CrystalBatch, make_batch
+from aiida_e3relax.gnn.graph.shells import neighbour_graph
+from aiida_e3relax.gnn.models.distance_geometry import (
     DistancePrediction,
     displacements_within_bounds,
     most_likely_displacements,
 )
-from aiida_e3relax.gnn.graph import neighbour_graph
-from aiida_e3relax.gnn.runtime import device_name, prepare_device
-from aiida_e3relax.gnn.structures import make_crystals
 
 
 def main() -> None:

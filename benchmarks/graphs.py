@@ -11,9 +11,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from aiida_e3relax.gnn.graph import neighbour_graph
-from aiida_e3relax.gnn.neighbour_search import pairs_by_torch, pairs_by_vesin
-from aiida_e3relax.gnn.structures import Crystals, make_crystals
+from aiida_e3relax.crystals.structures import Crystals, make_crystals
+from aiida_e3relax.gnn.graph.neighbours import pairs_by_torch, pairs_by_vesin
+from aiida_e3relax.gnn.graph.shells import neighbour_graph
 
 CUTOFF = 6.0
 VOLUME = 15.0  # A^3 per atom

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aiida_e3relax.gnn.datasets import read_pairs
+from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
 from aiida_e3relax.workflows.guard import GuardSettings, judge
 
 MEASURES = ('contact_ratio', 'volume_ratio', 'strain_min', 'strain_max', 'displacement_max_A')

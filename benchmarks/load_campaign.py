@@ -26,9 +26,9 @@ import psutil
 from aiida import orm
 from aiida.manage import get_manager
 
-from aiida_e3relax.campaign.frame import campaign_frame
-from aiida_e3relax.campaign.headline import tell_headline
-from aiida_e3relax.campaign.statistics import summarise
+from aiida_e3relax.campaign.results.headline import tell_headline
+from aiida_e3relax.campaign.results.statistics import summarise
+from aiida_e3relax.campaign.results.table import campaign_frame
 from benchmarks.alloys import draw_alloys
 from benchmarks.process_samples import MIB, Samples, ask_database, draw_samples, tell_samples
 

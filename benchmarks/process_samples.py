@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from sqlalchemy import text
 
 from aiida_e3relax.campaign.group import load_campaign
-from aiida_e3relax.campaign.status import read_status
+from aiida_e3relax.campaign.submission.status import read_status
 
 MIB = 2**20
 CONNECTIONS = 'select count(*) from pg_stat_activity where datname = current_database()'

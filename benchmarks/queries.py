@@ -20,10 +20,10 @@ import numpy as np
 from aiida import orm
 from aiida.manage import get_manager
 
-from aiida_e3relax.campaign.course import campaign_courses
-from aiida_e3relax.campaign.frame import campaign_frame
-from aiida_e3relax.campaign.queries import find_chains, find_predictions, find_references_of, trace_origin
-from aiida_e3relax.campaign.statistics import summarise
+from aiida_e3relax.campaign.results.queries import find_chains, find_predictions, find_references_of, trace_origin
+from aiida_e3relax.campaign.results.statistics import summarise
+from aiida_e3relax.campaign.results.table import campaign_frame
+from aiida_e3relax.campaign.results.trajectories import campaign_courses
 from aiida_e3relax.data.model import E3RelaxModelData
 from benchmarks.synthetic_campaign import draw_fates, fill_campaign
 

@@ -25,13 +25,13 @@ from aiida.engine import run_get_node
 from ase.build import mx2
 from rich.console import Console
 
-from aiida_e3relax.campaign.course import read_courses
-from aiida_e3relax.cli.comparison import show_chain
-from aiida_e3relax.cli.course import tell_courses
+from aiida_e3relax.campaign.results.trajectories import read_courses
 from aiida_e3relax.cli.resources import NETWORK_CODE, STANDIN_CODE, STANDIN_FAMILY
-from aiida_e3relax.mappings import merge
-from aiida_e3relax.workflows.story import LEG_NAMES
-from aiida_e3relax.workflows.vasp import E3RelaxVaspWorkChain
+from aiida_e3relax.cli.trajectory import tell_courses
+from aiida_e3relax.common.mappings import merge
+from aiida_e3relax.workflows.comparison.text import show_chain
+from aiida_e3relax.workflows.vasp.chain import E3RelaxVaspWorkChain
+from aiida_e3relax.workflows.vasp.messages import LEG_NAMES
 
 VACUUM_TOLERANCE = 1e-6  # A
 

@@ -22,17 +22,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aiida_e3relax.gnn.checkpoint import load_checkpoint
+from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
+from aiida_e3relax.crystals.metrics import bond_length_mae, coordinate_mae, volume_error
+from aiida_e3relax.crystals.pairs import Pairs, aligned
+from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
-from aiida_e3relax.gnn.datasets import read_pairs
+from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
 from aiida_e3relax.gnn.engine import accelerate
-from aiida_e3relax.gnn.evaluate import bonds_of
-from aiida_e3relax.gnn.metrics import bond_length_mae, coordinate_mae, volume_error
-from aiida_e3relax.gnn.pairs import Pairs, aligned
+from aiida_e3relax.gnn.evaluation.evaluate import bonds_of
 from aiida_e3relax.gnn.potentials import load_potential
-from aiida_e3relax.gnn.predict import predict
-from aiida_e3relax.gnn.second_opinion import SecondOpinion
-from aiida_e3relax.gnn.structures import Crystals
+from aiida_e3relax.gnn.prediction.predict import predict
+from aiida_e3relax.gnn.prediction.refinement import SecondOpinion
 
 RISES = (0.0, 0.01, 0.03, 0.1, 0.3)
 """Bounds on the rise of the energy in the first table, in eV/atom."""

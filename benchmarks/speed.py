@@ -28,13 +28,13 @@ from ase import Atoms
 from ase.build import bulk, mx2
 from ase.spacegroup import crystal
 
-from aiida_e3relax.gnn.batch import CrystalBatch, Geometry, make_batch
+from aiida_e3relax.crystals.structures import Crystals, make_crystals
+from aiida_e3relax.gnn.device import device_name, keep_freed_memory
 from aiida_e3relax.gnn.engine import accelerate, native
-from aiida_e3relax.gnn.losses import layerwise_loss
+from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry, make_batch
 from aiida_e3relax.gnn.models import make_model
 from aiida_e3relax.gnn.models.base import RelaxationModel
-from aiida_e3relax.gnn.runtime import device_name, keep_freed_memory
-from aiida_e3relax.gnn.structures import Crystals, make_crystals
+from aiida_e3relax.gnn.models.losses import layerwise_loss
 
 LARGE = {'features': 512, 'layers': 4, 'max_neighbours': 50, 'radial_functions': 128}
 """The sizes that the papers use."""

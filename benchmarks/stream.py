@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aiida_e3relax.gnn.structures import make_crystals, write_npz
+from aiida_e3relax.crystals.structures import make_crystals, write_npz
 
 SPACING = 2.6  # A
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.symmetry
 
-Models, weights and crystals are those of the conformance suite (tests/gnn/test_conformance.py).
+Models, weights and crystals are those of the conformance suite (tests/gnn/models/test_equivariance.py).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from importlib.metadata import version
 import torch
 from e3nn import o3
 
-from aiida_e3relax.gnn.conformance import Deviation, deviations, predicted_change
 from aiida_e3relax.gnn.models import MODELS
+from aiida_e3relax.gnn.models.equivariance import Deviation, deviations, predicted_change
 from tests.gnn.crystals import PROTOTYPES, batch_of, rattled
 from tests.gnn.networks import random_network
 

@@ -22,11 +22,11 @@ from ase.data import atomic_numbers, covalent_radii
 
 from aiida_e3relax.campaign.group import CampaignGroup
 from aiida_e3relax.campaign.settings import CampaignSettings, draw_sample
-from aiida_e3relax.gnn.structures import Crystals, make_crystals
-from aiida_e3relax.workflows.ledger import compare_legs
-from aiida_e3relax.workflows.legs import Leg
-from aiida_e3relax.workflows.reference import content
-from aiida_e3relax.workflows.vasp_runs import Step, VaspRun
+from aiida_e3relax.crystals.structures import Crystals, make_crystals
+from aiida_e3relax.workflows.comparison.ledger import compare_legs
+from aiida_e3relax.workflows.comparison.legs import Leg
+from aiida_e3relax.workflows.comparison.reference import content
+from aiida_e3relax.workflows.comparison.vasp_runs import Step, VaspRun
 
 FATES = {
     'compared': 0.85,

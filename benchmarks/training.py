@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from aiida_e3relax.gnn.datasets import read_pairs
-from aiida_e3relax.gnn.runtime import device_name, prepare_device
+from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
+from aiida_e3relax.gnn.device import device_name, prepare_device
 from aiida_e3relax.gnn.training.batches import validation_errors
 from aiida_e3relax.gnn.training.run import TrainingRun
 from aiida_e3relax.gnn.training.settings import read_settings

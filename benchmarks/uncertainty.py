@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from aiida_e3relax.gnn.checkpoint import load_checkpoint
+from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
+from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
-from aiida_e3relax.gnn.datasets import read_pairs
-from aiida_e3relax.gnn.evaluate import DUMMY, MEASURES, Measured, measure
+from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
+from aiida_e3relax.gnn.evaluation.evaluate import DUMMY, MEASURES, Measured, measure
 from aiida_e3relax.gnn.models.ensemble import Ensemble
-from aiida_e3relax.gnn.pairs import Pairs
 
 LEAST_SURE = (100, 50, 20, 10, 5, 2, 1)
 """Percents of the crystals in the second table."""

@@ -10,8 +10,8 @@ from collections import Counter
 
 import numpy as np
 
+from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
 from aiida_e3relax.crystals.freedom.vacuum import find_gap
-from aiida_e3relax.gnn.datasets import read_pairs
 
 NAMES = {0: 'molecules', 1: 'wires', 2: 'layers'}
 

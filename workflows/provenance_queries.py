@@ -10,19 +10,20 @@ from __future__ import annotations
 import click
 from aiida import orm
 
-from aiida_e3relax.campaign.frame import campaign_frame
-from aiida_e3relax.campaign.headline import tell_headline
-from aiida_e3relax.campaign.queries import find_chains, find_predictions, find_reference_legs, trace_origin
-from aiida_e3relax.campaign.statistics import summarise
+from aiida_e3relax.campaign.results.headline import tell_headline
+from aiida_e3relax.campaign.results.queries import find_chains, find_predictions, find_reference_legs, trace_origin
+from aiida_e3relax.campaign.results.statistics import summarise
+from aiida_e3relax.campaign.results.table import campaign_frame
 from aiida_e3relax.cli.profile import profile_option, use_profile
 
 COLUMNS = ['formula', 'state', 'verdict', 'raw_ionic_steps', 'predicted_ionic_steps']
 IMPORTS = (
     'from aiida import orm',
-    'from aiida_e3relax.campaign.frame import campaign_frame',
-    'from aiida_e3relax.campaign.headline import tell_headline',
-    'from aiida_e3relax.campaign.queries import find_chains, find_predictions, find_reference_legs, trace_origin',
-    'from aiida_e3relax.campaign.statistics import summarise',
+    'from aiida_e3relax.campaign.results.table import campaign_frame',
+    'from aiida_e3relax.campaign.results.headline import tell_headline',
+    'from aiida_e3relax.campaign.results.queries import '
+    'find_chains, find_predictions, find_reference_legs, trace_origin',
+    'from aiida_e3relax.campaign.results.statistics import summarise',
 )
 
 

@@ -15,11 +15,11 @@ from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
 from aiida.engine.processes.ports import PortNamespace
 
 from aiida_e3relax.calculations.predict_parameters import PredictParameters
+from aiida_e3relax.crystals.structures import Crystals, write_npz
+from aiida_e3relax.crystals.validation import input_faults
 from aiida_e3relax.data.batch import StructureBatchData
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.data.structures import ELEMENTS, can_be_stored, find_faults, structures_to_crystals
-from aiida_e3relax.gnn.structures import Crystals, write_npz
-from aiida_e3relax.gnn.validation import input_faults
 
 MOST_TOLD = 10
 """How many faulty structures of a batch a message names."""

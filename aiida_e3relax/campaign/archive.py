@@ -13,11 +13,11 @@ from aiida.tools.archive import create_archive
 from aiida.tools.archive.abstract import get_format
 from aiida_vasp.data.potcar import PotcarFileData
 
-from aiida_e3relax.campaign.frame import campaign_frame
 from aiida_e3relax.campaign.group import load_campaign
 from aiida_e3relax.campaign.output import written_together
-from aiida_e3relax.campaign.processes import read_processes
+from aiida_e3relax.campaign.results.table import campaign_frame
 from aiida_e3relax.campaign.settings import CampaignSettings
+from aiida_e3relax.campaign.submission.processes import read_processes
 
 ARCHIVE = 'campaign.aiida'
 TABLE = 'campaign.parquet'

@@ -2,7 +2,7 @@
 
 import click
 
-from aiida_e3relax.cli.campaign import campaign
+from aiida_e3relax.cli.campaign.commands import campaign
 from aiida_e3relax.cli.query import query
 from aiida_e3relax.cli.relax import relax
 from aiida_e3relax.cli.setup import setup

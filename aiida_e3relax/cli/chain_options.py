@@ -14,15 +14,15 @@ from aiida.common.exceptions import NotExistent
 from aiida_vasp.data.potcar import PotcarGroup
 
 from aiida_e3relax.cli.numbers import FiniteRange
+from aiida_e3relax.common.mappings import merge
+from aiida_e3relax.common.strict_yaml import load_yaml
 from aiida_e3relax.crystals.freedom.freedom import AXES, NO_VACUUM, Freedom, Moves, read_freedom_text
 from aiida_e3relax.data.model import E3RelaxModelData
-from aiida_e3relax.mappings import merge
-from aiida_e3relax.strict_yaml import load_yaml
-from aiida_e3relax.workflows.arguments import NO_CODE, list_codes, load_code
-from aiida_e3relax.workflows.choices import ChainChoices
 from aiida_e3relax.workflows.guard import GuardMode
-from aiida_e3relax.workflows.inputs import FORCE_CUTOFFS, KPOINTS_SPACINGS
-from aiida_e3relax.workflows.vasp import E3RelaxVaspWorkChain
+from aiida_e3relax.workflows.vasp.arguments import NO_CODE, list_codes, load_code
+from aiida_e3relax.workflows.vasp.chain import E3RelaxVaspWorkChain
+from aiida_e3relax.workflows.vasp.choices import ChainChoices
+from aiida_e3relax.workflows.vasp.validators import FORCE_CUTOFFS, KPOINTS_SPACINGS
 
 DEFAULT_PROTOCOL = E3RelaxVaspWorkChain.get_default_protocol()
 PROTOCOLS_EPILOG = 'Protocols: ' + ' '.join(

@@ -17,7 +17,7 @@ from rich.text import Text
 from aiida_e3relax.cli.extras import require_report
 from aiida_e3relax.cli.profile import profile_option, use_profile
 from aiida_e3relax.crystals.files import printable
-from aiida_e3relax.workflows.reference import CHAIN
+from aiida_e3relax.workflows.comparison.reference import CHAIN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -83,7 +83,7 @@ def output_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @output_options
 def query_campaign(name: str, form: str | None, profile: str | None) -> None:
     """Print the campaign NAME, one row a structure, failed and waiting ones included."""
-    from aiida_e3relax.campaign.frame import campaign_frame
+    from aiida_e3relax.campaign.results.table import campaign_frame
 
     use_profile(profile)
     print_frame(_ask(campaign_frame, name), form, CHAIN_COLUMNS, CHAIN_LEGEND)
@@ -101,7 +101,7 @@ def query_chains(
     elements: tuple[str, ...], atoms: str | None, form: str | None, profile: str | None, **choice: Any
 ) -> None:
     """Print the chains in the profile for which all of the options hold."""
-    from aiida_e3relax.campaign.queries import find_chains
+    from aiida_e3relax.campaign.results.queries import find_chains
 
     use_profile(profile)
     n_atoms = _read_range(atoms) if atoms else None
@@ -117,7 +117,7 @@ def query_origin(node: str, profile: str | None) -> None:
 
     NODE is the PK or UUID of a structure, of a Dict with energies, or of a chain, for the structure that it relaxed.
     """
-    from aiida_e3relax.campaign.queries import trace_origin
+    from aiida_e3relax.campaign.results.queries import trace_origin
 
     use_profile(profile)
     result = _load(node)
@@ -141,7 +141,7 @@ def query_origin(node: str, profile: str | None) -> None:
 @output_options
 def query_predictions(model: str, form: str | None, profile: str | None) -> None:
     """Print all predictions of the checkpoint MODEL: its content hash, or how that begins."""
-    from aiida_e3relax.campaign.queries import find_predictions
+    from aiida_e3relax.campaign.results.queries import find_predictions
 
     use_profile(profile)
     print_frame(find_predictions(model), form, PREDICTION_COLUMNS)
@@ -156,7 +156,7 @@ def query_references(node: str, form: str | None, profile: str | None) -> None:
     NODE is the PK or UUID of a structure, or of a chain: then `fault` says what speaks against each, for the inputs of
     that chain. The UUID of one without a fault can be given as `--reference-leg`.
     """
-    from aiida_e3relax.campaign.queries import find_reference_legs, find_references_of
+    from aiida_e3relax.campaign.results.queries import find_reference_legs, find_references_of
 
     use_profile(profile)
     found = _load(node)
@@ -172,7 +172,7 @@ def query_references(node: str, form: str | None, profile: str | None) -> None:
 def print_frame(frame: pd.DataFrame, form: str | None, columns: Mapping[str, str], legend: str = '') -> None:
     """Print a table: all of it as `csv` or `json`, or for people the `columns`, by name, under short titles."""
     if form == 'csv':
-        from aiida_e3relax.campaign.spreadsheet import to_csv
+        from aiida_e3relax.campaign.results.spreadsheet import to_csv
 
         click.echo(to_csv(frame), nl=False)
     elif form == 'json':

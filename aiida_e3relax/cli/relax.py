@@ -10,12 +10,12 @@ from aiida.engine import submit
 from rich.console import Console
 
 from aiida_e3relax.cli.chain_options import PROTOCOLS_EPILOG, chain_options
-from aiida_e3relax.cli.comparison import show_chain
 from aiida_e3relax.cli.profile import profile_option, use_profile
 from aiida_e3relax.cli.relax_inputs import Start, demo_start, make_builder, read_start
 from aiida_e3relax.cli.resources import STANDIN_CODE
 from aiida_e3relax.cli.watch import run_watched
 from aiida_e3relax.standin.engines import ENGINES
+from aiida_e3relax.workflows.comparison.text import show_chain
 from aiida_e3relax.workflows.demo import DEMO_CRYSTALS, SUITED
 
 STANDIN_CODES = [STANDIN_CODE.format(engine=engine) for engine in ENGINES]

@@ -13,8 +13,8 @@ from aiida.engine import ProcessBuilder
 from aiida_e3relax.cli.chain_options import describe, find_node, read_choices
 from aiida_e3relax.cli.crystal_file import fixed_components, read_crystal
 from aiida_e3relax.crystals.files import labels_of
+from aiida_e3relax.workflows.comparison.reference import Reference
 from aiida_e3relax.workflows.demo import demo_crystal
-from aiida_e3relax.workflows.reference import Reference
 
 
 @dataclasses.dataclass(frozen=True)

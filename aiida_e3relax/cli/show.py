@@ -10,13 +10,13 @@ from aiida import orm
 from aiida.common.exceptions import NotExistent
 from rich.console import Console
 
-from aiida_e3relax.campaign.course import Course, read_courses
-from aiida_e3relax.cli.comparison import show_chain
-from aiida_e3relax.cli.course import draw_courses, tell_courses
+from aiida_e3relax.campaign.results.trajectories import Course, read_courses
 from aiida_e3relax.cli.profile import profile_option, use_profile
-from aiida_e3relax.gnn.errors import InputError
-from aiida_e3relax.gnn.figures import check_figure
-from aiida_e3relax.workflows.reference import CHAIN
+from aiida_e3relax.cli.trajectory import draw_courses, tell_courses
+from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.common.figures import check_figure
+from aiida_e3relax.workflows.comparison.reference import CHAIN
+from aiida_e3relax.workflows.comparison.text import show_chain
 
 
 @click.command()

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from aiida_e3relax.crystals.cells import nearest_image, reduction
 from aiida_e3relax.crystals.contacts import SMALLEST_DISTANCE, tell_overlap
 from aiida_e3relax.crystals.neighbours import pairs_within
-from aiida_e3relax.gnn.structures import Crystals, pymatgen_structure
-from aiida_e3relax.gnn.validation import has_sound_geometry
+from aiida_e3relax.crystals.structures import Crystals, pymatgen_structure
+from aiida_e3relax.crystals.validation import has_sound_geometry
 
 CONTACT_SEARCH_RATIO = 1.5
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from aiida_e3relax.crystals.cells import inverse_of, reduction
 
 if TYPE_CHECKING:
-    from aiida_e3relax.gnn.structures import Crystals
+    from aiida_e3relax.crystals.structures import Crystals
 
 MOST_PAIRS = 2 * 10**7
 """Pairs that a search gives, by the density: about 1 GB."""

@@ -12,10 +12,10 @@ from aiida import orm
 from aiida.common.exceptions import ValidationError
 from numpy.typing import NDArray
 
+from aiida_e3relax.crystals.files.stream import read_npy_header
+from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.data.site_kinds import SiteKinds
 from aiida_e3relax.data.structures import structures_to_crystals
-from aiida_e3relax.gnn.structure_files import read_npy_header
-from aiida_e3relax.gnn.structures import Crystals
 
 
 class StructureBatchData(orm.ArrayData):

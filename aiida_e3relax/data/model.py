@@ -12,7 +12,7 @@ from aiida.common.exceptions import ValidationError
 from aiida.orm.implementation.utils import clean_value
 
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
-from aiida_e3relax.gnn.model_card import check_card, hash_file, hash_stream, read_card
+from aiida_e3relax.gnn.checkpoints.model_card import check_card, hash_file, hash_stream, read_card
 
 
 class E3RelaxModelData(orm.SinglefileData):

@@ -10,8 +10,8 @@ from aiida import orm
 from aiida.common.constants import elements
 from numpy.typing import NDArray
 
-from aiida_e3relax.gnn.structures import Crystals, make_crystals
-from aiida_e3relax.gnn.validation import input_faults
+from aiida_e3relax.crystals.structures import Crystals, make_crystals
+from aiida_e3relax.crystals.validation import input_faults
 
 ATOMIC_NUMBERS = {data['symbol']: number for number, data in elements.items()}
 NO_ELEMENT = ATOMIC_NUMBERS['X']

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import TypeVar
 
-from aiida_e3relax import fortran
+from aiida_e3relax.common import fortran
 from aiida_e3relax.standin.errors import InputError, quote
 
 MOST_VALUES = 1_000_000

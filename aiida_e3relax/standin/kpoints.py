@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aiida_e3relax import fortran
+from aiida_e3relax.common import fortran
 from aiida_e3relax.standin.errors import InputError, quote
 from aiida_e3relax.standin.geometry import Geometry
 from aiida_e3relax.standin.incar import Incar

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase.data import atomic_numbers
 
-from aiida_e3relax import fortran
+from aiida_e3relax.common import fortran
 from aiida_e3relax.crystals.files.errors import printable
 from aiida_e3relax.standin.errors import InputError, quote
 from aiida_e3relax.standin.geometry import Geometry, find_geometry_fault

@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from aiida_e3relax import fortran
+from aiida_e3relax.common import fortran
 from aiida_e3relax.standin.errors import InputError
 
 

@@ -11,15 +11,15 @@ import numpy as np
 from aiida import orm
 from aiida.engine import calcfunction
 
+from aiida_e3relax.common.mappings import check_keys
 from aiida_e3relax.crystals.cells import FURTHEST
 from aiida_e3relax.crystals.freedom.projection import restrict
 from aiida_e3relax.crystals.geometry import closest_contact, displacements, principal_strains
+from aiida_e3relax.crystals.structures import Crystals
+from aiida_e3relax.crystals.validation import geometry_fault
 from aiida_e3relax.data.structures import moved_structure, structures_to_crystals
-from aiida_e3relax.gnn.structures import Crystals
-from aiida_e3relax.gnn.validation import geometry_fault
-from aiida_e3relax.mappings import check_keys
-from aiida_e3relax.workflows.freedom import freedom_value, read_freedom
-from aiida_e3relax.workflows.network_report import stated_energy_rise, stated_uncertainty
+from aiida_e3relax.workflows.network.report import stated_energy_rise, stated_uncertainty
+from aiida_e3relax.workflows.vasp.inputs.freedom import freedom_value, read_freedom
 
 REJECTED = 'rejected'
 

@@ -12,8 +12,8 @@ from aiida.manage.caching import enable_caching
 
 from aiida_e3relax.calculations.batches import gather_structures, take_structure
 from aiida_e3relax.calculations.predict import E3RelaxCalculation
+from aiida_e3relax.crystals.structures import make_crystals
 from aiida_e3relax.data.batch import StructureBatchData
-from aiida_e3relax.gnn.structures import make_crystals
 
 
 def run(code, model, **inputs) -> orm.CalcJobNode:

@@ -20,12 +20,12 @@ from plumpy.process_states import ProcessState
 
 from aiida_e3relax.campaign.archive import ARCHIVE, README, TABLE, export_campaign
 from aiida_e3relax.campaign.creation import create_campaign
-from aiida_e3relax.campaign.frame import campaign_frame
 from aiida_e3relax.campaign.group import CampaignGroup, load_campaign
-from aiida_e3relax.workflows.choices import ChainChoices
-from aiida_e3relax.workflows.ledger import compare_legs
+from aiida_e3relax.campaign.results.table import campaign_frame
+from aiida_e3relax.workflows.comparison.ledger import compare_legs
+from aiida_e3relax.workflows.vasp.choices import ChainChoices
+from tests.workflows.comparison.test_ledger import PREDICTED, RAW
 from tests.workflows.crystals import copper_gold
-from tests.workflows.test_ledger import PREDICTED, RAW
 
 POTCAR = 'PAW_PBE Cu X\nparameters from PSCTR are:\n'
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
 from aiida_e3relax.gnn.cli import main
-from aiida_e3relax.gnn.datasets import read_pairs
-from aiida_e3relax.gnn.errors import InputError
 from aiida_e3relax.gnn.training.config import read_config
 
 CASES = Path(__file__).parents[3] / 'shared' / 'cases'

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from plumpy.process_states import ProcessState
 
 from aiida_e3relax.campaign.group import load_campaign
-from aiida_e3relax.campaign.lock import lock
-from aiida_e3relax.cli.campaign import campaign
-from aiida_e3relax.cli.campaign_sources import read_sources
+from aiida_e3relax.campaign.submission.lock import lock
+from aiida_e3relax.cli.campaign.commands import campaign
+from aiida_e3relax.cli.campaign.sources import read_sources
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from aiida_e3relax.crystals.freedom.freedom import Freedom, Moves
 from aiida_e3relax.crystals.freedom.projection import restrict
 from aiida_e3relax.crystals.freedom.vacuum import contiguous_layer
 from aiida_e3relax.crystals.geometry import principal_strains
-from aiida_e3relax.gnn.symmetry import SpaceGroup
+from aiida_e3relax.crystals.symmetry import SpaceGroup
 from tests.workflows.crystals import copper_gold, rattled_copper_gold, strained, to_crystals
 
 RAW = to_crystals(copper_gold())

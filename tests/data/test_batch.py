@@ -6,10 +6,10 @@ import pytest
 from aiida import orm
 from aiida.common.exceptions import ValidationError
 
+from aiida_e3relax.crystals.structures import Crystals, make_crystals
 from aiida_e3relax.data.batch import StructureBatchData
 from aiida_e3relax.data.site_kinds import SiteKinds
 from aiida_e3relax.data.structures import structures_to_crystals
-from aiida_e3relax.gnn.structures import Crystals, make_crystals
 
 pytestmark = pytest.mark.usefixtures('aiida_profile')
 

@@ -7,7 +7,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.spacegroup import crystal
 
-from aiida_e3relax.gnn.structures import Crystals, make_crystals
+from aiida_e3relax.crystals.structures import Crystals, make_crystals
 
 PROTOTYPES = {
     'rock salt': lambda: bulk('NaCl', 'rocksalt', a=5.640),

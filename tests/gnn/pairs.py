@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from aiida_e3relax.gnn.pairs import Pairs
+from aiida_e3relax.crystals.pairs import Pairs
 from tests.gnn.crystals import PROTOTYPES, batch_of
 
 

@@ -4,8 +4,8 @@ import json
 import subprocess
 import sys
 
-from aiida_e3relax.gnn.datasets import write_pairs
-from aiida_e3relax.gnn.structures import write_npz
+from aiida_e3relax.crystals.datasets.pairs_file import write_pairs
+from aiida_e3relax.crystals.structures import write_npz
 from tests.gnn.pairs import made_pairs
 
 BARE = """

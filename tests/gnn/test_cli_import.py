@@ -16,7 +16,7 @@ MODEL = 'e3relax-h2-published'
 @pytest.fixture
 def authors_file(tmp_path):
     """A file as E3Relax-H2's training writes it, of the small network of the reference arrays."""
-    with np.load(Path(__file__).parent / 'data' / 'published_h2.npz') as arrays:
+    with np.load(Path(__file__).parent / 'models' / 'published' / 'h2.npz') as arrays:
         weights = {key[8:]: torch.tensor(arrays[key]) for key in arrays.files if key.startswith('weights/')}
     torch.save({'ema': weights, 'step': 10}, tmp_path / 'model.pt')
     return tmp_path / 'model.pt'

@@ -8,7 +8,7 @@ from aiida.orm.implementation.utils import clean_value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiida_e3relax.gnn.structures import Crystals, make_crystals, write_npz
+from aiida_e3relax.crystals.structures import Crystals, make_crystals, write_npz
 from aiida_e3relax.parsers.prediction_files import (
     PredictionFilesError,
     find_last_words,
@@ -16,7 +16,7 @@ from aiida_e3relax.parsers.prediction_files import (
     read_predictions,
     read_report,
 )
-from aiida_e3relax.workflows.network_report import stated_energy_rise, stated_uncertainty, tell_network
+from aiida_e3relax.workflows.network.report import stated_energy_rise, stated_uncertainty, tell_network
 
 GIVEN = make_crystals(
     numbers=[[29], [12, 8]],

@@ -8,7 +8,7 @@ import pytest
 from aiida import orm
 from aiida.engine.processes.builder import ProcessBuilder
 
-from aiida_e3relax.workflows.vasp import E3RelaxVaspWorkChain
+from aiida_e3relax.workflows.vasp.chain import E3RelaxVaspWorkChain
 from tests.workflows.crystals import rattled_copper_gold
 
 

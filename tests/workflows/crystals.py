@@ -6,7 +6,7 @@ import numpy as np
 from ase import Atoms
 from ase.spacegroup import crystal
 
-from aiida_e3relax.gnn.structures import Crystals, make_crystals
+from aiida_e3relax.crystals.structures import Crystals, make_crystals
 
 
 def copper_gold() -> Atoms:

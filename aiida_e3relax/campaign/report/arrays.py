@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from aiida_e3relax.campaign.course import Course
-from aiida_e3relax.gnn.structures import Crystals
+from aiida_e3relax.campaign.results.trajectories import Course
+from aiida_e3relax.crystals.structures import Crystals
 
 
 def encode(values: ArrayLike, dtype: str) -> str:

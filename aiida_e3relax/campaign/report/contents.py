@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from aiida_e3relax.campaign.course import Course
-from aiida_e3relax.campaign.statistics import Summary
-from aiida_e3relax.gnn.structures import Crystals
+from aiida_e3relax.campaign.results.statistics import Summary
+from aiida_e3relax.campaign.results.trajectories import Course
+from aiida_e3relax.crystals.structures import Crystals
 
 STAGES = ('raw', 'predicted', 'relaxed')
 

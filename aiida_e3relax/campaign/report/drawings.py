@@ -9,8 +9,6 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from aiida_e3relax.campaign.noise import ENERGY, LENGTH, NOISE, without_noise
-from aiida_e3relax.campaign.outcomes import OUTCOMES, find_outcomes, pair_costs
 from aiida_e3relax.campaign.report.plot_style import (
     FLOOR,
     GREEN,
@@ -29,7 +27,9 @@ from aiida_e3relax.campaign.report.plot_style import (
     new_figure,
     new_subplots,
 )
-from aiida_e3relax.campaign.statistics import Group
+from aiida_e3relax.campaign.results.noise import ENERGY, LENGTH, NOISE, without_noise
+from aiida_e3relax.campaign.results.outcomes import OUTCOMES, find_outcomes, pair_costs
+from aiida_e3relax.campaign.results.statistics import Group
 
 MOST_DUMBBELLS = 40
 """With more pairs than this the ionic steps are drawn as points, since lines could not be told apart."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 
-from aiida_e3relax.campaign import statistics
-from aiida_e3relax.campaign.outcomes import OUTCOMES
-from aiida_e3relax.campaign.statistics import Summary
+from aiida_e3relax.campaign.results import statistics
+from aiida_e3relax.campaign.results.outcomes import OUTCOMES
+from aiida_e3relax.campaign.results.statistics import Summary
 
 BY_EXIT_CODE = {
     400: 'The network failed and the settings say that this ends the chain. Do what its last job says (verdi process '

@@ -5,14 +5,14 @@ from __future__ import annotations
 import pandas as pd
 from aiida import orm
 
-from aiida_e3relax.campaign.course import campaign_courses
-from aiida_e3relax.campaign.frame import campaign_frame
 from aiida_e3relax.campaign.group import load_campaign
-from aiida_e3relax.campaign.records import query_chains
 from aiida_e3relax.campaign.report.contents import Contents
-from aiida_e3relax.campaign.statistics import summarise
+from aiida_e3relax.campaign.results.records import query_chains
+from aiida_e3relax.campaign.results.statistics import summarise
+from aiida_e3relax.campaign.results.table import campaign_frame
+from aiida_e3relax.campaign.results.trajectories import campaign_courses
+from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.data.structures import structures_to_crystals
-from aiida_e3relax.gnn.structures import Crystals
 
 OUTPUTS = {'predicted_structure': 'predicted', 'structure': 'relaxed'}
 """The stages of a crystal that are outputs of its chain."""

@@ -12,10 +12,10 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 from plotly.subplots import make_subplots
 
-from aiida_e3relax.campaign import noise
-from aiida_e3relax.campaign.outcomes import FAILURES
-from aiida_e3relax.gnn.figures import COLOURS, GREY
-from aiida_e3relax.workflows.story import LEG_NAMES
+from aiida_e3relax.campaign.results import noise
+from aiida_e3relax.campaign.results.outcomes import FAILURES
+from aiida_e3relax.common.figures import COLOURS, GREY
+from aiida_e3relax.workflows.vasp.messages import LEG_NAMES
 
 BLUE, ORANGE, GREEN, PINK, YELLOW, _ = COLOURS
 LEG_COLOURS = {'raw': ORANGE, 'predicted': BLUE}

@@ -8,9 +8,9 @@ from collections.abc import Callable
 import pandas as pd
 import plotly.graph_objects as go
 
-from aiida_e3relax.campaign.outcomes import pair_costs
 from aiida_e3relax.campaign.report import drawings
-from aiida_e3relax.campaign.statistics import Summary
+from aiida_e3relax.campaign.results.outcomes import pair_costs
+from aiida_e3relax.campaign.results.statistics import Summary
 
 
 @dataclasses.dataclass(frozen=True)

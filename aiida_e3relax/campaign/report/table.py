@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from aiida_e3relax.campaign.noise import ENERGY, NOISE, without_noise
-from aiida_e3relax.campaign.outcomes import pair_costs
+from aiida_e3relax.campaign.results.noise import ENERGY, NOISE, without_noise
+from aiida_e3relax.campaign.results.outcomes import pair_costs
 
 WORDS = {True: 'yes', False: 'no', None: None}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from aiida_e3relax.campaign.estimates import Estimate
-from aiida_e3relax.campaign.noise import tell_energy
-from aiida_e3relax.campaign.statistics import Saving, Summary
+from aiida_e3relax.campaign.results.estimates import Estimate
+from aiida_e3relax.campaign.results.noise import tell_energy
+from aiida_e3relax.campaign.results.statistics import Saving, Summary
 
 
 @dataclasses.dataclass(frozen=True)

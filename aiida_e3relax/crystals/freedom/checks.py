@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from aiida_e3relax.crystals.freedom.freedom import AXES, NO_VACUUM, Freedom, Moves
 from aiida_e3relax.crystals.freedom.vacuum import SMALLEST_VACUUM, Gap, Search, find_gap, gap_of, plane_normal
-from aiida_e3relax.gnn.structures import Crystals
-from aiida_e3relax.gnn.symmetry import SpaceGroup
+from aiida_e3relax.crystals.structures import Crystals
+from aiida_e3relax.crystals.symmetry import SpaceGroup
 
 AXIS_TOLERANCE = 1e-6
 """In A, how far the vacuum vector may be off its axis and the layer off the plane."""

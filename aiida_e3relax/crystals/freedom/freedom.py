@@ -11,7 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_e3relax.mappings import check_keys
+from aiida_e3relax.common.mappings import check_keys
 
 AXES = 'abc'
 """The lattice vectors by the letters that name them in inputs and messages."""

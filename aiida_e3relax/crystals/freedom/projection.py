@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from aiida_e3relax.crystals.freedom.freedom import Freedom, Moves
 from aiida_e3relax.crystals.freedom.vacuum import Gap, gap_of
 from aiida_e3relax.crystals.geometry import fractional_displacements
-from aiida_e3relax.gnn.structures import Crystals
-from aiida_e3relax.gnn.symmetry import SpaceGroup
+from aiida_e3relax.crystals.structures import Crystals
+from aiida_e3relax.crystals.symmetry import SpaceGroup
 
 
 def restrict(start: Crystals, prediction: Crystals, freedom: Freedom, kinds: Sequence[str]) -> Crystals:

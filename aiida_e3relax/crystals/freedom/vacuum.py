@@ -15,7 +15,7 @@ from aiida_e3relax.crystals.freedom.freedom import AXES, NO_VACUUM, Freedom
 from aiida_e3relax.crystals.neighbours import pairs_within
 
 if TYPE_CHECKING:
-    from aiida_e3relax.gnn.structures import Crystals
+    from aiida_e3relax.crystals.structures import Crystals
 
 SMALLEST_VACUUM = 5.0
 """In A, normal to a layer; between the layers of a crystal there are 3 to 4."""

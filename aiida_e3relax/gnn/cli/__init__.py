@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 
+from aiida_e3relax.common.errors import InputError, OutOfMemoryError, RunError, RunInterruptedError
+from aiida_e3relax.common.out_of_memory import is_out_of_memory
 from aiida_e3relax.gnn.cli import data, ensemble, evaluate, finetune, import_checkpoint, predict, train
-from aiida_e3relax.gnn.errors import InputError, OutOfMemoryError, RunError, RunInterruptedError
-from aiida_e3relax.gnn.out_of_memory import is_out_of_memory
 
 COMMANDS = (predict, data, train, finetune, ensemble, evaluate, import_checkpoint)
 

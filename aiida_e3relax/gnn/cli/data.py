@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.gnn.data.splits import METHODS
-from aiida_e3relax.gnn.errors import InputError
 
 if TYPE_CHECKING:
     from aiida_e3relax.gnn.data.build import BuildOptions, BuiltData, Rejection
@@ -74,11 +74,11 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from aiida_e3relax.crystals.datasets.pairs_file import write_pairs
     from aiida_e3relax.gnn.data.build import build
     from aiida_e3relax.gnn.data.card import data_card, write_card_beside
     from aiida_e3relax.gnn.data.sources import SourceOptions, open_source
     from aiida_e3relax.gnn.data.summary import text
-    from aiida_e3relax.gnn.datasets import write_pairs
 
     settings = _settings(options)
     settings.check()
@@ -127,7 +127,7 @@ def _check_outputs(options: argparse.Namespace) -> None:
     if options.output.is_dir():
         raise InputError(f'{options.output}: a folder; name the file to write')
     if options.summary_png:
-        from aiida_e3relax.gnn.figures import check_figure
+        from aiida_e3relax.common.figures import check_figure
 
         check_figure(options.summary_png)
 

@@ -36,11 +36,11 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from aiida_e3relax.gnn.datasets import read_pairs
-    from aiida_e3relax.gnn.ensembles import calibrate, combine
-    from aiida_e3relax.gnn.errors import InputError
-    from aiida_e3relax.gnn.pairs import Pairs
-    from aiida_e3relax.gnn.runtime import prepare_device
+    from aiida_e3relax.common.errors import InputError
+    from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
+    from aiida_e3relax.crystals.pairs import Pairs
+    from aiida_e3relax.gnn.checkpoints.ensembles import calibrate, combine
+    from aiida_e3relax.gnn.device import prepare_device
 
     check_checkpoint_output(options.output)
     pairs = None

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
 from aiida_e3relax.gnn.cli.options import add_device, checkpoint_path
-from aiida_e3relax.gnn.errors import InputError
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
@@ -36,12 +36,12 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from aiida_e3relax.gnn.checkpoint import load_checkpoint
-    from aiida_e3relax.gnn.datasets import read_pairs
-    from aiida_e3relax.gnn.evaluate import measure
-    from aiida_e3relax.gnn.evaluation_report import table, write_csv, write_json
-    from aiida_e3relax.gnn.pairs import Pairs
-    from aiida_e3relax.gnn.runtime import prepare_device
+    from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
+    from aiida_e3relax.crystals.pairs import Pairs
+    from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
+    from aiida_e3relax.gnn.device import prepare_device
+    from aiida_e3relax.gnn.evaluation.evaluate import measure
+    from aiida_e3relax.gnn.evaluation.report import table, write_csv, write_json
 
     _check_outputs(options)
     device = prepare_device(options.device, options.threads)
@@ -57,7 +57,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.csv:
         write_csv(options.csv, measured)
     if options.figure:
-        from aiida_e3relax.gnn.evaluation_plot import plot_measured
+        from aiida_e3relax.gnn.evaluation.plot import plot_measured
 
         plot_measured(measured, options.figure)
     return 0
@@ -69,7 +69,7 @@ def _check_outputs(options: argparse.Namespace) -> None:
         if path and not path.parent.is_dir():
             raise InputError(f'{path}: the folder {path.parent} does not exist')
     if options.figure:
-        from aiida_e3relax.gnn.figures import check_figure
+        from aiida_e3relax.common.figures import check_figure
 
         check_figure(options.figure)
 

@@ -31,6 +31,6 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from aiida_e3relax.gnn.checkpoint import load_checkpoint
+    from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
 
     return run_training(options, load_checkpoint(options.checkpoint))

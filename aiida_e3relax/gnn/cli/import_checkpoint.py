@@ -28,8 +28,8 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from aiida_e3relax.gnn.errors import InputError
-    from aiida_e3relax.gnn.import_published import import_published
+    from aiida_e3relax.common.errors import InputError
+    from aiida_e3relax.gnn.checkpoints.import_published import import_published
 
     check_checkpoint_output(options.output)
     if options.output.resolve() == options.file.resolve():

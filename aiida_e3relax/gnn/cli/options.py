@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
-from aiida_e3relax.gnn.errors import InputError
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:

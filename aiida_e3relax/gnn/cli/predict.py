@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from aiida_e3relax.common.errors import SOME_UNREADABLE, InputError
 from aiida_e3relax.crystals.freedom.freedom import AXES, NO_VACUUM, Freedom, Moves, read_freedom_text
 from aiida_e3relax.gnn.cli.options import add_device, add_model
-from aiida_e3relax.gnn.errors import SOME_UNREADABLE, InputError
-from aiida_e3relax.gnn.prediction_settings import ENGINES, POTENTIALS, PredictionSettings
+from aiida_e3relax.gnn.prediction.settings import ENGINES, POTENTIALS, PredictionSettings
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
@@ -72,7 +72,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from aiida_e3relax.gnn.predict_files import predict_files
+    from aiida_e3relax.gnn.prediction.files import predict_files
 
     if options.second_opinion_steps < 0 or (options.second_opinion_steps and not options.second_opinion):
         raise InputError(

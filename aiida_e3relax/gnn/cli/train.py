@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from aiida_e3relax.gnn.cli.options import add_device
 
 if TYPE_CHECKING:
-    from aiida_e3relax.gnn.checkpoint import Checkpoint
+    from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint
 
 DESCRIPTION = """
 Train a model as CONFIG says, a YAML or JSON file with `data` (training files that `e3relax data` wrote), `output` (the
@@ -43,9 +43,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 def run_training(options: argparse.Namespace, tuned_from: Checkpoint | None) -> int:
     """Train as the options say, from the weights of `tuned_from` where it is given; return the exit status."""
-    from aiida_e3relax.gnn.datasets import read_pairs
-    from aiida_e3relax.gnn.pairs import Pairs
-    from aiida_e3relax.gnn.runtime import prepare_device
+    from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
+    from aiida_e3relax.crystals.pairs import Pairs
+    from aiida_e3relax.gnn.device import prepare_device
     from aiida_e3relax.gnn.training.config import read_config
     from aiida_e3relax.gnn.training.processes import launched_processes
     from aiida_e3relax.gnn.training.run import train
@@ -53,7 +53,7 @@ def run_training(options: argparse.Namespace, tuned_from: Checkpoint | None) -> 
     config = read_config(options.config, options.set, tuned_from)
     pairs = Pairs.concatenate(read_pairs(path) for path in config.data)
     if tuned_from and not options.new_elements:
-        from aiida_e3relax.gnn.training.tuning import check_elements
+        from aiida_e3relax.gnn.training.finetune import check_elements
 
         check_elements(tuned_from, pairs)
     with launched_processes(options.device) as (processes, device):

@@ -10,15 +10,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.common.progress import progress
 from aiida_e3relax.crystals.files.errors import explain
+from aiida_e3relax.crystals.pairs import SPLITS, Pairs
+from aiida_e3relax.crystals.structures import make_crystals
 from aiida_e3relax.gnn.data.duplicates import Repeats, find_repeats
 from aiida_e3relax.gnn.data.repair import RepairOptions, UnusableError, checked, put_right
 from aiida_e3relax.gnn.data.sources import Candidate, Sites, Source
 from aiida_e3relax.gnn.data.splits import check_fractions, make_split
-from aiida_e3relax.gnn.errors import InputError
-from aiida_e3relax.gnn.pairs import SPLITS, Pairs
-from aiida_e3relax.gnn.progress import progress
-from aiida_e3relax.gnn.structures import make_crystals
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,10 +11,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash
 from aiida_e3relax.gnn.data.build import BuildOptions, BuiltData
 from aiida_e3relax.gnn.data.sources import Source
 from aiida_e3relax.gnn.data.summary import summary
-from aiida_e3relax.gnn.datasets import pairs_hash
 
 CARD_VERSION = 1
 

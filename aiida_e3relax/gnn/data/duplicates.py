@@ -14,9 +14,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_e3relax.gnn.pairs import Pairs
-from aiida_e3relax.gnn.progress import progress
-from aiida_e3relax.gnn.structures import Crystals, pymatgen_structure
+from aiida_e3relax.common.progress import progress
+from aiida_e3relax.crystals.pairs import Pairs
+from aiida_e3relax.crystals.structures import Crystals, pymatgen_structure
 
 NEIGHBOURS = 12
 """Distances of the fingerprint: to the 1st, 2nd, ... 12th neighbour, each averaged over atoms."""

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_e3relax.common.figures import COLOURS, draw_periodic_table, new_figure
+from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.gnn.data.summary import Changes, summary
-from aiida_e3relax.gnn.figures import COLOURS, draw_periodic_table, new_figure
-from aiida_e3relax.gnn.pairs import Pairs
 
 
 def plot_pairs(pairs: Pairs, path: Path) -> None:

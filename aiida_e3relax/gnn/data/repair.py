@@ -10,10 +10,10 @@ from scipy.optimize import linear_sum_assignment
 
 from aiida_e3relax.crystals.cells import FURTHEST, nearest_image, widths
 from aiida_e3relax.crystals.contacts import SMALLEST_DISTANCE, SMALLEST_VOLUME
+from aiida_e3relax.crystals.pairs import Pairs, aligned, mean_shift
+from aiida_e3relax.crystals.structures import MAX_ATOMIC_NUMBER, make_crystals
+from aiida_e3relax.crystals.validation import geometry_fault
 from aiida_e3relax.gnn.data.sources.base import Sites, UnusableError
-from aiida_e3relax.gnn.pairs import Pairs, aligned, mean_shift
-from aiida_e3relax.gnn.structures import MAX_ATOMIC_NUMBER, make_crystals
-from aiida_e3relax.gnn.validation import geometry_fault
 
 DRIFT_NOTED, ROTATION_NOTED = 1e-3, 0.1
 """A drift above this (A) or a rotation above this (degrees) counts as taken out; smaller ones are rounding."""

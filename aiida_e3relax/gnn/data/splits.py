@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_e3relax.gnn.errors import InputError
-from aiida_e3relax.gnn.pairs import SPLITS, Pairs
-from aiida_e3relax.gnn.progress import progress
+from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.common.progress import progress
+from aiida_e3relax.crystals.pairs import SPLITS, Pairs
 
 METHODS = ('as-given', 'random', 'chemical-system', 'prototype')
 SYMMETRY_TOLERANCE = 0.01

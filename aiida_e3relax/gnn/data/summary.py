@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_e3relax.crystals.pairs import SPLITS, Pairs, aligned
 from aiida_e3relax.gnn.data.repair import rotation_angles
-from aiida_e3relax.gnn.pairs import SPLITS, Pairs, aligned
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 

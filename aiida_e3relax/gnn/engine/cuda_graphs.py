@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
+from aiida_e3relax.common.out_of_memory import is_out_of_memory
 from aiida_e3relax.gnn.engine.padding import BatchShape, padded_batch
+from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry
 from aiida_e3relax.gnn.models.base import RelaxationModel
-from aiida_e3relax.gnn.out_of_memory import is_out_of_memory
 
 MOST_EDGES = 1 << 17
 """Larger batches keep the device busy as they are, and padding would cost more than launching."""

@@ -14,9 +14,9 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from aiida_e3relax.common.out_of_memory import is_out_of_memory
 from aiida_e3relax.crystals.files.errors import explain
 from aiida_e3relax.gnn.engine import native
-from aiida_e3relax.gnn.out_of_memory import is_out_of_memory
 
 
 def kernels_for(tensor: Tensor) -> ModuleType | None:

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aiida_e3relax.gnn.batch import CrystalBatch
 from aiida_e3relax.gnn.engine import native, products
-from aiida_e3relax.gnn.engine.kept import kept
+from aiida_e3relax.gnn.engine.cache import kept
 from aiida_e3relax.gnn.engine.kernels import kernels_for
 from aiida_e3relax.gnn.engine.tables import FilterTable, filter_table
+from aiida_e3relax.gnn.graph.batch import CrystalBatch
 from aiida_e3relax.gnn.layers import AtomsToLattice, EdgeGeometry, HighDegreeMessagePassing, LatticeToAtoms, RadialBasis
 
 CHUNK_ELEMENTS = 1 << 19

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from aiida_e3relax.gnn.batch import CrystalBatch
-from aiida_e3relax.gnn.graph import Graph
+from aiida_e3relax.gnn.graph.batch import CrystalBatch
+from aiida_e3relax.gnn.graph.shells import Graph
 
 EDGES_PER_ATOM = 64
 """Most edges of an atom that is added: a kernel takes as long as its busiest atom."""

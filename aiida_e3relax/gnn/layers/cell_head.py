@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from aiida_e3relax.gnn.batch import CrystalBatch
+from aiida_e3relax.gnn.graph.batch import CrystalBatch
 from aiida_e3relax.gnn.layers.activation import ScaledSiLU, perceptron
 
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from aiida_e3relax.gnn.batch import CrystalBatch
+from aiida_e3relax.gnn.graph.batch import CrystalBatch
 from aiida_e3relax.gnn.layers.activation import bounded
 from aiida_e3relax.gnn.layers.cells import inverse
 

@@ -8,9 +8,9 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
-from aiida_e3relax.gnn.graph import Graph, neighbour_graph
-from aiida_e3relax.gnn.losses import layerwise_loss
+from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry
+from aiida_e3relax.gnn.graph.shells import Graph, neighbour_graph
+from aiida_e3relax.gnn.models.losses import layerwise_loss
 
 
 class Change(enum.StrEnum):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
-from aiida_e3relax.gnn.distance_geometry import DistancePrediction, most_likely_displacements
+from aiida_e3relax.crystals.structures import MAX_ATOMIC_NUMBER
+from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry
 from aiida_e3relax.gnn.layers import (
     AtomsToLattice,
     EdgeGeometry,
@@ -21,10 +21,10 @@ from aiida_e3relax.gnn.layers import (
     volume,
 )
 from aiida_e3relax.gnn.layers.displacement import LARGEST_DISPLACEMENT
-from aiida_e3relax.gnn.losses import nearest_image
+from aiida_e3relax.gnn.models.distance_geometry import DistancePrediction, most_likely_displacements
 from aiida_e3relax.gnn.models.distance_model import DistanceModel
+from aiida_e3relax.gnn.models.losses import nearest_image
 from aiida_e3relax.gnn.models.symmetric import VOLUME_SCALE, SymmetricHyperparameters
-from aiida_e3relax.gnn.structures import MAX_ATOMIC_NUMBER
 
 
 class DeepRelax(DistanceModel):

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
-from aiida_e3relax.gnn.distance_geometry import LOG_SCALE_IN_LOSS, DistancePrediction
-from aiida_e3relax.gnn.losses import structure_losses
+from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry
 from aiida_e3relax.gnn.models.base import RelaxationModel
-from aiida_e3relax.gnn.uncertainty import Uncertainty, distance_uncertainty
+from aiida_e3relax.gnn.models.distance_geometry import LOG_SCALE_IN_LOSS, DistancePrediction
+from aiida_e3relax.gnn.models.losses import structure_losses
+from aiida_e3relax.gnn.models.uncertainty import Uncertainty, distance_uncertainty
 
 
 class DistanceModel(RelaxationModel):

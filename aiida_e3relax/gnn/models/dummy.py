@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
+from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry
 from aiida_e3relax.gnn.models.base import RelaxationModel
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from aiida_e3relax.gnn.batch import CrystalBatch
+from aiida_e3relax.gnn.graph.batch import CrystalBatch
 from aiida_e3relax.gnn.layers import ScaledSiLU, displaced, perceptron
 from aiida_e3relax.gnn.models.raw_cell import RawCellRelaxation
 

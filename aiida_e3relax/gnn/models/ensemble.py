@@ -8,11 +8,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
-from aiida_e3relax.gnn.graph import Graph
+from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry
+from aiida_e3relax.gnn.graph.shells import Graph
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.models.distance_model import DistanceModel, ensemble_prediction
-from aiida_e3relax.gnn.uncertainty import distance_uncertainty
+from aiida_e3relax.gnn.models.uncertainty import distance_uncertainty
 
 
 class Ensemble(RelaxationModel):

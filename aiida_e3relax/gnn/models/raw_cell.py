@@ -6,10 +6,10 @@ from abc import abstractmethod
 
 from torch import Tensor, nn
 
-from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
+from aiida_e3relax.crystals.structures import MAX_ATOMIC_NUMBER
+from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry
 from aiida_e3relax.gnn.layers import CellHead, bounded, inverse
 from aiida_e3relax.gnn.models.base import Change, RelaxationModel
-from aiida_e3relax.gnn.structures import MAX_ATOMIC_NUMBER
 
 LARGEST_STRAIN = 0.5
 """Bound of the Frobenius norm of the cell's relative change."""

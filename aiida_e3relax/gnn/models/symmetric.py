@@ -7,7 +7,8 @@ from abc import abstractmethod
 
 from torch import Tensor, nn
 
-from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
+from aiida_e3relax.crystals.structures import MAX_ATOMIC_NUMBER
+from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry
 from aiida_e3relax.gnn.layers import (
     AtomsToLattice,
     EdgeGeometry,
@@ -22,7 +23,6 @@ from aiida_e3relax.gnn.layers import (
     volume,
 )
 from aiida_e3relax.gnn.models.base import RelaxationModel
-from aiida_e3relax.gnn.structures import MAX_ATOMIC_NUMBER
 
 VOLUME_SCALE = 6.0
 """Cube root (A) of the largest volume per atom that the lattice node's radial basis resolves."""

@@ -6,9 +6,9 @@ import importlib
 
 import torch
 
-from aiida_e3relax.gnn.errors import MissingPackageError
+from aiida_e3relax.common.errors import MissingPackageError
 from aiida_e3relax.gnn.potentials.base import Potential
-from aiida_e3relax.gnn.prediction_settings import POTENTIALS
+from aiida_e3relax.gnn.prediction.settings import POTENTIALS
 
 __all__ = ['Potential', 'load_potential']
 

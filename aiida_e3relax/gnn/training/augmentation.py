@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from aiida_e3relax.gnn.pairs import Pairs, aligned
+from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.gnn.training.fields import number
 
 

@@ -9,13 +9,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aiida_e3relax.gnn.batch import CrystalBatch, Geometry, make_batch
-from aiida_e3relax.gnn.errors import TrainingError
-from aiida_e3relax.gnn.graph import Graph
+from aiida_e3relax.common.errors import TrainingError
+from aiida_e3relax.crystals.orientation import ModelFrame
+from aiida_e3relax.crystals.pairs import Pairs, aligned
+from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry, make_batch
+from aiida_e3relax.gnn.graph.shells import Graph
 from aiida_e3relax.gnn.models import nearest_name
 from aiida_e3relax.gnn.models.base import RelaxationModel
-from aiida_e3relax.gnn.orientation import ModelFrame
-from aiida_e3relax.gnn.pairs import Pairs, aligned
 from aiida_e3relax.gnn.training.processes import ALONE, Processes
 
 VALIDATION_BATCH = 64

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from aiida_e3relax.gnn.checkpoint import Checkpoint
-from aiida_e3relax.gnn.errors import InputError
+from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint
 from aiida_e3relax.gnn.models import nearest_name
 from aiida_e3relax.gnn.training.fields import said
 from aiida_e3relax.gnn.training.settings import TrainingSettings, hyperparameter_names, read_settings
@@ -104,7 +104,7 @@ def _json(text: str) -> Any:
 def _yaml(text: str, path: Path) -> Any:
     """Return what YAML `text` says."""
     try:
-        from aiida_e3relax.strict_yaml import load_yaml
+        from aiida_e3relax.common.strict_yaml import load_yaml
     except ImportError as error:
         raise InputError(f'{path}: not JSON, and YAML needs PyYAML: pip install pyyaml, or write JSON') from error
     try:

@@ -10,7 +10,7 @@ import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from aiida_e3relax.gnn.errors import InputError
+from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.gnn.models import nearest_name
 
 T = TypeVar('T')

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aiida_e3relax.gnn.figures import COLOURS, new_figure
+from aiida_e3relax.common.figures import COLOURS, new_figure
 
 
 def plot_log(log: Path, path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed, nn
 
-from aiida_e3relax.gnn.errors import DeviceError
+from aiida_e3relax.common.errors import DeviceError
 
 
 @dataclasses.dataclass(frozen=True)

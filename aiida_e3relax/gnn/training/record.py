@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from aiida_e3relax.gnn.errors import InputError
+from aiida_e3relax.common.errors import InputError
 
 COLUMNS = (
     'step',

@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from torch import nn
 
+from aiida_e3relax.common.errors import TrainingError
+from aiida_e3relax.common.progress import ProgressLine
+from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash
 from aiida_e3relax.crystals.files.errors import explain
-from aiida_e3relax.gnn.checkpoint import Checkpoint, load_content, save_atomically, save_checkpoint
-from aiida_e3relax.gnn.datasets import pairs_hash
+from aiida_e3relax.crystals.orientation import OWN, STANDARD
+from aiida_e3relax.crystals.pairs import SPLITS, Pairs
+from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint, load_content, save_atomically, save_checkpoint
+from aiida_e3relax.gnn.checkpoints.model_card import write_card
 from aiida_e3relax.gnn.engine import with_engine
-from aiida_e3relax.gnn.errors import TrainingError
-from aiida_e3relax.gnn.model_card import write_card
 from aiida_e3relax.gnn.models import make_model
 from aiida_e3relax.gnn.models.base import RelaxationModel
-from aiida_e3relax.gnn.orientation import OWN, STANDARD
-from aiida_e3relax.gnn.pairs import SPLITS, Pairs
-from aiida_e3relax.gnn.progress import ProgressLine
 from aiida_e3relax.gnn.training.batches import BatchOrder, PreparedPairs, times_an_epoch, validation_errors
 from aiida_e3relax.gnn.training.precision import with_precision
 from aiida_e3relax.gnn.training.processes import ALONE, Processes

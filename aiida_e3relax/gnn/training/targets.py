@@ -6,10 +6,10 @@ import dataclasses
 
 import numpy as np
 
-from aiida_e3relax.gnn.errors import InputError
-from aiida_e3relax.gnn.pairs import Pairs, aligned
-from aiida_e3relax.gnn.progress import progress
-from aiida_e3relax.gnn.symmetry import SpaceGroup
+from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.common.progress import progress
+from aiida_e3relax.crystals.pairs import Pairs, aligned
+from aiida_e3relax.crystals.symmetry import SpaceGroup
 
 SYMMETRY_DISTANCE = 0.02
 """In A, how far unrelaxed sites may be off: what is nearly symmetric looks so to a network."""

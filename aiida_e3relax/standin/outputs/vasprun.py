@@ -5,7 +5,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 from ase.data import atomic_masses, atomic_numbers
 
-from aiida_e3relax import fortran
+from aiida_e3relax.common import fortran
 from aiida_e3relax.standin.engines import Bands, Energies
 from aiida_e3relax.standin.freedom import KBAR
 from aiida_e3relax.standin.incar import Incar

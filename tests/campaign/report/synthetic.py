@@ -8,11 +8,11 @@ from ase import Atoms
 from ase.build import bulk
 from ase.spacegroup import crystal
 
-from aiida_e3relax.campaign.course import Course
-from aiida_e3relax.campaign.frame import make_frame
 from aiida_e3relax.campaign.report.contents import Contents
-from aiida_e3relax.campaign.statistics import summarise
-from aiida_e3relax.gnn.structures import Crystals, make_crystals
+from aiida_e3relax.campaign.results.statistics import summarise
+from aiida_e3relax.campaign.results.table import make_frame
+from aiida_e3relax.campaign.results.trajectories import Course
+from aiida_e3relax.crystals.structures import Crystals, make_crystals
 
 CATIONS = ('Mg', 'Ca', 'Sr', 'Ba', 'Mn', 'Fe', 'Co', 'Ni', 'Zn', 'Cd')
 ANIONS = ('O', 'S', 'Se', 'Te')

@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aiida_e3relax.campaign.headline import tell_headline
-from aiida_e3relax.campaign.noise import tell_energy, without_noise
 from aiida_e3relax.campaign.report.contents import Contents
 from aiida_e3relax.campaign.report.plots import draw_plots
 from aiida_e3relax.campaign.report.table import make_rows
 from aiida_e3relax.campaign.report.tiles import tell_tiles
-from aiida_e3relax.campaign.statistics import summarise
+from aiida_e3relax.campaign.results.headline import tell_headline
+from aiida_e3relax.campaign.results.noise import tell_energy, without_noise
+from aiida_e3relax.campaign.results.statistics import summarise
 from tests.campaign.report.synthetic import make_contents
 
 GEOMETRY = ('start_coordinate_mae_A', 'start_cell_shape_deviation_A2', 'start_volume_error_A3')

@@ -6,9 +6,9 @@ import dataclasses
 import difflib
 from pathlib import Path
 
+from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.gnn.data.sources import arrays, mpf, papers, trajectories, two_files, vasp_runs
 from aiida_e3relax.gnn.data.sources.base import Candidate, Sites, Source, SourceOptions
-from aiida_e3relax.gnn.errors import InputError
 
 __all__ = ['KINDS', 'Candidate', 'Sites', 'Source', 'SourceOptions', 'open_source']
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from aiida_e3relax.gnn.archive import read_archive
-from aiida_e3relax.gnn.array_checks import ArrayChecks
+from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.crystals.datasets.archive import read_archive
+from aiida_e3relax.crystals.datasets.array_checks import ArrayChecks
+from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
+from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.gnn.data.sources.base import Candidate, Loaded, Sites, Source, SourceOptions
-from aiida_e3relax.gnn.datasets import read_pairs
-from aiida_e3relax.gnn.errors import InputError
-from aiida_e3relax.gnn.structures import Crystals
 
 _SUBSTITUTION = {
     'n_atoms',

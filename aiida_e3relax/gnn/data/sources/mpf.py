@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.gnn.data.sources.base import (
     Candidate,
     Loaded,
@@ -15,7 +16,6 @@ from aiida_e3relax.gnn.data.sources.base import (
     UnusableError,
     sites_of_structure,
 )
-from aiida_e3relax.gnn.errors import InputError
 
 SUFFIXES = ('.p', '.pkl', '.pickle')
 

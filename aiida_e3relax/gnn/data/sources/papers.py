@@ -17,9 +17,9 @@ import csv
 from functools import partial
 from pathlib import Path
 
+from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.crystals.pairs import SPLITS
 from aiida_e3relax.gnn.data.sources.base import Candidate, Loaded, Source, SourceOptions, only_crystal, sites_of
-from aiida_e3relax.gnn.errors import InputError
-from aiida_e3relax.gnn.pairs import SPLITS
 
 SUFFIXES = {'atoms_id': ('_unrelaxed', '_relaxed'), 'mp_id': ('_U', '_R')}
 _TABLES = ('{}.csv', 'id_prop_{}_all.csv')

@@ -6,11 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.crystals.files import CrystalFileError, Entry, iterate_crystals
 from aiida_e3relax.crystals.files.errors import explain
 from aiida_e3relax.crystals.files.reader import check_atoms
 from aiida_e3relax.gnn.data.sources.base import Candidate, Loaded, Source, SourceOptions, UnusableError, sites_of
-from aiida_e3relax.gnn.errors import InputError
 
 SEPARATOR = '::'
 KEYS = ('label', 'atoms_id', 'material_id', 'mp_id', 'uid', 'folder', 'sid', 'name', 'id')

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from aiida_e3relax.gnn.batch import CrystalBatch
+from aiida_e3relax.gnn.graph.batch import CrystalBatch
 from aiida_e3relax.gnn.layers import ScaledSiLU, SelfInteraction, perceptron
 
 

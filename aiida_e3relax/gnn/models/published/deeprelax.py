@@ -7,17 +7,17 @@ import dataclasses
 import torch
 from torch import Tensor, nn
 
-from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
-from aiida_e3relax.gnn.distance_geometry import DistancePrediction, displacements_within_bounds
-from aiida_e3relax.gnn.graph import Graph
+from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry
+from aiida_e3relax.gnn.graph.published import within_and_across_graph
+from aiida_e3relax.gnn.graph.shells import Graph
 from aiida_e3relax.gnn.layers import CellHead, DotSelfInteraction, RadialBasis, ScaledSiLU, perceptron
 from aiida_e3relax.gnn.models.base import Change
+from aiida_e3relax.gnn.models.distance_geometry import DistancePrediction, displacements_within_bounds
 from aiida_e3relax.gnn.models.distance_model import DistanceModel
 from aiida_e3relax.gnn.models.published.edges import Edges, edge_vectors
 from aiida_e3relax.gnn.models.published.message_passing import MessagePassing
 from aiida_e3relax.gnn.models.published.names import SHARED_NAMES, accept_authors_names
 from aiida_e3relax.gnn.models.published.relaxation import ELEMENT_ROWS
-from aiida_e3relax.gnn.published_graph import within_and_across_graph
 
 _NAMES = SHARED_NAMES | {
     r'dist_displace_branch\.': 'displacement_head.branch.',

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from aiida_e3relax.gnn.batch import CrystalBatch
+from aiida_e3relax.gnn.graph.batch import CrystalBatch
 from aiida_e3relax.gnn.layers import RadialBasis, SelfInteraction, perceptron
 from aiida_e3relax.gnn.models.base import Change
 from aiida_e3relax.gnn.models.published.axes import AxisStates, LatticeAxes

@@ -7,7 +7,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from aiida_e3relax.gnn.batch import CrystalBatch
+from aiida_e3relax.gnn.graph.batch import CrystalBatch
 
 
 def clamped_norm(vectors: Tensor) -> Tensor:

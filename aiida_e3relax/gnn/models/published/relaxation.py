@@ -8,13 +8,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from aiida_e3relax.gnn.batch import CrystalBatch, Geometry
-from aiida_e3relax.gnn.graph import Graph
+from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry
+from aiida_e3relax.gnn.graph.published import nearest_neighbour_graph
+from aiida_e3relax.gnn.graph.shells import Graph
 from aiida_e3relax.gnn.layers import RadialBasis, inverse
 from aiida_e3relax.gnn.models.base import Change, RelaxationModel
 from aiida_e3relax.gnn.models.published.axes import AxisStates
 from aiida_e3relax.gnn.models.published.names import accept_authors_names
-from aiida_e3relax.gnn.published_graph import nearest_neighbour_graph
 
 ELEMENT_ROWS = 118
 """Rows of the published embeddings."""

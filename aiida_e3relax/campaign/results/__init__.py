@@ -1,0 +1,1 @@
+"""What a campaign found, from the provenance graph to figures."""

@@ -1,0 +1,231 @@
+"""Questions to the provenance graph, each answered by a fixed number of queries."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import networkx as nx
+import pandas as pd
+from aiida import orm
+from aiida.common.links import LinkType
+from aiida.tools.graph.graph_traversers import traverse_graph
+
+from aiida_e3relax.campaign.group import load_campaign
+from aiida_e3relax.campaign.results.records import read_chains, read_comparisons
+from aiida_e3relax.campaign.results.table import make_frame, tell_row
+from aiida_e3relax.data.model import E3RelaxModelData
+from aiida_e3relax.data.structures import ATOMIC_NUMBERS
+from aiida_e3relax.workflows.comparison.reference import CHAIN, RAW_LEG, content, find_reference_fault
+
+HASH_PREFIX = 'sha256:'
+PREDICTION_COLUMNS = ('status', 'message', 'n_atoms', 'uncertainty_A', 'device', 'job_pk', 'job_uuid', 'predicted')
+REFERENCE_COLUMNS = ('chain_pk', 'chain_uuid', 'ended', 'ionic_steps', 'energy_final_eV_per_atom', 'fault')
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where a result comes from.
+
+    Attributes
+    ----------
+    model
+        The checkpoint whose prediction the relaxation started from; None where no network had a part.
+    path
+        From the checkpoint to the result, data and processes in turn.
+    """
+
+    model: E3RelaxModelData | None
+    path: tuple[orm.Node, ...]
+
+
+def find_chains(
+    elements: Collection[str] = (),
+    n_atoms: tuple[int, int] | None = None,
+    model: str | None = None,
+    device: str | None = None,
+    verdict: str | None = None,
+    campaign: str | None = None,
+) -> pd.DataFrame:
+    """Return the chains for which everything given holds, of one campaign or of all and none, as a table.
+
+    Parameters
+    ----------
+    elements
+        Symbols of elements that the structure has, all of them.
+    n_atoms
+        The smallest and the largest number of atoms.
+    model
+        The content hash of the checkpoint, or how it begins, with or without `sha256:`.
+    device
+        What the network ran on, or how that begins: `cpu`, `cuda`, `cuda:0`.
+    verdict
+        Of the guard: `accepted`, `accepted with warnings` or `rejected`.
+    campaign
+        The name of a campaign.
+
+    Returns
+    -------
+    DataFrame
+        With `frame.COLUMNS` and the index `label`, oldest first; `in_sample` and `attempts`, which only a campaign's
+        table has, are None. Chains that have no comparison yet are there unless model, device or verdict are asked for.
+
+    Raises
+    ------
+    ValueError
+        When there is no campaign of that name, or no element of such a symbol.
+    """
+    if unknown := sorted(set(elements) - set(ATOMIC_NUMBERS)):
+        raise ValueError(f'element: expected symbols such as O or Fe, found {", ".join(unknown)}')
+    settings = load_campaign(campaign).settings_node if campaign is not None else None
+    filters: dict[str, Any] = {}
+    if model is not None:
+        filters['attributes.network.content_hash'] = {'like': f'{_full_hash(model)}%'}
+    if device is not None:
+        filters['attributes.network.device'] = {'like': f'{device}%'}
+    if verdict is not None:
+        filters['attributes.guard.verdict'] = verdict
+    chains, comparisons = read_chains(settings), read_comparisons(settings, filters)
+    lowest, highest = n_atoms or (0, float('inf'))
+    return make_frame(
+        tell_row(chain, comparisons.get(uuid))
+        for uuid, chain in chains.items()
+        if (uuid in comparisons or not filters)
+        and set(elements) <= set(chain['elements'])
+        and lowest <= chain['n_atoms'] <= highest
+    )
+
+
+def trace_origin(node: orm.Data) -> Origin:
+    """Return the checkpoint that a structure, an energy or anything else computed goes back to, and how.
+
+    Of several checkpoints, as where one campaign started from the results of another, it is the nearest. Raises
+    ValueError for a node that is not stored.
+    """
+    if node.pk is None:
+        raise ValueError(f'{node}: expected a stored node')
+    backward = (LinkType.CREATE, LinkType.INPUT_CALC)
+    found = traverse_graph([node.pk], get_links=True, links_backward=backward)
+    graph = nx.DiGraph((link.source_id, link.target_id) for link in found['links'] or ())
+    graph.add_node(node.pk)
+    query = orm.QueryBuilder().append(E3RelaxModelData, filters={'id': {'in': list(found['nodes'])}}, project='id')
+    paths = [nx.shortest_path(graph, pk, node.pk) for pk in query.all(flat=True)]
+    if not paths:
+        return Origin(None, (node,))
+    path = tuple(orm.load_node(pk) for pk in min(paths, key=len))
+    model: Any = path[0]
+    return Origin(model, path)
+
+
+def find_predictions(model: str) -> pd.DataFrame:
+    """Return every prediction of a checkpoint, by its content hash or how that begins, as a table.
+
+    Returns
+    -------
+    DataFrame
+        With `PREDICTION_COLUMNS`, one row a structure of each run, oldest run first, and the index `label`, the name of
+        the structure in its run. `predicted` is the UUID of the node that holds it, None where it failed.
+    """
+    query = orm.QueryBuilder()
+    hashed = {'attributes.content_hash': {'like': f'{_full_hash(model)}%'}}
+    query.append(E3RelaxModelData, filters=hashed, tag='model')
+    query.append(orm.CalcJobNode, with_incoming='model', project=['id', 'uuid'], tag='job')
+    query.append(
+        orm.Dict,
+        with_incoming='job',
+        edge_filters={'label': 'report'},
+        project=['attributes.structures', 'attributes.device.used'],
+    )
+    query.order_by({'job': {'id': 'asc'}})
+    outputs = _read_predicted(hashed)
+    rows = []
+    for pk, uuid, structures, device in query.iterall(batch_size=1000):
+        of_job = outputs.get(uuid, {})
+        for row in structures:
+            node = of_job.get('batch', of_job.get(f'structures__{row["label"]}')) if row['status'] == 'ok' else None
+            rows.append({**row, 'device': device, 'job_pk': pk, 'job_uuid': uuid, 'predicted': node})
+    return _make_table(rows, PREDICTION_COLUMNS)
+
+
+def find_reference_legs(
+    structure: orm.StructureData, inputs: Mapping[str, Any] | None = None, without: str | None = None
+) -> pd.DataFrame:
+    """Return the finished relaxations of a raw structure, which could stand for another one, as a table.
+
+    Parameters
+    ----------
+    structure
+        The raw structure; relaxations of any node with the same content are found.
+    inputs
+        Those of the chain that is to be compared, such as a filled builder; with them each relaxation is held against
+        the rules of `workflows.reference`.
+    without
+        The UUID of a chain to leave out.
+
+    Returns
+    -------
+    DataFrame
+        With `REFERENCE_COLUMNS`, newest first, and the index `label`. `fault` is why the relaxation cannot be taken
+        with these inputs; None where it can, or nothing is known against it.
+    """
+    query = orm.QueryBuilder()
+    query.append(orm.StructureData, filters={'extras._aiida_hash': content(structure)}, tag='structure')
+    query.append(
+        orm.WorkChainNode,
+        with_incoming='structure',
+        edge_filters={'label': 'structure'},
+        filters={'attributes.process_label': CHAIN},
+        project=['label', 'id', 'uuid'],
+        tag='chain',
+    )
+    query.append(
+        orm.WorkChainNode,
+        with_incoming='chain',
+        edge_filters={'label': RAW_LEG, 'type': LinkType.CALL_WORK.value},
+        filters={'attributes.exit_status': 0},
+        project='mtime',
+    )
+    query.append(
+        orm.Dict,
+        with_incoming='chain',
+        edge_filters={'label': 'comparison'},
+        project=['attributes.raw.ionic_steps', 'attributes.raw.energy_final_eV_per_atom'],
+    )
+    rows = []
+    for label, pk, uuid, ended, steps, energy in query.order_by({'chain': {'id': 'desc'}}).all():
+        if uuid != without:
+            row = {'label': label, 'chain_pk': pk, 'chain_uuid': uuid, 'ended': ended, 'ionic_steps': steps}
+            fault = find_reference_fault({**inputs, 'reference_leg': orm.Str(uuid)}) if inputs else None
+            rows.append(row | {'energy_final_eV_per_atom': energy, 'fault': fault})
+    return _make_table(rows, REFERENCE_COLUMNS)
+
+
+def find_references_of(chain: orm.WorkChainNode) -> pd.DataFrame:
+    """Return what `find_reference_legs` does for the inputs of a chain that ran, other chains alone."""
+    links = chain.base.links.get_incoming(link_type=LinkType.INPUT_WORK).all()
+    inputs: dict[str, Any] = {link.link_label.replace('__', '.'): link.node for link in links}
+    return find_reference_legs(inputs['structure'], inputs, without=chain.uuid)
+
+
+def _read_predicted(model: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """Return the UUIDs of the nodes with predictions of a model, by the UUID of the job and the label of the link."""
+    query = orm.QueryBuilder()
+    query.append(E3RelaxModelData, filters=dict(model), tag='model')
+    query.append(orm.CalcJobNode, with_incoming='model', project='uuid', tag='job')
+    predicted = {'label': {'or': [{'==': 'batch'}, {'like': 'structures%'}]}}
+    query.append(orm.Data, with_incoming='job', edge_filters=predicted, edge_project='label', project='uuid')
+    outputs: dict[str, dict[str, str]] = {}
+    for job, node, link in query.iterall(batch_size=1000):
+        outputs.setdefault(job, {})[link] = node
+    return outputs
+
+
+def _make_table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:
+    """Return rows as a table of Python's objects, None where a value is missing."""
+    table = pd.DataFrame(rows, columns=['label', *columns], dtype=object).set_index('label')
+    return table.where(table.notna(), None)
+
+
+def _full_hash(model: str) -> str:
+    return HASH_PREFIX + model.removeprefix(HASH_PREFIX)

@@ -1,0 +1,146 @@
+"""A campaign as a table: one row a structure, whatever became of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from aiida_e3relax.campaign.group import load_campaign
+from aiida_e3relax.campaign.results.records import read_chains, read_comparisons, read_structures
+from aiida_e3relax.campaign.submission.processes import State
+
+LEGS = ('raw', 'predicted')
+FACTS = (
+    'structure_uuid',
+    'chain_uuid',
+    'chain_pk',
+    'state',
+    'exit_status',
+    'exit_message',
+    'attempts',
+    'formula',
+    'n_atoms',
+    'elements',
+    'verdict',
+    'reasons',
+    'remarks',
+    'model',
+    'device',
+)
+"""What names things; missing is None."""
+NUMBERS = (
+    'network_wall_time_s',
+    'uncertainty_A',
+    'energy_difference_final_meV_per_atom',
+    'ionic_steps_saved',
+    'ionic_steps_saved_percent',
+    'electronic_steps_saved',
+    'wall_time_saved_s',
+    'core_time_saved_s',
+)
+"""Measures of a pair of legs; missing is NaN."""
+LEG_FACTS = ('code_version', 'stand_in', 'finished')
+LEG_NUMBERS = (
+    'cores',
+    'vasp_runs',
+    'vasp_runs_from_cache',
+    'ionic_steps',
+    'electronic_steps',
+    'wall_time_s',
+    'core_time_s',
+    'static_wall_time_s',
+    'energy_first_step_eV_per_atom',
+    'max_force_first_step_eV_per_A',
+    'pressure_first_step_kB',
+    'volume_first_step_A3',
+    'energy_final_eV_per_atom',
+    'max_force_final_eV_per_A',
+    'pressure_final_kB',
+    'volume_final_A3',
+    'start_energy_error_meV_per_atom',
+    'start_coordinate_mae_A',
+    'start_cell_shape_deviation_A2',
+    'start_volume_error_A3',
+)
+"""Measures of a leg, as `docs/chain.md` has them; missing is NaN."""
+NUMBER_COLUMNS = (*NUMBERS, *(f'{leg}_{key}' for leg in LEGS for key in LEG_NUMBERS))
+COLUMNS = (
+    *FACTS,
+    'in_sample',
+    'same_minimum',
+    *NUMBERS,
+    *(f'{leg}_{key}' for leg in LEGS for key in (*LEG_FACTS, *LEG_NUMBERS)),
+)
+
+
+def campaign_frame(name: str) -> pd.DataFrame:
+    """Return the campaign `name` as a table, in three queries whatever its size.
+
+    There is one row for each structure of the campaign, in the order of its settings, failed and unfinished ones
+    included; `state` is `waiting` where no chain has started yet. Of several chains of a
+    structure, `attempts`, the newest is told.
+
+    Returns
+    -------
+    DataFrame
+        With `COLUMNS` and the index `label`. Units stand in the names. Measures are float64 with NaN where missing,
+        everything else is of Python's types with None.
+
+    Raises
+    ------
+    ValueError
+        When there is no campaign of that name, and when structures of it have been deleted.
+    """
+    group = load_campaign(name)
+    settings, node = group.settings, group.settings_node
+    chains = read_chains(node)
+    comparisons = read_comparisons(node)
+    newest = {chain['label']: chain for chain in chains.values()}
+    waiting = {label: uuid for label, uuid in settings.structures.items() if label not in newest}
+    structures = read_structures(waiting.values())
+    if deleted := [label for label, uuid in waiting.items() if uuid not in structures]:
+        raise ValueError(
+            f'campaign `{name}`: {len(deleted)} of its structures have been deleted from the profile, such as '
+            f'`{deleted[0]}`; import them again from an archive of it, or create the campaign anew'
+        )
+    newest |= {
+        label: {'label': label, 'structure_uuid': uuid, 'state': State.WAITING.value, **structures[uuid]}
+        for label, uuid in waiting.items()
+    }
+    attempts = Counter(chain['label'] for chain in chains.values())
+    rows = []
+    for label in settings.structures:
+        row = tell_row(newest[label], comparisons.get(newest[label].get('chain_uuid', '')))
+        rows.append(row | {'attempts': attempts[label], 'in_sample': settings.has_raw_leg(label)})
+    return make_frame(rows)
+
+
+def tell_row(chain: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the row of a chain of `read_chains`, with its comparison where it has one."""
+    if comparison is None:
+        return dict(chain)
+    guard, network = comparison['guard'] or {}, comparison['network'] or {}
+    row = {
+        **chain,
+        'verdict': guard.get('verdict'),
+        'reasons': guard.get('reasons'),
+        'remarks': comparison['remarks'],
+        'model': network.get('content_hash'),
+        'device': network.get('device'),
+        'network_wall_time_s': network.get('wall_time_s'),
+        'uncertainty_A': network.get('uncertainty_A'),
+    }
+    row |= {key: comparison[key] for key in ('same_minimum', *NUMBERS) if key in comparison}
+    for leg in LEGS:
+        row |= {f'{leg}_{key}': value for key, value in (comparison[leg] or {}).items()}
+    return row
+
+
+def make_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return rows as a table with `COLUMNS`; keys that have no column are left out."""
+    table = pd.DataFrame(list(rows), columns=['label', *COLUMNS], dtype=object).set_index('label')
+    table = table.where(table.notna(), None)
+    return table.astype(dict.fromkeys(NUMBER_COLUMNS, 'float64'))

@@ -1,0 +1,119 @@
+"""The course of relaxations, ionic step by ionic step, out of the graph."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from aiida import orm
+from aiida.common.links import LinkType
+from numpy.typing import NDArray
+
+from aiida_e3relax.campaign.group import load_campaign
+from aiida_e3relax.campaign.results.records import query_chains
+from aiida_e3relax.workflows.comparison.legs import vasp_runs
+from aiida_e3relax.workflows.comparison.reference import RAW_LEG, Reference, earlier_chain, find_raw_leg
+from aiida_e3relax.workflows.vasp.messages import LEG_NAMES
+
+LEG_LINKS = {f'relax_{leg}': leg for leg in LEG_NAMES}
+ARRAYS = ('energy_extrapolated', 'forces')
+
+
+@dataclasses.dataclass(frozen=True)
+class Course:
+    """The ionic steps of one leg, over all its VASP runs, failed and restarted ones included.
+
+    Attributes
+    ----------
+    energies
+        ``(n,)`` in eV/atom.
+    max_forces
+        ``(n,)`` the largest force on an atom, in eV/A.
+    starts
+        At which of these steps a VASP run starts, counted from 0.
+    """
+
+    energies: NDArray[np.float64]
+    max_forces: NDArray[np.float64]
+    starts: tuple[int, ...]
+
+
+def read_courses(chain: orm.WorkChainNode) -> dict[str, Course]:
+    """Return the courses of the legs of a chain, by leg; those without a single finished step are left out."""
+    links = chain.base.links.get_outgoing(link_type=LinkType.CALL_WORK).all()
+    called: dict[str, Any] = {link.link_label: link.node for link in links}
+    legs = {leg: called[link] for link, leg in LEG_LINKS.items() if link in called}
+    if RAW_LEG not in called and (earlier := earlier_chain(chain.inputs.reference_leg.value)):
+        legs['raw'] = find_raw_leg(earlier)
+    courses = {leg: read_course(process) for leg, process in legs.items()}
+    return {leg: course for leg, course in courses.items() if len(course.energies)}
+
+
+def campaign_courses(name: str) -> dict[str, dict[str, Course]]:
+    """Return what `read_courses` does for all chains of a campaign, by label, in a query instead of ten for each.
+
+    Chains that have not finished an ionic step are left out. Raises ValueError when there is no such campaign.
+    """
+    group = load_campaign(name)
+    settings, labels = group.settings_node, group.settings.structures.keys()
+    trajectories: dict[tuple[str, str], list[orm.ArrayData]] = {}
+    found = query_chains(settings, ['id', 'label']).iterall(batch_size=1000)
+    newest = {label: pk for pk, label in found if label in labels}
+    query = query_chains(settings, ['id', 'label'])
+    query.append(
+        orm.WorkChainNode,
+        with_incoming='chain',
+        edge_filters={'label': {'in': list(LEG_LINKS)}},
+        edge_project='label',
+        tag='leg',
+    )
+    query.append(orm.WorkChainNode, with_incoming='leg', edge_filters={'label': {'like': 'relax_%'}}, tag='base')
+    query.append(orm.CalcJobNode, with_incoming='base', tag='run')
+    query.append(orm.ArrayData, with_incoming='run', edge_filters={'label': 'trajectory'}, project='*')
+    query.order_by({'run': {'id': 'asc'}})
+    for pk, label, arrays, link in query.iterall(batch_size=1000):
+        if newest.get(label) == pk:
+            trajectories.setdefault((label, LEG_LINKS[link]), []).append(arrays)
+    courses: dict[str, dict[str, Course]] = {}
+    for (label, leg), arrays in trajectories.items():
+        courses.setdefault(label, {})[leg] = _join_runs(arrays)
+    for chain in _query_referring(settings):
+        if newest.get(chain.label) == chain.pk:
+            courses[chain.label] = read_courses(chain)
+    return courses
+
+
+def read_course(leg: orm.WorkChainNode) -> Course:
+    """Return the course of a `vasp.v2.relax` work chain."""
+    runs = vasp_runs(leg, 'relax_%')
+    return _join_runs(run.outputs.trajectory for run in runs if 'trajectory' in run.outputs)
+
+
+def _join_runs(trajectories: Iterable[orm.ArrayData]) -> Course:
+    """Return the course of VASP runs that follow one another; those that left no forces are passed over."""
+    energies: list[float] = []
+    forces: list[float] = []
+    starts: list[int] = []
+    for arrays in trajectories:
+        if not set(ARRAYS) <= set(arrays.get_arraynames()):
+            continue
+        starts.append(len(energies))
+        of_run = zip(*(arrays.get_array(name) for name in ARRAYS), strict=False)  # one step gives two frames
+        for energy, force in of_run:
+            energies.append(energy / len(force))
+            forces.append(np.linalg.norm(force, axis=1).max())
+    return Course(np.array(energies), np.array(forces), tuple(starts))
+
+
+def _query_referring(settings: orm.Dict) -> list[orm.WorkChainNode]:
+    """Return the chains of a campaign that take their raw leg from an earlier chain."""
+    query = query_chains(settings, ['*'])
+    query.append(
+        orm.Str,
+        with_outgoing='chain',
+        edge_filters={'label': 'reference_leg'},
+        filters={'attributes.value': {'!in': list(Reference)}},
+    )
+    return query.all(flat=True)

@@ -1,0 +1,1 @@
+"""What submits the processes of a campaign, and looks after them."""

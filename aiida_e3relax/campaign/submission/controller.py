@@ -1,0 +1,145 @@
+"""Submit what a campaign has to run, a bit at a time.
+
+The graph is the only memory. What was submitted is found by the link from the campaign's settings to each process. The
+link is stored in one transaction with the process, so at no moment is a process there and not found.
+aiida-submission-controller finds its processes in a group to which it adds them after the submission: killed in
+between, it submits a second time. It knows one process a structure besides, not a run of the network before many.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from aiida import orm
+from aiida.engine import submit
+from aiida.manage import get_manager
+
+from aiida_e3relax.campaign.group import CampaignGroup
+from aiida_e3relax.campaign.submission.daemon import Daemon
+from aiida_e3relax.campaign.submission.due import Due, find_due
+from aiida_e3relax.campaign.submission.orphans import mend_lost
+from aiida_e3relax.campaign.submission.processes import NETWORK_LABEL, UNSUCCESSFUL, Processes, State, read_processes
+from aiida_e3relax.workflows.vasp.choices import ChainChoices
+from aiida_e3relax.workflows.vasp.messages import tell_failure
+
+SLOTS_PER_CHAIN = 7
+"""Processes of a chain at the same time: itself, and in both legs the relaxation, the run of VASP and its job."""
+
+
+class CampaignController:
+    """Submits the network's runs and the chains of a campaign, while its lock is held.
+
+    Attributes
+    ----------
+    group
+        The campaign.
+    daemon
+        The one that runs the processes.
+    """
+
+    def __init__(self, group: CampaignGroup):
+        self.group = group
+        self.daemon = Daemon()
+        self._node = group.settings_node
+        self._settings = group.settings
+        self._choices = ChainChoices.from_record(self._settings.chain)
+        self._batch_index = self._settings.batch_index()
+
+    def read(self) -> Processes:
+        """Return the campaign's processes as they are now."""
+        return read_processes(self._settings, self._node)
+
+    def retry_failed(self) -> list[str]:
+        """Allow another try to all that ended without success, and return the labels.
+
+        It is another chain for each structure whose last one failed, and another run of the network for each batch that
+        is held back.
+        """
+        processes = self.read()
+        failed = [label for label in processes.chains if processes.chain_state(label) in UNSUCCESSFUL]
+        tries = {label: len(processes.chains[label]) + 1 for label in failed}
+        held = self.find_due(processes).held
+        runs = {str(place): len(processes.networks[place]) + 1 for place in held}
+        if tries:
+            self.group.attempts = self.group.attempts | tries
+        if runs:
+            self.group.network_attempts = self.group.network_attempts | runs
+        return [*failed, *(NETWORK_LABEL.format(place=place) for place in held)]
+
+    def find_due(self, processes: Processes) -> Due:
+        """Return what is left to submit, and what is held back."""
+        return find_due(self.group, self._settings, self._batch_index, processes)
+
+    def is_done(self, processes: Processes) -> bool:
+        """Return whether nothing runs and nothing is left to submit, other than what is held back."""
+        due = self.find_due(processes)
+        return not (processes.running or due.networks or due.chains)
+
+    def advance(self, limit: int, confirm_lock: Callable[[], None] = lambda: None) -> int:
+        """Submit at most `limit` processes that are due and for which there is room, and return how many.
+
+        Lost processes are mended first. Nothing is submitted while the campaign is paused or no daemon runs.
+        `confirm_lock` is that of `lock`, and is called before each submission.
+
+        Raises ValueError, which names the structure, when inputs are refused that were sound before.
+        """
+        workers = self.daemon.count_workers()
+        if not workers:
+            return 0
+        confirm_lock()
+        processes = self.read()
+        if mend_lost(processes.running):
+            processes = self.read()
+        if self.group.is_paused:
+            return 0
+        slots = workers * get_manager().get_option('daemon.worker_process_slots')
+        room = max(min(self.group.max_running, slots // SLOTS_PER_CHAIN), 1) - len(processes.running)
+        n_submitted = 0
+        for builder in itertools.islice(self._due_builders(processes), max(min(room, limit), 0)):
+            confirm_lock()
+            submit(builder)
+            n_submitted += 1
+        return n_submitted
+
+    def _due_builders(self, processes: Processes) -> Iterator[Any]:
+        """Yield what can be submitted: one run of the network at a time, then the chains it has nothing to say to."""
+        due = self.find_due(processes)
+        is_running = any(processes.network_state(place) is State.RUNNING for place in processes.networks)
+        if due.networks and not is_running:
+            yield self._network_builder(due.networks[0])
+        for label in due.chains:
+            yield self._chain_builder(label, processes)
+
+    def _network_builder(self, place: int) -> Any:
+        batch: Any = orm.load_node(uuid=self._settings.batches[place])
+        builder: Any = self._choices.network_builder(batch, self._node)
+        builder.metadata.label = NETWORK_LABEL.format(place=place)
+        builder.metadata.description = f'The network on a batch of the campaign {self.group.label}'
+        return builder
+
+    def _chain_builder(self, label: str, processes: Processes) -> Any:
+        inputs: dict[str, Any] = {'campaign': self._node}
+        place = self._batch_index.get(label)
+        if place is not None:
+            inputs['prediction'] = {**_find_prediction(processes.networks[place][-1].pk), 'label': label}
+        structure: Any = orm.load_node(uuid=self._settings.structures[label])
+        reference = 'always' if self._settings.has_raw_leg(label) else 'never'
+        try:
+            builder: Any = self._choices.chain_builder(
+                structure, self._settings.fixed.get(label), reference_leg=reference, **inputs
+            )
+        except ValueError as error:
+            raise ValueError(f'structure `{label}`: {error}') from error
+        builder.metadata.label = label
+        builder.metadata.description = f'{structure.get_formula()} of the campaign {self.group.label}'
+        return builder
+
+
+def _find_prediction(pk: int) -> dict[str, Any]:
+    """Return what a run of the network hands on, and how it failed where it has left no report."""
+    run: Any = orm.load_node(pk)
+    if 'report' not in run.outputs:
+        return {'failure': tell_failure(run)}
+    return {name: run.outputs[name] for name in ('batch', 'report') if name in run.outputs}

@@ -1,0 +1,152 @@
+"""How far a campaign is."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections import Counter
+
+from aiida_e3relax.campaign.group import CampaignGroup
+from aiida_e3relax.campaign.submission.due import Due, find_due
+from aiida_e3relax.campaign.submission.processes import UNSUCCESSFUL, Process, Processes, State, read_processes
+
+RECENT = 50
+"""The number of chains, the last that ended, from which durations are taken."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """A way in which chains ended without success.
+
+    Attributes
+    ----------
+    name
+        The exit code, `excepted` or `killed`.
+    labels
+        The structures.
+    message
+        That of the first of them.
+    """
+
+    name: str
+    labels: list[str]
+    message: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Held:
+    """A batch for which the network failed as a whole, and whose structures are held back.
+
+    Attributes
+    ----------
+    label
+        Of the run of the network.
+    n_structures
+        That wait for it.
+    reason
+        What the last of the runs said.
+    """
+
+    label: str
+    n_structures: int
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """The numbers of a campaign at one moment.
+
+    Attributes
+    ----------
+    name
+        The campaign.
+    chains, networks
+        How many structures and batches are in which state; of several tries the last counts.
+    is_paused, max_running
+        As the group says.
+    chains_per_hour
+        The chains that run now, by how long recent ones took; None when none runs or none has ended.
+    failures
+        By exit code, the most frequent first.
+    held
+        The batches whose structures are held back.
+    foreign
+        The PKs of processes that are linked to the campaign and are no part of it.
+    """
+
+    name: str
+    chains: dict[State, int]
+    networks: dict[State, int]
+    is_paused: bool
+    max_running: int
+    n_retried: int
+    chains_per_hour: float | None
+    failures: list[Failure]
+    held: list[Held]
+    foreign: list[int]
+
+    @property
+    def n_held(self) -> int:
+        """The structures that are held back."""
+        return sum(held.n_structures for held in self.held)
+
+    @property
+    def n_left(self) -> int:
+        """The structures whose chain has not ended and will."""
+        return max(self.chains[State.WAITING] + self.chains[State.RUNNING] - self.n_held, 0)
+
+    @property
+    def time_left(self) -> datetime.timedelta | None:
+        """How long the rest will take at `chains_per_hour`."""
+        return datetime.timedelta(hours=self.n_left / self.chains_per_hour) if self.chains_per_hour else None
+
+
+def read_status(group: CampaignGroup) -> Status:
+    """Return how far a campaign is now."""
+    settings = group.settings
+    processes = read_processes(settings, group.settings_node)
+    return tell_status(group, processes, find_due(group, settings, settings.batch_index(), processes))
+
+
+def tell_status(group: CampaignGroup, processes: Processes, due: Due) -> Status:
+    """Return how far a campaign is with these processes, of which `due` is left."""
+    chains = Counter(processes.chain_state(label) for label in processes.chains)
+    networks = Counter(processes.network_state(place) for place in processes.networks)
+    return Status(
+        name=group.label,
+        chains={state: chains[state] for state in State},
+        networks={state: networks[state] for state in State},
+        is_paused=group.is_paused,
+        max_running=group.max_running,
+        n_retried=sum(len(tries) > 1 for tries in processes.chains.values()),
+        chains_per_hour=_rate(chains[State.RUNNING], processes),
+        failures=_tell_failures(processes),
+        held=[_tell_held(processes.networks[place][-1], labels) for place, labels in due.held.items()],
+        foreign=[process.pk for process in processes.foreign],
+    )
+
+
+def _rate(n_running: int, processes: Processes) -> float | None:
+    """Return chains an hour by Little's law, which unlike a count over time is not put off by a controller at rest."""
+    ended = [chain for tries in processes.chains.values() for chain in tries if chain.state is not State.RUNNING]
+    recent = sorted(ended, key=lambda chain: chain.changed)[-RECENT:]
+    hours = sum((chain.changed - chain.began).total_seconds() for chain in recent) / 3600
+    return n_running * len(recent) / hours if hours and n_running else None
+
+
+def _tell_held(run: Process, labels: list[str]) -> Held:
+    return Held(run.label, len(labels), run.exit_message or f'<{run.pk}> was {run.state}')
+
+
+def _tell_failures(processes: Processes) -> list[Failure]:
+    failed: dict[str, list[Process]] = {}
+    for label, tries in processes.chains.items():
+        state = processes.chain_state(label)
+        if state in UNSUCCESSFUL:
+            name = str(tries[-1].exit_status) if state is State.FAILED else state.value
+            failed.setdefault(name, []).append(tries[-1])
+    failures = [
+        Failure(name, [chain.label for chain in chains], chains[0].exit_message or '')
+        for name, chains in failed.items()
+    ]
+    return sorted(failures, key=lambda failure: -len(failure.labels))

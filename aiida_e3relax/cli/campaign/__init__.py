@@ -1,0 +1,1 @@
+"""The command `aiida-e3relax campaign`."""

@@ -1,0 +1,143 @@
+"""`aiida-e3relax campaign create`."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+import click
+from aiida.common.exceptions import NotExistent
+
+from aiida_e3relax.campaign.creation import BATCH_SIZE, MAX_RUNNING, check_new_name, create_campaign, find_refusals
+from aiida_e3relax.campaign.settings import NETWORK_RETRIES
+from aiida_e3relax.cli.campaign.sources import SOURCES_HELP, read_sources
+from aiida_e3relax.cli.chain_options import PROTOCOLS_EPILOG, chain_options, read_choices
+from aiida_e3relax.cli.profile import profile_option, use_profile
+from aiida_e3relax.crystals.files import printable
+
+REFERENCE_WORDS = {'all': 1.0, 'none': 0.0}
+SHOWN_REFUSALS = 10
+FILES_LEFT_OUT = 3
+"""The exit code where the campaign is made without some files that cannot be read."""
+
+
+@click.command(epilog=PROTOCOLS_EPILOG)
+@click.argument('name')
+@click.option('--from', 'sources', metavar='SOURCE', multiple=True, required=True, help=SOURCES_HELP)
+@click.option(
+    '--reference',
+    metavar='all|none|SHARE',
+    default='all',
+    show_default=True,
+    help='Which structures VASP also relaxes without the network, for the comparison: all, none, or a share from 0 '
+    'to 1 of them drawn at random, which is recorded. What the network saves can be told for these only.',
+)
+@click.option('--seed', type=click.IntRange(min=0), default=0, show_default=True, help='For drawing that share.')
+@click.option(
+    '--batch-size',
+    type=click.IntRange(min=1),
+    default=BATCH_SIZE,
+    show_default=True,
+    help='How many structures the network is given in one job.',
+)
+@click.option(
+    '--max-running',
+    type=click.IntRange(min=1),
+    default=MAX_RUNNING,
+    show_default=True,
+    help='How many chains run at the same time; `run` can change it. A chain has up to two VASP jobs at a time.',
+)
+@click.option(
+    '--network-retries',
+    type=click.IntRange(min=0),
+    default=NETWORK_RETRIES,
+    show_default=True,
+    help='How often a batch is given to the network again where its run fails as a whole, before its structures are '
+    'held back.',
+)
+@click.option(
+    '--skip-refused',
+    is_flag=True,
+    help='Leave out structures that the chain refuses, and record why, instead of ending.',
+)
+@chain_options
+@profile_option
+def create(
+    name: str,
+    sources: tuple[str, ...],
+    reference: str,
+    seed: int,
+    batch_size: int,
+    max_running: int,
+    network_retries: int,
+    skip_refused: bool,
+    profile: str | None,
+    **options: Any,
+) -> None:
+    """Make the campaign NAME; nothing runs yet.
+
+    All that it computes is decided here and recorded in one node: its structures, codes, protocol, model, what may
+    move, and which structures are relaxed without the network too.
+
+    Files that cannot be read are left out, told and recorded; unless --skip-refused says that this is expected, the
+    exit code is then 3.
+    """
+    use_profile(profile)
+    share = _read_share(reference)
+    try:
+        check_new_name(name)
+        found = read_sources(sources)
+        for note, count in found.notes.items():
+            click.echo(f'{count} x {note}', err=True)
+        if found.left_out:
+            click.echo(_tell_all(f'{len(found.left_out)} cannot be used:', found.left_out), err=True)
+        if not found.structures:
+            raise click.ClickException('no structure is left')
+        choices = read_choices(options)
+        with click.progressbar(length=len(found.structures), label='Checking the inputs of each structure') as bar:
+            refused = find_refusals(found.structures, choices, found.fixed, lambda: bar.update(1))
+        if refused and not skip_refused:
+            title = f'the chain refuses {len(refused)} of {len(found.structures)} structures; mend them, or give '
+            raise click.ClickException(_tell_all(f'{title}--skip-refused:', refused))
+        group = create_campaign(
+            name,
+            {label: structure for label, structure in found.structures.items() if label not in refused},
+            choices,
+            fixed={label: held for label, held in found.fixed.items() if label not in refused},
+            left_out=found.left_out | refused,
+            reference_share=share,
+            seed=seed,
+            batch_size=batch_size,
+            max_running=max_running,
+            network_retries=network_retries,
+        )
+    except (ValueError, NotExistent) as error:
+        raise click.ClickException(printable(str(error))) from error
+    settings = group.settings
+    legs = sum(settings.has_raw_leg(label) for label in settings.structures)
+    click.echo(
+        f'Campaign {name}: {len(settings.structures)} structures, {legs} of them also relaxed without the network; '
+        f'{len(settings.left_out)} left out. Its settings are in Dict<{group.settings_node.pk}>. '
+        f'Start it: aiida-e3relax campaign run {shlex.quote(name)}'
+    )
+    if found.left_out and not skip_refused:
+        raise SystemExit(FILES_LEFT_OUT)
+
+
+def _read_share(text: str) -> float:
+    try:
+        share = REFERENCE_WORDS[text] if text in REFERENCE_WORDS else float(text)
+    except ValueError:
+        share = -1.0
+    if not 0.0 <= share <= 1.0:
+        raise click.ClickException(f'--reference {text}: expected all, none or a share from 0 to 1, such as 0.2')
+    return share
+
+
+def _tell_all(title: str, reasons: Mapping[str, str]) -> str:
+    """Return lines with what was said of structures, the first of them."""
+    lines = [f'{label}: {reason}' for label, reason in list(reasons.items())[:SHOWN_REFUSALS]]
+    if len(reasons) > SHOWN_REFUSALS:
+        lines.append(f'and {len(reasons) - SHOWN_REFUSALS} more')
+    return '\n'.join([title, *map(printable, lines)])

@@ -1,0 +1,46 @@
+"""How far a campaign is, as plain lines for a file or a pipe: one when something changes."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+
+from aiida_e3relax.campaign.submission.processes import State
+from aiida_e3relax.campaign.submission.status import Status
+from aiida_e3relax.cli.campaign.table import tell_notes
+from aiida_e3relax.crystals.files.errors import printable
+
+
+class StatusLines:
+    """Tells the changes from one status of a campaign to the next."""
+
+    def __init__(self) -> None:
+        self._counts = ''
+        self._failed: set[str] = set()
+        self._notes: list[str] = []
+
+    def tell(self, status: Status, warning: str = '') -> Iterator[str]:
+        """Yield a line for each thing that is new, with the time."""
+        now = datetime.datetime.now().isoformat(' ', timespec='seconds')
+        counts = '; '.join(
+            f'{name}: {_tell_counts(of_state)}'
+            for name, of_state in (('batches', status.networks), ('structures', status.chains))
+            if any(of_state.values())
+        )
+        if counts != self._counts:
+            yield f'{now} {counts}'
+        for failure in status.failures:
+            for label in failure.labels:
+                if label not in self._failed:
+                    ended = failure.name if failure.name in list(State) else f'failed with exit code {failure.name}'
+                    yield f'{now} {printable(label)}: {ended}'
+        notes = [*tell_notes(status), *['paused'] * status.is_paused, *filter(None, [warning])]
+        for note in notes:
+            if note not in self._notes:
+                yield f'{now} {note}'
+        self._counts, self._notes = counts, notes
+        self._failed = {label for failure in status.failures for label in failure.labels}
+
+
+def _tell_counts(counts: dict[State, int]) -> str:
+    return ', '.join(f'{count} {state}' for state, count in counts.items() if count)

@@ -1,0 +1,119 @@
+"""How far a campaign is, as a table on a terminal."""
+
+from __future__ import annotations
+
+import datetime
+import shlex
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from aiida_e3relax.campaign.submission.processes import UNSUCCESSFUL, State
+from aiida_e3relax.campaign.submission.status import Failure, Status
+from aiida_e3relax.crystals.files.errors import printable, short
+
+SHOWN_LABELS = 4
+MESSAGE_WIDTH = 100
+LIST_COUNTS = ('structures', 'finished', 'failed', 'running')
+LIST_TITLES = ('name', 'created', *LIST_COUNTS, 'remark')
+
+
+def draw_status(status: Status, warning: str = '') -> RenderableType:
+    """Return a table of counts by state, a line on what is left, and the failures by exit code."""
+    table = Table(title=Text(f'Campaign {printable(status.name)}'), title_justify='left')
+    table.add_column('')
+    for state in State:
+        table.add_column(state.value, justify='right')
+    table.add_column('all', justify='right')
+    for name, counts in (('batches', status.networks), ('structures', status.chains)):
+        cells = [str(counts[state]) if counts[state] else '·' for state in State]
+        table.add_row(name, *cells, str(sum(counts.values())))
+    parts: list[RenderableType] = [table, Text(_tell_rate(status))]
+    if status.failures:
+        parts.append(_draw_failures(status.failures))
+    parts += [Text(line, style='yellow') for line in tell_notes(status)]
+    if warning:
+        parts.append(Text(warning, style='bold red'))
+    return Group(*parts)
+
+
+def draw_list(rows: Iterable[Sequence[str]]) -> Table:
+    """Return a table of campaigns, with the cells of `tell_campaign` or `tell_unreadable`."""
+    table = Table(box=None, header_style='bold', padding=(0, 2, 0, 0), pad_edge=False)
+    for title in LIST_TITLES:
+        table.add_column(title, justify='right' if title in LIST_COUNTS else 'left', overflow='fold')
+    for cells in rows:
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def tell_campaign(status: Status, created: str) -> tuple[str, ...]:
+    """Return what a list of campaigns has on one, under `LIST_TITLES`."""
+    failed = sum(status.chains[state] for state in UNSUCCESSFUL)
+    counts = (sum(status.chains.values()), status.chains[State.FINISHED], failed, status.chains[State.RUNNING])
+    notes = ['paused'] * status.is_paused + [f'{status.n_held} held back'] * bool(status.n_held)
+    return printable(status.name), printable(created), *map(str, counts), ', '.join(notes)
+
+
+def tell_unreadable(name: str, reason: str) -> tuple[str, ...]:
+    """Return what a list has on a campaign that cannot be read."""
+    return printable(name), '', *[''] * len(LIST_COUNTS), printable(reason)
+
+
+def tell_notes(status: Status) -> list[str]:
+    """Return what a person should know of a campaign beside its counts, in lines."""
+    name = shlex.quote(printable(status.name))
+    lines = [
+        f'{held.n_structures} structures are held back: the network failed for {held.label} as a whole: '
+        f'{short(held.reason, MESSAGE_WIDTH)}'
+        for held in status.held
+    ]
+    if lines:
+        lines.append(
+            'Mend what it says, then: '
+            f'aiida-e3relax campaign run {name} --retry-failed; or relax them without the network: '
+            f'aiida-e3relax campaign run {name} --raw-on-network-failure'
+        )
+    if status.foreign:
+        pks = ', '.join(map(str, status.foreign[:SHOWN_LABELS])) + ', ...' * (len(status.foreign) > SHOWN_LABELS)
+        lines.append(
+            f'{len(status.foreign)} processes are linked to the settings and have the label of no structure; they are '
+            f'left alone: {pks}'
+        )
+    return lines
+
+
+def _tell_rate(status: Status) -> str:
+    words = [f'at most {status.max_running} at a time']
+    if status.chains_per_hour and status.time_left is not None:
+        words.append(f'{status.chains_per_hour:.1f} an hour, about {_tell_time(status.time_left)} left')
+    if status.n_retried:
+        words.append(f'{status.n_retried} tried again')
+    if status.is_paused:
+        words.append('paused')
+    return ' · '.join(words)
+
+
+def _tell_time(time: datetime.timedelta) -> str:
+    """Return a time in its two largest units."""
+    minutes = round(time.total_seconds() / 60)
+    if minutes < 1:
+        return 'a minute'
+    days, hours = minutes // 1440, minutes // 60 % 24
+    if days:
+        return f'{days} d {hours} h'
+    return f'{hours} h {minutes % 60} min' if hours else f'{minutes} min'
+
+
+def _draw_failures(failures: list[Failure]) -> Table:
+    table = Table('exit code', 'count', 'structures', 'message of the first', box=box.SIMPLE_HEAD, title='Failures')
+    table.title_justify = 'left'
+    for failure in failures:
+        more = f' and {len(failure.labels) - SHOWN_LABELS} more' if len(failure.labels) > SHOWN_LABELS else ''
+        labels = ', '.join(map(printable, failure.labels[:SHOWN_LABELS])) + more
+        cells = (failure.name, str(len(failure.labels)), labels, short(failure.message, MESSAGE_WIDTH))
+        table.add_row(*map(Text, cells))
+    return table

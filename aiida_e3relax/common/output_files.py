@@ -1,0 +1,69 @@
+"""A folder beside a file to come, in which it grows until it is whole. Needs no torch."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import platform
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from aiida_e3relax.common.errors import InputError, OutputError
+from aiida_e3relax.crystals.files.errors import printable
+
+SUFFIX = '.partial'
+
+
+def partial_folder(path: Path) -> tempfile.TemporaryDirectory:
+    """Return a temporary folder for what becomes the file `path`; those of processes that were killed go away.
+
+    Raises OutputError where there can be none.
+    """
+    with told(path):
+        _remove_abandoned(path)
+        prefix = f'{path.name}.{platform.node()}-{os.getpid()}-'
+        return tempfile.TemporaryDirectory(prefix=prefix, suffix=SUFFIX, dir=path.parent, ignore_cleanup_errors=True)
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove the folders that processes of this machine have left behind for `path`."""
+    for folder in path.parent.glob(f'{glob.escape(path.name)}.*{SUFFIX}'):
+        name = folder.name[len(path.name) + 1 : -len(SUFFIX)]
+        match = re.fullmatch(rf'{re.escape(platform.node())}-(\d+)-\w+', name)
+        if match and not Path('/proc', match[1]).exists() and Path('/proc/self').exists():
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Say in one line that `path` cannot be written, as an OutputError: a full disk, a folder that is read-only."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f'{printable(path)}: cannot be written ({error.strerror or printable(str(error))}): make room, or name '
+            'another place'
+        ) from error
+
+
+def check_output(path: Path, option: str, inputs: list[Path]) -> None:
+    """Raise InputError unless `path` can be the name of a new file, or replace one that is none of `inputs`."""
+    where = f'{option} {printable(path)}'
+    with told(path):
+        if path.is_dir():
+            raise InputError(f'{where}: expected a file, found a folder: name a file in it')
+        if path.exists() and not path.is_file():
+            raise InputError(f'{where}: expected a file, found something else, which would be replaced')
+        if not path.parent.is_dir():
+            raise InputError(f'{where}: the folder {printable(path.parent)} does not exist')
+        same = [given for given in inputs if given.resolve() == path.resolve() or _is_one_file(given, path)]
+    if same:
+        raise InputError(f'{where}: is {printable(same[0])}, which would be lost: name another file')
+
+
+def _is_one_file(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)

@@ -1,0 +1,1 @@
+"""Files of training pairs."""

@@ -1,0 +1,98 @@
+"""The space group of a crystal, and its average over strains and displacements."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiida_e3relax.crystals.structures import Crystals
+
+SYMMETRY_DISTANCE = 1e-3
+"""In A, how far sites may be off; files with four decimals are meant as symmetric."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SpaceGroup:
+    """The symmetry operations of one crystal with N sites, O in number, lattice translations left out.
+
+    Attributes
+    ----------
+    name
+        International symbol.
+    rotations
+        ``(O, 3, 3)`` integers, acting on columns of fractional coordinates.
+    images
+        ``(O, N)`` the site that each site is mapped on.
+    cell
+        ``(3, 3)`` lattice vectors as rows, in A.
+    """
+
+    name: str
+    rotations: NDArray[np.int64]
+    images: NDArray[np.int64]
+    cell: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, crystal: Crystals, kinds: Sequence[str] | NDArray, distance: float = SYMMETRY_DISTANCE) -> SpaceGroup:
+        """Return the space group of one crystal in which only sites of the same kind are mapped on each other.
+
+        Sites may be off by `distance`, in A. Raises ValueError where spglib finds no group.
+        """
+        import spglib  # not there on a machine with PyTorch alone, which gets by without
+
+        fractional = crystal.fractional()
+        species = np.unique(kinds, return_inverse=True)[1]
+        found = spglib.get_symmetry_dataset(
+            (crystal.cell[0].tolist(), fractional.tolist(), species.tolist()), symprec=distance
+        )
+        if found is None:
+            raise ValueError('spglib finds no space group; look for sites on top of each other')
+        images = [
+            _map_sites(fractional, fractional @ rotation.T + shift, species, crystal.cell[0])
+            for rotation, shift in zip(found.rotations, found.translations, strict=True)
+        ]
+        return cls(found.international, np.array(found.rotations, dtype=np.int64), np.array(images), crystal.cell[0])
+
+    def symmetrise_stretch(self, stretch: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the geometric mean of a symmetric Cartesian stretch ``(3, 3)`` over the operations."""
+        cartesian = np.linalg.inv(self.cell) @ np.swapaxes(self.rotations, 1, 2) @ self.cell
+        strain = _of_eigenvalues(stretch, np.log)
+        return _of_eigenvalues((np.swapaxes(cartesian, 1, 2) @ strain @ cartesian).mean(axis=0), np.exp)
+
+    def symmetrise_displacements(self, displacements: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the mean of fractional displacements ``(N, 3)`` over the operations."""
+        total = np.zeros_like(displacements)
+        for rotation, images in zip(self.rotations, self.images, strict=True):
+            total[images] += displacements @ rotation.T
+        return total / len(self.rotations)
+
+    def keeps(self, movable: NDArray[np.bool_]) -> bool:
+        """Return whether every operation maps the free fractional coordinates ``(N, 3)`` of a site on free ones."""
+        return not any(
+            (np.abs(rotation)[None] * movable[:, None, :] * ~movable[images][:, :, None]).any()
+            for rotation, images in zip(self.rotations, self.images, strict=True)
+        )
+
+
+def _of_eigenvalues(
+    matrix: NDArray[np.float64], function: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Return a function of a symmetric matrix."""
+    values, axes = np.linalg.eigh(matrix)
+    return (axes * function(values)) @ axes.T
+
+
+def _map_sites(
+    fractional: NDArray[np.float64],
+    mapped: NDArray[np.float64],
+    species: NDArray[np.int64],
+    cell: NDArray[np.float64],
+) -> NDArray[np.int64]:
+    """Return the ``(N,)`` sites of the same species that lie where `mapped` says."""
+    difference = mapped[:, None] - fractional[None]
+    difference -= np.round(difference)
+    distance = np.linalg.norm(difference @ cell, axis=2)
+    return np.where(species[:, None] == species[None], distance, np.inf).argmin(axis=1)

@@ -1,0 +1,85 @@
+"""Device, threads and memory allocator of a run of the network."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import re
+import sys
+import warnings
+
+import torch
+
+from aiida_e3relax.common.errors import DeviceError
+from aiida_e3relax.crystals.files.errors import explain, short
+
+DTYPES = {'float32': torch.float32, 'float64': torch.float64}
+
+
+def resolve_device(requested: str) -> torch.device:
+    """Return the device for ``auto`` (the first GPU that works, else the CPU), ``cpu``, ``cuda`` or ``cuda:n``.
+
+    Raises DeviceError for a device that is not there, or whose driver or libraries do not work.
+    """
+    if requested == 'auto':
+        if not torch.cuda.is_available():
+            return torch.device('cpu')
+        device = torch.device('cuda', 0)
+        if fault := _find_fault(device):
+            warnings.warn(f'the GPU does not work, the CPU is used: {fault}', RuntimeWarning, stacklevel=2)
+            return torch.device('cpu')
+        return device
+    match = re.fullmatch(r'cpu|cuda(?::(\d{1,3}))?', requested)
+    if match is None:
+        raise DeviceError(f'unknown device {short(requested)!r}: use auto, cpu, cuda or cuda:n')
+    if requested == 'cpu':
+        return torch.device('cpu')
+    index = int(match[1] or 0)
+    advice = 'use --device auto or --device cpu, or ask the scheduler for a GPU'
+    if index >= torch.cuda.device_count():  # before torch sees it, which keeps eight bits
+        raise DeviceError(
+            f'device {requested!r} is not there: this machine has {torch.cuda.device_count()} CUDA device(s) that '
+            f'torch {torch.__version__} can use; {advice}'
+        )
+    device = torch.device('cuda', index)
+    if fault := _find_fault(device):
+        raise DeviceError(f'device {requested!r} does not work ({fault}): {advice}')
+    return device
+
+
+def _find_fault(device: torch.device) -> str | None:
+    """Return why nothing can be computed on `device`, None where it can."""
+    try:
+        torch.ones(1, device=device).sum().item()
+    except Exception as error:  # of the driver, the loader and torch
+        return explain(error)
+    return None
+
+
+def prepare_device(requested: str, threads: int | None) -> torch.device:
+    """Return the device for `requested`, after setting the CPU threads and the allocator for this process."""
+    keep_freed_memory()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return resolve_device(requested)
+
+
+def device_name(device: torch.device) -> str:
+    """Return the name of the hardware behind `device`."""
+    if device.type == 'cuda':
+        return torch.cuda.get_device_name(device)
+    return platform.processor() or platform.machine()
+
+
+def keep_freed_memory() -> None:
+    """Tell glibc to reuse large freed blocks instead of returning them to the kernel.
+
+    The temporaries of a forward pass are megabytes each. By default glibc maps and unmaps every one of them, and most
+    of the time of a small batch goes into page faults. Does nothing elsewhere than on Linux with glibc.
+    """
+    if sys.platform != 'linux' or platform.libc_ver()[0] != 'glibc':
+        return
+    mallopt = ctypes.CDLL(None).mallopt
+    m_trim_threshold, m_mmap_max = -1, -4
+    mallopt(m_mmap_max, 0)
+    mallopt(m_trim_threshold, (1 << 31) - 1)

@@ -1,0 +1,1 @@
+"""How large the errors of a model are, and how well it knows them."""

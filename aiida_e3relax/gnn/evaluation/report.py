@@ -1,0 +1,126 @@
+"""Measurements as tables: text, JSON, and one CSV line a structure; by element and by size."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aiida_e3relax.gnn.evaluation.evaluate import ALL_MEASURES, Measured
+
+SIZE_EDGES = (1, 5, 9, 17, 33, 65)
+"""Sizes at which a new class of `by_size` begins; the last has no end."""
+
+_TITLES = {
+    'coordinate_mae_A': 'coordinates A',
+    'cell_shape_deviation_A2': 'cell shape A^2',
+    'volume_mae_A3': 'volume A^3',
+    'bond_length_mae_A': 'bonds A',
+    'lattice_mae_A': 'lattice A',
+}
+
+_RELIABILITY_TITLES = {
+    'uncertainty_A_median': 'uncertainty A',
+    'spearman_coordinates': 'rank, coordinates',
+    'spearman_bonds': 'rank, bonds',
+    'observed_over_stated_median': 'bond error / it',
+}
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows of `Measured.row` as text: mean (median) of each measure, and how reliable uncertainties are."""
+    width = max(len(row['of']) for row in rows)
+    head = f'{"data":<14}{"frame":<10}{"":<{width}} {"pairs":>6}'
+    lines = [head + ''.join(f'  {_TITLES[name]:>17}' for name in ALL_MEASURES) + f'  {"match %":>8}']
+    for row in rows:
+        cells = [f'{row[f"{m}_mean"]:.3f} ({row[f"{m}_median"]:.3f})' for m in ALL_MEASURES]
+        match = f'{row["match_rate_percent"]:8.1f}' if 'match_rate_percent' in row else f'{"-":>8}'
+        start = f'{row["data"]:<14}{row["frame"]:<10}{row["of"]:<{width}} {row["pairs"]:>6}'
+        lines.append(start + ''.join(f'  {c:>17}' for c in cells) + f'  {match}')
+    lines.append('mean (median) over pairs; dummy: the unrelaxed crystal itself')
+    return '\n'.join([*lines, *_uncertainty_lines(rows)])
+
+
+def _uncertainty_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the table of the models that state an uncertainty, in the aligned frame; nothing where none does."""
+    stating = [row for row in rows if 'uncertainty_A_median' in row and row['frame'] == 'aligned']
+    if not stating:
+        return []
+    width = max(len(row['of']) for row in stating)
+    lines = ['', f'{"data":<14}{"":<{width}}' + ''.join(f'  {title:>18}' for title in _RELIABILITY_TITLES.values())]
+    for row in stating:
+        cells = ['-' if row[name] is None else f'{row[name]:.3f}' for name in _RELIABILITY_TITLES]
+        lines.append(f'{row["data"]:<14}{row["of"]:<{width}}' + ''.join(f'  {cell:>18}' for cell in cells))
+    return [*lines, "aligned frame; rank: Spearman's correlation of the uncertainty with that error"]
+
+
+def by_size(measured: Sequence[Measured]) -> list[dict[str, Any]]:
+    """Return rows of means and medians for classes of crystals of like numbers of atoms."""
+    rows = []
+    for m in measured:
+        classes = np.searchsorted(SIZE_EDGES, m.n_atoms, side='right') - 1
+        for k in np.unique(classes):
+            chosen = classes == k
+            last = SIZE_EDGES[k + 1] - 1 if k + 1 < len(SIZE_EDGES) else None
+            row: dict[str, Any] = {'data': m.data, 'frame': m.frame, 'of': m.of}
+            row |= {'atoms': size_name(SIZE_EDGES[k], last), 'pairs': int(chosen.sum())}
+            for name, values in m.values.items():
+                row[f'{name}_mean'] = float(np.nanmean(values[chosen]))
+                row[f'{name}_median'] = float(np.nanmedian(values[chosen]))
+            rows.append(row)
+    return rows
+
+
+def size_name(first: int, last: int | None) -> str:
+    """Return the name of a class of sizes, such as ``5-8``."""
+    return f'{first}+' if last is None else f'{first}-{last}'
+
+
+def by_element(measured: Sequence[Measured]) -> list[dict[str, Any]]:
+    """Return, for each element, the mean and the median of the coordinate errors of its atoms, in A."""
+    from ase.data import chemical_symbols
+
+    rows = []
+    for m in measured:
+        for number in np.unique(m.numbers):
+            errors = m.atom_errors[m.numbers == number]
+            row = {'data': m.data, 'frame': m.frame, 'of': m.of, 'element': chemical_symbols[number]}
+            rows.append(
+                row
+                | {
+                    'atoms': len(errors),
+                    'coordinate_mae_A_mean': float(errors.mean()),
+                    'coordinate_mae_A_median': float(np.median(errors)),
+                }
+            )
+    return rows
+
+
+def write_json(path: Path, measured: Sequence[Measured], facts: Mapping[str, Any]) -> None:
+    """Write all tables, after the `facts` of the evaluation."""
+    content = {
+        **facts,
+        'rows': [m.row() for m in measured],
+        'by_size': by_size(measured),
+        'by_element': by_element(measured),
+    }
+    path.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
+
+
+def write_csv(path: Path, measured: Sequence[Measured]) -> None:
+    """Write one line a structure, frame and model."""
+    with path.open('w', newline='', encoding='utf-8') as handle:
+        writer = csv.writer(handle)
+        writer.writerow(['data', 'label', 'atoms', 'frame', 'of', *ALL_MEASURES, 'matched', 'failed', 'uncertainty_A'])
+        for m in measured:
+            for i, label in enumerate(m.labels):
+                matched = '' if m.matched is None else int(m.matched[i])
+                values = [f'{m.values[name][i]:.6g}' for name in ALL_MEASURES]
+                stated = '' if m.uncertainty is None else f'{m.uncertainty[i]:.6g}'
+                writer.writerow(
+                    [m.data, label, m.n_atoms[i], m.frame, m.of, *values, matched, int(m.failed[i]), stated]
+                )

@@ -1,0 +1,1 @@
+"""Neighbour graphs of crystals, and batches of crystals as tensors."""

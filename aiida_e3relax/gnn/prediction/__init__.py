@@ -1,0 +1,1 @@
+"""Predictions: of crystals in memory, of files, and the report on them."""

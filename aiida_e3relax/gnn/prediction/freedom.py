@@ -1,0 +1,155 @@
+"""What may move in predictions: the sites that files hold stay, and so does the vacuum around a layer or a wire."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from aiida_e3relax.crystals.freedom.connectivity import find_networks
+from aiida_e3relax.crystals.freedom.freedom import NO_VACUUM, Freedom, Moves
+from aiida_e3relax.crystals.freedom.vacuum import FIRST_LINK, find_gap
+from aiida_e3relax.crystals.structures import Crystals
+from aiida_e3relax.crystals.validation import Fault
+from aiida_e3relax.gnn.graph.batch import CrystalBatch
+from aiida_e3relax.gnn.graph.shells import neighbour_graph
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+KEPT = (
+    'the cell is kept, as by `--freedom positions`; `--freedom in-plane` relaxes the lattice of a layer too, '
+    '`--vacuum none` is for bulk crystals'
+)
+NO_CRYSTAL = 'the network knows crystals alone; `--vacuum none` is for bulk crystals'
+
+
+class PredictionFreedom:
+    """What may move in the predictions of a batch of crystals.
+
+    Where no freedom is given, atoms and cell move, but for sites that are held by constraints and for a cell with a
+    vacuum that the structure does not declare.
+
+    Attributes
+    ----------
+    faults
+        Status word and message, by index, of crystals with constraints that cannot be held.
+    movable
+        For each crystal, ``(N, 3)`` which fractional coordinates its file lets change; None where that is all.
+    notes
+        By index, what a person should know of how a vacuum was kept.
+    """
+
+    def __init__(self, freedom: Freedom | None, crystals: Crystals, atoms: Sequence[Atoms | None]):
+        self._given = freedom
+        self._crystals = crystals
+        self.faults: dict[int, Fault] = {}
+        self.movable: list[NDArray[np.bool_] | None] = [None] * len(crystals)
+        self.notes: dict[int, str] = {}
+        self._of: dict[int, Freedom] = {}
+        for index, one in enumerate(atoms):
+            if one is not None and one.constraints:
+                self._hold(index, one)
+
+    def find_faults(self, indices: Sequence[int], batch: CrystalBatch) -> dict[int, Fault]:
+        """Return the faults, by place in `indices`, of crystals that cannot be predicted with what may move.
+
+        The crystals at `indices` are those of `batch`. Those that its graph does not show to hang together are looked
+        at one by one.
+        """
+        given, faults = self._given, {}
+        if given is not None and given.moves == Moves.CELL and given.vacuum == NO_VACUUM and not self._restricts(given):
+            return {}
+        doubtful = range(len(indices)) if given is not None else np.flatnonzero(~_hang_together(batch))
+        for place in map(int, doubtful):
+            crystal = self._crystals.select([indices[place]])
+            fault = self._default(indices[place], crystal) if given is None else self._check(indices[place], crystal)
+            if fault:
+                faults[place] = fault
+        return faults
+
+    def restrict(self, predicted: Crystals, faults: dict[int, Fault]) -> Crystals:
+        """Return `predicted` without what may not move, but for crystals with `faults`; may add to these."""
+        from aiida_e3relax.crystals.freedom.projection import restrict
+
+        positions, cell, offsets = predicted.positions.copy(), predicted.cell.copy(), predicted.offsets
+        for index in range(len(predicted)):
+            if index in faults:
+                continue
+            freedom = self._of.get(index, self._given or Freedom()).holding(self.movable[index])
+            if not self._restricts(freedom):
+                continue
+            start = self._crystals.select([index])
+            try:
+                kept = restrict(start, predicted.select([index]), freedom, _kinds(start))
+            except (ValueError, np.linalg.LinAlgError) as error:
+                faults[index] = 'freedom', f'the prediction cannot be held to what may move: {error}'
+                kept = start
+            positions[offsets[index] : offsets[index + 1]], cell[index] = kept.positions, kept.cell[0]
+        return predicted.replace(positions, cell)
+
+    def _hold(self, index: int, atoms: Atoms) -> None:
+        from aiida_e3relax.crystals.freedom.constraints import movable_coordinates
+
+        try:
+            movable = movable_coordinates(atoms)
+        except ValueError as error:
+            self.faults[index] = 'freedom', str(error)
+            return
+        self.movable[index] = None if movable is None or movable.all() else movable
+
+    def _default(self, index: int, crystal: Crystals) -> Fault | None:
+        """Keep the cell of one crystal that has a vacuum, and return the fault where it is a molecule."""
+        gap = find_gap(crystal, _search) if crystal.pbc.all() else None
+        if gap is None:
+            return None
+        if not gap.dimension:
+            return 'not_periodic', f'{gap}: {NO_CRYSTAL}'
+        self._of[index] = Freedom(Moves.POSITIONS)
+        self.notes[index] = f'{gap}: {KEPT}'
+        return None
+
+    def _check(self, index: int, crystal: Crystals) -> Fault | None:
+        """Return why one crystal cannot be predicted with the freedom that a person gives."""
+        from aiida_e3relax.crystals.freedom.checks import find_restriction_fault, find_vacuum_fault
+
+        freedom = self._given or Freedom()
+        if freedom.vacuum != NO_VACUUM and crystal.pbc.all():
+            gap = find_gap(crystal, _search)
+            if gap is not None and not gap.dimension:
+                return 'not_periodic', f'{gap}: {NO_CRYSTAL}'
+        if fault := find_vacuum_fault(freedom, crystal, _search):
+            return 'vacuum', fault
+        fault = find_restriction_fault(freedom, crystal, _kinds(crystal)) or find_restriction_fault(
+            freedom.holding(self.movable[index]), crystal, _kinds(crystal)
+        )
+        return ('freedom', fault) if fault else None
+
+    @staticmethod
+    def _restricts(freedom: Freedom) -> bool:
+        return freedom.moves != Moves.CELL or bool(freedom.fixed) or freedom.keep_symmetry
+
+
+def _kinds(crystal: Crystals) -> list[str]:
+    return crystal.numbers.astype(np.str_).tolist()
+
+
+def _hang_together(batch: CrystalBatch) -> NDArray[np.bool_]:
+    """Return ``(S,)`` which crystals the edges up to `FIRST_LINK` join to images of themselves in three directions."""
+    graph = batch.graph
+    near = torch.nonzero(batch.edge_vectors(batch.fractional, batch.cell).norm(dim=1) < FIRST_LINK)[:, 0]
+    edges: Any = (graph.centre[near], graph.neighbour[near], graph.offset[near])
+    networks = find_networks(len(batch.numbers), *(edge.cpu().numpy() for edge in edges))
+    together = np.zeros(len(batch.n_atoms), dtype=bool)
+    together[batch.structure_index.cpu().numpy()[networks.dimension == 3]] = True
+    return together
+
+
+def _search(crystal: Crystals, reach: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the pairs of atoms of one crystal within `reach` A with torch alone, as `find_gap` asks for them."""
+    fractional, cell = torch.from_numpy(crystal.fractional()), torch.from_numpy(crystal.cell)
+    graph = neighbour_graph(fractional, cell, torch.from_numpy(crystal.n_atoms), reach, None)
+    return graph.centre.numpy(), graph.neighbour.numpy(), graph.offset.numpy()

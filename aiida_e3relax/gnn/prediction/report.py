@@ -1,0 +1,120 @@
+"""The report of a run of ``e3relax predict``: facts of the run, and one row a structure, written as they come."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any, Self
+
+import numpy as np
+
+from aiida_e3relax.common.errors import OutputError
+from aiida_e3relax.common.output_files import SUFFIX, told
+from aiida_e3relax.common.strict_json import finite
+from aiida_e3relax.crystals.structures import Crystals
+from aiida_e3relax.gnn.prediction.predict import Predictions
+
+SCHEMA = 1
+
+
+class ReportWriter:
+    """A JSON file that appears whole, under its name, when the run ends, well or not.
+
+    Attributes
+    ----------
+    content
+        Facts of the run, to be filled in.
+    """
+
+    def __init__(self, path: Path | None):
+        self.path = path
+        self.content: dict[str, Any] = {'schema': SCHEMA, 'program': 'e3relax', 'error': None}
+        self._open = ExitStack()
+        self._lists: dict[str, IO[str]] = {}
+
+    def __enter__(self) -> Self:
+        for name in ('batches', 'structures'):
+            self._lists[name] = self._open.enter_context(tempfile.TemporaryFile('w+', encoding='utf-8'))
+        return self
+
+    def add(self, name: str, entries: list[Any]) -> None:
+        """Add `entries` to the list ``batches`` or ``structures``; numbers that are not finite become null."""
+        handle = self._lists[name]
+        for entry in entries:
+            handle.write(f'{"," if handle.tell() else ""}\n {json.dumps(finite(entry), allow_nan=False)}')
+
+    def __exit__(self, kind: object, error: BaseException | None, *_: object) -> None:
+        """Write the report, and raise OutputError where it cannot be; beside another error that is only told."""
+        try:
+            if self.path is not None:
+                with told(self.path):
+                    self._write(self.path)
+        except OutputError as failure:
+            if error is None:
+                raise
+            print(f'e3relax: error: {failure}', file=sys.stderr)
+        finally:
+            self._open.close()
+
+    def _write(self, path: Path) -> None:
+        partial = path.with_name(path.name + SUFFIX)
+        try:
+            with partial.open('w', encoding='utf-8') as whole:
+                whole.write(json.dumps(finite(self.content), indent=1, allow_nan=False).removesuffix('\n}'))
+                for name, handle in self._lists.items():
+                    whole.write(f',\n "{name}": [')
+                    handle.seek(0)
+                    shutil.copyfileobj(handle, whole)
+                    whole.write('\n ]')
+                whole.write('\n}\n')
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+def structure_rows(
+    crystals: Crystals, result: Predictions, opinions: Mapping[int, dict[str, Any]] | None = None
+) -> list[dict[str, Any]]:
+    """Return one row a structure: label, status, message, and how far the prediction is from the input.
+
+    `opinions` are second opinions on structures, by index.
+    """
+    rows = []
+    for index in range(len(crystals)):
+        status, message = result.faults.get(index, ('ok', ''))
+        row: dict[str, Any] = {'label': str(crystals.labels[index]), 'status': status, 'message': message}
+        row['n_atoms'] = int(crystals.n_atoms[index])
+        if status == 'ok' and not crystals.pbc[index].all():
+            row['message'] = 'predicted as if periodic in all three directions'
+        rows.append(row)
+    predicted = [index for index in range(len(crystals)) if index not in result.faults]
+    changes = _changes(crystals.select(predicted), result.crystals.select(predicted))
+    for place, index in enumerate(predicted):
+        rows[index] |= {name: float(values[place]) for name, values in changes.items()}
+        if result.uncertainty is not None and np.isfinite(result.uncertainty[index]):
+            rows[index]['uncertainty_A'] = float(result.uncertainty[index])
+    for index, opinion in (opinions or {}).items():
+        rows[index]['second_opinion'] = opinion
+    return rows
+
+
+def _changes(before: Crystals, after: Crystals) -> dict[str, np.ndarray]:
+    """Return ``(S,)`` volumes, displacements at fixed cell, and the largest principal strain, between crystals."""
+    if not len(before):
+        return {}
+    moved = np.einsum('ac,acx->ax', after.fractional() - before.fractional(), after.cell[after.structure_index])
+    displacement = np.linalg.norm(moved, axis=1)
+    stretches = np.linalg.svd(np.linalg.inv(before.cell) @ after.cell, compute_uv=False)
+    return {
+        'volume_initial_A3': np.abs(before.volumes),
+        'volume_predicted_A3': np.abs(after.volumes),
+        'max_displacement_A': np.maximum.reduceat(displacement, before.offsets[:-1]),
+        'mean_displacement_A': after.mean_over_atoms(displacement[:, None])[:, 0],
+        'max_principal_strain': np.abs(stretches - 1).max(axis=1),
+    }

@@ -1,0 +1,1 @@
+"""VASP with the network against VASP without it."""

@@ -1,0 +1,147 @@
+"""The ledger: the same relaxation with and without the prediction, compared in numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from aiida import orm
+from aiida.engine import calcfunction
+
+from aiida_e3relax.crystals.geometry import displacements, is_same_crystal
+from aiida_e3relax.crystals.metrics import cell_shape_deviation, volume_error
+from aiida_e3relax.crystals.validation import has_sound_geometry
+from aiida_e3relax.workflows.comparison.legs import Leg, read_leg
+from aiida_e3relax.workflows.comparison.vasp_runs import Step, VaspRun
+from aiida_e3relax.workflows.network.report import tell_network
+
+SCHEMA = 1
+SAME_ENERGY = 0.005
+"""In eV/atom; two legs that end further apart have not reached the same minimum."""
+
+COSTS: dict[str, Callable[[VaspRun], float | None]] = {
+    'ionic_steps{}': lambda run: run.ionic_steps,
+    'electronic_steps{}': lambda run: run.electronic_steps,
+    'wall_time{}_s': lambda run: run.wall_time,
+    'core_time{}_s': lambda run: run.core_time,
+}
+"""The costs of a relaxation: their keys in the comparison, with room for `_saved`, and where they lie in a run."""
+TIMES = ('wall_time{}_s', 'core_time{}_s')
+"""The costs that depend on the machine and on what else it does."""
+
+
+def compare_legs(raw: Leg | None, predicted: Leg | None) -> dict[str, Any]:
+    """Return the figures of each leg, None for one that did not run, and what the prediction saved.
+
+    Keys carry their units. The savings are there only when both legs finished; of the times they are None where AiiDA
+    took one leg from its cache and not the other. Within a leg a value is None where a failed run has not left it.
+    """
+    comparison = {'schema': SCHEMA, 'raw': raw and _tell_leg(raw), 'predicted': predicted and _tell_leg(predicted)}
+    if raw and raw.last and predicted and predicted.last:
+        comparison |= _tell_savings(raw, predicted) | _tell_minimum(raw.last, predicted.last)
+    return comparison
+
+
+@calcfunction
+def compare(
+    structure: orm.StructureData,
+    circumstances: orm.Dict,
+    prediction: orm.StructureData | None = None,
+    verdict: orm.Dict | None = None,
+    network_report: orm.Dict | None = None,
+    label: orm.Str | None = None,
+    **legs: Any,
+) -> orm.Dict:
+    """Return the node `comparison`, made from the nodes that the legs left.
+
+    Parameters
+    ----------
+    structure
+        The raw crystal.
+    circumstances
+        What no data node tells: `freedom`, `remarks`, sentences on steps that failed or were left out, and
+        `runs_from_cache`, by leg, of `count_from_cache`.
+    prediction
+        Where the predicted leg started.
+    verdict, network_report
+        The guard's verdict, and the report of the network's run if it succeeded.
+    label
+        The crystal's name in that report; not needed where it was predicted alone.
+    legs
+        `raw` and `predicted`: the nodes of `collect_leg` of each leg that ran.
+    """
+    told = circumstances.get_dict()
+    cached = told.pop('runs_from_cache')
+    raw = read_leg(structure, legs['raw'], cached['raw']) if 'raw' in legs else None
+    predicted = (
+        read_leg(prediction, legs['predicted'], cached['predicted']) if prediction and 'predicted' in legs else None
+    )
+    return orm.Dict(
+        {
+            'formula': structure.get_pymatgen_structure().composition.reduced_formula,
+            'n_atoms': len(structure.sites),
+            **told,
+            'guard': verdict and {key: verdict[key] for key in ('verdict', 'reasons')},
+            'network': network_report and tell_network(network_report.get_dict(), label.value if label else None),
+            **compare_legs(raw, predicted),
+        }
+    )
+
+
+def _tell_leg(leg: Leg) -> dict[str, Any]:
+    return {
+        'code_version': leg.code_version,
+        'stand_in': leg.stand_in,
+        'cores': leg.cores,
+        'finished': leg.last is not None,
+        'vasp_runs': len(leg.runs),
+        'vasp_runs_from_cache': leg.runs_from_cache,
+        **{name.format(''): leg.total(cost) for name, cost in COSTS.items()},
+        'static_wall_time_s': leg.static_wall_time,
+        **(_tell_step(leg.first, 'first_step') if leg.first else {}),
+        **(_tell_step(leg.last, 'final') if leg.last else {}),
+        **(_tell_start_error(leg.first, leg.last) if leg.first and leg.last else {}),
+    }
+
+
+def _tell_step(step: Step, name: str) -> dict[str, float]:
+    return {
+        f'energy_{name}_eV_per_atom': step.energy,
+        f'max_force_{name}_eV_per_A': step.max_force,
+        f'pressure_{name}_kB': step.pressure,
+        f'volume_{name}_A3': float(step.crystal.volumes[0]),
+    }
+
+
+def _tell_start_error(first: Step, last: Step) -> dict[str, float]:
+    """Return how far a leg's start was from its end, by the papers' measures; {} where one cannot be computed with."""
+    if not all(has_sound_geometry(step.crystal).all() for step in (first, last)):
+        return {}
+    return {
+        'start_energy_error_meV_per_atom': 1e3 * (first.energy - last.energy),
+        'start_coordinate_mae_A': float(np.abs(displacements(first.crystal, last.crystal)).mean()),
+        'start_cell_shape_deviation_A2': float(cell_shape_deviation(first.crystal, last.crystal)[0]),
+        'start_volume_error_A3': float(volume_error(first.crystal, last.crystal)[0]),
+    }
+
+
+def _tell_savings(raw: Leg, predicted: Leg) -> dict[str, float | None]:
+    """Return what the prediction saved; what it cost on top is negative."""
+    saved: dict[str, float | None] = {}
+    side_by_side = bool(raw.runs_from_cache) == bool(predicted.runs_from_cache)
+    for name, cost in COSTS.items():
+        before, after = raw.total(cost), predicted.total(cost)
+        apart = name in TIMES and not side_by_side
+        saved[name.format('_saved')] = None if before is None or after is None or apart else before - after
+    steps, steps_saved = raw.total(COSTS['ionic_steps{}']), saved['ionic_steps_saved']
+    percent = 100.0 * steps_saved / steps if steps and steps_saved is not None else None
+    return saved | {'ionic_steps_saved_percent': percent, 'times_side_by_side': side_by_side}
+
+
+def _tell_minimum(raw: Step, predicted: Step) -> dict[str, Any]:
+    difference = predicted.energy - raw.energy
+    return {
+        'energy_difference_final_meV_per_atom': 1e3 * difference,
+        'same_minimum': abs(difference) < SAME_ENERGY and is_same_crystal(raw.crystal, predicted.crystal),
+    }

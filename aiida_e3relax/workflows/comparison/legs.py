@@ -1,0 +1,122 @@
+"""One leg of the comparison: a `vasp.v2.relax` work chain, the nodes that tell what it did, and their facts."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from aiida import orm
+
+from aiida_e3relax.workflows.comparison.vasp_runs import Step, VaspRun, elapsed_time, first_step, last_step, read_run
+from aiida_e3relax.workflows.vasp.restarts import created_nodes, usable_structure
+
+RUN_OUTPUTS = frozenset({'retrieved', 'misc', 'trajectory'})
+FOLDER = 'remote_folder'
+"""All that a run leaves which was killed before its files came back; it has been run all the same."""
+NUMBERED = re.compile(r'\w+_(\d+)')
+STAND_IN = re.compile(r'-standin-(\w+)')
+
+
+@dataclasses.dataclass(frozen=True)
+class Leg:
+    """A relaxation by VASP.
+
+    Attributes
+    ----------
+    runs
+        The VASP runs of the relaxation, failed and restarted ones included, and not the static run at its end.
+    static_wall_time
+        Of the static run, in s; None when there was none.
+    first
+        The first ionic step, where the leg started; None when VASP did not finish it.
+    last
+        The relaxed crystal, by the static run if there is one; None when the leg failed or left no energy of it.
+    runs_from_cache
+        How many of `runs` AiiDA took from its cache, with the times of when they were run.
+    """
+
+    runs: tuple[VaspRun, ...]
+    static_wall_time: float | None
+    first: Step | None
+    last: Step | None
+    runs_from_cache: int = 0
+
+    @property
+    def code_version(self) -> str | None:
+        """As VASP prints it at the head of OUTCAR."""
+        return next((run.code_version for run in self.runs if run.code_version), None)
+
+    @property
+    def cores(self) -> int | None:
+        """The cores of a run."""
+        return next((run.cores for run in self.runs if run.cores), None)
+
+    @property
+    def stand_in(self) -> str | None:
+        """The engine behind the stand-in; None for VASP itself."""
+        match = STAND_IN.search(self.code_version or '')
+        return match[1] if match else None
+
+    def total(self, cost: Callable[[VaspRun], float | None]) -> float | None:
+        """Return the sum of a cost over all runs, or None when a run did not write it."""
+        costs = [cost(run) for run in self.runs]
+        known = [value for value in costs if value is not None]
+        return sum(known) if len(known) == len(costs) else None
+
+
+def collect_leg(leg: orm.WorkChainNode) -> dict[str, orm.Data]:
+    """Return the data nodes that tell what a `vasp.v2.relax` did: the input of `read_leg`.
+
+    For the n-th VASP run of the relaxation its `RUN_OUTPUTS`, such as `misc_n`, as far as they exist, or else its
+    `FOLDER`, for the static run `misc_static`, and `structure`, the relaxed crystal, when the leg finished.
+    """
+    nodes: dict[str, orm.Data] = {}
+    for number, run in enumerate(vasp_runs(leg, 'relax_%'), start=1):
+        outputs = created_nodes(run)
+        left = RUN_OUTPUTS & outputs.keys() or {FOLDER} & outputs.keys()
+        nodes |= {f'{name}_{number}': outputs[name] for name in left}
+    for run in vasp_runs(leg, 'singlepoint'):
+        outputs = created_nodes(run)
+        if 'misc' in outputs:
+            nodes['misc_static'] = outputs['misc']
+    if leg.is_finished_ok:
+        nodes['structure'] = leg.outputs.relax.structure
+    return nodes
+
+
+def count_from_cache(leg: orm.WorkChainNode) -> int:
+    """Return how many VASP runs of the relaxation AiiDA took from its cache, which none of their data nodes tells."""
+    return sum(run.base.caching.is_created_from_cache for run in vasp_runs(leg, 'relax_%'))
+
+
+def last_structure(leg: orm.WorkChainNode) -> orm.StructureData | None:
+    """Return the last whole geometry of a relaxation, which its work chain hands on only if it finished."""
+    structures = (usable_structure(run) for run in reversed(vasp_runs(leg, 'relax_%')))
+    return next((structure for structure in structures if structure), None)
+
+
+def read_leg(start: orm.StructureData, nodes: Mapping[str, Any], runs_from_cache: int = 0) -> Leg:
+    """Return the leg that started from `start` and left the `nodes` of `collect_leg`."""
+    numbers = sorted({int(match[1]) for name in nodes if (match := NUMBERED.fullmatch(name))})
+    first_trajectory = nodes.get(f'trajectory_{numbers[0]}') if numbers else None
+    static = nodes.get('misc_static')
+    last_misc = static or (nodes.get(f'misc_{numbers[-1]}') if numbers else None)
+    return Leg(
+        runs=tuple(read_run(nodes.get(f'retrieved_{number}'), nodes.get(f'misc_{number}')) for number in numbers),
+        static_wall_time=elapsed_time(static),
+        first=first_step(start, first_trajectory) if first_trajectory else None,
+        last=last_step(nodes['structure'], last_misc) if 'structure' in nodes else None,
+        runs_from_cache=runs_from_cache,
+    )
+
+
+def vasp_runs(leg: orm.WorkChainNode, link_label: str) -> list[orm.CalcJobNode]:
+    """Return the VASP calculations, in order, under the work chains that `leg` called by `link_label`."""
+    query = orm.QueryBuilder()
+    query.append(orm.WorkChainNode, filters={'id': leg.pk}, tag='leg')
+    query.append(orm.WorkChainNode, with_incoming='leg', edge_filters={'label': {'like': link_label}}, tag='base')
+    query.append(orm.CalcJobNode, with_incoming='base', tag='run', project='*')
+    query.order_by({'run': {'id': 'asc'}})
+    return query.all(flat=True)

@@ -1,0 +1,1 @@
+"""The protocols, and how one is read."""

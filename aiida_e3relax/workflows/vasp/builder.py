@@ -1,0 +1,200 @@
+"""The inputs of the chain from a protocol."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+from aiida import orm
+from aiida.common.exceptions import InputValidationError
+from aiida.engine.processes.builder import ProcessBuilder
+
+from aiida_e3relax.common.mappings import check_keys, merge
+from aiida_e3relax.data.model import E3RelaxModelData
+from aiida_e3relax.workflows.protocols.protocol import ProtocolMixin, fill_builder
+from aiida_e3relax.workflows.vasp.arguments import check_kinds, check_structure, load_code
+from aiida_e3relax.workflows.vasp.inputs.freedom import Freedom, Moves
+from aiida_e3relax.workflows.vasp.inputs.incar import incar_tags
+from aiida_e3relax.workflows.vasp.inputs.input_sets import read_input_set
+from aiida_e3relax.workflows.vasp.inputs.kpoints import make_mesh
+from aiida_e3relax.workflows.vasp.inputs.potentials import choose_for_structure
+from aiida_e3relax.workflows.vasp.validators import validate_prediction, validate_relaxation, validate_vasp
+
+
+class VaspProtocolMixin(ProtocolMixin):
+    """Gives `E3RelaxVaspWorkChain` its `get_builder_from_protocol`."""
+
+    PROTOCOLS = 'vasp.yaml'
+
+    @classmethod
+    def get_builder_from_protocol(
+        cls,
+        structure: orm.StructureData,
+        vasp_code: orm.AbstractCode | str,
+        network_code: orm.AbstractCode | str | None = None,
+        *,
+        potential_family: str,
+        potential_mapping: Mapping[str, str] | None = None,
+        model: E3RelaxModelData | None = None,
+        protocol: str | None = None,
+        overrides: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        network_options: Mapping[str, Any] | None = None,
+        freedom: Freedom | Mapping[str, Any] | Moves | str | None = None,
+        reference_leg: str | orm.WorkChainNode | None = None,
+        prediction: Mapping[str, Any] | None = None,
+        campaign: orm.Dict | None = None,
+    ) -> ProcessBuilder:
+        """Return a builder with all inputs set.
+
+        Parameters
+        ----------
+        structure
+            The raw crystal.
+        vasp_code, network_code
+            Codes or their labels; without `network_code` and `prediction` VASP relaxes the raw structure.
+        potential_family, potential_mapping
+            The family of potentials, and the potentials of single elements or kinds if not the usual ones.
+        model
+            The checkpoint; default is that of `overrides`, else the one that comes with the package.
+        protocol
+            A name from `get_available_protocols`; default is `get_default_protocol`.
+        overrides
+            Inputs over those of the protocol, nested as the ports; the other arguments, where given, go over these.
+            With the INCAR tag MAGMOM the protocol's `magmom_mapping` is left out.
+        options, network_options
+            Options of the VASP jobs and of the network's, such as `resources`, `withmpi`, `max_wallclock_seconds`,
+            `queue_name` and `custom_scheduler_commands`.
+        freedom
+            What may move: a `Freedom`, its fields, or a value of `Moves`; default is that of `overrides`, else
+            everything.
+        reference_leg
+            When to relax the raw structure too: a word of `Reference`, or an earlier chain whose raw leg is taken;
+            default is that of `overrides`, else always.
+        prediction
+            In the place of `network_code`: `batch` and `report`, outputs of an earlier run of the network, and `label`,
+            the name of the structure in that run; without `batch` where it predicted nothing. Where it left no report,
+            `failure`, how it ended, takes its place.
+        campaign
+            The settings of the campaign that the chain is a part of.
+
+        Raises
+        ------
+        ValueError
+            For an unknown protocol, code, family or potential, for inputs that do not exist or that a validator
+            refuses, for a code or family in `overrides`, and for a network and a prediction of one.
+        TypeError
+            For arguments of another kind, with how to make one of the right kind.
+        """
+        check_structure(structure)
+        check_kinds(
+            {
+                'potential_family': potential_family,
+                'potential_mapping': potential_mapping,
+                'model': model,
+                'protocol': protocol,
+                'overrides': overrides,
+                'options': options,
+                'network_options': network_options,
+                'freedom': freedom,
+                'reference_leg': reference_leg,
+                'prediction': prediction,
+                'campaign': campaign,
+            }
+        )
+        if network_code is not None and prediction is not None:
+            raise ValueError('found `network_code` and `prediction`, expected one of them at most: leave one out')
+        inputs = cls.get_protocol_inputs(protocol, overrides)
+        if input_set := inputs.pop('input_set', None):
+            inputs = merge({'vasp': {'vasp': read_input_set(structure, input_set)}}, inputs)
+        network = inputs.pop('network')
+        vasp = inputs['vasp']['vasp']
+        for port, argument in (('code', 'vasp_code'), ('potential_family', 'potential_family')):
+            if port in vasp:
+                raise ValueError(f'overrides: `vasp.vasp.{port}` is set by the argument `{argument}`; remove it')
+        own = (overrides or {}).get('vasp', {}).get('vasp', {})
+        if 'magmom' in incar_tags(vasp['parameters']) and 'magmom_mapping' not in own:
+            del vasp['magmom_mapping']
+        _choose_kpoints(vasp, own)
+        preferred = merge(vasp.pop('potential_mapping', {}), potential_mapping or {})
+        chosen: dict[str, Any] = {
+            'vasp': {
+                'vasp': {
+                    'code': load_code(vasp_code, 'vasp.vasp', '`vasp_code`'),
+                    'potential_family': potential_family,
+                    'potential_mapping': choose_for_structure(structure, potential_family, preferred),
+                    'calc': {'metadata': {'options': options or {}}},
+                }
+            },
+        }
+        if reference_leg is not None:
+            chosen['reference_leg'] = reference_leg if isinstance(reference_leg, str) else reference_leg.uuid
+        if freedom is not None:
+            chosen['freedom'] = _plain_freedom(freedom)
+        if network_code is not None:
+            predict = {
+                'code': load_code(network_code, 'e3relax.predict', '`network_code`'),
+                'model': model or network['predict'].get('model') or E3RelaxModelData.default(),
+                'metadata': {'options': network_options or {}},
+            }
+            chosen['network'] = merge(network, {'predict': predict})
+        given = {'prediction': prediction, 'campaign': campaign}
+        chosen |= {port: value for port, value in given.items() if value is not None}
+        if 'kpoints' in vasp:
+            what_moves = Freedom.from_value(chosen.get('freedom', inputs['freedom']))
+            vasp['kpoints'] = make_mesh(structure, vasp['kpoints'], what_moves)
+        builder = cls.get_builder()  # type: ignore[attr-defined]
+        builder.structure = structure
+        try:
+            fill_builder(builder, merge(inputs, chosen))
+        except InputValidationError as error:
+            _check_tag_names(vasp['parameters'])
+            raise ValueError(f'`vasp.vasp.parameters`: {error}') from error
+        if fault := (
+            validate_vasp(builder.vasp, None)
+            or (prediction and validate_prediction(builder.prediction, None))
+            or validate_relaxation(builder)
+        ):
+            raise ValueError(fault)
+        return builder
+
+
+def _plain_freedom(freedom: Freedom | Mapping[str, Any] | str) -> dict[str, Any] | str:
+    """Return a freedom as the input port takes it."""
+    if isinstance(freedom, str):
+        return str(freedom)
+    if not isinstance(freedom, Freedom):
+        return dict(freedom)
+    return {
+        'moves': str(freedom.moves),
+        'fixed': {letters: list(sites) for letters, sites in freedom.fixed.items()},
+        'keep_symmetry': freedom.keep_symmetry,
+        'vacuum': freedom.vacuum,
+    }
+
+
+def _choose_kpoints(vasp: dict[str, Any], own: Mapping[str, Any]) -> None:
+    """Leave either a mesh or a spacing in the inputs `vasp`: the one in the overrides `own`, else a mesh.
+
+    Raises ValueError for overrides with both.
+    """
+    if {'kpoints', 'kpoints_spacing'} <= own.keys():
+        raise ValueError(
+            f'overrides: `vasp.vasp` has both `kpoints`, {own["kpoints"]}, and `kpoints_spacing`, '
+            f'{own["kpoints_spacing"]}; expected one of the two, remove the other'
+        )
+    if 'kpoints_spacing' in own:
+        vasp.pop('kpoints', None)
+    if 'kpoints' in vasp:
+        vasp.pop('kpoints_spacing', None)
+
+
+def _check_tag_names(parameters: Mapping[str, Any]) -> None:
+    """Raise ValueError for an INCAR tag that aiida-vasp does not know, with the nearest one that it does."""
+    listed = (importlib.resources.files('aiida_vasp.assistant') / 'parameters.yml').read_text(encoding='utf-8')
+    try:
+        check_keys(incar_tags(parameters), list(yaml.safe_load(listed)))
+    except ValueError as error:
+        raise ValueError(f'INCAR: {error}') from error

@@ -1,0 +1,1 @@
+"""What the chain makes of its inputs for VASP."""

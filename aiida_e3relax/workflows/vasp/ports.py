@@ -1,0 +1,179 @@
+"""The ports and exit codes of the chain."""
+
+from __future__ import annotations
+
+from aiida import orm
+from aiida.engine.processes.workchains.workchain import WorkChainSpec
+
+from aiida_e3relax.crystals.freedom.freedom import Moves
+from aiida_e3relax.data.batch import StructureBatchData
+from aiida_e3relax.workflows.comparison.reference import Reference
+from aiida_e3relax.workflows.network.base import E3RelaxBaseWorkChain
+from aiida_e3relax.workflows.vasp.messages import LEG_NAMES
+from aiida_e3relax.workflows.vasp.restarts import ResilientVaspRelaxWorkChain
+from aiida_e3relax.workflows.vasp.validators import (
+    validate_chain,
+    validate_freedom,
+    validate_guard,
+    validate_on_network_failure,
+    validate_prediction,
+    validate_reference,
+    validate_share,
+    validate_structure,
+    validate_vasp,
+)
+
+
+def define_inputs(spec: WorkChainSpec) -> None:
+    """Define what the chain takes, and the checks of it."""
+    spec.input('structure', valid_type=orm.StructureData, validator=validate_structure, help='The raw crystal.')
+    spec.expose_inputs(
+        E3RelaxBaseWorkChain,
+        namespace='network',
+        exclude=('clean_workdir', 'campaign', 'predict.structures', 'predict.batch'),
+        namespace_options={
+            'required': False,
+            'populate_defaults': False,
+            'help': 'The run of the network; without it and `prediction` VASP relaxes the raw structure alone.',
+        },
+    )
+    spec.input_namespace(
+        'prediction',
+        required=False,
+        validator=validate_prediction,
+        help='The prediction out of an earlier run of the network, in the place of `network`.',
+    )
+    spec.input(
+        'prediction.batch',
+        valid_type=StructureBatchData,
+        required=False,
+        help='The output `batch` of that run; none where it predicted nothing.',
+    )
+    spec.input(
+        'prediction.label',
+        valid_type=orm.Str,
+        serializer=orm.to_aiida_type,
+        help='The name of the structure in that run. If the network failed for it, VASP relaxes the raw structure.',
+    )
+    spec.input('prediction.report', valid_type=orm.Dict, required=False, help='The output `report` of that run.')
+    spec.input(
+        'prediction.failure',
+        valid_type=orm.Str,
+        required=False,
+        serializer=orm.to_aiida_type,
+        help='How that run ended, in the place of `report`, where it left none; VASP relaxes the raw structure.',
+    )
+    spec.expose_inputs(
+        ResilientVaspRelaxWorkChain,
+        namespace='vasp',
+        exclude=('structure', 'vasp.clean_workdir'),
+        namespace_options={
+            'validator': validate_vasp,
+            'help': 'The VASP relaxation, the same for both legs; what moves is set by `freedom`.',
+        },
+    )
+    spec.input(
+        'freedom',
+        valid_type=(orm.Str, orm.Dict),
+        default=lambda: orm.Str(Moves.CELL.value),
+        serializer=orm.to_aiida_type,
+        validator=validate_freedom,
+        help='What may move, in the prediction and in VASP: `positions`, `shape`, `volume`, `in-plane`, or `cell` '
+        'for everything; or a mapping with the key `moves` for that word and any of `fixed`, `keep_symmetry` and '
+        '`vacuum`, see `aiida_e3relax.workflows.vasp.inputs.freedom.Freedom`.',
+    )
+    spec.input(
+        'guard',
+        valid_type=orm.Dict,
+        default=orm.Dict,
+        serializer=orm.to_aiida_type,
+        validator=validate_guard,
+        help='What a prediction must keep to; see `aiida_e3relax.workflows.guard.GuardSettings`.',
+    )
+    spec.input(
+        'on_network_failure',
+        valid_type=orm.Str,
+        default=lambda: orm.Str('raw'),
+        serializer=orm.to_aiida_type,
+        validator=validate_on_network_failure,
+        help='What to do when the network fails for good: `raw`, VASP relaxes the raw structure and a remark in '
+        '`comparison` says why, or `error`, the chain ends.',
+    )
+    spec.input(
+        'reference_leg',
+        valid_type=orm.Str,
+        default=lambda: orm.Str(Reference.ALWAYS.value),
+        serializer=orm.to_aiida_type,
+        validator=validate_reference,
+        help='When VASP also relaxes the raw structure, to measure what the prediction saves: `always`, `sample` '
+        'for a share of the structures, `never`; or the UUID of an earlier chain of this kind with the same '
+        'structure and inputs of VASP, whose raw leg is taken.',
+    )
+    spec.input(
+        'reference_share',
+        valid_type=orm.Float,
+        default=lambda: orm.Float(0.1),
+        serializer=orm.to_aiida_type,
+        validator=validate_share,
+        help='The share of the structures, from 0 to 1, that `reference_leg: sample` relaxes from the raw one too.',
+    )
+    spec.input(
+        'clean_workdir',
+        valid_type=orm.Bool,
+        default=lambda: orm.Bool(True),
+        serializer=orm.to_aiida_type,
+        help='Whether to clean the working directories of the jobs once they are done.',
+    )
+    spec.input(
+        'campaign',
+        valid_type=orm.Dict,
+        required=False,
+        help='The settings of the campaign that this chain is a part of; recorded, so that it is found from there.',
+    )
+    spec.inputs.validator = validate_chain
+
+
+def define_outputs(spec: WorkChainSpec) -> None:
+    """Define what the chain hands on."""
+    spec.output('structure', valid_type=orm.StructureData, required=False, help='The relaxed crystal.')
+    spec.output('comparison', valid_type=orm.Dict, help='What the prediction saved, and the figures of each leg.')
+    spec.output('guard', valid_type=orm.Dict, required=False, help='The verdict, its reasons and numbers.')
+    spec.output(
+        'predicted_structure',
+        valid_type=orm.StructureData,
+        required=False,
+        help='The crystal as the network predicts it.',
+    )
+    for leg in LEG_NAMES:
+        spec.output(f'{leg}.structure', valid_type=orm.StructureData, required=False, help='Relaxed by this leg.')
+        spec.output(
+            f'{leg}.last_structure',
+            valid_type=orm.StructureData,
+            required=False,
+            help='Where the relaxation of this leg was when it failed: a start for another one.',
+        )
+        spec.output(f'{leg}.misc', valid_type=orm.Dict, required=False, help='Final results of this leg.')
+
+
+def define_exit_codes(spec: WorkChainSpec) -> None:
+    """Define how the chain can fail."""
+    spec.exit_code(
+        400,
+        'ERROR_NETWORK_FAILED',
+        message='The network failed and `on_network_failure` is `error` ({detail}): find its last job with `verdi '
+        'process status <pk>` and do what its exit message says, or set `on_network_failure` to `raw`.',
+    )
+    spec.exit_code(
+        410,
+        'ERROR_RELAXATION_FAILED',
+        message='No VASP relaxation finished ({detail}): find its last job with `verdi process status <pk>`, read '
+        'what VASP wrote with `verdi calcjob outputcat <pk of the job> vasp_output`, mend the inputs in `vasp` and '
+        'run again.',
+    )
+    spec.exit_code(
+        420,
+        'ERROR_COMPARISON_FAILED',
+        message='The relaxed crystal is there, in `structure`, but the legs could not be compared ({detail}): find '
+        'where it failed with `verdi process report <pk>`, and take the figures of each leg from `raw.misc` and '
+        '`predicted.misc`.',
+    )

@@ -1,0 +1,278 @@
+"""Checks of the chain's inputs, before anything runs. Each returns what is wrong, or None."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from aiida import orm
+
+from aiida_e3relax.crystals.cells import reduction
+from aiida_e3relax.crystals.freedom.checks import find_freedom_fault, find_molecule
+from aiida_e3relax.crystals.freedom.freedom import Freedom
+from aiida_e3relax.crystals.geometry import find_overlap
+from aiida_e3relax.data.structures import find_faults, structures_to_crystals
+from aiida_e3relax.workflows.comparison.reference import earlier_chain, find_reference_fault
+from aiida_e3relax.workflows.guard import GuardSettings
+from aiida_e3relax.workflows.network.report import find_row
+from aiida_e3relax.workflows.vasp.inputs.freedom import read_freedom
+from aiida_e3relax.workflows.vasp.inputs.incar import (
+    count_numbers,
+    find_value_fault,
+    incar_tags,
+    read_logical,
+    read_number,
+)
+from aiida_e3relax.workflows.vasp.inputs.species import list_species, species_mappings, translate_species
+from aiida_e3relax.workflows.vasp.inputs.stand_in import find_stand_in_fault
+
+MOST_SKEWED = 10.0
+"""Product of the lengths of the lattice vectors over that of the reduced cell: the k-points grow with it."""
+RELAX_TAGS = {'isif': '`freedom`', 'nsw': '`vasp.relax_settings.steps`', 'ibrion': '`vasp.relax_settings.algo`'}
+FREEDOM_FLAGS = ('positions', 'shape', 'volume')
+FIXED_SITES_ELSEWHERE = (
+    'selective dynamics, which would hold for VASP and not for the prediction; give the sites to be held as `fixed` in '
+    "`freedom` instead, such as `{moves: positions, fixed: {'abc': [0, 1]}}`"
+)
+FORCE_CUTOFFS = (1e-6, 10.0)
+"""In eV/A, from the smallest to the largest that makes sense."""
+KPOINTS_SPACINGS = (1e-3, 10.0)
+"""In 2 pi/A; a smaller one asks for thousands of points along each vector."""
+ON_NETWORK_FAILURE = ('raw', 'error')
+HUBBARD_TAGS = ('ldaul', 'ldauu', 'ldauj')
+
+
+def validate_structure(structure: orm.StructureData, _: Any) -> str | None:
+    """Check that the network can predict from `structure` and VASP relax it."""
+    fault = (
+        find_faults({'structure': structure}).get('structure')
+        or _find_vasp_fault(structure)
+        or _find_overlap(structure)
+    )
+    return f'`structure` cannot be relaxed: {fault}' if fault else None
+
+
+def validate_freedom(freedom: orm.Str | orm.Dict, _: Any) -> str | None:
+    """Check that `freedom` is a value of `Moves` or holds fields of `Freedom`."""
+    try:
+        read_freedom(freedom)
+    except ValueError as error:
+        return f'`freedom`: {error}'
+    return None
+
+
+def validate_chain(inputs: Mapping[str, Any], _: Any) -> str | None:
+    """Check what no input shows alone: that they are made for each other and for this `structure`."""
+    if inputs.get('network') and inputs.get('prediction'):
+        return 'found `network` and `prediction`, expected one of them at most: leave one out'
+    return validate_relaxation(inputs) if 'structure' in inputs and 'freedom' in inputs else None
+
+
+def validate_relaxation(inputs: Mapping[str, Any]) -> str | None:
+    """Check that VASP can honour `freedom` for this `structure`, and that its tags by species or site fit it."""
+    structure, freedom = inputs['structure'], read_freedom(inputs['freedom'])
+    kinds = [site.kind_name for site in structure.sites]
+    crystal = structures_to_crystals({'structure': structure})
+    if fault := find_freedom_fault(freedom, crystal, kinds):
+        return f'`freedom`: {fault}'
+    if _is_predicted(inputs) and (fault := find_molecule(freedom, crystal)):
+        return f'`structure`: {fault}'
+    vasp = inputs.get('vasp', {}).get('vasp', {})
+    if 'parameters' not in vasp:
+        return None
+    try:
+        tags = incar_tags(vasp['parameters'])
+        fault = _find_symmetry_fault(tags, freedom) or _find_species_fault(tags, structure, vasp)
+    except ValueError as error:
+        fault = str(error)
+    if fault:
+        return f'`vasp.vasp`: {fault}'
+    if fault := find_stand_in_fault(vasp, structure):
+        return f'`vasp.vasp.code`: {fault}'
+    fault = find_reference_fault(inputs)
+    return f'`reference_leg`: {fault}' if fault else None
+
+
+def validate_prediction(prediction: Mapping[str, Any], _: Any) -> str | None:
+    """Check that the run of the network knows the structure, or that it is said how that run failed."""
+    given = [f'`{port}`' for port in ('report', 'failure') if port in prediction]
+    if len(given) != 1:
+        found = ' and '.join(given) or 'neither'
+        return f'`prediction`: expected `report`, or `failure` where the run of the network left none, found {found}'
+    if 'failure' in prediction:
+        return None
+    try:
+        find_row(prediction['report'].get_dict(), prediction['label'].value)
+    except KeyError as error:
+        return f'`prediction.report`: expected the output `report` of a run of the network, found no {error} in it'
+    except ValueError as error:
+        return f'`prediction.label`: {error}; give the label under which it was predicted'
+    return None
+
+
+def validate_reference(reference: orm.Str, _: Any) -> str | None:
+    """Check that `reference_leg` is a word of `Reference` or names an earlier chain."""
+    try:
+        earlier_chain(reference.value)
+    except ValueError as error:
+        return f'`reference_leg`: {error}'
+    return None
+
+
+def validate_on_network_failure(choice: orm.Str, _: Any) -> str | None:
+    """Check that `choice` is one of `ON_NETWORK_FAILURE`."""
+    if choice.value in ON_NETWORK_FAILURE:
+        return None
+    return f'`on_network_failure`: expected `{"` or `".join(ON_NETWORK_FAILURE)}`, found `{choice.value}`'
+
+
+def validate_share(share: orm.Float, _: Any) -> str | None:
+    """Check that `reference_share` is one."""
+    if 0.0 <= share.value <= 1.0:
+        return None
+    return f'`reference_share`: expected a number from 0 to 1, found {share.value}'
+
+
+def validate_guard(settings: orm.Dict, _: Any) -> str | None:
+    """Check that `settings` are fields of `GuardSettings` with values in their ranges."""
+    try:
+        GuardSettings.from_mapping(settings.get_dict())
+    except (ValueError, TypeError) as error:
+        return f'`guard`: {error}'
+    return None
+
+
+def validate_vasp(inputs: Mapping[str, Any], _: Any) -> str | None:
+    """Check that there are k-points, and that nothing is set twice or left out of account by the prediction."""
+    vasp, settings = inputs.get('vasp', {}), inputs.get('relax_settings')
+    return (
+        _find_kpoints_fault(vasp)
+        or ('dynamics' in vasp and f'`vasp.vasp.dynamics`: {FIXED_SITES_ELSEWHERE}')
+        or (settings is not None and _find_settings_fault(settings.get_dict()))
+        or ('parameters' in vasp and _find_parameters_fault(vasp['parameters'].get_dict(), 'magmom_mapping' in vasp))
+        or None
+    )
+
+
+def _find_kpoints_fault(vasp: Mapping[str, Any]) -> str | None:
+    if not {'kpoints', 'kpoints_spacing'} & set(vasp):
+        return '`vasp.vasp`: neither `kpoints` nor `kpoints_spacing` is given; give one'
+    fault = 'kpoints_spacing' in vasp and _find_range_fault(vasp['kpoints_spacing'].value, KPOINTS_SPACINGS, '2 pi/A')
+    return f'`vasp.vasp.kpoints_spacing`: {fault}' if fault else None
+
+
+def _find_settings_fault(settings: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with the `relax_settings` of aiida-vasp."""
+    cutoff = settings.get('force_cutoff')
+    if cutoff is not None and (fault := _find_range_fault(cutoff, FORCE_CUTOFFS, 'eV/A')):
+        return f'`vasp.relax_settings.force_cutoff`: {fault}'
+    flag = next((flag for flag in FREEDOM_FLAGS if not settings.get(flag, True)), None)
+    return (
+        f'`vasp.relax_settings`: `{flag}` is set by `freedom`; remove it, and give `freedom` instead' if flag else None
+    )
+
+
+def _find_parameters_fault(parameters: Mapping[str, Any], has_moments: bool) -> str | None:
+    if parameters.get('dynamics'):
+        return f'`vasp.vasp.parameters`: `dynamics` asks for {FIXED_SITES_ELSEWHERE}'
+    try:
+        tags = incar_tags(parameters)
+        fault = find_value_fault(parameters) or _find_tag_fault(tags) or _find_moments_fault(tags, has_moments)
+    except ValueError as error:
+        fault = str(error)
+    return f'`vasp.vasp.parameters`: {fault}' if fault else None
+
+
+def _is_predicted(inputs: Mapping[str, Any]) -> bool:
+    """Return whether a network predicts the structure, or has."""
+    return 'code' in inputs.get('network', {}).get('predict', {}) or 'label' in inputs.get('prediction', {})
+
+
+def _find_range_fault(value: Any, limits: tuple[float, float], unit: str) -> str | None:
+    least, most = limits
+    if isinstance(value, int | float) and least <= value <= most:
+        return None
+    return f'expected a number from {least:g} to {most:g} {unit}, found {value!r}'
+
+
+def _find_tag_fault(tags: Mapping[str, Any]) -> str | None:
+    for tag, owner in RELAX_TAGS.items():
+        if tag in tags:
+            return f'the INCAR tag {tag.upper()} is set by {owner}; remove it'
+    if 'lattice_constraints' in tags:
+        return (
+            'the INCAR tag LATTICE_CONSTRAINTS would hold for VASP and not for the prediction; remove it, and give '
+            '`freedom: in-plane` to keep the vacuum of a layer, or `freedom: positions` to keep the whole cell'
+        )
+    if read_number(tags, 'pstress', 0.0):
+        return (
+            'the INCAR tag PSTRESS asks for a pressure that the prediction knows nothing of; remove it, and relax the '
+            'result under pressure with `vasp.v2.relax` of aiida-vasp'
+        )
+    return None
+
+
+def _find_moments_fault(tags: Mapping[str, Any], has_mapping: bool) -> str | None:
+    if 'magmom' not in tags:
+        return None
+    if has_mapping:
+        return 'aiida-vasp would replace the INCAR tag MAGMOM by what `magmom_mapping` says; remove one of them'
+    if read_number(tags, 'ispin', 1) != 2 and not _is_noncollinear(tags):
+        return 'VASP reads the INCAR tag MAGMOM in computations with spin only; add ISPIN = 2'
+    return None
+
+
+def _find_symmetry_fault(tags: Mapping[str, Any], freedom: Freedom) -> str | None:
+    if freedom.keep_symmetry and read_number(tags, 'isym', 2) <= 0:
+        return 'with the INCAR tag ISYM = 0 or -1 VASP does not keep the symmetry as `freedom` asks; remove one of them'
+    return None
+
+
+def _find_species_fault(tags: Mapping[str, Any], structure: orm.StructureData, vasp: Mapping[str, Any]) -> str | None:
+    """Return which tag has another number of entries than VASP will look for; raises ValueError as what it calls."""
+    given = species_mappings(vasp)
+    translate_species(structure, **({'potential_mapping': {}} | given))
+    species = list_species(structure)
+    for tag in HUBBARD_TAGS:
+        if tag in tags and 'ldau_mapping' in given:
+            return (
+                f'aiida-vasp would replace the INCAR tag {tag.upper()} by what `ldau_mapping` says; remove one of them'
+            )
+        if tag in tags and (count := count_numbers(tags, tag)) != len(species):
+            return (
+                f'the INCAR tag {tag.upper()} has {count} entries, and POSCAR {len(species)} species '
+                f'({" ".join(species)}); give one each, or `ldau_mapping` by kind or element instead'
+            )
+    per_site = 3 if _is_noncollinear(tags) else 1
+    if 'magmom' in tags and (count := count_numbers(tags, 'magmom')) != per_site * len(structure.sites):
+        return (
+            f'the INCAR tag MAGMOM has {count} entries, expected {per_site * len(structure.sites)}, '
+            f'{per_site} for each site in the order of the structure; correct it, or give `magmom_mapping` instead'
+        )
+    return None
+
+
+def _is_noncollinear(tags: Mapping[str, Any]) -> bool:
+    return read_logical(tags, 'lnoncollinear') or read_logical(tags, 'lsorbit')
+
+
+def _find_vasp_fault(structure: orm.StructureData) -> str | None:
+    cell = np.array(structure.cell)
+    if np.linalg.det(cell) < 0:
+        return 'its lattice vectors are left-handed, which VASP does not take; exchange two lattice vectors'
+    given, reduced = (np.linalg.norm(c, axis=1) for c in (cell, (reduction(cell[None]) @ cell)[0]))
+    if given.prod() > MOST_SKEWED * reduced.prod():
+        lengths = [' x '.join(f'{length:.3g}' for length in sorted(lengths)) for lengths in (given, reduced)]
+        return (
+            f'its lattice vectors, {lengths[0]} A long, are skewed: the same lattice has a cell of {lengths[1]} A; '
+            'reduce it, as `ase.build.niggli_reduce` does, or VASP takes many times the k-points'
+        )
+    return None
+
+
+def _find_overlap(structure: orm.StructureData) -> str | None:
+    try:
+        return find_overlap(structures_to_crystals({'structure': structure}))
+    except ValueError as error:
+        return str(error)

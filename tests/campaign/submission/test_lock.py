@@ -1,0 +1,42 @@
+"""A campaign is run by one process at a time, and is free again however that ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from aiida import orm
+from ase.build import bulk
+
+from aiida_e3relax.campaign.creation import create_campaign
+from aiida_e3relax.campaign.submission.lock import CampaignLockedError, lock
+from aiida_e3relax.workflows.vasp.choices import ChainChoices
+
+HOLDER = """
+import sys, time
+from aiida import load_profile
+load_profile(sys.argv[1])
+from aiida_e3relax.campaign.group import load_campaign
+from aiida_e3relax.campaign.submission.lock import lock
+with lock(load_campaign(sys.argv[2])):
+    print('held', flush=True)
+    time.sleep(60)
+"""
+
+
+def test_another_process_is_named_and_kill_9_sets_free(standin_code, potential_family, aiida_profile):
+    choices = ChainChoices(standin_code, None, potential_family, 'cell')
+    group = create_campaign('held elsewhere', {'a': orm.StructureData(ase=bulk('Cu'))}, choices)
+    command = [sys.executable, '-c', HOLDER, aiida_profile.name, group.label]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == 'held\n'
+        with pytest.raises(CampaignLockedError, match=f'process {holder.pid}'), lock(group):
+            pass
+        os.kill(holder.pid, signal.SIGKILL)
+    with lock(group) as confirm:
+        confirm()
+        with pytest.raises(CampaignLockedError, match=f'process {os.getpid()}'), lock(group):
+            pass

@@ -1,0 +1,171 @@
+"""Second opinions of interatomic potentials; EMT where it does not matter which potential it is."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import spglib
+import torch
+from ase import Atoms
+from ase.build import bulk, fcc111
+from ase.calculators.emt import EMT
+from ase.io import write
+
+from aiida_e3relax.crystals.structures import make_crystals
+from aiida_e3relax.gnn.checkpoints.checkpoint import save_checkpoint
+from aiida_e3relax.gnn.cli import main
+from aiida_e3relax.gnn.models import make_model
+from aiida_e3relax.gnn.potentials import Potential, load_potential
+from aiida_e3relax.gnn.prediction.refinement import SecondOpinion
+from tests.gnn.crystals import batch_of, rattled
+
+
+class Uphill(EMT):
+    """EMT with the wrong sign of forces and stress."""
+
+    def calculate(self, *arguments, **options):
+        super().calculate(*arguments, **options)
+        self.results['forces'] = -self.results['forces']
+        self.results['stress'] = -self.results['stress']
+
+
+def opinion_of(calculator, steps=0):
+    return SecondOpinion(Potential(calculator, 'emt', '3', 'of ASE'), steps)
+
+
+def copper(scale=1.0):
+    atoms = bulk('Cu', a=3.61 * scale, cubic=True)
+    atoms.rattle(0.1, seed=1)
+    return atoms
+
+
+def energy_of(crystals):
+    atoms = Atoms(crystals.numbers, crystals.positions, cell=crystals.cell[0], pbc=True, calculator=EMT())
+    return atoms.get_potential_energy() / len(atoms)
+
+
+def test_energies_and_forces_are_those_of_the_potential_and_nothing_moves_without_steps():
+    given, predicted = batch_of(copper(1.1)), batch_of(copper())
+    after, opinions = opinion_of(EMT()).consult(given, predicted, [0])
+    np.testing.assert_array_equal(after.positions, predicted.positions)
+    np.testing.assert_array_equal(after.cell, predicted.cell)
+    opinion = opinions[0]
+    assert opinion['energy_input_eV_per_atom'] == pytest.approx(energy_of(given))
+    assert opinion['energy_network_eV_per_atom'] == pytest.approx(energy_of(predicted))
+    assert opinion['energy_prediction_eV_per_atom'] == opinion['energy_network_eV_per_atom']
+    assert opinion['max_force_network_eV_per_A'] > 0.5
+    assert opinion['improved'] is False
+
+
+def test_steps_lower_the_energy_of_what_they_are_asked_about():
+    given = batch_of(copper(1.1), copper(1.1))
+    predicted = batch_of(copper(1.02), copper(1.02))
+    after, opinions = opinion_of(EMT(), steps=8).consult(given, predicted, [1])
+    np.testing.assert_array_equal(after.select([0]).positions, predicted.select([0]).positions)
+    assert list(opinions) == [1]
+    opinion = opinions[1]
+    assert opinion['improved'] is True
+    assert opinion['energy_prediction_eV_per_atom'] < opinion['energy_network_eV_per_atom'] - 0.01
+    assert opinion['energy_prediction_eV_per_atom'] == pytest.approx(energy_of(after.select([1])))
+    assert opinion['max_force_prediction_eV_per_A'] < opinion['max_force_network_eV_per_A']
+    assert not np.allclose(after.cell[1], predicted.cell[1])
+
+
+def test_steps_that_raise_the_energy_are_not_kept():
+    predicted = batch_of(copper(1.02))
+    after, opinions = opinion_of(Uphill(), steps=5).consult(predicted, predicted, [0])
+    np.testing.assert_array_equal(after.positions, predicted.positions)
+    np.testing.assert_array_equal(after.cell, predicted.cell)
+    assert opinions[0]['improved'] is False
+    assert opinions[0]['energy_prediction_eV_per_atom'] == pytest.approx(energy_of(predicted))
+
+
+@pytest.mark.parametrize('lean', [1e-12, 0.5])
+def test_the_vacuum_of_a_slab_stays(lean):
+    """Within the layer the cell moves, unless a vacuum vector that leans over would move with it."""
+    slab = fcc111('Cu', (1, 1, 3), a=3.7, vacuum=6.0, periodic=True)
+    slab.pbc = (True, True, False)
+    slab.cell[1, 0] += 5e-4  # hexagonal within the tolerance of the symmetry, and no further
+    slab.cell[2, :2] = lean
+    predicted = make_crystals([slab.numbers], [slab.positions], [slab.cell.array], pbc=[slab.pbc])
+    after, opinions = opinion_of(EMT(), steps=10).consult(predicted, predicted, [0])
+    assert opinions[0]['improved'] is True
+    np.testing.assert_array_equal(after.cell[0, 2], predicted.cell[0, 2])
+    np.testing.assert_allclose(after.cell[0, :2, 2], 0.0, atol=1e-12)
+    shrunk = np.linalg.norm(after.cell[0, 0]) / np.linalg.norm(predicted.cell[0, 0])
+    assert (shrunk < 0.99) == (lean < 0.5)
+    assert not np.allclose(after.positions, predicted.positions)
+
+
+def test_a_crystal_that_the_potential_does_not_know_stays_and_says_why():
+    predicted = batch_of(bulk('NaCl', 'rocksalt', a=5.64), copper())
+    after, opinions = opinion_of(EMT(), steps=2).consult(predicted, predicted, [0, 1])
+    assert list(opinions[0]) == ['error']
+    assert 'NotImplementedError' in opinions[0]['error']
+    np.testing.assert_array_equal(after.select([0]).positions, predicted.select([0]).positions)
+    assert opinions[1]['improved'] is True
+
+
+@pytest.fixture
+def prediction(tmp_path):
+    """The arguments of a prediction for three crystals, one of them with an element that the network does not know."""
+    torch.manual_seed(1)
+    network = make_model('e3relax-h2', {'features': 8, 'layers': 1})
+    save_checkpoint(tmp_path / 'small.pt', 'e3relax-h2', network, [8, 22, 31, 33], {'step': 0})
+    frames = rattled()  # GaAs, ZnO, TiO2
+    write(tmp_path / 'in.extxyz', frames)
+    files = {'--model': 'small.pt', '--output': 'out.npz', '--report': 'report.json'}
+    words = [word for option, name in files.items() for word in (option, str(tmp_path / name))]
+    return ['predict', str(tmp_path / 'in.extxyz'), *words, '--device', 'cpu', '--threads', '1']
+
+
+def test_chgnet_says_what_it_thinks_of_what_the_network_could_predict(prediction, tmp_path, capsys):
+    pytest.importorskip('chgnet')
+    assert main([*prediction, '--second-opinion', 'chgnet', '--second-opinion-steps', '3']) == 0
+    assert 'UserWarning' not in capsys.readouterr().err
+    report = json.loads((tmp_path / 'report.json').read_text())
+    assert report['second_opinion'] == {'potential': 'chgnet', 'version': '0.4.2', 'weights': '0.3.0', 'steps': 3}
+    assert report['timings_s']['second_opinion'] > 0
+    assert [row['status'] for row in report['structures']] == ['ok', 'unknown_element', 'ok']
+    assert 'second_opinion' not in report['structures'][1]
+    for row in (report['structures'][0], report['structures'][2]):
+        opinion = row['second_opinion']
+        assert opinion['improved'] is True
+        assert -10 < opinion['energy_prediction_eV_per_atom'] < opinion['energy_network_eV_per_atom'] < 0
+
+
+def test_steps_of_chgnet_keep_the_symmetry_as_vasp_sees_it():
+    pytest.importorskip('chgnet')
+    wurtzite = bulk('ZnO', 'wurtzite', a=3.4, c=5.3)
+    predicted = batch_of(wurtzite)
+    opinion = SecondOpinion(load_potential('chgnet', torch.device('cpu')), 10)
+    after, opinions = opinion.consult(predicted, predicted, [0])
+    assert opinions[0]['improved'] is True
+    found = spglib.get_symmetry_dataset((after.cell[0], after.fractional(), after.numbers), symprec=1e-5)
+    assert found.international == 'P6_3mc'
+
+
+def test_chgnet_refuses_atoms_without_neighbours():
+    pytest.importorskip('chgnet')
+    lonely = batch_of(Atoms('Cu', cell=12 * np.eye(3), pbc=True))
+    _, opinions = SecondOpinion(load_potential('chgnet', torch.device('cpu'))).consult(lonely, lonely, [0])
+    assert 'isolated' in opinions[0]['error']
+
+
+def test_a_missing_package_is_refused_before_the_network_runs(prediction, tmp_path, capsys, monkeypatch):
+    for module in ('chgnet', 'chgnet.model'):
+        monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.delitem(sys.modules, 'aiida_e3relax.gnn.potentials.chgnet', raising=False)
+    (tmp_path / 'small.pt').unlink()  # what is looked at later
+    assert main([*prediction, '--second-opinion', 'chgnet']) == 7
+    error = json.loads((tmp_path / 'report.json').read_text())['error']
+    assert error['code'] == 'missing_package'
+    assert 'needs the package chgnet' in error['message']
+    assert '`pip install chgnet`' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('words', [['5'], ['-1', '--second-opinion', 'chgnet']])
+def test_steps_without_a_potential_or_below_zero_are_refused(prediction, capsys, words):
+    assert main([*prediction, '--second-opinion-steps', *words]) == 3
+    assert 'expected a number from 0 on, above 0 only with --second-opinion chgnet' in capsys.readouterr().err

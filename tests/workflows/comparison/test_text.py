@@ -1,0 +1,115 @@
+import pytest
+from rich.console import Console
+
+from aiida_e3relax.workflows.comparison.text import show_comparison
+
+LEG = {
+    'code_version': '6.4.2-standin-gpaw',
+    'stand_in': 'gpaw',
+    'finished': True,
+    'vasp_runs': 1,
+    'ionic_steps': 10,
+    'electronic_steps': None,
+    'energy_final_eV_per_atom': -3.25,
+}
+COMPARISON = {
+    'formula': 'AlSb',
+    'remarks': [],
+    'guard': {'verdict': 'accepted', 'reasons': []},
+    'network': {'wall_time_s': 0.4, 'device': 'cuda:0'},
+    'raw': LEG,
+    'predicted': LEG | {'ionic_steps': 4},
+    'ionic_steps_saved': 6,
+    'ionic_steps_saved_percent': 60.0,
+    'energy_difference_final_meV_per_atom': 0.4,
+    'same_minimum': True,
+}
+
+
+def text_of(**changes) -> str:
+    console = Console(width=160)
+    with console.capture() as capture:
+        console.print(show_comparison(COMPARISON | changes))
+    return capture.get()
+
+
+def row_of(text: str, title: str) -> list[str]:
+    line = next(line for line in text.splitlines() if title in line)
+    return [cell.strip() for cell in line.split('│')[2:-1]]
+
+
+def test_table_sets_the_legs_side_by_side():
+    text = text_of()
+    assert row_of(text, 'ionic steps') == ['10', '4', '-6']
+    assert row_of(text, 'end: energy') == ['-3.2500', '-3.2500', '+0.0000']
+    assert 'The prediction saved 6 ionic steps (60 %).' in text
+    assert 'The network took 400 ms on cuda:0.' in text
+
+
+def test_time_of_a_run_over_many_crystals_is_said_to_be_a_share():
+    text = text_of(network={'wall_time_s': 0.4, 'device': 'cuda:0', 'structures_in_run': 300})
+    assert 'The network took 400 ms on cuda:0, the share of this crystal in a run of 300.' in text
+
+
+def test_a_second_opinion_is_told():
+    energies = {'energy_input_eV_per_atom': -3.0, 'energy_prediction_eV_per_atom': -3.25}
+    forces = {'max_force_input_eV_per_A': 2.0, 'max_force_prediction_eV_per_A': 0.125}
+    opinion = {'potential': 'chgnet', 'steps': 5, 'improved': False, **energies, **forces}
+    network = COMPARISON['network'] | {'second_opinion': opinion}
+    told = 'Second opinion of chgnet: the prediction changes the energy by -250 meV/atom, the largest force from 2.00'
+    assert told in text_of(network=network)
+    network = COMPARISON['network'] | {'second_opinion': opinion | {'improved': True}}
+    assert 'the prediction, after 5 steps of it, changes' in ' '.join(text_of(network=network).split())
+    network = COMPARISON['network'] | {'second_opinion': {'potential': 'chgnet', 'error': 'ValueError: isolated atom'}}
+    assert 'Second opinion of chgnet: none, ValueError: isolated atom.' in text_of(network=network)
+
+
+def test_what_was_not_measured_is_a_dash():
+    assert row_of(text_of(), 'electronic steps') == ['-', '-', '-']
+    assert row_of(text_of(predicted=None), 'ionic steps') == ['10', '-', '-']
+
+
+@pytest.mark.parametrize(
+    ('leg', 'said'),
+    [
+        (LEG, 'Computed by the VASP stand-in, not by VASP: GPAW'),
+        (LEG | {'code_version': '6.4.3', 'stand_in': None}, 'Computed by VASP 6.4.3.'),
+    ],
+)
+def test_nobody_takes_a_stand_in_for_vasp(leg, said):
+    assert said in text_of(raw=leg, predicted=leg)
+
+
+def test_a_different_minimum_and_lost_steps_are_said():
+    text = text_of(same_minimum=False, ionic_steps_saved=-1, ionic_steps_saved_percent=-10.0)
+    assert 'They do NOT end in the same minimum' in text
+    assert 'The prediction cost 1 ionic step (10 %).' in text
+
+
+def test_savings_that_are_not_known_are_not_told():
+    text = text_of(raw=LEG | {'ionic_steps': None}, ionic_steps_saved=None, ionic_steps_saved_percent=None)
+    assert row_of(text, 'ionic steps') == ['-', '4', '-']
+    assert 'ionic step' not in text.split('Computed by')[1]
+    assert 'The prediction cost 4 ionic steps.' in text_of(ionic_steps_saved=-4, ionic_steps_saved_percent=None)
+
+
+def test_times_of_a_leg_that_was_not_run_beside_the_other_have_no_difference():
+    legs = {'raw': LEG | {'wall_time_s': 50.0}, 'predicted': LEG | {'wall_time_s': 20.0}}
+    assert row_of(text_of(**legs), 'time of VASP') == ['50.0', '20.0', '-30.0']
+    apart = text_of(**legs, times_side_by_side=False)
+    assert row_of(apart, 'time of VASP') == ['50.0', '20.0', '-']
+    assert 'AiiDA took one of them from its cache' in apart
+
+
+def test_the_program_is_that_of_the_first_leg_that_names_it():
+    nameless, vasp = ({'code_version': version, 'stand_in': None} for version in (None, '6.4.3'))
+    assert 'Computed by VASP 6.4.3.' in text_of(raw=LEG | nameless, predicted=LEG | vasp)
+    text = text_of(raw=LEG | nameless, predicted=None)
+    assert 'No VASP run got as far as naming its program.' in text
+
+
+def test_remarks_and_warnings_of_the_guard_are_shown():
+    guard = {'verdict': 'accepted with warnings', 'reasons': ['the volume changes']}
+    text = text_of(remarks=['The relaxation from the prediction failed'], guard=guard)
+    assert 'The prediction was accepted with warnings by the guard; the volume changes.' in text
+    assert 'The relaxation from the prediction failed.' in text

@@ -1,0 +1,147 @@
+"""`E3RelaxBaseWorkChain`: what it mends, and how it gives up."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from aiida import orm
+from aiida.engine import run_get_node
+
+from aiida_e3relax.calculations.predict import E3RelaxCalculation
+from aiida_e3relax.workflows.network.base import SMALLEST_MAX_EDGES, E3RelaxBaseWorkChain
+
+EXIT_CODES = E3RelaxCalculation.exit_codes
+NETWORK = Path(sys.executable).with_name('e3relax')
+
+# Runs the network as if memory sufficed for $LIMIT edges only, and else ends as the kernel's killer ends it.
+SHORT_OF_MEMORY = f"""
+edges=$(grep -oP -- '--max-edges \\K\\d+' <<< "$*")
+if [ "$edges" -gt "$LIMIT" ] && [[ "$*" != *"--device cpu"* ]]; then kill -KILL $$; fi
+{NETWORK} "$@"
+"""
+# No structure fits into the memory of the GPU, not even alone.
+TOO_SMALL_A_GPU = f"""
+if [[ "$*" == *"--device cpu"* ]]; then {NETWORK} "$@"; exit; fi
+echo '{{"schema": 1, "error": {{"code": "out_of_memory", "message": "none of 1 structures fits"}},
+       "structures": [{{"label": "cu", "status": "out_of_memory", "message": ""}}]}}' > report.json
+exit 6
+"""
+# As above, beside a structure with a fault of its own; nothing is predicted, and the program ends well.
+TOO_SMALL_BESIDE_A_FAULT = f"""
+{NETWORK} "$@"
+if [[ "$*" == *"--device cpu"* ]]; then exit; fi
+sed -i 's/"status": "ok"/"status": "out_of_memory"/' report.json
+"""
+# Fails at the first call, works at the second.
+FLAKY = f"""
+if [ ! -e {{mark}} ]; then touch {{mark}}; echo "bus error" >&2; exit 1; fi
+{NETWORK} "$@"
+"""
+
+
+@pytest.fixture
+def run(make_code, model, make_structure, tmp_path):
+    """A factory of work chain runs on copper, with the network or a few lines of shell as the code."""
+
+    def run_base(
+        lines: str = f'{NETWORK} "$@"', allow_cpu: bool = True, also: dict | None = None, **parameters: object
+    ) -> orm.WorkChainNode:
+        path = tmp_path / 'program.sh'
+        path.write_text(f'#!/bin/bash\n{lines}\n')
+        path.chmod(0o755)
+        inputs = {
+            'code': make_code(path, 'program', 'e3relax.predict'),
+            'model': model,
+            'structures': {'cu': make_structure('Cu'), **(also or {})},
+            'parameters': parameters,
+        }
+        return run_get_node(E3RelaxBaseWorkChain, predict=inputs, allow_cpu=allow_cpu)[1]
+
+    return run_base
+
+
+def parameters_of(node: orm.WorkChainNode, name: str) -> list[object]:
+    """The value of one parameter in every run, in order."""
+    runs = sorted(node.called, key=lambda called: called.pk)
+    return [called.inputs.parameters.get_dict().get(name) for called in runs]
+
+
+def test_success_at_once(run):
+    node = run(device='cpu')
+    assert node.is_finished_ok, node.exit_message
+    assert len(node.called) == 1
+    assert list(node.outputs.structures) == ['cu']
+    assert node.outputs.report['structures'][0]['status'] == 'ok'
+
+
+def test_out_of_memory_halves_the_batch(run):
+    node = run(f'LIMIT=10000\n{SHORT_OF_MEMORY}', device='auto', max_edges=32000)
+    assert node.is_finished_ok, node.exit_message
+    assert parameters_of(node, 'max_edges') == [32000, 16000, 8000]
+    assert [called.exit_status for called in sorted(node.called, key=lambda c: c.pk)] == [321, 321, 0]
+
+
+def test_smallest_batch_goes_to_the_cpu(run):
+    node = run(f'LIMIT=0\n{SHORT_OF_MEMORY}', max_edges=2 * SMALLEST_MAX_EDGES)
+    assert node.is_finished_ok, node.exit_message
+    assert parameters_of(node, 'max_edges')[:2] == [2 * SMALLEST_MAX_EDGES, SMALLEST_MAX_EDGES]
+    assert parameters_of(node, 'device') == [None, None, 'cpu']
+
+
+def test_structure_too_large_for_the_gpu_goes_straight_to_the_cpu(run):
+    node = run(TOO_SMALL_A_GPU)
+    assert node.is_finished_ok, node.exit_message
+    assert parameters_of(node, 'device') == [None, 'cpu']
+
+
+def test_structure_too_large_for_the_gpu_beside_a_faulty_one(run):
+    empty = orm.StructureData(cell=[[4, 0, 0], [0, 4, 0], [0, 0, 4]])
+    node = run(TOO_SMALL_BESIDE_A_FAULT, also={'empty': empty})
+    assert node.is_finished_ok, node.exit_message
+    assert parameters_of(node, 'device') == [None, 'cpu']
+    assert list(node.outputs.structures) == ['cu']
+
+
+def test_out_of_memory_on_the_cpu_is_the_end(run):
+    node = run('kill -KILL $$', device='cpu', max_edges=SMALLEST_MAX_EDGES)
+    assert node.exit_status == EXIT_CODES.ERROR_OUT_OF_MEMORY.status
+    assert len(node.called) == 1
+
+
+def test_no_gpu_goes_to_the_cpu(run):
+    node = run(device='cuda:63')
+    assert node.is_finished_ok, node.exit_message
+    assert parameters_of(node, 'device') == ['cuda:63', 'cpu']
+    assert node.outputs.report['device']['used'] == 'cpu'
+
+
+def test_no_gpu_and_no_leave_to_use_the_cpu(run):
+    node = run(device='cuda:63', allow_cpu=False)
+    assert node.exit_status == EXIT_CODES.ERROR_NO_DEVICE.status
+    assert 'cuda:63' in node.exit_message
+    assert len(node.called) == 1
+
+
+def test_crash_is_tried_once_more(run, tmp_path):
+    node = run(FLAKY.format(mark=tmp_path / 'mark'), device='cpu')
+    assert node.is_finished_ok, node.exit_message
+    assert sorted(called.exit_status for called in node.called) == [0, EXIT_CODES.ERROR_PROGRAM_CRASHED.status]
+
+
+@pytest.mark.parametrize(
+    ('lines', 'name'),
+    [
+        ('echo "no torch" >&2; exit 1', 'ERROR_PROGRAM_CRASHED'),
+        ('echo garbage > report.json', 'ERROR_OUTPUT_INVALID'),
+    ],
+)
+def test_second_crash_is_the_end(run, lines, name):
+    node = run(lines)
+    assert node.exit_status == EXIT_CODES[name].status
+    assert len(node.called) == 2
+
+
+def test_bad_checkpoint_is_not_tried_again(run):
+    node = run(f'printf x >> model.pt; {NETWORK} "$@"')
+    assert node.exit_status == EXIT_CODES.ERROR_BAD_CHECKPOINT.status
+    assert len(node.called) == 1

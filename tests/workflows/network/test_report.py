@@ -1,0 +1,47 @@
+"""What is read from the report of a run of the network over one crystal or several."""
+
+import pytest
+
+from aiida_e3relax.workflows.network.report import stated_uncertainty, tell_network
+
+REPORT = {
+    'model': {'content_hash': 'sha256:0'},
+    'device': {'used': 'cuda:0'},
+    'timings_s': {'total': 8.0},
+    'structures': [
+        {'label': 'a', 'n_atoms': 6, 'uncertainty_A': 0.2},
+        {'label': 'b', 'n_atoms': 2, 'status': 'empty'},
+    ],
+}
+ALONE = REPORT | {'structures': REPORT['structures'][:1]}
+
+
+def test_facts_are_those_of_the_structure_asked_for():
+    facts = tell_network(REPORT, 'a')
+    assert (
+        facts.items()
+        >= {
+            'content_hash': 'sha256:0',
+            'device': 'cuda:0',
+            'structures_in_run': 2,
+            'wall_time_s': 6.0,
+            'uncertainty_A': 0.2,
+        }.items()
+    )
+    assert stated_uncertainty(REPORT, 'b') is None
+
+
+def test_the_shares_of_all_structures_are_the_time_of_the_run():
+    assert sum(tell_network(REPORT, label)['wall_time_s'] for label in 'ab') == 8.0
+
+
+def test_a_structure_that_was_alone_needs_no_label():
+    assert tell_network(ALONE) == tell_network(ALONE, 'a')
+    assert tell_network(ALONE)['wall_time_s'] == 8.0
+
+
+def test_one_of_several_needs_its_label():
+    with pytest.raises(ValueError, match='expected a label, or the report of a run of one structure, found one of 2'):
+        stated_uncertainty(REPORT)
+    with pytest.raises(ValueError, match='none labelled `c`'):
+        stated_uncertainty(REPORT, 'c')

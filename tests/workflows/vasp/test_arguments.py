@@ -1,0 +1,80 @@
+"""What is handed to `get_builder_from_protocol`: the right kind, or how to make it."""
+
+from pathlib import Path
+
+import pytest
+from aiida import orm
+from ase.build import bulk
+from pymatgen.core import Lattice, Structure
+
+from aiida_e3relax.workflows.vasp.arguments import load_code
+
+CUBE = Lattice.cubic(4.2)
+
+
+@pytest.mark.parametrize(
+    ('structure', 'words'),
+    [
+        (bulk('Cu'), r'make one with `orm\.StructureData\(ase=atoms\)`'),
+        (Structure(CUBE, ['Mg'], [[0, 0, 0]]), r'make one with `orm\.StructureData\(pymatgen=structure\)`'),
+        (Path('POSCAR'), r'orm\.StructureData\(ase=ase\.io\.read\(path\)\)'),
+        (__file__, r'orm\.StructureData\(ase=ase\.io\.read\(path\)\)'),
+        (4711, r'load the node with `orm\.load_node'),
+        ('a-uuid', 'load the node'),
+        (None, 'give one, as'),
+    ],
+)
+def test_a_structure_is_structure_data(make_builder, structure, words):
+    with pytest.raises(TypeError, match=f'`structure`: expected StructureData, found .*{words}'):
+        make_builder(structure=structure)
+
+
+def test_a_disordered_structure_is_refused_as_in_files(make_builder):
+    structure = Structure(CUBE, [{'Mg': 0.5, 'Ni': 0.5}, 'O'], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    with pytest.raises(ValueError, match=r'site 0 \(Mg 0\.5 \+ Ni 0\.5\); order it first'):
+        make_builder(structure=structure)
+
+
+@pytest.mark.parametrize(
+    ('argument', 'value', 'words'),
+    [
+        ('model', 'default', r'expected a model node: `E3RelaxModelData\.default\(\)`.*; found str \'default\''),
+        ('potential_family', 3, 'expected the label of a family'),
+        ('potential_mapping', ['Cu'], "expected a mapping such as {'Ga': 'Ga_d'}"),
+        ('protocol', 3, 'expected the name of a protocol; found int 3'),
+        ('overrides', 'overrides.yaml', 'expected a mapping nested as the inputs'),
+        ('overrides', [1], 'expected a mapping nested as the inputs'),
+        ('options', 'debug', r"expected a mapping such as {'resources'"),
+        ('freedom', 3, "expected a word such as 'positions'"),
+        ('reference_leg', 17, "expected 'always', 'sample', 'never', or an earlier chain; found int 17"),
+        ('prediction', 'x', 'expected a mapping with `label`'),
+        ('campaign', {}, 'expected the node with the settings'),
+        ('vasp_code', 1.5, 'expected a code or its label, found float 1.5'),
+        ('network_code', ['e3relax'], 'expected a code or its label'),
+    ],
+)
+def test_other_arguments_are_of_their_kind(make_builder, argument, value, words):
+    with pytest.raises(TypeError, match=f'`{argument}`: {words}'):
+        make_builder(**{argument: value})
+
+
+def test_an_unknown_code_comes_with_those_that_are_there(make_builder, standin_code):
+    listed = f'`vasp_code`: code `none@here` is not in this profile; codes for vasp.vasp are.*{standin_code.full_label}'
+    with pytest.raises(ValueError, match=listed):
+        make_builder(vasp_code='none@here')
+    assert load_code(standin_code.full_label, 'vasp.vasp', 'x').uuid == standin_code.uuid
+    assert load_code(standin_code.pk, 'vasp.vasp', 'x').uuid == standin_code.uuid
+
+
+def test_a_profile_without_codes_says_how_to_make_one():
+    with pytest.raises(ValueError, match=r'make one with `verdi code create core\.code\.installed .* none'):
+        load_code('none', 'none', '`vasp_code`')
+
+
+def test_a_code_for_something_else_is_refused(make_builder, e3relax_code):
+    with pytest.raises(ValueError, match=r'`vasp_code`: code .* one for vasp\.vasp, found one for e3relax'):
+        make_builder(vasp_code=e3relax_code)
+
+
+def test_structure_data_is_taken(make_builder):
+    assert make_builder(structure=orm.StructureData(ase=bulk('Cu'))).structure.get_formula() == 'Cu'

@@ -1,0 +1,41 @@
+"""What a person reads of a chain: help, the report, and why it failed."""
+
+import pytest
+from aiida.cmdline.utils.common import get_workchain_report
+from aiida.engine import run_get_node
+
+from aiida_e3relax.calculations.predict import E3RelaxCalculation
+from aiida_e3relax.workflows.network.base import E3RelaxBaseWorkChain
+from aiida_e3relax.workflows.vasp.chain import E3RelaxVaspWorkChain
+
+OF_OTHERS = ('vasp', 'metadata')
+
+
+@pytest.mark.parametrize('process', [E3RelaxCalculation, E3RelaxBaseWorkChain, E3RelaxVaspWorkChain])
+def test_every_input_has_help_and_every_exit_code_a_remedy(process):
+    spec = process.spec()
+    assert [name for name, port in spec.inputs.items() if name not in OF_OTHERS and not port.help] == []
+    inherited = set(process.__bases__[-1].spec().exit_codes)
+    assert [code for name, code in spec.exit_codes.items() if name not in inherited and ': ' not in code.message] == []
+
+
+def test_the_report_is_a_story_and_a_failure_names_the_last_job(make_builder, make_scripted_code):
+    code = make_scripted_code('exit 1', 'e3relax-vasp-standin', 'vasp.vasp')
+    overrides = {'vasp': {'vasp': {'max_iterations': 1}}}
+    builder = make_builder(vasp_code=code, overrides=overrides, freedom='positions', reference_leg='never')
+    chain = run_get_node(builder).node
+    story = get_workchain_report(chain, 'REPORT', max_depth=1)
+    sentences = [
+        'The network predicts the relaxed AuCu3',
+        'The prediction is accepted by the guard',
+        'No reference leg was asked for',
+        'VASP relaxes from the prediction',
+        'VASP relaxes from the raw structure',
+        'The relaxation from the prediction failed with exit code',
+        'The relaxation from the raw structure failed with exit code',
+        'No relaxation finished',
+    ]
+    places = [story.index(sentence) for sentence in sentences]
+    assert places == sorted(places)
+    last_job = max(node.pk for node in chain.called_descendants if node.process_label == 'VaspCalculation')
+    assert f'; its last job <{last_job}>: ' in chain.exit_message
