@@ -12,7 +12,7 @@ from aiida import orm
 from aiida_e3relax.calculations.batches import gather_structures
 from aiida_e3relax.campaign.group import CampaignGroup
 from aiida_e3relax.campaign.settings import NETWORK_RETRIES, CampaignSettings, draw_sample, split_batches
-from aiida_e3relax.crystals.files.errors import short
+from aiida_e3relax.common.messages import short
 from aiida_e3relax.workflows.vasp.chain import E3RelaxVaspWorkChain
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
 

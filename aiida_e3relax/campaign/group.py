@@ -8,7 +8,7 @@ from aiida import orm
 from aiida.common.exceptions import NotExistent
 
 from aiida_e3relax.campaign.settings import CampaignSettings
-from aiida_e3relax.crystals.files.errors import printable
+from aiida_e3relax.common.messages import printable
 
 
 class CampaignGroup(orm.Group):

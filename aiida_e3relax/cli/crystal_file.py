@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 from ase import Atoms
 
-from aiida_e3relax.crystals.files import CrystalFileError, UniqueLabels, iterate_crystals, labels_of, printable
+from aiida_e3relax.common.messages import printable
+from aiida_e3relax.crystals.files import CrystalFileError, UniqueLabels, iterate_crystals, labels_of
 from aiida_e3relax.crystals.freedom.constraints import movable_coordinates
 from aiida_e3relax.crystals.freedom.freedom import fixed_coordinates
 

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from aiida_e3relax.cli.extras import require_report
 from aiida_e3relax.cli.profile import profile_option, use_profile
-from aiida_e3relax.crystals.files import printable
+from aiida_e3relax.common.messages import printable
 from aiida_e3relax.workflows.comparison.reference import CHAIN
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from aiida_e3relax.common.errors import InputError, OutputError
-from aiida_e3relax.crystals.files.errors import printable
+from aiida_e3relax.common.messages import printable
 
 SUFFIX = '.partial'
 

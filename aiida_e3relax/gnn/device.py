@@ -11,7 +11,7 @@ import warnings
 import torch
 
 from aiida_e3relax.common.errors import DeviceError
-from aiida_e3relax.crystals.files.errors import explain, short
+from aiida_e3relax.common.messages import describe_error, short
 
 DTYPES = {'float32': torch.float32, 'float64': torch.float64}
 
@@ -52,7 +52,7 @@ def _find_fault(device: torch.device) -> str | None:
     try:
         torch.ones(1, device=device).sum().item()
     except Exception as error:  # of the driver, the loader and torch
-        return explain(error)
+        return describe_error(error)
     return None
 
 

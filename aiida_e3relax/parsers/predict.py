@@ -10,7 +10,7 @@ from aiida.engine import ExitCode
 from aiida.parsers import Parser
 
 from aiida_e3relax.calculations.predict import E3RelaxCalculation, crystals_of_inputs
-from aiida_e3relax.crystals.files.errors import short
+from aiida_e3relax.common.messages import short
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.data.structures import moved_structure
 from aiida_e3relax.parsers.prediction_files import (

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.common.messages import short
 from aiida_e3relax.common.out_of_memory import WORDS
-from aiida_e3relax.crystals.files.errors import short
 from aiida_e3relax.crystals.files.stream import read_structures
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.parsers.report_schema import Error, Row, parse_report

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from aiida_e3relax.common.messages import printable
 from aiida_e3relax.common.strict_json import parse_json
-from aiida_e3relax.crystals.files.errors import printable
 
 SCHEMA = 1
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from aiida_e3relax.crystals.files.errors import printable
+from aiida_e3relax.common.messages import printable
 from aiida_e3relax.standin import VERSION
 from aiida_e3relax.standin.errors import InputError
 from aiida_e3relax.standin.faults import DESCRIPTIONS, due_fault

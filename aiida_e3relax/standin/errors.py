@@ -1,6 +1,6 @@
 """The error that ends a run with a message for the person who wrote the inputs."""
 
-from aiida_e3relax.crystals.files.errors import short
+from aiida_e3relax.common.messages import short
 
 
 class InputError(Exception):

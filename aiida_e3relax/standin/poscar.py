@@ -6,7 +6,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from aiida_e3relax.common import fortran
-from aiida_e3relax.crystals.files.errors import printable
+from aiida_e3relax.common.messages import printable
 from aiida_e3relax.standin.errors import InputError, quote
 from aiida_e3relax.standin.geometry import Geometry, find_geometry_fault
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from aiida_e3relax.crystals.files.errors import printable
+from aiida_e3relax.common.messages import printable
 
 BEGIN_FORMULAS = ('=', '+', '-', '@')
 """Characters with which a cell of text begins that a spreadsheet takes for a formula, and would execute."""

@@ -31,7 +31,7 @@ from aiida_e3relax.cli.campaign.lines import StatusLines
 from aiida_e3relax.cli.campaign.table import draw_list, draw_status, tell_campaign, tell_unreadable
 from aiida_e3relax.cli.extras import require_report
 from aiida_e3relax.cli.profile import profile_option, use_profile
-from aiida_e3relax.crystals.files.errors import printable
+from aiida_e3relax.common.messages import printable
 
 SUBMITTED_BETWEEN_LOOKS = 5
 OUTPUT_FOLDER = click.Path(file_okay=False, path_type=Path)

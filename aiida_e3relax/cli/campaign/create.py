@@ -14,7 +14,7 @@ from aiida_e3relax.campaign.settings import NETWORK_RETRIES
 from aiida_e3relax.cli.campaign.sources import SOURCES_HELP, read_sources
 from aiida_e3relax.cli.chain_options import PROTOCOLS_EPILOG, chain_options, read_choices
 from aiida_e3relax.cli.profile import profile_option, use_profile
-from aiida_e3relax.crystals.files import printable
+from aiida_e3relax.common.messages import printable
 
 REFERENCE_WORDS = {'all': 1.0, 'none': 0.0}
 SHOWN_REFUSALS = 10

@@ -15,13 +15,13 @@ from aiida import orm
 from aiida.common.exceptions import MultipleObjectsError, NotExistent
 
 from aiida_e3relax.cli.crystal_file import fixed_components, make_label
+from aiida_e3relax.common.messages import printable
 from aiida_e3relax.crystals.files import (
     CrystalFileError,
     Entry,
     UniqueLabels,
     iterate_crystals,
     labels_of,
-    printable,
 )
 
 GROUP = 'group:'

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from aiida_e3relax.campaign.submission.processes import UNSUCCESSFUL, State
 from aiida_e3relax.campaign.submission.status import Failure, Status
-from aiida_e3relax.crystals.files.errors import printable, short
+from aiida_e3relax.common.messages import printable, short
 
 SHOWN_LABELS = 4
 MESSAGE_WIDTH = 100

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.common.messages import printable
 from aiida_e3relax.crystals.files.content import check_inflation
-from aiida_e3relax.crystals.files.errors import explain, printable
+from aiida_e3relax.crystals.files.errors import explain
 from aiida_e3relax.crystals.files.stream import read_npy_header
 
 _LOCAL_HEADER = 30  # bytes before the name of a member (APPNOTE.TXT of the ZIP format, 4.3.7)

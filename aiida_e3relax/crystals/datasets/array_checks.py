@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_e3relax.common.errors import InputError
-from aiida_e3relax.crystals.files.errors import short
+from aiida_e3relax.common.messages import short
 
 
 class ArrayChecks:

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.common.messages import short
 from aiida_e3relax.crystals.datasets.archive import read_archive
 from aiida_e3relax.crystals.datasets.array_checks import ArrayChecks
-from aiida_e3relax.crystals.files.errors import short
 from aiida_e3relax.crystals.pairs import SPLITS, Pairs
 from aiida_e3relax.crystals.structures import MAX_ATOMIC_NUMBER, Crystals
 from aiida_e3relax.crystals.validation import geometry_fault, has_sound_geometry

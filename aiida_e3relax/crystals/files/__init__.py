@@ -1,6 +1,6 @@
 """Crystals from files: each is the crystal that the file states, or it is refused with the reason."""
 
-from aiida_e3relax.crystals.files.errors import CrystalFileError, printable
+from aiida_e3relax.crystals.files.errors import CrystalFileError
 from aiida_e3relax.crystals.files.labels import UniqueLabels, labels_of
 from aiida_e3relax.crystals.files.reader import Entry, iterate_crystals, read_crystals
 
@@ -10,6 +10,5 @@ __all__ = [
     'UniqueLabels',
     'iterate_crystals',
     'labels_of',
-    'printable',
     'read_crystals',
 ]

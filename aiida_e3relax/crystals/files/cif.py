@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_e3relax.common.messages import short
 from aiida_e3relax.crystals.files.cif_symmetry import Operations, read_operations
 from aiida_e3relax.crystals.files.content import read_text
 from aiida_e3relax.crystals.files.elements import ISOTOPES, atomic_number, isotope_note
-from aiida_e3relax.crystals.files.errors import CrystalFileError, short
+from aiida_e3relax.crystals.files.errors import CrystalFileError
 from aiida_e3relax.crystals.files.occupancies import WHOLE, refuse_partial
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_e3relax.crystals.files.errors import CrystalFileError, short
+from aiida_e3relax.common.messages import short
+from aiida_e3relax.crystals.files.errors import CrystalFileError
 
 if TYPE_CHECKING:
     from aiida_e3relax.crystals.files.cif import _Values as Values

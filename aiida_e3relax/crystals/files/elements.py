@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from aiida_e3relax.crystals.files.errors import CrystalFileError, short
+from aiida_e3relax.common.messages import short
+from aiida_e3relax.crystals.files.errors import CrystalFileError
 
 ISOTOPES = {'D': 'H', 'T': 'H'}
 """Names of isotopes beside the element: relaxation knows no masses."""

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from aiida_e3relax.crystals.files.errors import printable
+from aiida_e3relax.common.messages import printable
 
 COMPRESSED = ('.gz', '.bz2', '.xz')
 SAYING_NOTHING = re.compile(

@@ -13,8 +13,9 @@ from typing import IO, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_e3relax.common.messages import describe_error, short
 from aiida_e3relax.crystals.files.content import check_inflation
-from aiida_e3relax.crystals.files.errors import CrystalFileError, reason, short
+from aiida_e3relax.crystals.files.errors import CrystalFileError
 
 LONGEST_TEXT = 1000
 """Characters in a text of an array."""
@@ -48,7 +49,9 @@ class NpzFile:
             raise
         except Exception as error:  # damaged archives raise anything
             self._stack.close()
-            raise CrystalFileError(f'expected an .npz, found {reason(error)}: make or copy the file again') from error
+            raise CrystalFileError(
+                f'expected an .npz, found {describe_error(error)}: make or copy the file again'
+            ) from error
 
     def __enter__(self) -> Self:
         return self
@@ -70,7 +73,7 @@ class NpzFile:
             raise
         except Exception as error:
             raise CrystalFileError(
-                f'array `{name}` is damaged: {reason(error)}: make or copy the file again'
+                f'array `{name}` is damaged: {describe_error(error)}: make or copy the file again'
             ) from error
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aiida_e3relax.crystals.files.errors import CrystalFileError, short
+from aiida_e3relax.common.messages import short
+from aiida_e3relax.crystals.files.errors import CrystalFileError
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_e3relax.common.messages import short
 from aiida_e3relax.crystals.files.content import OPENERS, open_text, read_text
 from aiida_e3relax.crystals.files.elements import atomic_number, isotope_note, potential_element
-from aiida_e3relax.crystals.files.errors import CrystalFileError, short
+from aiida_e3relax.crystals.files.errors import CrystalFileError
 
 if TYPE_CHECKING:
     from ase import Atoms

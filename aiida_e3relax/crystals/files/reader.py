@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aiida_e3relax.common.messages import printable, short
 from aiida_e3relax.crystals.files.cif import read_cif
 from aiida_e3relax.crystals.files.content import OPENERS, open_text, read_text
-from aiida_e3relax.crystals.files.errors import CrystalFileError, explain, printable, short
+from aiida_e3relax.crystals.files.errors import CrystalFileError, explain
 from aiida_e3relax.crystals.files.occupancies import ADVICE, refuse_partial, refuse_partial_atoms
 from aiida_e3relax.crystals.files.poscar import read_poscar
 from aiida_e3relax.crystals.files.pymatgen_json import read_pymatgen_json

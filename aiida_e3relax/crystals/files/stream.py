@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_e3relax.common.errors import InputError
-from aiida_e3relax.crystals.files.errors import CrystalFileError, explain, printable
+from aiida_e3relax.common.messages import printable
+from aiida_e3relax.crystals.files.errors import CrystalFileError, explain
 from aiida_e3relax.crystals.files.labels import labels_of
 from aiida_e3relax.crystals.files.npz import NpzFile, Rows, as_text, read_npy_header
 from aiida_e3relax.crystals.files.reader import Entry, check_file, iterate_crystals

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_e3relax.common.errors import InputError, OutputError
+from aiida_e3relax.common.messages import printable
 from aiida_e3relax.common.output_files import partial_folder, told
-from aiida_e3relax.crystals.files.errors import explain, printable
+from aiida_e3relax.crystals.files.errors import explain
 from aiida_e3relax.crystals.structures import Crystals
 
 HOLDING = ('extxyz', 'traj', 'db', 'json', 'vasp')

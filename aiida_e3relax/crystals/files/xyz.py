@@ -8,8 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aiida_e3relax.common.messages import short
 from aiida_e3relax.crystals.files.content import open_text
-from aiida_e3relax.crystals.files.errors import CrystalFileError, short
+from aiida_e3relax.crystals.files.errors import CrystalFileError
 from aiida_e3relax.crystals.files.poscar import MOST_ATOMS
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from aiida_e3relax.crystals.files.errors import short
+from aiida_e3relax.common.messages import short
 from aiida_e3relax.crystals.structures import MAX_ATOMIC_NUMBER
 from aiida_e3relax.gnn.models import MODELS, make_model, nearest_name
 from aiida_e3relax.gnn.models.base import RelaxationModel

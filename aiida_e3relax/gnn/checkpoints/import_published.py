@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from aiida_e3relax.common.errors import CheckpointError
-from aiida_e3relax.crystals.files.errors import explain
+from aiida_e3relax.common.messages import describe_error
 from aiida_e3relax.gnn.checkpoints.checkpoint import (
     Checkpoint,
     load_checkpoint,
@@ -60,7 +60,9 @@ def import_published(source: Path, output: Path) -> Checkpoint:
         model = build_model(architecture, sizes, weights)
         circumstances = read_training({'training': {key: content[key] for key in CIRCUMSTANCES if key in content}})
     except (KeyError, IndexError, ValueError) as error:
-        raise CheckpointError(f'{source}: not the weights of a whole {architecture} model: {explain(error)}') from error
+        raise CheckpointError(
+            f'{source}: not the weights of a whole {architecture} model: {describe_error(error)}'
+        ) from error
     rows = len(weights['atom_emb.embeddings.weight'])
     elements = list(range(1, rows + 1 if architecture == 'deeprelax-published' else rows))
     origin = {'imported_from': source.name, 'content_hash': hash_file(source)}

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from aiida_e3relax.common.errors import CheckpointError
+from aiida_e3relax.common.messages import short
 from aiida_e3relax.common.strict_json import finite, parse_json
-from aiida_e3relax.crystals.files.errors import short
 
 REQUIRED_CARD_KEYS = ('name', 'architecture', 'content_hash', 'version')
 

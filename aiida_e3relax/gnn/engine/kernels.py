@@ -14,8 +14,8 @@ from types import ModuleType
 import torch
 from torch import Tensor
 
+from aiida_e3relax.common.messages import describe_error
 from aiida_e3relax.common.out_of_memory import is_out_of_memory
-from aiida_e3relax.crystals.files.errors import explain
 from aiida_e3relax.gnn.engine import native
 
 
@@ -43,7 +43,7 @@ def triton_launches(device: torch.device, dtype: torch.dtype, features: int, wit
         if is_out_of_memory(error):
             raise
         warnings.warn(
-            f"Triton's kernels do not run on {device}, the plain layers do, more slowly: {explain(error)}",
+            f"Triton's kernels do not run on {device}, the plain layers do, more slowly: {describe_error(error)}",
             RuntimeWarning,
             stacklevel=2,
         )

@@ -25,10 +25,11 @@ from aiida_e3relax.common.errors import (
     RunInterruptedError,
 )
 from aiida_e3relax.common.interrupts import sigterm_as_interrupt
+from aiida_e3relax.common.messages import printable
 from aiida_e3relax.common.out_of_memory import is_out_of_memory
 from aiida_e3relax.common.output_files import check_output
 from aiida_e3relax.common.progress import ProgressLine
-from aiida_e3relax.crystals.files.errors import explain, printable
+from aiida_e3relax.crystals.files.errors import explain
 from aiida_e3relax.crystals.files.labels import UniqueLabels
 from aiida_e3relax.crystals.files.stream import Piece, Unreadable, count_structures, stream_structures
 from aiida_e3relax.crystals.files.writers import AseWriter, NpzWriter, open_writer

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from aiida_e3relax.common.errors import TrainingError
+from aiida_e3relax.common.messages import describe_error
 from aiida_e3relax.common.progress import ProgressLine
 from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash
-from aiida_e3relax.crystals.files.errors import explain
 from aiida_e3relax.crystals.orientation import OWN, STANDARD
 from aiida_e3relax.crystals.pairs import SPLITS, Pairs
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint, load_content, save_atomically, save_checkpoint
@@ -160,7 +160,7 @@ class TrainingRun:
                 self._restore(state)
             except (KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
                 raise TrainingError(
-                    f'{state_file}: does not hold the state of this run ({explain(error)}): '
+                    f'{state_file}: does not hold the state of this run ({describe_error(error)}): '
                     'name another output, or remove the file to begin anew'
                 ) from error
         elif self.processes.first:

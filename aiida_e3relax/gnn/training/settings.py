@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiida_e3relax.common.errors import InputError
-from aiida_e3relax.crystals.files.errors import short
+from aiida_e3relax.common.messages import short
 from aiida_e3relax.gnn.models import MODELS, nearest_name
 from aiida_e3relax.gnn.prediction.settings import ENGINES
 from aiida_e3relax.gnn.training.augmentation import Augmentation

@@ -9,7 +9,8 @@ from typing import Any
 from aiida import orm
 from aiida.common.exceptions import MultipleObjectsError, NotExistent
 
-from aiida_e3relax.crystals.files.errors import CrystalFileError, short
+from aiida_e3relax.common.messages import short
+from aiida_e3relax.crystals.files.errors import CrystalFileError
 from aiida_e3relax.crystals.files.occupancies import refuse_partial
 from aiida_e3relax.crystals.freedom.freedom import Freedom
 from aiida_e3relax.data.model import E3RelaxModelData

@@ -10,7 +10,7 @@ from typing import Any
 
 from aiida import orm
 
-from aiida_e3relax.crystals.files.errors import short
+from aiida_e3relax.common.messages import short
 
 STDOUT = 'vasp_output'
 TAIL = 20_000

@@ -20,7 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
 
-from aiida_e3relax.crystals.files import CrystalFileError, content, iterate_crystals, printable, read_crystals
+from aiida_e3relax.common.messages import printable
+from aiida_e3relax.crystals.files import CrystalFileError, content, iterate_crystals, read_crystals
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ from xml.parsers import expat
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_e3relax.common.messages import short
 from aiida_e3relax.crystals.files.content import open_text
 from aiida_e3relax.crystals.files.elements import atomic_number
-from aiida_e3relax.crystals.files.errors import CrystalFileError, explain, short
+from aiida_e3relax.crystals.files.errors import CrystalFileError, explain
 from aiida_e3relax.gnn.data.sources.base import Sites, UnusableError
 
 _SYMBOLS = {'X': 'Xe', 'r': 'Zr'}
