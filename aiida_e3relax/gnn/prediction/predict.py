@@ -15,7 +15,7 @@ from aiida_e3relax.common.out_of_memory import is_out_of_memory
 from aiida_e3relax.common.progress import ProgressLine
 from aiida_e3relax.crystals.cells import reduction
 from aiida_e3relax.crystals.contacts import SMALLEST_DISTANCE
-from aiida_e3relax.crystals.orientation import ModelFrame
+from aiida_e3relax.crystals.orientation import Frame
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.crystals.validation import (
     Fault,
@@ -171,7 +171,7 @@ def _predict_batch(
 ) -> tuple[Crystals | None, dict[int, Fault], NDArray[np.float64] | None]:
     """Return the predicted crystals of one batch, or None and the faults of its neighbour search; and uncertainties."""
     model, start = replayed.model, time.perf_counter()
-    frame = ModelFrame.of(model, crystals)
+    frame = Frame.of(crystals, standard=model.standard_orientation)
     crystals = frame.turned(crystals)
     batch = make_batch(crystals, model.graph, device, dtype)
     faults = neighbour_faults(_nearest(batch), crystals, model.cutoff)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aiida_e3relax.common.errors import TrainingError
-from aiida_e3relax.crystals.orientation import ModelFrame
+from aiida_e3relax.crystals.orientation import Frame
 from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry, make_batch
 from aiida_e3relax.gnn.graph.shells import Graph
@@ -30,7 +30,7 @@ class PreparedPairs:
     def __init__(self, pairs: Pairs, model: RelaxationModel, device: torch.device):
         pairs = aligned(pairs)
         self.labels, self.source = pairs.unrelaxed.labels, pairs.source
-        frame = ModelFrame.of(model, pairs.unrelaxed)
+        frame = Frame.of(pairs.unrelaxed, standard=model.standard_orientation)
         relaxed = frame.turned(pairs.relaxed)
         whole = make_batch(frame.turned(pairs.unrelaxed), model.graph, device)
         self.batch = whole

@@ -15,9 +15,9 @@ from aiida_e3relax.common.errors import TrainingError
 from aiida_e3relax.common.messages import describe_error
 from aiida_e3relax.common.progress import ProgressLine
 from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash
-from aiida_e3relax.crystals.orientation import OWN, STANDARD
 from aiida_e3relax.crystals.pairs import SPLITS, Pairs
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint, load_content, save_atomically, save_checkpoint
+from aiida_e3relax.gnn.checkpoints.frames import OWN, frame_name
 from aiida_e3relax.gnn.checkpoints.model_card import write_card
 from aiida_e3relax.gnn.engine import with_engine
 from aiida_e3relax.gnn.models import make_model
@@ -180,7 +180,7 @@ class TrainingRun:
                 f'{state.get("tuned_from") or "scratch"}, not from {self._start_hash or "scratch"}: '
                 'name another output, or start as it did to continue it'
             )
-        if state.get('frame', OWN) != self._frame:
+        if state.get('frame', OWN) != frame_name(self.model):
             raise TrainingError(
                 f'{self.output} holds a run of an earlier release, which trained {self.settings.architecture} in '
                 'another frame than it predicts in: name another output to train it anew'
@@ -191,10 +191,6 @@ class TrainingRun:
         self.step = state['step']
         self.running = np.array(state['running'])
         self.schedule.restore(state.get('schedule') or {'best': state['best']})  # the latter: earlier releases
-
-    @property
-    def _frame(self) -> str:
-        return STANDARD if self.model.standard_orientation else OWN
 
     @property
     def _start_hash(self) -> str | None:
@@ -262,7 +258,7 @@ class TrainingRun:
             'step': self.step,
             'data_hash': self.data_hash,
             'tuned_from': self._start_hash,
-            'frame': self._frame,
+            'frame': frame_name(self.model),
             'schedule': self.schedule.state(),
             'running': self.running.tolist(),
         }
@@ -276,7 +272,7 @@ class TrainingRun:
             'validation_coordinates_A': coordinates,
             'validation_cell_A': cell,
             'data': self.data,
-            'frame': self._frame,
+            'frame': frame_name(self.model),
         }
         if self.tuned_from:
             training['tuned_from'] = {'content_hash': self._start_hash, 'training': self.tuned_from.training}

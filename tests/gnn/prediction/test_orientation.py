@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from aiida_e3relax.crystals.orientation import ModelFrame
+from aiida_e3relax.crystals.orientation import Frame
 from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.gnn.graph.batch import Geometry, make_batch
@@ -38,7 +38,7 @@ def predicted(model: torch.nn.Module, crystals: Crystals) -> Crystals:
 
 def test_crystals_are_turned_and_turned_back():
     crystals = left_handed(batch_of(*rattled()))
-    frame = ModelFrame.standard(crystals)
+    frame = Frame.of(crystals, standard=True)
     turned = frame.turned(crystals)
     np.testing.assert_allclose(np.triu(turned.cell, 1), 0, atol=1e-12)
     assert (np.diagonal(turned.cell, axis1=1, axis2=2) > 0).all()
@@ -78,7 +78,7 @@ def test_validation_error_is_that_of_the_predictions(name):
     expected = validation_errors(model, PreparedPairs(pairs, model, torch.device('cpu')))
 
     result = predict(model, before, ELEMENTS, torch.device('cpu'))
-    frame = ModelFrame.of(model, before)
+    frame = Frame.of(before, standard=model.standard_orientation)
     prediction, target = (
         Geometry(torch.tensor(c.fractional()), torch.tensor(c.cell))
         for c in (frame.turned(result.crystals), frame.turned(aligned(pairs).relaxed))
