@@ -36,18 +36,6 @@ def predicted(model: torch.nn.Module, crystals: Crystals) -> Crystals:
     return result.crystals
 
 
-def test_crystals_are_turned_and_turned_back():
-    crystals = left_handed(batch_of(*rattled()))
-    frame = Frame.of(crystals, standard=True)
-    turned = frame.turned(crystals)
-    np.testing.assert_allclose(np.triu(turned.cell, 1), 0, atol=1e-12)
-    assert (np.diagonal(turned.cell, axis1=1, axis2=2) > 0).all()
-    np.testing.assert_allclose(np.linalg.det(frame.rotation), 1, atol=1e-12)
-    back = frame.turned_back(turned)
-    np.testing.assert_allclose(back.positions, crystals.positions, atol=1e-12)
-    np.testing.assert_allclose(back.cell, crystals.cell, atol=1e-12)
-
-
 def test_predictions_turn_with_the_crystal(network):
     crystals = batch_of(*rattled())
     turned = crystals.replace(crystals.positions @ TURN, crystals.cell @ TURN)
