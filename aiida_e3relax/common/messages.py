@@ -1,7 +1,9 @@
-"""Text of others in messages for people: on one line, printable and short."""
+"""Parts of messages for people: text of others on one printable line, and what a misspelt name may stand for."""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -19,3 +21,9 @@ def short(text: object, length: int = 60) -> str:
 def describe_error(error: BaseException) -> str:
     """Return the type and the message of another library's exception, on one line."""
     return f'{type(error).__name__}: {short(error, 200)}' if str(error) else type(error).__name__
+
+
+def suggestion(word: str, known: Sequence[str]) -> str:
+    """Return the end of a message about an unknown `word`: the name that it is nearest to, or all that are known."""
+    near = difflib.get_close_matches(word, known, 1)
+    return f': did you mean {near[0]!r}?' if near else f'; known: {", ".join(known)}'

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from aiida_e3relax.common.messages import short
+from aiida_e3relax.common.messages import short, suggestion
 from aiida_e3relax.crystals.structures import MAX_ATOMIC_NUMBER
-from aiida_e3relax.gnn.models import MODELS, make_model, nearest_name
+from aiida_e3relax.gnn.models import MODELS, make_model
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.models.ensemble import Ensemble
 from aiida_e3relax.gnn.training.fields import read_fields, said
@@ -97,7 +97,7 @@ def check_hyperparameters(
     """Raise ValueError for sizes of another type, or such as no model with these weights has."""
     if architecture not in MODELS:
         raise ValueError(
-            f'unknown architecture {short(repr(architecture))}{nearest_name(architecture[:60], list(MODELS))}'
+            f'unknown architecture {short(repr(architecture))}{suggestion(architecture[:60], list(MODELS))}'
         )
     where = f'field `hyperparameters`: {within}{architecture}'
     sizes = read_fields(MODELS[architecture].Hyperparameters, hyperparameters, where)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
+from aiida_e3relax.common.messages import suggestion
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.models.deeprelax import DeepRelax
 from aiida_e3relax.gnn.models.dummy import Dummy
@@ -38,16 +38,10 @@ def make_model(architecture: str, hyperparameters: dict[str, Any]) -> Relaxation
         For an architecture or a hyper-parameter that is not known, with the nearest one that is.
     """
     if architecture not in MODELS:
-        raise ValueError(f'unknown architecture {architecture!r}{nearest_name(architecture, list(MODELS))}')
+        raise ValueError(f'unknown architecture {architecture!r}{suggestion(architecture, list(MODELS))}')
     model = MODELS[architecture]
     known = list(model.Hyperparameters.__dataclass_fields__)
     for name in hyperparameters:
         if name not in known:
-            raise ValueError(f'{architecture} has no hyper-parameter {name!r}{nearest_name(name, known)}')
+            raise ValueError(f'{architecture} has no hyper-parameter {name!r}{suggestion(name, known)}')
     return model(model.Hyperparameters(**hyperparameters))
-
-
-def nearest_name(word: str, known: list[str]) -> str:
-    """Return the end of an error message about `word`: what was meant, or what is known."""
-    near = difflib.get_close_matches(word, known, 1)
-    return f': did you mean {near[0]!r}?' if near else f'; known: {", ".join(known)}'

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aiida_e3relax.common.errors import TrainingError
+from aiida_e3relax.common.messages import suggestion
 from aiida_e3relax.crystals.orientation import Frame
 from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry, make_batch
 from aiida_e3relax.gnn.graph.shells import Graph
-from aiida_e3relax.gnn.models import nearest_name
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.training.processes import ALONE, Processes
 
@@ -132,7 +132,7 @@ def times_an_epoch(source: NDArray[np.str_], oversampling: Mapping[str, int]) ->
         if name not in source:
             known = [str(known) for known in np.unique(source)]
             raise TrainingError(
-                f'oversampling: no pair to train on is of the data set {name!r}{nearest_name(name, known)}'
+                f'oversampling: no pair to train on is of the data set {name!r}{suggestion(name, known)}'
             )
         times[source == name] = number
     return times

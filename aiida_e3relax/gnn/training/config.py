@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.common.messages import suggestion
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint
-from aiida_e3relax.gnn.models import nearest_name
 from aiida_e3relax.gnn.training.fields import said
 from aiida_e3relax.gnn.training.settings import TrainingSettings, hyperparameter_names, read_settings
 
@@ -124,7 +124,7 @@ def _change(content: dict[str, Any], changes: list[str]) -> None:
         if not separator:
             raise InputError(f'--set {name}: expected NAME=VALUE')
         if name not in (*settings, *sizes):
-            raise InputError(f'--set: unknown setting {name!r}{nearest_name(name, [*settings, *sizes])}')
+            raise InputError(f'--set: unknown setting {name!r}{suggestion(name, [*settings, *sizes])}')
         try:
             value = json.loads(text)
         except ValueError:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from aiida_e3relax.common.errors import InputError
-from aiida_e3relax.gnn.models import nearest_name
+from aiida_e3relax.common.messages import suggestion
 
 T = TypeVar('T')
 
@@ -51,9 +51,7 @@ def read_fields(cls: type[T], content: Any, where: str) -> T:
     values: dict[str, Any] = {}
     for name, value in content.items():
         if name not in fields:
-            raise InputError(
-                f'{where}: unknown setting {reprlib.repr(name)}{nearest_name(str(name)[:60], list(fields))}'
-            )
+            raise InputError(f'{where}: unknown setting {reprlib.repr(name)}{suggestion(str(name)[:60], list(fields))}')
         if dataclasses.is_dataclass(hint := hints[name]):
             values[name] = read_fields(typing.cast(type, hint), value, f'{where}: {name}')
         else:
@@ -73,7 +71,7 @@ def _checked(value: Any, hint: Any, metadata: Mapping[str, Any], where: str) -> 
         raise InputError(f'{where}: expected a finite number, found {value}')
     options = metadata.get('options')
     if options and value not in options:
-        raise InputError(f'{where}: unknown choice {reprlib.repr(value)}{nearest_name(value[:60], list(options))}')
+        raise InputError(f'{where}: unknown choice {reprlib.repr(value)}{suggestion(value[:60], list(options))}')
     least, most = metadata.get('bounds', (None, None))
     if least is not None and value is not None and not least <= value <= most:
         limit = f'at least {least:g}' if most == float('inf') else f'from {least:g} to {most:g}'

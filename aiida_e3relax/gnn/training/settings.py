@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiida_e3relax.common.errors import InputError
-from aiida_e3relax.common.messages import short
-from aiida_e3relax.gnn.models import MODELS, nearest_name
+from aiida_e3relax.common.messages import short, suggestion
+from aiida_e3relax.gnn.models import MODELS
 from aiida_e3relax.gnn.prediction.settings import ENGINES
 from aiida_e3relax.gnn.training.augmentation import Augmentation
 from aiida_e3relax.gnn.training.fields import choice, number, read_fields, said
@@ -120,7 +120,7 @@ def read_settings(content: Mapping[str, Any], where: str, preset: str = 'short')
         `where`.
     """
     if preset not in PRESETS:
-        raise InputError(f'{where}: unknown preset {preset!r}{nearest_name(preset, list(PRESETS))}')
+        raise InputError(f'{where}: unknown preset {preset!r}{suggestion(preset, list(PRESETS))}')
     names = [field.name for field in dataclasses.fields(TrainingSettings)]
     for name in set(content) - set(names):
         architecture = str(content.get('architecture', TrainingSettings.architecture))
