@@ -34,8 +34,8 @@ from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
 from aiida_e3relax.gnn.evaluation.evaluate import evaluate
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry
 from aiida_e3relax.gnn.layers import EdgeGeometry, LatticeState, LatticeToAtoms, displaced, matrix_exponential
-from aiida_e3relax.gnn.models import MODELS
 from aiida_e3relax.gnn.models.e3relax_h2 import E3RelaxH2
+from aiida_e3relax.gnn.models.registry import MODELS
 from aiida_e3relax.gnn.training.run import train
 from aiida_e3relax.gnn.training.settings import TrainingSettings
 

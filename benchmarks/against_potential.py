@@ -33,8 +33,9 @@ from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
-from aiida_e3relax.gnn.engine import accelerate
-from aiida_e3relax.gnn.potentials import Potential, load_potential
+from aiida_e3relax.gnn.engine.accelerate import accelerate
+from aiida_e3relax.gnn.potentials.base import Potential
+from aiida_e3relax.gnn.potentials.registry import load_potential
 from aiida_e3relax.gnn.prediction.predict import predict
 
 

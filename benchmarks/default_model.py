@@ -20,8 +20,8 @@ from accuracy import report
 from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
 from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
-from aiida_e3relax.gnn.checkpoints.ensembles import calibrate, combine
 from aiida_e3relax.gnn.device import prepare_device
+from aiida_e3relax.gnn.training.ensembles import calibrate, combine
 from aiida_e3relax.gnn.training.run import train
 from aiida_e3relax.gnn.training.settings import read_settings
 

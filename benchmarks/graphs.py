@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from aiida_e3relax.crystals.structures import Crystals, make_crystals
-from aiida_e3relax.gnn.graph.neighbours import pairs_by_torch, pairs_by_vesin
+from aiida_e3relax.gnn.graph.pair_search import pairs_by_torch, pairs_by_vesin
 from aiida_e3relax.gnn.graph.shells import neighbour_graph
 
 CUTOFF = 6.0

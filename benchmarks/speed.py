@@ -30,11 +30,12 @@ from ase.spacegroup import crystal
 
 from aiida_e3relax.crystals.structures import Crystals, make_crystals
 from aiida_e3relax.gnn.device import device_name, keep_freed_memory
-from aiida_e3relax.gnn.engine import accelerate, native
+from aiida_e3relax.gnn.engine import native
+from aiida_e3relax.gnn.engine.accelerate import accelerate
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry, make_batch
-from aiida_e3relax.gnn.models import make_model
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.models.losses import layerwise_loss
+from aiida_e3relax.gnn.models.registry import make_model
 
 LARGE = {'features': 512, 'layers': 4, 'max_neighbours': 50, 'radial_functions': 128}
 """The sizes that the papers use."""

@@ -14,8 +14,8 @@ from importlib.metadata import version
 import torch
 from e3nn import o3
 
-from aiida_e3relax.gnn.models import MODELS
 from aiida_e3relax.gnn.models.equivariance import Deviation, deviations, predicted_change
+from aiida_e3relax.gnn.models.registry import MODELS
 from tests.gnn.crystals import PROTOTYPES, batch_of, rattled
 from tests.gnn.networks import random_network
 

@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from aiida_e3relax.gnn.models import make_model
+from aiida_e3relax.gnn.models.registry import make_model
 
 if not torch.cuda.is_available():
     os.environ['TRITON_INTERPRET'] = '1'  # heeded when triton is imported, which e3nn does

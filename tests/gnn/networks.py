@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from aiida_e3relax.gnn.models import MODELS, make_model
 from aiida_e3relax.gnn.models.base import RelaxationModel
+from aiida_e3relax.gnn.models.registry import MODELS, make_model
 
 SIZES = {
     'features': 16,

@@ -13,7 +13,7 @@ import torch
 from aiida_e3relax.common.errors import CheckpointError
 from aiida_e3relax.common.messages import short
 from aiida_e3relax.common.out_of_memory import is_out_of_memory
-from aiida_e3relax.gnn.checkpoints.fields import read_elements, read_model, read_training
+from aiida_e3relax.gnn.checkpoints.content import read_elements, read_model, read_training
 from aiida_e3relax.gnn.checkpoints.frames import warn_of_frame
 from aiida_e3relax.gnn.checkpoints.model_card import card_path, check_card, hash_file, read_card
 from aiida_e3relax.gnn.models.base import RelaxationModel

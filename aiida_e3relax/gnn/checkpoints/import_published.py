@@ -16,7 +16,7 @@ from aiida_e3relax.gnn.checkpoints.checkpoint import (
     load_content,
     save_checkpoint,
 )
-from aiida_e3relax.gnn.checkpoints.fields import build_model, check_hyperparameters, read_training, read_weights
+from aiida_e3relax.gnn.checkpoints.content import build_model, check_hyperparameters, read_training, read_weights
 from aiida_e3relax.gnn.checkpoints.model_card import hash_file, write_card
 
 MARKS = {

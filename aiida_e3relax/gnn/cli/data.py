@@ -77,7 +77,8 @@ def _run(options: argparse.Namespace) -> int:
     from aiida_e3relax.crystals.datasets.pairs_file import write_pairs
     from aiida_e3relax.gnn.data.build import build
     from aiida_e3relax.gnn.data.card import data_card, write_card_beside
-    from aiida_e3relax.gnn.data.sources import SourceOptions, open_source
+    from aiida_e3relax.gnn.data.sources.base import SourceOptions
+    from aiida_e3relax.gnn.data.sources.registry import open_source
     from aiida_e3relax.gnn.data.summary import text
 
     settings = _settings(options)

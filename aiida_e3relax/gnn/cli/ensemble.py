@@ -39,8 +39,8 @@ def _run(options: argparse.Namespace) -> int:
     from aiida_e3relax.common.errors import InputError
     from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
     from aiida_e3relax.crystals.pairs import Pairs
-    from aiida_e3relax.gnn.checkpoints.ensembles import calibrate, combine
     from aiida_e3relax.gnn.device import prepare_device
+    from aiida_e3relax.gnn.training.ensembles import calibrate, combine
 
     check_checkpoint_output(options.output)
     pairs = None

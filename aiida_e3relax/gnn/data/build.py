@@ -17,7 +17,7 @@ from aiida_e3relax.crystals.pairs import SPLITS, Pairs
 from aiida_e3relax.crystals.structures import make_crystals
 from aiida_e3relax.gnn.data.duplicates import Repeats, find_repeats
 from aiida_e3relax.gnn.data.repair import RepairOptions, UnusableError, checked, put_right
-from aiida_e3relax.gnn.data.sources import Candidate, Sites, Source
+from aiida_e3relax.gnn.data.sources.base import Candidate, Sites, Source
 from aiida_e3relax.gnn.data.splits import check_fractions, make_split
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash
 from aiida_e3relax.gnn.data.build import BuildOptions, BuiltData
-from aiida_e3relax.gnn.data.sources import Source
+from aiida_e3relax.gnn.data.sources.base import Source
 from aiida_e3relax.gnn.data.summary import summary
 
 CARD_VERSION = 1

@@ -7,7 +7,7 @@ import functools
 import torch
 from torch import Tensor, nn
 
-from aiida_e3relax.gnn.engine.cache import kept
+from aiida_e3relax.gnn.engine.weight_cache import kept
 
 
 @functools.cache

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from aiida_e3relax.gnn.engine import native
-from aiida_e3relax.gnn.engine.cache import kept
 from aiida_e3relax.gnn.engine.tables import FilterTable, filter_table, gate_table
+from aiida_e3relax.gnn.engine.weight_cache import kept
 from aiida_e3relax.gnn.layers import RadialBasis
 from aiida_e3relax.gnn.models.published.angular_gate import AngularGate
 from aiida_e3relax.gnn.models.published.edges import Edges

@@ -23,7 +23,7 @@ from aiida_e3relax.crystals.metrics import (
 from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint
-from aiida_e3relax.gnn.engine import accelerate
+from aiida_e3relax.gnn.engine.accelerate import accelerate
 from aiida_e3relax.gnn.evaluation.calibration import Reliability
 from aiida_e3relax.gnn.graph.shells import neighbour_graph
 from aiida_e3relax.gnn.prediction.predict import predict

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from aiida_e3relax.crystals.cells import inverse_of, reduction
-from aiida_e3relax.gnn.graph import neighbours as neighbour_search
+from aiida_e3relax.gnn.graph import pair_search
 
 SHELL_TOLERANCE = 1e-3
 """Neighbours whose distances differ by less than this (A) belong to one shell."""
@@ -73,13 +73,13 @@ def neighbour_graph(
     Raises
     ------
     ValueError
-        Where a search would not end in reasonable time or memory: see `neighbour_search.find_excess`.
+        Where a search would not end in reasonable time or memory: see `pair_search.find_excess`.
     """
     lattice = _Lattice.of(cell, n_atoms)
     fractional, cell = lattice.reduced(fractional, cell)
     wrap = torch.floor(fractional)
     reach = cutoff - CUTOFF_TOLERANCE
-    centre, neighbour, offset, distance = neighbour_search.pairs_within(fractional - wrap, cell, n_atoms, reach)
+    centre, neighbour, offset, distance = pair_search.pairs_within(fractional - wrap, cell, n_atoms, reach)
     if not len(centre):
         return Graph(centre, neighbour, offset)
     count = torch.bincount(centre, minlength=len(fractional))

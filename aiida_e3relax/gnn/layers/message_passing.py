@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from aiida_e3relax.gnn.layers.activation import perceptron
 from aiida_e3relax.gnn.layers.angular import solid_invariants
-from aiida_e3relax.gnn.layers.radial import RadialBasis
+from aiida_e3relax.gnn.layers.basis import RadialBasis
 
 
 @dataclasses.dataclass(frozen=True)

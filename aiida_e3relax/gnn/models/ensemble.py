@@ -21,7 +21,7 @@ class Ensemble(RelaxationModel):
     All members see the same graph. Their fractional coordinates and cells are averaged: both are continuous in the
     members' displacements and symmetric strains, so every symmetry of the members is one of the ensemble. The
     uncertainty is the root mean square deviation of the members' edge lengths from their mean (DeepRelax, eq. 23),
-    times a factor that `gnn.ensembles.calibrate` finds.
+    times a factor that `gnn.training.ensembles.calibrate` finds.
 
     Members that predict distances, the forms of DeepRelax, are averaged before the structure is solved; the scales that
     they state count in the uncertainty, too (eq. 24).
@@ -48,7 +48,7 @@ class Ensemble(RelaxationModel):
         uncertainty_scale: float = 1.0
 
     def __init__(self, hyperparameters: Hyperparameters):
-        from aiida_e3relax.gnn.models import MODELS, make_model  # the registry holds this class too
+        from aiida_e3relax.gnn.models.registry import MODELS, make_model  # the registry holds this class too
 
         super().__init__()
         p = hyperparameters

@@ -36,9 +36,9 @@ from aiida_e3relax.crystals.files.writers import AseWriter, NpzWriter, open_writ
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from aiida_e3relax.gnn.device import DTYPES, device_name, prepare_device
-from aiida_e3relax.gnn.engine import with_engine
+from aiida_e3relax.gnn.engine.accelerate import with_engine
 from aiida_e3relax.gnn.engine.cuda_graphs import ReplayedModel
-from aiida_e3relax.gnn.potentials import load_potential
+from aiida_e3relax.gnn.potentials.registry import load_potential
 from aiida_e3relax.gnn.prediction.freedom import PredictionFreedom
 from aiida_e3relax.gnn.prediction.predict import predict
 from aiida_e3relax.gnn.prediction.report import ReportWriter, structure_rows

@@ -26,7 +26,7 @@ from aiida_e3relax.crystals.validation import (
     neighbour_faults,
 )
 from aiida_e3relax.gnn.engine.cuda_graphs import ReplayedModel
-from aiida_e3relax.gnn.graph import neighbours as neighbour_search
+from aiida_e3relax.gnn.graph import pair_search
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, make_batch
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.prediction.freedom import PredictionFreedom
@@ -208,7 +208,7 @@ def _faults_before(crystals: Crystals, elements: list[int], cutoff: float, devic
     faults = input_faults(crystals, elements)
     sound = [index for index in range(len(crystals)) if index not in faults]
     cell = crystals.cell[sound]
-    excess = neighbour_search.find_excess(reduction(cell) @ cell, crystals.n_atoms[sound], cutoff, device)
+    excess = pair_search.find_excess(reduction(cell) @ cell, crystals.n_atoms[sound], cutoff, device)
     return faults | {sound[place]: ('too_large', message) for place, message in excess.items()}
 
 

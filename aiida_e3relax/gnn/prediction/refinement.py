@@ -17,7 +17,7 @@ from aiida_e3relax.common.out_of_memory import is_out_of_memory
 from aiida_e3relax.common.progress import progress
 from aiida_e3relax.crystals.files.errors import explain
 from aiida_e3relax.crystals.structures import Crystals
-from aiida_e3relax.gnn.potentials import Potential
+from aiida_e3relax.gnn.potentials.base import Potential
 
 CONVERGED = 0.02
 """Largest force in eV/A below which no more steps are taken."""

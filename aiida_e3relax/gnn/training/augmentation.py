@@ -6,8 +6,8 @@ import dataclasses
 
 import numpy as np
 
+from aiida_e3relax.common.fields import number
 from aiida_e3relax.crystals.pairs import Pairs, aligned
-from aiida_e3relax.gnn.training.fields import number
 
 
 @dataclasses.dataclass(frozen=True)

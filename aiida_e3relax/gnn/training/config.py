@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.common.fields import said
 from aiida_e3relax.common.messages import suggestion
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint
-from aiida_e3relax.gnn.training.fields import said
 from aiida_e3relax.gnn.training.settings import TrainingSettings, hyperparameter_names, read_settings
 
 _PLACES = ('data', 'output', 'preset')

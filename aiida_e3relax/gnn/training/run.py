@@ -19,9 +19,9 @@ from aiida_e3relax.crystals.pairs import SPLITS, Pairs
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint, load_content, save_atomically, save_checkpoint
 from aiida_e3relax.gnn.checkpoints.frames import OWN, frame_name
 from aiida_e3relax.gnn.checkpoints.model_card import write_card
-from aiida_e3relax.gnn.engine import with_engine
-from aiida_e3relax.gnn.models import make_model
+from aiida_e3relax.gnn.engine.accelerate import with_engine
 from aiida_e3relax.gnn.models.base import RelaxationModel
+from aiida_e3relax.gnn.models.registry import make_model
 from aiida_e3relax.gnn.training.batches import BatchOrder, PreparedPairs, times_an_epoch, validation_errors
 from aiida_e3relax.gnn.training.precision import with_precision
 from aiida_e3relax.gnn.training.processes import ALONE, Processes

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.common.fields import choice, number, read_fields, said
 from aiida_e3relax.common.messages import short, suggestion
-from aiida_e3relax.gnn.models import MODELS
+from aiida_e3relax.gnn.models.registry import MODELS
 from aiida_e3relax.gnn.prediction.settings import ENGINES
 from aiida_e3relax.gnn.training.augmentation import Augmentation
-from aiida_e3relax.gnn.training.fields import choice, number, read_fields, said
 
 LARGEST_SIZE = 100_000
 """Of a model's hyper-parameters, and of how often an epoch takes a pair."""

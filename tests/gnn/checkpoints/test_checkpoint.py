@@ -8,7 +8,7 @@ import torch
 from aiida_e3relax.common.errors import CheckpointError
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint, save_atomically, save_checkpoint
 from aiida_e3relax.gnn.checkpoints.model_card import card_path, write_card
-from aiida_e3relax.gnn.models import make_model
+from aiida_e3relax.gnn.models.registry import make_model
 
 
 @pytest.fixture

@@ -17,8 +17,7 @@ from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.data.build import BuildOptions, build
 from aiida_e3relax.gnn.data.duplicates import find_repeats
 from aiida_e3relax.gnn.data.repair import RepairOptions
-from aiida_e3relax.gnn.data.sources import Candidate, Source
-from aiida_e3relax.gnn.data.sources.base import Loaded, sites_of
+from aiida_e3relax.gnn.data.sources.base import Candidate, Loaded, Source, sites_of
 from aiida_e3relax.gnn.data.splits import make_split
 from tests.gnn.crystals import PROTOTYPES, batch_of, rattled
 from tests.gnn.pairs import made_pairs

@@ -21,8 +21,8 @@ from pymatgen.io.vasp import Vasprun
 
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.crystals.datasets.pairs_file import write_pairs
-from aiida_e3relax.gnn.data.sources import SourceOptions, open_source
-from aiida_e3relax.gnn.data.sources.base import UnusableError, sites_of_structure
+from aiida_e3relax.gnn.data.sources.base import SourceOptions, UnusableError, sites_of_structure
+from aiida_e3relax.gnn.data.sources.registry import open_source
 from aiida_e3relax.standin.potentials import potential_text
 from aiida_e3relax.standin.run import run as relax
 from tests.gnn.crystals import PROTOTYPES

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from aiida_e3relax.crystals.datasets.pairs_file import read_data_card, read_pairs
 from aiida_e3relax.gnn.cli import main
-from aiida_e3relax.gnn.data.sources import open_source
 from aiida_e3relax.gnn.data.sources.base import UnusableError
+from aiida_e3relax.gnn.data.sources.registry import open_source
 
 STEPS = ((5.60, 0.9, -10.0), (5.70, 0.3, -10.2), (5.75, 0.004, -10.21))
 """Lattice constant in A, force in eV/A and energy in eV of each ionic step of zinc blende GaAs."""

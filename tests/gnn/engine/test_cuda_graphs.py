@@ -9,12 +9,13 @@ import torch
 from ase.build import bulk
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from aiida_e3relax.gnn.engine import accelerate, cuda_graphs
+from aiida_e3relax.gnn.engine import cuda_graphs
+from aiida_e3relax.gnn.engine.accelerate import accelerate
 from aiida_e3relax.gnn.engine.cuda_graphs import ReplayedModel
 from aiida_e3relax.gnn.engine.padding import EDGES_PER_ATOM, BatchShape, padded_batch
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, make_batch
-from aiida_e3relax.gnn.models import MODELS, make_model
 from aiida_e3relax.gnn.models.base import RelaxationModel
+from aiida_e3relax.gnn.models.registry import MODELS, make_model
 from tests.gnn.crystals import batch_of, rattled
 from tests.gnn.networks import sizes_of
 

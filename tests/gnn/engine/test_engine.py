@@ -8,12 +8,13 @@ import pytest
 import torch
 from ase.build import bulk
 
-from aiida_e3relax.gnn.engine import accelerate, native
+from aiida_e3relax.gnn.engine import native
+from aiida_e3relax.gnn.engine.accelerate import accelerate
 from aiida_e3relax.gnn.engine.tables import FilterTable, filter_table
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, make_batch
 from aiida_e3relax.gnn.layers import RadialBasis
-from aiida_e3relax.gnn.models import MODELS, make_model
 from aiida_e3relax.gnn.models.base import RelaxationModel
+from aiida_e3relax.gnn.models.registry import MODELS, make_model
 from tests.gnn.crystals import batch_of, rattled
 from tests.gnn.edge_sums import (
     FUNCTIONS,

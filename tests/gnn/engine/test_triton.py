@@ -11,10 +11,11 @@ import pytest
 import torch
 from ase.build import bulk
 
-from aiida_e3relax.gnn.engine import accelerate, modules, native
+from aiida_e3relax.gnn.engine import fast_layers, native
 from aiida_e3relax.gnn.engine import kernels as engine_kernels
+from aiida_e3relax.gnn.engine.accelerate import accelerate
 from aiida_e3relax.gnn.graph.batch import make_batch
-from aiida_e3relax.gnn.models import make_model
+from aiida_e3relax.gnn.models.registry import make_model
 from tests.gnn.crystals import batch_of, rattled
 from tests.gnn.edge_sums import Edges, check_message_sums, check_no_edges, check_not_a_number, check_tensor_sums
 
@@ -119,7 +120,7 @@ def test_model_and_its_gradients(monkeypatch):
     plain = plain.to(DEVICE, torch.float64)
     batch = make_batch(batch_of(rattled()[0], bulk('Cu')), plain.graph, DEVICE, torch.float64)
     fast = accelerate(copy.deepcopy(plain))
-    monkeypatch.setattr(modules, 'kernels_for', lambda tensor: triton_sums)
+    monkeypatch.setattr(fast_layers, 'kernels_for', lambda tensor: triton_sums)
     gradients = []
     for model in (plain, fast):
         geometry = model(batch)[-1]

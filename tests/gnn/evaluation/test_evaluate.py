@@ -15,12 +15,12 @@ from aiida_e3relax.crystals.metrics import Bonds, bond_length_mae, coordinate_ma
 from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.crystals.structures import Crystals, make_crystals, write_npz
 from aiida_e3relax.gnn.checkpoints.checkpoint import save_checkpoint
-from aiida_e3relax.gnn.checkpoints.ensembles import combine
 from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.evaluation.evaluate import ALL_MEASURES, as_filed, measure, scaled_to
 from aiida_e3relax.gnn.evaluation.plot import plot_measured
 from aiida_e3relax.gnn.evaluation.report import by_element, by_size
-from aiida_e3relax.gnn.models import make_model
+from aiida_e3relax.gnn.models.registry import make_model
+from aiida_e3relax.gnn.training.ensembles import combine
 from tests.gnn.crystals import PROTOTYPES, batch_of, rattled
 from tests.gnn.pairs import made_pairs
 

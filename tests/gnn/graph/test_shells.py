@@ -11,7 +11,7 @@ from ase.geometry.minkowski_reduction import minkowski_reduce
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiida_e3relax.gnn.graph import neighbours as neighbour_search
+from aiida_e3relax.gnn.graph import pair_search
 from aiida_e3relax.gnn.graph import shells as graph_module
 from aiida_e3relax.gnn.graph.batch import make_batch
 from tests.gnn.crystals import PROTOTYPES, batch_of, rattled
@@ -73,10 +73,10 @@ FRAMES = [*rattled(), *DEGENERATE, NEEDLE, SKEWED, SLAB, LEFT_HANDED, TINY, ON_T
 @pytest.mark.parametrize('max_neighbours', [None, 12, 24])
 @pytest.mark.parametrize('max_candidates', [200_000, 1000])
 def test_both_searches_give_the_same_graph(monkeypatch, max_neighbours, max_candidates):
-    monkeypatch.setitem(neighbour_search.MAX_CANDIDATES, 'cpu', max_candidates)
+    monkeypatch.setitem(pair_search.MAX_CANDIDATES, 'cpu', max_candidates)
     graphs = []
-    for search in (neighbour_search.pairs_by_vesin, neighbour_search.pairs_by_torch):
-        monkeypatch.setattr(neighbour_search, 'pairs_within', search)
+    for search in (pair_search.pairs_by_vesin, pair_search.pairs_by_torch):
+        monkeypatch.setattr(pair_search, 'pairs_within', search)
         graph = graph_of(FRAMES, 6.0, max_neighbours)
         rows = torch.cat([graph.centre[:, None], graph.neighbour[:, None], graph.offset], dim=1)
         graphs.append(sorted(map(tuple, rows.tolist())))
@@ -118,9 +118,9 @@ def crystals(draw) -> Atoms:
 @given(crystals(), st.booleans())
 def test_neighbours_in_any_cell_are_those_of_its_reduced_one(atoms, by_torch):
     """Distances by brute force in the reduced cell of ASE, and the offsets give these distances."""
-    search = neighbour_search.pairs_by_torch if by_torch else neighbour_search.pairs_by_vesin
+    search = pair_search.pairs_by_torch if by_torch else pair_search.pairs_by_vesin
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neighbour_search, 'pairs_within', search)
+        patch.setattr(pair_search, 'pairs_within', search)
         graph = graph_of([atoms], 4.0, None)
     vectors = atoms.positions[graph.neighbour] + graph.offset.numpy() @ atoms.cell.array - atoms.positions[graph.centre]
     reduced = np.array(minkowski_reduce(atoms.cell)[0])

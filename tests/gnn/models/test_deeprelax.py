@@ -9,9 +9,9 @@ import torch
 
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
 from aiida_e3relax.gnn.graph.batch import Geometry, make_batch
-from aiida_e3relax.gnn.models import make_model
 from aiida_e3relax.gnn.models.distance_model import DistanceModel
 from aiida_e3relax.gnn.models.losses import nearest_image, structure_losses
+from aiida_e3relax.gnn.models.registry import make_model
 from aiida_e3relax.gnn.training.batches import PreparedPairs
 from aiida_e3relax.gnn.training.run import train
 from aiida_e3relax.gnn.training.settings import TrainingSettings

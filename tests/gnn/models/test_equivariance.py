@@ -11,10 +11,10 @@ from e3nn import o3
 
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry, make_batch
-from aiida_e3relax.gnn.models import MODELS
 from aiida_e3relax.gnn.models.base import Change, RelaxationModel
 from aiida_e3relax.gnn.models.equivariance import Deviation, deviations, predicted_change
 from aiida_e3relax.gnn.models.raw_cell import RawCellRelaxation
+from aiida_e3relax.gnn.models.registry import MODELS
 from tests.gnn.crystals import PROTOTYPES, batch_of, rattled
 from tests.gnn.networks import random_network
 

@@ -16,11 +16,11 @@ import torch
 
 from aiida_e3relax.common.errors import CheckpointError
 from aiida_e3relax.gnn.checkpoints.import_published import import_published
-from aiida_e3relax.gnn.graph import neighbours as neighbour_search
+from aiida_e3relax.gnn.graph import pair_search
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, make_batch
 from aiida_e3relax.gnn.graph.shells import Graph
-from aiida_e3relax.gnn.models import make_model
 from aiida_e3relax.gnn.models.published import DeepRelaxPublished, E3RelaxH2Published, E3RelaxPublished
+from aiida_e3relax.gnn.models.registry import make_model
 from tests.gnn.crystals import PROTOTYPES, batch_of
 from tests.gnn.networks import random_network
 
@@ -172,7 +172,7 @@ def test_graph_is_the_authors(reference):
 def test_neighbours_that_are_equally_far_are_not_left_to_the_search(name, monkeypatch):
     model, crystals = random_network(name), batch_of(*(make() for make in PROTOTYPES.values()))
     by_vesin = make_batch(crystals, model.graph).graph
-    monkeypatch.setattr(neighbour_search, 'vesin', None)
+    monkeypatch.setattr(pair_search, 'vesin', None)
     by_torch = make_batch(crystals, model.graph).graph
     for field in GRAPH_FIELDS:
         assert torch.equal(getattr(by_vesin, field), getattr(by_torch, field))

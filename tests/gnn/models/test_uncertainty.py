@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, make_batch
-from aiida_e3relax.gnn.models import make_model
 from aiida_e3relax.gnn.models.distance_model import DistanceModel, ensemble_prediction
+from aiida_e3relax.gnn.models.registry import make_model
 from aiida_e3relax.gnn.models.uncertainty import distance_uncertainty
 from tests.gnn.crystals import batch_of, rattled
 

@@ -19,8 +19,8 @@ from aiida_e3relax.crystals.structures import write_npz
 from aiida_e3relax.gnn.checkpoints.checkpoint import save_checkpoint
 from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.graph.batch import Geometry
-from aiida_e3relax.gnn.models import make_model
 from aiida_e3relax.gnn.models.ensemble import Ensemble
+from aiida_e3relax.gnn.models.registry import make_model
 from aiida_e3relax.gnn.models.symmetric import SymmetricRelaxation
 from aiida_e3relax.gnn.prediction import files as predict_files
 from tests.gnn.crystals import batch_of, rattled

@@ -18,7 +18,7 @@ from aiida_e3relax.crystals.files.stream import read_structures, stream_structur
 from aiida_e3relax.crystals.structures import Crystals, make_crystals, write_npz
 from aiida_e3relax.gnn.checkpoints.checkpoint import save_checkpoint
 from aiida_e3relax.gnn.cli import main
-from aiida_e3relax.gnn.models import make_model
+from aiida_e3relax.gnn.models.registry import make_model
 from aiida_e3relax.gnn.prediction import files as predict_files
 from tests.gnn.crystals import batch_of, rattled
 

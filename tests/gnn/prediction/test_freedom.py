@@ -13,7 +13,7 @@ from ase.io import read, write
 from aiida_e3relax.crystals.structures import write_npz
 from aiida_e3relax.gnn.checkpoints.checkpoint import save_checkpoint
 from aiida_e3relax.gnn.cli import main
-from aiida_e3relax.gnn.models import make_model
+from aiida_e3relax.gnn.models.registry import make_model
 from tests.gnn.crystals import batch_of
 
 ROUNDING = 1e-6

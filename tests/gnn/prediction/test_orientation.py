@@ -9,8 +9,8 @@ from aiida_e3relax.crystals.orientation import Frame
 from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.gnn.graph.batch import Geometry, make_batch
-from aiida_e3relax.gnn.models import MODELS
 from aiida_e3relax.gnn.models.losses import structure_losses
+from aiida_e3relax.gnn.models.registry import MODELS
 from aiida_e3relax.gnn.prediction.predict import predict
 from aiida_e3relax.gnn.training.batches import PreparedPairs, validation_errors
 from tests.gnn.crystals import batch_of, rattled

@@ -11,7 +11,7 @@ from aiida_e3relax.crystals.files.stream import read_structures
 from aiida_e3relax.crystals.structures import Crystals, make_crystals, write_npz
 from aiida_e3relax.gnn.checkpoints.checkpoint import save_checkpoint
 from aiida_e3relax.gnn.cli import main
-from aiida_e3relax.gnn.models import make_model
+from aiida_e3relax.gnn.models.registry import make_model
 from aiida_e3relax.gnn.prediction import files as predict_files
 from aiida_e3relax.gnn.prediction import predict as predict_module
 from aiida_e3relax.gnn.prediction.predict import predict

@@ -15,8 +15,9 @@ from ase.io import write
 from aiida_e3relax.crystals.structures import make_crystals
 from aiida_e3relax.gnn.checkpoints.checkpoint import save_checkpoint
 from aiida_e3relax.gnn.cli import main
-from aiida_e3relax.gnn.models import make_model
-from aiida_e3relax.gnn.potentials import Potential, load_potential
+from aiida_e3relax.gnn.models.registry import make_model
+from aiida_e3relax.gnn.potentials.base import Potential
+from aiida_e3relax.gnn.potentials.registry import load_potential
 from aiida_e3relax.gnn.prediction.refinement import SecondOpinion
 from tests.gnn.crystals import batch_of, rattled
 

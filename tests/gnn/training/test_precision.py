@@ -1,7 +1,7 @@
 import torch
 
-from aiida_e3relax.gnn.engine import with_engine
-from aiida_e3relax.gnn.models import make_model
+from aiida_e3relax.gnn.engine.accelerate import with_engine
+from aiida_e3relax.gnn.models.registry import make_model
 from aiida_e3relax.gnn.training.precision import HalfLinear, with_precision
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_e3relax.gnn.data.sources.base import UnusableError
-from aiida_e3relax.gnn.data.sources.vasprun import Step, Vasprun
+from aiida_e3relax.gnn.data.sources.vasprun_xml import Step, Vasprun
 
 KBAR = 6.241509e-4
 """eV/A^3."""

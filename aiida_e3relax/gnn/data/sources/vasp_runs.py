@@ -22,7 +22,7 @@ from aiida_e3relax.gnn.data.sources.base import (
 )
 from aiida_e3relax.gnn.data.sources.convergence import check_converged, check_relaxation
 from aiida_e3relax.gnn.data.sources.poscar_runs import NAME, load_poscars
-from aiida_e3relax.gnn.data.sources.vasprun import Geometry, Vasprun, read_vasprun
+from aiida_e3relax.gnn.data.sources.vasprun_xml import Geometry, Vasprun, read_vasprun
 
 _PART = r'(?:[._-]?(?:relax|run|opt|cont|part)?[._-]?(?P<{}>\d+))?'
 _VASPRUN = re.compile(rf'vasprun{_PART.format("a")}\.xml{_PART.format("b")}(?:[._-]?static)?', re.IGNORECASE)

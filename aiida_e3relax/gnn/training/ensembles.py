@@ -18,7 +18,7 @@ from aiida_e3relax.gnn.checkpoints.checkpoint import (
 )
 from aiida_e3relax.gnn.checkpoints.model_card import card_path, read_card, write_card
 from aiida_e3relax.gnn.evaluation.calibration import Reliability
-from aiida_e3relax.gnn.models import make_model
+from aiida_e3relax.gnn.models.registry import make_model
 
 ARCHITECTURE = 'ensemble'
 

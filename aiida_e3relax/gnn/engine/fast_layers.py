@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aiida_e3relax.gnn.engine import native, products
-from aiida_e3relax.gnn.engine.cache import kept
+from aiida_e3relax.gnn.engine import native, native_products
 from aiida_e3relax.gnn.engine.kernels import kernels_for
 from aiida_e3relax.gnn.engine.tables import FilterTable, filter_table
+from aiida_e3relax.gnn.engine.weight_cache import kept
 from aiida_e3relax.gnn.graph.batch import CrystalBatch
 from aiida_e3relax.gnn.layers import AtomsToLattice, EdgeGeometry, HighDegreeMessagePassing, LatticeToAtoms, RadialBasis
 
@@ -68,7 +68,7 @@ class FastAtomsToLattice(AtomsToLattice):
         if not native.usable(vectors):
             return super().mean_dyads(vectors, batch)
         first_atom = torch.nn.functional.pad(batch.n_atoms.cumsum(0), (1, 0))
-        return products.dyad_sums(first_atom, vectors) / batch.n_atoms.to(vectors.dtype)[:, None, None, None]
+        return native_products.dyad_sums(first_atom, vectors) / batch.n_atoms.to(vectors.dtype)[:, None, None, None]
 
 
 class FastLatticeToAtoms(LatticeToAtoms):
@@ -79,7 +79,7 @@ class FastLatticeToAtoms(LatticeToAtoms):
         if not native.usable(v):
             return super().turned(tensor, v, keep, turn, structure_index)
         first_atom = torch.searchsorted(structure_index, torch.arange(len(tensor) + 1))
-        return products.turned_in_part(first_atom, tensor, v, keep, turn)
+        return native_products.turned_in_part(first_atom, tensor, v, keep, turn)
 
 
 def gate_polynomials(reference: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from aiida_e3relax.common.fields import read_fields, said
 from aiida_e3relax.common.messages import short, suggestion
 from aiida_e3relax.crystals.structures import MAX_ATOMIC_NUMBER
-from aiida_e3relax.gnn.models import MODELS, make_model
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.models.ensemble import Ensemble
-from aiida_e3relax.gnn.training.fields import read_fields, said
+from aiida_e3relax.gnn.models.registry import MODELS, make_model
 
 MOST_VALUES = 1_000_000
 """Numbers and words in the description of a training."""

@@ -9,12 +9,12 @@ from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.crystals.datasets.pairs_file import write_pairs
 from aiida_e3relax.crystals.structures import write_npz
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint, save_checkpoint
-from aiida_e3relax.gnn.checkpoints.ensembles import calibrate, combine
 from aiida_e3relax.gnn.checkpoints.model_card import read_card
 from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.evaluation.evaluate import measure
 from aiida_e3relax.gnn.graph.batch import make_batch
-from aiida_e3relax.gnn.models import make_model
+from aiida_e3relax.gnn.models.registry import make_model
+from aiida_e3relax.gnn.training.ensembles import calibrate, combine
 from tests.gnn.crystals import batch_of, rattled
 from tests.gnn.pairs import made_pairs
 
