@@ -5,6 +5,11 @@ import json
 from pathlib import Path
 
 import pytest
+from aiida.engine import WorkChain
+from aiida.engine.persistence import get_object_loader
+
+from aiida_e3relax.workflows.vasp.chain import E3RelaxVaspWorkChain
+from aiida_e3relax.workflows.vasp.inputs.freedom import read_freedom
 
 SETUP = json.loads((Path(__file__).parents[1] / 'setup.json').read_text(encoding='utf-8'))
 LISTED = sorted(
@@ -37,3 +42,28 @@ def test_entry_point_loads(group, name, value):
 @pytest.mark.parametrize('group', [group for group in SETUP['entry_points'] if group.startswith('aiida.')])
 def test_aiida_plugins_share_one_prefix(group):
     assert all(name.startswith('e3relax.') for listed, name, _ in LISTED if listed == group)
+
+
+@pytest.mark.parametrize(
+    'old',
+    [
+        'aiida_e3relax.workflows.base:E3RelaxBaseWorkChain',
+        'aiida_e3relax.workflows.resilient_vasp:ResilientVaspRelaxWorkChain',
+        'aiida_e3relax.workflows.resilient_vasp:ResilientVaspWorkChain',
+        'aiida_e3relax.workflows.vasp:E3RelaxVaspWorkChain',
+    ],
+)
+def test_processes_that_have_not_ended_find_their_classes(old):
+    """The checkpoint of a process names its class by the module that it was in when the process began."""
+    found = get_object_loader().load_object(old)
+    assert issubclass(found, WorkChain)
+    assert found.__name__ == old.split(':')[1]
+
+
+def test_old_public_names_are_the_new_ones():
+    from aiida_e3relax.workflows import freedom, vasp
+
+    assert freedom.read_freedom is read_freedom
+    assert vasp.E3RelaxVaspWorkChain is E3RelaxVaspWorkChain
+    with pytest.raises(AttributeError, match='has no attribute'):
+        vasp.nothing  # noqa: B018
