@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import ase.build
-from ase import Atoms
-from ase.spacegroup import crystal
+# ASE is imported where a crystal is made: a command line offers these by name, and should not have to wait for it.
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ase import Atoms
 
 # Lattice constants at room temperature, in A.
 GALLIUM_ARSENIDE = 5.6533
@@ -44,6 +46,8 @@ def campaign_crystals() -> dict[str, Atoms]:
 
     All are of elements that effective medium theory knows, so that the stand-in relaxes each in seconds.
     """
+    import ase.build
+
     crystals = {}
     for place, (major, minor) in enumerate(L12_ALLOYS):
         crystals[f'{major}3{minor}'] = _ordered_alloy(major, minor, seed=place)
@@ -56,6 +60,8 @@ def campaign_crystals() -> dict[str, Atoms]:
 
 def _ordered_alloy(major: str, minor: str, seed: int) -> Atoms:
     """Return an alloy in the measured cell of Cu3Au, rattled."""
+    from ase.spacegroup import crystal
+
     sites = [(0, 0, 0), (0, 0.5, 0.5)]
     alloy = crystal([minor, major], sites, spacegroup=221, cellpar=[COPPER_GOLD] * 3 + [90] * 3)
     alloy.rattle(RATTLE, seed=seed)
@@ -64,11 +70,15 @@ def _ordered_alloy(major: str, minor: str, seed: int) -> Atoms:
 
 def _semiconductor() -> Atoms:
     """SiSn in the measured cell of GaAs."""
+    import ase.build
+
     return ase.build.bulk('SiSn', 'zincblende', a=GALLIUM_ARSENIDE)
 
 
 def _salt() -> Atoms:
     """CaTe in the measured cell of NaCl."""
+    import ase.build
+
     return ase.build.bulk('CaTe', 'rocksalt', a=SODIUM_CHLORIDE)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import enum
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
@@ -18,6 +17,7 @@ from aiida_e3relax.crystals.geometry import closest_contact, displacements, prin
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.crystals.validation import geometry_fault
 from aiida_e3relax.data.structures import moved_structure, structures_to_crystals
+from aiida_e3relax.workflows.allowed_values import GuardMode
 from aiida_e3relax.workflows.network.report import stated_energy_rise, stated_uncertainty
 from aiida_e3relax.workflows.vasp.inputs.freedom import freedom_value, read_freedom
 
@@ -35,19 +35,6 @@ SETTING_RANGES = {
 }
 NOT_LOOKED_AT = ('uncertainty_max_A', 'energy_rise_max_eV_per_atom')
 """Bounds that may be None."""
-
-
-class GuardMode(enum.StrEnum):
-    """What follows when a prediction is out of bounds."""
-
-    REJECT = 'reject'
-    """VASP starts from the raw structure."""
-
-    WARN = 'warn'
-    """VASP starts from the prediction and the reasons are recorded."""
-
-    OFF = 'off'
-    """The bounds are not looked at."""
 
 
 @dataclasses.dataclass(frozen=True)

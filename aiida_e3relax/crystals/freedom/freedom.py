@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import enum
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -12,31 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_e3relax.common.mappings import check_keys
-
-AXES = 'abc'
-"""The lattice vectors by the letters that name them in inputs and messages."""
-
-NO_VACUUM = 'none'
-"""The word for `vacuum` of a crystal that has none, however far apart its atoms are."""
-
-
-class Moves(enum.StrEnum):
-    """What the cell does, and whether the atoms follow."""
-
-    POSITIONS = 'positions'
-    """The atoms move, the cell stays exactly as it is."""
-
-    CELL = 'cell'
-    """Atoms and cell move: everything is relaxed."""
-
-    SHAPE = 'shape'
-    """Atoms and the shape of the cell move at constant volume."""
-
-    VOLUME = 'volume'
-    """The cell grows or shrinks as a whole; its shape and the fractional coordinates stay."""
-
-    IN_PLANE = 'in-plane'
-    """Atoms and the lattice of a layer move; the vacuum vector stays exactly as it is."""
+from aiida_e3relax.crystals.freedom.words import AXES, NO_VACUUM, Moves
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,17 +3,12 @@
 import importlib
 from types import ModuleType
 
+from aiida_e3relax.standin.engine_names import ENGINES, GPAW_REMEDY
 from aiida_e3relax.standin.engines.base import Bands, Energies, Engine, Response
 from aiida_e3relax.standin.errors import InputError
 from aiida_e3relax.standin.inputs import Inputs
 
 __all__ = ['ENGINES', 'GPAW_REMEDY', 'Bands', 'Energies', 'Engine', 'Response', 'check_elements', 'create_engine']
-
-ENGINES = {'emt': 'EMTEngine', 'ionic': 'IonicEngine', 'gpaw': 'GPAWEngine'}
-"""Class of each engine, in the module of the engine's name; imported when asked for."""
-
-GPAW_REMEDY = 'run `make demo` once in the checkout, or build GPAW as `gpaw_siteconfig.py` says'
-"""What to do where GPAW is missing."""
 
 
 def create_engine(name: str, inputs: Inputs) -> Engine:

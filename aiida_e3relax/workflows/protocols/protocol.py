@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-import functools
-import importlib.resources
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-import yaml
 from aiida import orm
 from aiida.engine.processes.builder import ProcessBuilderNamespace
 
 from aiida_e3relax.common.mappings import check_keys, merge
+from aiida_e3relax.workflows.protocols.files import available_protocols, default_protocol, read_protocols
 
 
 class ProtocolMixin:
@@ -28,13 +25,12 @@ class ProtocolMixin:
     @classmethod
     def get_available_protocols(cls) -> dict[str, str]:
         """Return the protocols by name, each with its description."""
-        protocols = cls._read_protocols()['protocols']
-        return {name: protocol['description'] for name, protocol in protocols.items() if 'description' in protocol}
+        return available_protocols(cls.PROTOCOLS)
 
     @classmethod
     def get_default_protocol(cls) -> str:
         """Return the name of the protocol that is taken when none is given."""
-        return cls._read_protocols()['default_protocol']
+        return default_protocol(cls.PROTOCOLS)
 
     @classmethod
     def get_protocol_inputs(
@@ -45,7 +41,7 @@ class ProtocolMixin:
         Raises ValueError for an unknown name, with the nearest known one, and for overrides that put something else in
         the place of a mapping.
         """
-        content = cls._read_protocols()
+        content = read_protocols(cls.PROTOCOLS)
         name = protocol or content['default_protocol']
         try:
             check_keys([name], list(cls.get_available_protocols()))
@@ -54,16 +50,6 @@ class ProtocolMixin:
         inputs = _inherit(content['protocols'], name)
         _check_mappings(inputs, overrides or {})
         return merge(inputs, overrides or {})
-
-    @classmethod
-    def _read_protocols(cls) -> dict[str, Any]:
-        return copy.deepcopy(_read_yaml(cls.PROTOCOLS))
-
-
-@functools.cache
-def _read_yaml(name: str) -> dict[str, Any]:
-    folder = importlib.resources.files('aiida_e3relax.workflows') / 'protocols'
-    return yaml.safe_load((folder / name).read_text(encoding='utf-8'))
 
 
 def _inherit(protocols: Mapping[str, Any], name: str) -> dict[str, Any]:

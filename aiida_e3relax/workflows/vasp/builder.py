@@ -13,6 +13,7 @@ from aiida.engine.processes.builder import ProcessBuilder
 
 from aiida_e3relax.common.mappings import check_keys, merge
 from aiida_e3relax.data.model import E3RelaxModelData
+from aiida_e3relax.workflows.protocols.files import CHAIN_PROTOCOLS
 from aiida_e3relax.workflows.protocols.protocol import ProtocolMixin, fill_builder
 from aiida_e3relax.workflows.vasp.arguments import check_kinds, check_structure, load_code
 from aiida_e3relax.workflows.vasp.inputs.freedom import Freedom, Moves
@@ -26,7 +27,7 @@ from aiida_e3relax.workflows.vasp.validators import validate_prediction, validat
 class VaspProtocolMixin(ProtocolMixin):
     """Gives `E3RelaxVaspWorkChain` its `get_builder_from_protocol`."""
 
-    PROTOCOLS = 'vasp.yaml'
+    PROTOCOLS = CHAIN_PROTOCOLS
 
     @classmethod
     def get_builder_from_protocol(

@@ -13,6 +13,7 @@ from aiida_e3relax.crystals.freedom.checks import find_freedom_fault, find_molec
 from aiida_e3relax.crystals.freedom.freedom import Freedom
 from aiida_e3relax.crystals.geometry import find_overlap
 from aiida_e3relax.data.structures import find_faults, structures_to_crystals
+from aiida_e3relax.workflows.allowed_values import FORCE_CUTOFFS, KPOINTS_SPACINGS
 from aiida_e3relax.workflows.comparison.reference import earlier_chain, find_reference_fault
 from aiida_e3relax.workflows.guard import GuardSettings
 from aiida_e3relax.workflows.network.report import find_row
@@ -35,10 +36,6 @@ FIXED_SITES_ELSEWHERE = (
     'selective dynamics, which would hold for VASP and not for the prediction; give the sites to be held as `fixed` in '
     "`freedom` instead, such as `{moves: positions, fixed: {'abc': [0, 1]}}`"
 )
-FORCE_CUTOFFS = (1e-6, 10.0)
-"""In eV/A, from the smallest to the largest that makes sense."""
-KPOINTS_SPACINGS = (1e-3, 10.0)
-"""In 2 pi/A; a smaller one asks for thousands of points along each vector."""
 ON_NETWORK_FAILURE = ('raw', 'error')
 HUBBARD_TAGS = ('ldaul', 'ldauu', 'ldauj')
 
