@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def load_code(code: Any, plugin: str, argument: str) -> orm.AbstractCode:
     """
     if isinstance(code, str | int) and not isinstance(code, bool):
         try:
-            code = orm.load_code(code)
+            code = _find_code(code)
         except (NotExistent, ValueError) as error:
             names = ', '.join(code.full_label for code in list_codes(plugin))
             hint = f'codes for {plugin} are {names}' if names else NO_CODE.format(plugin=plugin)
@@ -89,6 +90,17 @@ def load_code(code: Any, plugin: str, argument: str) -> orm.AbstractCode:
             f'{code.default_calc_job_plugin}; see `verdi code list`'
         )
     return code
+
+
+def _find_code(identifier: str | int) -> orm.AbstractCode:
+    """Return the code with this label, else with this PK or UUID; raises as `orm.load_code` does.
+
+    By itself that function takes a label such as `e3` or `2024` for the start of a UUID or for a PK.
+    """
+    if isinstance(identifier, str):
+        with suppress(NotExistent):
+            return orm.load_code(label=identifier)
+    return orm.load_code(identifier)
 
 
 def list_codes(plugin: str) -> list[orm.AbstractCode]:

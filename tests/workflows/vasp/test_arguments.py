@@ -66,6 +66,16 @@ def test_an_unknown_code_comes_with_those_that_are_there(make_builder, standin_c
     assert load_code(standin_code.pk, 'vasp.vasp', 'x').uuid == standin_code.uuid
 
 
+def test_a_label_goes_before_a_pk_and_the_start_of_a_uuid(standin_code, make_code):
+    """By themselves these labels would name the other code."""
+    for other in (str(standin_code.pk), standin_code.uuid[:4]):
+        code = make_code('e3relax-vasp-standin', other, 'vasp.vasp')
+        assert load_code(other, 'vasp.vasp', 'x').uuid == code.uuid
+        assert load_code(f'{other}@localhost', 'vasp.vasp', 'x').uuid == code.uuid
+    assert load_code(standin_code.pk, 'vasp.vasp', 'x').uuid == standin_code.uuid
+    assert load_code(standin_code.uuid[:8], 'vasp.vasp', 'x').uuid == standin_code.uuid
+
+
 def test_a_profile_without_codes_says_how_to_make_one():
     with pytest.raises(ValueError, match=r'make one with `verdi code create core\.code\.installed .* none'):
         load_code('none', 'none', '`vasp_code`')
