@@ -10,9 +10,9 @@ import pandas as pd
 
 from aiida_e3relax.campaign.output import written_together
 from aiida_e3relax.campaign.report.contents import Contents
-from aiida_e3relax.campaign.report.figures import draw_figures
 from aiida_e3relax.campaign.report.gather import gather_contents
 from aiida_e3relax.campaign.report.page import render_page
+from aiida_e3relax.campaign.report.print_figures import draw_figures
 from aiida_e3relax.campaign.results.spreadsheet import to_csv
 
 PAGE = 'report.html'

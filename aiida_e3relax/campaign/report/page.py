@@ -13,13 +13,13 @@ from typing import Any
 import jinja2
 from ase.data import chemical_symbols
 
-from aiida_e3relax.campaign.report.arrays import pack_courses, pack_crystals
+from aiida_e3relax.campaign.report.columns import COLUMNS, make_rows
 from aiida_e3relax.campaign.report.contents import STAGES, Contents
 from aiida_e3relax.campaign.report.failures import tell_failures
-from aiida_e3relax.campaign.report.plot_style import LEG_COLOURS, LEG_TITLES, new_figure
+from aiida_e3relax.campaign.report.key_figures import tell_pairs, tell_tiles
+from aiida_e3relax.campaign.report.packing import pack_courses, pack_crystals
+from aiida_e3relax.campaign.report.plotly_style import LEG_COLOURS, LEG_TITLES, new_figure
 from aiida_e3relax.campaign.report.plots import Plot, draw_plots
-from aiida_e3relax.campaign.report.table import COLUMNS, make_rows
-from aiida_e3relax.campaign.report.tiles import tell_pairs, tell_tiles
 from aiida_e3relax.campaign.results.headline import tell_headline
 from aiida_e3relax.workflows.comparison.text import ENGINES, ROWS
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pandas as pd
 import plotly.graph_objects as go
 
-from aiida_e3relax.campaign.report import drawings
+from aiida_e3relax.campaign.report import plotly_plots
 from aiida_e3relax.campaign.results.outcomes import pair_costs
 from aiida_e3relax.campaign.results.statistics import Summary
 
@@ -90,7 +90,7 @@ KINDS = (
         'Each crystal was relaxed twice with the same settings. Orange is the start from the raw crystal, blue that '
         'from the prediction; in a cloud of points, those below the dashed line became shorter.',
         select_pairs,
-        lambda rows, _: drawings.draw_steps(rows),
+        lambda rows, _: plotly_plots.draw_steps(rows),
         _NO_PAIRS,
     ),
     Kind(
@@ -100,7 +100,7 @@ KINDS = (
         'crystals, its line is the median; left on a logarithmic scale, right the energies themselves as the papers '
         'draw them.',
         select_pairs,
-        lambda rows, _: drawings.draw_energies(rows),
+        lambda rows, _: plotly_plots.draw_energies(rows),
         _NO_PAIRS,
     ),
     Kind(
@@ -109,7 +109,7 @@ KINDS = (
         'How many crystals start how far above their relaxed energy, on a logarithmic scale: the blue hill should lie '
         'left of the orange one.',
         _have('predicted_start_energy_error_meV_per_atom'),
-        lambda rows, _: drawings.draw_energy_errors(rows),
+        lambda rows, _: plotly_plots.draw_energy_errors(rows),
         'No relaxation from a prediction has finished.',
     ),
     Kind(
@@ -119,7 +119,7 @@ KINDS = (
         'metric tensors, and difference of the volumes. Lower is better; what is below the noise of the numbers '
         '(0.001 Å, 0.01 Å² and 0.01 Å³) is drawn as zero.',
         select_pairs,
-        lambda rows, _: drawings.draw_geometry_errors(rows),
+        lambda rows, _: plotly_plots.draw_geometry_errors(rows),
         _NO_PAIRS,
     ),
     Kind(
@@ -128,7 +128,7 @@ KINDS = (
         'The network states how wrong it expects bond lengths to be. If that is worth something, the points rise to '
         'the right.',
         _have('uncertainty_A', 'predicted_start_coordinate_mae_A'),
-        lambda rows, _: drawings.draw_uncertainties(rows),
+        lambda rows, _: plotly_plots.draw_uncertainties(rows),
         'The network states no uncertainty (an ensemble does: e3relax ensemble --help), or nothing has finished.',
     ),
     Kind(
@@ -137,7 +137,7 @@ KINDS = (
         'Time of all cores in VASP’s own accounting, on logarithmic scales; with the prediction that of the network '
         'is counted, too. Below the dashed line the prediction saved time.',
         _select_times,
-        lambda rows, _: drawings.draw_times(rows),
+        lambda rows, _: plotly_plots.draw_times(rows),
         'There is no crystal with times of both relaxations, measured side by side and not taken from a cache.',
     ),
     Kind(
@@ -146,7 +146,7 @@ KINDS = (
         'Ionic steps saved over all crystals that contain an element, with 95 % intervals where they are enough '
         'for one; the larger the point, the more crystals. Rejected predictions count as nothing saved.',
         lambda frame: pair_costs(frame).dropna(subset=[('ionic_steps', 'with'), ('ionic_steps', 'without')]),
-        lambda _, summary: drawings.draw_elements(summary.by_element),
+        lambda _, summary: plotly_plots.draw_elements(summary.by_element),
         _NO_PAIRS,
     ),
     Kind(
@@ -155,7 +155,7 @@ KINDS = (
         'The guard keeps predictions from VASP that no relaxation should start from; the raw crystal is relaxed '
         'instead. Nothing is left out here: failed and unfinished structures count.',
         lambda frame: frame,
-        lambda rows, _: drawings.draw_outcomes(rows),
+        lambda rows, _: plotly_plots.draw_outcomes(rows),
         'The campaign has no structures.',
     ),
 )

@@ -27,8 +27,8 @@ from aiida_e3relax.campaign.submission.lock import CampaignLockedError, LockLost
 from aiida_e3relax.campaign.submission.processes import read_processes
 from aiida_e3relax.campaign.submission.status import Status, read_status, tell_status
 from aiida_e3relax.cli.campaign.create import create
-from aiida_e3relax.cli.campaign.lines import StatusLines
-from aiida_e3relax.cli.campaign.table import draw_list, draw_status, tell_campaign, tell_unreadable
+from aiida_e3relax.cli.campaign.status_lines import StatusLines
+from aiida_e3relax.cli.campaign.status_table import draw_list, draw_status, tell_campaign, tell_unreadable
 from aiida_e3relax.cli.extras import require_report
 from aiida_e3relax.cli.profile import profile_option, use_profile
 from aiida_e3relax.common.messages import printable

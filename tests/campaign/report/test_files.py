@@ -14,13 +14,13 @@ import pandas as pd
 import plotly.offline
 import pytest
 
-from aiida_e3relax.campaign.report.arrays import pack_courses, pack_crystals
 from aiida_e3relax.campaign.report.contents import STAGES
 from aiida_e3relax.campaign.report.failures import tell_failures
 from aiida_e3relax.campaign.report.files import write_contents
+from aiida_e3relax.campaign.report.key_figures import tell_tiles
+from aiida_e3relax.campaign.report.packing import pack_courses, pack_crystals
 from aiida_e3relax.campaign.report.page import LIBRARIES, render_page, to_json
 from aiida_e3relax.campaign.report.plots import KINDS, draw_plots
-from aiida_e3relax.campaign.report.tiles import tell_tiles
 from aiida_e3relax.campaign.results.statistics import summarise
 from aiida_e3relax.campaign.results.table import make_frame
 from aiida_e3relax.crystals.structures import make_crystals

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from aiida_e3relax.campaign.report.columns import make_rows
 from aiida_e3relax.campaign.report.contents import Contents
+from aiida_e3relax.campaign.report.key_figures import tell_tiles
 from aiida_e3relax.campaign.report.plots import draw_plots
-from aiida_e3relax.campaign.report.table import make_rows
-from aiida_e3relax.campaign.report.tiles import tell_tiles
 from aiida_e3relax.campaign.results.headline import tell_headline
 from aiida_e3relax.campaign.results.noise import tell_energy, without_noise
 from aiida_e3relax.campaign.results.statistics import summarise

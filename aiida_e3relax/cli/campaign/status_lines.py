@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from aiida_e3relax.campaign.submission.processes import State
 from aiida_e3relax.campaign.submission.status import Status
-from aiida_e3relax.cli.campaign.table import tell_notes
+from aiida_e3relax.cli.campaign.status_table import tell_notes
 from aiida_e3relax.common.messages import printable
 
 

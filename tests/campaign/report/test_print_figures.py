@@ -10,7 +10,7 @@ import pytest
 from ase.data import chemical_symbols
 from matplotlib.image import imread
 
-from aiida_e3relax.campaign.report.figures import (
+from aiida_e3relax.campaign.report.print_figures import (
     draw_energies,
     draw_figures,
     draw_geometry,

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from aiida_e3relax.campaign.report.plot_style import (
+from aiida_e3relax.campaign.report.plotly_style import (
     FLOOR,
     GREEN,
     GREY,
