@@ -1,6 +1,7 @@
 """Hand the AiiDA registration in setup.json, the one place that lists it, to the build back end; build the kernels."""
 
 import json
+import os
 import platform
 from pathlib import Path
 
@@ -21,7 +22,10 @@ kernels = Extension(
     optional=True,
 )
 
+# E3RELAX_NO_EXTENSION=1 leaves the kernels out: the wheel is then py3-none-any and fits every machine.
+with_kernels = os.environ.get('E3RELAX_NO_EXTENSION', '0') in ('', '0')
+
 setup(
     **json.loads(Path(__file__).with_name('setup.json').read_text(encoding='utf-8')),
-    ext_modules=[kernels],
+    ext_modules=[kernels] if with_kernels else [],
 )
