@@ -9,7 +9,8 @@ from typing import Any, Self
 
 from aiida_e3relax.common.mappings import check_keys
 from aiida_e3relax.crystals.freedom.freedom import NO_VACUUM
-from aiida_e3relax.gnn.prediction.settings import ENGINES, POTENTIALS, PredictionSettings
+from aiida_e3relax.gnn.potentials.registry import POTENTIALS
+from aiida_e3relax.gnn.prediction.settings import ENGINES, PredictionSettings
 
 DTYPES = ('float32', 'float64')
 DEVICE = re.compile(r'auto|cpu|cuda(:\d+)?')

@@ -8,7 +8,8 @@ from pathlib import Path
 from aiida_e3relax.common.errors import SOME_UNREADABLE, InputError
 from aiida_e3relax.crystals.freedom.freedom import AXES, NO_VACUUM, Freedom, Moves, read_freedom_text
 from aiida_e3relax.gnn.cli.options import add_device, add_model
-from aiida_e3relax.gnn.prediction.settings import ENGINES, POTENTIALS, PredictionSettings
+from aiida_e3relax.gnn.potentials.registry import POTENTIALS
+from aiida_e3relax.gnn.prediction.settings import ENGINES, PredictionSettings
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:

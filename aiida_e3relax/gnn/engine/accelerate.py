@@ -1,4 +1,4 @@
-"""The fast engine: the same weights and equations as the plain layers, with less memory traffic.
+"""Which faster class takes the place of which layer.
 
 The plain layers are the reference; `accelerate` swaps the classes of a model's modules for faster ones and touches no
 parameter, so a checkpoint knows nothing of the engine.
@@ -10,9 +10,13 @@ from typing import TypeVar
 
 from torch import nn
 
-from aiida_e3relax.gnn.engine.fast_layers import FastAtomsToLattice, FastLatticeToAtoms, FastMessagePassing
+from aiida_e3relax.gnn.engine.fast_layers import (
+    FastAtomsToLattice,
+    FastLatticeToAtoms,
+    FastMessagePassing,
+    FastPublishedMessagePassing,
+)
 from aiida_e3relax.gnn.engine.linear import FastLinear
-from aiida_e3relax.gnn.engine.published import FastPublishedMessagePassing
 from aiida_e3relax.gnn.layers import AtomsToLattice, HighDegreeMessagePassing, LatticeToAtoms
 from aiida_e3relax.gnn.models.published.message_passing import MessagePassing
 

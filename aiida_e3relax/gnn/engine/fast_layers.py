@@ -1,4 +1,4 @@
-"""Faster forms of layers: subclasses with the same parameters, which take the place of the class of a module."""
+"""Faster forms of layers: subclasses with the same parameters, whose place in a model `accelerate` gives them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ import bisect
 import functools
 from collections.abc import Iterator
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from aiida_e3relax.gnn.engine import native, native_products
 from aiida_e3relax.gnn.engine.kernels import kernels_for
-from aiida_e3relax.gnn.engine.tables import FilterTable, filter_table
-from aiida_e3relax.gnn.engine.weight_cache import kept
+from aiida_e3relax.gnn.engine.tables import FilterTable, filter_table, gate_polynomials, gate_table
+from aiida_e3relax.gnn.engine.weight_cache import cached
 from aiida_e3relax.gnn.graph.batch import CrystalBatch
 from aiida_e3relax.gnn.layers import AtomsToLattice, EdgeGeometry, HighDegreeMessagePassing, LatticeToAtoms, RadialBasis
+from aiida_e3relax.gnn.models.published.angular_gate import AngularGate
+from aiida_e3relax.gnn.models.published.edges import Edges
+from aiida_e3relax.gnn.models.published.message_passing import MessagePassing
 
 CHUNK_ELEMENTS = 1 << 19
 """Numbers in a temporary of the chunked form: two megabytes, between the cost of a call and that of a cache missed."""
@@ -82,38 +84,36 @@ class FastLatticeToAtoms(LatticeToAtoms):
         return native_products.turned_in_part(first_atom, tensor, v, keep, turn)
 
 
-def gate_polynomials(reference: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return the argument of an atom's angular gate as polynomials in an edge's projection p on its reference vector.
+class FastPublishedMessagePassing(MessagePassing):
+    """Messages summed by the compiled kernels where no gradient is wanted."""
 
-    Parameters
-    ----------
-    reference
-        ``(A, 3)`` reference vectors n.
-    weight, bias
-        ``(F, l_max + 1)`` and ``(F,)``: the gate's argument is ``sum_l weight_l z_l + bias``.
+    def radial(
+        self, x: Tensor, v: Tensor, edges: Edges, radial_basis: RadialBasis, gate: AngularGate | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return what `MessagePassing.radial` returns."""
+        if torch.is_grad_enabled() or not native.usable(x):
+            return super().radial(x, v, edges, radial_basis, gate)
+        n, f = len(x), self.features
+        start = torch.searchsorted(edges.centre, torch.arange(n + 1))
+        # Beyond the reach of the basis the filter is its bias, which the last row holds.
+        distance = edges.length.clamp_max(radial_basis.cutoff * (1 - 1e-6))
+        table = cached(
+            self, 'table', (self.edge_filter.weight, self.edge_filter.bias), lambda: self._table(radial_basis)
+        )
+        source, sums = self.source(x).view(-1, 3, f), (start, edges.neighbour, distance, edges.direction)
+        if gate is None:
+            scalar, vector = native.message_sums(table, source, v, *sums, None)
+        else:
+            cosine = (edges.direction * gate.references(edges, n)[edges.centre]).sum(dim=1)
+            gates = cached(self, 'gates', tuple(gate.parameters()), lambda: gate_table(gate))
+            scalar, vector = native.tabulated_message_sums(table, gates, source, v, *sums, cosine.clamp(-1, 1).acos())
+        return (x + scalar) * 2**-0.5, v + vector
 
-    Returns
-    -------
-    Tensor
-        ``(A, l_max + 1, F)`` coefficients of the powers of p = u.n: the invariants z_l of `solid_invariants` are
-        polynomials in p and n.n.
-    """
-    l_max = weight.shape[1] - 1
-    legendre, exponents = _legendre(l_max, reference.dtype, reference.device)
-    squared = (reference * reference).sum(dim=1)[:, None, None]
-    with_bias = weight + torch.nn.functional.pad(bias[:, None], (0, l_max))  # z_0 is one
-    return (legendre * squared**exponents) @ with_bias.T
-
-
-@functools.cache
-def _legendre(l_max: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return coefficients c and exponents q ``(l_max + 1, l_max + 1)``: ``z_l = sum_k c_kl p^k (n.n)^q_kl``."""
-    coefficients = np.zeros((l_max + 1, l_max + 1))
-    for degree in range(l_max + 1):
-        coefficients[: degree + 1, degree] = np.polynomial.legendre.leg2poly([0] * degree + [1])
-    powers, degrees = np.indices(coefficients.shape)
-    exponents = np.where(coefficients != 0, (degrees - powers) / 2, 0)
-    return torch.as_tensor(coefficients).to(device, dtype), torch.as_tensor(exponents).to(device, dtype)
+    def _table(self, radial_basis: RadialBasis) -> FilterTable:
+        """Return the table of the filters with their bias, times the messages' scales."""
+        scales = torch.tensor([(3 * self.features) ** -0.5] * 2 + [3**-0.5]).repeat_interleave(self.features)
+        table = filter_table(radial_basis, self.edge_filter.weight)
+        return FilterTable((table.values + self.edge_filter.bias) * scales.to(table.values), table.inverse_spacing)
 
 
 @functools.cache
@@ -133,7 +133,7 @@ def _table(module: nn.Module, basis: RadialBasis, weight: Tensor, scales: tuple[
         parts = zip(weight.chunk(len(scales)), scales, strict=True)
         return filter_table(basis, torch.cat([part * scale for part, scale in parts]))
 
-    return kept(module, 'table', (weight,), make)
+    return cached(module, 'table', (weight,), make)
 
 
 def _chunks(edges: EdgeGeometry, features: int) -> Iterator[EdgeGeometry]:

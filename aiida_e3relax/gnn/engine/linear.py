@@ -7,7 +7,7 @@ import functools
 import torch
 from torch import Tensor, nn
 
-from aiida_e3relax.gnn.engine.weight_cache import kept
+from aiida_e3relax.gnn.engine.weight_cache import cached
 
 
 @functools.cache
@@ -46,5 +46,5 @@ class FastLinear(nn.Linear):
             return super().forward(x)
         if torch.is_grad_enabled():
             return _Linear.apply(x, self.weight, self.bias)
-        packed = kept(self, 'packed', (self.weight,), lambda: torch.ops.mkldnn._reorder_linear_weight(self.weight))
+        packed = cached(self, 'packed', (self.weight,), lambda: torch.ops.mkldnn._reorder_linear_weight(self.weight))
         return _product(x, packed, self.bias)

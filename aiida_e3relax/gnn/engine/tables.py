@@ -1,10 +1,12 @@
-"""Radial filters as tables of the distance."""
+"""What the kernels take for filters and gates: tables of the distance or the angle, and polynomials."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -66,6 +68,40 @@ def gate_table(gate: AngularGate) -> FilterTable:
     along = torch.nn.functional.pad(cosine[:, None], (0, 2))
     axis = torch.eye(3, dtype=like.dtype, device=like.device)[:1].expand(len(cosine), 3)
     return FilterTable(gate.factors(cosine, solid_invariants(along, axis, L_MAX)), per_radian)
+
+
+def gate_polynomials(reference: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """Return the argument of an atom's angular gate as polynomials in an edge's projection p on its reference vector.
+
+    Parameters
+    ----------
+    reference
+        ``(A, 3)`` reference vectors n.
+    weight, bias
+        ``(F, l_max + 1)`` and ``(F,)``: the gate's argument is ``sum_l weight_l z_l + bias``.
+
+    Returns
+    -------
+    Tensor
+        ``(A, l_max + 1, F)`` coefficients of the powers of p = u.n: the invariants z_l of `solid_invariants` are
+        polynomials in p and n.n.
+    """
+    l_max = weight.shape[1] - 1
+    legendre, exponents = _legendre(l_max, reference.dtype, reference.device)
+    squared = (reference * reference).sum(dim=1)[:, None, None]
+    with_bias = weight + torch.nn.functional.pad(bias[:, None], (0, l_max))  # z_0 is one
+    return (legendre * squared**exponents) @ with_bias.T
+
+
+@functools.cache
+def _legendre(l_max: int, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return coefficients c and exponents q ``(l_max + 1, l_max + 1)``: ``z_l = sum_k c_kl p^k (n.n)^q_kl``."""
+    coefficients = np.zeros((l_max + 1, l_max + 1))
+    for degree in range(l_max + 1):
+        coefficients[: degree + 1, degree] = np.polynomial.legendre.leg2poly([0] * degree + [1])
+    powers, degrees = np.indices(coefficients.shape)
+    exponents = np.where(coefficients != 0, (degrees - powers) / 2, 0)
+    return torch.as_tensor(coefficients).to(device, dtype), torch.as_tensor(exponents).to(device, dtype)
 
 
 def _places(steps: int, inverse_spacing: float, like: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What is made from weights once and kept while they stay as they are."""
+"""A cache of what is computed from weights, such as packed weights and tables, valid while they do not change."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ class _Seen:
         )
 
 
-def kept(module: nn.Module, name: str, parameters: tuple[Tensor, ...], make: Callable[[], _Value]) -> _Value:
-    """Return ``make()`` of `parameters`; while no gradient is wanted, that of the last call if they did not change.
+def cached(module: nn.Module, name: str, parameters: tuple[Tensor, ...], make: Callable[[], _Value]) -> _Value:
+    """Return what ``make()`` computes from `parameters`: without gradients, the last result if they did not change.
 
-    It is kept in `module` under `name`, outside its state. Nothing is kept of weights made under
-    ``torch.inference_mode``: nobody counts their changes.
+    The cache is in `module` under `name`, outside its state. Weights made under ``torch.inference_mode`` are never
+    cached: nobody counts their changes.
     """
     if torch.is_grad_enabled() or any(parameter.is_inference() for parameter in parameters):
         return make()
-    held: dict[str, tuple[tuple[_Seen, ...], Any]] = module.__dict__.setdefault('_kept', {})
+    held: dict[str, tuple[tuple[_Seen, ...], Any]] = module.__dict__.setdefault('_weight_cache', {})
     seen, value = held.get(name, ((), None))
     if len(seen) != len(parameters) or not all(map(_Seen.is_now, seen, parameters)):
         held.pop(name, None)  # what is made next needs room, too

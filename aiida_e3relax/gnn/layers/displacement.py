@@ -4,7 +4,7 @@ from torch import Tensor
 
 from aiida_e3relax.gnn.graph.batch import CrystalBatch
 from aiida_e3relax.gnn.layers.activation import bounded
-from aiida_e3relax.gnn.layers.cells import inverse
+from aiida_e3relax.gnn.layers.matrices import inverse
 
 LARGEST_DISPLACEMENT = 3.0
 """Bound of one layer's displacement of an atom, in A."""

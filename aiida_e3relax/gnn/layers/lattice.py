@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from aiida_e3relax.gnn.graph.batch import CrystalBatch
 from aiida_e3relax.gnn.layers.activation import bounded, perceptron
-from aiida_e3relax.gnn.layers.message_passing import EdgeGeometry
+from aiida_e3relax.gnn.layers.edge_geometry import EdgeGeometry
 
 LARGEST_STRAIN = 1.0
 """Bound of the Frobenius norm of one layer's logarithmic strain: lengths change by less than a factor of e."""

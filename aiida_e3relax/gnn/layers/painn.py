@@ -2,7 +2,8 @@
 
 from torch import Tensor, nn
 
-from aiida_e3relax.gnn.layers.message_passing import EdgeGeometry, HighDegreeMessagePassing
+from aiida_e3relax.gnn.layers.edge_geometry import EdgeGeometry
+from aiida_e3relax.gnn.layers.message_passing import HighDegreeMessagePassing
 from aiida_e3relax.gnn.layers.self_interaction import DotSelfInteraction
 
 

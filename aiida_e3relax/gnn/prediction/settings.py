@@ -7,9 +7,6 @@ from aiida_e3relax.crystals.freedom.freedom import Freedom
 ENGINES = ('fast', 'reference')
 """The fast engine, and the plain layers that it is tested against: see `accelerate`."""
 
-POTENTIALS = ('chgnet',)
-"""Interatomic potentials that give a second opinion: see `SecondOpinion`."""
-
 
 @dataclasses.dataclass(frozen=True)
 class PredictionSettings:

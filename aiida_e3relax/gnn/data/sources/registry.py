@@ -1,4 +1,4 @@
-"""Readers of pairs, one module a kind of source; `KINDS` lists them, and a new one is one module and one line."""
+"""The kinds of data sources. A new one is one new module and one line in `KINDS`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pathlib import Path
 
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.gnn.data.sources import arrays, mpf, papers, trajectories, two_files, vasp_runs
-from aiida_e3relax.gnn.data.sources.base import Candidate, Sites, Source, SourceOptions
-
-__all__ = ['KINDS', 'Candidate', 'Sites', 'Source', 'SourceOptions', 'open_source']
+from aiida_e3relax.gnn.data.sources.base import Source, SourceOptions
 
 KINDS = {'npz': arrays, 'mpf': mpf, 'papers': papers, 'vasp': vasp_runs, 'trajectories': trajectories}
-"""Readers of one path, in the order in which they are asked whether they know it."""
+"""Modules that read one path, in the order in which they are asked whether they know it.
+
+Each has ``recognises(path)``, and ``open_source(path, options)`` that returns a `Source`.
+"""
 
 _EXPECTED = """a source of pairs is one of
   a folder with train.csv, val.csv, test.csv and CIF/          (the papers' data sets)
