@@ -8,7 +8,7 @@ import click
 
 from aiida_e3relax.common.messages import printable
 from aiida_e3relax.standin import VERSION
-from aiida_e3relax.standin.errors import InputError
+from aiida_e3relax.standin.errors import StandInError
 from aiida_e3relax.standin.faults import DESCRIPTIONS, due_fault
 
 ENGINE_VARIABLE = 'E3RELAX_STANDIN_ENGINE'
@@ -50,9 +50,9 @@ def main(context: click.Context, engine: str | None, fault: str | None, fault_on
     print(f' vasp.{VERSION}{"-" + engine if engine else ""}', flush=True)
     try:
         if engine is None:
-            raise InputError(f'no engine was chosen; set {ENGINE_VARIABLE} or give --engine (emt, ionic or gpaw)')
+            raise StandInError(f'no engine was chosen; set {ENGINE_VARIABLE} or give --engine (emt, ionic or gpaw)')
         run(Path.cwd(), engine, due_fault(fault, fault_once))
-    except (InputError, OSError) as error:
+    except (StandInError, OSError) as error:
         fault = str(error)
     except MemoryError:
         fault = 'out of memory; take a smaller crystal, fewer k-points, or another machine'
@@ -75,6 +75,6 @@ def potentials(folder: Path, elements: str | None) -> None:
     symbols = None if elements is None else [symbol.strip() for symbol in elements.split(',')]
     try:
         names = write_potentials(folder, symbols)
-    except (InputError, OSError) as error:
+    except (StandInError, OSError) as error:
         raise click.ClickException(str(error)) from error
     print(f'{len(names)} potential files in {folder}')

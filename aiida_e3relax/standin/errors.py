@@ -3,7 +3,7 @@
 from aiida_e3relax.common.messages import short
 
 
-class InputError(Exception):
+class StandInError(Exception):
     """An input that is missing, cannot be read or asks for what the stand-in does not do."""
 
 

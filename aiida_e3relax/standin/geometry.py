@@ -15,7 +15,7 @@ MOST_IMAGES = 100_000
 
 
 @dataclass(frozen=True)
-class Geometry:
+class FractionalGeometry:
     """Lattice and sites of a crystal.
 
     Parameters
@@ -45,7 +45,7 @@ class Geometry:
         return np.linalg.inv(self.cell).T
 
 
-def find_geometry_fault(geometry: Geometry) -> str | None:
+def find_geometry_fault(geometry: FractionalGeometry) -> str | None:
     """Return why no engine can take a geometry, or None."""
     if not (np.isfinite(geometry.cell).all() and np.isfinite(geometry.scaled).all()):
         return 'it has numbers that are not finite'

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from aiida_e3relax.common import fortran
-from aiida_e3relax.standin.errors import InputError, quote
+from aiida_e3relax.standin.errors import StandInError, quote
 
 MOST_VALUES = 1_000_000
 """The longest list that a repetition such as ``4*0.6`` may stand for."""
@@ -24,7 +24,7 @@ class Incar:
 
     Raises
     ------
-    InputError
+    StandInError
         If a statement is not of the form ``TAG = value``, or a tag comes again with another value.
     """
 
@@ -39,12 +39,12 @@ class Incar:
     def _add(self, statement: str, number: int) -> None:
         match = re.fullmatch(r'([A-Za-z]\w*)\s*=\s*(.*\S)', statement, re.ASCII)
         if match is None:
-            raise InputError(
+            raise StandInError(
                 f"INCAR line {number}: expected 'TAG = value', found {quote(statement)}; correct or remove it"
             )
         tag, value = match[1].upper(), match[2]
         if self.tags.setdefault(tag, value) != value:
-            raise InputError(
+            raise StandInError(
                 f'INCAR line {number}: {tag} = {quote(value)}, but {quote(self.tags[tag])} above; remove one of them'
             )
 
@@ -85,7 +85,7 @@ class Incar:
             count, star, value = word.rpartition('*')
             repeated = self._convert(tag, count, fortran.integer, expected) if star else 1
             if not 1 <= repeated <= MOST_VALUES - len(values):
-                raise InputError(
+                raise StandInError(
                     f'INCAR: {tag} must be {expected}, from 1 to {MOST_VALUES:,} of them, found {quote(word)}; correct '
                     'it'
                 )
@@ -107,5 +107,5 @@ class Incar:
         except ValueError:
             raise self._error(tag, expected) from None
 
-    def _error(self, tag: str, expected: str) -> InputError:
-        return InputError(f'INCAR: {tag} must be {expected}, found {quote(self.tags[tag])}; correct it')
+    def _error(self, tag: str, expected: str) -> StandInError:
+        return StandInError(f'INCAR: {tag} must be {expected}, found {quote(self.tags[tag])}; correct it')

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aiida_e3relax.standin.engines import Bands, Energies, Engine, Response
 from aiida_e3relax.standin.faults import LAST_STEP, Fault
-from aiida_e3relax.standin.geometry import Geometry
+from aiida_e3relax.standin.geometry import FractionalGeometry
 from aiida_e3relax.standin.inputs import Inputs
 from aiida_e3relax.standin.relaxation import IonicStep, Reporter
 
@@ -49,7 +49,7 @@ class FaultyEngine:
         self.n_bands = engine.n_bands
         self.description = f'{engine.description}, and the fault `{fault}` is injected on purpose'
 
-    def iterate(self, geometry: Geometry) -> Iterator[Energies]:
+    def iterate(self, geometry: FractionalGeometry) -> Iterator[Energies]:
         """Yield the energies of the engine, the last ones again up to the limit of a run that is not to converge."""
         count = 0
         for count, energies in enumerate(self._engine.iterate(geometry), start=1):  # noqa: B007

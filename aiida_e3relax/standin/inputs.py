@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from aiida_e3relax.standin.errors import InputError
+from aiida_e3relax.standin.errors import StandInError
 from aiida_e3relax.standin.incar import Incar
 from aiida_e3relax.standin.kpoints import KPoints, parse_kpoints, spacing_mesh
 from aiida_e3relax.standin.poscar import Poscar
@@ -31,7 +31,7 @@ class Inputs:
 
         Raises
         ------
-        InputError
+        StandInError
             If a file is missing or unreadable, or two files contradict each other.
         """
         poscar = Poscar.parse(_text(folder, 'POSCAR'))
@@ -53,15 +53,15 @@ class Inputs:
     def _check(self) -> None:
         elements = tuple(dataset.element for dataset in self.datasets)
         if elements != self.poscar.species:
-            raise InputError(
+            raise StandInError(
                 f'POTCAR has the elements {" ".join(elements)}, POSCAR {" ".join(self.poscar.species)}; '
                 'put the potentials in the order of POSCAR'
             )
         moments, sites = self.settings.magmom, len(self.poscar.symbols)
         if self.settings.ispin == 2 and moments is not None and len(moments) != sites:
-            raise InputError(f'INCAR: MAGMOM needs {sites} values, one per atom, found {len(moments)}; correct it')
+            raise StandInError(f'INCAR: MAGMOM needs {sites} values, one per atom, found {len(moments)}; correct it')
         if self.settings.hubbard and len(self.settings.hubbard) != len(elements):
-            raise InputError(
+            raise StandInError(
                 f'INCAR: LDAUL, LDAUU and LDAUJ need {len(elements)} values, one per species of POSCAR, '
                 f'found {len(self.settings.hubbard)}; correct them'
             )
@@ -81,9 +81,9 @@ def _text(folder: Path, name: str) -> str:
     path = folder / name
     try:
         if (size := path.stat().st_size) > LARGEST_FILE:
-            raise InputError(f'{name} has {size:,} bytes, expected {LARGEST_FILE:,} at most; write it anew')
+            raise StandInError(f'{name} has {size:,} bytes, expected {LARGEST_FILE:,} at most; write it anew')
         return path.read_text(encoding='utf-8')
     except FileNotFoundError:
-        raise InputError(f'{name} is not in {folder}; the stand-in needs INCAR, POSCAR and POTCAR there') from None
+        raise StandInError(f'{name} is not in {folder}; the stand-in needs INCAR, POSCAR and POTCAR there') from None
     except (UnicodeDecodeError, OSError) as error:
-        raise InputError(f'{name} is not a text file ({error}); write it anew') from None
+        raise StandInError(f'{name} is not a text file ({error}); write it anew') from None

@@ -1,25 +1,25 @@
 """The ways down: conjugate gradients, quasi-Newton and damped dynamics, as coroutines.
 
-Each yields the geometry it wants and is sent the force there (see `Freedom`). Step lengths follow POTIM: a first step
-is 0.1 * POTIM A^2/eV times the force, and no atom ever moves by more than 0.3 A in one step.
+Each yields the geometry it wants and is sent the force there (see `DegreesOfFreedom`). Step lengths follow POTIM: a
+first step is 0.1 * POTIM A^2/eV times the force, and no atom ever moves by more than 0.3 A in one step.
 """
 
 from collections.abc import Callable, Generator
 
 import numpy as np
 
-from aiida_e3relax.standin.freedom import Freedom
-from aiida_e3relax.standin.geometry import Geometry
+from aiida_e3relax.standin.degrees_of_freedom import DegreesOfFreedom
+from aiida_e3relax.standin.geometry import FractionalGeometry
 from aiida_e3relax.standin.settings import Settings
 
-Optimiser = Generator[Geometry, np.ndarray, None]
+Optimiser = Generator[FractionalGeometry, np.ndarray, None]
 
 _LONGEST_STEP = 0.3  # A
 _STEP_PER_POTIM = 0.1  # A^2/eV
 _TINY = 1e-30
 
 
-def conjugate_gradients(start: Geometry, freedom: Freedom, settings: Settings) -> Optimiser:
+def conjugate_gradients(start: FractionalGeometry, freedom: DegreesOfFreedom, settings: Settings) -> Optimiser:
     """Minimise along conjugate directions (IBRION = 2), with a trial and a corrector step each.
 
     The corrector goes to where the force along the direction vanishes, taken as linear between start and trial
@@ -45,7 +45,7 @@ def conjugate_gradients(start: Geometry, freedom: Freedom, settings: Settings) -
             direction = force
 
 
-def quasi_newton(start: Geometry, freedom: Freedom, settings: Settings) -> Optimiser:
+def quasi_newton(start: FractionalGeometry, freedom: DegreesOfFreedom, settings: Settings) -> Optimiser:
     """Follow the BFGS estimate of the Hessian (IBRION = 1)."""
     geometry = start
     force = yield geometry
@@ -62,7 +62,7 @@ def quasi_newton(start: Geometry, freedom: Freedom, settings: Settings) -> Optim
         force = new_force
 
 
-def damped_dynamics(start: Geometry, freedom: Freedom, settings: Settings) -> Optimiser:
+def damped_dynamics(start: FractionalGeometry, freedom: DegreesOfFreedom, settings: Settings) -> Optimiser:
     """Move with friction (IBRION = 3): SMASS is the damping factor; without it velocities are quenched.
 
     Quenched means that only the part of the velocity along the force is kept, and none when it points uphill.
@@ -89,7 +89,7 @@ def _longest_row(step: np.ndarray) -> float:
     return max(float(np.linalg.norm(step, axis=1).max()), _TINY)
 
 
-OPTIMISERS: dict[int, Callable[[Geometry, Freedom, Settings], Optimiser]] = {
+OPTIMISERS: dict[int, Callable[[FractionalGeometry, DegreesOfFreedom, Settings], Optimiser]] = {
     1: quasi_newton,
     2: conjugate_gradients,
     3: damped_dynamics,

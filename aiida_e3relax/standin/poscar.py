@@ -7,8 +7,8 @@ from ase.data import atomic_numbers
 
 from aiida_e3relax.common import fortran
 from aiida_e3relax.common.messages import printable
-from aiida_e3relax.standin.errors import InputError, quote
-from aiida_e3relax.standin.geometry import Geometry, find_geometry_fault
+from aiida_e3relax.standin.errors import StandInError, quote
+from aiida_e3relax.standin.geometry import FractionalGeometry, find_geometry_fault
 
 LARGEST = 1e12
 """Of the numbers in the file; no crystal needs larger ones, and products of these are finite."""
@@ -38,7 +38,7 @@ class Poscar:
     comment: str
     species: tuple[str, ...]
     counts: tuple[int, ...]
-    geometry: Geometry
+    geometry: FractionalGeometry
     movable: np.ndarray | None = None
 
     @property
@@ -52,10 +52,10 @@ class Poscar:
 
         Raises
         ------
-        InputError
+        StandInError
             If a line is missing, unreadable, or the lattice is singular, left-handed or not one of a crystal.
         """
-        lines = _Lines(text)
+        lines = _PoscarLines(text)
         comment = printable(lines.next('a comment').strip())
         scale = lines.numbers('one scale', 1)[0]
         cell = np.array([lines.numbers(f'lattice vector {k}', 3) for k in (1, 2, 3)])
@@ -63,12 +63,12 @@ class Poscar:
         if scale < 0:  # the volume of the cell
             scale = float((-scale / np.linalg.det(cell)) ** (1 / 3))
         if not SMALLEST_SCALE <= scale <= LARGEST_SCALE:
-            raise InputError(f'POSCAR line 2: expected a scale that makes a cell of a crystal, found {scale:.3g}')
+            raise StandInError(f'POSCAR line 2: expected a scale that makes a cell of a crystal, found {scale:.3g}')
         cell = cell * scale
         species = tuple(word.split('_')[0].split('/')[0] for word in lines.next('the species').split())
         unknown = [symbol for symbol in species if atomic_numbers.get(symbol, 0) == 0]
         if unknown or not species:
-            raise InputError(
+            raise StandInError(
                 f'POSCAR line 6: expected element symbols, found {quote(lines.now)}; write the VASP 5 format'
             )
         counts = _read_counts(lines, species)
@@ -77,20 +77,20 @@ class Poscar:
         if selective:
             mode = lines.next('Direct or Cartesian').strip()[:1].lower()
         if mode not in ('d', 'c', 'k'):
-            raise InputError(f'POSCAR line {lines.number}: expected Direct or Cartesian, found {quote(lines.now)}')
+            raise StandInError(f'POSCAR line {lines.number}: expected Direct or Cartesian, found {quote(lines.now)}')
         rows, flags = _read_sites(lines, sum(counts), selective)
         scaled = rows if mode == 'd' else (rows * scale) @ np.linalg.inv(cell)
-        geometry = Geometry(cell, scaled)
+        geometry = FractionalGeometry(cell, scaled)
         if np.abs(scaled).max() > FARTHEST:
-            raise InputError(
+            raise StandInError(
                 f'POSCAR: expected sites within {FARTHEST:.0e} lattice vectors, found one at '
                 f'{np.abs(scaled).max():.3g}; correct the coordinates'
             )
         if fault := find_geometry_fault(geometry):
-            raise InputError(f'POSCAR: {fault}; correct the scale, the lattice vectors or the number of atoms')
+            raise StandInError(f'POSCAR: {fault}; correct the scale, the lattice vectors or the number of atoms')
         return cls(comment, species, counts, geometry, flags)
 
-    def format(self, geometry: Geometry) -> str:
+    def format(self, geometry: FractionalGeometry) -> str:
         """Write the crystal with another geometry as the text of a POSCAR in direct coordinates."""
         lines = [self.comment, '   1.00000000000000']
         lines += [' ' + ''.join(f'{value:22.16f}' for value in vector) for vector in geometry.cell]
@@ -105,7 +105,7 @@ class Poscar:
         return '\n'.join(lines) + '\n'
 
 
-class _Lines:
+class _PoscarLines:
     """The lines of a POSCAR with errors that say which one is wrong."""
 
     def __init__(self, text: str):
@@ -115,7 +115,7 @@ class _Lines:
     def next(self, what: str) -> str:
         self.number += 1
         if self.number > len(self.lines):
-            raise InputError(f'POSCAR line {self.number}: expected {what}, found the end of the file')
+            raise StandInError(f'POSCAR line {self.number}: expected {what}, found the end of the file')
         return self.now
 
     @property
@@ -134,7 +134,7 @@ class _Lines:
             or max(map(abs, values)) > LARGEST
             or any(fortran.is_number(word) for word in words[count:])
         ):
-            raise InputError(
+            raise StandInError(
                 f'POSCAR line {self.number}: expected {what} ({count} number{"s" if count > 1 else ""} up to '
                 f'{LARGEST:.0e}), found {quote(self.now)}'
             )
@@ -145,30 +145,30 @@ def _check_lattice(cell: np.ndarray) -> None:
     lengths = np.linalg.norm(cell, axis=1)
     product = float(np.linalg.det(cell))
     if not (np.isfinite(product) and product > 1e-12 * lengths.prod()):
-        raise InputError(
+        raise StandInError(
             f'POSCAR lines 3-5: the triple product of the lattice vectors must be positive, found {product:.6g}; '
             'exchange two lattice vectors or correct them'
         )
 
 
-def _read_counts(lines: _Lines, species: tuple[str, ...]) -> tuple[int, ...]:
+def _read_counts(lines: _PoscarLines, species: tuple[str, ...]) -> tuple[int, ...]:
     words = lines.next('atoms per species').split()
     try:
         counts = tuple(fortran.integer(word) for word in words)
     except ValueError:
         counts = ()
     if len(counts) != len(species) or min(counts) < 1:
-        raise InputError(
+        raise StandInError(
             f'POSCAR line {lines.number}: expected atoms per species ({len(species)} positive integers), found '
             f'{quote(lines.now)}'
         )
     left = len(lines.lines) - lines.number
     if sum(counts) > left:
-        raise InputError(f'POSCAR line {lines.number}: announces {sum(counts)} atoms, found {left} lines; correct it')
+        raise StandInError(f'POSCAR line {lines.number}: announces {sum(counts)} atoms, found {left} lines; correct it')
     return counts
 
 
-def _read_sites(lines: _Lines, n_atoms: int, selective: bool) -> tuple[np.ndarray, np.ndarray | None]:
+def _read_sites(lines: _PoscarLines, n_atoms: int, selective: bool) -> tuple[np.ndarray, np.ndarray | None]:
     rows, flags = np.empty((n_atoms, 3)), np.ones((n_atoms, 3), bool)
     for k in range(n_atoms):
         rows[k] = lines.numbers(f'coordinates of atom {k + 1}', 3)
@@ -176,6 +176,6 @@ def _read_sites(lines: _Lines, n_atoms: int, selective: bool) -> tuple[np.ndarra
             line = lines.now
             words = [word.strip('.').upper()[:1] for word in line.split()[3:6]]
             if len(words) < 3 or not set(words) <= {'T', 'F'}:
-                raise InputError(f'POSCAR line {lines.number}: expected three of T and F, found {quote(line)}')
+                raise StandInError(f'POSCAR line {lines.number}: expected three of T and F, found {quote(line)}')
             flags[k] = [word == 'T' for word in words]
     return rows, flags if selective else None

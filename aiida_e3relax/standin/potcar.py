@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 
 from aiida_e3relax.common import fortran
-from aiida_e3relax.standin.errors import InputError
+from aiida_e3relax.standin.errors import StandInError
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,12 @@ def parse_potcar(text: str) -> tuple[Dataset, ...]:
 
     Raises
     ------
-    InputError
+    StandInError
         If there is no dataset or a header lacks TITEL, ZVAL, ENMAX or LEXCH.
     """
     blocks = text.split('End of Dataset')[:-1]
     if not blocks:
-        raise InputError("POTCAR: expected datasets that close with 'End of Dataset', found none; write it anew")
+        raise StandInError("POTCAR: expected datasets that close with 'End of Dataset', found none; write it anew")
     return tuple(_parse_block(block, number) for number, block in enumerate(blocks, start=1))
 
 
@@ -48,8 +48,8 @@ def _parse_block(block: str, number: int) -> Dataset:
             raise unreadable(key)
         return number
 
-    def unreadable(key: str) -> InputError:
-        return InputError(
+    def unreadable(key: str) -> StandInError:
+        return StandInError(
             f'POTCAR: dataset {number} has no readable {key}; write it with `e3relax-vasp-standin potentials`'
         )
 

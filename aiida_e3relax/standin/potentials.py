@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ase.data import atomic_masses, atomic_numbers
 
-from aiida_e3relax.standin.errors import InputError
+from aiida_e3relax.standin.errors import StandInError
 
 HEAVIEST = 94
 """Plutonium."""
@@ -22,7 +22,7 @@ def potential_names(elements: Iterable[str] | None = None) -> list[str]:
 
     Raises
     ------
-    InputError
+    StandInError
         If one of the elements does not exist or is heavier than plutonium.
     """
     from pymatgen.io.vasp.sets import MPRelaxSet
@@ -30,7 +30,9 @@ def potential_names(elements: Iterable[str] | None = None) -> list[str]:
     known = {symbol for symbol, number in atomic_numbers.items() if 1 <= number <= HEAVIEST}
     wanted = known if elements is None else set(elements)
     if wanted - known:
-        raise InputError(f'no element from H to Pu is called {", ".join(sorted(wanted - known))}; correct the symbols')
+        raise StandInError(
+            f'no element from H to Pu is called {", ".join(sorted(wanted - known))}; correct the symbols'
+        )
     mapped = {name for element, name in MPRelaxSet.CONFIG['POTCAR'].items() if element in wanted}
     return sorted(wanted | mapped)
 

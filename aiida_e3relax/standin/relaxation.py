@@ -8,10 +8,10 @@ from typing import Protocol
 
 import numpy as np
 
+from aiida_e3relax.standin.degrees_of_freedom import DegreesOfFreedom
 from aiida_e3relax.standin.engines import Energies, Engine, Response
-from aiida_e3relax.standin.errors import InputError
-from aiida_e3relax.standin.freedom import Freedom
-from aiida_e3relax.standin.geometry import Geometry, find_geometry_fault
+from aiida_e3relax.standin.errors import StandInError
+from aiida_e3relax.standin.geometry import FractionalGeometry, find_geometry_fault
 from aiida_e3relax.standin.inputs import Inputs
 from aiida_e3relax.standin.optimisers import OPTIMISERS
 from aiida_e3relax.standin.stopcar import Stop, requested_stop
@@ -48,7 +48,7 @@ class IonicStep:
     """
 
     number: int
-    geometry: Geometry
+    geometry: FractionalGeometry
     energies: tuple[Energies, ...]
     response: Response
     energy_change: float
@@ -67,11 +67,11 @@ class Reporter(Protocol):
         ...
 
 
-def relax(inputs: Inputs, freedom: Freedom, engine: Engine, reporter: Reporter) -> Ending:
+def run_ionic_steps(inputs: Inputs, freedom: DegreesOfFreedom, engine: Engine, reporter: Reporter) -> Ending:
     """Compute the static step or the relaxation that the settings ask for.
 
-    The relaxation ends when EDIFFG is met (negative: the residual of `Freedom`; positive: the change of the energy
-    plus PSTRESS times volume from one ionic step to the next), at NSW steps, or by STOPCAR.
+    The relaxation ends when EDIFFG is met (negative: the residual of `DegreesOfFreedom`; positive: the change of the
+    energy plus PSTRESS times volume from one ionic step to the next), at NSW steps, or by STOPCAR.
     """
     settings = inputs.settings
     start = inputs.poscar.geometry
@@ -100,14 +100,14 @@ class _Steps:
         self._folder, self._engine, self._reporter = inputs.folder, engine, reporter
         self.done: list[IonicStep] = []
 
-    def compute(self, geometry: Geometry) -> Stop | None:
+    def compute(self, geometry: FractionalGeometry) -> Stop | None:
         """Compute the next step and return what a STOPCAR asks for after it.
 
-        Raises InputError for a geometry that no engine can take, and where the engine finds no finite numbers.
+        Raises StandInError for a geometry that no engine can take, and where the engine finds no finite numbers.
         """
         number = len(self.done) + 1
         if fault := find_geometry_fault(geometry):
-            raise InputError(f'ionic step {number}: {fault}; start from a crystal closer to its relaxed one')
+            raise StandInError(f'ionic step {number}: {fault}; start from a crystal closer to its relaxed one')
         begin = time.monotonic()
         history: list[Energies] = []
         for count, energies in enumerate(self._engine.iterate(geometry), start=1):
@@ -118,7 +118,7 @@ class _Steps:
         response = self._engine.response()
         numbers = (history[-1].free, response.forces.sum(), response.stress.sum())
         if not all(map(math.isfinite, numbers)):
-            raise InputError(
+            raise StandInError(
                 f'ionic step {number}: engine {self._engine.name} found energies, forces or a stress that are not '
                 'finite; move atoms apart that are in one place'
             )
@@ -129,7 +129,7 @@ class _Steps:
         return requested_stop(self._folder)
 
 
-def _converged(steps: list[IonicStep], force: np.ndarray, freedom: Freedom, ediffg: float) -> bool:
+def _converged(steps: list[IonicStep], force: np.ndarray, freedom: DegreesOfFreedom, ediffg: float) -> bool:
     if ediffg < 0:
         return freedom.residual(force) < -ediffg
     if len(steps) < 2:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from aiida_e3relax.standin.errors import InputError
+from aiida_e3relax.standin.errors import StandInError
 from aiida_e3relax.standin.incar import Incar
 from aiida_e3relax.standin.tags import check_tags
 
@@ -73,7 +73,7 @@ class Settings:
 
         Raises
         ------
-        InputError
+        StandInError
             If a tag is not supported or a value is out of range.
         """
         check_tags(incar)
@@ -116,15 +116,15 @@ class Settings:
         ):
             if value not in allowed:
                 note = ", VASP's default when NSW > 0" if (name, value) == ('IBRION', 0) else ''
-                raise InputError(
+                raise StandInError(
                     f'INCAR: {name} must be one of {", ".join(map(str, allowed))} for the stand-in, '
                     f'found {value}{note}; set {name}'
                 )
         for name, number in (('POTIM', self.potim), ('EDIFF', self.ediff), ('NELM', self.nelm), ('SIGMA', self.sigma)):
             if number <= 0:
-                raise InputError(f'INCAR: {name} must be positive, found {number}; correct it')
+                raise StandInError(f'INCAR: {name} must be positive, found {number}; correct it')
         if self.encut is not None and self.encut <= 0:
-            raise InputError(f'INCAR: ENCUT must be positive, found {self.encut}; correct it')
+            raise StandInError(f'INCAR: ENCUT must be positive, found {self.encut}; correct it')
 
 
 def _released_axes(incar: Incar) -> tuple[bool, bool, bool]:
@@ -132,7 +132,7 @@ def _released_axes(incar: Incar) -> tuple[bool, bool, bool]:
         return (True, True, True)
     values = incar.logicals('LATTICE_CONSTRAINTS')
     if len(values) != 3:
-        raise InputError(f'INCAR: LATTICE_CONSTRAINTS needs three logicals, found {len(values)}; give x, y and z')
+        raise StandInError(f'INCAR: LATTICE_CONSTRAINTS needs three logicals, found {len(values)}; give x, y and z')
     return (values[0], values[1], values[2])
 
 
@@ -140,16 +140,16 @@ def _hubbard(incar: Incar) -> tuple[HubbardU | None, ...]:
     if not incar.logical('LDAU', False):
         return ()
     if incar.integer('LDAUTYPE', 2) != 2:
-        raise InputError(f'INCAR: LDAUTYPE must be 2 (Dudarev), found {incar.text("LDAUTYPE", "")}; set LDAUTYPE = 2')
+        raise StandInError(f'INCAR: LDAUTYPE must be 2 (Dudarev), found {incar.text("LDAUTYPE", "")}; set LDAUTYPE = 2')
     missing = [tag for tag in ('LDAUL', 'LDAUU') if tag not in incar]
     if missing:
-        raise InputError(f'INCAR: LDAU = .TRUE. needs {" and ".join(missing)}, one value per species; add them')
+        raise StandInError(f'INCAR: LDAU = .TRUE. needs {" and ".join(missing)}, one value per species; add them')
     angular_momenta, u_values = incar.integers('LDAUL'), incar.reals('LDAUU')
     j_values = incar.reals('LDAUJ') if 'LDAUJ' in incar else [0.0] * len(u_values)
     if not len(angular_momenta) == len(u_values) == len(j_values):
-        raise InputError('INCAR: LDAUL, LDAUU and LDAUJ differ in length; give one value per species in each')
+        raise StandInError('INCAR: LDAUL, LDAUU and LDAUJ differ in length; give one value per species in each')
     if not all(-1 <= angular_momentum <= 3 for angular_momentum in angular_momenta):
-        raise InputError(f'INCAR: LDAUL must be -1, 0, 1, 2 or 3, found {incar.text("LDAUL", "")}; correct it')
+        raise StandInError(f'INCAR: LDAUL must be -1, 0, 1, 2 or 3, found {incar.text("LDAUL", "")}; correct it')
     return tuple(
         HubbardU(angular_momentum, u - j) if angular_momentum >= 0 and u != j else None
         for angular_momentum, u, j in zip(angular_momenta, u_values, j_values, strict=True)

@@ -2,7 +2,7 @@
 
 from difflib import get_close_matches
 
-from aiida_e3relax.standin.errors import InputError
+from aiida_e3relax.standin.errors import StandInError
 from aiida_e3relax.standin.incar import Incar
 
 
@@ -65,14 +65,16 @@ def check_tags(incar: Incar) -> None:
 
     Raises
     ------
-    InputError
+    StandInError
         Names the tag, its value, and what to do.
     """
     known = IONIC | ELECTRONIC | PASSED_OVER
     for tag, value in incar.tags.items():
         if tag in _ACCEPTED and value.strip('. ').upper() not in _ACCEPTED[tag]:
-            raise InputError(f'INCAR: {tag} = {value} is not supported by the stand-in; remove it or use VASP')
+            raise StandInError(f'INCAR: {tag} = {value} is not supported by the stand-in; remove it or use VASP')
         if tag not in known | _ACCEPTED.keys():
             near = get_close_matches(tag, known | _ACCEPTED.keys(), n=1)
             hint = f' (did you mean {near[0]}?)' if near else ''
-            raise InputError(f'INCAR: tag {tag} is not known to the stand-in{hint}; correct it, remove it or use VASP')
+            raise StandInError(
+                f'INCAR: tag {tag} is not known to the stand-in{hint}; correct it, remove it or use VASP'
+            )

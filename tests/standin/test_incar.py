@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiida_e3relax.standin.errors import InputError
+from aiida_e3relax.standin.errors import StandInError
 from aiida_e3relax.standin.incar import Incar
 from aiida_e3relax.standin.settings import HubbardU, Settings
 from aiida_e3relax.standin.tags import without_effect
@@ -27,7 +27,7 @@ def test_fortran_exponent():
 
 @pytest.mark.parametrize('line', ['NSW 5', 'NSW =', '= 5', 'relaxation'])
 def test_corrupt_line_names_its_number(line):
-    with pytest.raises(InputError, match='INCAR line 2: expected'):
+    with pytest.raises(StandInError, match='INCAR line 2: expected'):
         Incar(f'ENCUT = 300\n{line}\n')
 
 
@@ -57,7 +57,7 @@ def test_corrupt_line_names_its_number(line):
     ],
 )
 def test_refusals_say_what_is_wrong(text, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(StandInError, match=message):
         Settings.from_incar(Incar(text))
 
 
@@ -104,12 +104,12 @@ def test_tags_without_effect_are_named():
     ],
 )
 def test_values_that_are_not_what_they_look_like_are_refused(text, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(StandInError, match=message):
         Settings.from_incar(Incar(text))
 
 
 def test_two_values_of_a_tag_are_refused():
-    with pytest.raises(InputError, match="INCAR line 2: ENCUT = '400', but '300' above"):
+    with pytest.raises(StandInError, match="INCAR line 2: ENCUT = '400', but '300' above"):
         Incar('ENCUT = 300\nENCUT = 400')
 
 
@@ -124,5 +124,5 @@ def test_a_negative_smass_means_a_quench():
 @settings(max_examples=200, deadline=None)
 @given(st.text('ABNSW=0123456789*.#!;\\ \n\tTF', max_size=60))
 def test_any_text_is_read_or_refused(text):
-    with contextlib.suppress(InputError):
+    with contextlib.suppress(StandInError):
         assert Settings.from_incar(Incar(text)).nelm > 0

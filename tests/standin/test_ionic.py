@@ -7,8 +7,8 @@ from scipy.spatial.transform import Rotation
 
 from aiida_e3relax.standin.engines import create_engine
 from aiida_e3relax.standin.engines.ionic import formal_charges
-from aiida_e3relax.standin.errors import InputError
-from aiida_e3relax.standin.geometry import Geometry
+from aiida_e3relax.standin.errors import StandInError
+from aiida_e3relax.standin.geometry import FractionalGeometry
 from aiida_e3relax.standin.inputs import Inputs
 
 STEP = 1e-4
@@ -38,8 +38,8 @@ def test_forces_are_the_derivative_of_the_energy(crystal):
     for atom, axis in ((0, 0), (3, 1), (7, 2)):
         shift = np.zeros_like(geometry.scaled)
         shift[atom] = STEP * np.eye(3)[axis] @ inverse
-        up, _ = evaluate(engine, Geometry(geometry.cell, geometry.scaled + shift))
-        down, _ = evaluate(engine, Geometry(geometry.cell, geometry.scaled - shift))
+        up, _ = evaluate(engine, FractionalGeometry(geometry.cell, geometry.scaled + shift))
+        down, _ = evaluate(engine, FractionalGeometry(geometry.cell, geometry.scaled - shift))
         assert response.forces[atom, axis] == pytest.approx(-(up - down) / (2 * STEP), abs=1e-5)
 
 
@@ -50,8 +50,8 @@ def test_stress_is_the_derivative_with_respect_to_strain(crystal):
         strain = np.zeros((3, 3))
         strain[i, j] += STEP / 2
         strain[j, i] += STEP / 2
-        up, _ = evaluate(engine, Geometry(geometry.cell @ (np.eye(3) + strain), geometry.scaled))
-        down, _ = evaluate(engine, Geometry(geometry.cell @ (np.eye(3) - strain), geometry.scaled))
+        up, _ = evaluate(engine, FractionalGeometry(geometry.cell @ (np.eye(3) + strain), geometry.scaled))
+        down, _ = evaluate(engine, FractionalGeometry(geometry.cell @ (np.eye(3) - strain), geometry.scaled))
         assert response.stress[i, j] * geometry.volume == pytest.approx((up - down) / (2 * STEP), abs=1e-4)
 
 
@@ -59,7 +59,7 @@ def test_rotation_turns_forces_and_stress(crystal):
     engine, geometry = crystal
     rotation = Rotation.from_euler('xyz', [0.3, -1.1, 2.0]).as_matrix()
     energy, response = evaluate(engine, geometry)
-    turned_energy, turned = evaluate(engine, Geometry(geometry.cell @ rotation.T, geometry.scaled))
+    turned_energy, turned = evaluate(engine, FractionalGeometry(geometry.cell @ rotation.T, geometry.scaled))
     assert turned_energy == pytest.approx(energy, abs=1e-9)
     np.testing.assert_allclose(turned.forces, response.forces @ rotation.T, atol=1e-9)
     np.testing.assert_allclose(turned.stress, rotation @ response.stress @ rotation.T, atol=1e-9)
@@ -68,7 +68,9 @@ def test_rotation_turns_forces_and_stress(crystal):
 def test_translation_and_wrapping_change_nothing(crystal):
     engine, geometry = crystal
     energy, response = evaluate(engine, geometry)
-    moved_energy, moved = evaluate(engine, Geometry(geometry.cell, (geometry.scaled + [0.37, -0.61, 0.9]) % 1))
+    moved_energy, moved = evaluate(
+        engine, FractionalGeometry(geometry.cell, (geometry.scaled + [0.37, -0.61, 0.9]) % 1)
+    )
     assert moved_energy == pytest.approx(energy, abs=1e-9)
     np.testing.assert_allclose(moved.forces, response.forces, atol=1e-9)
 
@@ -76,7 +78,7 @@ def test_translation_and_wrapping_change_nothing(crystal):
 def test_pairs_vanish_smoothly_at_the_cutoff(write_inputs):
     engine = create_engine('ionic', Inputs.read(write_inputs(bulk('MgO', 'rocksalt', a=4.212), {})))
     energies = [
-        evaluate(engine, Geometry(scale * np.eye(3) * 9.0, np.array([[0, 0, 0], [0.5, 0.5, 0.5]])))[0]
+        evaluate(engine, FractionalGeometry(scale * np.eye(3) * 9.0, np.array([[0, 0, 0], [0.5, 0.5, 0.5]])))[0]
         for scale in (1 - 1e-7, 1 + 1e-7)
     ]
     assert energies[0] == pytest.approx(energies[1], abs=1e-5)
@@ -98,5 +100,5 @@ def test_cells_are_neutral(symbols, charges):
 
 @pytest.mark.parametrize('symbols', [['Cu', 'Al'], ['S', 'O']])
 def test_crystals_without_both_ions_are_refused(symbols):
-    with pytest.raises(InputError, match='needs anions'):
+    with pytest.raises(StandInError, match='needs anions'):
         formal_charges(symbols)

@@ -9,12 +9,12 @@ from ase.dft.kpoints import monkhorst_pack
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiida_e3relax.standin.errors import InputError
-from aiida_e3relax.standin.geometry import Geometry
+from aiida_e3relax.standin.errors import StandInError
+from aiida_e3relax.standin.geometry import FractionalGeometry
 from aiida_e3relax.standin.incar import Incar
 from aiida_e3relax.standin.kpoints import KPoints, parse_kpoints, spacing_mesh
 
-ALUMINIUM = Geometry(bulk('Al', a=4.05).cell.array, np.zeros((1, 3)))
+ALUMINIUM = FractionalGeometry(bulk('Al', a=4.05).cell.array, np.zeros((1, 3)))
 
 
 def as_set(points):
@@ -64,7 +64,7 @@ def test_length_and_list():
     ],
 )
 def test_refusals(text, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(StandInError, match=message):
         parse_kpoints(text, ALUMINIUM)
 
 
@@ -86,20 +86,20 @@ def test_refusals(text, message):
     ],
 )
 def test_points_without_number_or_end_are_refused(text, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(StandInError, match=message):
         parse_kpoints(text, ALUMINIUM)
 
 
 @pytest.mark.parametrize(('spacing', 'message'), [('0', 'must be positive'), ('-1', 'positive'), ('1e-9', 'at most')])
 def test_spacings_without_a_mesh_are_refused(spacing, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(StandInError, match=message):
         spacing_mesh(Incar(f'KSPACING = {spacing}'), ALUMINIUM)
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.text('xGMAR0123456789.-e \n', max_size=40))
 def test_any_text_is_a_sampling_or_refused(text):
-    with contextlib.suppress(InputError):
+    with contextlib.suppress(StandInError):
         kpoints = parse_kpoints(text, ALUMINIUM)
         assert np.isfinite(kpoints.points).all()
         assert kpoints.weights.sum() == pytest.approx(1)

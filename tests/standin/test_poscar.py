@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.io.vasp import Poscar as PymatgenPoscar
 
-from aiida_e3relax.standin.errors import InputError
+from aiida_e3relax.standin.errors import StandInError
 from aiida_e3relax.standin.poscar import Poscar
 
 SELECTIVE = """rutile-like cell
@@ -65,7 +65,7 @@ def test_negative_scale_is_a_volume():
     ],
 )
 def test_errors_name_the_line(old, new, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(StandInError, match=message):
         Poscar.parse(SELECTIVE.replace(old, new, 1))
 
 
@@ -99,7 +99,7 @@ def test_coordinates_keep_all_digits():
     ],
 )
 def test_what_is_no_crystal_is_refused_at_once(old, new, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(StandInError, match=message):
         Poscar.parse(SELECTIVE.replace(old, new, 1))
 
 
@@ -121,7 +121,7 @@ def test_a_file_with_other_lines_is_read_as_it_stands_or_refused(changes):
     lines = SELECTIVE.splitlines()
     for number, line in changes.items():
         lines[number] = line
-    with contextlib.suppress(InputError):
+    with contextlib.suppress(StandInError):
         poscar = Poscar.parse('\n'.join(lines))
         assert len(poscar.symbols) == len(poscar.geometry.scaled) == sum(poscar.counts)
         assert np.isfinite(poscar.geometry.positions).all()

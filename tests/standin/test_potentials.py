@@ -6,7 +6,7 @@ from click.testing import CliRunner
 from pymatgen.io.vasp.sets import MPRelaxSet
 
 from aiida_e3relax.standin.cli import main
-from aiida_e3relax.standin.errors import InputError
+from aiida_e3relax.standin.errors import StandInError
 from aiida_e3relax.standin.potcar import parse_potcar
 from aiida_e3relax.standin.potentials import potential_names, potential_text, valence_electrons
 
@@ -37,9 +37,9 @@ def test_text_says_what_it_is():
 
 
 def test_unreadable_potcars():
-    with pytest.raises(InputError, match='found none'):
+    with pytest.raises(StandInError, match='found none'):
         parse_potcar('')
-    with pytest.raises(InputError, match='dataset 2 has no readable ZVAL'):
+    with pytest.raises(StandInError, match='dataset 2 has no readable ZVAL'):
         parse_potcar(potential_text('O') + potential_text('Ti').replace('ZVAL', 'XVAL'))
 
 

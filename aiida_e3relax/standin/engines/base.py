@@ -6,8 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
-from aiida_e3relax.standin.errors import InputError
-from aiida_e3relax.standin.geometry import Geometry
+from aiida_e3relax.standin.errors import StandInError
+from aiida_e3relax.standin.geometry import FractionalGeometry
 from aiida_e3relax.standin.kpoints import KPoints
 
 
@@ -81,7 +81,7 @@ class Engine(Protocol):
     n_bands: int
     kpoints: KPoints
 
-    def iterate(self, geometry: Geometry) -> Iterator[Energies]:
+    def iterate(self, geometry: FractionalGeometry) -> Iterator[Energies]:
         """Go to self-consistency at a geometry, yielding the energies of each electronic iteration."""
         ...
 
@@ -95,6 +95,6 @@ class Engine(Protocol):
 
 
 def refuse_elements(engine: str, unknown: set[str], remedy: str) -> None:
-    """Raise `InputError` with the names of elements that an engine does not know, if there are any."""
+    """Raise `StandInError` with the names of elements that an engine does not know, if there are any."""
     if unknown:
-        raise InputError(f'engine {engine} does not know {", ".join(sorted(unknown))}; {remedy}')
+        raise StandInError(f'engine {engine} does not know {", ".join(sorted(unknown))}; {remedy}')

@@ -8,7 +8,7 @@ from ase.calculators.emt import EMT
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from aiida_e3relax.standin.engines.base import Energies, Response, refuse_elements
-from aiida_e3relax.standin.geometry import Geometry
+from aiida_e3relax.standin.geometry import FractionalGeometry
 from aiida_e3relax.standin.inputs import Inputs
 
 METALS = frozenset(['Al', 'Ni', 'Cu', 'Pd', 'Ag', 'Pt', 'Au'])
@@ -16,7 +16,7 @@ METALS = frozenset(['Al', 'Ni', 'Cu', 'Pd', 'Ag', 'Pt', 'Au'])
 
 
 def check_elements(symbols: list[str]) -> None:
-    """Raise InputError for elements that are not in `METALS`."""
+    """Raise StandInError for elements that are not in `METALS`."""
     refuse_elements('emt', set(symbols) - METALS, f'it has {", ".join(sorted(METALS))}: use gpaw')
 
 
@@ -25,7 +25,7 @@ class EMTEngine:
 
     Raises
     ------
-    InputError
+    StandInError
         If the crystal has other elements than `METALS`.
     """
 
@@ -39,7 +39,7 @@ class EMTEngine:
         self.kpoints = inputs.kpoints.irreducible
         self._atoms = Atoms(inputs.poscar.symbols, pbc=True, calculator=EMT())
 
-    def iterate(self, geometry: Geometry) -> Iterator[Energies]:
+    def iterate(self, geometry: FractionalGeometry) -> Iterator[Energies]:
         """Yield the energies once: there is no self-consistency."""
         self._atoms.set_cell(geometry.cell)
         self._atoms.set_scaled_positions(geometry.scaled)

@@ -14,8 +14,8 @@ from gpaw.dft import MonkhorstPack, Symmetry
 from gpaw.new.ase_interface import GPAW
 
 from aiida_e3relax.standin.engines.base import Bands, Energies, Response
-from aiida_e3relax.standin.errors import InputError
-from aiida_e3relax.standin.geometry import Geometry
+from aiida_e3relax.standin.errors import StandInError
+from aiida_e3relax.standin.geometry import FractionalGeometry
 from aiida_e3relax.standin.inputs import Inputs
 from aiida_e3relax.standin.kpoints import KPoints
 
@@ -37,7 +37,7 @@ class GPAWEngine:
 
     Raises
     ------
-    InputError
+    StandInError
         If an element has no setup or GPAW cannot do what INCAR or KPOINTS ask for.
     """
 
@@ -79,7 +79,7 @@ class GPAWEngine:
             self._calculator.create_new_calculation(self._atoms)
         except FileNotFoundError as error:
             reason = str(error).splitlines()[0]
-            raise InputError(f'engine gpaw lacks a setup for an element of POSCAR ({reason}); use ionic') from error
+            raise StandInError(f'engine gpaw lacks a setup for an element of POSCAR ({reason}); use ionic') from error
         zone = self._calculator.dft.ibzwfs.ibz
         found = zone.symmetries
         self._calculator.params.symmetry = Symmetry(
@@ -93,7 +93,7 @@ class GPAWEngine:
         self.n_bands = int(self._calculator.get_number_of_bands())
         self._energies: Energies
 
-    def iterate(self, geometry: Geometry) -> Iterator[Energies]:
+    def iterate(self, geometry: FractionalGeometry) -> Iterator[Energies]:
         """Yield the energies of each iteration towards self-consistency, NELM of them if it is not reached."""
         self._atoms.set_cell(geometry.cell)
         self._atoms.set_scaled_positions(geometry.scaled)
@@ -148,7 +148,7 @@ def _initial_moments(inputs: Inputs) -> list[float] | None:
 def _functional(inputs: Inputs) -> str:
     asked = inputs.settings.gga or inputs.datasets[0].lexch
     if asked not in _FUNCTIONALS:
-        raise InputError(
+        raise StandInError(
             f'engine gpaw has the functionals {", ".join(_FUNCTIONALS)}, found {asked} (GGA of INCAR, else LEXCH of '
             'POTCAR); set GGA = PE'
         )
@@ -159,13 +159,15 @@ def _occupations(inputs: Inputs) -> dict[str, Any]:
     ismear, width = inputs.settings.ismear, inputs.settings.sigma
     if ismear in (-4, -5):
         if inputs.kpoints.divisions is None or any(inputs.kpoints.shift):
-            raise InputError(f'INCAR: ISMEAR = {ismear} needs an unshifted mesh in KPOINTS; set ISMEAR = 0')
+            raise StandInError(f'INCAR: ISMEAR = {ismear} needs an unshifted mesh in KPOINTS; set ISMEAR = 0')
         return {'name': 'tetrahedron-method' if ismear == -4 else 'improved-tetrahedron-method'}
     if ismear == -1:
         return {'name': 'fermi-dirac', 'width': width}
     if ismear >= 0:
         return {'name': 'methfessel-paxton', 'width': width, 'order': ismear}
-    raise InputError(f'INCAR: ISMEAR must be -5, -4, -1, 0 or positive for engine gpaw, found {ismear}; set ISMEAR = 0')
+    raise StandInError(
+        f'INCAR: ISMEAR must be -5, -4, -1, 0 or positive for engine gpaw, found {ismear}; set ISMEAR = 0'
+    )
 
 
 def _sampling(inputs: Inputs) -> MonkhorstPack | GPAWKPoints:
@@ -173,7 +175,7 @@ def _sampling(inputs: Inputs) -> MonkhorstPack | GPAWKPoints:
     if kpoints.divisions is not None and not any(kpoints.shift):
         return MonkhorstPack(size=kpoints.divisions, gamma=kpoints.gamma or None)
     if np.ptp(kpoints.weights) > 1e-9:
-        raise InputError('KPOINTS: engine gpaw takes lists of points of equal weight only; give a mesh')
+        raise StandInError('KPOINTS: engine gpaw takes lists of points of equal weight only; give a mesh')
     return GPAWKPoints(kpoints.points.tolist())
 
 

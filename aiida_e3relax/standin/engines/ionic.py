@@ -8,8 +8,8 @@ from ase.neighborlist import primitive_neighbor_list
 from scipy.special import erfc
 
 from aiida_e3relax.standin.engines.base import Energies, Response, refuse_elements
-from aiida_e3relax.standin.errors import InputError
-from aiida_e3relax.standin.geometry import Geometry
+from aiida_e3relax.standin.errors import StandInError
+from aiida_e3relax.standin.geometry import FractionalGeometry
 from aiida_e3relax.standin.inputs import Inputs
 
 ANION_CHARGES = {
@@ -39,7 +39,7 @@ _REPULSION = 0.29  # balances the attraction of six nearest neighbours at the su
 
 
 def check_elements(symbols: list[str]) -> None:
-    """Raise InputError for a noble gas, and for atoms that are not both anions and cations."""
+    """Raise StandInError for a noble gas, and for atoms that are not both anions and cations."""
     refuse_elements('ionic', set(symbols) & _NOBLE_GASES, 'it needs ions: use gpaw')
     formal_charges(symbols)
 
@@ -53,7 +53,7 @@ class IonicEngine:
 
     Raises
     ------
-    InputError
+    StandInError
         If the crystal has no anion, no cation, a noble gas, or cannot be made neutral.
     """
 
@@ -70,7 +70,7 @@ class IonicEngine:
         self._radii = np.array([_IONIC_RADII.get(s, 0.6 * covalent_radii[atomic_numbers[s]]) for s in symbols])
         self._response: Response
 
-    def iterate(self, geometry: Geometry) -> Iterator[Energies]:
+    def iterate(self, geometry: FractionalGeometry) -> Iterator[Energies]:
         """Yield the energies once: there is no self-consistency."""
         energy, self._response = self._evaluate(geometry)
         yield Energies(energy, energy, energy)
@@ -82,7 +82,7 @@ class IonicEngine:
     def bands(self) -> None:
         """Return None: there are no electrons."""
 
-    def _evaluate(self, geometry: Geometry) -> tuple[float, Response]:
+    def _evaluate(self, geometry: FractionalGeometry) -> tuple[float, Response]:
         """Sum pairs within the cutoff: U(r) = qq (g(r) - g(R) - (r - R) g'(R)) + A exp(-(r - r0) / rho)."""
         i, j, distance, vector = primitive_neighbor_list('ijdD', [True] * 3, geometry.cell, geometry.positions, _CUTOFF)
         charge_product = _COULOMB * self._charges[i] * self._charges[j]
@@ -109,14 +109,14 @@ def formal_charges(symbols: list[str]) -> np.ndarray:
 
     Raises
     ------
-    InputError
+    StandInError
         If there are not both anions and cations.
     """
     charges = np.array([ANION_CHARGES.get(s, _FIXED_CATION_CHARGES.get(s, 0.0)) for s in symbols])
     anion = charges < 0
     if anion.all() or not anion.any():
         anions, found = ', '.join(ANION_CHARGES), ', '.join(sorted(set(symbols)))
-        raise InputError(f'engine ionic needs anions ({anions}) and cations, found {found}; use emt or gpaw')
+        raise StandInError(f'engine ionic needs anions ({anions}) and cations, found {found}; use emt or gpaw')
     open_valence = charges == 0
     missing = -float(charges.sum())
     if open_valence.any() and missing > 0:

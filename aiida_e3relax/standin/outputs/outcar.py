@@ -6,8 +6,8 @@ import time
 
 import numpy as np
 
+from aiida_e3relax.standin.degrees_of_freedom import KBAR
 from aiida_e3relax.standin.engines import Bands, Energies
-from aiida_e3relax.standin.freedom import KBAR
 from aiida_e3relax.standin.outputs.columns import columns
 from aiida_e3relax.standin.outputs.run import OutputFile, RunInfo
 from aiida_e3relax.standin.relaxation import Ending, IonicStep

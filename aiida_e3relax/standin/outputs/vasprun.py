@@ -6,8 +6,8 @@ import numpy as np
 from ase.data import atomic_masses, atomic_numbers
 
 from aiida_e3relax.common import fortran
+from aiida_e3relax.standin.degrees_of_freedom import KBAR
 from aiida_e3relax.standin.engines import Bands, Energies
-from aiida_e3relax.standin.freedom import KBAR
 from aiida_e3relax.standin.incar import Incar
 from aiida_e3relax.standin.inputs import Inputs
 from aiida_e3relax.standin.kpoints import KPoints
@@ -18,7 +18,7 @@ from aiida_e3relax.standin.relaxation import Ending, IonicStep
 _LISTS = frozenset(['MAGMOM', 'LDAUL', 'LDAUU', 'LDAUJ'])
 
 
-class Vasprun(OutputFile):
+class VasprunWriter(OutputFile):
     """Writer of vasprun.xml: a ``<calculation>`` per ionic step; bands with the last one."""
 
     def __init__(self, run: RunInfo):

@@ -10,7 +10,7 @@ from aiida_e3relax.standin.outputs.contcar import Contcar
 from aiida_e3relax.standin.outputs.oszicar import Oszicar
 from aiida_e3relax.standin.outputs.outcar import Outcar
 from aiida_e3relax.standin.outputs.run import RunInfo
-from aiida_e3relax.standin.outputs.vasprun import Vasprun
+from aiida_e3relax.standin.outputs.vasprun import VasprunWriter
 from aiida_e3relax.standin.outputs.xdatcar import Xdatcar
 from aiida_e3relax.standin.relaxation import Ending, IonicStep
 
@@ -28,7 +28,7 @@ class Outputs:
 
     def __init__(self, inputs: Inputs, engine: Engine):
         run = RunInfo(inputs, engine, time.time())
-        self._vasprun = Vasprun(run)
+        self._vasprun = VasprunWriter(run)
         self._files = (Outcar(run), Oszicar(run), Xdatcar(run), Contcar(run), self._vasprun, Console(run))
 
     def electronic_step(self, ionic: int, number: int, energies: Energies, previous: Energies | None) -> None:

@@ -7,7 +7,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 
 from aiida_e3relax.standin.engines import Energies
-from aiida_e3relax.standin.geometry import Geometry
+from aiida_e3relax.standin.geometry import FractionalGeometry
 
 _FORBIDDEN = re.compile('[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]')
 """Characters that XML has no way to write."""
@@ -50,7 +50,7 @@ def energy(energies: Energies) -> str:
     )
 
 
-def structure(geometry: Geometry, name: str | None = None, movable: np.ndarray | None = None) -> str:
+def structure(geometry: FractionalGeometry, name: str | None = None, movable: np.ndarray | None = None) -> str:
     """Return the ``<structure>`` element: lattice (A), volume (A^3), reciprocal lattice, fractional coordinates.
 
     With selective dynamics, `movable` ``(n_atoms, 3)`` says which coordinates are free.

@@ -10,7 +10,7 @@ from aiida import orm
 
 from aiida_e3relax.standin.cli import ENGINE_VARIABLE
 from aiida_e3relax.standin.engines import check_elements
-from aiida_e3relax.standin.errors import InputError
+from aiida_e3relax.standin.errors import StandInError
 from aiida_e3relax.standin.incar import Incar
 from aiida_e3relax.standin.tags import check_tags
 from aiida_e3relax.workflows.vasp.inputs.incar import incar_tags, write_tags
@@ -39,6 +39,6 @@ def find_stand_in_fault(vasp: Mapping[str, Any], structure: orm.StructureData) -
     try:
         check_elements(engine, [symbols[site.kind_name] for site in structure.sites])
         check_tags(Incar(write_tags(incar_tags(vasp['parameters']))))
-    except InputError as error:
+    except StandInError as error:
         return f'{vasp["code"].full_label} is the stand-in of VASP: {error}'
     return None

@@ -3,8 +3,8 @@
 import numpy as np
 from scipy.linalg import expm
 
-from aiida_e3relax.standin.errors import InputError
-from aiida_e3relax.standin.geometry import Geometry
+from aiida_e3relax.standin.errors import StandInError
+from aiida_e3relax.standin.geometry import FractionalGeometry
 from aiida_e3relax.standin.poscar import Poscar
 from aiida_e3relax.standin.settings import ISIF, Settings
 
@@ -15,7 +15,7 @@ _STRAIN_LENGTH = 1.5
 """A; with the square root of the number of atoms it makes strains as stiff as displacements."""
 
 
-class Freedom:
+class DegreesOfFreedom:
     """The coordinates that a relaxation may change, and the forces along them.
 
     A move and a force are arrays of shape (n_atoms + 3, 3): displacements of the atoms in A (forces in eV/A), then the
@@ -33,7 +33,7 @@ class Freedom:
 
     Raises
     ------
-    InputError
+    StandInError
         If LATTICE_CONSTRAINTS asks for what cannot be kept exactly in this lattice or with this ISIF.
     """
 
@@ -53,22 +53,22 @@ class Freedom:
 
     def _check_axes(self, cell: np.ndarray) -> None:
         if not self._shape:
-            raise InputError(
+            raise StandInError(
                 'INCAR: LATTICE_CONSTRAINTS locks an axis but ISIF 7 and 8 scale all of them; use ISIF 3 or 6'
             )
         for axis in np.flatnonzero(~self._axes):
             others = np.arange(3) != axis
             if np.abs(cell[axis, others]).max() > 1e-6 or np.abs(cell[others, axis]).max() > 1e-6:
-                raise InputError(
+                raise StandInError(
                     f'INCAR: LATTICE_CONSTRAINTS locks {"xyz"[axis]}, which needs lattice vector {axis + 1} along '
                     f'{"xyz"[axis]} and the others normal to it; orient the lattice so, or release the axis'
                 )
 
-    def enthalpy(self, energy: float, geometry: Geometry) -> float:
+    def enthalpy(self, energy: float, geometry: FractionalGeometry) -> float:
         """Return the energy (eV) plus PSTRESS times the volume: what a relaxation minimises."""
         return energy + self._pressure * geometry.volume
 
-    def force(self, geometry: Geometry, forces: np.ndarray, stress: np.ndarray) -> np.ndarray:
+    def force(self, geometry: FractionalGeometry, forces: np.ndarray, stress: np.ndarray) -> np.ndarray:
         """Return the force along what may move.
 
         Parameters
@@ -88,15 +88,15 @@ class Freedom:
         atoms = np.linalg.norm(force[:-3], axis=1).max()
         return max(atoms, np.linalg.norm(force[-3:], axis=1).max() * self._length / self._n_atoms)
 
-    def move(self, geometry: Geometry, move: np.ndarray) -> Geometry:
+    def move(self, geometry: FractionalGeometry, move: np.ndarray) -> FractionalGeometry:
         """Return the geometry after a move."""
         displacements = np.where(self._movable, move[:-3] @ np.linalg.inv(geometry.cell), 0.0)
         if not (self._shape or self._volume):
-            return Geometry(geometry.cell, geometry.scaled + displacements)
+            return FractionalGeometry(geometry.cell, geometry.scaled + displacements)
         strain = expm(self._project_strain(move[-3:]) / self._length)
-        return Geometry(geometry.cell @ strain, geometry.scaled + displacements)
+        return FractionalGeometry(geometry.cell @ strain, geometry.scaled + displacements)
 
-    def _project_forces(self, geometry: Geometry, forces: np.ndarray) -> np.ndarray:
+    def _project_forces(self, geometry: FractionalGeometry, forces: np.ndarray) -> np.ndarray:
         projected = np.where(self._movable.all(axis=1, keepdims=True), forces, 0.0)
         for atom in np.flatnonzero(self._movable.any(axis=1) & ~np.all(self._movable, axis=1)):
             free = geometry.cell[self._movable[atom]]  # directions in which the atom may go
