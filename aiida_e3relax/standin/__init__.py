@@ -10,3 +10,6 @@ VERSION = '6.999.0-standin'
 No VASP has this number, and it is what is left in aiida-vasp's ``misc``, whose parser keeps the digits only. It begins
 with 6 because parsers read the energies of other generators differently.
 """
+
+ENGINE_VARIABLE = 'E3RELAX_STANDIN_ENGINE'
+"""The environment variable that chooses the engine where no option does."""

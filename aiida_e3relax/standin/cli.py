@@ -7,11 +7,10 @@ from pathlib import Path
 import click
 
 from aiida_e3relax.common.messages import printable
-from aiida_e3relax.standin import VERSION
+from aiida_e3relax.standin import ENGINE_VARIABLE, VERSION
 from aiida_e3relax.standin.errors import StandInError
 from aiida_e3relax.standin.faults import DESCRIPTIONS, due_fault
 
-ENGINE_VARIABLE = 'E3RELAX_STANDIN_ENGINE'
 FAULT_VARIABLE = 'E3RELAX_STANDIN_FAULT'
 FAULT_ONCE_VARIABLE = 'E3RELAX_STANDIN_FAULT_ONCE'
 FAULTS_HELP = '\b\nFaults, which the outputs say are injected. The run\n' + '\n'.join(

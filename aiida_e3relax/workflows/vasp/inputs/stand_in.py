@@ -8,7 +8,7 @@ from typing import Any
 
 from aiida import orm
 
-from aiida_e3relax.standin.cli import ENGINE_VARIABLE
+from aiida_e3relax.standin import ENGINE_VARIABLE
 from aiida_e3relax.standin.engines import check_elements
 from aiida_e3relax.standin.errors import StandInError
 from aiida_e3relax.standin.incar import Incar
