@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rich.text import Text
 
 from aiida_e3relax.campaign.results.trajectories import Course
-from aiida_e3relax.common.figures import COLOURS, GREY, new_figure
+from aiida_e3relax.common.figures import COLOURS, GREY, matplotlib_figure
 from aiida_e3relax.workflows.vasp.messages import LEG_NAMES
 
 BARS = '▁▂▃▄▅▆▇█'
@@ -37,7 +37,7 @@ def sparkline(values: NDArray[np.float64]) -> str:
 
 def draw_courses(courses: Mapping[str, Course], title: str, path: Path) -> None:
     """Draw energy and largest force against the ionic step for both legs, with a line where a VASP run starts anew."""
-    figure = new_figure(6.0, 5.0)
+    figure = matplotlib_figure(6.0, 5.0)
     above, below = figure.subplots(2, 1, sharex=True)
     lowest = min(course.energies.min() for course in courses.values())
     for leg, course in courses.items():

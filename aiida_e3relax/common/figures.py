@@ -26,7 +26,7 @@ def check_figure(path: Path) -> None:
         raise InputError(f'{path}: the folder {path.parent} does not exist')
 
 
-def new_figure(width: float, height: float) -> Any:
+def matplotlib_figure(width: float, height: float) -> Any:
     """Return an empty figure of that size in inches, with the style of all figures."""
     import matplotlib as mpl
     from matplotlib.backends.backend_agg import FigureCanvasAgg

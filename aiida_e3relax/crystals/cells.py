@@ -58,7 +58,7 @@ def inverse_of(transforms: NDArray[np.int64]) -> NDArray[np.int64]:
     return adjugate * np.einsum('sx,sx->s', a, np.cross(b, c))[:, None, None]
 
 
-def nearest_image(
+def shifted_to_nearest_image(
     difference: NDArray[np.float64], cells: NDArray[np.float64], structure_index: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Return fractional differences ``(A, 3)`` shifted by whole cells to the shortest Cartesian vector.

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_e3relax.crystals.cells import nearest_image, reduction
+from aiida_e3relax.crystals.cells import reduction, shifted_to_nearest_image
 from aiida_e3relax.crystals.contacts import SMALLEST_DISTANCE, tell_overlap
 from aiida_e3relax.crystals.neighbours import pairs_within
 from aiida_e3relax.crystals.structures import Crystals, pymatgen_structure
@@ -52,7 +52,7 @@ def fractional_displacements(start: Crystals, end: Crystals) -> NDArray[np.float
     """
     difference = end.fractional() - start.fractional()
     difference -= np.angle(np.exp(2j * np.pi * difference).mean(axis=0)) / (2 * np.pi)
-    difference = nearest_image(difference, end.cell, end.structure_index)
+    difference = shifted_to_nearest_image(difference, end.cell, end.structure_index)
     return difference - difference.mean(axis=0)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_e3relax.common.progress import progress
-from aiida_e3relax.crystals.cells import nearest_image
+from aiida_e3relax.crystals.cells import shifted_to_nearest_image
 from aiida_e3relax.crystals.structures import Crystals, pymatgen_structure
 
 
@@ -34,7 +34,7 @@ def coordinate_errors(predicted: Crystals, relaxed: Crystals) -> NDArray[np.floa
     """Return per atom ``(A,)`` the mean over x, y, z of the absolute error of its position, nearest image, in A."""
     index, cell = relaxed.structure_index, relaxed.cell
     difference = np.einsum('ax,axc->ac', predicted.positions - relaxed.positions, np.linalg.inv(cell)[index])
-    vectors = np.einsum('ac,acx->ax', nearest_image(difference, cell, index), cell[index])
+    vectors = np.einsum('ac,acx->ax', shifted_to_nearest_image(difference, cell, index), cell[index])
     return np.abs(vectors).mean(axis=1)
 
 

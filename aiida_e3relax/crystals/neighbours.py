@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 MOST_PAIRS = 2 * 10**7
 """Pairs that a search gives, by the density: about 1 GB."""
 
-Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+NeighbourPairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 """First and second atom ``(P,)``, cell ``(P, 3)`` of the image of the second, and distance ``(P,)`` in A."""
 
 
-def pairs_within(crystal: Crystals, reach: float) -> Pairs:
+def pairs_within(crystal: Crystals, reach: float) -> NeighbourPairs:
     """Return both directions of all pairs closer than `reach` A; an atom is no neighbour of itself, its images are.
 
     The cell repeats in all directions. It is searched reduced: how it was chosen changes neither time nor result.

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_e3relax.crystals.cells import nearest_image
+from aiida_e3relax.crystals.cells import shifted_to_nearest_image
 from aiida_e3relax.crystals.structures import Crystals
 
 SPLITS = ('train', 'val', 'test')
@@ -110,7 +110,7 @@ def aligned(pairs: Pairs, drift: bool = True, rotation: bool = True) -> Pairs:
     crystal, fractional = before.structure_index, before.fractional()
     difference = after.fractional() - fractional
     shift = mean_shift(difference, before)
-    displacement = nearest_image(difference - shift[crystal], cell, crystal)
+    displacement = shifted_to_nearest_image(difference - shift[crystal], cell, crystal)
     residue = before.mean_over_atoms(displacement)
     displacement -= residue[crystal]
     if not drift:

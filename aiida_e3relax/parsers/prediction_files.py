@@ -12,7 +12,7 @@ import numpy as np
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.common.messages import short
 from aiida_e3relax.common.out_of_memory import WORDS
-from aiida_e3relax.crystals.files.stream import read_structures
+from aiida_e3relax.crystals.files.stream import read_crystal_files
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.parsers.report_schema import Error, Row, parse_report
 
@@ -86,7 +86,7 @@ def read_predictions(path: Path, report: RunReport, given: Crystals) -> Crystals
         geometry with status `ok` is no crystal's: not finite, out of all bounds, or without volume.
     """
     try:
-        crystals = read_structures([path])
+        crystals = read_crystal_files([path])
     except (InputError, ValueError) as error:
         raise PredictionFilesError(str(error)) from error
     for name, found, expected in (

@@ -8,7 +8,7 @@ from ase.geometry.minkowski_reduction import minkowski_reduce
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiida_e3relax.crystals.cells import images_within, inverse_of, nearest_image, reduction, widths
+from aiida_e3relax.crystals.cells import images_within, inverse_of, reduction, shifted_to_nearest_image, widths
 
 COEFFICIENTS = np.array(list(itertools.product(range(-3, 4), repeat=3)))
 NO_STEP = np.eye(3, dtype=np.int64)
@@ -53,7 +53,7 @@ def test_reduced_cells_span_the_same_lattice_with_its_shortest_vectors(cell):
 @given(cells(), differences)
 def test_the_nearest_image_is_the_nearest_of_all(cell, difference):
     difference = np.array(difference)
-    found = nearest_image(difference[None], cell[None], np.zeros(1, dtype=np.int64))[0]
+    found = shifted_to_nearest_image(difference[None], cell[None], np.zeros(1, dtype=np.int64))[0]
     np.testing.assert_allclose(found - difference, np.round(found - difference), atol=1e-9)
     reduced = reduction(cell[None])[0] @ cell
     start = np.linalg.solve(reduced.T, difference @ cell)
@@ -67,7 +67,7 @@ def test_the_nearest_image_in_one_skewed_cell():
     cell = np.array([[3.0, 0, 0], [3.0 * 4, 3.0, 0], [0, 3.0 * 3, 3.0]])
     vectors = np.random.default_rng(0).uniform(-1.5, 1.5, size=(400, 3))
     images = vectors + np.random.default_rng(1).integers(-5, 6, size=(400, 3)) @ cell
-    found = nearest_image(images @ np.linalg.inv(cell), cell[None], np.zeros(400, dtype=np.int64))
+    found = shifted_to_nearest_image(images @ np.linalg.inv(cell), cell[None], np.zeros(400, dtype=np.int64))
     np.testing.assert_allclose(found @ cell, vectors, atol=1e-9)
 
 
@@ -75,8 +75,8 @@ def test_many_cells_at_once_give_what_each_gives_alone():
     rng = np.random.default_rng(0)
     many = np.stack([4 * np.eye(3), [[3, 0, 0], [90, 3, 0], [1, 70, 3]], *rng.uniform(-5, 5, size=(6, 3, 3))])
     index, difference = np.repeat(np.arange(8), 5), rng.uniform(-3, 3, size=(40, 3))
-    together = nearest_image(difference, many, index)
-    alone = [nearest_image(difference[index == i], many[[i]], np.zeros(5, dtype=np.int64)) for i in range(8)]
+    together = shifted_to_nearest_image(difference, many, index)
+    alone = [shifted_to_nearest_image(difference[index == i], many[[i]], np.zeros(5, dtype=np.int64)) for i in range(8)]
     np.testing.assert_allclose(together, np.concatenate(alone), atol=1e-12)
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from aiida_e3relax.campaign.results.estimates import Values
 from aiida_e3relax.campaign.results.outcomes import OUTCOMES, find_outcomes, pair_costs
 from aiida_e3relax.campaign.results.statistics import Group, Summary
-from aiida_e3relax.common.figures import COLOURS, GREY, label_decades, new_figure
+from aiida_e3relax.common.figures import COLOURS, GREY, label_decades, matplotlib_figure
 
 RAW, PREDICTED, RELAXED = COLOURS[1], COLOURS[0], COLOURS[2]
 FORMATS = ('png', 'pdf')
@@ -72,7 +72,7 @@ def draw_energies(both: pd.DataFrame) -> Any:
         'predicted': 1e3 * (_values(both, 'predicted_energy_first_step_eV_per_atom') - relaxed),
         'relaxed from\nthe prediction': 1e3 * (_values(both, 'predicted_energy_final_eV_per_atom') - relaxed),
     }
-    figure = new_figure(8, 3.4)
+    figure = matplotlib_figure(8, 3.4)
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.25])
     _draw_boxes(left, boxes, (RAW, PREDICTED, RELAXED))
     left.axhline(0, color=GREY, linewidth=0.8, zorder=0)
@@ -97,7 +97,7 @@ def draw_energies(both: pd.DataFrame) -> Any:
 def draw_steps(steps: pd.DataFrame, summary: Summary) -> Any:
     """Return the figure of the ionic steps with and without the network, structure by structure."""
     without, with_network = _values(steps, 'without'), _values(steps, 'with')
-    figure = new_figure(8, 3.6)
+    figure = matplotlib_figure(8, 3.6)
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.25])
     _draw_boxes(left, {'without\nthe network': without, 'with\nthe network': with_network}, (RAW, PREDICTED))
     if len(steps) <= FEW:
@@ -121,7 +121,7 @@ def draw_time(core_time: pd.DataFrame) -> Any:
     """Return the figure of the core time saved, structure by structure and summed up."""
     saved = np.sort((core_time['without'] - core_time['with']).to_numpy(dtype=np.float64))[::-1]
     scale, unit = (3600.0, 'h') if np.abs(saved).sum() > 3600 else (1.0, 's')
-    figure = new_figure(8, 3.2)
+    figure = matplotlib_figure(8, 3.2)
     left, right = figure.subplots(1, 2)
     saved = saved / scale
     left.axhline(0, color=GREY, linewidth=0.8)
@@ -151,7 +151,7 @@ def draw_groups(summary: Summary) -> Any:
     elements = [group for group in summary.by_element if group.percent.value is not None]
     rows = max(len(groups) for groups in parts.values())
     lines = [elements[start : start + IN_A_LINE] for start in range(0, len(elements), IN_A_LINE)]
-    figure = new_figure(8, 1.4 + 0.26 * rows + 2.4 * len(lines))
+    figure = matplotlib_figure(8, 1.4 + 0.26 * rows + 2.4 * len(lines))
     grid = figure.add_gridspec(1 + len(lines), len(parts), height_ratios=[0.26 * rows + 0.6, *len(lines) * [2.4]])
     for column, (title, groups) in enumerate(parts.items()):
         axes = figure.add_subplot(grid[0, column])
@@ -171,7 +171,7 @@ def draw_groups(summary: Summary) -> Any:
 
 def draw_geometry(both: pd.DataFrame) -> Any:
     """Return the figure of how far predictions are from the relaxed crystals, beside the Dummy that moves nothing."""
-    figure = new_figure(9, 3.0)
+    figure = matplotlib_figure(9, 3.0)
     for axes, (measure, label) in zip(figure.subplots(1, 3, sharey=True), GEOMETRY, strict=True):
         of_legs = [np.maximum(_values(both, f'{leg}_{measure}'), SMALLEST) for leg in ('raw', 'predicted')]
         for values, name, colour in zip(of_legs, ('Dummy', 'network'), (RAW, PREDICTED), strict=True):
@@ -188,7 +188,7 @@ def draw_uncertainty(both: pd.DataFrame) -> Any:
     """Return the figure of what the network stated of its error against the error found."""
     known = both[['uncertainty_A', 'predicted_start_coordinate_mae_A']].dropna()
     stated, found = (np.maximum(_values(known, column), SMALLEST) for column in known.columns)
-    figure = new_figure(4.4, 3.8)
+    figure = matplotlib_figure(4.4, 3.8)
     axes = figure.subplots()
     axes.scatter(stated, found, s=14 if len(known) <= FEW else 5, color=PREDICTED, alpha=0.4, linewidth=0)
     axes.set(xscale='log', yscale='log', title=_tell_structures(len(known)))
@@ -203,7 +203,7 @@ def draw_uncertainty(both: pd.DataFrame) -> Any:
 def draw_outcomes(summary: Summary) -> Any:
     """Return the figure of what became of the structures, and of the guard's verdicts."""
     outcomes = {text: summary.outcomes[name] for name, text in OUTCOMES.items() if summary.outcomes[name]}
-    figure = new_figure(8, 1.4 + 0.32 * (len(outcomes) + len(summary.verdicts)))
+    figure = matplotlib_figure(8, 1.4 + 0.32 * (len(outcomes) + len(summary.verdicts)))
     sizes = [max(1, len(outcomes)), max(1, len(summary.verdicts))]
     above, below = figure.subplots(2, 1, height_ratios=[size + 0.8 for size in sizes], sharex=True)
     for axes, counts, title in (

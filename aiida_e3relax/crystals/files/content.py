@@ -33,7 +33,7 @@ def check_inflation(packed: int, unpacked: int) -> None:
         )
 
 
-def open_text(path: Path) -> IO[str]:
+def open_text_file(path: Path) -> IO[str]:
     """Return the text of a file, inflated by its last suffix, as a context; other bytes than UTF-8 are surrogates.
 
     Reading on raises CrystalFileError past the bound of `check_inflation`, far past the end, and in endless lines.
@@ -49,7 +49,7 @@ def open_text(path: Path) -> IO[str]:
 
 def read_text(path: Path) -> str:
     """Return the whole text of a file of one or a few crystals; raises CrystalFileError where it is too large."""
-    with open_text(path) as handle:
+    with open_text_file(path) as handle:
         text = handle.read(FREE_INFLATION + 1)
     if len(text) > FREE_INFLATION:
         raise CrystalFileError(f'expected a crystal in a text of at most {FREE_INFLATION:,} bytes, found more')

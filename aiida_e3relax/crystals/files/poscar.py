@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_e3relax.common.messages import short
-from aiida_e3relax.crystals.files.content import OPENERS, open_text, read_text
+from aiida_e3relax.crystals.files.content import OPENERS, open_text_file, read_text
 from aiida_e3relax.crystals.files.elements import atomic_number, isotope_note, potential_element
 from aiida_e3relax.crystals.files.errors import CrystalFileError
 
@@ -161,7 +161,7 @@ def _read_potcar(path: Path, count: int) -> tuple[list[str], str]:
     there = next((path.with_name(name) for name in names if path.with_name(name).is_file()), None)
     if there is None:
         raise CrystalFileError(f'{lacking}, and no POTCAR is in its folder: {advice}')
-    with open_text(there) as handle:
+    with open_text_file(there) as handle:
         titles = [
             line.split('=', 1)[1].split() for line in handle if line.split('=')[0].strip() == 'TITEL' and '=' in line
         ]

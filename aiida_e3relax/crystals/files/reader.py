@@ -16,7 +16,7 @@ import numpy as np
 
 from aiida_e3relax.common.messages import printable, short
 from aiida_e3relax.crystals.files.cif import read_cif
-from aiida_e3relax.crystals.files.content import OPENERS, open_text, read_text
+from aiida_e3relax.crystals.files.content import OPENERS, open_text_file, read_text
 from aiida_e3relax.crystals.files.errors import CrystalFileError, explain
 from aiida_e3relax.crystals.files.occupancies import ADVICE, refuse_partial, refuse_partial_atoms
 from aiida_e3relax.crystals.files.poscar import read_poscar
@@ -220,7 +220,7 @@ def _read_ase(path: Path, kind: str) -> Iterator[Entry]:
         warnings.simplefilter('ignore')
         source: Any = str(path)
         if ioformats[kind].acceptsfd and not ioformats[kind].isbinary:
-            source = stack.enter_context(open_text(path))
+            source = stack.enter_context(open_text_file(path))
         elif path.suffix.lower() in OPENERS:
             raise CrystalFileError(f'expected {kind} files uncompressed; decompress it first')
         for atoms in ase.io.iread(source, index=':', format=kind, do_not_split_by_at_sign=True):

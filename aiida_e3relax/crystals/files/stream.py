@@ -77,7 +77,7 @@ class Piece:
         )
 
 
-def read_structures(paths: Sequence[str | Path]) -> Crystals:
+def read_crystal_files(paths: Sequence[str | Path]) -> Crystals:
     """Return all crystals of `paths`, in order: ``.npz`` files of this package, or any format that is read.
 
     Every frame of a file with many is read. Raises InputError for a file or a crystal that cannot be read.

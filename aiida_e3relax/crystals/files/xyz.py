@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiida_e3relax.common.messages import short
-from aiida_e3relax.crystals.files.content import open_text
+from aiida_e3relax.crystals.files.content import open_text_file
 from aiida_e3relax.crystals.files.errors import CrystalFileError
 from aiida_e3relax.crystals.files.poscar import MOST_ATOMS
 
@@ -24,7 +24,7 @@ def read_xyz(path: Path) -> Iterator[Read]:
 
     Raises CrystalFileError where a frame does not begin with a number of atoms, or ends early: no other is found then.
     """
-    with open_text(path) as handle:
+    with open_text_file(path) as handle:
         while (line := handle.readline()) and line.strip():
             word = line.strip()
             if not (word.isascii() and word.isdecimal()) or not 0 < int(word[:12]) <= MOST_ATOMS:

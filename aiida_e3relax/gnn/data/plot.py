@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_e3relax.common.figures import COLOURS, draw_periodic_table, new_figure
+from aiida_e3relax.common.figures import COLOURS, draw_periodic_table, matplotlib_figure
 from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.gnn.data.summary import Changes, summary
 
@@ -15,7 +15,7 @@ from aiida_e3relax.gnn.data.summary import Changes, summary
 def plot_pairs(pairs: Pairs, path: Path) -> None:
     """Write the figure of a data set to `path`; needs matplotlib."""
     facts, changes = summary(pairs), Changes.of(pairs)
-    figure = new_figure(10, 8)
+    figure = matplotlib_figure(10, 8)
     grid = figure.add_gridspec(3, 2, height_ratios=[1, 1, 1.5])
     panels = [figure.add_subplot(grid[row, column]) for row in (0, 1) for column in (0, 1)]
     sources = np.unique(pairs.source)

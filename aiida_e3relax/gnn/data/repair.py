@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from aiida_e3relax.crystals.cells import FURTHEST, nearest_image, widths
+from aiida_e3relax.crystals.cells import FURTHEST, shifted_to_nearest_image, widths
 from aiida_e3relax.crystals.contacts import SMALLEST_DISTANCE, SMALLEST_VOLUME
 from aiida_e3relax.crystals.pairs import Pairs, aligned, mean_shift
 from aiida_e3relax.crystals.structures import MAX_ATOMIC_NUMBER, make_crystals
@@ -94,7 +94,7 @@ def _site_order(before: Sites, after: Sites) -> NDArray[np.int64]:
     for number in np.unique(before.numbers):
         rows, columns = np.flatnonzero(before.numbers == number), np.flatnonzero(after.numbers == number)
         difference = (there[columns][None] - here[rows][:, None]).reshape(-1, 3)
-        nearest = nearest_image(difference, after.cell[None], np.zeros(len(difference), dtype=np.int64))
+        nearest = shifted_to_nearest_image(difference, after.cell[None], np.zeros(len(difference), dtype=np.int64))
         distance = np.linalg.norm(nearest @ after.cell, axis=1).reshape(len(rows), len(columns))
         _, partner = linear_sum_assignment(distance)
         own = distance[np.arange(len(rows)), partner]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from aiida_e3relax.common.figures import COLOURS, GREY, draw_periodic_table, label_decades, new_figure
+from aiida_e3relax.common.figures import COLOURS, GREY, draw_periodic_table, label_decades, matplotlib_figure
 from aiida_e3relax.gnn.evaluation.evaluate import DUMMY, MEASURES, Measured
 from aiida_e3relax.gnn.evaluation.report import by_element, by_size
 
@@ -30,7 +30,7 @@ def plot_measured(measured: Sequence[Measured], path: Path) -> None:
     sources = list(dict.fromkeys(m.data for m in drawn))
     stating = [source for source in sources if any(m.data == source and m.reliability for m in drawn)]
     rows = len(sources) + 1 + -(-len(stating) // 3)
-    figure = new_figure(11, 2.6 * rows + 3.9)
+    figure = matplotlib_figure(11, 2.6 * rows + 3.9)
     grid = figure.add_gridspec(rows + 1, 3, height_ratios=[1] * rows + [1.6])
     for row, source in enumerate(sources):
         of_source = [m for m in drawn if m.data == source]

@@ -21,7 +21,7 @@ try:
 except ImportError:  # a GPU node may hold PyTorch alone
     vesin = None
 
-Pairs = tuple[Tensor, Tensor, Tensor, Tensor]
+PairTensors = tuple[Tensor, Tensor, Tensor, Tensor]
 """Centre, neighbour ``(P,)``, offset ``(P, 3)`` of the neighbour's cell, and distance ``(P,)`` in A; by centre."""
 
 _NOTHING = (np.zeros((0, 2), np.uint64), np.zeros((0, 3), np.int32), np.zeros(0))
@@ -76,7 +76,7 @@ def _by_torch(device: torch.device) -> bool:
     return vesin is None or device.type == 'cuda'
 
 
-def pairs_within(wrapped: Tensor, cell: Tensor, n_atoms: Tensor, cutoff: float) -> Pairs:
+def search_pairs(wrapped: Tensor, cell: Tensor, n_atoms: Tensor, cutoff: float) -> PairTensors:
     """Return all pairs closer than `cutoff`, sorted by centre; an atom is no neighbour of itself, its images are.
 
     Parameters
@@ -103,8 +103,8 @@ def pairs_within(wrapped: Tensor, cell: Tensor, n_atoms: Tensor, cutoff: float) 
     return pairs_by_vesin(wrapped, cell, n_atoms, cutoff)
 
 
-def pairs_by_vesin(wrapped: Tensor, cell: Tensor, n_atoms: Tensor, cutoff: float) -> Pairs:
-    """Return what `pairs_within` does, one crystal after the other on the CPU."""
+def pairs_by_vesin(wrapped: Tensor, cell: Tensor, n_atoms: Tensor, cutoff: float) -> PairTensors:
+    """Return what `search_pairs` does, one crystal after the other on the CPU."""
     search = vesin.NeighborList(cutoff=cutoff, full_list=True, sorted=True, n_threads=1)
     positions = torch.einsum('ac,acx->ax', wrapped, cell.repeat_interleave(n_atoms, dim=0)).split(n_atoms.tolist())
     crystals = zip(positions, cell, strict=True)
@@ -115,8 +115,8 @@ def pairs_by_vesin(wrapped: Tensor, cell: Tensor, n_atoms: Tensor, cutoff: float
     return centre, neighbour, offset.long(), distance
 
 
-def pairs_by_torch(wrapped: Tensor, cell: Tensor, n_atoms: Tensor, cutoff: float) -> Pairs:
-    """Return what `pairs_within` does, from every pair of atoms and every image in reach, on any device."""
+def pairs_by_torch(wrapped: Tensor, cell: Tensor, n_atoms: Tensor, cutoff: float) -> PairTensors:
+    """Return what `search_pairs` does, from every pair of atoms and every image in reach, on any device."""
     device = wrapped.device
     # Differences are taken to the nearest image along each vector, so at most half a cell is added to the reach.
     reach = torch.floor(cutoff * torch.linalg.inv(cell).norm(dim=1) + 0.5).long()

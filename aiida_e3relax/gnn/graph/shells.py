@@ -79,7 +79,7 @@ def neighbour_graph(
     fractional, cell = lattice.reduced(fractional, cell)
     wrap = torch.floor(fractional)
     reach = cutoff - CUTOFF_TOLERANCE
-    centre, neighbour, offset, distance = pair_search.pairs_within(fractional - wrap, cell, n_atoms, reach)
+    centre, neighbour, offset, distance = pair_search.search_pairs(fractional - wrap, cell, n_atoms, reach)
     if not len(centre):
         return Graph(centre, neighbour, offset)
     count = torch.bincount(centre, minlength=len(fractional))

@@ -13,10 +13,10 @@ from aiida_e3relax.gnn.graph.shells import Graph, neighbour_graph
 from aiida_e3relax.gnn.models.losses import layerwise_loss
 
 
-class Change(enum.StrEnum):
-    """A change of the input that says nothing new of the crystal, so the prediction must follow it and do no more.
+class Transformation(enum.StrEnum):
+    """A transformation of the input that leaves the crystal the same, so that the prediction must follow it exactly.
 
-    `conformance.deviation` measures them; the values are their names in tables.
+    `gnn.models.equivariance.deviations` measures how well it does; the values are names for tables.
     """
 
     ROTATION = 'rotation'
@@ -42,7 +42,7 @@ class RelaxationModel(nn.Module, ABC):
     Hyperparameters
         The frozen dataclass of the model's sizes.
     breaks
-        The changes of the input under which the prediction changes although physics says it must not.
+        The transformations that the prediction does not follow, although physics says it must.
     capturable
         Whether a forward pass can be recorded as a CUDA graph: nothing in it waits for the device.
     hyperparameters
@@ -50,7 +50,7 @@ class RelaxationModel(nn.Module, ABC):
     """
 
     Hyperparameters: ClassVar[Any]
-    breaks: ClassVar[frozenset[Change]] = frozenset()
+    breaks: ClassVar[frozenset[Transformation]] = frozenset()
     capturable: ClassVar[bool] = True
     hyperparameters: Any
 

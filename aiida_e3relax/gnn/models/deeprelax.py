@@ -23,7 +23,7 @@ from aiida_e3relax.gnn.layers import (
 from aiida_e3relax.gnn.layers.displacement import LARGEST_DISPLACEMENT
 from aiida_e3relax.gnn.models.distance_geometry import DistancePrediction, most_likely_displacements
 from aiida_e3relax.gnn.models.distance_model import DistanceModel
-from aiida_e3relax.gnn.models.losses import nearest_image
+from aiida_e3relax.gnn.models.losses import nearest_image_vectors
 from aiida_e3relax.gnn.models.symmetric import VOLUME_SCALE, SymmetricHyperparameters
 
 
@@ -86,7 +86,7 @@ class DeepRelax(DistanceModel):
         The displacement distances are those in the predicted cell, so that its error is not counted in both kinds.
         """
         centre, neighbour = batch.graph.centre, batch.graph.neighbour
-        moved = nearest_image(target.fractional - batch.fractional, target.cell[batch.structure_index])
+        moved = nearest_image_vectors(target.fractional - batch.fractional, target.cell[batch.structure_index])
         unrelaxed = batch.edge_vectors(batch.fractional, target.cell)
         to_relaxed = unrelaxed + moved[neighbour]
         relaxed = to_relaxed - moved[centre]

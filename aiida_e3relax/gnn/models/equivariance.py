@@ -1,4 +1,4 @@
-"""How far a model's prediction follows changes of its input that say nothing new of the crystal."""
+"""Equivariance and invariance tests: how well predictions follow transformations that leave a crystal the same."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 
 from aiida_e3relax.crystals.structures import Crystals, make_crystals
 from aiida_e3relax.gnn.graph.batch import make_batch
-from aiida_e3relax.gnn.models.base import Change, RelaxationModel
+from aiida_e3relax.gnn.models.base import RelaxationModel, Transformation
 
 SHIFT = np.array([1.3, -7.1, 2.9])
-"""By how much `Change.TRANSLATION` and `Change.WRAPPING` shift a crystal, in A."""
+"""By how much `Transformation.TRANSLATION` and `Transformation.WRAPPING` shift a crystal, in A."""
 
 CHOICES = {
-    Change.RELABELLING: np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]]),
-    Change.REVERSAL: np.diag([-1, -1, 1]),
-    Change.OTHER_CELL: np.array([[1, 0, 0], [1, 1, 0], [0, 0, 1]]),
-    Change.SUPERCELL: np.diag([2, 1, 1]),
+    Transformation.RELABELLING: np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]]),
+    Transformation.REVERSAL: np.diag([-1, -1, 1]),
+    Transformation.OTHER_CELL: np.array([[1, 0, 0], [1, 1, 0], [0, 0, 1]]),
+    Transformation.SUPERCELL: np.diag([2, 1, 1]),
 }
 """New lattice vectors in terms of the old ones, as rows."""
 
@@ -39,8 +39,8 @@ class Deviation:
 
 def deviations(
     model: RelaxationModel, generic: Crystals, symmetric: Crystals, rotation: NDArray[np.float64]
-) -> dict[Change, Deviation]:
-    """Return the worst case of every change, in float64, with neighbours searched anew.
+) -> dict[Transformation, Deviation]:
+    """Return the worst case of every transformation, in float64, with neighbours searched anew.
 
     Parameters
     ----------
@@ -49,29 +49,29 @@ def deviations(
     generic
         Crystals without symmetry, so that atoms move.
     symmetric
-        Crystals with symmetry, whose shells of neighbours are degenerate. They are changed too, unless `model` breaks
-        their symmetry: what it then makes of a degenerate shell is a matter of rounding.
+        Crystals with symmetry, whose shells of neighbours are degenerate. They are transformed, too, unless `model`
+        breaks their symmetry: what it then makes of a degenerate shell is a matter of rounding.
     rotation
-        ``(3, 3)`` the proper rotation by which `Change.ROTATION` turns vectors as rows; an arbitrary one says most.
+        ``(3, 3)`` the proper rotation by which `Transformation.ROTATION` turns vectors as rows; best an arbitrary one.
     """
     inputs = _structures(symmetric)
     outputs = _predictions(model, inputs)
     sites, cell = np.max([_asymmetry(*pair) for pair in zip(inputs, outputs, strict=True)], axis=0).tolist()
-    found = {Change.SITE_SYMMETRY: Deviation(sites, 0.0), Change.CELL_SYMMETRY: Deviation(0.0, cell)}
-    if Change.SITE_SYMMETRY in model.breaks:
+    found = {Transformation.SITE_SYMMETRY: Deviation(sites, 0.0), Transformation.CELL_SYMMETRY: Deviation(0.0, cell)}
+    if Transformation.SITE_SYMMETRY in model.breaks:
         inputs, outputs = [], []
     inputs += _structures(generic)
     outputs += _predictions(model, _structures(generic))
-    for change in Change:
-        if change not in found:
-            images = [_image(change, structure, rotation) for structure in inputs]
-            changed = [image.structure for image in images]
-            if change is Change.BATCH:
-                predicted = [_predictions(model, [structure])[0] for structure in changed]
+    for transformation in Transformation:
+        if transformation not in found:
+            images = [_image(transformation, structure, rotation) for structure in inputs]
+            transformed = [image.structure for image in images]
+            if transformation is Transformation.BATCH:
+                predicted = [_predictions(model, [structure])[0] for structure in transformed]
             else:
-                predicted = _predictions(model, changed)
+                predicted = _predictions(model, transformed)
             rows = [_difference(*row) for row in zip(inputs, outputs, images, predicted, strict=True)]
-            found[change] = Deviation(*np.max(rows, axis=0).tolist())
+            found[transformation] = Deviation(*np.max(rows, axis=0).tolist())
     return found
 
 
@@ -95,7 +95,7 @@ class _Structure:
 
 @dataclasses.dataclass(frozen=True)
 class _Image:
-    """A changed crystal, and how it came from the original one.
+    """A transformed crystal, and how it came from the original one.
 
     `origin` (N,) says which atom each is a copy of, `turn` (3, 3) how vectors as rows are turned, and `choice` (3, 3)
     which lattice vectors stand in the cell.
@@ -107,27 +107,27 @@ class _Image:
     choice: NDArray[np.float64]
 
 
-def _image(change: Change, structure: _Structure, rotation: NDArray[np.float64]) -> _Image:
-    """Return `structure` after a change; see `deviations` for the `rotation`."""
+def _image(transformation: Transformation, structure: _Structure, rotation: NDArray[np.float64]) -> _Image:
+    """Return `structure` after a transformation; see `deviations` for the `rotation`."""
     origin, shift = np.arange(len(structure.numbers)), np.zeros(3)
-    turn, choice = np.eye(3), CHOICES.get(change, np.eye(3))
-    if change is Change.ROTATION:
+    turn, choice = np.eye(3), CHOICES.get(transformation, np.eye(3))
+    if transformation is Transformation.ROTATION:
         turn = rotation
-    elif change is Change.REFLECTION:
+    elif transformation is Transformation.REFLECTION:
         turn = -rotation
-    elif change in (Change.TRANSLATION, Change.WRAPPING):
+    elif transformation in (Transformation.TRANSLATION, Transformation.WRAPPING):
         shift = SHIFT
-    elif change is Change.LATTICE_VECTOR:
+    elif transformation is Transformation.LATTICE_VECTOR:
         shift = (origin == 0)[:, None] * ([2, -1, 1] @ structure.cell)
-    elif change is Change.PERMUTATION:
+    elif transformation is Transformation.PERMUTATION:
         origin = np.random.default_rng(1).permutation(origin)
-    elif change is Change.SUPERCELL:
+    elif transformation is Transformation.SUPERCELL:
         shift = np.repeat([0, 1], len(origin))[:, None] * structure.cell[0]
         origin = np.tile(origin, 2)
     cell = choice @ structure.cell @ turn
     positions = (structure.fractional @ structure.cell)[origin] + shift
     fractional = positions @ turn @ np.linalg.inv(cell)
-    if change is Change.WRAPPING:
+    if transformation is Transformation.WRAPPING:
         fractional = fractional - np.floor(fractional)
     return _Image(_Structure(structure.numbers[origin], fractional, cell), origin, turn, choice)
 

@@ -10,13 +10,13 @@ from torch import Tensor
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry
 
 
-def nearest_image(difference: Tensor, cells: Tensor) -> Tensor:
+def nearest_image_vectors(difference: Tensor, cells: Tensor) -> Tensor:
     """Return the Cartesian vectors ``(A, 3)``, in A, of fractional differences ``(A, 3)``, each by its nearest image.
 
     `cells` ``(A, 3, 3)`` is each atom's cell with rows in A (eq. 37). Piecewise differentiable: the choice of the image
     carries no gradient. The 27 images around the rounded difference are tried in the cell as it is, so that in a skewed
     one an error of more than half the shortest lattice vector may count by a longer image; what is reported is measured
-    by `aiida_e3relax.crystals.cells.nearest_image`, which reduces the cell.
+    by `aiida_e3relax.crystals.cells.shifted_to_nearest_image`, which reduces the cell.
     """
     images = torch.tensor(list(itertools.product((-1, 0, 1), repeat=3)), dtype=cells.dtype, device=cells.device)
     with torch.no_grad():
@@ -33,7 +33,7 @@ def structure_losses(geometry: Geometry, target: Geometry, batch: CrystalBatch) 
     Cartesian coordinates it does not count the error of the cell a second time, and it is the same for every way of
     wrapping atoms into the cell.
     """
-    error = nearest_image(geometry.fractional - target.fractional, target.cell[batch.structure_index])
+    error = nearest_image_vectors(geometry.fractional - target.fractional, target.cell[batch.structure_index])
     coordinates = batch.mean_over_atoms(error.abs().mean(dim=1))
     return coordinates, (geometry.cell - target.cell).abs().mean(dim=(1, 2))
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from aiida_e3relax.crystals.structures import MAX_ATOMIC_NUMBER
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry
 from aiida_e3relax.gnn.layers import CellHead, bounded, inverse
-from aiida_e3relax.gnn.models.base import Change, RelaxationModel
+from aiida_e3relax.gnn.models.base import RelaxationModel, Transformation
 
 LARGEST_STRAIN = 0.5
 """Bound of the Frobenius norm of the cell's relative change."""
@@ -24,13 +24,13 @@ class RawCellRelaxation(RelaxationModel):
 
     breaks = frozenset(
         {
-            Change.ROTATION,
-            Change.REFLECTION,
-            Change.RELABELLING,
-            Change.REVERSAL,
-            Change.OTHER_CELL,
-            Change.SUPERCELL,
-            Change.CELL_SYMMETRY,
+            Transformation.ROTATION,
+            Transformation.REFLECTION,
+            Transformation.RELABELLING,
+            Transformation.REVERSAL,
+            Transformation.OTHER_CELL,
+            Transformation.SUPERCELL,
+            Transformation.CELL_SYMMETRY,
         }
     )
 

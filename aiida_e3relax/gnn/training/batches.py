@@ -16,7 +16,7 @@ from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry, make_batch
 from aiida_e3relax.gnn.graph.shells import Graph
 from aiida_e3relax.gnn.models.base import RelaxationModel
-from aiida_e3relax.gnn.training.processes import ALONE, Processes
+from aiida_e3relax.gnn.training.processes import ALONE, TrainingProcesses
 
 VALIDATION_BATCH = 64
 
@@ -139,7 +139,7 @@ def times_an_epoch(source: NDArray[np.str_], oversampling: Mapping[str, int]) ->
 
 
 @torch.no_grad()
-def validation_errors(model: RelaxationModel, pairs: PreparedPairs, processes: Processes = ALONE) -> Tensor:
+def validation_errors(model: RelaxationModel, pairs: PreparedPairs, processes: TrainingProcesses = ALONE) -> Tensor:
     """Return the mean over `pairs` of the last layer's coordinate and cell errors ``(2,)``, in A."""
     by_size = processes.share(torch.argsort(pairs.batch.n_atoms, stable=True).cpu().numpy())
     total = torch.zeros(2, dtype=torch.float64, device=pairs.batch.numbers.device)

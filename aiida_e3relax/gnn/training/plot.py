@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from aiida_e3relax.common.figures import COLOURS, new_figure
+from aiida_e3relax.common.figures import COLOURS, matplotlib_figure
 
 
 def plot_log(log: Path, path: Path) -> None:
@@ -17,7 +17,7 @@ def plot_log(log: Path, path: Path) -> None:
     with log.open(newline='', encoding='utf-8') as handle:
         rows = list(csv.DictReader(handle))
     columns = {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
-    figure = new_figure(11, 3.4)
+    figure = matplotlib_figure(11, 3.4)
     axes = figure.subplots(1, 3)
     marker = 'o' if len(rows) < 30 else ''
     for panel, name, label in ((axes[0], 'coordinates', 'coordinate error (A)'), (axes[1], 'cell', 'cell error (A)')):

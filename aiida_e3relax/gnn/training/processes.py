@@ -16,7 +16,7 @@ from aiida_e3relax.common.errors import DeviceError
 
 
 @dataclasses.dataclass(frozen=True)
-class Processes:
+class TrainingProcesses:
     """Process number `rank` of `count`; every method that exchanges something is called by all at once."""
 
     rank: int = 0
@@ -56,11 +56,11 @@ class Processes:
             gradient.copy_(part.view_as(gradient))
 
 
-ALONE = Processes()
+ALONE = TrainingProcesses()
 
 
 @contextmanager
-def launched_processes(device: str) -> Iterator[tuple[Processes, str]]:
+def launched_processes(device: str) -> Iterator[tuple[TrainingProcesses, str]]:
     """Join the processes that torchrun started, for as long as the context lasts; yield them and this one's device.
 
     They talk through NCCL on GPUs, of which each process takes the one of its local rank, and through Gloo on the CPU.
@@ -87,6 +87,6 @@ def launched_processes(device: str) -> Iterator[tuple[Processes, str]]:
         torch.cuda.set_device(device)
     distributed.init_process_group('nccl' if on_gpus else 'gloo')
     try:
-        yield Processes(distributed.get_rank(), count), device
+        yield TrainingProcesses(distributed.get_rank(), count), device
     finally:
         distributed.destroy_process_group()

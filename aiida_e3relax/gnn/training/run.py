@@ -24,7 +24,7 @@ from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.models.registry import make_model
 from aiida_e3relax.gnn.training.batches import BatchOrder, PreparedPairs, times_an_epoch, validation_errors
 from aiida_e3relax.gnn.training.precision import with_precision
-from aiida_e3relax.gnn.training.processes import ALONE, Processes
+from aiida_e3relax.gnn.training.processes import ALONE, TrainingProcesses
 from aiida_e3relax.gnn.training.record import Record
 from aiida_e3relax.gnn.training.schedule import Schedule
 from aiida_e3relax.gnn.training.settings import TrainingSettings, read_settings
@@ -38,7 +38,7 @@ def train(
     device: torch.device,
     stop_after: int | None = None,
     tuned_from: Checkpoint | None = None,
-    processes: Processes = ALONE,
+    processes: TrainingProcesses = ALONE,
     with_tensorboard: bool = False,
 ) -> None:
     """Train on the train split of `pairs`, validate on its val split, and keep everything in `output`.
@@ -94,7 +94,7 @@ class TrainingRun:
         output: Path,
         device: torch.device,
         tuned_from: Checkpoint | None = None,
-        processes: Processes = ALONE,
+        processes: TrainingProcesses = ALONE,
         with_tensorboard: bool = False,
     ):
         self.settings, self.output, self.processes, self.tuned_from = settings, output, processes, tuned_from

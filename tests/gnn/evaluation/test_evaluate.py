@@ -10,7 +10,7 @@ from ase.build import bulk
 from scipy.spatial.transform import Rotation
 
 from aiida_e3relax.crystals.datasets.pairs_file import write_pairs
-from aiida_e3relax.crystals.files.stream import read_structures
+from aiida_e3relax.crystals.files.stream import read_crystal_files
 from aiida_e3relax.crystals.metrics import Bonds, bond_length_mae, coordinate_mae, lattice_mae
 from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.crystals.structures import Crystals, make_crystals, write_npz
@@ -73,7 +73,7 @@ def test_table_of_a_model_beside_the_dummy(tmp_path, capsys):
 def test_crystals_survive_their_file(tmp_path):
     crystals = make_crystals([[6, 8], [14]], [np.eye(3)[:2], np.zeros((1, 3))], [np.eye(3) * 4] * 2, ['CO', 'Si'])
     write_npz(tmp_path / 'crystals.npz', crystals)
-    again = read_structures([tmp_path / 'crystals.npz', tmp_path / 'crystals.npz'])
+    again = read_crystal_files([tmp_path / 'crystals.npz', tmp_path / 'crystals.npz'])
     assert again.labels.tolist() == ['CO', 'Si', 'CO', 'Si']
     np.testing.assert_array_equal(again.positions, np.concatenate([crystals.positions] * 2))
 

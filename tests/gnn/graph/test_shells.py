@@ -76,7 +76,7 @@ def test_both_searches_give_the_same_graph(monkeypatch, max_neighbours, max_cand
     monkeypatch.setitem(pair_search.MAX_CANDIDATES, 'cpu', max_candidates)
     graphs = []
     for search in (pair_search.pairs_by_vesin, pair_search.pairs_by_torch):
-        monkeypatch.setattr(pair_search, 'pairs_within', search)
+        monkeypatch.setattr(pair_search, 'search_pairs', search)
         graph = graph_of(FRAMES, 6.0, max_neighbours)
         rows = torch.cat([graph.centre[:, None], graph.neighbour[:, None], graph.offset], dim=1)
         graphs.append(sorted(map(tuple, rows.tolist())))
@@ -120,7 +120,7 @@ def test_neighbours_in_any_cell_are_those_of_its_reduced_one(atoms, by_torch):
     """Distances by brute force in the reduced cell of ASE, and the offsets give these distances."""
     search = pair_search.pairs_by_torch if by_torch else pair_search.pairs_by_vesin
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pair_search, 'pairs_within', search)
+        patch.setattr(pair_search, 'search_pairs', search)
         graph = graph_of([atoms], 4.0, None)
     vectors = atoms.positions[graph.neighbour] + graph.offset.numpy() @ atoms.cell.array - atoms.positions[graph.centre]
     reduced = np.array(minkowski_reduce(atoms.cell)[0])

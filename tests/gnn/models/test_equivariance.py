@@ -11,7 +11,7 @@ from e3nn import o3
 
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry, make_batch
-from aiida_e3relax.gnn.models.base import Change, RelaxationModel
+from aiida_e3relax.gnn.models.base import RelaxationModel, Transformation
 from aiida_e3relax.gnn.models.equivariance import Deviation, deviations, predicted_change
 from aiida_e3relax.gnn.models.raw_cell import RawCellRelaxation
 from aiida_e3relax.gnn.models.registry import MODELS
@@ -32,14 +32,14 @@ def model(architecture) -> RelaxationModel:
     return random_network(architecture)
 
 
-def measured(model: RelaxationModel) -> dict[Change, Deviation]:
+def measured(model: RelaxationModel) -> dict[Transformation, Deviation]:
     torch.manual_seed(3)
     rotation = o3.rand_matrix(dtype=torch.float64).numpy()
     return deviations(model, batch_of(*rattled()), batch_of(*(make() for make in PROTOTYPES.values())), rotation)
 
 
 @pytest.fixture(scope='module')
-def found(model) -> dict[Change, Deviation]:
+def found(model) -> dict[Transformation, Deviation]:
     return measured(model)
 
 
@@ -61,19 +61,19 @@ def test_random_weights_move_atoms_and_cell(model):
     assert (change.cell > 1e-2) == moves
 
 
-@pytest.mark.parametrize('change', Change)
-def test_prediction_follows_the_change_where_the_model_does_not_say_otherwise(model, found, change):
-    deviation = found[change]
-    if change not in model.breaks:
+@pytest.mark.parametrize('transformation', Transformation)
+def test_prediction_follows_the_transformation_where_the_model_does_not_say_otherwise(model, found, transformation):
+    deviation = found[transformation]
+    if transformation not in model.breaks:
         assert max(deviation.positions, deviation.cell) < TOLERANCE
     else:
-        assert max(deviation.positions, deviation.cell) > SHOWS, f'{change} is declared as broken, and is not'
+        assert max(deviation.positions, deviation.cell) > SHOWS, f'{transformation} is declared as broken, and is not'
         if isinstance(model, RawCellRelaxation):
             assert deviation.positions < TOLERANCE, 'the head on the raw cell does not concern the atoms'
 
 
 def test_input_is_turned_where_the_model_follows_no_rotation(model):
-    assert model.standard_orientation == (Change.ROTATION in model.breaks)
+    assert model.standard_orientation == (Transformation.ROTATION in model.breaks)
 
 
 @pytest.mark.parametrize('published', ['e3relax-h2-published', 'e3relax-published'])
@@ -81,8 +81,8 @@ def test_lattice_update_by_rows_follows_rotations(published):
     model = random_network(published, lattice_update='rows')
     assert not model.standard_orientation
     found = measured(model)
-    for change in (Change.ROTATION, Change.REFLECTION):
-        assert max(found[change].positions, found[change].cell) < TOLERANCE
+    for transformation in (Transformation.ROTATION, Transformation.REFLECTION):
+        assert max(found[transformation].positions, found[transformation].cell) < TOLERANCE
 
 
 @pytest.mark.parametrize('symmetric', [name for name, model in MODELS.items() if not model.breaks])

@@ -6,14 +6,14 @@ from ase.build import bulk
 
 from aiida_e3relax.gnn.graph.batch import Geometry, make_batch
 from aiida_e3relax.gnn.graph.shells import neighbour_graph
-from aiida_e3relax.gnn.models.losses import layerwise_loss, nearest_image, structure_losses
+from aiida_e3relax.gnn.models.losses import layerwise_loss, nearest_image_vectors, structure_losses
 from tests.gnn.crystals import batch_of, rattled
 
 
 def test_nearest_image_is_the_shortest_in_a_skewed_cell():
     cell = torch.tensor([[[3.0, 0, 0], [2.7, 1.5, 0], [0.4, 0.9, 2.0]]], dtype=torch.float64).expand(50, 3, 3)
     difference = 4 * torch.rand(50, 3, dtype=torch.float64) - 2
-    vectors = nearest_image(difference, cell)
+    vectors = nearest_image_vectors(difference, cell)
     images = torch.cartesian_prod(*[torch.arange(-6, 7)] * 3).double()
     longer = torch.einsum('aic,acx->aix', difference[:, None] + images, cell).norm(dim=2).amin(dim=1)
     np.testing.assert_allclose(vectors.norm(dim=1), longer, atol=1e-12)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.crystals.files import stream as structure_files
-from aiida_e3relax.crystals.files.stream import read_structures, stream_structures
+from aiida_e3relax.crystals.files.stream import read_crystal_files, stream_structures
 from aiida_e3relax.crystals.structures import Crystals, make_crystals, write_npz
 from aiida_e3relax.gnn.checkpoints.checkpoint import save_checkpoint
 from aiida_e3relax.gnn.cli import main
@@ -56,7 +56,7 @@ def test_pieces_give_what_the_whole_gives(options, many, tmp_path, monkeypatch, 
         assert main(['predict', str(tmp_path / name), *options, '--output', str(output)]) == 0
         report = json.loads((tmp_path / 'report.json').read_text())
         assert sorted(index for batch in report['batches'] for index in batch) == list(range(12))
-        results.append((read_structures([output]), report['structures']))
+        results.append((read_crystal_files([output]), report['structures']))
     whole, parts = results
     assert [row['status'] for row in whole[1]] == ['ok'] * 12 + ['unknown_element']
     assert whole[0].labels.tolist() == parts[0].labels.tolist() == [row['label'] for row in parts[1]]
@@ -82,7 +82,7 @@ def test_a_damaged_frame_is_named_and_lost_alone(options, many, tmp_path, monkey
     assert main(arguments) == 8
     assert 'passed over: ' in (told := capsys.readouterr().err)
     assert 'many.extxyz, structure 12: ValueError: Got info item Lattice' in told
-    assert read_structures([tmp_path / 'out.npz']).labels.tolist() == [f'many:{index}' for index in range(12)]
+    assert read_crystal_files([tmp_path / 'out.npz']).labels.tolist() == [f'many:{index}' for index in range(12)]
     report = json.loads((tmp_path / 'report.json').read_text())
     assert report['error'] is None
     assert [row['status'] for row in report['structures']] == ['ok'] * 12 + ['unreadable']
@@ -106,7 +106,7 @@ def test_what_cannot_be_read_is_told_and_passed_over(options, many, tmp_path, ca
         ('none', 'unreadable'),
     ]
     assert rows[1]['message'].endswith('D read as H')
-    assert read_structures([tmp_path / 'out.npz']).labels.tolist() == ['a', 'c']
+    assert read_crystal_files([tmp_path / 'out.npz']).labels.tolist() == ['a', 'c']
     told = capsys.readouterr().err
     assert told.count('passed over: ') == 3
     assert 'b/POSCAR: cannot be read as crystals: the file has no line of elements' in told
@@ -129,7 +129,7 @@ def test_no_two_structures_share_a_label(options, many, tmp_path):
     write(tmp_path / 'x.vasp', atoms, format='vasp')
     files = [str(tmp_path / name) for name in ('a.npz', 'x.vasp')]
     assert main(['predict', *files, *options, '--output', str(tmp_path / 'out.npz')]) == 0
-    assert read_structures([tmp_path / 'out.npz']).labels.tolist() == ['x', '1', 'x_2', 'x_3']
+    assert read_crystal_files([tmp_path / 'out.npz']).labels.tolist() == ['x', '1', 'x_2', 'x_3']
     rows = json.loads((tmp_path / 'report.json').read_text())['structures']
     assert [row['message'] for row in rows] == ['', '', 'another has the label x', 'another has the label x']
 
@@ -165,7 +165,7 @@ def test_arrays_that_are_no_crystals(tmp_path, changes, told):
     arrays = {field.name: getattr(crystals, field.name) for field in dataclasses.fields(crystals)}
     np.savez(tmp_path / 'bad.npz', **(arrays | changes))
     with pytest.raises(InputError) as error:
-        read_structures([tmp_path / 'bad.npz'])
+        read_crystal_files([tmp_path / 'bad.npz'])
     assert told in str(error.value)
 
 
@@ -196,7 +196,7 @@ def test_a_file_that_ends_early_gives_what_comes_before(options, many, tmp_path,
     assert (
         'many.extxyz: cannot be read as crystals (after the first 12): the file ends early' in capsys.readouterr().err
     )
-    assert len(read_structures([tmp_path / 'out.npz'])) == 12
+    assert len(read_crystal_files([tmp_path / 'out.npz'])) == 12
 
 
 def test_an_interrupted_run_says_so_and_leaves_no_output(options, many, tmp_path, monkeypatch):
@@ -220,7 +220,7 @@ def test_arrays_of_other_lengths_are_named(many, tmp_path):
     for name, changed in (('positions', many.positions[:-1]), ('cell', np.concatenate([many.cell, many.cell]))):
         np.savez(tmp_path / 'bad.npz', **(arrays | {name: changed}))
         with pytest.raises(ValueError, match=r'bad\.npz'):
-            read_structures([tmp_path / 'bad.npz'])
+            read_crystal_files([tmp_path / 'bad.npz'])
     np.savez_compressed(tmp_path / 'good.npz', **(arrays | {'positions': np.asfortranarray(many.positions)}))
-    np.testing.assert_array_equal(read_structures([tmp_path / 'good.npz']).positions, many.positions)
+    np.testing.assert_array_equal(read_crystal_files([tmp_path / 'good.npz']).positions, many.positions)
     assert structure_files.count_structures([tmp_path / 'good.npz']) == len(many)

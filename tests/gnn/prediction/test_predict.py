@@ -7,7 +7,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.io import read, write
 
-from aiida_e3relax.crystals.files.stream import read_structures
+from aiida_e3relax.crystals.files.stream import read_crystal_files
 from aiida_e3relax.crystals.structures import Crystals, make_crystals, write_npz
 from aiida_e3relax.gnn.checkpoints.checkpoint import save_checkpoint
 from aiida_e3relax.gnn.cli import main
@@ -73,7 +73,7 @@ def test_every_fault_is_named_and_the_rest_goes_on(checkpoint, tmp_path):
     assert [row['status'] for row in report['structures']] == STATUS
     assert all(row['message'] for row in report['structures'] if row['status'] != 'ok')
     assert report['batches'] == [[7, 11]]
-    before, after = faulty(), read_structures([tmp_path / 'out.npz'])
+    before, after = faulty(), read_crystal_files([tmp_path / 'out.npz'])
     np.testing.assert_array_equal(before.cell[:7], after.cell[:7])
     failed = before.structure_index < 7
     np.testing.assert_array_equal(before.positions[failed], after.positions[failed])

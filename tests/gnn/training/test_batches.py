@@ -3,7 +3,7 @@ import pytest
 
 from aiida_e3relax.common.errors import TrainingError
 from aiida_e3relax.gnn.training.batches import BatchOrder, times_an_epoch
-from aiida_e3relax.gnn.training.processes import Processes
+from aiida_e3relax.gnn.training.processes import TrainingProcesses
 
 
 @pytest.mark.parametrize('balanced', [False, True])
@@ -46,6 +46,6 @@ def test_order_depends_on_seed_and_step_alone():
 
 def test_processes_share_a_batch_evenly():
     ranked = np.arange(64)
-    parts = [Processes(rank, 4).share(ranked) for rank in range(4)]
+    parts = [TrainingProcesses(rank, 4).share(ranked) for rank in range(4)]
     assert sorted(np.concatenate(parts).tolist()) == ranked.tolist()
     assert {(len(part), part.sum()) for part in parts} == {(16, ranked.sum() / 4)}

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_e3relax.gnn.data.sources.base import UnusableError
-from aiida_e3relax.gnn.data.sources.vasprun_xml import Step, Vasprun
+from aiida_e3relax.gnn.data.sources.vasprun_xml import RecordedStep, VasprunContent
 
 KBAR = 6.241509e-4
 """eV/A^3."""
@@ -48,7 +48,7 @@ def check_stress(stress: NDArray[np.float64], volume: float, n_atoms: int, bound
         raise UnusableError(f'did not converge: stress {largest:.3g} kB in the last step, expected at most {most:.2g}')
 
 
-def check_relaxation(run: Vasprun) -> None:
+def check_relaxation(run: VasprunContent) -> None:
     """Raise UnusableError unless the settings of `run` are those of a relaxation by the forces of DFT."""
     if run.logical('ML_LMLFF'):
         raise UnusableError('no relaxation by DFT: ML_LMLFF, the steps are those of a machine-learned force field')
@@ -63,7 +63,7 @@ def check_relaxation(run: Vasprun) -> None:
         raise UnusableError(f'no relaxation: NSW = {steps}, no ions move')
 
 
-def check_converged(run: Vasprun) -> None:
+def check_converged(run: VasprunContent) -> None:
     """Raise UnusableError unless the relaxation `run` ended where its own settings say that it is done.
 
     Forces, of the coordinates that selective dynamics leaves free, against a negative EDIFFG; the change of the energy
@@ -86,7 +86,7 @@ def check_converged(run: Vasprun) -> None:
         _check_residuals(run, last, -bound)
 
 
-def _check_energy(run: Vasprun, bound: float) -> None:
+def _check_energy(run: VasprunContent, bound: float) -> None:
     """Compare with up to three steps before: a line search goes back to where it began."""
     changes = [
         abs(run.steps[-1].energies[name] - step.energies[name])
@@ -100,7 +100,7 @@ def _check_energy(run: Vasprun, bound: float) -> None:
         raise UnusableError(f'did not converge: the energy still changed by {min(changes):.3g} eV, EDIFFG is {bound:g}')
 
 
-def _check_residuals(run: Vasprun, last: Step, bound: float) -> None:
+def _check_residuals(run: VasprunContent, last: RecordedStep, bound: float) -> None:
     free = int(run.number('ISIF', 2))
     if last.forces is None or last.geometry is None:
         raise UnusableError('damaged: no forces in the last step')

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from aiida_e3relax.crystals.files.content import open_text
+from aiida_e3relax.crystals.files.content import open_text_file
 from aiida_e3relax.gnn.data.sources.base import Loaded, UnusableError, only_crystal, plain_name, same, sites_of
 
 NAME = re.compile(
@@ -60,7 +60,7 @@ def _tags(path: Path | None) -> dict[str, str]:
     """Return those tags of an INCAR that say what a run is."""
     if path is None or not path.is_file():
         return {}
-    with open_text(path) as handle:
+    with open_text_file(path) as handle:
         return {name.upper(): value for line in handle for name, value in _TAG.findall(line)}
 
 
@@ -80,7 +80,7 @@ def _check_outcar(path: Path) -> bool:
     """Return True; raises UnusableError where an OUTCAR does not say that the relaxation reached its accuracy."""
     tags: dict[str, str] = {}
     reached, electrons = False, True
-    with open_text(path) as handle:
+    with open_text_file(path) as handle:
         for line in handle:
             if _REACHED in line:
                 reached = True
@@ -98,7 +98,7 @@ def _check_outcar(path: Path) -> bool:
 
 def _check_steps(path: Path, tags: dict[str, str]) -> None:
     """Raise UnusableError where an OSZICAR has all the steps that INCAR allows."""
-    with open_text(path) as handle:
+    with open_text_file(path) as handle:
         steps = [int(match[1]) for line in handle if (match := re.match(r'\s*(\d+) F=', line))]
     if tags.get('NSW', '').isdecimal() and steps and max(steps) >= int(tags['NSW']):
         raise UnusableError(f'did not converge: {max(steps)} ionic steps, which is NSW')

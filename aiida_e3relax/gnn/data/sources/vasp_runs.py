@@ -22,7 +22,7 @@ from aiida_e3relax.gnn.data.sources.base import (
 )
 from aiida_e3relax.gnn.data.sources.convergence import check_converged, check_relaxation
 from aiida_e3relax.gnn.data.sources.poscar_runs import NAME, load_poscars
-from aiida_e3relax.gnn.data.sources.vasprun_xml import Geometry, Vasprun, read_vasprun
+from aiida_e3relax.gnn.data.sources.vasprun_xml import CellAndCoordinates, VasprunContent, read_vasprun
 
 _PART = r'(?:[._-]?(?:relax|run|opt|cont|part)?[._-]?(?P<{}>\d+))?'
 _VASPRUN = re.compile(rf'vasprun{_PART.format("a")}\.xml{_PART.format("b")}(?:[._-]?static)?', re.IGNORECASE)
@@ -124,19 +124,19 @@ def _load_vaspruns(paths: list[Path]) -> Loaded:
     return Loaded(_start(first), _end(last))
 
 
-def _start(run: Vasprun) -> Sites:
+def _start(run: VasprunContent) -> Sites:
     return _crystal(run, run.initial or next((step.geometry for step in run.steps), None), 'first')
 
 
-def _end(run: Vasprun) -> Sites:
+def _end(run: VasprunContent) -> Sites:
     return run.sites(run.final) if run.final else _evaluated(run)
 
 
-def _evaluated(run: Vasprun) -> Sites:
+def _evaluated(run: VasprunContent) -> Sites:
     return _crystal(run, run.steps[-1].geometry if run.steps else None, 'last')
 
 
-def _crystal(run: Vasprun, geometry: Geometry | None, which: str) -> Sites:
+def _crystal(run: VasprunContent, geometry: CellAndCoordinates | None, which: str) -> Sites:
     if geometry is None:
         raise UnusableError(run.fault or f'damaged: no {which} crystal')
     return run.sites(geometry)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_e3relax.common.messages import short
-from aiida_e3relax.crystals.files.content import open_text
+from aiida_e3relax.crystals.files.content import open_text_file
 from aiida_e3relax.crystals.files.elements import atomic_number
 from aiida_e3relax.crystals.files.errors import CrystalFileError, explain
 from aiida_e3relax.gnn.data.sources.base import Sites, UnusableError
@@ -30,7 +30,7 @@ _LONGEST, _DEEPEST = 100_000, 50
 """Characters of a value, and elements within elements, beyond what VASP writes."""
 
 
-class Geometry(NamedTuple):
+class CellAndCoordinates(NamedTuple):
     """A crystal without its species: ``cell`` (3, 3), rows in A, and ``fractional`` coordinates (N, 3)."""
 
     cell: NDArray[np.float64]
@@ -38,7 +38,7 @@ class Geometry(NamedTuple):
 
 
 @dataclasses.dataclass
-class Step:
+class RecordedStep:
     """An ionic step; what the file lacks is None.
 
     Attributes
@@ -53,7 +53,7 @@ class Step:
         Number of them.
     """
 
-    geometry: Geometry | None = None
+    geometry: CellAndCoordinates | None = None
     forces: NDArray[np.float64] | None = None
     stress: NDArray[np.float64] | None = None
     energies: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -61,7 +61,7 @@ class Step:
 
 
 @dataclasses.dataclass
-class Vasprun:
+class VasprunContent:
     """What a file states, as far as it goes.
 
     Attributes
@@ -82,10 +82,10 @@ class Vasprun:
 
     settings: dict[str, str] = dataclasses.field(default_factory=dict)
     numbers: list[int] = dataclasses.field(default_factory=list)
-    initial: Geometry | None = None
-    final: Geometry | None = None
+    initial: CellAndCoordinates | None = None
+    final: CellAndCoordinates | None = None
     movable: NDArray[np.bool_] | None = None
-    steps: list[Step] = dataclasses.field(default_factory=list)
+    steps: list[RecordedStep] = dataclasses.field(default_factory=list)
     fault: str = ''
 
     def number(self, name: str, default: float) -> float:
@@ -96,7 +96,7 @@ class Vasprun:
         """Return a setting that is true or false; false where it is missing."""
         return self.settings.get(name, '').strip().strip('.').upper().startswith('T')
 
-    def sites(self, geometry: Geometry) -> Sites:
+    def sites(self, geometry: CellAndCoordinates) -> Sites:
         """Return one of the file's geometries as a crystal; raises UnusableError where it lacks atoms."""
         if geometry.fractional.shape != (len(self.numbers), 3) or geometry.cell.shape != (3, 3):
             raise UnusableError(f'damaged: {len(geometry.fractional)} positions for {len(self.numbers)} atoms')
@@ -108,14 +108,14 @@ class Vasprun:
         )
 
 
-def read_vasprun(path: Path) -> Vasprun:
+def read_vasprun(path: Path) -> VasprunContent:
     """Return what the file at `path`, compressed or not, states.
 
     Raises UnusableError for a file that VASP does not write. One that ends early is returned with a `fault`.
     """
     reader = _Reader()
     try:
-        with open_text(path) as handle:
+        with open_text_file(path) as handle:
             reader.parser.ParseFile(handle.buffer)  # type: ignore[attr-defined]
     except expat.ExpatError as error:
         at_end = error.code in _CUT
@@ -147,7 +147,7 @@ class _Reader:
     """The handlers of an XML parser that fill `run`."""
 
     def __init__(self) -> None:
-        self.run = Vasprun()
+        self.run = VasprunContent()
         self.parser = expat.ParserCreate()
         self.parser.buffer_text = True
         self.parser.StartDoctypeDeclHandler = self._refuse_doctype
@@ -157,7 +157,7 @@ class _Reader:
         self._arrays: dict[str, list[str]] = {}
         self._rows: list[str] = []
         self._columns: list[str] = []
-        self._step = Step()
+        self._step = RecordedStep()
         self._set_handlers(self._start, self._end)
 
     def _set_handlers(self, start: Callable[..., None] | None, end: Callable[..., None]) -> None:
@@ -184,7 +184,7 @@ class _Reader:
         elif tag == 'rc':
             self._columns = []
         elif tag == 'calculation':
-            self._step = Step()
+            self._step = RecordedStep()
         elif tag == 'structure':
             self._arrays = {}
 
@@ -231,7 +231,7 @@ class _Reader:
         wanted = place == ['calculation'] or name in {'initialpos', 'finalpos'}
         if not wanted or 'basis' not in self._arrays or 'positions' not in self._arrays:
             return
-        geometry = Geometry(*(_numbers(self._arrays[key], key) for key in ('basis', 'positions')))
+        geometry = CellAndCoordinates(*(_numbers(self._arrays[key], key) for key in ('basis', 'positions')))
         if place == ['calculation']:
             self._step.geometry = geometry
         elif name == 'finalpos':

@@ -11,7 +11,7 @@ from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry
 from aiida_e3relax.gnn.graph.published import within_and_across_graph
 from aiida_e3relax.gnn.graph.shells import Graph
 from aiida_e3relax.gnn.layers import CellHead, DotSelfInteraction, RadialBasis, ScaledSiLU, perceptron
-from aiida_e3relax.gnn.models.base import Change
+from aiida_e3relax.gnn.models.base import Transformation
 from aiida_e3relax.gnn.models.distance_geometry import DistancePrediction, displacements_within_bounds
 from aiida_e3relax.gnn.models.distance_model import DistanceModel
 from aiida_e3relax.gnn.models.published.edges import Edges, edge_vectors
@@ -66,7 +66,7 @@ class DeepRelaxPublished(DistanceModel):
         max_neighbours: int = 30
         max_within_cell: int = 20
 
-    breaks = frozenset(Change) - {Change.TRANSLATION, Change.PERMUTATION, Change.BATCH}
+    breaks = frozenset(Transformation) - {Transformation.TRANSLATION, Transformation.PERMUTATION, Transformation.BATCH}
 
     def __init__(self, hyperparameters: Hyperparameters):
         super().__init__()

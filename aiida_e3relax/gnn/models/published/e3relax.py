@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from aiida_e3relax.gnn.graph.batch import CrystalBatch
 from aiida_e3relax.gnn.layers import RadialBasis, SelfInteraction, perceptron
-from aiida_e3relax.gnn.models.base import Change
+from aiida_e3relax.gnn.models.base import Transformation
 from aiida_e3relax.gnn.models.published.axes import AxisStates, LatticeAxes
 from aiida_e3relax.gnn.models.published.edges import Edges
 from aiida_e3relax.gnn.models.published.message_passing import MessagePassing
@@ -50,7 +50,7 @@ class E3RelaxPublished(PublishedRelaxation):
     where the origin lies (eq. 15).
     """
 
-    breaks = PublishedRelaxation.breaks | {Change.TRANSLATION}
+    breaks = PublishedRelaxation.breaks | {Transformation.TRANSLATION}
 
     def __init__(self, hyperparameters: PublishedHyperparameters):
         super().__init__(hyperparameters, _Layer, (1, 1, 1), _NAMES)

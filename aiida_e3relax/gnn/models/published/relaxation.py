@@ -12,7 +12,7 @@ from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry
 from aiida_e3relax.gnn.graph.published import nearest_neighbour_graph
 from aiida_e3relax.gnn.graph.shells import Graph
 from aiida_e3relax.gnn.layers import RadialBasis, inverse
-from aiida_e3relax.gnn.models.base import Change, RelaxationModel
+from aiida_e3relax.gnn.models.base import RelaxationModel, Transformation
 from aiida_e3relax.gnn.models.published.axes import AxisStates
 from aiida_e3relax.gnn.models.published.names import accept_authors_names
 
@@ -57,7 +57,7 @@ class PublishedRelaxation(RelaxationModel):
 
     Hyperparameters = PublishedHyperparameters
     # Rotation and reflection only by the published lattice update, and at sites where symmetry leaves no direction.
-    breaks = frozenset(Change) - {Change.TRANSLATION, Change.PERMUTATION, Change.BATCH}
+    breaks = frozenset(Transformation) - {Transformation.TRANSLATION, Transformation.PERMUTATION, Transformation.BATCH}
 
     def __init__(
         self,
