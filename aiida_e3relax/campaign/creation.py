@@ -10,14 +10,13 @@ from typing import Any
 from aiida import orm
 
 from aiida_e3relax.calculations.batches import gather_structures
+from aiida_e3relax.campaign.defaults import BATCH_SIZE, MAX_RUNNING, NETWORK_RETRIES
 from aiida_e3relax.campaign.group import CampaignGroup
-from aiida_e3relax.campaign.settings import NETWORK_RETRIES, CampaignSettings, draw_sample, split_batches
+from aiida_e3relax.campaign.settings import CampaignSettings, draw_sample, split_batches
 from aiida_e3relax.common.messages import short
 from aiida_e3relax.workflows.vasp.chain import E3RelaxVaspWorkChain
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
 
-BATCH_SIZE = 300
-MAX_RUNNING = 10
 LONGEST_NAME = 200
 """In bytes; file systems take 255, with what is added to the name."""
 PACKAGES = ('aiida-e3relax', 'aiida-core', 'aiida-vasp', 'numpy', 'ase', 'pymatgen', 'spglib')

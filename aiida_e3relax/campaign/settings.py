@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from aiida import orm
 
+from aiida_e3relax.campaign.defaults import NETWORK_RETRIES
+
 SCHEMA = 1
-NETWORK_RETRIES = 1
 ALL = 'all'
 """In the place of a sample: every structure."""
 

@@ -1,22 +1,24 @@
-"""The command `aiida-e3relax`."""
+"""The command `aiida-e3relax`.
+
+Help, the version and mistakes on the command line are answered without waiting for AiiDA: the modules that declare
+commands import nothing heavy, and what a command needs is imported in its function.
+"""
 
 import click
 
-from aiida_e3relax.cli.campaign.commands import campaign
-from aiida_e3relax.cli.query import query
-from aiida_e3relax.cli.relax import relax
-from aiida_e3relax.cli.setup import setup
-from aiida_e3relax.cli.show import show
+from aiida_e3relax.cli.lazy_group import LazyGroup
 
 
-@click.group()
+@click.group(
+    cls=LazyGroup,
+    places={
+        'campaign': 'aiida_e3relax.cli.campaign.commands:campaign',
+        'query': 'aiida_e3relax.cli.query:query',
+        'relax': 'aiida_e3relax.cli.relax:relax',
+        'setup': 'aiida_e3relax.cli.setup:setup',
+        'show': 'aiida_e3relax.cli.show:show',
+    },
+)
 @click.version_option(package_name='aiida-e3relax')
 def main() -> None:
     """Start VASP relaxations from crystals that a network predicts, and measure what that saves."""
-
-
-main.add_command(setup)
-main.add_command(relax)
-main.add_command(show)
-main.add_command(campaign)
-main.add_command(query)

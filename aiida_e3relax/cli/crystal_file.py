@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
 from ase import Atoms
 
 from aiida_e3relax.common.messages import printable
-from aiida_e3relax.crystals.files import CrystalFileError, UniqueLabels, iterate_crystals, labels_of
+from aiida_e3relax.crystals.files import CrystalFileError, Entry, UniqueLabels, iterate_crystals, labels_of
 from aiida_e3relax.crystals.freedom.constraints import movable_coordinates
 from aiida_e3relax.crystals.freedom.freedom import fixed_coordinates
 
@@ -43,26 +44,44 @@ def read_crystal(path: Path) -> Atoms:
 def label_crystals(files: Iterable[Path]) -> dict[str, Atoms]:
     """Return every crystal of `files` that can be read, under labels made from the names of the files.
 
-    Labels are letters, digits and single underscores, as AiiDA takes them for links; with several crystals in a file
-    their number comes last. What cannot be read is told on stderr; raises ClickException where nothing can.
+    What cannot be read is told on stderr; raises ClickException where nothing can.
     """
     files, taken = list(files), UniqueLabels()
     crystals: dict[str, Atoms] = {}
     for file, stem in zip(files, labels_of(files, make_label), strict=True):
-        try:
-            entries = list(iterate_crystals(file))
-        except CrystalFileError as error:
-            click.echo(f'passed over: {error}', err=True)
-            continue
-        for index, entry in enumerate(entries):
-            label = taken.claim(stem if len(entries) == 1 else f'{stem}_{index}')
-            for told in filter(None, (entry.fault and f'passed over: {entry.fault}', *entry.notes)):
-                click.echo(f'{printable(file)}, {label}: {told}', err=True)
-            if entry.atoms is not None:
+        for label, entry in labelled_entries(file, stem, taken):
+            for note in entry.notes:
+                click.echo(f'{printable(file)}, {label}: {note}', err=True)
+            if entry.atoms is None:
+                click.echo(f'passed over: {entry.fault}', err=True)
+            else:
                 crystals[label] = entry.atoms
     if not crystals:
         raise click.ClickException('none of the files could be read')
     return crystals
+
+
+def labelled_entries(file: Path, stem: str, taken: UniqueLabels) -> Iterator[tuple[str, Entry]]:
+    """Yield the crystals of a file under labels that are not `taken`: `stem`, with a number where there are several.
+
+    The `fault` of an entry names the file and the crystal. A file that cannot be read, or not to its end, has an entry
+    without a crystal for that, after those that could be read.
+    """
+    entries: list[Entry] = []
+    fault = ''
+    try:
+        entries.extend(iterate_crystals(file))
+    except CrystalFileError as error:
+        fault = str(error)
+    for index, entry in enumerate(entries):
+        label = taken.claim(stem if len(entries) == 1 and not fault else f'{stem}_{index}')
+        if entry.atoms is None:
+            told = f'{printable(file)}: {entry.name or f"structure {index}"}: {entry.fault}'
+            yield label, dataclasses.replace(entry, fault=told)
+        else:
+            yield label, entry
+    if fault:
+        yield taken.claim(stem), Entry(None, fault)
 
 
 def make_label(text: str) -> str:

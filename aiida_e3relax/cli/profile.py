@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import click
-from aiida import load_profile
-from aiida.common import log
-from aiida.common.exceptions import ConfigurationError
-from aiida.manage import get_manager
-from aiida.manage.configuration import get_config
 
 NO_PROFILE = 'No AiiDA profile is there: make one with `verdi presto --use-zeromq`, then run this again.'
 
@@ -20,6 +15,12 @@ def use_profile(name: str | None) -> str:
 
     Raises ClickException when there is none.
     """
+    from aiida import load_profile
+    from aiida.common import log
+    from aiida.common.exceptions import ConfigurationError
+    from aiida.manage import get_manager
+    from aiida.manage.configuration import get_config
+
     loaded = get_manager().get_profile()
     if name is None and loaded:
         return loaded.name

@@ -5,20 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import click
-from aiida.common.exceptions import InvalidOperation, NotExistent
-from aiida.engine import submit
-from rich.console import Console
 
 from aiida_e3relax.cli.chain_options import PROTOCOLS_EPILOG, chain_options
 from aiida_e3relax.cli.profile import profile_option, use_profile
-from aiida_e3relax.cli.relax_inputs import Start, demo_start, make_builder, read_start
-from aiida_e3relax.cli.resources import STANDIN_CODE
-from aiida_e3relax.cli.watch import run_watched
-from aiida_e3relax.standin.engines import ENGINES
-from aiida_e3relax.workflows.comparison.text import show_chain
-from aiida_e3relax.workflows.demo import DEMO_CRYSTALS, SUITED
+from aiida_e3relax.cli.structure_argument import check_structure_argument
+from aiida_e3relax.workflows.demo import DEMO_CRYSTALS
 
-STANDIN_CODES = [STANDIN_CODE.format(engine=engine) for engine in ENGINES]
 DEMO_PROTOCOL = 'fast'
 
 
@@ -42,11 +34,24 @@ def relax(structure: str | None, demo: str | None, to_daemon: bool, profile: str
     in the place of VASP.
     """
     use_profile(profile)
-    console = Console()
+    if structure and demo:
+        raise click.UsageError('give either STRUCTURE or --demo')
+    if structure:
+        check_structure_argument(structure)
     if structure is None and options['protocol'] is None:
         options['protocol'] = DEMO_PROTOCOL
+
+    from aiida.common.exceptions import InvalidOperation, NotExistent
+    from aiida.engine import submit
+    from rich.console import Console
+
+    from aiida_e3relax.cli.relax_inputs import choose_start, make_builder
+    from aiida_e3relax.cli.watch import run_watched
+    from aiida_e3relax.workflows.comparison.text import show_chain
+
+    console = Console()
     try:
-        builder = make_builder(_choose_start(structure, demo, options['vasp_code']), options)
+        builder = make_builder(choose_start(structure, demo, options['vasp_code']), options)
     except (ValueError, NotExistent) as error:
         raise click.ClickException(str(error)) from error
     if to_daemon:
@@ -62,15 +67,3 @@ def relax(structure: str | None, demo: str | None, to_daemon: bool, profile: str
     console.print(show_chain(chain))
     if not chain.is_finished_ok:
         raise SystemExit(1)
-
-
-def _choose_start(structure: str | None, demo: str | None, vasp_code: str | None) -> Start:
-    """Return the crystal to relax; without a word on it one of ours, if a stand-in computes."""
-    label = (vasp_code or '').partition('@')[0]
-    if structure and demo:
-        raise click.UsageError('give either STRUCTURE or --demo')
-    if structure:
-        return read_start(structure)
-    if demo is None and label not in STANDIN_CODES:
-        raise click.UsageError('give STRUCTURE, a file or a node, or --demo to try with a crystal of ours')
-    return demo_start(demo or SUITED.get(label, 'semiconductor'))

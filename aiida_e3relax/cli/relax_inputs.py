@@ -10,11 +10,17 @@ import click
 from aiida import orm
 from aiida.engine import ProcessBuilder
 
-from aiida_e3relax.cli.chain_options import describe, find_node, read_choices
+from aiida_e3relax.cli.chain_choices import read_choices
 from aiida_e3relax.cli.crystal_file import fixed_components, read_crystal
+from aiida_e3relax.cli.nodes import describe_node, find_node
+from aiida_e3relax.cli.resources import STANDIN_CODE
+from aiida_e3relax.cli.structure_argument import STRUCTURE
 from aiida_e3relax.crystals.files import labels_of
+from aiida_e3relax.standin.engine_names import ENGINES
 from aiida_e3relax.workflows.comparison.reference import Reference
-from aiida_e3relax.workflows.demo import demo_crystal
+from aiida_e3relax.workflows.demo import SUITED, demo_crystal
+
+STANDIN_CODES = [STANDIN_CODE.format(engine=engine) for engine in ENGINES]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +39,19 @@ class Start:
     fixed: dict[str, list[int]] = dataclasses.field(default_factory=dict)
 
 
+def choose_start(structure: str | None, demo: str | None, vasp_code: str | None) -> Start:
+    """Return the crystal to relax: of STRUCTURE or --demo, or where neither is given one that suits the stand-in.
+
+    Raises UsageError where neither is given and VASP itself computes.
+    """
+    label = (vasp_code or '').partition('@')[0]
+    if structure:
+        return read_start(structure)
+    if demo is None and label not in STANDIN_CODES:
+        raise click.UsageError('give STRUCTURE, a file or a node, or --demo to try with a crystal of ours')
+    return demo_start(demo or SUITED.get(label, 'semiconductor'))
+
+
 def read_start(text: str) -> Start:
     """Return the crystal that a person names: a file with a crystal, or the PK or UUID of a node.
 
@@ -44,9 +63,9 @@ def read_start(text: str) -> Start:
         structure = orm.StructureData(ase=atoms)
         structure.label = labels_of([path])[0]
         return Start(structure, fixed_components(atoms))
-    node = find_node(text, 'a file that is there (POSCAR, CIF, ...), or the PK or UUID of a StructureData')
+    node = find_node(text, f'expected {STRUCTURE}')
     if not isinstance(node, orm.StructureData):
-        raise click.ClickException(f'{text}: expected a StructureData, found {describe(node)}')
+        raise click.ClickException(f'{text}: expected a StructureData, found {describe_node(node)}')
     return Start(node)
 
 
@@ -70,4 +89,4 @@ def _find_reference(text: str) -> Any:
     """Return a word of `Reference`, or the node that another word names."""
     if text in list(Reference):
         return text
-    return find_node(text, f'{", ".join(Reference)} or the PK or UUID of an earlier chain')
+    return find_node(text, f'expected {", ".join(Reference)} or the PK or UUID of an earlier chain')

@@ -7,6 +7,7 @@ import importlib.util
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from aiida import orm
@@ -17,7 +18,7 @@ from aiida_vasp.data.potcar import PotcarData, PotcarGroup
 
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
-from aiida_e3relax.standin.engines import GPAW_REMEDY
+from aiida_e3relax.standin.engine_names import GPAW_REMEDY
 
 COMPUTER = 'localhost'
 NETWORK_CODE = 'e3relax'
@@ -33,6 +34,16 @@ class Resource:
     kind: str
     name: str
     created: bool
+
+
+def provide_all(engines: Iterable[str]) -> Iterator[Resource]:
+    """Find or create everything, with the stand-in on each of `engines`, in the order of dependence."""
+    yield provide_computer()
+    yield provide_network_code()
+    for engine in engines:
+        yield provide_standin_code(engine)
+    yield provide_potentials()
+    yield provide_model()
 
 
 def provide_computer() -> Resource:

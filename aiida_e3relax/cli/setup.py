@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import click
-from rich.console import Console
-from rich.table import Table
 
 from aiida_e3relax.cli.profile import profile_option, use_profile
-from aiida_e3relax.cli.resources import (
-    Resource,
-    provide_computer,
-    provide_model,
-    provide_network_code,
-    provide_potentials,
-    provide_standin_code,
-)
-from aiida_e3relax.standin.engines import ENGINES
+from aiida_e3relax.standin.engine_names import ENGINES
 
 
 @click.command()
@@ -38,23 +26,19 @@ def setup(engines: tuple[str, ...], profile: str | None) -> None:
     stand-in's potentials, and the model that comes with the package.
     """
     loaded = use_profile(profile)
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from aiida_e3relax.cli.resources import provide_all
+
     table = Table(title=f'AiiDA profile {loaded}', title_justify='left')
     for column in ('what', 'name', 'state'):
         table.add_column(column)
     try:
-        for resource in _provide_all(engines):
+        for resource in provide_all(engines):
             table.add_row(resource.kind, resource.name, 'created' if resource.created else 'was there')
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     finally:
         Console().print(table)
-
-
-def _provide_all(engines: tuple[str, ...]) -> Iterator[Resource]:
-    """Find or create everything, in the order of dependence."""
-    yield provide_computer()
-    yield provide_network_code()
-    for engine in engines:
-        yield provide_standin_code(engine)
-    yield provide_potentials()
-    yield provide_model()

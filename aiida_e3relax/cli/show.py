@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
-from aiida import orm
-from aiida.common.exceptions import NotExistent
-from rich.console import Console
 
-from aiida_e3relax.campaign.results.trajectories import Course, read_courses
 from aiida_e3relax.cli.profile import profile_option, use_profile
-from aiida_e3relax.cli.trajectory import draw_courses, tell_courses
-from aiida_e3relax.common.errors import InputError
-from aiida_e3relax.common.figures import check_figure
-from aiida_e3relax.workflows.comparison.reference import CHAIN
-from aiida_e3relax.workflows.comparison.text import show_chain
+
+if TYPE_CHECKING:
+    from aiida import orm
 
 
 @click.command()
@@ -30,6 +24,14 @@ from aiida_e3relax.workflows.comparison.text import show_chain
 def show(chain: str, plot: Path | None, profile: str | None) -> None:
     """Print the comparison of the chain PK (or UUID), and how each of its relaxations went."""
     use_profile(profile)
+
+    from rich.console import Console
+
+    from aiida_e3relax.campaign.results.trajectories import read_courses
+    from aiida_e3relax.cli.trajectory import draw_courses, tell_courses
+    from aiida_e3relax.workflows.comparison.reference import CHAIN
+    from aiida_e3relax.workflows.comparison.text import show_chain
+
     node = _load_chain(chain)
     console = Console()
     courses = read_courses(node)
@@ -39,27 +41,32 @@ def show(chain: str, plot: Path | None, profile: str | None) -> None:
         console.print(f'{CHAIN}<{node.pk}> is not done yet; follow it with `verdi process status {node.pk}`')
     console.print(tell_courses(courses))
     if plot:
-        _draw(courses, node.inputs.structure.get_formula(), plot)
+        _check_plot(plot, is_empty=not courses)
+        draw_courses(courses, node.inputs.structure.get_formula(), plot)
         console.print(f'Energy and force against the ionic step: {plot}', soft_wrap=True)
 
 
 def _load_chain(text: str) -> orm.WorkChainNode:
     """Return the chain of that PK or UUID; raises ClickException when it is something else."""
-    try:
-        node = orm.load_node(text)
-    except (NotExistent, ValueError) as error:
-        raise click.ClickException(f'{text}: no node has this PK or UUID; see `verdi process list -a`') from error
+    from aiida import orm
+
+    from aiida_e3relax.cli.nodes import find_node
+    from aiida_e3relax.workflows.comparison.reference import CHAIN
+
+    node = find_node(text, 'no node has this PK or UUID; see `verdi process list -a`')
     if not isinstance(node, orm.WorkChainNode) or node.process_label != CHAIN:
         raise click.ClickException(f'{text}: expected an {CHAIN}, found {node}; see `verdi process list -a -L {CHAIN}`')
     return node
 
 
-def _draw(courses: Mapping[str, Course], title: str, path: Path) -> None:
-    """Draw a figure; raises ClickException where there is nothing to draw or no place for it."""
-    if not courses:
+def _check_plot(path: Path, is_empty: bool) -> None:
+    """Raise ClickException where there is nothing to draw or no place for it."""
+    from aiida_e3relax.common.errors import InputError
+    from aiida_e3relax.common.figures import check_figure
+
+    if is_empty:
         raise click.ClickException(f'{path}: there is nothing to draw, VASP has not finished an ionic step')
     try:
         check_figure(path)
     except InputError as error:
         raise click.ClickException(str(error)) from error
-    draw_courses(courses, title, path)

@@ -7,12 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import click
-from aiida.common.exceptions import NotExistent
 
-from aiida_e3relax.campaign.creation import BATCH_SIZE, MAX_RUNNING, check_new_name, create_campaign, find_refusals
-from aiida_e3relax.campaign.settings import NETWORK_RETRIES
-from aiida_e3relax.cli.campaign.sources import SOURCES_HELP, read_sources
-from aiida_e3relax.cli.chain_options import PROTOCOLS_EPILOG, chain_options, read_choices
+from aiida_e3relax.campaign.defaults import BATCH_SIZE, MAX_RUNNING, NETWORK_RETRIES
+from aiida_e3relax.cli.campaign.source_files import SOURCES_HELP, check_files
+from aiida_e3relax.cli.chain_options import PROTOCOLS_EPILOG, chain_options
 from aiida_e3relax.cli.profile import profile_option, use_profile
 from aiida_e3relax.common.messages import printable
 
@@ -85,6 +83,14 @@ def create(
     """
     use_profile(profile)
     share = _read_share(reference)
+    check_files(sources)
+
+    from aiida.common.exceptions import NotExistent
+
+    from aiida_e3relax.campaign.creation import check_new_name, create_campaign, find_refusals
+    from aiida_e3relax.cli.campaign.sources import read_sources
+    from aiida_e3relax.cli.chain_choices import read_choices
+
     try:
         check_new_name(name)
         found = read_sources(sources)

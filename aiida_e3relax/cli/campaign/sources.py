@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import glob
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -14,34 +13,14 @@ import click
 from aiida import orm
 from aiida.common.exceptions import MultipleObjectsError, NotExistent
 
-from aiida_e3relax.cli.crystal_file import fixed_components, make_label
+from aiida_e3relax.cli.campaign.source_files import GROUP, QUERY, find_files
+from aiida_e3relax.cli.crystal_file import fixed_components, labelled_entries, make_label
 from aiida_e3relax.common.messages import printable
-from aiida_e3relax.crystals.files import (
-    CrystalFileError,
-    Entry,
-    UniqueLabels,
-    iterate_crystals,
-    labels_of,
-)
+from aiida_e3relax.crystals.files import UniqueLabels, labels_of
 
-GROUP = 'group:'
-QUERY = 'query:'
 QUERY_KEYS = ('elements', 'atoms')
 LONGEST_LABEL = 200
 RANGE = re.compile(r'(\d*)-(\d*)')
-SOURCES_HELP = (
-    'Where the structures are; may be given more than once. A file, such as POSCAR or CIF, with every crystal in it; a '
-    'folder, with every file in it and in the folders below, but of those of a VASP run the POSCAR alone; a pattern '
-    "such as 'hypothetical/*.cif'. Or group:LABEL, the structures in an AiiDA group. "
-    'Or query:elements=Cu,Ag,Au;atoms=2-8, the structures in the profile that no process has made, of these elements '
-    'only and with that many sites; either condition may be left out.'
-)
-VASP_FILES = re.compile(
-    '(INCAR|KPOINTS|POTCAR|CONTCAR|CENTCAR|OUTCAR|OSZICAR|XDATCAR|CHG|CHGCAR|WAVECAR|EIGENVAL|DOSCAR|IBZKPT|PROCAR|'
-    'PCDAT|REPORT|LOCPOT|ELFCAR|STOPCAR|AECCAR[0-2]|vasprun[.]xml|vaspout[.]h5|vaspwave[.]h5|vasp_output)'
-    '([._].*)?'
-)
-"""Names of the files of a VASP run other than POSCAR, which hold no crystal or not the one that it started from."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +46,7 @@ class Sources:
 
 
 def read_sources(words: Iterable[str]) -> Sources:
-    """Return the structures that a person names, see `SOURCES_HELP`, each under a label of its own.
+    """Return the structures that a person names, see `source_files.SOURCES_HELP`, each under a label of its own.
 
     Raises ClickException for a source that is not there or is empty, and for a file or node in two of them.
     """
@@ -79,7 +58,7 @@ def read_sources(words: Iterable[str]) -> Sources:
         elif word.startswith(QUERY):
             found += _run_query(word)
         else:
-            found += _find_files(word, sources.notes)
+            found += find_files(word, sources.notes)
     _check_distinct(found)
     labels = iter(_label_nodes([item for item in found if isinstance(item, orm.StructureData)]))
     file_labels = iter(labels_of([item for item in found if isinstance(item, Path)], _make_label))
@@ -94,17 +73,10 @@ def read_sources(words: Iterable[str]) -> Sources:
 
 def _add_file(sources: Sources, path: Path, stem: str, taken: UniqueLabels) -> None:
     """Add the crystals of a file to `sources`; they have their number in the label where they are several."""
-    entries: list[Entry] = []
-    fault = ''
-    try:
-        entries.extend(iterate_crystals(path))
-    except CrystalFileError as error:
-        fault = str(error)
-    for index, entry in enumerate(entries):
-        label = taken.claim(stem if len(entries) == 1 and not fault else f'{stem}_{index}')
+    for label, entry in labelled_entries(path, stem, taken):
         sources.notes.update(entry.notes)
         if entry.atoms is None:
-            sources.left_out[label] = f'{printable(path)}: {entry.name or f"structure {index}"}: {entry.fault}'
+            sources.left_out[label] = entry.fault
             continue
         try:
             held = fixed_components(entry.atoms)
@@ -114,8 +86,6 @@ def _add_file(sources: Sources, path: Path, stem: str, taken: UniqueLabels) -> N
         sources.structures[label] = orm.StructureData(ase=entry.atoms)
         if held:
             sources.fixed[label] = held
-    if fault:
-        sources.left_out[taken.claim(stem)] = fault
 
 
 def _check_distinct(found: Iterable[Path | orm.StructureData]) -> None:
@@ -127,39 +97,6 @@ def _check_distinct(found: Iterable[Path | orm.StructureData]) -> None:
             told = f'the file {printable(item)}' if isinstance(item, Path) else f'StructureData<{item.pk}>'
             raise click.ClickException(f'--from: {told} is in two of the sources; name it once')
         seen.add(key)
-
-
-def _find_files(word: str, notes: Counter[str]) -> list[Path]:
-    path = Path(word)
-    try:
-        if path.is_file():
-            files = [path]
-        elif word and path.is_dir():
-            files = _walk(path, notes)
-        else:
-            found = glob.glob(word, recursive=True)  # noqa: PTH207 (that of pathlib takes hidden files)
-            files = [file for file in map(Path, found) if file.is_file()]
-    except OSError as error:  # such as a name that is too long
-        raise click.ClickException(f'--from {printable(word)}: {printable(str(error))}') from error
-    if not files:
-        raise click.ClickException(
-            f'--from {printable(word)}: expected a file, a folder with files, a pattern that files match, {GROUP}LABEL '
-            f'or {QUERY}CONDITIONS; nothing is there'
-        )
-    return sorted(files)
-
-
-def _walk(folder: Path, notes: Counter[str]) -> list[Path]:
-    """Return the files in a folder and below, without hidden ones and what else a VASP run has beside its POSCAR."""
-    everything = [
-        file
-        for file in folder.rglob('*')
-        if file.is_file() and not any(part.startswith('.') for part in file.relative_to(folder).parts)
-    ]
-    files = [file for file in everything if not VASP_FILES.fullmatch(file.name)]
-    if n_others := len(everything) - len(files):
-        notes['file of a VASP run other than its POSCAR is passed over'] += n_others
-    return files
 
 
 def _read_group(label: str, notes: Counter[str]) -> list[orm.StructureData]:

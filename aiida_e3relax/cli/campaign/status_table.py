@@ -6,13 +6,15 @@ import datetime
 import shlex
 from collections.abc import Iterable, Sequence
 
+from aiida.common.exceptions import NotExistent
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from aiida_e3relax.campaign.group import CampaignGroup
 from aiida_e3relax.campaign.submission.processes import UNSUCCESSFUL, State
-from aiida_e3relax.campaign.submission.status import Failure, Status
+from aiida_e3relax.campaign.submission.status import Failure, Status, read_status
 from aiida_e3relax.common.messages import printable, short
 
 SHOWN_LABELS = 4
@@ -41,7 +43,7 @@ def draw_status(status: Status, warning: str = '') -> RenderableType:
 
 
 def draw_list(rows: Iterable[Sequence[str]]) -> Table:
-    """Return a table of campaigns, with the cells of `tell_campaign` or `tell_unreadable`."""
+    """Return a table of campaigns, with the cells of `tell_group`."""
     table = Table(box=None, header_style='bold', padding=(0, 2, 0, 0), pad_edge=False)
     for title in LIST_TITLES:
         table.add_column(title, justify='right' if title in LIST_COUNTS else 'left', overflow='fold')
@@ -50,17 +52,19 @@ def draw_list(rows: Iterable[Sequence[str]]) -> Table:
     return table
 
 
-def tell_campaign(status: Status, created: str) -> tuple[str, ...]:
-    """Return what a list of campaigns has on one, under `LIST_TITLES`."""
+def tell_group(group: CampaignGroup) -> tuple[str, ...]:
+    """Return the cells of a campaign in a list, under `LIST_TITLES`; of one that cannot be read with the reason."""
+    try:
+        return _tell_campaign(read_status(group), group.settings.created)
+    except (ValueError, NotExistent) as error:
+        return printable(group.label), '', *[''] * len(LIST_COUNTS), printable(str(error))
+
+
+def _tell_campaign(status: Status, created: str) -> tuple[str, ...]:
     failed = sum(status.chains[state] for state in UNSUCCESSFUL)
     counts = (sum(status.chains.values()), status.chains[State.FINISHED], failed, status.chains[State.RUNNING])
     notes = ['paused'] * status.is_paused + [f'{status.n_held} held back'] * bool(status.n_held)
     return printable(status.name), printable(created), *map(str, counts), ', '.join(notes)
-
-
-def tell_unreadable(name: str, reason: str) -> tuple[str, ...]:
-    """Return what a list has on a campaign that cannot be read."""
-    return printable(name), '', *[''] * len(LIST_COUNTS), printable(reason)
 
 
 def tell_notes(status: Status) -> list[str]:

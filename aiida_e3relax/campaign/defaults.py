@@ -1,0 +1,8 @@
+"""Defaults of a campaign; they need no other package, so that a command line can tell them at once."""
+
+BATCH_SIZE = 300
+"""How many structures the network is given in one job."""
+MAX_RUNNING = 10
+"""How many chains run at the same time."""
+NETWORK_RETRIES = 1
+"""How often a batch is given to the network again where its run fails as a whole."""
