@@ -23,7 +23,7 @@ from aiida.manage import get_manager
 from aiida_e3relax.campaign.results.queries import find_chains, find_predictions, find_references_of, trace_origin
 from aiida_e3relax.campaign.results.statistics import summarise
 from aiida_e3relax.campaign.results.table import campaign_frame
-from aiida_e3relax.campaign.results.trajectories import campaign_courses
+from aiida_e3relax.campaign.results.trajectories import campaign_trajectories
 from aiida_e3relax.data.model import E3RelaxModelData
 from benchmarks.synthetic_campaign import draw_fates, fill_campaign
 
@@ -53,7 +53,7 @@ def main(chains: int) -> None:
         'from an energy to its checkpoint': lambda: trace_origin(result),
         'all predictions of a model': lambda: find_predictions(model.content_hash),
         'reference legs for a chain': lambda: find_references_of(chain),
-        'courses of all legs (no files)': lambda: campaign_courses(name),
+        'trajectories of all legs (no files)': lambda: campaign_trajectories(name),
         'statistics, from the table': lambda: summarise(frame),
     }
     print('| question | s |\n|---|---|')

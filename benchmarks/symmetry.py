@@ -2,7 +2,7 @@
 
     python -m benchmarks.symmetry
 
-Models, weights and crystals are those of the conformance suite (tests/gnn/models/test_equivariance.py).
+Models, weights and crystals are those of the equivariance tests (tests/gnn/models/test_equivariance.py).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python benchmarks/uncertainty.py pnictides.npz substitution.npz
 
 The data sets are those that `e3relax data` writes. The ensemble is measured beside its members. The first table
-has accuracy and reliability on the val and test splits, in the aligned frame. The second one asks of the val splits how
+has accuracy and calibration on the val and test splits, in the aligned frame. The second one asks of the val splits how
 many predictions are worse than no prediction where the ensemble is least sure.
 """
 
@@ -55,15 +55,15 @@ def main() -> None:
         ]
         for split in ('val', 'test')
     }
-    print(reliability_table(measured))
+    print(calibration_table(measured))
     for source in dict.fromkeys(m.data for m in measured['val']):
         of = {m.of: m for m in measured['val'] if m.data == source}
         print(f'\n{least_sure_table(of["ensemble"], of[DUMMY])}')
     print(f'\nMeasured {datetime.datetime.now(datetime.UTC).date()} on {platform.machine()}, torch {version("torch")}.')
 
 
-def reliability_table(measured: dict[str, list[Measured]]) -> str:
-    """Return accuracy, mean (median), and reliability of the models on each split.
+def calibration_table(measured: dict[str, list[Measured]]) -> str:
+    """Return accuracy, mean (median), and calibration of the models on each split.
 
     The last column has the median and, in brackets, the quartiles.
     """
@@ -76,10 +76,10 @@ def reliability_table(measured: dict[str, list[Measured]]) -> str:
         for m in (m for m in every if not m.of.startswith(DUMMY)):
             row = m.row()
             cells = [f'{row[f"{name}_mean"]:.3f} ({row[f"{name}_median"]:.3f})' for name in MEASURES]
-            if m.reliability is None:
+            if m.calibration is None:
                 cells += [''] * (len(FIGURES) + 1)
             else:
-                lower, median, upper = np.quantile(m.reliability.bond_error / m.reliability.stated, [0.25, 0.5, 0.75])
+                lower, median, upper = np.quantile(m.calibration.bond_error / m.calibration.stated, [0.25, 0.5, 0.75])
                 cells += [f'{row[name]:.3f}' for name in FIGURES] + [f'{median:.2f} ({lower:.2f}, {upper:.2f})']
             lines.append(f'| {row["data"]}, {split} | {row["of"]} | {" | ".join(cells)} |')
     return '\n'.join(lines)

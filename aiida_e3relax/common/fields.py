@@ -45,7 +45,7 @@ def read_fields(cls: type[T], content: Any, where: str) -> T:
         the bounds or not among the choices of its field. The message begins with `where`.
     """
     if not isinstance(content, Mapping):
-        raise InputError(f'{where}: expected names and values, found {said(content)}')
+        raise InputError(f'{where}: expected names and values, found {describe_value(content)}')
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
@@ -66,7 +66,7 @@ def _checked(value: Any, hint: Any, metadata: Mapping[str, Any], where: str) -> 
         value = float(value)
     if type(value) not in allowed:
         expected = ' or '.join(_WORDS.get(kind, kind.__name__) for kind in allowed)
-        raise InputError(f'{where}: expected {expected}, found {said(value)}')
+        raise InputError(f'{where}: expected {expected}, found {describe_value(value)}')
     if type(value) is float and not math.isfinite(value):
         raise InputError(f'{where}: expected a finite number, found {value}')
     options = metadata.get('options')
@@ -75,10 +75,10 @@ def _checked(value: Any, hint: Any, metadata: Mapping[str, Any], where: str) -> 
     least, most = metadata.get('bounds', (None, None))
     if least is not None and value is not None and not least <= value <= most:
         limit = f'at least {least:g}' if most == float('inf') else f'from {least:g} to {most:g}'
-        raise InputError(f'{where}: expected a number {limit}, found {said(value)}')
+        raise InputError(f'{where}: expected a number {limit}, found {describe_value(value)}')
     return value
 
 
-def said(value: Any) -> str:
+def describe_value(value: Any) -> str:
     """Return a value from a file as it stands in a message, shortened: aliases may make it larger than any memory."""
     return f'the text {reprlib.repr(value)}' if isinstance(value, str) else reprlib.repr(value)

@@ -9,7 +9,7 @@ from typing import Any
 from aiida_e3relax.common.errors import InputError
 
 COLOURS = ('#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9')
-"""Told apart by colour-blind readers, too (Okabe and Ito)."""
+"""Colours that colour-blind readers can distinguish, too (Okabe and Ito)."""
 
 GREY = '#8c8c8c'
 

@@ -1,4 +1,4 @@
-"""What tells that memory ran out, in the words of all that allocates. Needs no torch."""
+"""How to recognise that memory ran out, from the errors of all that allocates it. Needs no torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ not help there."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Tell whether `error`, or what it was raised from, is memory that ran out, of a device or of the host."""
+    """Return whether `error`, or what it was raised from, is memory that ran out, of a device or of the host."""
     seen: set[int] = set()
     cause: BaseException | None = error
     while cause is not None and id(cause) not in seen:

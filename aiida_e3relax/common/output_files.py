@@ -23,7 +23,7 @@ def partial_folder(path: Path) -> tempfile.TemporaryDirectory:
 
     Raises OutputError where there can be none.
     """
-    with told(path):
+    with writing(path):
         _remove_abandoned(path)
         prefix = f'{path.name}.{platform.node()}-{os.getpid()}-'
         return tempfile.TemporaryDirectory(prefix=prefix, suffix=SUFFIX, dir=path.parent, ignore_cleanup_errors=True)
@@ -39,8 +39,8 @@ def _remove_abandoned(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def told(path: Path) -> Iterator[None]:
-    """Say in one line that `path` cannot be written, as an OutputError: a full disk, a folder that is read-only."""
+def writing(path: Path) -> Iterator[None]:
+    """Raise an OutputError of one line where `path` cannot be written: a full disk, a folder that is read-only."""
     try:
         yield
     except OSError as error:
@@ -53,7 +53,7 @@ def told(path: Path) -> Iterator[None]:
 def check_output(path: Path, option: str, inputs: list[Path]) -> None:
     """Raise InputError unless `path` can be the name of a new file, or replace one that is none of `inputs`."""
     where = f'{option} {printable(path)}'
-    with told(path):
+    with writing(path):
         if path.is_dir():
             raise InputError(f'{where}: expected a file, found a folder: name a file in it')
         if path.exists() and not path.is_file():

@@ -1,4 +1,4 @@
-"""How close two atoms can be: bounds that tell a broken file from a crystal that no one has relaxed yet."""
+"""How close two atoms can be: bounds between a broken file and a crystal that is not relaxed yet."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SMALLEST_VOLUME = 1.0
 """In A^3 per atom, of a cell that holds its atoms at all: the densest element, carbon in diamond, has 5.7."""
 
 
-def tell_overlap(sites: Sequence[str], distance: float) -> str:
+def describe_overlap(sites: Sequence[str], distance: float) -> str:
     """Return the message on two sites, in words such as `As 0`, that are `distance` A apart."""
     first, second = sites
     expected = f'{distance:.3g} A apart, expected at least {SMALLEST_DISTANCE:g} A'

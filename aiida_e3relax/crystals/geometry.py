@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_e3relax.crystals.cells import reduction, shifted_to_nearest_image
-from aiida_e3relax.crystals.contacts import SMALLEST_DISTANCE, tell_overlap
+from aiida_e3relax.crystals.contacts import SMALLEST_DISTANCE, describe_overlap
 from aiida_e3relax.crystals.neighbours import pairs_within
 from aiida_e3relax.crystals.structures import Crystals, pymatgen_structure
 from aiida_e3relax.crystals.validation import has_sound_geometry
@@ -98,7 +98,7 @@ def find_overlap(crystal: Crystals) -> str | None:
         return None
     pair = distance.argmin()
     names = (_site_name(crystal, atom) for atom in (first[pair], second[pair]))
-    return tell_overlap(sorted(names), float(distance[pair]))
+    return describe_overlap(sorted(names), float(distance[pair]))
 
 
 def is_same_crystal(first: Crystals, second: Crystals) -> bool:

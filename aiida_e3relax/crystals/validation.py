@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_e3relax.crystals.cells import FURTHEST, reduction
-from aiida_e3relax.crystals.contacts import SMALLEST_DISTANCE, SMALLEST_VOLUME, tell_overlap
+from aiida_e3relax.crystals.contacts import SMALLEST_DISTANCE, SMALLEST_VOLUME, describe_overlap
 from aiida_e3relax.crystals.structures import Crystals
 
 Fault = tuple[str, str]
@@ -18,7 +18,7 @@ Fault = tuple[str, str]
 
 @dataclasses.dataclass(frozen=True)
 class Nearest:
-    """What a neighbour search tells of A atoms.
+    """The nearest neighbour of each of A atoms.
 
     Attributes
     ----------
@@ -58,10 +58,10 @@ def has_sound_geometry(crystals: Crystals) -> NDArray[np.bool_]:
     cell = crystals.cell
     sound = _has_all(crystals, np.abs(crystals.positions).max(axis=1) <= FURTHEST)  # NaN is not
     sound &= (np.abs(cell) <= FURTHEST).all(axis=(1, 2)) & (crystals.n_atoms > 0)
-    kept = np.flatnonzero(sound)
-    sound[kept] = np.abs(np.linalg.det(cell[kept])) >= SMALLEST_VOLUME * crystals.n_atoms[kept]
-    kept = np.flatnonzero(sound)
-    sound[kept] = shortest_lattice_vectors(cell[kept]) >= SMALLEST_DISTANCE
+    rest = np.flatnonzero(sound)
+    sound[rest] = np.abs(np.linalg.det(cell[rest])) >= SMALLEST_VOLUME * crystals.n_atoms[rest]
+    rest = np.flatnonzero(sound)
+    sound[rest] = shortest_lattice_vectors(cell[rest]) >= SMALLEST_DISTANCE
     return sound
 
 
@@ -80,7 +80,7 @@ def geometry_fault(crystal: Crystals) -> Fault | None:
     if volume < SMALLEST_VOLUME * count:
         return 'singular_cell', f'the cell volume of {volume:.3g} A^3 holds no {count} atom(s)'
     if (shortest := float(shortest_lattice_vectors(cell)[0])) < SMALLEST_DISTANCE:
-        return 'overlapping_atoms', tell_overlap([_name(crystal, 0)] * 2, shortest)
+        return 'overlapping_atoms', describe_overlap([_name(crystal, 0)] * 2, shortest)
     return None
 
 
@@ -109,7 +109,7 @@ def neighbour_faults(nearest: Nearest, crystals: Crystals, cutoff: float) -> dic
         if (nearest.distance[atoms] < SMALLEST_DISTANCE).any():
             site = first + int(nearest.distance[atoms].argmin())
             names = sorted(_name(crystals, atom, first) for atom in (site, int(nearest.neighbour[site])))
-            faults[index] = 'overlapping_atoms', tell_overlap(names, float(nearest.distance[site]))
+            faults[index] = 'overlapping_atoms', describe_overlap(names, float(nearest.distance[site]))
         else:
             site = int(np.flatnonzero(nearest.neighbours[atoms] == 0)[0])
             faults[index] = 'no_neighbours', f'site {site} has no neighbour within {cutoff:g} A'

@@ -72,7 +72,7 @@ def device_name(device: torch.device) -> str:
 
 
 def keep_freed_memory() -> None:
-    """Tell glibc to reuse large freed blocks instead of returning them to the kernel.
+    """Make glibc reuse large freed blocks instead of returning them to the kernel.
 
     The temporaries of a forward pass are megabytes each. By default glibc maps and unmaps every one of them, and most
     of the time of a small batch goes into page faults. Does nothing elsewhere than on Linux with glibc.

@@ -55,9 +55,9 @@ def read_archive(path: Path) -> tuple[dict[str, NDArray], dict[str, bytes]]:
                     arrays[key] = np.ndarray(shape, dtype, content, start, order=order)
     except Exception as error:  # damaged archives raise anything
         where = f': member {printable(name)}' if name else ''
-        told = str(error) if isinstance(error, ValueError) else explain(error)
+        message = str(error) if isinstance(error, ValueError) else explain(error)
         raise InputError(
-            f'{path}{where}: damaged, or not an .npz of plain arrays ({told}): copy or make the file again'
+            f'{path}{where}: damaged, or not an .npz of plain arrays ({message}): copy or make the file again'
         ) from error
     return arrays, others
 

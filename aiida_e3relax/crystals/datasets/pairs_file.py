@@ -2,7 +2,7 @@
 
 The members lie uncompressed in the archive, so that each array is a window on the file: a data set larger than the
 memory opens at once. Positions are Cartesian, in A, as the network takes them, and cells have lattice vectors as rows.
-A member ``card.json`` tells what the data are (see `aiida_e3relax.gnn.data.card`). Plain ``numpy.load`` reads the rest.
+A member ``card.json`` describes the data (see `aiida_e3relax.gnn.data.card`). Plain ``numpy.load`` reads the rest.
 """
 
 from __future__ import annotations

@@ -35,6 +35,6 @@ def potential_element(word: str, where: str) -> str:
 
 
 def isotope_note(symbols: list[str]) -> tuple[str, ...]:
-    """Return what to tell of isotopes among `symbols`: they are read as their element."""
+    """Return a note on the isotopes among `symbols`, which are read as their element."""
     found = sorted(set(symbols) & set(ISOTOPES))
     return (f'{" and ".join(found)} read as H',) if found else ()

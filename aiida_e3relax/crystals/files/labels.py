@@ -1,4 +1,4 @@
-"""Labels of crystals, from the names of their files: each tells its crystal from all others."""
+"""Unique labels of crystals, from the names of their files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SAYING_NOTHING = re.compile(
     r'geometry|crystal|cell|atoms|pw|start',
     re.IGNORECASE,
 )
-"""Names of files that stand in many folders: there the folder's name tells the crystal."""
+"""Names of files that stand in many folders: there the label is the folder's name."""
 
 
 def labels_of(paths: Sequence[str | Path], clean: Callable[[str], str] = printable) -> list[str]:
@@ -54,7 +54,7 @@ def labels_of(paths: Sequence[str | Path], clean: Callable[[str], str] = printab
 
 
 class UniqueLabels:
-    """Labels that were given, so that none is given twice; some bytes a label are kept."""
+    """Labels that were given, so that none is given twice; takes some bytes a label."""
 
     def __init__(self) -> None:
         self._given: dict[int, int] = {}

@@ -32,13 +32,13 @@ def refuse_partial(sites: Mapping[str, Mapping[str, float]]) -> None:
         if len(shares) != 1 or not abs(next(iter(shares.values())) - 1) <= WHOLE
     }
     if partial:
-        told = [
+        found = [
             f'{site} ({" + ".join(f"{e} {share:g}" for e, share in shares.items())})'
             for site, shares in partial.items()
         ]
-        more = f' and {len(told) - 6} more' if len(told) > 6 else ''
+        more = f' and {len(found) - 6} more' if len(found) > 6 else ''
         raise CrystalFileError(
-            f'expected one whole atom on each site, found partial occupancies: {short(", ".join(told[:6]), 300)}'
+            f'expected one whole atom on each site, found partial occupancies: {short(", ".join(found[:6]), 300)}'
             f'{more}; {ADVICE}'
         )
 

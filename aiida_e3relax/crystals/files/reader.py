@@ -154,8 +154,8 @@ def check_atoms(atoms: Atoms) -> None:
 def _left_out(atoms: Atoms) -> tuple[str, ...]:
     """Return what the crystal comes with and a network, or a node of AiiDA, does not know."""
     found = {'initial_magmoms': 'magnetic moments', 'initial_charges': 'charges'}
-    told = [what for name, what in found.items() if name in atoms.arrays and np.any(atoms.arrays[name])]
-    return (f'{" and ".join(told)} of the file are not used',) if told else ()
+    left_out = [what for name, what in found.items() if name in atoms.arrays and np.any(atoms.arrays[name])]
+    return (f'{" and ".join(left_out)} of the file are not used',) if left_out else ()
 
 
 def _format(path: Path) -> str:

@@ -107,7 +107,7 @@ def stream_structures(paths: Sequence[str | Path], piece: int = PIECE) -> Iterat
 
 
 def count_structures(paths: Sequence[str | Path]) -> int | None:
-    """Return the number of crystals in `paths`, or None where only reading them would tell."""
+    """Return the number of crystals in `paths`, or None where it is known only after reading them."""
     total = 0
     try:
         for path in map(Path, paths):
@@ -115,7 +115,7 @@ def count_structures(paths: Sequence[str | Path]) -> int | None:
                 return None
             with zipfile.ZipFile(path) as archive, archive.open('n_atoms.npy') as handle:
                 total += read_npy_header(handle)[0][0]
-    except Exception:  # what is wrong with it is told where it is read
+    except Exception:  # the error is reported where the file is read
         return None
     return total
 
@@ -129,10 +129,10 @@ def _read_one(path: Path, label: str, piece: int) -> Iterator[Piece]:
             done += len(part)
     except Exception as error:
         where = f' (after the first {done})' if done else ''
-        told = explain(error)
-        if not told.startswith(printable(path)):
-            told = f'{printable(path)}: cannot be read as crystals{where}: {told}'
-        yield Piece(make_crystals([], [], []), (), (), (Unreadable(label, told),))
+        message = explain(error)
+        if not message.startswith(printable(path)):
+            message = f'{printable(path)}: cannot be read as crystals{where}: {message}'
+        yield Piece(make_crystals([], [], []), (), (), (Unreadable(label, message),))
 
 
 def _read_npz(path: Path, piece: int) -> Iterator[Piece]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from aiida_e3relax.common.errors import InputError, OutputError
 from aiida_e3relax.common.messages import printable
-from aiida_e3relax.common.output_files import partial_folder, told
+from aiida_e3relax.common.output_files import partial_folder, writing
 from aiida_e3relax.crystals.files.errors import explain
 from aiida_e3relax.crystals.structures import Crystals
 
@@ -83,7 +83,7 @@ class NpzWriter:
         for name, given in arrays.items():
             array = given if given.dtype.itemsize else given.astype('U1')  # texts without a character
             self._pieces.setdefault(name, []).append(_Piece.of(array))
-            with told(self.path), (Path(self._folder.name) / name).open('ab') as handle:
+            with writing(self.path), (Path(self._folder.name) / name).open('ab') as handle:
                 handle.write(array.tobytes())
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ class NpzWriter:
         partial = Path(self._folder.name) / 'whole'
         if not self._states_uncertainty:
             self._pieces.pop('uncertainty', None)
-        with told(self.path):
+        with writing(self.path):
             with zipfile.ZipFile(partial, 'w', zipfile.ZIP_STORED) as archive:
                 for name, pieces in self._pieces.items():
                     self._assemble(archive, name, pieces)
@@ -125,7 +125,7 @@ class _Piece:
         return _Piece(array.dtype, array.shape)
 
     def continues(self, first: _Piece) -> bool:
-        """Tell whether it can follow `first`: numbers of the same kind, or text, in rows of the same shape."""
+        """Return whether it can follow `first`: numbers of the same kind, or text, in rows of the same shape."""
         return self.dtype.kind == first.dtype.kind and self.shape[1:] == first.shape[1:]
 
 
@@ -208,14 +208,14 @@ class AseWriter:
             self._write(append=False)
         if not self._partial.exists():
             raise InputError(f'{printable(self.path)} was not written: no structure could be predicted')
-        with told(self.path):
+        with writing(self.path):
             self._partial.replace(self.path)
 
     def _write(self, append: bool) -> None:
         import ase.io
 
         frames = self._kept if len(self._kept) > 1 else self._kept[0]
-        with told(self.path):
+        with writing(self.path):
             try:
                 ase.io.write(self._partial, frames, format=self._format.name, append=append)
             except OSError:

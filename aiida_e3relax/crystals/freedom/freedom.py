@@ -29,7 +29,7 @@ class Freedom:
         Whether the prediction is symmetrised to the space group of the input; VASP keeps that of its start by itself.
     vacuum
         The letter of the lattice vector that crosses a vacuum, or `none` for a crystal without; None where the periodic
-        directions of the structure, or else its gaps, tell.
+        directions of the structure, or else its gaps, decide.
     """
 
     moves: str = Moves.CELL.value
@@ -57,7 +57,7 @@ class Freedom:
 
     @classmethod
     def from_value(cls, value: str | Mapping[str, Any]) -> Self:
-        """Return the freedom that a value of `Moves` or a mapping of fields stands for; ValueError tells a fault."""
+        """Return the freedom that a value of `Moves` or a mapping of fields stands for; raises ValueError otherwise."""
         if isinstance(value, str):
             return cls(moves=value)
         if not isinstance(value, Mapping):

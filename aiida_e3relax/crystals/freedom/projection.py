@@ -1,4 +1,4 @@
-"""What is kept of a prediction: its projection on what may move."""
+"""Projection of a prediction on the degrees of freedom that may move."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def restrict(start: Crystals, prediction: Crystals, freedom: Freedom, kinds: Seq
     freedom
         What may move.
     kinds
-        ``(N,)`` names of the sites' kinds; the space group to be kept tells them apart.
+        ``(N,)`` names of the sites' kinds; the preserved space group distinguishes them.
     """
     movable = freedom.movable(len(kinds))
     group = SpaceGroup.of(start, kinds) if freedom.keep_symmetry else None
@@ -93,13 +93,13 @@ def _displacements(
     before = start.fractional() + gap.images
     across = np.linalg.svd(gap.periodic @ raw)[2][gap.dimension :]  # unit normals, in A
     turn = np.linalg.solve(raw, predicted)
-    old, new, kept = (
+    old, new, projector = (
         _frame(gap, raw, across),
         _frame(gap, predicted, across @ np.linalg.solve(_stretch(raw, predicted), turn)),
         _frame(gap, cell, across),
     )
     change = (before + displacements) @ predicted @ np.linalg.inv(new) - before @ raw @ np.linalg.inv(old)
-    return change @ kept @ np.linalg.inv(cell)
+    return change @ projector @ np.linalg.inv(cell)
 
 
 def _frame(gap: Gap, cell: NDArray[np.float64], across: NDArray[np.float64]) -> NDArray[np.float64]:

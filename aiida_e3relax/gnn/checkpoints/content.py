@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from aiida_e3relax.common.fields import read_fields, said
+from aiida_e3relax.common.fields import describe_value, read_fields
 from aiida_e3relax.common.messages import short, suggestion
 from aiida_e3relax.crystals.structures import MAX_ATOMIC_NUMBER
 from aiida_e3relax.gnn.models.base import RelaxationModel
@@ -34,7 +34,7 @@ def field(content: Mapping[str, Any], name: str, kind: type, expected: str) -> A
     if name not in content:
         raise ValueError(f'field `{name}`, {expected}, is missing')
     if type(content[name]) is not kind:
-        raise ValueError(f'field `{name}`: expected {expected}, found {_told(content[name])}')
+        raise ValueError(f'field `{name}`: expected {expected}, found {_describe(content[name])}')
     return content[name]
 
 
@@ -43,7 +43,7 @@ def read_elements(content: Mapping[str, Any]) -> list[int]:
     elements = field(content, 'elements', list, 'a list of atomic numbers')
     bad = [z for z in elements if type(z) is not int or not 1 <= z <= MAX_ATOMIC_NUMBER]
     if bad or not elements:
-        found = _told(bad[0]) if bad else 'none'
+        found = _describe(bad[0]) if bad else 'none'
         raise ValueError(f'field `elements`: expected atomic numbers from 1 to {MAX_ATOMIC_NUMBER}, found {found}')
     return elements
 
@@ -62,7 +62,7 @@ def read_training(content: Mapping[str, Any]) -> dict[str, Any]:
         elif type(value) in (list, tuple):
             waiting += [(entry, depth + 1) for entry in value]
         elif value is not None and type(value) not in (bool, int, float, str):
-            raise ValueError(f'field `training`: expected plain numbers and words, found {_told(value)}')
+            raise ValueError(f'field `training`: expected plain numbers and words, found {_describe(value)}')
     return training
 
 
@@ -80,11 +80,15 @@ def read_weights(weights: Mapping[Any, Any], where: str = 'field `weights`') -> 
     read = {}
     for name, value in weights.items():
         if type(name) is not str or not isinstance(value, Tensor):
-            raise ValueError(f'{where}: expected tensors by name, found {_told(value)} under {_told(name)}')
+            raise ValueError(f'{where}: expected tensors by name, found {_describe(value)} under {_describe(name)}')
         if value.layout != torch.strided or value.device.type != 'cpu' or value.dtype not in FLOATS:
-            raise ValueError(f'{where}: {short(name)}: expected a plain tensor of real numbers, found {_told(value)}')
+            raise ValueError(
+                f'{where}: {short(name)}: expected a plain tensor of real numbers, found {_describe(value)}'
+            )
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise ValueError(f'{where}: {short(name)}: expected a number for each place, found fewer in {_told(value)}')
+            raise ValueError(
+                f'{where}: {short(name)}: expected a number for each place, found fewer in {_describe(value)}'
+            )
         read[name] = value.detach().to(torch.get_default_dtype(), copy=True).contiguous()
         if not torch.isfinite(read[name]).all():
             raise ValueError(f'{where}: {short(name)}: expected finite numbers, found NaN or infinite ones')
@@ -146,9 +150,9 @@ class _Unfilled(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def _told(value: Any) -> str:
+def _describe(value: Any) -> str:
     """Return what a value is, for a message."""
     if isinstance(value, Tensor):
         kind = str(value.layout).removeprefix('torch.')
         return f'a {value.device.type} tensor of {value.dtype}, {kind}, of shape {short(tuple(value.shape))}'
-    return said(value) if isinstance(value, str | int | float | bool | None) else f'a {type(value).__name__}'
+    return describe_value(value) if isinstance(value, str | int | float | bool | None) else f'a {type(value).__name__}'

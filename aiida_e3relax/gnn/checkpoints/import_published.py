@@ -27,7 +27,7 @@ MARKS = {
 """A parameter that only one model has, under its authors' name, and the model's name in the registry."""
 
 CIRCUMSTANCES = ('epoch', 'step', 'ema_decay', 'ema_updates')
-"""What the authors' file says of the training, kept in ours."""
+"""Facts of the training that are copied from the authors' file."""
 
 
 def import_published(source: Path, output: Path) -> Checkpoint:
@@ -91,7 +91,7 @@ def _architecture(weights: object, source: Path) -> str:
 
 
 def _hyperparameters(architecture: str, weights: dict[str, Tensor]) -> dict[str, Any]:
-    """Return what the weights tell of the network; raises KeyError for weights that are not whole."""
+    """Return the hyper-parameters that the weights imply; raises KeyError where some are missing."""
     blocks = 'message_layers' if architecture == 'deeprelax-published' else 'message_passing_layers'
     layers = {match[1] for name in weights if (match := re.match(rf'{blocks}\.(\d+)\.', name))}
     sizes = {'features': weights['atom_emb.embeddings.weight'].shape[1], 'layers': len(layers)}

@@ -135,7 +135,7 @@ def _check_outputs(options: argparse.Namespace) -> None:
 
 def _steps(data: BuiltData) -> str:
     """Return what was repaired, found and split, as text."""
-    lines = ['put right: ' + ', '.join(f'{step} {count}' for step, count in data.repairs.items())]
+    lines = ['repaired: ' + ', '.join(f'{step} {count}' for step, count in data.repairs.items())]
     if data.repeats:
         lines.append('repeated crystals: ' + ', '.join(f'{what} {count}' for what, count in data.repeats.items()))
     lines += [f'note: {note}: {count} pairs' for note, count in data.notes.items()]

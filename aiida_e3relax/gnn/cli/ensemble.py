@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aiida_e3relax.gnn.cli.options import add_device, check_checkpoint_output, checkpoint_path
 
-HELP = 'make one checkpoint of several, whose mean is more accurate and whose spread tells how far to trust it'
+HELP = 'make one checkpoint of several, whose mean is more accurate and whose spread says how far to trust it'
 
 DESCRIPTION = """
 Make one checkpoint of several that were trained apart, with other seeds or other data.

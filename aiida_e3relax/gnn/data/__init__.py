@@ -1,1 +1,1 @@
-"""From files of many kinds to a training file: read, put right, looked through for repeats, split, described."""
+"""From files of many kinds to a training file: pairs are read, repaired, searched for duplicates, split, described."""

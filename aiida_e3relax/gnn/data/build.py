@@ -79,7 +79,7 @@ class BuiltData:
     Attributes
     ----------
     pairs
-        The pairs, put right.
+        The repaired pairs.
     rejections
         Those that were left out.
     repairs
@@ -101,7 +101,7 @@ class BuiltData:
 
 
 def build(sources: Sequence[Source], options: BuildOptions, name: str | None = None) -> BuiltData:
-    """Return the pairs of `sources`, put right, looked through for repeats, and split.
+    """Return the pairs of `sources`, repaired, searched for duplicates, and split.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def _read(
     notes: Counter[str] = Counter()
     befores: list[Sites] = []
     afters: list[Sites] = []
-    kept: list[tuple[Candidate, str]] = []
+    usable: list[tuple[Candidate, str]] = []
     for source in sources:
         title = name or source.name
         for candidate in progress(source.candidates, f'reading {title}'):
@@ -179,28 +179,28 @@ def _read(
                 after, taken = checked(before, after, options.repair)
             except UnusableError as error:
                 rejections.append(Rejection(title, candidate.label, str(error)))
-            except Exception as error:  # readers of foreign formats raise anything; the reason is kept
+            except Exception as error:  # readers of foreign formats raise anything; the reason is reported
                 rejections.append(Rejection(title, candidate.label, explain(error)))
             else:
                 steps.update(taken)
                 notes.update([note] if note else [])
                 befores.append(before)
                 afters.append(after)
-                kept.append((candidate, title))
-    if not kept:
+                usable.append((candidate, title))
+    if not usable:
         examples = {r.kind: r.reason for r in rejections}
         counts = Counter(r.kind for r in rejections).most_common(3)
         raise InputError(
             f'no usable pair in {", ".join(s.path for s in sources)}: '
             + '; '.join(f'{count} times: {examples[kind]}' for kind, count in counts)
         )
-    labels = [candidate.label for candidate, _ in kept]
+    labels = [candidate.label for candidate, _ in usable]
     unrelaxed, relaxed = (
         make_crystals([s.numbers for s in p], [s.positions for s in p], [s.cell for s in p], labels, [s.pbc for s in p])
         for p in (befores, afters)
     )
-    split = np.array([candidate.split for candidate, _ in kept], dtype=np.str_)
-    return Pairs(unrelaxed, relaxed, split, np.array([title for _, title in kept])), rejections, steps, notes
+    split = np.array([candidate.split for candidate, _ in usable], dtype=np.str_)
+    return Pairs(unrelaxed, relaxed, split, np.array([title for _, title in usable])), rejections, steps, notes
 
 
 def _check_size(n_atoms: int, options: BuildOptions) -> None:

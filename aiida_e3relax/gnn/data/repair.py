@@ -1,4 +1,4 @@
-"""Pairs are put right one by one: what cannot be mended is rejected with its reason, what was mended is counted."""
+"""Repair of pairs, one by one: those that cannot be repaired are rejected with the reason, repairs are counted."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def checked(before: Sites, after: Sites, options: RepairOptions) -> tuple[Sites,
     ------
     UnusableError
         For crystals that are not finite or have no volume, for other species, and where the site order differs and
-        cannot be told, or may not be changed.
+        cannot be found, or may not be changed.
     """
     for stage, crystal in (('unrelaxed', before), ('relaxed', after)):
         _check_crystal(stage, crystal)

@@ -23,7 +23,7 @@ MOST_EDGES = 1 << 17
 """Larger batches keep the device busy as they are, and padding would cost more than launching."""
 
 MOST_SHAPES = 32
-"""Shapes kept; the one that was not used for the longest time goes first."""
+"""Shapes in the cache; the one that was not used for the longest time goes first."""
 
 
 class ReplayedModel:

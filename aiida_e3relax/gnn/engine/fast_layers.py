@@ -120,7 +120,7 @@ class FastPublishedMessagePassing(MessagePassing):
 def _symmetric_indices(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Return rows and columns of a symmetric matrix's six numbers, and which of them stands at each of the nine places.
 
-    Kept on the device: an index from the host would make every layer wait for it.
+    Cached on the device: an index from the host would make every layer wait for it.
     """
     rows, columns = torch.triu_indices(3, 3)
     return rows.to(device), columns.to(device), torch.tensor([0, 1, 2, 1, 3, 4, 2, 4, 5], device=device)

@@ -34,7 +34,7 @@ def kernels_for(tensor: Tensor) -> ModuleType | None:
 
 @functools.cache
 def triton_launches(device: torch.device, dtype: torch.dtype, features: int, with_gradient: bool) -> bool:
-    """Tell whether Triton's kernels for tensors of this kind run on `device`, not only compile; warns where not."""
+    """Return whether Triton's kernels for tensors of this kind run on `device`, not only compile; warns where not."""
     from aiida_e3relax.gnn.engine import triton_sums
 
     try:
@@ -53,7 +53,7 @@ def triton_launches(device: torch.device, dtype: torch.dtype, features: int, wit
 
 @functools.cache
 def triton_works() -> bool:
-    """Tell whether Triton is there, with the C compiler and the headers of Python that it builds its launchers with."""
+    """Return whether Triton is there, with the C compiler and Python headers that it builds its launchers with."""
     compiler = os.environ.get('CC') or shutil.which('gcc') or shutil.which('clang')
     header = Path(sysconfig.get_path('include'), 'Python.h')
     return importlib.util.find_spec('triton') is not None and compiler is not None and header.exists()

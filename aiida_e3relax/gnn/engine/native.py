@@ -57,7 +57,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def usable(tensor: Tensor) -> bool:
-    """Tell whether the kernels can work on `tensor`."""
+    """Return whether the kernels can work on `tensor`."""
     return tensor.device.type == 'cpu' and tensor.dtype in _TYPES and library() is not None
 
 

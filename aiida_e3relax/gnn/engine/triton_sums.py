@@ -21,7 +21,7 @@ BLOCK_BYTES = 512
 
 
 def usable(tensor: Tensor) -> bool:
-    """Tell whether the kernels can work on `tensor`, with the same result in every run if that is demanded."""
+    """Return whether the kernels can work on `tensor`, with the same result in every run if that is demanded."""
     repeatable = not (torch.is_grad_enabled() and torch.are_deterministic_algorithms_enabled())
     return tensor.is_cuda and tensor.dtype in (torch.float32, torch.float64) and repeatable
 

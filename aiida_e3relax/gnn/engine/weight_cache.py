@@ -29,7 +29,7 @@ class _Seen:
         return _Seen(parameter, parameter.detach(), parameter._version)
 
     def is_now(self, parameter: Tensor) -> bool:
-        """Tell whether `parameter` is this one, unchanged."""
+        """Return whether `parameter` is this one, unchanged."""
         held = self.memory
         return (
             parameter is self.parameter

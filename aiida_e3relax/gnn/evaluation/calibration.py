@@ -1,4 +1,4 @@
-"""How well the uncertainty that a model states tells its errors."""
+"""Calibration: how well the uncertainties that a model states agree with its errors."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ MOST_BINS = 10
 
 
 @dataclasses.dataclass(frozen=True)
-class Reliability:
-    """Stated uncertainty against errors found, of the P structures that have both.
+class Calibration:
+    """Stated uncertainties and the errors found, of the P structures that have both.
 
     Attributes
     ----------
@@ -31,15 +31,15 @@ class Reliability:
     @staticmethod
     def of(
         stated: NDArray[np.float64], bond_error: NDArray[np.float64], coordinate_error: NDArray[np.float64]
-    ) -> Reliability:
+    ) -> Calibration:
         """Return it for arrays ``(S,)``, in which NaN marks what is not there."""
         known = np.isfinite(stated) & np.isfinite(bond_error)
-        return Reliability(stated[known], bond_error[known], coordinate_error[known])
+        return Calibration(stated[known], bond_error[known], coordinate_error[known])
 
     @staticmethod
-    def concatenate(parts: Sequence[Reliability]) -> Reliability:
+    def concatenate(parts: Sequence[Calibration]) -> Calibration:
         """Return several as one."""
-        return Reliability(
+        return Calibration(
             np.concatenate([part.stated for part in parts]),
             np.concatenate([part.bond_error for part in parts]),
             np.concatenate([part.coordinate_error for part in parts]),

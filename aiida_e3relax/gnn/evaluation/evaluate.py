@@ -24,7 +24,7 @@ from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint
 from aiida_e3relax.gnn.engine.accelerate import accelerate
-from aiida_e3relax.gnn.evaluation.calibration import Reliability
+from aiida_e3relax.gnn.evaluation.calibration import Calibration
 from aiida_e3relax.gnn.graph.shells import neighbour_graph
 from aiida_e3relax.gnn.prediction.predict import predict
 
@@ -34,7 +34,7 @@ MEASURES = ('coordinate_mae_A', 'cell_shape_deviation_A2', 'volume_mae_A3')
 ALL_MEASURES = (*MEASURES, 'bond_length_mae_A', 'lattice_mae_A')
 
 BOND_REACH, BOND_NEIGHBOURS = 6.0, 30
-"""Bonds are the nearest 30 neighbours within 6 A in the unrelaxed crystal, as in DeepRelax, shells kept whole."""
+"""Bonds are the nearest 30 neighbours within 6 A in the unrelaxed crystal, as in DeepRelax, in complete shells."""
 
 FRAMES = ('as filed', 'aligned')
 DUMMY = 'dummy'
@@ -75,11 +75,11 @@ class Measured:
     uncertainty: NDArray[np.float64] | None
 
     @property
-    def reliability(self) -> Reliability | None:
+    def calibration(self) -> Calibration | None:
         """The stated uncertainty against the errors, if there is one."""
         if self.uncertainty is None:
             return None
-        return Reliability.of(self.uncertainty, self.values['bond_length_mae_A'], self.values['coordinate_mae_A'])
+        return Calibration.of(self.uncertainty, self.values['bond_length_mae_A'], self.values['coordinate_mae_A'])
 
     def row(self) -> dict[str, Any]:
         """Return means and medians over the structures, and what can be said of a stated uncertainty."""
@@ -89,8 +89,8 @@ class Measured:
         row['failed'] = int(self.failed.sum())
         if self.matched is not None:
             row['match_rate_percent'] = float(100 * self.matched.mean())
-        if self.reliability is not None:
-            row |= self.reliability.row()
+        if self.calibration is not None:
+            row |= self.calibration.row()
         return row
 
 

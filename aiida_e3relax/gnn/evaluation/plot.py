@@ -28,7 +28,7 @@ def plot_measured(measured: Sequence[Measured], path: Path) -> None:
     """
     drawn = [m for m in measured if m.frame == 'aligned']
     sources = list(dict.fromkeys(m.data for m in drawn))
-    stating = [source for source in sources if any(m.data == source and m.reliability for m in drawn)]
+    stating = [source for source in sources if any(m.data == source and m.calibration for m in drawn)]
     rows = len(sources) + 1 + -(-len(stating) // 3)
     figure = matplotlib_figure(11, 2.6 * rows + 3.9)
     grid = figure.add_gridspec(rows + 1, 3, height_ratios=[1] * rows + [1.6])
@@ -46,7 +46,7 @@ def plot_measured(measured: Sequence[Measured], path: Path) -> None:
         axes.set(xlabel='atoms a cell', ylabel=f'median {label}'.replace(' (', '\n('))
     for place, source in enumerate(stating):
         axes = figure.add_subplot(grid[len(sources) + 1 + place // 3, place % 3])
-        _draw_reliability(axes, [m for m in drawn if m.data == source])
+        _draw_calibration(axes, [m for m in drawn if m.data == source])
         axes.set_title(source, loc='left')
     table = figure.add_subplot(grid[rows, :])
     model = next(m.of for m in drawn)
@@ -89,10 +89,10 @@ def _draw_by_size(axes: Any, measured: Sequence[Measured], name: str) -> None:
     axes.legend(frameon=False, fontsize=7)
 
 
-def _draw_reliability(axes: Any, measured: Sequence[Measured]) -> None:
+def _draw_calibration(axes: Any, measured: Sequence[Measured]) -> None:
     """Draw bond errors against stated uncertainties: crystals as dots, bins as medians with the middle half."""
     for m in measured:
-        if (found := m.reliability) is None:
+        if (found := m.calibration) is None:
             continue
         colour = _style(m, measured)['color']
         stated, errors = np.maximum(found.stated, SMALLEST), np.maximum(found.bond_error, SMALLEST)

@@ -23,7 +23,7 @@ _TITLES = {
     'lattice_mae_A': 'lattice A',
 }
 
-_RELIABILITY_TITLES = {
+_CALIBRATION_TITLES = {
     'uncertainty_A_median': 'uncertainty A',
     'spearman_coordinates': 'rank, coordinates',
     'spearman_bonds': 'rank, bonds',
@@ -32,7 +32,7 @@ _RELIABILITY_TITLES = {
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return rows of `Measured.row` as text: mean (median) of each measure, and how reliable uncertainties are."""
+    """Return rows of `Measured.row` as text: mean (median) of each measure, and calibration of the uncertainties."""
     width = max(len(row['of']) for row in rows)
     head = f'{"data":<14}{"frame":<10}{"":<{width}} {"pairs":>6}'
     lines = [head + ''.join(f'  {_TITLES[name]:>17}' for name in ALL_MEASURES) + f'  {"match %":>8}']
@@ -51,9 +51,9 @@ def _uncertainty_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     if not stating:
         return []
     width = max(len(row['of']) for row in stating)
-    lines = ['', f'{"data":<14}{"":<{width}}' + ''.join(f'  {title:>18}' for title in _RELIABILITY_TITLES.values())]
+    lines = ['', f'{"data":<14}{"":<{width}}' + ''.join(f'  {title:>18}' for title in _CALIBRATION_TITLES.values())]
     for row in stating:
-        cells = ['-' if row[name] is None else f'{row[name]:.3f}' for name in _RELIABILITY_TITLES]
+        cells = ['-' if row[name] is None else f'{row[name]:.3f}' for name in _CALIBRATION_TITLES]
         lines.append(f'{row["data"]:<14}{row["of"]:<{width}}' + ''.join(f'  {cell:>18}' for cell in cells))
     return [*lines, "aligned frame; rank: Spearman's correlation of the uncertainty with that error"]
 

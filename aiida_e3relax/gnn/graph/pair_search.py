@@ -59,7 +59,7 @@ def find_excess(
     """
     count, width = n_atoms.astype(np.float64), widths(cell)
     pairs = count**2 * (4 / 3 * np.pi * cutoff**3) / np.abs(np.linalg.det(cell))
-    told = 'a cutoff of {:g} A gives about {:.2g} {}, expected at most {:.2g}'
+    message = 'a cutoff of {:g} A gives about {:.2g} {}, expected at most {:.2g}'
     excess: dict[int, str] = {}
     if _by_torch(device):
         looked_at, most = count**2 * images_within(cell, cutoff), MOST_CANDIDATES[device.type]
@@ -68,7 +68,7 @@ def find_excess(
         looked_at, most, words = np.floor(width / cutoff).clip(1).prod(axis=1), MOST_BOXES, 'boxes in the cell'
     for amount, limit, name in ((looked_at, most, words), (pairs, MOST_PAIRS, 'pairs')):
         for index in np.flatnonzero(amount > limit).tolist():
-            excess[index] = told.format(cutoff, amount[index], name, limit)
+            excess[index] = message.format(cutoff, amount[index], name, limit)
     return excess
 
 

@@ -1,7 +1,7 @@
 """Periodic neighbour graphs for a whole batch of crystals, on CPU or GPU.
 
-Whole shells
-------------
+Complete neighbour shells
+-------------------------
 The papers keep the nearest K neighbours of an atom. Where the K-th and the next neighbour are equally far, that cut
 keeps an arbitrary part of a shell and breaks the crystal's symmetry. Here neighbours closer in distance than
 `SHELL_TOLERANCE` stay or go together: the list ends at the first gap at or after the K-th neighbour. An atom's own
@@ -9,7 +9,7 @@ periodic images are neighbours like any other, so that a supercell has the same 
 
 Reduced cells
 -------------
-Neighbours are searched in the reduced cell of each lattice, where few images are in reach, and told as images of the
+Neighbours are searched in the reduced cell of each lattice, where few images are in reach, and given as images of the
 cell that was given.
 """
 
@@ -55,7 +55,7 @@ class Graph:
 def neighbour_graph(
     fractional: Tensor, cell: Tensor, n_atoms: Tensor, cutoff: float, max_neighbours: int | None
 ) -> Graph:
-    """Return the neighbours within `cutoff` of every atom, at least the nearest `max_neighbours`, in whole shells.
+    """Return the neighbours within `cutoff` of every atom, at least the nearest `max_neighbours`, in complete shells.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def neighbour_graph(
     table = distance.new_full((len(fractional), int(count.max())), torch.inf)
     table[centre, rank] = distance
     table, order = table.sort(dim=1, stable=True)
-    keep = torch.isfinite(table) if max_neighbours is None else _whole_shells(table, max_neighbours)
+    keep = torch.isfinite(table) if max_neighbours is None else _in_complete_shells(table, max_neighbours)
     chosen = (order + first[:, None])[keep]
     centre, neighbour, offset = centre[chosen], neighbour[chosen], offset[chosen]
     return Graph(centre, neighbour, lattice.given(centre, offset + (wrap[centre] - wrap[neighbour]).long()))
@@ -142,7 +142,7 @@ def rank_among_edges(centre: Tensor, n_atoms_total: int) -> Tensor:
     return torch.arange(len(centre), device=centre.device) - (torch.cumsum(count, 0) - count)[centre]
 
 
-def _whole_shells(distance: Tensor, max_neighbours: int) -> Tensor:
+def _in_complete_shells(distance: Tensor, max_neighbours: int) -> Tensor:
     """Return the mask ``(A, D)`` of neighbours up to the first gap at or after the one numbered `max_neighbours`.
 
     `distance` ``(A, D)`` holds the sorted distances of every atom's neighbours, infinite behind the last.

@@ -72,7 +72,7 @@ class RelaxationModel(nn.Module, ABC):
     def graph(self, fractional: Tensor, cell: Tensor, n_atoms: Tensor) -> Graph:
         """Return the model's edges: ``fractional`` (A, 3), ``cell`` (S, 3, 3) with rows in A, ``n_atoms`` (S,).
 
-        Unless a model has its own, the nearest neighbours of every atom, in whole shells.
+        Unless a model has its own graph, the nearest neighbours of every atom, in complete shells.
         """
         return neighbour_graph(fractional, cell, n_atoms, self.cutoff, self.max_neighbours)
 

@@ -32,7 +32,7 @@ class DeepRelax(DistanceModel):
 
     PaiNN's layers give the atoms' features; a lattice node, which knows the volume per atom instead of the raw cell,
     gives a symmetric strain. Distances are predicted as changes of the edges that the unrelaxed atoms have when they
-    follow the cell, on all edges of the graph; what tells edges of equal lengths apart is not the cell they end in, but
+    follow the cell, on all edges of the graph; edges of equal lengths differ not by the cell they end in, but by
     the atoms' vectors along them.
     """
 

@@ -24,7 +24,7 @@ class PaiNN(RawCellRelaxation):
 
     @dataclasses.dataclass(frozen=True)
     class Hyperparameters:
-        """Sizes of the network and of its graph; `cutoff` in A, `max_neighbours` counts before whole shells."""
+        """Sizes of the network and of its graph; `cutoff` in A, `max_neighbours` counts before shells are completed."""
 
         features: int = 128
         layers: int = 4

@@ -30,7 +30,7 @@ VOLUME_SCALE = 6.0
 
 @dataclasses.dataclass(frozen=True)
 class SymmetricHyperparameters:
-    """Sizes of the network and of its graph; `cutoff` in A, `max_neighbours` counts before whole shells."""
+    """Sizes of the network and of its graph; `cutoff` in A, `max_neighbours` counts before shells are completed."""
 
     features: int = 128
     layers: int = 3

@@ -72,8 +72,8 @@ class SecondOpinion:
                     warnings.simplefilter('ignore')  # of CHGNet at every call, and of logarithms wrong by 1e-13
                     opinions[index], atoms = self._judge(_atoms(given, index), _atoms(predicted, index))
             except Exception as error:  # whatever the potential raises, the network's prediction stands
-                told = explain(error)
-                opinions[index] = {'error': f'out of memory: {told}' if is_out_of_memory(error) else told}
+                message = explain(error)
+                opinions[index] = {'error': f'out of memory: {message}' if is_out_of_memory(error) else message}
                 continue
             if opinions[index]['improved']:
                 positions[offsets[index] : offsets[index + 1]] = atoms.positions

@@ -14,7 +14,7 @@ from typing import IO, Any, Self
 import numpy as np
 
 from aiida_e3relax.common.errors import OutputError
-from aiida_e3relax.common.output_files import SUFFIX, told
+from aiida_e3relax.common.output_files import SUFFIX, writing
 from aiida_e3relax.common.strict_json import finite
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.gnn.prediction.predict import Predictions
@@ -49,10 +49,10 @@ class ReportWriter:
             handle.write(f'{"," if handle.tell() else ""}\n {json.dumps(finite(entry), allow_nan=False)}')
 
     def __exit__(self, kind: object, error: BaseException | None, *_: object) -> None:
-        """Write the report, and raise OutputError where it cannot be; beside another error that is only told."""
+        """Write the report, and raise OutputError where it cannot be; beside another error only a warning."""
         try:
             if self.path is not None:
-                with told(self.path):
+                with writing(self.path):
                     self._write(self.path)
         except OutputError as failure:
             if error is None:

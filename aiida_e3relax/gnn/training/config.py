@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from aiida_e3relax.common.errors import InputError
-from aiida_e3relax.common.fields import said
+from aiida_e3relax.common.fields import describe_value
 from aiida_e3relax.common.messages import suggestion
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint
 from aiida_e3relax.gnn.training.settings import TrainingSettings, hyperparameter_names, read_settings
@@ -49,9 +49,11 @@ def read_config(path: Path, changes: list[str], tuned_from: Checkpoint | None = 
     data, output = content.pop('data', None), content.pop('output', None)
     data = [data] if isinstance(data, str) else data
     if not isinstance(data, list) or not data or not all(isinstance(name, str) for name in data):
-        raise InputError(f'{path}: data: expected training files that `e3relax data` wrote, found {said(data)}')
+        raise InputError(
+            f'{path}: data: expected training files that `e3relax data` wrote, found {describe_value(data)}'
+        )
     if not isinstance(output, str):
-        raise InputError(f'{path}: output: expected the folder for the run, found {said(output)}')
+        raise InputError(f'{path}: output: expected the folder for the run, found {describe_value(output)}')
     if tuned_from:
         content = _with_model_of(tuned_from, content, path)
     preset = str(content.pop('preset', 'finetune' if tuned_from else 'short'))
@@ -75,9 +77,9 @@ def _read(path: Path) -> dict[str, Any]:
     except _RepeatedNameError as error:
         raise InputError(f'{path}: {error.args[0]!r} stands there twice: leave one out') from error
     if not isinstance(content, dict):
-        raise InputError(f'{path}: expected names and values, such as `output: run`, found {said(content)}')
+        raise InputError(f'{path}: expected names and values, such as `output: run`, found {describe_value(content)}')
     if not isinstance(sizes := content.get('hyperparameters', {}), dict):
-        raise InputError(f'{path}: hyperparameters: expected names and values, found {said(sizes)}')
+        raise InputError(f'{path}: hyperparameters: expected names and values, found {describe_value(sizes)}')
     return content
 
 

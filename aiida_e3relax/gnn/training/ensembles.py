@@ -17,7 +17,7 @@ from aiida_e3relax.gnn.checkpoints.checkpoint import (
     save_checkpoint,
 )
 from aiida_e3relax.gnn.checkpoints.model_card import card_path, read_card, write_card
-from aiida_e3relax.gnn.evaluation.calibration import Reliability
+from aiida_e3relax.gnn.evaluation.calibration import Calibration
 from aiida_e3relax.gnn.models.registry import make_model
 
 ARCHITECTURE = 'ensemble'
@@ -91,8 +91,8 @@ def calibrate(path: Path, pairs: Pairs, device: torch.device) -> Checkpoint:
     if checkpoint.architecture != ARCHITECTURE:
         raise InputError(f'{path}: expected an ensemble, found {checkpoint.architecture}: combine several first')
     measured = measure({ARCHITECTURE: checkpoint}, pairs, device, with_matches=False)
-    found = [m.reliability for m in measured if m.frame == 'aligned' and m.reliability is not None]
-    factor = Reliability.concatenate(found).row()['observed_over_stated_median'] if found else None
+    found = [m.calibration for m in measured if m.frame == 'aligned' and m.calibration is not None]
+    factor = Calibration.concatenate(found).row()['observed_over_stated_median'] if found else None
     if not factor:
         raise InputError(f'{path}: its members agree or refuse on all {len(pairs)} pairs: calibrate on other pairs')
     content, card = load_content(path), read_card(path)

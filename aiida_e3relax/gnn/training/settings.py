@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiida_e3relax.common.errors import InputError
-from aiida_e3relax.common.fields import choice, number, read_fields, said
+from aiida_e3relax.common.fields import choice, describe_value, number, read_fields
 from aiida_e3relax.common.messages import short, suggestion
 from aiida_e3relax.gnn.models.registry import MODELS
 from aiida_e3relax.gnn.prediction.settings import ENGINES
@@ -131,13 +131,15 @@ def read_settings(content: Mapping[str, Any], where: str, preset: str = 'short')
         if type(times) is not int or not 1 <= times <= LARGEST_SIZE:
             raise InputError(
                 f'{where}: oversampling: {short(source)}: expected a whole number from 1 to {LARGEST_SIZE}, '
-                f'found {said(times)}'
+                f'found {describe_value(times)}'
             )
     sizes = f'{where}: hyperparameters'
     read_fields(MODELS[settings.architecture].Hyperparameters, settings.hyperparameters, sizes)
     for name, value in settings.hyperparameters.items():
         if type(value) in (int, float) and not 0 < value <= LARGEST_SIZE:
-            raise InputError(f'{sizes}: {name}: expected a number above 0, up to {LARGEST_SIZE}, found {said(value)}')
+            raise InputError(
+                f'{sizes}: {name}: expected a number above 0, up to {LARGEST_SIZE}, found {describe_value(value)}'
+            )
     return settings
 
 

@@ -94,7 +94,7 @@ def test_batches_are_halved_until_they_fit(folder, monkeypatch, words):
     assert report['error'] is None
 
 
-@pytest.mark.parametrize('name', ['load_checkpoint', 'predict'])
+@pytest.mark.parametrize('name', ['load_checkpoint', 'Predictor'])
 @pytest.mark.parametrize('error', [MemoryError(), torch.OutOfMemoryError('CUDA out of memory')], ids=repr)
 def test_memory_that_runs_out_elsewhere_is_told(folder, monkeypatch, capsys, name, error):
     def fail(*_, **__):

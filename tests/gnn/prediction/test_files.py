@@ -20,6 +20,7 @@ from aiida_e3relax.gnn.checkpoints.checkpoint import save_checkpoint
 from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.models.registry import make_model
 from aiida_e3relax.gnn.prediction import files as predict_files
+from aiida_e3relax.gnn.prediction import predictor
 from tests.gnn.crystals import batch_of, rattled
 
 POSCAR = 'ZnO\n4.3\n0 .5 .5\n.5 0 .5\n.5 .5 0\nZn O\n1 1\nDirect\n0 0 0\n.5 .5 .5\n'
@@ -203,7 +204,7 @@ def test_an_interrupted_run_says_so_and_leaves_no_output(options, many, tmp_path
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(predict_files, 'predict', interrupted)
+    monkeypatch.setattr(predictor, 'predict', interrupted)
     assert main(['predict', str(tmp_path / 'many.npz'), *options, '--output', str(tmp_path / 'out.npz')]) == 130
     assert not list(tmp_path.glob('out.npz*'))
     assert json.loads((tmp_path / 'report.json').read_text())['error']['code'] == 'interrupted'

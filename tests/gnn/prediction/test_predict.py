@@ -12,8 +12,8 @@ from aiida_e3relax.crystals.structures import Crystals, make_crystals, write_npz
 from aiida_e3relax.gnn.checkpoints.checkpoint import save_checkpoint
 from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.models.registry import make_model
-from aiida_e3relax.gnn.prediction import files as predict_files
 from aiida_e3relax.gnn.prediction import predict as predict_module
+from aiida_e3relax.gnn.prediction import predictor
 from aiida_e3relax.gnn.prediction.predict import predict
 from tests.gnn.crystals import batch_of, rattled
 
@@ -117,7 +117,7 @@ def test_text_formats_hold_what_was_predicted(checkpoint, tmp_path, capsys):
 def test_output_that_cannot_be_written_is_refused_before_the_prediction(
     checkpoint, tmp_path, capsys, monkeypatch, output, words
 ):
-    monkeypatch.setattr(predict_files, 'predict', None)
+    monkeypatch.setattr(predictor, 'predict', None)
     write_npz(tmp_path / 'in.npz', batch_of(*rattled()))
     arguments = ['predict', str(tmp_path / 'in.npz'), '--model', str(checkpoint), '--device', 'cpu']
     assert main([*arguments, '--output', str(tmp_path / output)]) == 3
