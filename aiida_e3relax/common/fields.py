@@ -1,4 +1,4 @@
-"""Frozen dataclasses from what a person wrote in a file: names, types, choices and bounds are checked."""
+"""Frozen dataclasses read from files of people: names, types, choices and bounds of their fields are checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the figures of data sets and evaluations share: colours, a periodic table, no need of a screen."""
+"""Parts of figures by matplotlib, drawn without a screen: colours, axes, a periodic table."""
 
 from __future__ import annotations
 

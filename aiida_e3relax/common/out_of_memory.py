@@ -1,4 +1,4 @@
-"""How to recognise that memory ran out, from the errors of all that allocates it. Needs no torch."""
+"""Recognition of errors that mean that memory ran out. Needs no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder beside a file to come, in which it grows until it is whole. Needs no torch."""
+"""Output files that appear whole or not at all: each grows in a temporary folder beside it. Needs no torch."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SUFFIX = '.partial'
 
 
 def partial_folder(path: Path) -> tempfile.TemporaryDirectory:
-    """Return a temporary folder for what becomes the file `path`; those of processes that were killed go away.
+    """Return a temporary folder in which the file `path` grows; those of killed processes are removed.
 
     Raises OutputError where there can be none.
     """

@@ -1,4 +1,4 @@
-"""JSON of which every value means the same to every program and fits into every database. Needs no torch."""
+"""A strict reader of JSON: only values that mean the same to every program and fit into a database. Needs no torch."""
 
 from __future__ import annotations
 

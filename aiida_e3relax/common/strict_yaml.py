@@ -1,4 +1,4 @@
-"""YAML of people, from which nothing may get lost in silence."""
+"""A strict reader of YAML that people wrote: nothing is dropped in silence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies between two geometries of one crystal, and how close its atoms come. Each `Crystals` here holds one."""
+"""Displacements and strain between two geometries of a crystal, and its closest atoms. Each `Crystals` holds one."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def closest_contact(crystal: Crystals) -> Contact | None:
 
 
 def find_overlap(crystal: Crystals) -> str | None:
-    """Return what to say of the closest two sites of a sound crystal where they are on top of each other, else None.
+    """Return a message where the closest two sites of a sound crystal are on top of each other, else None.
 
     Raises ValueError as `pairs_within` does.
     """

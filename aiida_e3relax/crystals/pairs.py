@@ -1,4 +1,4 @@
-"""Pairs of unrelaxed and relaxed crystals, and how the two are brought into one frame."""
+"""Pairs of unrelaxed and relaxed crystals, and their alignment in one frame."""
 
 from __future__ import annotations
 

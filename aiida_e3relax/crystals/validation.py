@@ -1,4 +1,4 @@
-"""What is wrong with a crystal, structure by structure, before and after the network sees it."""
+"""Faults of crystals, structure by structure, before and after the prediction."""
 
 from __future__ import annotations
 

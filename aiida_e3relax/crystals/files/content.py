@@ -1,4 +1,4 @@
-"""The content of a file, compressed or not, inflated no further than a file of crystals is."""
+"""Text of files, compressed or not, with a bound on how far it may inflate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The element that a word of a file names."""
+"""Elements by their symbols, isotopes and VASP potentials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with a file of crystals, in one line for a person."""
+"""Errors in files of crystals, each a message of one line for people."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class CrystalFileError(ValueError):
 
 
 def explain(error: BaseException) -> str:
-    """Return what an exception of a reader means for a person, on one line."""
+    """Return the message for people, on one line, about an exception of a reader."""
     if isinstance(error, CrystalFileError):
         return str(error)
     if isinstance(error, KeyError) and error.args and str(error.args[0]).isalpha():

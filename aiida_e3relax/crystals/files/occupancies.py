@@ -1,4 +1,4 @@
-"""Sites that hold no whole atom: no crystal of atoms can stand for them without a person's choice."""
+"""Partial occupancies, which are refused: which crystal stands for them is a person's choice."""
 
 from __future__ import annotations
 

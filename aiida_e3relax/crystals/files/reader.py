@@ -1,4 +1,4 @@
-"""Every crystal of a file, of any format that is known to say all of it."""
+"""Readers of crystals from files of every supported format."""
 
 from __future__ import annotations
 

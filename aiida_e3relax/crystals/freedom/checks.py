@@ -1,4 +1,4 @@
-"""Whether a freedom suits a crystal, the network and VASP. Each check returns what is wrong and what to do, or None."""
+"""Checks that a freedom suits a crystal, the network and VASP. Each returns what is wrong and what to do, or None."""
 
 from __future__ import annotations
 

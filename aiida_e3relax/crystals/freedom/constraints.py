@@ -1,4 +1,4 @@
-"""Sites that a structure holds: between ASE's constraints and which fractional coordinates may change."""
+"""Fixed sites: ASE's constraints, and which fractional coordinates may change, from one to the other."""
 
 from __future__ import annotations
 

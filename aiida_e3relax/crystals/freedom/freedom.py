@@ -1,4 +1,4 @@
-"""What may move in a relaxation: one choice for the prediction and for VASP alike."""
+"""The degrees of freedom of a relaxation: one choice for the prediction and for VASP alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fields of a checkpoint's dictionary: each is what it must be, or the message names it."""
+"""The content of a checkpoint file, checked field by field; errors name the field."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 def field(content: Mapping[str, Any], name: str, kind: type, expected: str) -> Any:
-    """Return a field of that type and nothing derived from it; raises ValueError."""
+    """Return the field `name`, which must be exactly of type `kind`; raises ValueError."""
     if name not in content:
         raise ValueError(f'field `{name}`, {expected}, is missing')
     if type(content[name]) is not kind:
@@ -98,7 +98,7 @@ def read_weights(weights: Mapping[Any, Any], where: str = 'field `weights`') -> 
 def check_hyperparameters(
     architecture: str, hyperparameters: Mapping[str, Any], weights: Mapping[str, Tensor], within: str = ''
 ) -> None:
-    """Raise ValueError for sizes of another type, or such as no model with these weights has."""
+    """Raise ValueError for sizes of another type, or that no model with these weights can have."""
     if architecture not in MODELS:
         raise ValueError(
             f'unknown architecture {short(repr(architecture))}{suggestion(architecture[:60], list(MODELS))}'
@@ -126,7 +126,7 @@ def check_hyperparameters(
 def build_model(
     architecture: str, hyperparameters: Mapping[str, Any], weights: Mapping[str, Tensor]
 ) -> RelaxationModel:
-    """Return a model around `weights`: none are made first, so that sizes which do not fit cost nothing.
+    """Return a model with `weights`, without initial weights first, so that sizes that do not fit cost nothing.
 
     Raises ValueError where they are not the weights of such a model.
     """
@@ -142,7 +142,7 @@ def build_model(
 
 
 class _Unfilled(TorchFunctionMode):
-    """Leaves new parameters as they are: filling those without memory takes time, too."""
+    """Leaves new parameters uninitialised: initialising those without memory takes time, too."""
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if getattr(func, '__module__', None) == 'torch.nn.init':
@@ -151,7 +151,7 @@ class _Unfilled(TorchFunctionMode):
 
 
 def _describe(value: Any) -> str:
-    """Return what a value is, for a message."""
+    """Describe a value for a message."""
     if isinstance(value, Tensor):
         kind = str(value.layout).removeprefix('torch.')
         return f'a {value.device.type} tensor of {value.dtype}, {kind}, of shape {short(tuple(value.shape))}'

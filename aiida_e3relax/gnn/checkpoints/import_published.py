@@ -1,4 +1,4 @@
-"""Checkpoints that the authors of E3Relax, E3Relax-H2 and DeepRelax publish, turned into ours."""
+"""Import of the checkpoints that the authors of E3Relax, E3Relax-H2 and DeepRelax publish."""
 
 from __future__ import annotations
 

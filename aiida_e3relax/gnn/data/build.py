@@ -1,4 +1,4 @@
-"""From sources to one set of pairs: each step in turn, with what it did."""
+"""One set of pairs from several sources: the steps in turn, and a count of what each did."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aiida_e3relax.crystals.files.errors import explain
 from aiida_e3relax.crystals.pairs import SPLITS, Pairs
 from aiida_e3relax.crystals.structures import make_crystals
 from aiida_e3relax.gnn.data.duplicates import Repeats, find_repeats
-from aiida_e3relax.gnn.data.repair import RepairOptions, UnusableError, checked, put_right
+from aiida_e3relax.gnn.data.repair import RepairOptions, UnusableError, aligned_in_frame, repaired
 from aiida_e3relax.gnn.data.sources.base import Candidate, Sites, Source
 from aiida_e3relax.gnn.data.splits import check_fractions, make_split
 
@@ -68,7 +68,7 @@ class Rejection:
 
     @property
     def kind(self) -> str:
-        """The reason without what is of this pair alone."""
+        """The reason up to its first colon, which other pairs may share."""
         return self.reason.partition(':')[0]
 
 
@@ -119,7 +119,7 @@ def build(sources: Sequence[Source], options: BuildOptions, name: str | None = N
     """
     options.check()
     pairs, rejections, steps, notes = _read(sources, options, name)
-    pairs, counts = put_right(pairs, options.repair)
+    pairs, counts = aligned_in_frame(pairs, options.repair)
     repairs = {'site order': steps['site order'], 'mirror image': steps['mirror image'], **counts}
     repeats = find_repeats(pairs) if options.find_repeats else None
     method = options.split or ('as-given' if np.isin(pairs.split, SPLITS).all() else 'random')
@@ -163,7 +163,7 @@ def _unwanted(repeats: Repeats, split: NDArray[np.str_], options: BuildOptions) 
 def _read(
     sources: Sequence[Source], options: BuildOptions, name: str | None
 ) -> tuple[Pairs, list[Rejection], Counter[str], Counter[str]]:
-    """Return the sound pairs of all sources, as filed; what was left out, the steps taken, and remarks."""
+    """Return the usable pairs of all sources, the rejected ones, the counts of repairs, and notes."""
     rejections: list[Rejection] = []
     steps: Counter[str] = Counter()
     notes: Counter[str] = Counter()
@@ -176,7 +176,7 @@ def _read(
             try:
                 before, after, note = candidate.load()
                 _check_size(len(before.numbers), options)
-                after, taken = checked(before, after, options.repair)
+                after, taken = repaired(before, after, options.repair)
             except UnusableError as error:
                 rejections.append(Rejection(title, candidate.label, str(error)))
             except Exception as error:  # readers of foreign formats raise anything; the reason is reported

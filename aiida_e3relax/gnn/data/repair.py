@@ -42,7 +42,7 @@ class RepairOptions:
     rotation: bool = True
 
 
-def checked(before: Sites, after: Sites, options: RepairOptions) -> tuple[Sites, list[str]]:
+def repaired(before: Sites, after: Sites, options: RepairOptions) -> tuple[Sites, list[str]]:
     """Return the relaxed crystal in the order and handedness of the unrelaxed one, and the names of the steps taken.
 
     Raises
@@ -106,7 +106,7 @@ def _site_order(before: Sites, after: Sites) -> NDArray[np.int64]:
     return order
 
 
-def put_right(pairs: Pairs, options: RepairOptions) -> tuple[Pairs, dict[str, int]]:
+def aligned_in_frame(pairs: Pairs, options: RepairOptions) -> tuple[Pairs, dict[str, int]]:
     """Return `pairs` with their relaxed crystals in the frame of the unrelaxed ones, and how many each step touched.
 
     Atoms are always taken at their nearest image: that changes how a crystal is written, not the crystal.

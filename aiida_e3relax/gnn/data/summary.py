@@ -1,4 +1,4 @@
-"""What a data set is like, in numbers: for the data card, and as text."""
+"""Statistics of a data set: for the data card, and as text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 @dataclasses.dataclass(frozen=True)
 class Changes:
-    """What relaxation does to each pair, in the frame of the unrelaxed crystal: arrays ``(S,)``.
+    """How relaxation changes each pair, in the frame of the unrelaxed crystal: arrays ``(S,)``.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Which faster class takes the place of which layer.
+"""Acceleration of a model: each layer gets the faster class that `_FASTER` lists for it.
 
 The plain layers are the reference; `accelerate` swaps the classes of a model's modules for faster ones and touches no
 parameter, so a checkpoint knows nothing of the engine.

@@ -27,7 +27,7 @@ MOST_SHAPES = 32
 
 
 class ReplayedModel:
-    """A model for prediction, without gradients, with weights that stay as they are.
+    """A model for prediction by CUDA graphs, without gradients, with fixed weights.
 
     The first batch of a shape runs kernel by kernel, the second is captured, all others are replayed. On the CPU, for
     large batches, and for models that are not `capturable`, every batch runs kernel by kernel.
@@ -40,7 +40,7 @@ class ReplayedModel:
         self._captured: OrderedDict[BatchShape, _Captured | None] = OrderedDict()
 
     def release(self) -> None:
-        """Give back the memory of the graphs, and all that is held ready for tensors to come."""
+        """Free the memory of the graphs, and what the allocator has cached."""
         self._captured.clear()
         self._pool = None
         if torch.cuda.is_initialized():

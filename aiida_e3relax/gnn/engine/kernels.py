@@ -1,4 +1,4 @@
-"""Which kernels sum over edges: compiled ones on the CPU, Triton's on a CUDA device, or none."""
+"""The choice of the kernels that sum over edges: compiled ones on the CPU, Triton's on a CUDA device, or none."""
 
 from __future__ import annotations
 

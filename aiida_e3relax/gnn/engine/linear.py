@@ -38,7 +38,7 @@ class _Linear(torch.autograd.Function):
 
 
 class FastLinear(nn.Linear):
-    """A linear map; in single precision on the CPU by oneDNN, with the weights packed once where they stay."""
+    """A linear map; in single precision on the CPU by oneDNN, with a cache of the packed weights."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the map of `x` ``(..., inputs)``."""

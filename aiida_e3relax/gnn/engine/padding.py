@@ -1,4 +1,4 @@
-"""Batches padded with crystals that nobody asked for, so that batches of many sizes come in few shapes."""
+"""Padding of batches with dummy crystals, so that batches of many sizes have few shapes."""
 
 from __future__ import annotations
 

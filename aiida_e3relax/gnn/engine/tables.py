@@ -1,4 +1,4 @@
-"""What the kernels take for filters and gates: tables of the distance or the angle, and polynomials."""
+"""Filters and gates as the kernels take them: tables of the distance or the angle, and polynomials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the two forms of DeepRelax have in common: distances first, atoms from distances afterwards."""
+"""Base of the two forms of DeepRelax: distances are predicted, and atoms solved from them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The papers' Dummy: what every network is measured against."""
+"""The papers' Dummy, which predicts no change: the baseline of every network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several trained networks that answer together, and know from their disagreement how far to be trusted."""
+"""Ensembles: several trained networks whose mean is the prediction and whose spread is its uncertainty."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the papers' baselines have in common: atoms moved by a network of their own, DeepRelax's head for the cell."""
+"""Base of the papers' baselines: each moves the atoms by its own network, and the cell by DeepRelax's head."""
 
 from __future__ import annotations
 

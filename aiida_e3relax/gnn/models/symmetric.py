@@ -1,4 +1,4 @@
-"""What E3Relax and E3Relax-H2, symmetric form, have in common: the loop over layers that refine the structure."""
+"""Base of the symmetric forms of E3Relax and E3Relax-H2: the loop over layers that refine the structure."""
 
 from __future__ import annotations
 

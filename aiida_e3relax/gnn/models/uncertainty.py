@@ -1,4 +1,4 @@
-"""How far predicted distances can be trusted, crystal by crystal: DeepRelax's ensemble (eqs. 21-24)."""
+"""Uncertainties of predicted distances, by crystal: DeepRelax's ensemble (eqs. 21-24)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclasses.dataclass(frozen=True)
 class Uncertainty:
-    """What is expected of the errors of a crystal's distances, all of them ``(S,)`` in A.
+    """Expected errors of a crystal's distances, each ``(S,)`` in A.
 
     The paper adds squares; these are their roots.
 

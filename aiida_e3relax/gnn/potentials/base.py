@@ -1,4 +1,4 @@
-"""What every potential offers."""
+"""The interface of potentials."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may move in predictions: the sites that files hold stay, and so does the vacuum around a layer or a wire."""
+"""The freedom of predictions: fixed sites do not move, and the vacuum around a layer or a wire is preserved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an interatomic potential says of predictions, and a few steps of it from there."""
+"""A second opinion on predictions by an interatomic potential, and a few relaxation steps with it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ VOIGT = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 
 @dataclasses.dataclass(frozen=True)
 class SecondOpinion:
-    """A potential that looks at crystals before and after a prediction, and improves the prediction.
+    """A potential that computes crystals before and after a prediction, and may improve the prediction.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class SecondOpinion:
     steps: int = 0
 
     def facts(self) -> dict[str, Any]:
-        """Return what the report of a run says of it."""
+        """Return its entry in the report of a run."""
         potential = self.potential
         return {'potential': potential.name, 'version': potential.version, 'weights': potential.weights} | {
             'steps': self.steps

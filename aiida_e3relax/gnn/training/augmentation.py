@@ -1,4 +1,4 @@
-"""Further starting points for the relaxations of a training set."""
+"""Augmentation of a training set with perturbed unrelaxed crystals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pairs of a run on its device, which of them make up each batch, and how a model does on them."""
+"""The pairs of a training run on its device, the order of its batches, and the validation errors."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _ranges(first: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class BatchOrder:
-    """Which pairs make up the batch of a step: a function of the seed and the step alone.
+    """The pairs of each step's batch: a function of the seed and the step alone.
 
     An epoch's batches hold every pair at most as often as `times` says; what does not fill a batch is left out, other
     pairs every time.

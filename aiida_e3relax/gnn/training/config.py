@@ -1,4 +1,4 @@
-"""The file that describes a training run: where its data lie, where it goes, and its settings."""
+"""The configuration file of a training run: training files, output folder and settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ensembles made of trained checkpoints."""
+"""Ensembles made from trained checkpoints, and the calibration of their uncertainties."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must hold of a checkpoint and new data before the one is tuned on the other."""
+"""Checks before a checkpoint is fine-tuned on new data."""
 
 from __future__ import annotations
 

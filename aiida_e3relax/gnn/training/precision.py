@@ -1,4 +1,4 @@
-"""Mixed precision: half precision where the arithmetic is, single where the geometry is."""
+"""Mixed precision: half for products of linear maps, single for geometry and weights."""
 
 from __future__ import annotations
 

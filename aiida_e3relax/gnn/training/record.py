@@ -1,4 +1,4 @@
-"""What a run writes for its reader at every validation: a table, a figure, and TensorBoard's files where asked."""
+"""The log of a training run, written at every validation: a table, a figure, and TensorBoard's files if asked for."""
 
 from __future__ import annotations
 

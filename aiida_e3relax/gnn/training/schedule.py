@@ -1,4 +1,4 @@
-"""What the validations of a run decide: which was the best, the learning rate on plateaus, and when to stop."""
+"""The schedule of a training run: its learning rate, its best validation, and when to stop early."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aiida_e3relax.gnn.training.settings import TrainingSettings
 
 @dataclasses.dataclass
 class Schedule:
-    """The part of a run's state that its validations make; a saved one goes on as if nothing had happened.
+    """The state that the validations of a run change; it can be saved and restored.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a network that keeps symmetry can learn of a relaxation."""
+"""Symmetric training targets: the part of a relaxation that preserves the symmetry of the unrelaxed crystal."""
 
 from __future__ import annotations
 

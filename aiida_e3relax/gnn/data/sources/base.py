@@ -1,4 +1,4 @@
-"""What every reader of pairs gives: candidates that are loaded one by one, so that one bad file costs one pair."""
+"""The interface of data sources: candidates are loaded one by one, so that one bad file costs one pair."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Sites(NamedTuple):
 
 
 class UnusableError(ValueError):
-    """A pair that cannot be used; the message is the reason, up to its first colon one that many pairs may share."""
+    """A pair that cannot be used; the message up to its first colon is a reason that many pairs may share."""
 
 
 class Loaded(NamedTuple):
-    """A pair that was read: the unrelaxed and the relaxed crystal, and what a person should know of it, if anything."""
+    """A pair that was read: the unrelaxed and the relaxed crystal, and a note for people, if any."""
 
     before: Sites
     after: Sites
@@ -38,7 +38,7 @@ class Loaded(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A pair that may be read: ``load`` returns it, or raises what is wrong with it.
+    """A possible pair, not yet read: ``load`` returns it, or raises UnusableError.
 
     `split` is train, val or test where the source says so, else empty.
     """
@@ -50,7 +50,7 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A source that was found and looked over: its kind, name, candidates, and what a person should know of it."""
+    """A source and its candidates, not yet read: its kind, path and name, and notes for people."""
 
     kind: str
     path: str

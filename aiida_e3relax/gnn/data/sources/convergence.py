@@ -1,4 +1,4 @@
-"""Whether what ends a run is a relaxed crystal: forces, stress and settings against each other."""
+"""Whether a VASP run converged: its last forces, stress and energies against its own settings."""
 
 from __future__ import annotations
 

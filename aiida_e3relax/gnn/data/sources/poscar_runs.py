@@ -1,4 +1,4 @@
-"""VASP runs of which POSCAR and CONTCAR stayed, judged by the OUTCAR, OSZICAR and INCAR beside them."""
+"""VASP runs without vasprun.xml: POSCAR and CONTCAR, checked by the OUTCAR, OSZICAR and INCAR beside them."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _EXPECTED = """a source of pairs is one of
 
 
 def open_source(spec: str, options: SourceOptions | None = None) -> Source:
-    """Return the source that `spec` names, looked over but not yet read.
+    """Return the source that `spec` names, with its candidates, not yet read.
 
     Raises
     ------

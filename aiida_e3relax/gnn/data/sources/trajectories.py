@@ -79,7 +79,7 @@ def _load(path: Path) -> Loaded:
 
 
 def _judge(before: Sites, after: Sites, frame: Any) -> str:
-    """Return what a person should know of a relaxation that ends in `frame`; raises UnusableError if it does not."""
+    """Return a note on a relaxation that ends in `frame`, if any; raises UnusableError if it did not converge."""
     if same(before, after, UNTOUCHED):
         raise UnusableError('nothing was relaxed: the last frame is the first')
     if frame.has('momenta') and np.abs(frame.get_momenta()).max(initial=0.0) > 0:

@@ -1,4 +1,4 @@
-"""What a ``vasprun.xml`` states of its run: settings, first and last crystal, and the last step's forces and stress."""
+"""A reader of ``vasprun.xml``: settings, first and last crystal, and the ionic steps with their forces and stress."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class RecordedStep:
 
 @dataclasses.dataclass
 class VasprunContent:
-    """What a file states, as far as it goes.
+    """The content of a file, up to where it ends.
 
     Attributes
     ----------
@@ -109,7 +109,7 @@ class VasprunContent:
 
 
 def read_vasprun(path: Path) -> VasprunContent:
-    """Return what the file at `path`, compressed or not, states.
+    """Return the content of the file at `path`, compressed or not.
 
     Raises UnusableError for a file that VASP does not write. One that ends early is returned with a `fault`.
     """

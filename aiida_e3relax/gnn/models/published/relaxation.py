@@ -1,4 +1,4 @@
-"""What E3Relax and E3Relax-H2 have in common as published: the loop over layers that refine the structure."""
+"""Base of E3Relax and E3Relax-H2 as published: the loop over layers that refine the structure."""
 
 from __future__ import annotations
 
