@@ -15,12 +15,13 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_GPAW := $(VENV)/.installed-gpaw
 
-# Nothing of the demo reaches the home folder.
+# Nothing of the demo reaches the home folder; `PIP_CACHE=` lets pip keep what it downloads there.
+PIP_CACHE ?= --no-cache-dir
 export AIIDA_PATH := $(CURDIR)/.aiida
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-cache-dir --constraint constraints.txt
+PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check $(PIP_CACHE) --constraint constraints.txt
 
-.PHONY: help demo campaign campaign-pbe profile test test-lowest validate lint tools clean
+.PHONY: help demo campaign campaign-pbe profile test test-lowest validate lint docs-check tools clean
 
 help:
 	@echo 'make demo             relax a real crystal with and without the network, real PBE (GPAW) behind the VASP stand-in'
@@ -31,6 +32,7 @@ help:
 	@echo 'make test-lowest      the same with the lowest versions that pyproject.toml allows (Python 3.11), in .venv-lowest/'
 	@echo 'make validate         the slow tests: real PBE, and make campaign-pbe'
 	@echo 'make lint             ruff and mypy'
+	@echo 'make docs-check       links, paths and tables of the documentation, against the code; --write renews the tables'
 	@echo 'make clean            remove the virtual environment and the AiiDA profile of the demo'
 
 demo: profile $(if $(filter gpaw,$(ENGINE)),$(INSTALLED_GPAW))
@@ -75,7 +77,7 @@ test: $(INSTALLED)
 
 # What pip installs first for it; name an index of CPU builds here, too.
 TORCH_LOWEST ?= torch==2.6.0
-test-lowest: LOWEST_PIP = PYTHONWARNINGS=ignore $(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-cache-dir --constraint constraints-lowest.txt
+test-lowest: LOWEST_PIP = PYTHONWARNINGS=ignore $(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_CACHE) --constraint constraints-lowest.txt
 test-lowest: | tools
 	@test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
 	@$(LOWEST_PIP) $(TORCH_LOWEST)
@@ -90,6 +92,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs-check: $(INSTALLED)
+	$(BIN)/python docs/check.py
 
 clean:
 	rm -rf $(VENV) $(LOWEST) .aiida reports

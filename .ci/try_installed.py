@@ -41,10 +41,9 @@ Cl1 Cl 0.5 0.5 0.5
 def import_all() -> int:
     """Import every module and return their number."""
     package = importlib.import_module('aiida_e3relax')
-    names = [module.name for module in pkgutil.walk_packages(package.__path__, 'aiida_e3relax.')]
+    found = [module.name for module in pkgutil.walk_packages(package.__path__, 'aiida_e3relax.')]
+    names = [name for name in found if not name.rpartition('.')[2].startswith('_')]  # the kernels are no Python module
     for name in names:
-        if name.endswith('.__main__'):
-            continue
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:

@@ -1,0 +1,395 @@
+"""Check the documentation against the code: `make docs-check`.
+
+    python docs/check.py          # what is wrong, a line each; exit status 1 if there is anything
+    python docs/check.py --write  # writes the tables that a function here makes
+
+What is checked: links and their anchors; the paths, modules and commands that are named; and tables under comments:
+
+- `<!-- table: NAME -->`: the table below is the one that `TABLES[NAME]` makes;
+- `<!-- columns: NAME -->`: its first columns are those that `COLUMNS[NAME]` returns, in any order;
+- `<!-- rows: NAME -->`: the rows that `ROWS[NAME]` makes are among its rows.
+
+Every other table of numbers has a script in its section, or the words `no script`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import functools
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / 'aiida_e3relax'
+DOCUMENTS = [
+    *(ROOT / name for name in ('README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'benchmarks/README.md')),
+    *sorted((ROOT / 'docs').glob('*.md')),
+]
+WIDTH = 120
+BASES = (ROOT, PACKAGE, PACKAGE / 'gnn', ROOT / 'tests')
+"""Where a path that is named may begin, beside the folder of the document."""
+
+CODE = ('py', 'md', 'yaml', 'yml', 'cpp', 'inc', 'toml', 'cff', 'sh', 'j2')
+WRITTEN = {'run.yaml', 'tune.yaml', 'settings.yaml'}
+"""Files that a reader writes."""
+
+COMMENT = re.compile(r'<!-- (table|columns|rows): ([\w-]+) -->')
+NUMBER = re.compile(r'\**[-+x~]?\d[\d.,e+-]*\**(\s*%|\s*\([^)]*\))?')
+
+
+# ---------------------------------------------------------------- what the code says
+
+
+def _constant(path: str, name: str) -> Any:
+    """Return the value of a constant of a module, which is not imported."""
+    for node in ast.parse((PACKAGE / path).read_text(encoding='utf-8')).body:
+        if isinstance(node, ast.Assign) and any(getattr(target, 'id', None) == name for target in node.targets):
+            return ast.literal_eval(node.value)
+        if isinstance(node, ast.ClassDef):
+            for inner in node.body:
+                if isinstance(inner, ast.Assign) and getattr(inner.targets[0], 'id', None) == name:
+                    return ast.literal_eval(inner.value)
+    raise LookupError(f'{path} has no constant {name}')
+
+
+def versions() -> list[str]:
+    """Return the table of docs/versions.md."""
+    setup = json.loads((ROOT / 'setup.json').read_text(encoding='utf-8'))
+    constants = [
+        ('checkpoints', 'gnn/checkpoints/checkpoint.py', 'FORMAT_VERSION'),
+        ('data cards, in training files', 'gnn/data/card.py', 'CARD_VERSION'),
+        ('the report of a prediction, as written', 'gnn/prediction/report.py', 'SCHEMA'),
+        ('the report of a prediction, as read by AiiDA', 'parsers/report_schema.py', 'SCHEMA'),
+        ('`comparison` of a chain', 'workflows/comparison/ledger.py', 'SCHEMA'),
+        ('the settings of a campaign', 'campaign/settings.py', 'SCHEMA'),
+        ("what AiiDA's cache may take of the network", 'calculations/predict.py', 'CACHE_VERSION'),
+    ]
+    return [
+        '| version of | now | where |',
+        '|---|---|---|',
+        f'| the package | {setup["version"]} | `setup.json`, `version` |',
+        *(f'| {what} | {_constant(path, name)} | `aiida_e3relax/{path}`, `{name}` |' for what, path, name in constants),
+    ]
+
+
+def accuracy() -> list[str]:
+    """Return the measured errors that stand in the card of the default model, as benchmarks/accuracy.py prints them."""
+    from benchmarks.accuracy import markdown
+
+    card = json.loads((PACKAGE / 'gnn/checkpoints/default.card.json').read_text(encoding='utf-8'))
+    return markdown(card['metrics']['rows']).split('\n\n')[0].splitlines()
+
+
+@functools.cache
+def _campaign() -> Any:
+    """Return the table of the stored campaign with real PBE."""
+    import pandas as pd
+
+    return pd.read_csv(ROOT / 'docs/examples/real-pbe/campaign.csv')
+
+
+def campaign_crystals() -> list[str]:
+    """Return the crystals of the stored campaign, one row each."""
+    table = [
+        '| crystal | atoms | steps raw | with | start above the end, raw meV/atom | predicted | stated uncertainty A |',
+        '|---|---|---|---|---|---|---|',
+    ]
+    for row in _campaign().sort_values('label').to_dict('records'):
+        above = [row[f'{leg}_start_energy_error_meV_per_atom'] for leg in ('raw', 'predicted')]
+        table.append(
+            f'| {row["label"].replace("_", " ")} | {row["n_atoms"]} | {row["raw_ionic_steps"]:.0f} | '
+            f'{row["predicted_ionic_steps"]:.0f} | {above[0]:.0f} | {above[1]:.1f} | {row["uncertainty_A"]:.2f} |'
+        )
+    return table
+
+
+@functools.cache
+def _summary() -> Any:
+    """Return what the stored campaign tells, as its report computes it."""
+    from aiida_e3relax.campaign.results.statistics import summarise
+
+    frame = _campaign()
+    return summarise(frame.assign(elements=frame['elements'].str.split()))
+
+
+def campaign_saving() -> list[str]:
+    """Return what the stored campaign saved, as a row of the README."""
+    saved = _summary().savings['ionic_steps'].percent
+    same = _campaign()['same_minimum']
+    return [
+        f'| {len(same)} hypothetical crystals of 2 to 6 atoms, in the cells of other compounds | PBE (GPAW) | '
+        f'{saved.value:.0f} % ({saved.low:.0f} to {saved.high:.0f}) | {int(same.sum())} of {len(same)} |'
+    ]
+
+
+def campaign_summary() -> list[str]:
+    """Return what the stored campaign saved, as a table of benchmarks/README.md."""
+    rows = ['| | without | with | saved % (95 % interval) | fewer | the same | more |', '|---|---|---|---|---|---|---|']
+    for cost in ('ionic_steps', 'electronic_steps'):
+        of = _summary().savings[cost]
+        percent = f'{of.percent.value:.0f} ({of.percent.low:.0f} to {of.percent.high:.0f})'
+        counts = f'{of.less} | {of.same} | {of.more}'
+        rows.append(f'| {cost.replace("_", " ")} | {of.without:.0f} | {of.with_network:.0f} | {percent} | {counts} |')
+    return rows
+
+
+def guard_settings() -> set[tuple[str, ...]]:
+    """Return the settings of the guard with their defaults."""
+    from aiida_e3relax.workflows.guard import GuardSettings
+
+    return _defaults(GuardSettings(), none='not looked at')
+
+
+def training_settings() -> set[tuple[str, ...]]:
+    """Return the settings of a training with their defaults."""
+    from aiida_e3relax.gnn.training.settings import TrainingSettings
+
+    return _defaults(TrainingSettings())
+
+
+def _defaults(settings: Any, none: str = 'null') -> set[tuple[str, ...]]:
+    """Return the names of the fields of a dataclass and their values, as YAML has them."""
+
+    def text(value: Any) -> str:
+        return none if value is None else value if isinstance(value, str) else json.dumps(value).replace('"', '')
+
+    return {(f'`{name}`', f'`{text(value)}`') for name, value in dataclasses.asdict(settings).items()}
+
+
+def models() -> set[tuple[str, ...]]:
+    """Return the names of the registry of models."""
+    from aiida_e3relax.gnn.models.registry import MODELS
+
+    return {(f'`{name}`',) for name in MODELS}
+
+
+def protocols() -> set[tuple[str, ...]]:
+    """Return the names of the protocols with the cutoffs (eV) that their file states."""
+    import yaml
+
+    content = yaml.safe_load((PACKAGE / 'workflows/protocols/vasp.yaml').read_text(encoding='utf-8'))['protocols']
+
+    def cutoff(name: str) -> str:
+        own = content[name].get('vasp', {}).get('vasp', {}).get('parameters', {}).get('incar', {})
+        return str(own['encut']) if 'encut' in own else cutoff(content[name]['inherits'])
+
+    named = {name for name, inputs in content.items() if 'description' in inputs}
+    of_sets = {('`materials-project`', '520')}  # pymatgen has it
+    return of_sets | {(f'`{name}`', cutoff(name)) for name in named if 'input_set' not in content[name]}
+
+
+def benchmark_scripts() -> set[tuple[str, ...]]:
+    """Return the scripts of benchmarks/ that are run by name."""
+    scripts = (ROOT / 'benchmarks').glob('*.py')
+    return {(f'`{path.name}`',) for path in scripts if '__main__' in path.read_text(encoding='utf-8')}
+
+
+def exit_codes() -> set[tuple[str, ...]]:
+    """Return the numbers and labels of the exit codes of our processes, those of AiiDA and aiida-vasp left out."""
+    from aiida_e3relax.calculations.predict import E3RelaxCalculation
+    from aiida_e3relax.workflows.vasp.chain import E3RelaxVaspWorkChain
+
+    codes = [*E3RelaxCalculation.exit_codes.values(), *E3RelaxVaspWorkChain.exit_codes.values()]
+    return {(str(code.status), f'`{label}`') for code in codes if code.status >= 300 for label in [_label(code)]}
+
+
+def _label(code: Any) -> str:
+    from aiida_e3relax.calculations.predict import E3RelaxCalculation
+    from aiida_e3relax.workflows.vasp.chain import E3RelaxVaspWorkChain
+
+    labels = {**E3RelaxCalculation.exit_codes, **E3RelaxVaspWorkChain.exit_codes}
+    return next(label for label, other in labels.items() if other.status == code.status)
+
+
+def commands() -> set[str]:
+    """Return the commands of both command lines, with their groups."""
+    import click
+
+    from aiida_e3relax.cli import main as with_aiida
+    from aiida_e3relax.gnn.cli import _parser
+
+    def walk(group: click.Group, name: str) -> Iterator[str]:
+        context = click.Context(group)
+        for word in group.list_commands(context):
+            yield f'{name} {word}'
+            command = group.get_command(context, word)
+            if isinstance(command, click.Group):
+                yield from walk(command, f'{name} {word}')
+
+    (words,) = (action.choices for action in _parser()._actions if isinstance(action.choices, dict))
+    return {f'e3relax {word}' for word in words} | set(walk(with_aiida, 'aiida-e3relax'))
+
+
+TABLES: dict[str, Callable[[], list[str]]] = {
+    'versions': versions,
+    'accuracy': accuracy,
+    'campaign-crystals': campaign_crystals,
+    'campaign-summary': campaign_summary,
+}
+COLUMNS: dict[str, Callable[[], set[tuple[str, ...]]]] = {
+    'benchmarks': benchmark_scripts,
+    'exit-codes': exit_codes,
+    'guard-settings': guard_settings,
+    'models': models,
+    'protocols': protocols,
+    'training-settings': training_settings,
+}
+ROWS: dict[str, Callable[[], list[str]]] = {'campaign-saving': campaign_saving}
+
+
+# ---------------------------------------------------------------- what the documents say
+
+
+def _outside_code(text: str) -> str:
+    """Return a document with its fenced code blanked out, line by line."""
+    lines, inside = [], False
+    for line in text.splitlines():
+        fence = line.lstrip().startswith('```')
+        lines.append('' if inside or fence else line)
+        inside ^= fence
+    return '\n'.join(lines)
+
+
+def _anchors(text: str) -> set[str]:
+    """Return the anchors of the headings, as GitHub makes them."""
+    headings = re.findall(r'^#+ (.*)$', _outside_code(text), flags=re.MULTILINE)
+    return {re.sub(r'[^\w\- ]', '', heading.lower()).strip().replace(' ', '-') for heading in headings}
+
+
+def check_links(document: Path) -> Iterator[str]:
+    """Tell relative links to what is not there."""
+    for target in re.findall(r'\]\(([^)\s]+)\)', _outside_code(document.read_text(encoding='utf-8'))):
+        if re.match(r'[a-z]+:', target):
+            continue
+        name, _, anchor = target.partition('#')
+        path = (document.parent / name).resolve() if name else document
+        if not path.exists():
+            yield f'link to {target}: there is no such file'
+        elif anchor and path.suffix == '.md' and anchor not in _anchors(path.read_text(encoding='utf-8')):
+            yield f'link to {target}: there is no such heading'
+
+
+def check_paths(document: Path) -> Iterator[str]:
+    """Tell files and modules that are named and are not there."""
+    text = document.read_text(encoding='utf-8')
+    endings = '|'.join(CODE)
+    for path in sorted(set(re.findall(rf'(?<![\w./*<{{-])((?:[\w.-]+/)*[\w.-]+\.(?:{endings}))\b(?![\w/*])', text))):
+        named = [base / path for base in (*BASES, document.parent)]
+        known = '/' not in path and (path in WRITTEN or any(PACKAGE.rglob(path)) or any(ROOT.glob(f'*/{path}')))
+        if not known and not any(other.exists() for other in named) and not path.startswith('http'):
+            yield f'{path}: there is no such file'
+    for name in sorted(set(re.findall(r'\baiida_e3relax(?:\.\w+)+', text))):
+        if fault := _find_fault_of_name(name):
+            yield f'{name}: {fault}'
+    for name in sorted(set(re.findall(r'-m benchmarks\.(\w+)', text))):
+        if not (ROOT / 'benchmarks' / f'{name}.py').is_file():
+            yield f'benchmarks.{name}: there is no such script'
+
+
+def _find_fault_of_name(name: str) -> str | None:
+    """Return what is wrong with the dotted name of a module, or of something in a module."""
+    path, parts = PACKAGE, name.split('.')[1:]
+    while parts and (path / parts[0]).is_dir():
+        path /= parts.pop(0)
+    if parts and (path / f'{parts[0]}.py').is_file():
+        path /= f'{parts.pop(0)}.py'
+    source = path if path.is_file() else path / '__init__.py'
+    if parts and not re.search(rf'\b{parts[0]}\b', source.read_text(encoding='utf-8')):
+        return f'{source.relative_to(ROOT)} has no {parts[0]}'
+    return None
+
+
+def check_commands(document: Path, known: set[str]) -> Iterator[str]:
+    """Tell commands that do not exist."""
+    text = document.read_text(encoding='utf-8')
+    for program, words in re.findall(r'(?:^ *|`|; )(aiida-e3relax|e3relax) ((?:[a-z][a-z-]+ ?)+)', text, re.MULTILINE):
+        first, second = (*words.split(), '')[:2]
+        group = any(name.startswith(f'{program} {first} ') for name in known)
+        if f'{program} {first}' not in known or (group and second and f'{program} {first} {second}' not in known):
+            yield f'{program} {words.strip()}: there is no such command'
+
+
+def check_tables(document: Path, write: bool = False) -> Iterator[str]:
+    """Tell tables under a comment that are not what the code says, or write them."""
+    lines = document.read_text(encoding='utf-8').splitlines()
+    changed = False
+    for place, line in reversed(list(enumerate(lines))):
+        if not (found := COMMENT.fullmatch(line.strip())):
+            continue
+        kind, name = found.groups()
+        begin = place + 1
+        end = next((i for i in range(begin, len(lines)) if not lines[i].startswith('|')), len(lines))
+        table = lines[begin:end]
+        if kind == 'table' and table != (made := TABLES[name]()):
+            if write:
+                lines[begin:end] = made
+                changed = True
+            else:
+                yield f'table {name}: expected\n' + '\n'.join(made)
+        elif kind == 'rows' and (missing := [row for row in ROWS[name]() if row not in table]):
+            yield f'rows {name}: expected\n' + '\n'.join(missing)
+        elif kind == 'columns':
+            expected = COLUMNS[name]()
+            width = len(next(iter(expected)))
+            cells = {tuple(cell.strip() for cell in row.strip('|').split('|')[:width]) for row in table[2:]}
+            if cells != expected:
+                yield f'columns {name}: missing {sorted(expected - cells)}, too many {sorted(cells - expected)}'
+    if changed:
+        document.write_text('\n'.join(lines) + '\n', encoding='utf-8')
+
+
+def check_sources_of_numbers(document: Path) -> Iterator[str]:
+    """Tell tables of numbers in whose section no script is named."""
+    section = re.split(r'^(?=#+ )', _outside_code(document.read_text(encoding='utf-8')), flags=re.MULTILINE)
+    for text in section:
+        rows = [line for line in text.splitlines() if line.startswith('|') and not line.startswith('|--')]
+        cells = [cell.strip() for row in rows for cell in row.strip('|').split('|')]
+        numbers = sum(bool(NUMBER.fullmatch(cell)) for cell in cells)
+        script = re.search(r'benchmarks[/.]\w+|`\w+\.py`|`?make \w|<!-- (table|columns|rows):|[Nn]o script', text)
+        if cells and numbers >= len(cells) / 4 and not script:
+            yield f'{text.splitlines()[0]}: a table of numbers, and no script that prints it'
+
+
+def check_width(document: Path) -> Iterator[str]:
+    """Tell lines that are too long; a row of a table may be."""
+    for number, line in enumerate(document.read_text(encoding='utf-8').splitlines(), start=1):
+        if len(line) > WIDTH and not line.startswith('|'):
+            yield f'line {number}: {len(line)} characters'
+
+
+def check(document: Path, known: set[str], write: bool = False) -> list[str]:
+    """Return what is wrong with a document."""
+    return [
+        *check_tables(document, write),
+        *check_links(document),
+        *check_paths(document),
+        *check_commands(document, known),
+        *check_sources_of_numbers(document),
+        *check_width(document),
+    ]
+
+
+def main() -> None:
+    """Check every document and print what is wrong."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--write', action='store_true', help='write the tables that a function here makes')
+    options = parser.parse_args()
+    known = commands()
+    faults = [
+        f'{document.relative_to(ROOT)}: {fault}'
+        for document in DOCUMENTS
+        for fault in check(document, known, options.write)
+    ]
+    print('\n'.join(faults) or f'{len(DOCUMENTS)} documents agree with the code')
+    sys.exit(bool(faults))
+
+
+if __name__ == '__main__':
+    sys.path.insert(0, str(ROOT))
+    main()
