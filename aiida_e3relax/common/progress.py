@@ -64,3 +64,19 @@ def _clock(seconds: float) -> str:
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f'{hours}:{minutes:02d}:{seconds:02d}' if hours else f'{minutes:02d}:{seconds:02d}'
+
+
+class NoProgress(ProgressLine):
+    """A line that nobody sees, for a library that is called by others."""
+
+    def __init__(self) -> None:
+        super().__init__('', None)
+
+    def say(self, text: str) -> None:
+        """Write nothing."""
+
+    def _write(self, note: str) -> None:
+        """Write nothing."""
+
+    def close(self, note: str = '') -> None:
+        """Write nothing."""

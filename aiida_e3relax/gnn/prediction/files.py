@@ -36,12 +36,9 @@ from aiida_e3relax.crystals.files.writers import AseWriter, NpzWriter, open_writ
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from aiida_e3relax.gnn.device import DTYPES, device_name, prepare_device
-from aiida_e3relax.gnn.engine.accelerate import with_engine
-from aiida_e3relax.gnn.engine.cuda_graphs import ReplayedModel
 from aiida_e3relax.gnn.potentials.registry import load_potential
-from aiida_e3relax.gnn.prediction.freedom import PredictionFreedom
-from aiida_e3relax.gnn.prediction.predict import predict
-from aiida_e3relax.gnn.prediction.report import ReportWriter, structure_rows
+from aiida_e3relax.gnn.prediction.predictor import Predictor
+from aiida_e3relax.gnn.prediction.report import ReportWriter
 from aiida_e3relax.gnn.prediction.settings import PredictionSettings
 
 if TYPE_CHECKING:
@@ -167,9 +164,8 @@ def _predict_pieces(
 ) -> Counter[str]:
     """Predict and write piece after piece, and return how many structures have each status; fills `unreadable`."""
     counts: Counter[str] = Counter()
-    dtype, seconds = DTYPES[settings.dtype], report.content['timings_s']
-    model = with_engine(checkpoint.model, settings.engine)
-    replayed = ReplayedModel(model)
+    seconds = report.content['timings_s']
+    predictor = Predictor(checkpoint, device, DTYPES[settings.dtype], settings.engine, opinion)
     taken = UniqueLabels()
     for fault in unreadable:
         line.say(f'passed over: {fault.message}')
@@ -180,19 +176,8 @@ def _predict_pieces(
         if not len(piece):
             continue
         crystals, notes = _with_own_labels(piece, taken)
-        freedom = PredictionFreedom(settings.freedom, crystals, piece.atoms)
         done = counts.total()
-        result = predict(
-            model, crystals, checkpoint.elements, device, dtype, settings.max_edges, line, replayed, freedom
-        )
-        opinions: dict[int, dict[str, Any]] = {}
-        if opinion:
-            start = time.perf_counter()
-            sound = [index for index in range(len(crystals)) if index not in result.faults]
-            result.crystals, opinions = opinion.consult(crystals, result.crystals, sound)
-            result.seconds['second_opinion'] = time.perf_counter() - start
-        result.crystals = freedom.restrict(result.crystals, result.faults)
-        rows = structure_rows(crystals, result, opinions)
+        result, freedom, rows = predictor.predict(crystals, piece.atoms, settings.freedom, settings.max_edges, line)
         for index, (row, note) in enumerate(zip(rows, notes, strict=True)):
             told = [row['message'], note]
             if row['status'] == 'ok':

@@ -1,0 +1,379 @@
+"""Relaxed structures in Python: structures of ASE or pymatgen in, the same kind out, with uncertainties."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import itertools
+import os
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
+
+import torch
+
+from aiida_e3relax.common.messages import short, suggestion
+from aiida_e3relax.common.progress import NoProgress, ProgressLine
+from aiida_e3relax.crystals.files.errors import explain
+from aiida_e3relax.crystals.files.stream import PIECE
+from aiida_e3relax.crystals.freedom.freedom import NO_VACUUM, Freedom, Moves
+from aiida_e3relax.crystals.structures import make_crystals
+from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
+from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from aiida_e3relax.gnn.device import DTYPES, resolve_device
+from aiida_e3relax.gnn.models.base import RelaxationModel
+from aiida_e3relax.gnn.prediction.objects import HeldStructure, describe_wrong, hold
+from aiida_e3relax.gnn.prediction.predictor import Predictor
+from aiida_e3relax.gnn.prediction.settings import ENGINES, PredictionSettings
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from pymatgen.core import IStructure
+
+S = TypeVar('S', bound='Atoms | IStructure')
+
+EXPECTED = "expected ASE's `Atoms` or pymatgen's `Structure`"
+
+MOST_LOADED = 4
+"""Models kept for the next call, the one that was not used for the longest time goes first."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Relaxation(Generic[S]):
+    """What was predicted for one structure.
+
+    Attributes
+    ----------
+    structure
+        The relaxed structure, of the kind that was given; None where none could be predicted.
+    uncertainty
+        Expected error of its bond lengths in A; None of a model that states none.
+    status
+        ``ok``, or the word of `e3relax predict`'s report for why there is no prediction, such as ``unknown_element``.
+    message
+        The reason in a sentence; empty where there is a prediction.
+    notes
+        What a person should know of the prediction, such as that the cell of a layer was kept.
+    """
+
+    structure: S | None
+    uncertainty: float | None = None
+    status: str = 'ok'
+    message: str = ''
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is a prediction."""
+        return self.status == 'ok'
+
+    def __repr__(self) -> str:
+        if self.structure is None:
+            return f'<Relaxation {self.status}: {self.message}>'
+        structure: Any = self.structure
+        formula = structure.formula if hasattr(structure, 'formula') else structure.get_chemical_formula()
+        spread = '' if self.uncertainty is None else f', uncertainty {self.uncertainty:.3f} A'
+        notes = f'; {"; ".join(self.notes)}' if self.notes else ''
+        return f'<Relaxation {self.status}: {formula}{spread}{notes}>'
+
+
+class RelaxationError(ValueError):
+    """One structure was given, and nothing could be predicted for it.
+
+    Attributes
+    ----------
+    relaxation
+        Its `status` and `message`.
+    """
+
+    def __init__(self, relaxation: Relaxation):
+        super().__init__(f'no prediction ({relaxation.status}): {relaxation.message}')
+        self.relaxation = relaxation
+
+
+class Relaxer:
+    """A model that is loaded once and relaxes structures from then on.
+
+    Threads may share one: they take turns. What is predicted is what `e3relax predict` predicts for the same crystals.
+
+    Parameters
+    ----------
+    model
+        ``default`` for the model that comes with the package, the path of a checkpoint, or a loaded `Checkpoint`. The
+        same file is read once for each device and precision in a process, however many ask for it, until it changes.
+    device
+        ``auto`` (the first GPU that works, else the CPU), ``cpu``, ``cuda`` or ``cuda:n``.
+    dtype
+        ``float32`` or ``float64``.
+    threads
+        CPU threads of PyTorch, in the whole process; None leaves them.
+    engine
+        ``fast``, or ``reference`` for the plain layers that it is tested against.
+    max_edges
+        Edges of the graphs in one batch; bounds the memory.
+
+    Raises
+    ------
+    CheckpointError
+        For a checkpoint that is missing, damaged or of another release.
+    DeviceError
+        For a device that is not there.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | Checkpoint = 'default',
+        device: str = 'auto',
+        dtype: str = 'float32',
+        *,
+        threads: int | None = None,
+        engine: str = ENGINES[0],
+        max_edges: int = PredictionSettings.max_edges,
+    ):
+        for name, value, known in (('dtype', dtype, DTYPES), ('engine', engine, ENGINES)):
+            if value not in known:
+                raise ValueError(f'unknown {name} {short(repr(value))}{suggestion(str(value), list(known))}')
+        for name, number in (('max_edges', max_edges), ('threads', 1 if threads is None else threads)):
+            if number < 1:
+                raise ValueError(f'{name}: expected a number above 0, found {number}')
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.max_edges = max_edges
+        self._predictor = _load(model, resolve_device(device), dtype, engine)
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The model's origin: its content hash, and the elements that it was trained on."""
+        return self._predictor.checkpoint
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model runs."""
+        return self._predictor.device
+
+    @overload
+    def relax(
+        self, structures: S, *, freedom: Any = ..., vacuum: str | None = ..., progress: bool = ...
+    ) -> Relaxation[S]: ...
+
+    @overload
+    def relax(
+        self, structures: Iterable[S], *, freedom: Any = ..., vacuum: str | None = ..., progress: bool = ...
+    ) -> list[Relaxation[S]]: ...
+
+    def relax(
+        self,
+        structures: Any,
+        *,
+        freedom: str | Mapping[str, Any] | Freedom | None = None,
+        vacuum: str | None = None,
+        progress: bool = False,
+    ) -> Any:
+        """Return the relaxed form of one structure, or those of several in their order: see `relax`."""
+        if hold(structures) is None:
+            found = list(self.iterate(structures, freedom=freedom, vacuum=vacuum, progress=progress))
+            if not found:
+                raise ValueError('no structure given: expected one, or several in a list')
+            return found
+        (only,) = self.iterate([structures], freedom=freedom, vacuum=vacuum, progress=progress)
+        if not only.ok:
+            raise RelaxationError(only)
+        return only
+
+    __call__ = relax
+
+    def iterate(
+        self,
+        structures: Iterable[S],
+        *,
+        freedom: str | Mapping[str, Any] | Freedom | None = None,
+        vacuum: str | None = None,
+        progress: bool = False,
+    ) -> Iterator[Relaxation[S]]:
+        """Yield the relaxed forms of structures in their order, some thousands at a time, for more than memory holds.
+
+        Arguments and faults are those of `relax`.
+        """
+        _check_iterable(structures)
+        may_move = _read_freedom(freedom, vacuum)
+        total = len(structures) if isinstance(structures, Sized) else None
+        line = ProgressLine('relaxing', total) if progress else NoProgress()
+        done, waiting = 0, iter(structures)
+        while piece := list(itertools.islice(waiting, PIECE)):
+            held = [hold(structure) for structure in piece]
+            for index, (structure, known) in enumerate(zip(piece, held, strict=True), done):
+                if known is None:
+                    raise TypeError(f'structure {index}: {EXPECTED}, found {describe_wrong(structure)}')
+            yield from self._relax_piece([known for known in held if known], may_move, line)
+            done += len(piece)
+        line.close()
+
+    def _relax_piece(
+        self, structures: Sequence[HeldStructure], freedom: Freedom | None, line: ProgressLine
+    ) -> list[Relaxation[Any]]:
+        """Return the relaxed forms of a bounded number of structures."""
+        relaxed: list[Relaxation[Any] | None] = []
+        readable: list[tuple[HeldStructure, Atoms, tuple[str, ...]]] = []
+        for structure in structures:
+            try:
+                readable.append((structure, *structure.take()))
+                relaxed.append(None)
+            except ValueError as error:
+                relaxed.append(Relaxation(None, status='unreadable', message=explain(error)))
+        frames = [atoms for _, atoms, _ in readable]
+        crystals = make_crystals(
+            [atoms.numbers for atoms in frames],
+            [atoms.positions for atoms in frames],
+            [atoms.cell.array for atoms in frames],
+            pbc=[atoms.pbc for atoms in frames],
+        )
+        result, free, rows = self._predictor.predict(crystals, frames, freedom, self.max_edges, line)
+        predicted: list[Relaxation[Any]] = []
+        for index, ((structure, _, notes), row) in enumerate(zip(readable, rows, strict=True)):
+            if row['status'] != 'ok':
+                predicted.append(Relaxation(None, status=row['status'], message=row['message'], notes=notes))
+                continue
+            one, uncertainty = result.crystals.select([index]), row.get('uncertainty_A')
+            moved = structure.moved(one.positions, one.cell[0], free.movable[index], uncertainty)
+            told = (row['message'], *notes, free.notes.get(index, ''))
+            predicted.append(Relaxation(moved, uncertainty, notes=tuple(filter(None, told))))
+        following = iter(predicted)
+        return [next(following) if fault is None else fault for fault in relaxed]
+
+
+@overload
+def relax(
+    structures: S,
+    model: str | os.PathLike[str] | Checkpoint = ...,
+    device: str = ...,
+    dtype: str = ...,
+    *,
+    freedom: str | Mapping[str, Any] | Freedom | None = ...,
+    vacuum: str | None = ...,
+    progress: bool = ...,
+    threads: int | None = ...,
+    engine: str = ...,
+    max_edges: int = ...,
+) -> Relaxation[S]: ...
+
+
+@overload
+def relax(
+    structures: Iterable[S],
+    model: str | os.PathLike[str] | Checkpoint = ...,
+    device: str = ...,
+    dtype: str = ...,
+    *,
+    freedom: str | Mapping[str, Any] | Freedom | None = ...,
+    vacuum: str | None = ...,
+    progress: bool = ...,
+    threads: int | None = ...,
+    engine: str = ...,
+    max_edges: int = ...,
+) -> list[Relaxation[S]]: ...
+
+
+def relax(
+    structures: Any,
+    model: str | os.PathLike[str] | Checkpoint = 'default',
+    device: str = 'auto',
+    dtype: str = 'float32',
+    *,
+    freedom: str | Mapping[str, Any] | Freedom | None = None,
+    vacuum: str | None = None,
+    progress: bool = False,
+    threads: int | None = None,
+    engine: str = ENGINES[0],
+    max_edges: int = PredictionSettings.max_edges,
+) -> Any:
+    """Return the relaxed form of a structure as the network predicts it, or those of several in their order.
+
+    What is predicted, and what is refused, is that of `e3relax predict` for the same crystals. Sites that ASE's
+    constraints or pymatgen's ``selective_dynamics`` hold stay, and so does the cell around a layer or a wire.
+
+    Parameters
+    ----------
+    structures
+        An `Atoms` of ASE, a `Structure` or `IStructure` of pymatgen, or any iterable of these, mixed or not. They stay
+        as they are.
+    model, device, dtype, threads, engine, max_edges
+        As for `Relaxer`. The model is loaded in the first call and kept for the next ones.
+    freedom
+        What may move: a word of `--freedom` (``positions``, ``cell``, ``shape``, ``volume``, ``in-plane``), a mapping
+        such as ``{'moves': 'in-plane', 'fixed': {'abc': [0, 1]}}``, or a `Freedom`.
+    vacuum
+        The lattice vector across the vacuum of a layer, ``a``, ``b`` or ``c``; ``none`` for bulk crystals, in which no
+        gaps are looked for.
+    progress
+        Whether a line on stderr tells how far it is.
+
+    Returns
+    -------
+    A `Relaxation` for one structure, a list of them for several: new structures of the same kind, with their
+    uncertainty in A, which stands also in the structure's ``info`` (ASE) or ``properties`` (pymatgen) as
+    ``uncertainty_A``. What a structure has beside its geometry is kept, such as tags, labels, moments and oxidation
+    states; energies, forces and the like are left out, and a note says so.
+
+    Raises
+    ------
+    RelaxationError
+        Where one structure was given, and there is no prediction for it. Of several, those have a ``status`` other
+        than ``ok``, a ``message``, and no structure.
+    TypeError
+        For what is no structure.
+    ValueError
+        For nothing at all, and for arguments that have no meaning.
+
+    Examples
+    --------
+    >>> relaxed = relax(bulk('NaCl', 'rocksalt', a=5.8))
+    >>> relaxed.structure.get_volume(), relaxed.uncertainty
+    >>> good = [r.structure for r in relax(structures) if r.ok]
+    """
+    relaxer = Relaxer(model, device, dtype, threads=threads, engine=engine, max_edges=max_edges)
+    return relaxer.relax(structures, freedom=freedom, vacuum=vacuum, progress=progress)
+
+
+_loaded: dict[tuple[Any, ...], Predictor] = {}
+_loading = threading.Lock()
+
+
+def _load(model: str | os.PathLike[str] | Checkpoint, device: torch.device, dtype: str, engine: str) -> Predictor:
+    """Return the model on its device; that of a file which has not changed is the one of an earlier call."""
+    if isinstance(model, Checkpoint):
+        own = dataclasses.replace(model, model=copy.deepcopy(model.model))  # it is moved, and made fast in its place
+        return Predictor(own, device, DTYPES[dtype], engine)
+    if isinstance(model, RelaxationModel):
+        raise TypeError(
+            f'expected a checkpoint, found a {type(model).__name__} alone, which does not know the elements that it '
+            'was trained on: give what `load_checkpoint` returns'
+        )
+    path = DEFAULT_CHECKPOINT if model == 'default' else Path(model)
+    with _loading:
+        stamp = path.stat() if path.is_file() else None
+        key = (stamp and (path.resolve(), stamp.st_ino, stamp.st_size, stamp.st_mtime_ns), str(device), dtype, engine)
+        predictor = _loaded.pop(key, None) or Predictor(load_checkpoint(path), device, DTYPES[dtype], engine)
+        _loaded[key] = predictor
+        while len(_loaded) > MOST_LOADED:
+            del _loaded[next(iter(_loaded))]
+    return predictor
+
+
+def _read_freedom(freedom: str | Mapping[str, Any] | Freedom | None, vacuum: str | None) -> Freedom | None:
+    """Return what may move by the arguments, None where they say nothing; raises ValueError."""
+    if freedom is None and vacuum is None:
+        return None
+    if freedom is None and vacuum != NO_VACUUM:
+        raise ValueError(f"vacuum={vacuum!r}: expected freedom='in-plane' or freedom='positions' beside it")
+    whole = freedom if isinstance(freedom, Freedom) else Freedom.from_value(freedom or Moves.CELL.value)
+    if vacuum is not None and whole.vacuum not in (None, vacuum):
+        raise ValueError(f'vacuum={vacuum!r}: the freedom says {whole.vacuum!r}; leave one of the two out')
+    return whole if vacuum is None else dataclasses.replace(whole, vacuum=vacuum)
+
+
+def _check_iterable(structures: Any) -> None:
+    """Raise TypeError for one thing that is no structure where several are expected."""
+    alone = isinstance(structures, (str, bytes, os.PathLike, Mapping)) or hasattr(structures, 'get_ase')
+    if alone or not isinstance(structures, Iterable) or type(structures).__name__ in {'Molecule', 'IMolecule'}:
+        raise TypeError(f'{EXPECTED}, or several in a list, found {describe_wrong(structures)}')
