@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 Read = Callable[[], tuple['Atoms', tuple[str, ...]]]
 
+FEW_PLACES = 500
+"""Sites whose pairs are looked at one by one."""
+
 COINCIDENT = 0.3
 """Distance (A) below which two images are one atom on a special position, with rounded coordinates."""
 
@@ -211,14 +214,17 @@ def _check_occupancies(values: _Values, labels: list[str], symbols: list[str]) -
 
 def _check_distinct(labels: list[str], images: list[NDArray[np.float64]], cell: NDArray[np.float64]) -> None:
     """Raise CrystalFileError where two sites are at one place."""
-    from scipy.spatial import cKDTree
-
     reach = COINCIDENT / np.linalg.svd(cell, compute_uv=False).min()
     if reach >= 0.5:
         raise CrystalFileError(f'expected a cell wider than {2 * COINCIDENT} A in each direction')
     of_site = np.repeat(np.arange(len(images)), [len(sites) for sites in images])
     places = np.concatenate(images)
-    pairs = cKDTree(places, boxsize=1.0).query_pairs(reach, output_type='ndarray')
+    if len(places) <= FEW_PLACES:
+        pairs = np.column_stack(np.triu_indices(len(places), 1))
+    else:
+        from scipy.spatial import cKDTree  # takes longer to load than small cells to read
+
+        pairs = cKDTree(places, boxsize=1.0).query_pairs(reach, output_type='ndarray')
     difference = places[pairs[:, 0]] - places[pairs[:, 1]]
     distance = np.linalg.norm((difference - np.round(difference)) @ cell, axis=1)
     if (distance < COINCIDENT).any():

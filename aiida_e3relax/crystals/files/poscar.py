@@ -16,6 +16,7 @@ from aiida_e3relax.crystals.files.errors import CrystalFileError
 
 if TYPE_CHECKING:
     from ase import Atoms
+    from ase.constraints import FixConstraint
 
 MOST_ATOMS = 1_000_000
 """Atoms in a crystal that is read at all."""
@@ -178,14 +179,20 @@ def _make_atoms(
     numbers: list[int], cell: NDArray[np.float64], sites: NDArray[np.float64], mode: str, held: NDArray[np.bool_]
 ) -> Atoms:
     from ase import Atoms
-    from ase.constraints import FixAtoms, FixConstraint, FixScaled
 
     place = 'scaled_positions' if mode in {'D', 'F'} else 'positions'
     atoms = Atoms(numbers=numbers, cell=cell, pbc=True, **{place: sites})
+    if held.any():
+        atoms.set_constraint(_make_constraints(held))
+    return atoms
+
+
+def _make_constraints(held: NDArray[np.bool_]) -> list[FixConstraint]:
+    from ase.constraints import FixAtoms, FixScaled  # brings scipy along, which takes longer than to read a file
+
     constraints: list[FixConstraint] = [
         FixScaled(site, flags) for site, flags in enumerate(held) if flags.any() and not flags.all()
     ]
     if held.all(axis=1).any():
         constraints.append(FixAtoms(np.flatnonzero(held.all(axis=1))))
-    atoms.set_constraint(constraints)
-    return atoms
+    return constraints

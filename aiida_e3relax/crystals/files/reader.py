@@ -160,8 +160,6 @@ def _left_out(atoms: Atoms) -> tuple[str, ...]:
 
 def _format(path: Path) -> str:
     """Return ASE's word for the format of a file, by its name and its first bytes."""
-    from ase.io.formats import UnknownFileTypeError, filetype
-
     name = path.name
     if path.suffix.lower() in OPENERS:
         name = name[: -len(path.suffix)]
@@ -174,6 +172,8 @@ def _format(path: Path) -> str:
         return suffix[1:]
     if any(fnmatch.fnmatchcase(name.upper(), f'*{word}*') for word in ('POSCAR', 'CONTCAR', 'CENTCAR')):
         return 'vasp'
+    from ase.io.formats import UnknownFileTypeError, filetype  # brings scipy along, which takes longer than the rest
+
     try:
         kind = filetype(str(path))
     except UnknownFileTypeError:
