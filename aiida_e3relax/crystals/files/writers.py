@@ -16,6 +16,7 @@ from aiida_e3relax.common.errors import InputError, OutputError
 from aiida_e3relax.common.messages import printable
 from aiida_e3relax.common.output_files import partial_folder, writing
 from aiida_e3relax.crystals.files.errors import explain
+from aiida_e3relax.crystals.files.plain_text import TEXTS, plain_format
 from aiida_e3relax.crystals.structures import Crystals
 
 HOLDING = ('extxyz', 'traj', 'db', 'json', 'vasp')
@@ -136,17 +137,12 @@ class AseWriter:
     """
 
     def __init__(self, path: Path):
-        from ase.io.formats import filetype, ioformats
-
-        name = filetype(path, read=False)
-        if name not in ioformats:
-            raise InputError(f'{path}: ASE knows no format of this name; use .npz, .cif, .vasp or .extxyz')
-        self.path, self._format = path, ioformats[name]
-        if not self._format.can_write:
-            raise InputError(f'{path}: ASE cannot write {self._format.name}; use .npz or .extxyz')
+        self.path = path
+        name = plain_format(path)
+        self._format, self._single = (name, name == 'vasp') if name else _find_format(path)
         self._folder = partial_folder(path)
         self._partial = Path(self._folder.name) / path.name
-        self._appends = name in APPENDABLE
+        self._appends = self._format in APPENDABLE
         self._kept: list[Any] = []
 
     def __enter__(self) -> Self:
@@ -157,14 +153,14 @@ class AseWriter:
 
     def check(self, count: int) -> None:
         """Raise InputError unless `count` crystals fit."""
-        if count > 1 and self._format.single:
-            raise InputError(f'{self.path}: {self._format.name} cannot hold {count} structures; use .npz or .extxyz')
+        if count > 1 and self._single:
+            raise InputError(f'{self.path}: {self._format} cannot hold {count} structures; use .npz or .extxyz')
 
     def find_lost(self, cell: NDArray[np.float64], movable: NDArray[np.bool_] | None) -> str | None:
         """Return that the format cannot hold which coordinates ``(N, 3)`` of a crystal may change, if it cannot."""
         if movable is None or self._constraints(cell, movable) is not None:
             return None
-        return LOST.format(self._format.name)
+        return LOST.format(self._format)
 
     def write(
         self,
@@ -197,10 +193,10 @@ class AseWriter:
         from aiida_e3relax.crystals.freedom.constraints import make_constraints
 
         try:
-            held = make_constraints(movable, cell, cartesian=self._format.name == 'extxyz')
+            held = make_constraints(movable, cell, cartesian=self._format == 'extxyz')
         except ValueError:
             return None
-        return held if self._format.name in HOLDING else None
+        return held if self._format in HOLDING else None
 
     def close(self) -> None:
         """Put the file under its name; raises InputError where no crystal was predicted."""
@@ -212,19 +208,34 @@ class AseWriter:
             self._partial.replace(self.path)
 
     def _write(self, append: bool) -> None:
-        import ase.io
-
-        frames = self._kept if len(self._kept) > 1 else self._kept[0]
         with writing(self.path):
+            if self._format in TEXTS and not any(frame.constraints for frame in self._kept):
+                self._partial.write_text(TEXTS[self._format](self._kept), encoding='utf-8')
+                return
+            import ase.io
+
+            frames = self._kept if len(self._kept) > 1 else self._kept[0]
             try:
-                ase.io.write(self._partial, frames, format=self._format.name, append=append)
+                ase.io.write(self._partial, frames, format=self._format, append=append)
             except OSError:
                 raise
             except Exception as error:  # writers of foreign formats raise anything
                 raise OutputError(
-                    f'{printable(self.path)}: ASE cannot write this as {self._format.name} ({explain(error)}): use '
+                    f'{printable(self.path)}: ASE cannot write this as {self._format} ({explain(error)}): use '
                     '.npz or .extxyz'
                 ) from error
+
+
+def _find_format(path: Path) -> tuple[str, bool]:
+    """Return ASE's name of the format that a file's name says, and whether it holds one structure alone."""
+    from ase.io.formats import filetype, ioformats
+
+    name = filetype(path, read=False)
+    if name not in ioformats:
+        raise InputError(f'{path}: ASE knows no format of this name; use .npz, .cif, .vasp or .extxyz')
+    if not ioformats[name].can_write:
+        raise InputError(f'{path}: ASE cannot write {name}; use .npz or .extxyz')
+    return name, ioformats[name].single
 
 
 def _frames(crystals: Crystals) -> list[Any]:

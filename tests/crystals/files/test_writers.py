@@ -8,14 +8,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import pytest
+from ase.io.formats import filetype
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiida_e3relax.common.errors import InputError, OutputError
 from aiida_e3relax.common.output_files import check_output, partial_folder
-from aiida_e3relax.crystals.files.writers import open_writer
+from aiida_e3relax.crystals.files.plain_text import plain_format
+from aiida_e3relax.crystals.files.writers import _frames, open_writer
 from aiida_e3relax.crystals.structures import Crystals, make_crystals
 
 
@@ -106,32 +109,65 @@ def test_an_uncertainty_that_is_none_is_not_written_for_people(tmp_path):
     assert ['uncertainty_A' in line for line in lines if 'Lattice' in line] == [True, False]
 
 
-@pytest.mark.parametrize('name', ['out.extxyz', 'a@1.extxyz', 'out.cif', 'POSCAR.vasp'])
+@pytest.mark.parametrize('name', ['out.extxyz', 'a@1.extxyz', 'out.cif', 'out.vasp', 'POSCAR.vasp'])
 def test_full_disk_is_told_and_leaves_nothing(tmp_path, monkeypatch, name):
-    import ase.io
-
     def fail(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(ase.io, 'write', fail)
+    monkeypatch.setattr(Path, 'write_text', fail)
     with pytest.raises(OutputError, match=rf'{name}: cannot be written \(No space left'):
         written(tmp_path / name, [(crystals_of(1), np.array(['ok']))])
     assert not list(tmp_path.iterdir())
 
 
 def test_what_ase_cannot_write_is_told(tmp_path, monkeypatch):
-    import ase.io
-
     def fail(*_, **__):
         raise AttributeError('no such thing')
 
     monkeypatch.setattr(ase.io, 'write', fail)
-    with open_writer(tmp_path / 'out.cif') as writer:
+    with open_writer(tmp_path / 'out.xsf') as writer:
         writer.write(crystals_of(1), np.array(['ok']))
         with pytest.raises(
-            OutputError, match=r'out\.cif: ASE cannot write this as cif \(AttributeError: no such thing'
+            OutputError, match=r'out\.xsf: ASE cannot write this as xsf \(AttributeError: no such thing'
         ):
             writer.close()
+
+
+CRYSTAL = st.tuples(
+    st.lists(st.sampled_from([1, 8, 29, 92]), min_size=1, max_size=6),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([1e-8, 1.0, 1e4]),
+    st.lists(st.booleans(), min_size=3, max_size=3),
+)
+
+
+def crystal_of(numbers, seed, scale, pbc):
+    rng = np.random.default_rng(seed)
+    cell = np.eye(3) * rng.uniform(2, 9) + rng.normal(size=(3, 3)) * 0.3
+    positions = rng.normal(size=(len(numbers), 3)) * scale * (rng.random((len(numbers), 3)) < 0.8)
+    return make_crystals([numbers], [positions], [cell], pbc=[pbc])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(CRYSTAL, min_size=1, max_size=3))
+def test_cif_and_poscar_are_as_ase_writes_them(tmp_path_factory, crystals):
+    folder = tmp_path_factory.mktemp('text')
+    batch = Crystals.concatenate(crystal_of(*crystal) for crystal in crystals)
+    for name, part in (('out.cif', batch), ('out.vasp', batch.select([0])), ('CONTCAR', batch.select([0]))):
+        with open_writer(folder / name) as writer:
+            writer.write(part, np.array(['ok'] * len(part)))
+            writer.close()
+        frames = _frames(part)
+        ase.io.write(folder / 'expected', frames, format='cif' if name == 'out.cif' else 'vasp')
+        assert (folder / name).read_bytes() == (folder / 'expected').read_bytes()
+
+
+@pytest.mark.parametrize(
+    'name', ['a.cif', 'A.CIF', 'x.y.vasp', 'POSCAR', 'CONTCAR', 'POSCAR.cif', 'XDATCAR.vasp', 'my-POSCAR', 'a.cif.gz']
+)
+def test_the_format_is_the_one_that_ase_takes(tmp_path, name):
+    assert plain_format(tmp_path / name) in {None, filetype(tmp_path / name, read=False)}
 
 
 def test_folders_of_killed_processes_go_away_and_no_others(tmp_path):
