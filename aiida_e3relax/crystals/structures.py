@@ -147,7 +147,7 @@ def make_crystals(
     )
 
 
-def pymatgen_structure(crystals: Crystals, index: int):
+def pymatgen_structure(crystals: Crystals, index: int) -> Any:
     """Return one crystal as a ``pymatgen.core.Structure``."""
     from pymatgen.core import Lattice, Structure
 

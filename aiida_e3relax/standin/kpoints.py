@@ -41,7 +41,9 @@ class KPoints:
     shift: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     @classmethod
-    def mesh(cls, divisions: tuple[int, int, int], gamma: bool, shift=(0.0, 0.0, 0.0)) -> 'KPoints':
+    def mesh(
+        cls, divisions: tuple[int, int, int], gamma: bool, shift: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    ) -> 'KPoints':
         """Make a regular mesh, all points listed with equal weights; raises StandInError beyond `MOST_POINTS`."""
         if math.prod(divisions) > MOST_POINTS:
             mesh = ' x '.join(map(str, divisions))

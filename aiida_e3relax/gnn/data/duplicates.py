@@ -10,6 +10,7 @@ import dataclasses
 import functools
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +82,7 @@ def _same(crystals: Crystals, buckets: list[list[int]], stage: str) -> NDArray[n
     groups = _Groups(len(crystals))
 
     @functools.cache
-    def primitive(index: int):
+    def primitive(index: int) -> Any:
         return pymatgen_structure(crystals, index).get_primitive_structure()
 
     several = [bucket for bucket in buckets if len(bucket) > 1]
