@@ -29,7 +29,7 @@ from aiida_e3relax.campaign.results.trajectories import read_trajectories
 from aiida_e3relax.cli.resources import NETWORK_CODE, STANDIN_CODE, STANDIN_FAMILY
 from aiida_e3relax.cli.trajectory import format_trajectories
 from aiida_e3relax.common.mappings import merge
-from aiida_e3relax.workflows.comparison.text import show_chain
+from aiida_e3relax.workflows.comparison.text import format_chain
 from aiida_e3relax.workflows.vasp.chain import E3RelaxVaspWorkChain
 from aiida_e3relax.workflows.vasp.messages import LEG_NAMES
 
@@ -119,7 +119,7 @@ def relax(case: Case, lock: Path) -> orm.WorkChainNode:
 def report(chain: orm.WorkChainNode, console: Console) -> None:
     """Print the ledger, the trajectory of both legs, and what the chain had to keep."""
     console.print(f'{datetime.date.today()}, chain {chain.uuid}')
-    console.print(show_chain(chain))
+    console.print(format_chain(chain))
     console.print(format_trajectories(read_trajectories(chain)))
     raw = chain.inputs.structure
     for leg, name in LEG_NAMES.items():

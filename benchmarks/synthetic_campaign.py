@@ -26,7 +26,7 @@ from aiida_e3relax.crystals.structures import Crystals, make_crystals
 from aiida_e3relax.workflows.comparison.ledger import compare_legs
 from aiida_e3relax.workflows.comparison.legs import Leg
 from aiida_e3relax.workflows.comparison.reference import content
-from aiida_e3relax.workflows.comparison.vasp_runs import Step, VaspRun
+from aiida_e3relax.workflows.comparison.vasp_runs import MeasuredStep, VaspRun
 
 FATES = {
     'compared': 0.85,
@@ -234,8 +234,10 @@ class _Chain:
         above = float(5 * error**2 * self._generator.lognormal(0, 0.3))
         other = float(self._generator.normal(0, 0.0004)) + (0.03 if self._generator.random() < 0.03 else 0)
         step = {'max_force': 0.01, 'pressure': 0.3}
-        first = Step(crystal=_to_crystals(start), energy=-5.0 + above, max_force=8 * error, pressure=300 * error)
-        last = Step(crystal=_to_crystals(end), energy=-5.0 + other, **step)
+        first = MeasuredStep(
+            crystal=_to_crystals(start), energy=-5.0 + above, max_force=8 * error, pressure=300 * error
+        )
+        last = MeasuredStep(crystal=_to_crystals(end), energy=-5.0 + other, **step)
         return Leg(runs=(run,), static_wall_time=20.0, first=first, last=None if fails else last)
 
     def _add_guard(self, chain: str, guess: Atoms, fate: str, nodes: dict[str, str]) -> dict[str, Any]:

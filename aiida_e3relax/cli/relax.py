@@ -47,7 +47,7 @@ def relax(structure: str | None, demo: str | None, to_daemon: bool, profile: str
 
     from aiida_e3relax.cli.relax_inputs import choose_start, make_builder
     from aiida_e3relax.cli.watch import run_watched
-    from aiida_e3relax.workflows.comparison.text import show_chain
+    from aiida_e3relax.workflows.comparison.text import format_chain
 
     console = Console()
     try:
@@ -64,6 +64,6 @@ def relax(structure: str | None, demo: str | None, to_daemon: bool, profile: str
         )
         return
     chain = run_watched(builder, console)
-    console.print(show_chain(chain))
+    console.print(format_chain(chain))
     if not chain.is_finished_ok:
         raise SystemExit(1)

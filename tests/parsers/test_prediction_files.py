@@ -16,7 +16,7 @@ from aiida_e3relax.parsers.prediction_files import (
     read_predictions,
     read_report,
 )
-from aiida_e3relax.workflows.network.report import stated_energy_rise, stated_uncertainty, tell_network
+from aiida_e3relax.workflows.network.report import network_facts, stated_energy_rise, stated_uncertainty
 
 GIVEN = make_crystals(
     numbers=[[29], [12, 8]],
@@ -190,7 +190,7 @@ class TestReport:
         assert r'\u0000' not in json.dumps(report.content, allow_nan=False)
         for label in {structure.label for structure in report.structures if structure.status == 'ok'}:
             if report.error is None:
-                assert tell_network(report.content, label)['wall_time_s'] >= 0
+                assert network_facts(report.content, label)['wall_time_s'] >= 0
             stated_uncertainty(report.content, label)
             stated_energy_rise(report.content, label)
 

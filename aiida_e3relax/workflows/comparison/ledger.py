@@ -13,8 +13,8 @@ from aiida_e3relax.crystals.geometry import displacements, is_same_crystal
 from aiida_e3relax.crystals.metrics import cell_shape_deviation, volume_error
 from aiida_e3relax.crystals.validation import has_sound_geometry
 from aiida_e3relax.workflows.comparison.legs import Leg, read_leg
-from aiida_e3relax.workflows.comparison.vasp_runs import Step, VaspRun
-from aiida_e3relax.workflows.network.report import tell_network
+from aiida_e3relax.workflows.comparison.vasp_runs import MeasuredStep, VaspRun
+from aiida_e3relax.workflows.network.report import network_facts
 
 SCHEMA = 1
 SAME_ENERGY = 0.005
@@ -37,9 +37,13 @@ def compare_legs(raw: Leg | None, predicted: Leg | None) -> dict[str, Any]:
     Keys carry their units. The savings are there only when both legs finished; of the times they are None where AiiDA
     took one leg from its cache and not the other. Within a leg a value is None where a failed run has not left it.
     """
-    comparison = {'schema': SCHEMA, 'raw': raw and _tell_leg(raw), 'predicted': predicted and _tell_leg(predicted)}
+    comparison = {
+        'schema': SCHEMA,
+        'raw': raw and _leg_figures(raw),
+        'predicted': predicted and _leg_figures(predicted),
+    }
     if raw and raw.last and predicted and predicted.last:
-        comparison |= _tell_savings(raw, predicted) | _tell_minimum(raw.last, predicted.last)
+        comparison |= _savings(raw, predicted) | _minimum_figures(raw.last, predicted.last)
     return comparison
 
 
@@ -83,13 +87,13 @@ def compare(
             'n_atoms': len(structure.sites),
             **told,
             'guard': verdict and {key: verdict[key] for key in ('verdict', 'reasons')},
-            'network': network_report and tell_network(network_report.get_dict(), label.value if label else None),
+            'network': network_report and network_facts(network_report.get_dict(), label.value if label else None),
             **compare_legs(raw, predicted),
         }
     )
 
 
-def _tell_leg(leg: Leg) -> dict[str, Any]:
+def _leg_figures(leg: Leg) -> dict[str, Any]:
     return {
         'code_version': leg.code_version,
         'stand_in': leg.stand_in,
@@ -99,13 +103,13 @@ def _tell_leg(leg: Leg) -> dict[str, Any]:
         'vasp_runs_from_cache': leg.runs_from_cache,
         **{name.format(''): leg.total(cost) for name, cost in COSTS.items()},
         'static_wall_time_s': leg.static_wall_time,
-        **(_tell_step(leg.first, 'first_step') if leg.first else {}),
-        **(_tell_step(leg.last, 'final') if leg.last else {}),
-        **(_tell_start_error(leg.first, leg.last) if leg.first and leg.last else {}),
+        **(_step_figures(leg.first, 'first_step') if leg.first else {}),
+        **(_step_figures(leg.last, 'final') if leg.last else {}),
+        **(_start_errors(leg.first, leg.last) if leg.first and leg.last else {}),
     }
 
 
-def _tell_step(step: Step, name: str) -> dict[str, float]:
+def _step_figures(step: MeasuredStep, name: str) -> dict[str, float]:
     return {
         f'energy_{name}_eV_per_atom': step.energy,
         f'max_force_{name}_eV_per_A': step.max_force,
@@ -114,7 +118,7 @@ def _tell_step(step: Step, name: str) -> dict[str, float]:
     }
 
 
-def _tell_start_error(first: Step, last: Step) -> dict[str, float]:
+def _start_errors(first: MeasuredStep, last: MeasuredStep) -> dict[str, float]:
     """Return how far a leg's start was from its end, by the papers' measures; {} where one cannot be computed with."""
     if not all(has_sound_geometry(step.crystal).all() for step in (first, last)):
         return {}
@@ -126,7 +130,7 @@ def _tell_start_error(first: Step, last: Step) -> dict[str, float]:
     }
 
 
-def _tell_savings(raw: Leg, predicted: Leg) -> dict[str, float | None]:
+def _savings(raw: Leg, predicted: Leg) -> dict[str, float | None]:
     """Return what the prediction saved; what it cost on top is negative."""
     saved: dict[str, float | None] = {}
     side_by_side = bool(raw.runs_from_cache) == bool(predicted.runs_from_cache)
@@ -139,7 +143,7 @@ def _tell_savings(raw: Leg, predicted: Leg) -> dict[str, float | None]:
     return saved | {'ionic_steps_saved_percent': percent, 'times_side_by_side': side_by_side}
 
 
-def _tell_minimum(raw: Step, predicted: Step) -> dict[str, Any]:
+def _minimum_figures(raw: MeasuredStep, predicted: MeasuredStep) -> dict[str, Any]:
     difference = predicted.energy - raw.energy
     return {
         'energy_difference_final_meV_per_atom': 1e3 * difference,

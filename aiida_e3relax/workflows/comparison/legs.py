@@ -9,7 +9,14 @@ from typing import Any
 
 from aiida import orm
 
-from aiida_e3relax.workflows.comparison.vasp_runs import Step, VaspRun, elapsed_time, first_step, last_step, read_run
+from aiida_e3relax.workflows.comparison.vasp_runs import (
+    MeasuredStep,
+    VaspRun,
+    elapsed_time,
+    first_step,
+    last_step,
+    read_run,
+)
 from aiida_e3relax.workflows.vasp.restarts import created_nodes, usable_structure
 
 RUN_OUTPUTS = frozenset({'retrieved', 'misc', 'trajectory'})
@@ -39,8 +46,8 @@ class Leg:
 
     runs: tuple[VaspRun, ...]
     static_wall_time: float | None
-    first: Step | None
-    last: Step | None
+    first: MeasuredStep | None
+    last: MeasuredStep | None
     runs_from_cache: int = 0
 
     @property

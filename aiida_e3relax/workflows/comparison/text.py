@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aiida_e3relax.workflows.guard import REJECTED
-from aiida_e3relax.workflows.vasp.messages import tell_failure
+from aiida_e3relax.workflows.vasp.messages import describe_failure
 
 ENGINES = {
     'emt': 'effective medium theory, a toy potential for metals',
@@ -39,25 +39,25 @@ ROWS = (
 """Title, key in a leg of the comparison, format."""
 
 
-def show_chain(chain: orm.ProcessNode) -> RenderableType:
+def format_chain(chain: orm.ProcessNode) -> RenderableType:
     """Return what a finished `E3RelaxVaspWorkChain` found, and where to look next."""
     where = Text(
         f'\nWhere to look next:\n'
         f'  verdi process show {chain.pk}              inputs, outputs, and what was called\n'
         f'  verdi process status -c {chain.pk}         the tree of jobs\n'
-        f'  verdi process report -m 1 {chain.pk}       the story in sentences; without -m 1 that of each job, too\n'
+        f'  verdi process report -m 1 {chain.pk}       its messages in order; without -m 1 those of each job, too\n'
         f'  aiida-e3relax show {chain.pk} --plot x.png  energy and force against the ionic step\n'
         f'  verdi node graph generate {chain.pk}       the provenance graph as a picture (needs Graphviz)\n'
     )
     if 'comparison' not in chain.outputs:
-        return Group(Text(f'No comparison: {chain.process_label} {tell_failure(chain)}', style='bold red'), where)
-    parts: list[RenderableType] = [show_comparison(chain.outputs.comparison.get_dict())]
+        return Group(Text(f'No comparison: {chain.process_label} {describe_failure(chain)}', style='bold red'), where)
+    parts: list[RenderableType] = [format_comparison(chain.outputs.comparison.get_dict())]
     if not chain.is_finished_ok:
         parts.append(Text(f'{chain.process_label} failed with exit code {chain.exit_status}.', style='bold red'))
     return Group(*parts, where)
 
 
-def show_comparison(comparison: Mapping[str, Any]) -> RenderableType:
+def format_comparison(comparison: Mapping[str, Any]) -> RenderableType:
     """Return the content of a `comparison` node as a table, with what computed it and what the guard said."""
     table = Table(title=f'{comparison["formula"]}: VASP with and without the prediction', title_justify='left')
     table.add_column('')
@@ -69,10 +69,10 @@ def show_comparison(comparison: Mapping[str, Any]) -> RenderableType:
         before, after = raw.get(key), predicted.get(key)
         difference = None if before is None or after is None or key in apart else after - before
         table.add_row(title, _format(before, form), _format(after, form), _format(difference, f'+{form}'))
-    return Group(table, *_tell(comparison))
+    return Group(table, *_lines_below(comparison))
 
 
-def _tell(comparison: Mapping[str, Any]) -> Iterator[Text]:
+def _lines_below(comparison: Mapping[str, Any]) -> Iterator[Text]:
     """Yield the lines under the table."""
     legs = [comparison[leg] for leg in ('raw', 'predicted') if comparison[leg]]
     stand_in = next((leg['stand_in'] for leg in legs if leg['stand_in']), None)
@@ -91,7 +91,7 @@ def _tell(comparison: Mapping[str, Any]) -> Iterator[Text]:
             yield Text(f'They do NOT end in the same minimum ({apart}).', style='bold red')
         if comparison['ionic_steps_saved'] is not None:
             yield Text(
-                _tell_saved(comparison['ionic_steps_saved'], comparison['ionic_steps_saved_percent']), style='bold'
+                _format_saved(comparison['ionic_steps_saved'], comparison['ionic_steps_saved_percent']), style='bold'
             )
         if not comparison.get('times_side_by_side', True):  # comparisons of earlier versions lack it
             yield Text('AiiDA took one of them from its cache: their times were not measured side by side.')
@@ -104,12 +104,12 @@ def _tell(comparison: Mapping[str, Any]) -> Iterator[Text]:
         count = network.get('structures_in_run', 1)
         yield Text(f'{took}, the share of this crystal in a run of {count}.' if count > 1 else f'{took}.')
         if opinion := network.get('second_opinion'):  # comparisons of earlier versions lack it
-            yield Text(_tell_opinion(opinion))
+            yield Text(_format_opinion(opinion))
     for remark in comparison['remarks']:
         yield Text(f'{remark}.', style='yellow')
 
 
-def _tell_opinion(opinion: Mapping[str, Any]) -> str:
+def _format_opinion(opinion: Mapping[str, Any]) -> str:
     """Return what a potential says of the prediction."""
     if 'error' in opinion:
         return f'Second opinion of {opinion["potential"]}: none, {opinion["error"]}.'
@@ -122,7 +122,7 @@ def _tell_opinion(opinion: Mapping[str, Any]) -> str:
     )
 
 
-def _tell_saved(steps: int, percent: float | None) -> str:
+def _format_saved(steps: int, percent: float | None) -> str:
     told = f'The prediction {"saved" if steps >= 0 else "cost"} {abs(steps)} ionic step{"" if abs(steps) == 1 else "s"}'
     return f'{told}.' if percent is None else f'{told} ({abs(percent):.0f} %).'
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.data.structures import structures_to_crystals
-from aiida_e3relax.workflows.vasp.job_output import open_text
+from aiida_e3relax.workflows.vasp.job_output import open_retrieved_text
 
 HEADER_LINES = 20
 ITERATION = re.compile(r'Iteration +(\d+)\( *\d+\)')
@@ -54,7 +54,7 @@ NOTHING_KNOWN = VaspRun(code_version=None, cores=None, ionic_steps=None, electro
 
 
 @dataclasses.dataclass(frozen=True)
-class Step:
+class MeasuredStep:
     """One ionic step.
 
     Attributes
@@ -91,7 +91,7 @@ def elapsed_time(misc: orm.Dict | None) -> float | None:
     return _section(misc, 'run_stats').get('elapsed_time')
 
 
-def first_step(structure: orm.StructureData, trajectory: orm.TrajectoryData) -> Step | None:
+def first_step(structure: orm.StructureData, trajectory: orm.TrajectoryData) -> MeasuredStep | None:
     """Return the first ionic step of a run that started from `structure`; None when VASP did not finish it."""
     if not set(STEP_ARRAYS) <= set(trajectory.get_arraynames()):
         return None
@@ -99,7 +99,7 @@ def first_step(structure: orm.StructureData, trajectory: orm.TrajectoryData) -> 
     return _make_step(structure, energies[0], forces[0], stresses[0]) if len(forces) else None
 
 
-def last_step(structure: orm.StructureData, misc: orm.Dict | None) -> Step | None:
+def last_step(structure: orm.StructureData, misc: orm.Dict | None) -> MeasuredStep | None:
     """Return the last ionic step of a run that ended at `structure`; None when its energy or forces are not known."""
     energy = _section(misc, 'total_energies').get('energy_extrapolated')
     forces, stress = _section(misc, 'forces'), _section(misc, 'stress')
@@ -110,9 +110,9 @@ def last_step(structure: orm.StructureData, misc: orm.Dict | None) -> Step | Non
 
 def _make_step(
     structure: orm.StructureData, energy: float, forces: NDArray[np.float64], stress: NDArray[np.float64]
-) -> Step:
+) -> MeasuredStep:
     """Return a step from its energy in eV, forces ``(N, 3)`` in eV/A and stress ``(3, 3)`` in kB."""
-    return Step(
+    return MeasuredStep(
         crystal=structures_to_crystals({'step': structure}),
         energy=float(energy) / len(forces),
         max_force=float(np.linalg.norm(forces, axis=1).max()),
@@ -134,7 +134,7 @@ def _read_outcar(retrieved: orm.FolderData | None) -> VaspRun:
     if retrieved is None or 'OUTCAR' not in retrieved.base.repository.list_object_names():
         return NOTHING_KNOWN
     ionic_steps, wall_time = [], None
-    with open_text(retrieved, 'OUTCAR') as handle:
+    with open_retrieved_text(retrieved, 'OUTCAR') as handle:
         header = ''.join(islice(handle, HEADER_LINES))
         for line in chain(header.splitlines(), handle):
             if match := ITERATION.search(line):

@@ -41,7 +41,7 @@ def stated_energy_rise(report: Mapping[str, Any], label: str | None = None) -> f
     return opinion['energy_prediction_eV_per_atom'] - opinion['energy_input_eV_per_atom']
 
 
-def tell_network(report: Mapping[str, Any], label: str | None = None) -> dict[str, Any]:
+def network_facts(report: Mapping[str, Any], label: str | None = None) -> dict[str, Any]:
     """Return the facts on the prediction of a structure for the comparison.
 
     `wall_time_s` is its share of the time of the whole run, loading the checkpoint included, by the number of atoms.

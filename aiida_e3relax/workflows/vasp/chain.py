@@ -30,7 +30,7 @@ from aiida_e3relax.workflows.vasp.inputs.species import (
     species_mappings,
     translate_species,
 )
-from aiida_e3relax.workflows.vasp.messages import LEG_NAMES, tell_comparison, tell_failure
+from aiida_e3relax.workflows.vasp.messages import LEG_NAMES, describe_comparison, describe_failure
 from aiida_e3relax.workflows.vasp.ports import define_exit_codes, define_inputs, define_outputs
 from aiida_e3relax.workflows.vasp.restarts import ResilientVaspRelaxWorkChain
 
@@ -97,7 +97,7 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
         """Take the prediction from the network's run."""
         network = self.ctx.network
         if not network.is_finished_ok:
-            return self._go_without(f'The network {tell_failure(network)}')
+            return self._go_without(f'The network {describe_failure(network)}')
         self.ctx.prediction = network.outputs.structures[CRYSTAL]
         self.ctx.network_facts = {'network_report': network.outputs.report}
         return None
@@ -180,7 +180,7 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
             if 'misc' in process.outputs:
                 self.out(f'{leg}.misc', process.outputs.misc)
             if not process.is_finished_ok:
-                self._remark(f'The relaxation from {LEG_NAMES[leg]} {tell_failure(process)}')
+                self._remark(f'The relaxation from {LEG_NAMES[leg]} {describe_failure(process)}')
                 if last := last_structure(process):
                     ends[leg] = last
             elif drift := self._find_drift(process.outputs.relax.structure):
@@ -217,7 +217,7 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
             self._remark(f'The comparison failed with {error!r}')
             return
         self.out('comparison', comparison)
-        self.report(tell_comparison(comparison.get_dict()))
+        self.report(describe_comparison(comparison.get_dict()))
 
     def conclude(self) -> ExitCode | None:
         """Return the exit code of a chain without a relaxed crystal or without a comparison."""

@@ -28,7 +28,7 @@ LETTERS = re.compile(r'[EROWANIG# ]+')
 
 
 @contextmanager
-def open_text(folder: orm.FolderData, name: str) -> Iterator[io.TextIOWrapper]:
+def open_retrieved_text(folder: orm.FolderData, name: str) -> Iterator[io.TextIOWrapper]:
     """Open a retrieved file as text; bytes that are no UTF-8 are replaced."""
     with folder.base.repository.open(name, 'rb') as handle:
         yield io.TextIOWrapper(handle, encoding='utf-8', errors='replace')

@@ -12,7 +12,7 @@ from aiida_e3relax.workflows.vasp.job_output import read_last_words
 LEG_NAMES = {'predicted': 'the prediction', 'raw': 'the raw structure'}
 
 
-def tell_failure(process: orm.ProcessNode) -> str:
+def describe_failure(process: orm.ProcessNode) -> str:
     """Return how a process that is not finished well ended, to follow its name."""
     if process.is_killed:
         return f'was killed (<{process.pk}>)'
@@ -41,10 +41,10 @@ def _last_job(process: orm.ProcessNode) -> orm.CalcJobNode | None:
     return max(jobs, key=lambda job: job.pk or 0, default=None)
 
 
-def tell_comparison(comparison: Mapping[str, Any]) -> str:
+def describe_comparison(comparison: Mapping[str, Any]) -> str:
     """Return in a sentence what a `comparison` says."""
     steps = [
-        f'{_tell_count(comparison[leg]["ionic_steps"])} ionic steps from {name}'
+        f'{_format_count(comparison[leg]["ionic_steps"])} ionic steps from {name}'
         for leg, name in LEG_NAMES.items()
         if comparison[leg] and comparison[leg]['finished']
     ]
@@ -55,5 +55,5 @@ def tell_comparison(comparison: Mapping[str, Any]) -> str:
     return f'{told}; they end {comparison["energy_difference_final_meV_per_atom"]:+.1f} meV/atom apart, {where}'
 
 
-def _tell_count(count: int | None) -> str:
+def _format_count(count: int | None) -> str:
     return 'an unknown number of' if count is None else str(count)

@@ -15,7 +15,7 @@ from aiida_vasp.workchains.v2.relax import VaspRelaxWorkChain
 from aiida_vasp.workchains.v2.vasp import VaspWorkChain
 
 from aiida_e3relax.common.mappings import merge
-from aiida_e3relax.workflows.vasp.job_output import STDOUT, open_text
+from aiida_e3relax.workflows.vasp.job_output import STDOUT, open_retrieved_text
 
 PARSER_SETTINGS = {
     'check_completeness': False,
@@ -71,15 +71,15 @@ class ResilientVaspWorkChain(VaspWorkChain):
     @process_handler(priority=1060)
     def handle_incomplete_files(self, node: orm.CalcJobNode) -> ProcessHandlerReport | None:
         """Run once more from the same start, since nothing is there to go on from."""
-        gap = find_gap(node)
-        if gap is None:
+        missing = find_missing_output(node)
+        if missing is None:
             return None
         node.base.caching.is_valid_cache = False  # or the run with the same inputs would be taken from this one
         if self.ctx.has_repeated:
-            self.report(f'{gap}, for the second time: giving up')
+            self.report(f'{missing}, for the second time: giving up')
             return ProcessHandlerReport(do_break=True, exit_code=self.exit_codes.ERROR_MISSING_CRITICAL_OUTPUT)
         self.ctx.has_repeated = True
-        self.report(f'{gap}: running VASP once more from the same start')
+        self.report(f'{missing}: running VASP once more from the same start')
         return ProcessHandlerReport(do_break=True)
 
     @process_handler(priority=1050)
@@ -126,7 +126,7 @@ def created_nodes(node: orm.CalcJobNode) -> dict[str, Any]:
     return node.base.links.get_outgoing(link_type=LinkType.CREATE).nested()
 
 
-def find_gap(node: orm.CalcJobNode) -> str | None:
+def find_missing_output(node: orm.CalcJobNode) -> str | None:
     """Return what a VASP run should have left and did not, or None.
 
     A run that says it is finished must have left forces and the energy of each of its ionic steps: with a truncated
@@ -150,7 +150,7 @@ def find_fatal_message(retrieved: orm.FolderData) -> str | None:
     """Return the line of VASP's standard output that tells of a fatal error, or None."""
     if STDOUT not in retrieved.base.repository.list_object_names():
         return None
-    with open_text(retrieved, STDOUT) as lines:
+    with open_retrieved_text(retrieved, STDOUT) as lines:
         return next((line.strip() for line in lines if FATAL.search(line)), None)
 
 

@@ -44,7 +44,7 @@ def validate_structure(structure: orm.StructureData, _: Any) -> str | None:
     """Check that the network can predict from `structure` and VASP relax it."""
     fault = (
         find_faults({'structure': structure}).get('structure')
-        or _find_vasp_fault(structure)
+        or _find_cell_fault(structure)
         or _find_overlap(structure)
     )
     return f'`structure` cannot be relaxed: {fault}' if fault else None
@@ -80,7 +80,7 @@ def validate_relaxation(inputs: Mapping[str, Any]) -> str | None:
         return None
     try:
         tags = incar_tags(vasp['parameters'])
-        fault = _find_symmetry_fault(tags, freedom) or _find_species_fault(tags, structure, vasp)
+        fault = _find_isym_fault(tags, freedom) or _find_species_fault(tags, structure, vasp)
     except ValueError as error:
         fault = str(error)
     if fault:
@@ -220,7 +220,7 @@ def _find_moments_fault(tags: Mapping[str, Any], has_mapping: bool) -> str | Non
     return None
 
 
-def _find_symmetry_fault(tags: Mapping[str, Any], freedom: Freedom) -> str | None:
+def _find_isym_fault(tags: Mapping[str, Any], freedom: Freedom) -> str | None:
     if freedom.keep_symmetry and read_number(tags, 'isym', 2) <= 0:
         return 'with the INCAR tag ISYM = 0 or -1 VASP does not keep the symmetry as `freedom` asks; remove one of them'
     return None
@@ -254,7 +254,7 @@ def _is_noncollinear(tags: Mapping[str, Any]) -> bool:
     return read_logical(tags, 'lnoncollinear') or read_logical(tags, 'lsorbit')
 
 
-def _find_vasp_fault(structure: orm.StructureData) -> str | None:
+def _find_cell_fault(structure: orm.StructureData) -> str | None:
     cell = np.array(structure.cell)
     if np.linalg.det(cell) < 0:
         return 'its lattice vectors are left-handed, which VASP does not take; exchange two lattice vectors'

@@ -6,8 +6,8 @@ from ase import Atoms
 
 from aiida_e3relax.workflows.comparison.ledger import compare_legs
 from aiida_e3relax.workflows.comparison.legs import Leg
-from aiida_e3relax.workflows.comparison.vasp_runs import Step, VaspRun
-from aiida_e3relax.workflows.vasp.messages import tell_comparison
+from aiida_e3relax.workflows.comparison.vasp_runs import MeasuredStep, VaspRun
+from aiida_e3relax.workflows.vasp.messages import describe_comparison
 from tests.workflows.crystals import copper_gold, rattled_copper_gold, strained, to_crystals
 
 RELAXED = strained(copper_gold(), np.eye(3) * 0.02)
@@ -19,8 +19,8 @@ def run(ionic_steps: int | None, **changes) -> VaspRun:
     return VaspRun(ionic_steps=ionic_steps, **(known | changes))
 
 
-def step(atoms: Atoms, energy: float) -> Step:
-    return Step(crystal=to_crystals(atoms), energy=energy, max_force=0.1, pressure=3.0)
+def step(atoms: Atoms, energy: float) -> MeasuredStep:
+    return MeasuredStep(crystal=to_crystals(atoms), energy=energy, max_force=0.1, pressure=3.0)
 
 
 def leg(start: Atoms, *runs: VaspRun, first_energy: float = -3.0, energy: float = -3.2, end: Atoms = RELAXED) -> Leg:
@@ -102,7 +102,7 @@ def test_ionic_steps_that_are_not_known_are_not_counted_as_none():
     told = compare_legs(unknown, PREDICTED)
     assert (told['raw']['ionic_steps'], told['raw']['vasp_runs']) == (None, 2)
     assert (told['ionic_steps_saved'], told['ionic_steps_saved_percent']) == (None, None)
-    assert tell_comparison(told).startswith('VASP took 3 ionic steps from the prediction and an unknown number of')
+    assert describe_comparison(told).startswith('VASP took 3 ionic steps from the prediction and an unknown number of')
 
 
 def test_savings_of_no_steps_have_no_percentage():

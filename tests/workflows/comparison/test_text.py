@@ -1,7 +1,7 @@
 import pytest
 from rich.console import Console
 
-from aiida_e3relax.workflows.comparison.text import show_comparison
+from aiida_e3relax.workflows.comparison.text import format_comparison
 
 LEG = {
     'code_version': '6.4.2-standin-gpaw',
@@ -29,7 +29,7 @@ COMPARISON = {
 def text_of(**changes) -> str:
     console = Console(width=160)
     with console.capture() as capture:
-        console.print(show_comparison(COMPARISON | changes))
+        console.print(format_comparison(COMPARISON | changes))
     return capture.get()
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aiida_e3relax.workflows.network.report import stated_uncertainty, tell_network
+from aiida_e3relax.workflows.network.report import network_facts, stated_uncertainty
 
 REPORT = {
     'model': {'content_hash': 'sha256:0'},
@@ -17,7 +17,7 @@ ALONE = REPORT | {'structures': REPORT['structures'][:1]}
 
 
 def test_facts_are_those_of_the_structure_asked_for():
-    facts = tell_network(REPORT, 'a')
+    facts = network_facts(REPORT, 'a')
     assert (
         facts.items()
         >= {
@@ -32,12 +32,12 @@ def test_facts_are_those_of_the_structure_asked_for():
 
 
 def test_the_shares_of_all_structures_are_the_time_of_the_run():
-    assert sum(tell_network(REPORT, label)['wall_time_s'] for label in 'ab') == 8.0
+    assert sum(network_facts(REPORT, label)['wall_time_s'] for label in 'ab') == 8.0
 
 
 def test_a_structure_that_was_alone_needs_no_label():
-    assert tell_network(ALONE) == tell_network(ALONE, 'a')
-    assert tell_network(ALONE)['wall_time_s'] == 8.0
+    assert network_facts(ALONE) == network_facts(ALONE, 'a')
+    assert network_facts(ALONE)['wall_time_s'] == 8.0
 
 
 def test_one_of_several_needs_its_label():

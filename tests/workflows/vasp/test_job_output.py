@@ -7,7 +7,7 @@ from aiida import orm
 from aiida.common.links import LinkType
 
 from aiida_e3relax.workflows.vasp.job_output import read_last_words
-from aiida_e3relax.workflows.vasp.messages import tell_failure
+from aiida_e3relax.workflows.vasp.messages import describe_failure
 
 BOX = """ running on    4 total cores
  vasp.6.4.2 20Jul23 (build Oct 10 2023) complex
@@ -106,7 +106,7 @@ def test_a_failed_chain_tells_them_once(make_job):
         {'name': 'other', 'kind': 'WARNING', 'message': 'Nothing.'},
     ]
     job = make_job(vasp_output=SYMMETRY, notifications=notes, caller=leg)
-    told = tell_failure(leg)
+    told = describe_failure(leg)
     assert f'; its last job <{job.pk}>: an object that is marked by the parser as critical is missing.' in told
     assert told.count('known errors of VASP in it: sgrcon: Error in SGRCON.;') == 1
     assert told.count('VASP wrote `VERY BAD NEWS!') == 1
