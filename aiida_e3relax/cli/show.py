@@ -30,13 +30,13 @@ def show(chain: str, plot: Path | None, profile: str | None) -> None:
     from aiida_e3relax.campaign.results.trajectories import read_courses
     from aiida_e3relax.cli.trajectory import draw_courses, tell_courses
     from aiida_e3relax.workflows.comparison.reference import CHAIN
-    from aiida_e3relax.workflows.comparison.text import show_chain
+    from aiida_e3relax.workflows.comparison.text import format_chain
 
     node = _load_chain(chain)
     console = Console()
     courses = read_courses(node)
     if node.is_terminated:
-        console.print(show_chain(node))
+        console.print(format_chain(node))
     else:
         console.print(f'{CHAIN}<{node.pk}> is not done yet; follow it with `verdi process status {node.pk}`')
     console.print(tell_courses(courses))

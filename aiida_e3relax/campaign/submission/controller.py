@@ -22,7 +22,7 @@ from aiida_e3relax.campaign.submission.due import Due, find_due
 from aiida_e3relax.campaign.submission.orphans import mend_lost
 from aiida_e3relax.campaign.submission.processes import NETWORK_LABEL, UNSUCCESSFUL, Processes, State, read_processes
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
-from aiida_e3relax.workflows.vasp.messages import tell_failure
+from aiida_e3relax.workflows.vasp.messages import describe_failure
 
 SLOTS_PER_CHAIN = 7
 """Processes of a chain at the same time: itself, and in both legs the relaxation, the run of VASP and its job."""
@@ -141,5 +141,5 @@ def _find_prediction(pk: int) -> dict[str, Any]:
     """Return what a run of the network hands on, and how it failed where it has left no report."""
     run: Any = orm.load_node(pk)
     if 'report' not in run.outputs:
-        return {'failure': tell_failure(run)}
+        return {'failure': describe_failure(run)}
     return {name: run.outputs[name] for name in ('batch', 'report') if name in run.outputs}
