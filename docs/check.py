@@ -190,21 +190,28 @@ def benchmark_scripts() -> set[tuple[str, ...]]:
     return {(f'`{path.name}`',) for path in scripts if '__main__' in path.read_text(encoding='utf-8')}
 
 
+def exit_statuses() -> set[tuple[str, ...]]:
+    """Return the exit statuses of `e3relax` with their codes."""
+    from aiida_e3relax.common import errors
+
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.RunError)]
+    return {(str(kind.exit_status), f'`{kind.code}`') for kind in kinds}
+
+
+def outcomes() -> set[tuple[str, ...]]:
+    """Return what can become of a structure of a campaign, and whether it counts in the savings."""
+    from aiida_e3relax.campaign.results.outcomes import COUNTED, OUTCOMES
+
+    return {(f'`{outcome}`', 'yes' if outcome in COUNTED else 'no') for outcome in OUTCOMES}
+
+
 def exit_codes() -> set[tuple[str, ...]]:
     """Return the numbers and labels of the exit codes of our processes, those of AiiDA and aiida-vasp left out."""
     from aiida_e3relax.calculations.predict import E3RelaxCalculation
     from aiida_e3relax.workflows.vasp.chain import E3RelaxVaspWorkChain
 
-    codes = [*E3RelaxCalculation.exit_codes.values(), *E3RelaxVaspWorkChain.exit_codes.values()]
-    return {(str(code.status), f'`{label}`') for code in codes if code.status >= 300 for label in [_label(code)]}
-
-
-def _label(code: Any) -> str:
-    from aiida_e3relax.calculations.predict import E3RelaxCalculation
-    from aiida_e3relax.workflows.vasp.chain import E3RelaxVaspWorkChain
-
-    labels = {**E3RelaxCalculation.exit_codes, **E3RelaxVaspWorkChain.exit_codes}
-    return next(label for label, other in labels.items() if other.status == code.status)
+    codes = {**E3RelaxCalculation.exit_codes, **E3RelaxVaspWorkChain.exit_codes}
+    return {(str(code.status), f'`{label}`') for label, code in codes.items() if code.status >= 300}
 
 
 def commands() -> set[str]:
@@ -235,8 +242,10 @@ TABLES: dict[str, Callable[[], list[str]]] = {
 COLUMNS: dict[str, Callable[[], set[tuple[str, ...]]]] = {
     'benchmarks': benchmark_scripts,
     'exit-codes': exit_codes,
+    'exit-statuses': exit_statuses,
     'guard-settings': guard_settings,
     'models': models,
+    'outcomes': outcomes,
     'protocols': protocols,
     'training-settings': training_settings,
 }
