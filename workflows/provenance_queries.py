@@ -10,7 +10,7 @@ from __future__ import annotations
 import click
 from aiida import orm
 
-from aiida_e3relax.campaign.results.headline import tell_headline
+from aiida_e3relax.campaign.results.headline import format_headline
 from aiida_e3relax.campaign.results.queries import find_chains, find_predictions, find_reference_legs, trace_origin
 from aiida_e3relax.campaign.results.statistics import summarise
 from aiida_e3relax.campaign.results.table import campaign_frame
@@ -20,7 +20,7 @@ COLUMNS = ['formula', 'state', 'verdict', 'raw_ionic_steps', 'predicted_ionic_st
 IMPORTS = (
     'from aiida import orm',
     'from aiida_e3relax.campaign.results.table import campaign_frame',
-    'from aiida_e3relax.campaign.results.headline import tell_headline',
+    'from aiida_e3relax.campaign.results.headline import format_headline',
     'from aiida_e3relax.campaign.results.queries import '
     'find_chains, find_predictions, find_reference_legs, trace_origin',
     'from aiida_e3relax.campaign.results.statistics import summarise',
@@ -39,8 +39,8 @@ def main(name: str, profile: str | None) -> None:
         raise click.ClickException(f'{error} (profile `{loaded}`; --profile takes another one)') from error
 
     say('What are the questions asked with?', *IMPORTS)
-    say('What did the campaign find?', f'tell_headline(summarise(campaign_frame({name!r})))')
-    click.echo(tell_headline(summarise(frame)))
+    say('What did the campaign find?', f'format_headline(summarise(campaign_frame({name!r})))')
+    click.echo(format_headline(summarise(frame)))
 
     say(
         'That sentence is the sum of a table with a row for each structure. How does it begin?',

@@ -22,7 +22,7 @@ from aiida_e3relax.campaign.submission.processes import read_processes
 ARCHIVE = 'campaign.aiida'
 TABLE = 'campaign.parquet'
 README = 'README.md'
-POTENTIALS = 'POTCAR'
+POTENTIAL_FILE = 'POTCAR'
 README_TEMPLATE = 'archive.md'
 
 
@@ -57,8 +57,8 @@ def export_campaign(name: str, folder: Path) -> list[Path]:
         if found := list(_find_potentials(archive)):
             raise ValueError(
                 f'campaign `{name}`: nodes hold the content of potentials, which may not be passed on: '
-                f'{", ".join(found)}; nothing was exported. Take {POTENTIALS} out of what their jobs retrieve, and run '
-                'these again'
+                f'{", ".join(found)}; nothing was exported. Take {POTENTIAL_FILE} out of what their jobs retrieve, and '
+                'run these again'
             )
         campaign_frame(name).to_parquet(partial / TABLE)
         (partial / README).write_text(_write_readme(name, settings, len(nodes)), encoding='utf-8')
@@ -70,7 +70,7 @@ def _find_potentials(archive: Path) -> Iterator[str]:
     with get_format().open(archive, 'r') as reader:
         query = reader.querybuilder().append(orm.Node, project=['uuid', 'node_type', 'repository_metadata'])
         for uuid, node_type, content in query.iterall(batch_size=1000):
-            if node_type == PotcarFileData.class_node_type or _has_file(content, POTENTIALS):
+            if node_type == PotcarFileData.class_node_type or _has_file(content, POTENTIAL_FILE):
                 yield uuid
 
 

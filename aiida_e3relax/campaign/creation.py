@@ -26,11 +26,11 @@ def find_refusals(
     structures: Mapping[str, orm.StructureData],
     choices: ChainChoices,
     fixed: Mapping[str, Mapping[str, Any]],
-    tell_progress: Callable[[], None] = lambda: None,
+    report_progress: Callable[[], None] = lambda: None,
 ) -> dict[str, str]:
     """Return by label why the chain of a structure would not begin, by making the inputs of each.
 
-    `tell_progress` is called after each structure.
+    `report_progress` is called after each structure.
     """
     refusals = {}
     for label, structure in structures.items():
@@ -38,7 +38,7 @@ def find_refusals(
             choices.chain_builder(structure, fixed.get(label))
         except ValueError as error:
             refusals[label] = ' '.join(str(error).split())
-        tell_progress()
+        report_progress()
     return refusals
 
 
@@ -84,7 +84,7 @@ def create_campaign(
     ValueError
         For a name that is taken or odd, no structures, or numbers out of their range.
     """
-    _check(name, structures, reference_share, batch_size, max_running)
+    _check_arguments(name, structures, reference_share, batch_size, max_running)
     if network_retries < 0:
         raise ValueError(f'retries of the network: expected at least 0, found {network_retries}')
     for label, structure in structures.items():
@@ -138,7 +138,7 @@ def check_new_name(name: str) -> None:
         )
 
 
-def _check(name: str, structures: Mapping[str, Any], share: float, batch_size: int, max_running: int) -> None:
+def _check_arguments(name: str, structures: Mapping[str, Any], share: float, batch_size: int, max_running: int) -> None:
     """Raise ValueError for the first argument that cannot be."""
     check_new_name(name)
     if not structures:

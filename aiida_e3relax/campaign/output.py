@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aiida_e3relax.campaign.creation import check_name
 
-SUFFIX = '.partial'
+PARTIAL = '.partial'
 
 
 @contextlib.contextmanager
@@ -25,7 +25,7 @@ def written_together(folder: Path, what: str) -> Iterator[Path]:
         When there is no room, no permission, or something else in the place of a folder or a file.
     """
     is_new = not folder.exists()
-    partial = folder / f'{what}{SUFFIX}'
+    partial = folder / f'{what}{PARTIAL}'
     folder.mkdir(parents=True, exist_ok=True)
     try:
         if partial.exists():

@@ -40,9 +40,9 @@ def query_campaign(name: str, form: str | None, profile: str | None) -> None:
     use_profile(profile)
 
     from aiida_e3relax.campaign.results.table import campaign_frame
-    from aiida_e3relax.cli.query_output import CHAIN_COLUMNS, CHAIN_LEGEND, ask, print_frame
+    from aiida_e3relax.cli.query_output import CHAIN_LEGEND, CHAIN_TITLES, ask, print_frame
 
-    print_frame(ask(campaign_frame, name), form, CHAIN_COLUMNS, CHAIN_LEGEND)
+    print_frame(ask(campaign_frame, name), form, CHAIN_TITLES, CHAIN_LEGEND)
 
 
 @query.command('chains')
@@ -60,11 +60,11 @@ def query_chains(
     use_profile(profile)
 
     from aiida_e3relax.campaign.results.queries import find_chains
-    from aiida_e3relax.cli.query_output import CHAIN_COLUMNS, CHAIN_LEGEND, ask, print_frame
+    from aiida_e3relax.cli.query_output import CHAIN_LEGEND, CHAIN_TITLES, ask, print_frame
 
     n_atoms = _read_range(atoms) if atoms else None
     frame = ask(find_chains, elements=elements, n_atoms=n_atoms, **choice)
-    print_frame(frame, form, CHAIN_COLUMNS, CHAIN_LEGEND)
+    print_frame(frame, form, CHAIN_TITLES, CHAIN_LEGEND)
 
 
 @query.command('origin')
@@ -107,9 +107,9 @@ def query_predictions(model: str, form: str | None, profile: str | None) -> None
     use_profile(profile)
 
     from aiida_e3relax.campaign.results.queries import find_predictions
-    from aiida_e3relax.cli.query_output import PREDICTION_COLUMNS, print_frame
+    from aiida_e3relax.cli.query_output import PREDICTION_TITLES, print_frame
 
-    print_frame(find_predictions(model), form, PREDICTION_COLUMNS)
+    print_frame(find_predictions(model), form, PREDICTION_TITLES)
 
 
 @query.command('references')
@@ -127,7 +127,7 @@ def query_references(node: str, form: str | None, profile: str | None) -> None:
 
     from aiida_e3relax.campaign.results.queries import find_reference_legs, find_references_of
     from aiida_e3relax.cli.nodes import find_node
-    from aiida_e3relax.cli.query_output import NO_NODE, REFERENCE_COLUMNS, print_frame
+    from aiida_e3relax.cli.query_output import NO_NODE, REFERENCE_TITLES, print_frame
     from aiida_e3relax.workflows.comparison.reference import CHAIN
 
     found = find_node(node, NO_NODE)
@@ -137,7 +137,7 @@ def query_references(node: str, form: str | None, profile: str | None) -> None:
         frame = find_references_of(found)
     else:
         raise click.ClickException(f'{node}: expected a structure or an {CHAIN}, found {found}')
-    print_frame(frame, form, REFERENCE_COLUMNS)
+    print_frame(frame, form, REFERENCE_TITLES)
 
 
 def _read_range(text: str) -> tuple[int, int]:

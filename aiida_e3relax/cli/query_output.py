@@ -17,7 +17,7 @@ from rich.text import Text
 from aiida_e3relax.campaign.results.spreadsheet import to_csv
 from aiida_e3relax.common.messages import printable
 
-CHAIN_COLUMNS = {
+CHAIN_TITLES = {
     'formula': 'formula',
     'state': 'state',
     'chain_pk': 'chain',
@@ -32,7 +32,7 @@ CHAIN_LEGEND = (
     'from the prediction; dE: final energies, predicted less raw, in meV/atom; same: whether both end in the same '
     'minimum'
 )
-PREDICTION_COLUMNS = {
+PREDICTION_TITLES = {
     'status': 'status',
     'n_atoms': 'atoms',
     'uncertainty_A': 'uncertainty (A)',
@@ -40,7 +40,7 @@ PREDICTION_COLUMNS = {
     'job_pk': 'job',
     'message': 'message',
 }
-REFERENCE_COLUMNS = {
+REFERENCE_TITLES = {
     'chain_pk': 'chain',
     'ended': 'ended',
     'ionic_steps': 'steps',

@@ -27,22 +27,22 @@ def show(chain: str, plot: Path | None, profile: str | None) -> None:
 
     from rich.console import Console
 
-    from aiida_e3relax.campaign.results.trajectories import read_courses
-    from aiida_e3relax.cli.trajectory import draw_courses, tell_courses
+    from aiida_e3relax.campaign.results.trajectories import read_trajectories
+    from aiida_e3relax.cli.trajectory import draw_trajectories, format_trajectories
     from aiida_e3relax.workflows.comparison.reference import CHAIN
     from aiida_e3relax.workflows.comparison.text import format_chain
 
     node = _load_chain(chain)
     console = Console()
-    courses = read_courses(node)
+    trajectories = read_trajectories(node)
     if node.is_terminated:
         console.print(format_chain(node))
     else:
         console.print(f'{CHAIN}<{node.pk}> is not done yet; follow it with `verdi process status {node.pk}`')
-    console.print(tell_courses(courses))
+    console.print(format_trajectories(trajectories))
     if plot:
-        _check_plot(plot, is_empty=not courses)
-        draw_courses(courses, node.inputs.structure.get_formula(), plot)
+        _check_plot(plot, is_empty=not trajectories)
+        draw_trajectories(trajectories, node.inputs.structure.get_formula(), plot)
         console.print(f'Energy and force against the ionic step: {plot}', soft_wrap=True)
 
 

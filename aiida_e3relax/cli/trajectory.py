@@ -1,4 +1,4 @@
-"""The course of a relaxation, step by step: in a line of text, and as a figure of both legs."""
+"""The trajectory of a relaxation, step by step: in a line of text, and as a figure of both legs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.text import Text
 
-from aiida_e3relax.campaign.results.trajectories import Course
+from aiida_e3relax.campaign.results.trajectories import Trajectory
 from aiida_e3relax.common.figures import COLOURS, GREY, matplotlib_figure
 from aiida_e3relax.workflows.vasp.messages import LEG_NAMES
 
@@ -17,13 +17,13 @@ BARS = '▁▂▃▄▅▆▇█'
 LEG_COLOURS = {'raw': COLOURS[1], 'predicted': COLOURS[0]}
 
 
-def tell_courses(courses: Mapping[str, Course]) -> Text:
+def format_trajectories(trajectories: Mapping[str, Trajectory]) -> Text:
     """Return a line of text for each leg and quantity, from the first ionic step to the last."""
     lines = [
         f'{quantity:13} from {LEG_NAMES[leg]:17} {sparkline(values)}'
         for quantity, attribute in (('energy', 'energies'), ('largest force', 'max_forces'))
-        for leg, course in courses.items()
-        for values in [getattr(course, attribute)]
+        for leg, trajectory in trajectories.items()
+        for values in [getattr(trajectory, attribute)]
     ]
     return Text('\n'.join(lines))
 
@@ -35,18 +35,18 @@ def sparkline(values: NDArray[np.float64]) -> str:
     return ''.join(BARS[round(height * (len(BARS) - 1))] for height in heights)
 
 
-def draw_courses(courses: Mapping[str, Course], title: str, path: Path) -> None:
+def draw_trajectories(trajectories: Mapping[str, Trajectory], title: str, path: Path) -> None:
     """Draw energy and largest force against the ionic step for both legs, with a line where a VASP run starts anew."""
     figure = matplotlib_figure(6.0, 5.0)
     above, below = figure.subplots(2, 1, sharex=True)
-    lowest = min(course.energies.min() for course in courses.values())
-    for leg, course in courses.items():
-        steps = np.arange(1, len(course.energies) + 1)
+    lowest = min(trajectory.energies.min() for trajectory in trajectories.values())
+    for leg, trajectory in trajectories.items():
+        steps = np.arange(1, len(trajectory.energies) + 1)
         style = {'color': LEG_COLOURS[leg], 'marker': 'o', 'markersize': 4, 'label': f'from {LEG_NAMES[leg]}'}
-        above.plot(steps, 1e3 * (course.energies - lowest), **style)
-        below.plot(steps, course.max_forces, **style)
+        above.plot(steps, 1e3 * (trajectory.energies - lowest), **style)
+        below.plot(steps, trajectory.max_forces, **style)
         for axes in (above, below):
-            for start in course.starts[1:]:
+            for start in trajectory.starts[1:]:
                 axes.axvline(start + 0.5, color=GREY, linewidth=0.8, linestyle=':')
     above.set(title=title, ylabel='energy above the lowest\n(meV/atom)')
     above.legend(frameon=False)

@@ -18,7 +18,7 @@ from aiida.manage import get_manager
 from rich.console import Console
 
 SECONDS_BETWEEN = 1.0
-STAGES = {
+STAGE_TITLES = {
     'network': 'network',
     'relax_predicted': 'VASP from the prediction',
     'relax_raw': 'VASP from the raw structure',
@@ -40,19 +40,19 @@ def run_watched(builder: ProcessBuilder, console: Console) -> orm.ProcessNode:
         f'Running E3RelaxVaspWorkChain<{chain.pk}>; follow it elsewhere with `verdi process status -c {chain.pk}`'
     )
     handlers = [handler for handler in logging.getLogger('aiida').handlers if handler.get_name() == 'cli']
-    story = _Story(chain.pk)
+    only_of_chain = _ChainReports(chain.pk)
     for handler in handlers:
-        handler.addFilter(story)
+        handler.addFilter(only_of_chain)
     watcher = runner.loop.create_task(_watch(chain, console))
     try:
         return runner.run_get_node(process).node
     finally:
         watcher.cancel()
         for handler in handlers:
-            handler.removeFilter(story)
+            handler.removeFilter(only_of_chain)
 
 
-class _Story(logging.Filter):
+class _ChainReports(logging.Filter):
     """Lets through errors and what the chain itself reports."""
 
     def __init__(self, pk: int | None):
@@ -66,18 +66,18 @@ class _Story(logging.Filter):
 async def _watch(chain: orm.ProcessNode, console: Console) -> None:
     start, shown = time.monotonic(), set()
     while True:
-        for line in _tell_jobs(chain):
+        for line in _describe_jobs(chain):
             if line not in shown:
                 shown.add(line)
                 console.print(f'{time.monotonic() - start:6.0f} s  {line}', highlight=False)
         await asyncio.sleep(SECONDS_BETWEEN)
 
 
-def _tell_jobs(chain: orm.ProcessNode) -> Iterator[str]:
+def _describe_jobs(chain: orm.ProcessNode) -> Iterator[str]:
     """Yield a line for each job under the chain that has something to say."""
     for label, stage in _called(chain):
-        for title, job in _find_jobs(stage, STAGES[label]) if label in STAGES else ():
-            if state := _tell_state(job):
+        for title, job in _find_jobs(stage, STAGE_TITLES[label]) if label in STAGE_TITLES else ():
+            if state := _describe_state(job):
                 yield f'{title}: {state}'
 
 
@@ -95,7 +95,7 @@ def _find_jobs(process: orm.ProcessNode, title: str) -> Iterator[tuple[str, orm.
             yield from _find_jobs(child, f'{title}, static run' if label == 'singlepoint' else title)
 
 
-def _tell_state(job: orm.CalcJobNode) -> str | None:
+def _describe_state(job: orm.CalcJobNode) -> str | None:
     if job.is_finished_ok:
         return 'done'
     if job.is_terminated:

@@ -11,7 +11,7 @@ import pandas as pd
 from aiida_e3relax.campaign.results.noise import ENERGY, NOISE, without_noise
 from aiida_e3relax.campaign.results.outcomes import pair_costs
 
-WORDS = {True: 'yes', False: 'no', None: None}
+YES_OR_NO = {True: 'yes', False: 'no', None: None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Column:
     digits: int = 0
 
 
-COLUMNS = (
+PAGE_COLUMNS = (
     Column('label', 'structure', 'The label of the structure in the campaign.', 'label', 120),
     Column('formula', 'formula', 'Reduced formula.', 'text', 74),
     Column('elements', 'elements', 'Type an element to filter by it.', 'text', 88),
@@ -102,7 +102,7 @@ def make_rows(frame: pd.DataFrame) -> dict[str, Any]:
         elements=frame['elements'].map(lambda elements: ' '.join(elements or ())),
         reasons=frame['reasons'].map(lambda sentences: list(sentences or ())),
         remarks=frame['remarks'].map(lambda sentences: list(sentences or ())),
-        same_minimum=frame['same_minimum'].map(WORDS),
+        same_minimum=frame['same_minimum'].map(YES_OR_NO),
     ).reset_index()
     split: dict[str, Any] = json.loads(rows.to_json(orient='split', double_precision=6, index=False))
     return split

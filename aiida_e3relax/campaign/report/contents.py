@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from aiida_e3relax.campaign.results.statistics import Summary
-from aiida_e3relax.campaign.results.trajectories import Course
+from aiida_e3relax.campaign.results.trajectories import Trajectory
 from aiida_e3relax.crystals.structures import Crystals
 
 STAGES = ('raw', 'predicted', 'relaxed')
@@ -29,7 +29,7 @@ class Contents:
         The table of `campaign_frame`.
     summary
         What `summarise` makes of it.
-    courses
+    trajectories
         Energy and largest force against ionic step, by label and leg.
     structures
         The crystals of each of `STAGES`, labelled as in the frame; those that do not exist are left out.
@@ -40,5 +40,5 @@ class Contents:
     settings_uuid: str
     frame: pd.DataFrame
     summary: Summary
-    courses: Mapping[str, Mapping[str, Course]]
+    trajectories: Mapping[str, Mapping[str, Trajectory]]
     structures: Mapping[str, Crystals]

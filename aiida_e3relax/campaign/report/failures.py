@@ -5,15 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 
-from aiida_e3relax.campaign.results import statistics
 from aiida_e3relax.campaign.results.outcomes import OUTCOMES
-from aiida_e3relax.campaign.results.statistics import Summary
+from aiida_e3relax.campaign.results.statistics import FailedStructure, Summary
 
 BY_EXIT_CODE = {
     400: 'The network failed and the settings say that this ends the chain. Do what its last job says (verdi process '
     'status -c UUID), or set on_network_failure to raw: VASP then relaxes the raw crystal.',
     410: 'No VASP relaxation finished. Find its last job (verdi process status -c UUID), read what VASP wrote (verdi '
-    'calcjob outputcat PK vasp_output), and mend the inputs of VASP in the overrides.',
+    'calcjob outputcat PK vasp_output), and correct the inputs of VASP in the overrides.',
     420: 'The relaxed crystal is there, but the legs could not be compared. See where it stopped (verdi process report '
     'UUID); the figures of each leg are in raw.misc and predicted.misc.',
 }
@@ -26,11 +25,11 @@ BY_OUTCOME = {
     'versions of both.',
     'killed': 'Somebody killed the chain, with verdi process kill.',
 }
-OTHERWISE = 'Read the story of the chain with verdi process report -m 1 UUID.'
+OTHERWISE = 'Read the messages of the chain with verdi process report -m 1 UUID.'
 
 
 @dataclasses.dataclass(frozen=True)
-class Failure:
+class FailureKind:
     """A way in which structures failed.
 
     Attributes
@@ -53,13 +52,13 @@ class Failure:
     message: str | None
 
 
-def tell_failures(summary: Summary) -> list[Failure]:
+def explain_failures(summary: Summary) -> list[FailureKind]:
     """Return how structures failed, the commonest way first."""
-    ways: dict[tuple[str, int | None], list[statistics.Failure]] = defaultdict(list)
+    ways: dict[tuple[str, int | None], list[FailedStructure]] = defaultdict(list)
     for failure in summary.failures:
         ways[failure.outcome, failure.exit_status].append(failure)
     told = [
-        Failure(
+        FailureKind(
             what=OUTCOMES[outcome],
             exit_status=exit_status,
             count=len(failures),

@@ -7,10 +7,10 @@ from aiida import orm
 
 from aiida_e3relax.campaign.group import load_campaign
 from aiida_e3relax.campaign.report.contents import Contents
-from aiida_e3relax.campaign.results.records import query_chains
+from aiida_e3relax.campaign.results.records import chain_query
 from aiida_e3relax.campaign.results.statistics import summarise
 from aiida_e3relax.campaign.results.table import campaign_frame
-from aiida_e3relax.campaign.results.trajectories import campaign_courses
+from aiida_e3relax.campaign.results.trajectories import campaign_trajectories
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.data.structures import structures_to_crystals
 
@@ -28,19 +28,19 @@ def gather_contents(name: str) -> Contents:
         settings_uuid=settings.uuid,
         frame=frame,
         summary=summarise(frame),
-        courses=campaign_courses(name),
-        structures=gather_structures(settings, frame),
+        trajectories=campaign_trajectories(name),
+        structures=gather_crystals(settings, frame),
     )
 
 
-def gather_structures(settings: orm.Dict, frame: pd.DataFrame) -> dict[str, Crystals]:
+def gather_crystals(settings: orm.Dict, frame: pd.DataFrame) -> dict[str, Crystals]:
     """Return the raw, predicted and relaxed crystals of a campaign, in two queries."""
     raw = orm.QueryBuilder()
     raw.append(orm.StructureData, filters={'uuid': {'in': frame['structure_uuid'].tolist()}}, project=['uuid', '*'])
     by_uuid = dict(raw.iterall(1000))
     nodes: dict[str, dict[str, orm.StructureData]] = {stage: {} for stage in OUTPUTS.values()}
     nodes['raw'] = {label: by_uuid[uuid] for label, uuid in frame['structure_uuid'].items()}
-    outputs = query_chains(settings, ['uuid'])
+    outputs = chain_query(settings, ['uuid'])
     outputs.append(
         orm.StructureData,
         with_incoming='chain',

@@ -6,12 +6,12 @@ import dataclasses
 from collections.abc import Iterator
 
 from aiida_e3relax.campaign.results.estimates import Estimate
-from aiida_e3relax.campaign.results.noise import tell_energy
+from aiida_e3relax.campaign.results.noise import format_energy
 from aiida_e3relax.campaign.results.statistics import Saving, Summary
 
 
 @dataclasses.dataclass(frozen=True)
-class Tile:
+class KeyFigure:
     """A figure with its name and unit, and a note on how sure it is and what it counts."""
 
     title: str
@@ -20,12 +20,12 @@ class Tile:
     note: str
 
 
-def tell_tiles(summary: Summary) -> list[Tile]:
+def list_key_figures(summary: Summary) -> list[KeyFigure]:
     """Return the figures of a campaign that have a value, the most important first."""
-    return list(_tell_tiles(summary))
+    return list(_iterate_key_figures(summary))
 
 
-def tell_pairs(summary: Summary) -> str | None:
+def describe_pairs(summary: Summary) -> str | None:
     """Return how many relaxations became shorter, and how likely chance alone would do that; None without pairs."""
     steps = summary.savings['ionic_steps']
     if not steps.percent.n:
@@ -36,27 +36,29 @@ def tell_pairs(summary: Summary) -> str | None:
     )
     if steps.p_value is None:
         return f'{told}.'
-    return f'{told} (Wilcoxon’s signed-rank test against no effect: p {_tell_p_value(steps.p_value)}).'
+    return f'{told} (Wilcoxon’s signed-rank test against no effect: p {_format_p_value(steps.p_value)}).'
 
 
-def _tell_tiles(summary: Summary) -> Iterator[Tile]:
+def _iterate_key_figures(summary: Summary) -> Iterator[KeyFigure]:
     for title, cost in (('ionic steps saved', 'ionic_steps'), ('core time saved', 'core_time_s')):
         saving = summary.savings[cost]
         if saving.percent.value is not None:
-            note = f'{_tell(saving.percent, 0)}; {_tell_total(saving)}'
-            yield Tile(title, _sign(saving.percent.value), '%', note)
+            note = f'{_format_estimate(saving.percent, 0)}; {_format_total(saving)}'
+            yield KeyFigure(title, _sign(saving.percent.value), '%', note)
     apart = summary.absolute_energy_difference
     if apart.value is not None:
-        note = f'median difference of the two ends; {_tell(apart, 2)}'
-        yield Tile('|ΔE| at the end', tell_energy(apart.value), 'meV/atom', note)
+        note = f'median difference of the two ends; {_format_estimate(apart, 2)}'
+        yield KeyFigure('|ΔE| at the end', format_energy(apart.value), 'meV/atom', note)
     if summary.same_minimum.value is not None:
-        yield Tile('same minimum', f'{summary.same_minimum.value:.0f}', '%', _tell(summary.same_minimum, 0))
+        yield KeyFigure(
+            'same minimum', f'{summary.same_minimum.value:.0f}', '%', _format_estimate(summary.same_minimum, 0)
+        )
     energy = next(change for change in summary.starts if change.measure == 'start_energy_error_meV_per_atom')
     if energy.raw.value is not None and energy.predicted.value is not None:
-        value = f'{tell_energy(energy.raw.value, 3)} → {tell_energy(energy.predicted.value, 3)}'
+        value = f'{format_energy(energy.raw.value, 3)} → {format_energy(energy.predicted.value, 3)}'
         note = f'median energy of the start above its end, raw → predicted; n = {energy.raw.n:,}'
-        yield Tile('error of the start', value, 'meV/atom', note)
-    yield Tile(
+        yield KeyFigure('error of the start', value, 'meV/atom', note)
+    yield KeyFigure(
         'relaxed both ways',
         f'{summary.outcomes["compared"]:,} of {summary.structures:,}',
         '',
@@ -64,14 +66,14 @@ def _tell_tiles(summary: Summary) -> Iterator[Tile]:
     )
 
 
-def _tell(estimate: Estimate, digits: int) -> str:
+def _format_estimate(estimate: Estimate, digits: int) -> str:
     """Return an estimate's interval and count."""
     if estimate.low is None or estimate.high is None:
         return f'n = {estimate.n:,}'
     return f'95 % interval {_sign(estimate.low, digits)} to {_sign(estimate.high, digits)}, n = {estimate.n:,}'
 
 
-def _tell_total(saving: Saving) -> str:
+def _format_total(saving: Saving) -> str:
     if saving.cost == 'ionic_steps':
         return f'{saving.without:,.0f} without, {saving.with_network:,.0f} with'
     unit, size = ('h', 3600.0) if saving.without >= 3600 else ('s', 1.0)
@@ -82,7 +84,7 @@ def _tell_total(saving: Saving) -> str:
     return f'{without} {unit} without, {with_network} {unit} with, network included'
 
 
-def _tell_p_value(p_value: float) -> str:
+def _format_p_value(p_value: float) -> str:
     return '< 0.0001' if p_value < 1e-4 else f'= {p_value:.2g}'
 
 

@@ -1,4 +1,4 @@
-"""Structures and courses as compact arrays, which the page decodes when it shows one."""
+"""Structures and trajectories as compact arrays, which the page decodes when it shows one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from aiida_e3relax.campaign.results.trajectories import Course
+from aiida_e3relax.campaign.results.trajectories import Trajectory
 from aiida_e3relax.crystals.structures import Crystals
 
 
@@ -29,25 +29,31 @@ def pack_crystals(crystals: Crystals) -> dict[str, Any]:
     }
 
 
-def pack_courses(courses: Mapping[str, Mapping[str, Course]]) -> dict[str, Any]:
-    """Return the courses of each leg, by leg; the energies in meV/atom above the lowest of either leg.
+def pack_trajectories(trajectories: Mapping[str, Mapping[str, Trajectory]]) -> dict[str, Any]:
+    """Return the trajectories of each leg, by leg; the energies in meV/atom above the lowest of either leg.
 
     Parameters
     ----------
-    courses
+    trajectories
         By label and leg.
     """
-    lowest = {label: min(course.energies.min() for course in legs.values()) for label, legs in courses.items() if legs}
+    lowest = {
+        label: min(trajectory.energies.min() for trajectory in legs.values())
+        for label, legs in trajectories.items()
+        if legs
+    }
     packed = {}
     for leg in ('raw', 'predicted'):
-        of_leg = {label: legs[leg] for label, legs in courses.items() if leg in legs}
-        above = [1e3 * (course.energies - lowest[label]) for label, course in of_leg.items()]
-        forces = [course.max_forces for course in of_leg.values()]
+        of_leg = {label: legs[leg] for label, legs in trajectories.items() if leg in legs}
+        above = [1e3 * (trajectory.energies - lowest[label]) for label, trajectory in of_leg.items()]
+        forces = [trajectory.max_forces for trajectory in of_leg.values()]
         packed[leg] = {
             'labels': list(of_leg),
             'nSteps': encode([len(energies) for energies in above], 'u4'),
             'energies': encode(np.concatenate([np.zeros(0), *above]), 'f4'),
             'maxForces': encode(np.concatenate([np.zeros(0), *forces]), 'f4'),
-            'restarts': {label: course.starts[1:] for label, course in of_leg.items() if len(course.starts) > 1},
+            'restarts': {
+                label: trajectory.starts[1:] for label, trajectory in of_leg.items() if len(trajectory.starts) > 1
+            },
         }
     return packed

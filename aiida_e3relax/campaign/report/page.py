@@ -13,14 +13,14 @@ from typing import Any
 import jinja2
 from ase.data import chemical_symbols
 
-from aiida_e3relax.campaign.report.columns import COLUMNS, make_rows
+from aiida_e3relax.campaign.report.columns import PAGE_COLUMNS, make_rows
 from aiida_e3relax.campaign.report.contents import STAGES, Contents
-from aiida_e3relax.campaign.report.failures import tell_failures
-from aiida_e3relax.campaign.report.key_figures import tell_pairs, tell_tiles
-from aiida_e3relax.campaign.report.packing import pack_courses, pack_crystals
-from aiida_e3relax.campaign.report.plotly_style import LEG_COLOURS, LEG_TITLES, new_figure
+from aiida_e3relax.campaign.report.failures import explain_failures
+from aiida_e3relax.campaign.report.key_figures import describe_pairs, list_key_figures
+from aiida_e3relax.campaign.report.packing import pack_crystals, pack_trajectories
+from aiida_e3relax.campaign.report.plotly_style import LEG_COLOURS, LEG_TITLES, new_plot
 from aiida_e3relax.campaign.report.plots import Plot, draw_plots
-from aiida_e3relax.campaign.results.headline import tell_headline
+from aiida_e3relax.campaign.results.headline import format_headline
 from aiida_e3relax.workflows.comparison.text import ENGINES, ROWS
 
 TEMPLATE = files(__package__) / 'template'
@@ -48,15 +48,15 @@ def render_page(contents: Contents, written: datetime) -> str:
         n_structures=len(frame),
         all_in_sample=bool(frame['in_sample'].all()),
         engines=[ENGINES.get(engine, engine) for engine in contents.summary.engines if engine != 'VASP'],
-        program=_tell_program(contents),
-        model=_tell_model(contents),
+        program=_describe_program(contents),
+        model=_describe_model(contents),
         n_unfinished=sum(contents.summary.states.get(state, 0) for state in ('waiting', 'running')),
-        headline=tell_headline(contents.summary),
-        pairs=tell_pairs(contents.summary),
-        tiles=tell_tiles(contents.summary),
+        headline=format_headline(contents.summary),
+        pairs=describe_pairs(contents.summary),
+        key_figures=list_key_figures(contents.summary),
         plots=plots,
-        failures=tell_failures(contents.summary),
-        settings=list(_tell_settings(contents.settings)),
+        failures=explain_failures(contents.summary),
+        settings=list(_format_settings(contents.settings)),
         settings_uuid=contents.settings_uuid,
         data=to_json(_gather_data(contents, plots)),
         css='\n'.join(style.read_text() for style in STYLES),
@@ -76,7 +76,7 @@ def _gather_data(contents: Contents, plots: list[Plot]) -> dict[str, Any]:
     return {
         'name': contents.name,
         'table': table,
-        'columns': [dataclasses.asdict(column) for column in COLUMNS if column.field not in empty],
+        'columns': [dataclasses.asdict(column) for column in PAGE_COLUMNS if column.field not in empty],
         'legRows': [
             {'title': title, 'key': key, 'digits': 0 if form == 'd' else int(form[1])} for title, key, form in ROWS
         ],
@@ -84,15 +84,15 @@ def _gather_data(contents: Contents, plots: list[Plot]) -> dict[str, Any]:
         'style': {
             'colours': LEG_COLOURS,
             'titles': LEG_TITLES,
-            'layout': json.loads(new_figure().to_json())['layout'],
+            'layout': json.loads(new_plot().to_json())['layout'],
         },
         'structures': {stage: pack_crystals(contents.structures[stage]) for stage in STAGES},
-        'courses': pack_courses(contents.courses),
+        'trajectories': pack_trajectories(contents.trajectories),
         'symbols': chemical_symbols,
     }
 
 
-def _tell_model(contents: Contents) -> str | None:
+def _describe_model(contents: Contents) -> str | None:
     """Return what identifies the network; None of a campaign without one."""
     hashes = sorted(set(contents.frame['model'].dropna()))
     if hashes:
@@ -101,14 +101,14 @@ def _tell_model(contents: Contents) -> str | None:
     return f'node {node}' if node else None
 
 
-def _tell_program(contents: Contents) -> str:
+def _describe_program(contents: Contents) -> str:
     if contents.summary.stand_in:
         return 'The stand-in for VASP'
     versions = {version for leg in LEG_TITLES for version in contents.frame[f'{leg}_code_version'].dropna()}
     return f'VASP {", ".join(sorted(versions))}' if versions else 'The VASP code of the campaign'
 
 
-def _tell_settings(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _format_settings(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the settings of a campaign that are not empty as text, long lists counted."""
     for key, value in settings.items():
         if value in (None, '', [], {}):

@@ -24,27 +24,27 @@ from aiida_e3relax.campaign.report.plotly_style import (
     from_zero,
     log_histogram,
     log_ticks,
-    new_figure,
+    new_plot,
     new_subplots,
 )
 from aiida_e3relax.campaign.results.noise import ENERGY, LENGTH, NOISE, without_noise
 from aiida_e3relax.campaign.results.outcomes import OUTCOMES, find_outcomes, pair_costs
-from aiida_e3relax.campaign.results.statistics import Group
+from aiida_e3relax.campaign.results.statistics import GroupSaving
 
 MOST_DUMBBELLS = 40
 """With more pairs than this the ionic steps are drawn as points, since lines could not be told apart."""
 
 
-def draw_steps(pairs: pd.DataFrame) -> go.Figure:
+def plot_steps(pairs: pd.DataFrame) -> go.Figure:
     """Draw the ionic steps with and without the prediction: a line a crystal where they are few, else points."""
-    return _draw_dumbbells(pairs) if len(pairs) <= MOST_DUMBBELLS else _draw_step_points(pairs)
+    return _plot_dumbbells(pairs) if len(pairs) <= MOST_DUMBBELLS else _plot_step_points(pairs)
 
 
-def _draw_dumbbells(pairs: pd.DataFrame) -> go.Figure:
+def _plot_dumbbells(pairs: pd.DataFrame) -> go.Figure:
     pairs = pairs.sort_values(['ionic_steps_saved', 'raw_ionic_steps'])
     ends = pairs[['raw_ionic_steps', 'predicted_ionic_steps']].assign(gap=np.nan).to_numpy().ravel()
     # Categories are the labels, which are unique; formulas need not be.
-    figure = new_figure(height=max(320, 110 + 20 * len(pairs)))
+    figure = new_plot(height=max(320, 110 + 20 * len(pairs)))
     figure.add_scatter(
         x=ends,
         y=np.repeat(pairs.index, 3),
@@ -74,11 +74,11 @@ def _shorten(name: str, length: int = 26) -> str:
     return name if len(name) <= length else f'{name[: length - 1]}…'
 
 
-def _draw_step_points(pairs: pd.DataFrame) -> go.Figure:
+def _plot_step_points(pairs: pd.DataFrame) -> go.Figure:
     # Counts fall on top of each other: a shift below half a step shows how many there are. Always the same one.
     shift = np.random.default_rng(0).uniform(-0.3, 0.3, (2, len(pairs)))
     before, after = pairs['raw_ionic_steps'], pairs['predicted_ionic_steps']
-    figure = new_figure()
+    figure = new_plot()
     figure.add_scatter(
         x=before + shift[0],
         y=after + shift[1],
@@ -98,7 +98,7 @@ def _draw_step_points(pairs: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def draw_energies(pairs: pd.DataFrame) -> go.Figure:
+def plot_energies(pairs: pd.DataFrame) -> go.Figure:
     """Draw the energies of the starts above their ends, and all three energies as the papers do."""
     figure = new_subplots(1, 2, column_titles=['above the relaxed crystal', 'as they are'], horizontal_spacing=0.2)
     above = {leg: pairs[f'{leg}_start_energy_error_meV_per_atom'].clip(lower=FLOOR) for leg in LEG_TITLES}
@@ -118,15 +118,15 @@ def draw_energies(pairs: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def draw_energy_errors(rows: pd.DataFrame) -> go.Figure:
+def plot_energy_errors(rows: pd.DataFrame) -> go.Figure:
     """Draw how the energies of the starts above their ends are distributed."""
-    figure = new_figure()
+    figure = new_plot()
     columns = {leg: rows[f'{leg}_start_energy_error_meV_per_atom'].dropna() for leg in LEG_TITLES}
     log_histogram(figure, columns, 'E of the start − E<sub>relaxed</sub> (meV/atom)')
     return figure
 
 
-def draw_geometry_errors(pairs: pd.DataFrame) -> go.Figure:
+def plot_geometry_errors(pairs: pd.DataFrame) -> go.Figure:
     """Draw how far the starts are from their ends, by the three measures of the papers."""
     measures = (
         ('start_coordinate_mae_A', 'coordinates', 'Å'),
@@ -144,9 +144,9 @@ def draw_geometry_errors(pairs: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def draw_uncertainties(rows: pd.DataFrame) -> go.Figure:
+def plot_uncertainties(rows: pd.DataFrame) -> go.Figure:
     """Draw the error of the predictions against what the network said it would be."""
-    figure = new_figure()
+    figure = new_plot()
     found = without_noise(rows['predicted_start_coordinate_mae_A'], LENGTH)
     figure.add_scatter(
         x=rows['uncertainty_A'],
@@ -165,12 +165,12 @@ def draw_uncertainties(rows: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def draw_times(pairs: pd.DataFrame) -> go.Figure:
+def plot_times(pairs: pd.DataFrame) -> go.Figure:
     """Draw the core time of both legs of each crystal, that of the network counted to the leg from its prediction."""
     costs = pair_costs(pairs)['core_time_s'].clip(lower=0.01)
     pairs = pairs.loc[costs.index]
     before, after = costs['without'], costs['with']
-    figure = new_figure()
+    figure = new_plot()
     for same, name, colour, symbol in (
         (True, 'same minimum', LEG_COLOURS['predicted'], 'circle'),
         (False, 'another minimum', LEG_COLOURS['raw'], 'diamond'),
@@ -193,12 +193,12 @@ def draw_times(pairs: pd.DataFrame) -> go.Figure:
     return figure
 
 
-def draw_elements(groups: Sequence[Group]) -> go.Figure:
+def plot_elements(groups: Sequence[GroupSaving]) -> go.Figure:
     """Draw the share of ionic steps saved over the crystals that have an element, with its interval."""
     known = [group for group in groups if group.percent.value is not None]
     shares = pd.DataFrame([dataclasses.asdict(group.percent) for group in known], index=[group.name for group in known])
     shares = shares.sort_values('value', ascending=False)
-    figure = new_figure()
+    figure = new_plot()
     figure.add_scatter(
         x=shares.index,
         y=shares['value'],
@@ -220,7 +220,7 @@ def draw_elements(groups: Sequence[Group]) -> go.Figure:
     return figure
 
 
-def draw_outcomes(frame: pd.DataFrame) -> go.Figure:
+def plot_outcomes(frame: pd.DataFrame) -> go.Figure:
     """Draw what the guard said of the predictions, and what became of the structures."""
     figure = new_subplots(2, 1, row_titles=['guard', 'structure'], vertical_spacing=0.14)
     verdicts = frame['verdict'].fillna('no prediction yet, or none')

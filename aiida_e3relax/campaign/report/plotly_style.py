@@ -61,7 +61,7 @@ _LAYOUT = go.Layout(
 )
 
 
-def new_figure(height: int = 400) -> go.Figure:
+def new_plot(height: int = 400) -> go.Figure:
     """Return an empty figure in the style of the page, `height` pixels high and as wide as it may be."""
     return go.Figure(layout=_LAYOUT).update_layout(height=height)
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from aiida_e3relax.campaign.results.estimates import Values
+from aiida_e3relax.campaign.results.estimates import Values, column_values
 from aiida_e3relax.campaign.results.outcomes import OUTCOMES, find_outcomes, pair_costs
-from aiida_e3relax.campaign.results.statistics import Group, Summary
+from aiida_e3relax.campaign.results.statistics import GroupSaving, Summary
 from aiida_e3relax.common.figures import COLOURS, GREY, label_decades, matplotlib_figure
 
 RAW, PREDICTED, RELAXED = COLOURS[1], COLOURS[0], COLOURS[2]
@@ -41,18 +41,18 @@ def draw_figures(frame: pd.DataFrame, summary: Summary, folder: Path) -> list[Pa
     note = f'computed by the VASP stand-in ({", ".join(summary.engines)})' if summary.stand_in else ''
     drawings: dict[str, Callable[[], Any]] = {}
     if len(frame):
-        drawings['outcomes'] = lambda: draw_outcomes(summary)
+        drawings['outcomes'] = lambda: outcomes_figure(summary)
     if summary.savings['ionic_steps'].percent.n:
         costs = pair_costs(frame)
-        drawings['steps'] = lambda: draw_steps(costs['ionic_steps'].dropna(), summary)
-        drawings['groups'] = lambda: draw_groups(summary)
+        drawings['steps'] = lambda: steps_figure(costs['ionic_steps'].dropna(), summary)
+        drawings['groups'] = lambda: groups_figure(summary)
         if summary.savings['core_time_s'].percent.n:
-            drawings['time'] = lambda: draw_time(costs['core_time_s'].dropna())
+            drawings['time'] = lambda: time_figure(costs['core_time_s'].dropna())
     if len(both):
-        drawings['energies'] = lambda: draw_energies(both)
-        drawings['geometry'] = lambda: draw_geometry(both)
+        drawings['energies'] = lambda: energies_figure(both)
+        drawings['geometry'] = lambda: geometry_figure(both)
     if both['uncertainty_A'].notna().any():
-        drawings['uncertainty'] = lambda: draw_uncertainty(both)
+        drawings['uncertainty'] = lambda: uncertainty_figure(both)
     files = []
     for name, draw in drawings.items():
         figure = draw()
@@ -64,13 +64,13 @@ def draw_figures(frame: pd.DataFrame, summary: Summary, folder: Path) -> list[Pa
     return files
 
 
-def draw_energies(both: pd.DataFrame) -> Any:
+def energies_figure(both: pd.DataFrame) -> Any:
     """Return the figure of E(unrelaxed), E(predicted) and E(relaxed), against E(relaxed) from the raw structure."""
-    relaxed = _values(both, 'raw_energy_final_eV_per_atom')
+    relaxed = column_values(both, 'raw_energy_final_eV_per_atom')
     boxes = {
-        'unrelaxed': 1e3 * (_values(both, 'raw_energy_first_step_eV_per_atom') - relaxed),
-        'predicted': 1e3 * (_values(both, 'predicted_energy_first_step_eV_per_atom') - relaxed),
-        'relaxed from\nthe prediction': 1e3 * (_values(both, 'predicted_energy_final_eV_per_atom') - relaxed),
+        'unrelaxed': 1e3 * (column_values(both, 'raw_energy_first_step_eV_per_atom') - relaxed),
+        'predicted': 1e3 * (column_values(both, 'predicted_energy_first_step_eV_per_atom') - relaxed),
+        'relaxed from\nthe prediction': 1e3 * (column_values(both, 'predicted_energy_final_eV_per_atom') - relaxed),
     }
     figure = matplotlib_figure(8, 3.4)
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.25])
@@ -80,7 +80,7 @@ def draw_energies(both: pd.DataFrame) -> Any:
     left.yaxis.set_major_formatter('{x:g}')
     everything = np.concatenate(list(boxes.values()))
     left.set_ylim(min(-1, 2 * everything.min()), max(1, 2 * everything.max()))
-    left.set(ylabel='E - E$_\\mathrm{relaxed}$ (meV/atom)', title=_tell_structures(len(both)))
+    left.set(ylabel='E - E$_\\mathrm{relaxed}$ (meV/atom)', title=_format_count(len(both)))
     edges = _symmetric_log_bins(np.concatenate([boxes['unrelaxed'], boxes['predicted']]))
     for (name, values), colour in zip(boxes.items(), (RAW, PREDICTED), strict=False):
         label = f'{name}, median {np.median(values):.3g}'
@@ -94,15 +94,15 @@ def draw_energies(both: pd.DataFrame) -> Any:
     return figure
 
 
-def draw_steps(steps: pd.DataFrame, summary: Summary) -> Any:
+def steps_figure(steps: pd.DataFrame, summary: Summary) -> Any:
     """Return the figure of the ionic steps with and without the network, structure by structure."""
-    without, with_network = _values(steps, 'without'), _values(steps, 'with')
+    without, with_network = column_values(steps, 'without'), column_values(steps, 'with')
     figure = matplotlib_figure(8, 3.6)
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.25])
     _draw_boxes(left, {'without\nthe network': without, 'with\nthe network': with_network}, (RAW, PREDICTED))
     if len(steps) <= FEW:
         left.plot([1, 2], [without, with_network], color=GREY, linewidth=0.6, alpha=0.7, zorder=0)
-    left.set(ylabel='ionic steps of VASP', ylim=(0, None), title=_tell_structures(len(steps)))
+    left.set(ylabel='ionic steps of VASP', ylim=(0, None), title=_format_count(len(steps)))
     pairs, counts = np.unique(np.stack([without, with_network], axis=1), axis=0, return_counts=True)
     sizes = 14 * np.sqrt(counts) if len(steps) <= FEW else 6 * np.sqrt(counts)
     fewer = pairs[:, 1] < pairs[:, 0]
@@ -117,7 +117,7 @@ def draw_steps(steps: pd.DataFrame, summary: Summary) -> Any:
     return figure
 
 
-def draw_time(core_time: pd.DataFrame) -> Any:
+def time_figure(core_time: pd.DataFrame) -> Any:
     """Return the figure of the core time saved, structure by structure and summed up."""
     saved = np.sort((core_time['without'] - core_time['with']).to_numpy(dtype=np.float64))[::-1]
     scale, unit = (3600.0, 'h') if np.abs(saved).sum() > 3600 else (1.0, 's')
@@ -134,14 +134,16 @@ def draw_time(core_time: pd.DataFrame) -> Any:
     right.plot(len(saved), saved.sum(), 'o', color=PREDICTED, markersize=4)
     right.set(xlabel='structures, by time saved', ylabel=f'core time saved, summed (core-{unit})')
     total = core_time['without'].sum() / scale
-    right.set_title(f'{_tell(saved.sum())} of {_tell(total)} core-{unit} saved, network included', fontsize=9)
+    right.set_title(
+        f'{_format_time(saved.sum())} of {_format_time(total)} core-{unit} saved, network included', fontsize=9
+    )
     for axes in (left, right):
         axes.set_xlim(0, len(saved) + 1)
         axes.xaxis.get_major_locator().set_params(integer=True)
     return figure
 
 
-def draw_groups(summary: Summary) -> Any:
+def groups_figure(summary: Summary) -> Any:
     """Return the figure of the ionic steps saved by class of compounds, by initial error and by element."""
     parts = {
         'class of compounds': sorted(summary.by_class, key=lambda group: group.percent.value or 0.0),
@@ -169,11 +171,11 @@ def draw_groups(summary: Summary) -> Any:
     return figure
 
 
-def draw_geometry(both: pd.DataFrame) -> Any:
+def geometry_figure(both: pd.DataFrame) -> Any:
     """Return the figure of how far predictions are from the relaxed crystals, beside the Dummy that moves nothing."""
     figure = matplotlib_figure(9, 3.0)
     for axes, (measure, label) in zip(figure.subplots(1, 3, sharey=True), GEOMETRY, strict=True):
-        of_legs = [np.maximum(_values(both, f'{leg}_{measure}'), SMALLEST) for leg in ('raw', 'predicted')]
+        of_legs = [np.maximum(column_values(both, f'{leg}_{measure}'), SMALLEST) for leg in ('raw', 'predicted')]
         for values, name, colour in zip(of_legs, ('Dummy', 'network'), (RAW, PREDICTED), strict=True):
             axes.ecdf(values, color=colour, label=f'{name}, median {np.median(values):.2g}')
         axes.set(xscale='log', xlabel=label, ylim=(0, 1))
@@ -184,14 +186,14 @@ def draw_geometry(both: pd.DataFrame) -> Any:
     return figure
 
 
-def draw_uncertainty(both: pd.DataFrame) -> Any:
+def uncertainty_figure(both: pd.DataFrame) -> Any:
     """Return the figure of what the network stated of its error against the error found."""
     known = both[['uncertainty_A', 'predicted_start_coordinate_mae_A']].dropna()
-    stated, found = (np.maximum(_values(known, column), SMALLEST) for column in known.columns)
+    stated, found = (np.maximum(column_values(known, column), SMALLEST) for column in known.columns)
     figure = matplotlib_figure(4.4, 3.8)
     axes = figure.subplots()
     axes.scatter(stated, found, s=14 if len(known) <= FEW else 5, color=PREDICTED, alpha=0.4, linewidth=0)
-    axes.set(xscale='log', yscale='log', title=_tell_structures(len(known)))
+    axes.set(xscale='log', yscale='log', title=_format_count(len(known)))
     axes.set(xlabel='stated uncertainty of bond lengths (Å)', ylabel='coordinate error found (Å)')
     label_decades(axes.xaxis, stated.min(), stated.max())
     label_decades(axes.yaxis, found.min(), found.max())
@@ -200,14 +202,14 @@ def draw_uncertainty(both: pd.DataFrame) -> Any:
     return figure
 
 
-def draw_outcomes(summary: Summary) -> Any:
+def outcomes_figure(summary: Summary) -> Any:
     """Return the figure of what became of the structures, and of the guard's verdicts."""
     outcomes = {text: summary.outcomes[name] for name, text in OUTCOMES.items() if summary.outcomes[name]}
     figure = matplotlib_figure(8, 1.4 + 0.32 * (len(outcomes) + len(summary.verdicts)))
     sizes = [max(1, len(outcomes)), max(1, len(summary.verdicts))]
     above, below = figure.subplots(2, 1, height_ratios=[size + 0.8 for size in sizes], sharex=True)
     for axes, counts, title in (
-        (above, outcomes, f'what became of {_tell_structures(summary.structures)}'),
+        (above, outcomes, f'what became of {_format_count(summary.structures)}'),
         (below, summary.verdicts, "the guard's verdicts on predictions"),
     ):
         places = np.arange(len(counts))[::-1]
@@ -239,7 +241,7 @@ def _draw_boxes(axes: Any, boxes: dict[str, Values], colours: tuple[str, ...]) -
     axes.set_xticks(range(1, len(boxes) + 1), list(boxes))
 
 
-def _draw_shares(axes: Any, groups: Sequence[Group], places: Sequence[int], horizontal: bool) -> None:
+def _draw_shares(axes: Any, groups: Sequence[GroupSaving], places: Sequence[int], horizontal: bool) -> None:
     """Draw the share saved of each group as a dot with its interval, where it has one."""
     axes.axvline(0, color=GREY, linewidth=0.8) if horizontal else axes.axhline(0, color=GREY, linewidth=0.8)
     for place, group in zip(places, groups, strict=True):
@@ -267,13 +269,9 @@ def _give_room_for_legend(axes: Any) -> None:
     axes.legend(frameon=False, fontsize=8, loc='upper left')
 
 
-def _tell_structures(number: int) -> str:
+def _format_count(number: int) -> str:
     return '1 structure' if number == 1 else f'{number} structures'
 
 
-def _tell(number: float) -> str:
+def _format_time(number: float) -> str:
     return f'{number:,.0f}' if abs(number) >= 100 else f'{number:.3g}'
-
-
-def _values(table: pd.DataFrame, column: str) -> Values:
-    return table[column].to_numpy(dtype=np.float64)

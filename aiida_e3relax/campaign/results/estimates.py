@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CONFIDENCE = 0.95
 RESAMPLES = 9999
@@ -53,6 +57,11 @@ class Correlation:
     n: int
     rho: float
     p_value: float
+
+
+def column_values(table: pd.DataFrame, column: str) -> Values:
+    """Return a column ``(n,)`` of a table, NaN where a value is missing."""
+    return table[column].to_numpy(dtype=np.float64)
 
 
 def percent_saved(without: Values, with_network: Values) -> Estimate:

@@ -3,37 +3,37 @@
 from __future__ import annotations
 
 from aiida_e3relax.campaign.results.estimates import Estimate
-from aiida_e3relax.campaign.results.noise import tell_energy
+from aiida_e3relax.campaign.results.noise import format_energy
 from aiida_e3relax.campaign.results.statistics import Summary
 
 
-def tell_headline(summary: Summary) -> str:
+def format_headline(summary: Summary) -> str:
     """Return the headline: what the network saved, how surely, and whether the ends are the same.
 
     It names the stand-in where that computed, and the sample where not every structure has a raw leg.
     """
-    return ' '.join([_tell_savings(summary), *_tell_engines(summary)])
+    return ' '.join([_format_savings(summary), *_format_engines(summary)])
 
 
-def _tell_savings(summary: Summary) -> str:
+def _format_savings(summary: Summary) -> str:
     steps = summary.savings['ionic_steps']
     if steps.percent.value is None:
         counts = ', '.join(f'{count} {state}' for state, count in summary.states.items()) or 'there are none'
-        return f'None of your {_tell_structures(summary)} was relaxed with and without the network ({counts}).'
-    saved = f'{_tell_percent(steps.percent)} of the ionic steps{_tell_interval(steps.percent)}'
-    told = [f'{_tell_which(summary)} the network {saved}']
+        return f'None of your {_format_structures(summary)} was relaxed with and without the network ({counts}).'
+    saved = f'{_format_percent(steps.percent)} of the ionic steps{_format_interval(steps.percent)}'
+    told = [f'{_format_sample(summary)} the network {saved}']
     time = summary.savings['core_time_s']
     if time.percent.value is not None:
-        told.append(_tell_time(time.saved))
+        told.append(_format_core_time(time.saved))
     if (apart := summary.absolute_energy_difference.value) is not None:
-        told.append(f'median |dE| {tell_energy(apart)} meV/atom')
+        told.append(f'median |dE| {format_energy(apart)} meV/atom')
     if summary.same_minimum.value is not None:
         told.append(f'{summary.same_minimum.value:.0f} % same minimum')
     return f'{", ".join(told)}.'
 
 
-def _tell_which(summary: Summary) -> str:
-    counted, structures = summary.savings['ionic_steps'].percent.n, _tell_structures(summary)
+def _format_sample(summary: Summary) -> str:
+    counted, structures = summary.savings['ionic_steps'].percent.n, _format_structures(summary)
     if counted == summary.structures:
         return f'On your {structures}'
     if summary.in_sample == summary.structures:
@@ -41,22 +41,22 @@ def _tell_which(summary: Summary) -> str:
     return f'On {counted:,} of your {structures}, a random sample,'
 
 
-def _tell_structures(summary: Summary) -> str:
+def _format_structures(summary: Summary) -> str:
     return f'{summary.structures:,} structure{"" if summary.structures == 1 else "s"}'
 
 
-def _tell_percent(percent: Estimate) -> str:
+def _format_percent(percent: Estimate) -> str:
     assert percent.value is not None
     return f'{"saved" if percent.value >= 0 else "cost an additional"} {abs(percent.value):.0f} %'
 
 
-def _tell_interval(percent: Estimate) -> str:
+def _format_interval(percent: Estimate) -> str:
     if percent.low is None or percent.high is None:
         return ''
     return f' (95 % interval {percent.low:.0f} to {percent.high:.0f})'
 
 
-def _tell_time(seconds: float) -> str:
+def _format_core_time(seconds: float) -> str:
     """Return a core time saved in a unit that suits it."""
     hours = abs(seconds) / 3600
     if hours >= 1000:
@@ -68,8 +68,12 @@ def _tell_time(seconds: float) -> str:
     return told if seconds >= 0 else f'{told} more'
 
 
-def _tell_engines(summary: Summary) -> list[str]:
+def _format_engines(summary: Summary) -> list[str]:
     if not summary.stand_in:
         return []
     engines = ' and '.join(summary.engines)
     return [f'Computed by the VASP stand-in ({engines}), not by VASP.']
+
+
+tell_headline = format_headline
+"""The older name, which scripts of users have."""

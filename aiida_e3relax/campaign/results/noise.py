@@ -22,6 +22,6 @@ def without_noise(values: pd.Series, noise: float) -> pd.Series:
     return values.mask(values.abs() < noise, 0.0)
 
 
-def tell_energy(value: float, digits: int = 2) -> str:
+def format_energy(value: float, digits: int = 2) -> str:
     """Return an energy in meV/atom that is not negative as text of so many digits, or that it is below the noise."""
     return f'< {ENERGY}' if value < ENERGY else f'{value:.{digits}g}'

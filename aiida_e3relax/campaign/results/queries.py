@@ -14,7 +14,7 @@ from aiida.tools.graph.graph_traversers import traverse_graph
 
 from aiida_e3relax.campaign.group import load_campaign
 from aiida_e3relax.campaign.results.records import read_chains, read_comparisons
-from aiida_e3relax.campaign.results.table import make_frame, tell_row
+from aiida_e3relax.campaign.results.table import make_frame, make_row
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.data.structures import ATOMIC_NUMBERS
 from aiida_e3relax.workflows.comparison.reference import CHAIN, RAW_LEG, content, find_reference_fault
@@ -89,7 +89,7 @@ def find_chains(
     chains, comparisons = read_chains(settings), read_comparisons(settings, filters)
     lowest, highest = n_atoms or (0, float('inf'))
     return make_frame(
-        tell_row(chain, comparisons.get(uuid))
+        make_row(chain, comparisons.get(uuid))
         for uuid, chain in chains.items()
         if (uuid in comparisons or not filters)
         and set(elements) <= set(chain['elements'])

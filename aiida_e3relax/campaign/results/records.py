@@ -13,7 +13,7 @@ from aiida_e3relax.campaign.submission.processes import LINK, find_state
 from aiida_e3relax.workflows.comparison.reference import CHAIN
 
 
-def query_chains(settings: orm.Dict | None, project: Iterable[str]) -> orm.QueryBuilder:
+def chain_query(settings: orm.Dict | None, project: Iterable[str]) -> orm.QueryBuilder:
     """Return a query over chains, oldest first, under the tag `chain`: of the campaign with these settings, or all."""
     query = orm.QueryBuilder()
     chain: dict[str, Any] = {
@@ -29,14 +29,14 @@ def query_chains(settings: orm.Dict | None, project: Iterable[str]) -> orm.Query
     return query.order_by({'chain': {'id': 'asc'}})
 
 
-def read_structures(uuids: Collection[str]) -> dict[str, dict[str, Any]]:
+def read_compositions(uuids: Collection[str]) -> dict[str, dict[str, Any]]:
     """Return what structures are made of, by UUID, in one query."""
     if not uuids:
         return {}
     query = orm.QueryBuilder()
     project = ['uuid', 'attributes.kinds', 'attributes.sites']
     query.append(orm.StructureData, filters={'uuid': {'in': list(uuids)}}, project=project)
-    return {uuid: _tell_composition(kinds, sites) for uuid, kinds, sites in query.iterall(batch_size=1000)}
+    return {uuid: _describe_composition(kinds, sites) for uuid, kinds, sites in query.iterall(batch_size=1000)}
 
 
 def read_chains(settings: orm.Dict | None = None) -> dict[str, dict[str, Any]]:
@@ -44,7 +44,7 @@ def read_chains(settings: orm.Dict | None = None) -> dict[str, dict[str, Any]]:
 
     They are the chains of the campaign with these settings, or all in the profile.
     """
-    query = query_chains(settings, ['uuid', 'id', 'label', *(f'attributes.{key}' for key in _STATE_KEYS)])
+    query = chain_query(settings, ['uuid', 'id', 'label', *(f'attributes.{key}' for key in _STATE_KEYS)])
     query.append(
         orm.StructureData,
         with_outgoing='chain',
@@ -61,7 +61,7 @@ def read_chains(settings: orm.Dict | None = None) -> dict[str, dict[str, Any]]:
             'state': find_state(state, exit_status).value,
             'exit_status': exit_status,
             'exit_message': exit_message,
-            **_tell_composition(kinds, sites),
+            **_describe_composition(kinds, sites),
         }
     return chains
 
@@ -73,7 +73,7 @@ def read_comparisons(
 
     `filters` are those of QueryBuilder on the node `comparison`.
     """
-    query = query_chains(settings, ['uuid'])
+    query = chain_query(settings, ['uuid'])
     query.append(
         orm.Dict,
         with_incoming='chain',
@@ -87,7 +87,7 @@ def read_comparisons(
 _STATE_KEYS = ('process_state', 'exit_status', 'exit_message')
 
 
-def _tell_composition(kinds: list[dict[str, Any]], sites: list[dict[str, Any]]) -> dict[str, Any]:
+def _describe_composition(kinds: list[dict[str, Any]], sites: list[dict[str, Any]]) -> dict[str, Any]:
     """Return formula, number of sites and elements of a structure from its attributes."""
     of_kind = {kind['name']: dict(zip(kind['symbols'], kind['weights'], strict=True)) for kind in kinds}
     amounts: Counter[str] = Counter()

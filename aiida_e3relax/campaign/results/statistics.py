@@ -13,7 +13,7 @@ from aiida_e3relax.campaign.results.chemistry import anion_class
 from aiida_e3relax.campaign.results.estimates import (
     Correlation,
     Estimate,
-    Values,
+    column_values,
     differs_between,
     median_of,
     percent_of,
@@ -74,7 +74,7 @@ class Saving:
 
 
 @dataclasses.dataclass(frozen=True)
-class Change:
+class StartError:
     """A measure of the start of the relaxation, raw and predicted, over structures relaxed both ways.
 
     `raw` is what the Dummy has, which predicts that nothing moves.
@@ -88,7 +88,7 @@ class Change:
 
 
 @dataclasses.dataclass(frozen=True)
-class Group:
+class GroupSaving:
     """The ionic steps saved in a part of the structures."""
 
     name: str
@@ -96,7 +96,7 @@ class Group:
 
 
 @dataclasses.dataclass(frozen=True)
-class Failure:
+class FailedStructure:
     """A structure that did not go straight, with what the chain says of it."""
 
     label: str
@@ -147,13 +147,13 @@ class Summary:
     absolute_energy_difference: Estimate
     energy_p_value: float | None
     same_minimum: Estimate
-    starts: tuple[Change, ...]
-    by_class: tuple[Group, ...]
+    starts: tuple[StartError, ...]
+    by_class: tuple[GroupSaving, ...]
     class_p_value: float | None
-    by_element: tuple[Group, ...]
-    by_initial_error: tuple[Group, ...]
+    by_element: tuple[GroupSaving, ...]
+    by_initial_error: tuple[GroupSaving, ...]
     correlations: tuple[Correlation, ...]
-    failures: tuple[Failure, ...]
+    failures: tuple[FailedStructure, ...]
 
     @property
     def stand_in(self) -> bool:
@@ -170,7 +170,7 @@ def summarise(frame: pd.DataFrame) -> Summary:
     outcomes = find_outcomes(frame)
     costs = pair_costs(frame)
     both = frame[(outcomes == 'compared') & frame['in_sample'].astype(bool)]
-    difference = _values(both, 'energy_difference_final_meV_per_atom')
+    difference = column_values(both, 'energy_difference_final_meV_per_atom')
     same = both['same_minimum'].dropna()
     steps = costs['ionic_steps'].dropna()
     counted = frame.loc[steps.index]
@@ -180,19 +180,19 @@ def summarise(frame: pd.DataFrame) -> Summary:
         structures=len(frame),
         in_sample=int(frame['in_sample'].astype(bool).sum()),
         outcomes={name: int((outcomes == name).sum()) for name in OUTCOMES},
-        states=_count(frame['state']),
-        verdicts=_count(frame['verdict']),
+        states=_count_values(frame['state']),
+        verdicts=_count_values(frame['verdict']),
         engines=find_engines(frame),
-        savings={cost: _tell_saving(cost, costs[cost]) for cost in COSTS},
+        savings={cost: _estimate_saving(cost, costs[cost]) for cost in COSTS},
         energy_difference=median_of(difference),
         absolute_energy_difference=median_of(np.abs(difference)),
         energy_p_value=signed_rank(difference),
         same_minimum=percent_of(int(same.sum()), len(same)),
-        starts=tuple(_tell_change(both, measure) for measure in START_ERRORS),
-        by_class=tuple(_group(steps, {name: classes == name for name in sorted(set(classes))})),
+        starts=tuple(_estimate_start_error(both, measure) for measure in START_ERRORS),
+        by_class=tuple(_savings_of_groups(steps, {name: classes == name for name in sorted(set(classes))})),
         class_p_value=differs_between([part.dropna().to_numpy() for _, part in share_saved.groupby(classes)]),
-        by_element=tuple(_group(steps, _having(counted['elements']))),
-        by_initial_error=tuple(_group(steps, _thirds(counted['raw_start_energy_error_meV_per_atom']))),
+        by_element=tuple(_savings_of_groups(steps, _having(counted['elements']))),
+        by_initial_error=tuple(_savings_of_groups(steps, _thirds(counted['raw_start_energy_error_meV_per_atom']))),
         correlations=tuple(_correlate(frame, steps, both)),
         failures=tuple(_list_failures(frame, outcomes)),
     )
@@ -207,9 +207,9 @@ def find_engines(frame: pd.DataFrame) -> tuple[str, ...]:
     return tuple(sorted(engines))
 
 
-def _tell_saving(cost: str, pairs: pd.DataFrame) -> Saving:
+def _estimate_saving(cost: str, pairs: pd.DataFrame) -> Saving:
     known = pairs.dropna()
-    without, with_network = _values(known, 'without'), _values(known, 'with')
+    without, with_network = column_values(known, 'without'), column_values(known, 'with')
     saved = without - with_network
     return Saving(
         cost=cost,
@@ -226,10 +226,10 @@ def _tell_saving(cost: str, pairs: pd.DataFrame) -> Saving:
     )
 
 
-def _tell_change(both: pd.DataFrame, measure: str) -> Change:
+def _estimate_start_error(both: pd.DataFrame, measure: str) -> StartError:
     known = both[[f'raw_{measure}', f'predicted_{measure}']].dropna()
-    raw, predicted = _values(known, f'raw_{measure}'), _values(known, f'predicted_{measure}')
-    return Change(
+    raw, predicted = column_values(known, f'raw_{measure}'), column_values(known, f'predicted_{measure}')
+    return StartError(
         measure=measure,
         raw=median_of(raw),
         predicted=median_of(predicted),
@@ -238,10 +238,10 @@ def _tell_change(both: pd.DataFrame, measure: str) -> Change:
     )
 
 
-def _group(steps: pd.DataFrame, masks: Mapping[str, pd.Series]) -> Iterator[Group]:
+def _savings_of_groups(steps: pd.DataFrame, masks: Mapping[str, pd.Series]) -> Iterator[GroupSaving]:
     for name, mask in masks.items():
         part = steps[mask]
-        yield Group(name, percent_saved(_values(part, 'without'), _values(part, 'with')))
+        yield GroupSaving(name, percent_saved(column_values(part, 'without'), column_values(part, 'with')))
 
 
 def _having(elements: pd.Series) -> dict[str, pd.Series]:
@@ -259,27 +259,25 @@ def _thirds(errors: pd.Series) -> dict[str, pd.Series]:
 
 
 def _correlate(frame: pd.DataFrame, steps: pd.DataFrame, both: pd.DataFrame) -> Iterator[Correlation]:
-    saved = _values(steps, 'without') - _values(steps, 'with')
+    saved = column_values(steps, 'without') - column_values(steps, 'with')
     for column in INITIAL_ERRORS:
-        others = _values(frame.loc[steps.index], column)
+        others = column_values(frame.loc[steps.index], column)
         if found := rank_correlation('ionic_steps_saved', saved, column, others):
             yield found
     for measure in START_ERRORS:
         column = f'predicted_{measure}'
-        if found := rank_correlation(column, _values(both, column), 'uncertainty_A', _values(both, 'uncertainty_A')):
+        if found := rank_correlation(
+            column, column_values(both, column), 'uncertainty_A', column_values(both, 'uncertainty_A')
+        ):
             yield found
 
 
-def _list_failures(frame: pd.DataFrame, outcomes: pd.Series) -> Iterator[Failure]:
+def _list_failures(frame: pd.DataFrame, outcomes: pd.Series) -> Iterator[FailedStructure]:
     failed = frame[outcomes.isin(FAILURES)]
     for label, row in failed.iterrows():
         message = row['exit_message'] or '; '.join(row['remarks'] or ())
-        yield Failure(str(label), row['chain_uuid'], outcomes[label], row['exit_status'], message or None)
+        yield FailedStructure(str(label), row['chain_uuid'], outcomes[label], row['exit_status'], message or None)
 
 
-def _count(column: pd.Series) -> dict[str, int]:
+def _count_values(column: pd.Series) -> dict[str, int]:
     return {str(name): int(count) for name, count in column.dropna().value_counts().items()}
-
-
-def _values(table: pd.DataFrame, column: str) -> Values:
-    return table[column].to_numpy(dtype=np.float64)

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from aiida_e3relax.campaign.group import load_campaign
-from aiida_e3relax.campaign.results.records import read_chains, read_comparisons, read_structures
+from aiida_e3relax.campaign.results.records import read_chains, read_comparisons, read_compositions
 from aiida_e3relax.campaign.submission.processes import State
 
 LEGS = ('raw', 'predicted')
@@ -100,7 +100,7 @@ def campaign_frame(name: str) -> pd.DataFrame:
     comparisons = read_comparisons(node)
     newest = {chain['label']: chain for chain in chains.values()}
     waiting = {label: uuid for label, uuid in settings.structures.items() if label not in newest}
-    structures = read_structures(waiting.values())
+    structures = read_compositions(waiting.values())
     if deleted := [label for label, uuid in waiting.items() if uuid not in structures]:
         raise ValueError(
             f'campaign `{name}`: {len(deleted)} of its structures have been deleted from the profile, such as '
@@ -113,12 +113,12 @@ def campaign_frame(name: str) -> pd.DataFrame:
     attempts = Counter(chain['label'] for chain in chains.values())
     rows = []
     for label in settings.structures:
-        row = tell_row(newest[label], comparisons.get(newest[label].get('chain_uuid', '')))
+        row = make_row(newest[label], comparisons.get(newest[label].get('chain_uuid', '')))
         rows.append(row | {'attempts': attempts[label], 'in_sample': settings.has_raw_leg(label)})
     return make_frame(rows)
 
 
-def tell_row(chain: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> dict[str, Any]:
+def make_row(chain: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the row of a chain of `read_chains`, with its comparison where it has one."""
     if comparison is None:
         return dict(chain)

@@ -1,9 +1,10 @@
 """Submit what a campaign has to run, a bit at a time.
 
-The graph is the only memory. What was submitted is found by the link from the campaign's settings to each process. The
-link is stored in one transaction with the process, so at no moment is a process there and not found.
-aiida-submission-controller finds its processes in a group to which it adds them after the submission: killed in
-between, it submits a second time. It knows one process a structure besides, not a run of the network before many.
+What was submitted is read from the provenance graph each time: each process has a link from the campaign's settings.
+AiiDA stores the link in one transaction with the process, so no process is ever there without being found.
+aiida-submission-controller was not used for two reasons. It finds its processes in a group, to which it adds them after
+the submission; killed in between, it submits a second time. And it submits one process a structure, not one run of the
+network for many structures.
 """
 
 from __future__ import annotations
@@ -19,13 +20,19 @@ from aiida.manage import get_manager
 from aiida_e3relax.campaign.group import CampaignGroup
 from aiida_e3relax.campaign.submission.daemon import Daemon
 from aiida_e3relax.campaign.submission.due import Due, find_due
-from aiida_e3relax.campaign.submission.orphans import mend_lost
-from aiida_e3relax.campaign.submission.processes import NETWORK_LABEL, UNSUCCESSFUL, Processes, State, read_processes
+from aiida_e3relax.campaign.submission.orphans import repair_orphans
+from aiida_e3relax.campaign.submission.processes import (
+    NETWORK_LABEL,
+    UNSUCCESSFUL,
+    CampaignProcesses,
+    State,
+    read_processes,
+)
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
 from aiida_e3relax.workflows.vasp.messages import describe_failure
 
 SLOTS_PER_CHAIN = 7
-"""Processes of a chain at the same time: itself, and in both legs the relaxation, the run of VASP and its job."""
+"""The processes of a chain at the same time: itself, and in both legs the relaxation, the run of VASP and its job."""
 
 
 class CampaignController:
@@ -47,7 +54,7 @@ class CampaignController:
         self._choices = ChainChoices.from_record(self._settings.chain)
         self._batch_index = self._settings.batch_index()
 
-    def read(self) -> Processes:
+    def read(self) -> CampaignProcesses:
         """Return the campaign's processes as they are now."""
         return read_processes(self._settings, self._node)
 
@@ -68,11 +75,11 @@ class CampaignController:
             self.group.network_attempts = self.group.network_attempts | runs
         return [*failed, *(NETWORK_LABEL.format(place=place) for place in held)]
 
-    def find_due(self, processes: Processes) -> Due:
+    def find_due(self, processes: CampaignProcesses) -> Due:
         """Return what is left to submit, and what is held back."""
         return find_due(self.group, self._settings, self._batch_index, processes)
 
-    def is_done(self, processes: Processes) -> bool:
+    def is_done(self, processes: CampaignProcesses) -> bool:
         """Return whether nothing runs and nothing is left to submit, other than what is held back."""
         due = self.find_due(processes)
         return not (processes.running or due.networks or due.chains)
@@ -80,7 +87,7 @@ class CampaignController:
     def advance(self, limit: int, confirm_lock: Callable[[], None] = lambda: None) -> int:
         """Submit at most `limit` processes that are due and for which there is room, and return how many.
 
-        Lost processes are mended first. Nothing is submitted while the campaign is paused or no daemon runs.
+        Orphaned submissions are repaired first. Nothing is submitted while the campaign is paused or no daemon runs.
         `confirm_lock` is that of `lock`, and is called before each submission.
 
         Raises ValueError, which names the structure, when inputs are refused that were sound before.
@@ -90,7 +97,7 @@ class CampaignController:
             return 0
         confirm_lock()
         processes = self.read()
-        if mend_lost(processes.running):
+        if repair_orphans(processes.running):
             processes = self.read()
         if self.group.is_paused:
             return 0
@@ -103,7 +110,7 @@ class CampaignController:
             n_submitted += 1
         return n_submitted
 
-    def _due_builders(self, processes: Processes) -> Iterator[Any]:
+    def _due_builders(self, processes: CampaignProcesses) -> Iterator[Any]:
         """Yield what can be submitted: one run of the network at a time, then the chains it has nothing to say to."""
         due = self.find_due(processes)
         is_running = any(processes.network_state(place) is State.RUNNING for place in processes.networks)
@@ -119,7 +126,7 @@ class CampaignController:
         builder.metadata.description = f'The network on a batch of the campaign {self.group.label}'
         return builder
 
-    def _chain_builder(self, label: str, processes: Processes) -> Any:
+    def _chain_builder(self, label: str, processes: CampaignProcesses) -> Any:
         inputs: dict[str, Any] = {'campaign': self._node}
         place = self._batch_index.get(label)
         if place is not None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from aiida_e3relax.campaign.group import CampaignGroup
 from aiida_e3relax.campaign.settings import CampaignSettings
-from aiida_e3relax.campaign.submission.processes import UNSUCCESSFUL, Processes, State
+from aiida_e3relax.campaign.submission.processes import UNSUCCESSFUL, CampaignProcesses, State
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Due:
 
 
 def find_due(
-    group: CampaignGroup, settings: CampaignSettings, batch_index: Mapping[str, int], processes: Processes
+    group: CampaignGroup, settings: CampaignSettings, batch_index: Mapping[str, int], processes: CampaignProcesses
 ) -> Due:
     """Return what is left to submit of a campaign whose structures are in the batches `batch_index`."""
     attempts = group.attempts

@@ -75,7 +75,7 @@ def _lock_in_postgresql(profile: Profile, uuid: str) -> Iterator[Callable[[], No
 
             for name, value in KEEPALIVE.items():
                 ask('SELECT set_config(:name, :value, false)', name=name, value=str(value))
-            ask("SELECT set_config('application_name', :holder, false)", holder=_tell_this_process())
+            ask("SELECT set_config('application_name', :holder, false)", holder=_describe_this_process())
             if not ask('SELECT pg_try_advisory_lock(:key)', key=key):
                 holder = f'SELECT application_name FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE {HELD}'
                 raise CampaignLockedError(ask(holder, key=key) or 'unknown')
@@ -103,10 +103,10 @@ def _lock_file(profile: Profile, uuid: str) -> Iterator[Callable[[], None]]:
             handle.seek(0)
             raise CampaignLockedError(handle.read() or 'unknown') from error
         handle.truncate(0)
-        handle.write(_tell_this_process())
+        handle.write(_describe_this_process())
         handle.flush()
         yield lambda: None
 
 
-def _tell_this_process() -> str:
+def _describe_this_process() -> str:
     return f'{socket.gethostname()[:40]}, process {os.getpid()}'  # PostgreSQL keeps 63 bytes of it

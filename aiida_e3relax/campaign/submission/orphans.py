@@ -1,7 +1,7 @@
-"""Processes that are in the database, and that no daemon will ever hear of.
+"""Orphaned submissions: processes that are in the database, and that no daemon will ever hear of.
 
 `submit` stores the process, then its checkpoint, then sends a message to the broker. A kill in between leaves a process
-that waits for ever. `verdi process repair` mends that, but only while the daemon is stopped.
+that waits for ever. `verdi process repair` sends such messages again, but only while the daemon is stopped.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ GRACE = datetime.timedelta(seconds=20)
 LOGGER = logging.getLogger(__name__)
 
 
-def mend_lost(processes: Iterable[Process]) -> bool:
+def repair_orphans(processes: Iterable[Process]) -> bool:
     """Send what was stored and not sent, and delete what was stored without a checkpoint, which can never begin.
 
-    Returns whether any was deleted. To be called by the only one who submits `processes`: in the middle of a submission
-    it looks like a lost one, which is also why nothing younger than `GRACE` is touched.
+    Returns whether any was deleted. To be called by the only process that submits `processes`: a submission that is
+    under way looks like an orphaned one, which is also why nothing younger than `GRACE` is touched.
     """
     latest = datetime.datetime.now(datetime.UTC) - GRACE
     # A process is stored before its state is.

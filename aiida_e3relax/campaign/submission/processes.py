@@ -60,7 +60,7 @@ class Process:
 
 
 @dataclasses.dataclass(frozen=True)
-class Processes:
+class CampaignProcesses:
     """The processes of a campaign, oldest first.
 
     Attributes
@@ -98,7 +98,7 @@ class Processes:
         return [process for tries in everything for process in tries if process.state is State.RUNNING]
 
 
-def read_processes(settings: CampaignSettings, node: orm.Dict) -> Processes:
+def read_processes(settings: CampaignSettings, node: orm.Dict) -> CampaignProcesses:
     """Return the processes linked to a campaign's settings, in one query."""
     query = orm.QueryBuilder().append(orm.Dict, filters={'id': node.pk}, tag='settings')
     names = ('process_label', 'process_state', 'exit_status', 'exit_message', 'paused')
@@ -117,7 +117,7 @@ def read_processes(settings: CampaignSettings, node: orm.Dict) -> Processes:
     for pk, uuid, label, process_label, state, status, message, paused, ctime, mtime in query.all():
         process = Process(pk, uuid, label, process_label, state, status, message, bool(paused), ctime, mtime)
         (of_network if process_label == NETWORK else chains).get(label, foreign).append(process)
-    return Processes(networks, chains, tuple(foreign))
+    return CampaignProcesses(networks, chains, tuple(foreign))
 
 
 def find_state(process_state: str | None, exit_status: int | None) -> State:

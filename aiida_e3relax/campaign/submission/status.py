@@ -8,14 +8,14 @@ from collections import Counter
 
 from aiida_e3relax.campaign.group import CampaignGroup
 from aiida_e3relax.campaign.submission.due import Due, find_due
-from aiida_e3relax.campaign.submission.processes import UNSUCCESSFUL, Process, Processes, State, read_processes
+from aiida_e3relax.campaign.submission.processes import UNSUCCESSFUL, CampaignProcesses, Process, State, read_processes
 
 RECENT = 50
 """The number of chains, the last that ended, from which durations are taken."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Failure:
+class FailedChains:
     """A way in which chains ended without success.
 
     Attributes
@@ -81,7 +81,7 @@ class Status:
     max_running: int
     n_retried: int
     chains_per_hour: float | None
-    failures: list[Failure]
+    failures: list[FailedChains]
     held: list[Held]
     foreign: list[int]
 
@@ -105,10 +105,10 @@ def read_status(group: CampaignGroup) -> Status:
     """Return how far a campaign is now."""
     settings = group.settings
     processes = read_processes(settings, group.settings_node)
-    return tell_status(group, processes, find_due(group, settings, settings.batch_index(), processes))
+    return make_status(group, processes, find_due(group, settings, settings.batch_index(), processes))
 
 
-def tell_status(group: CampaignGroup, processes: Processes, due: Due) -> Status:
+def make_status(group: CampaignGroup, processes: CampaignProcesses, due: Due) -> Status:
     """Return how far a campaign is with these processes, of which `due` is left."""
     chains = Counter(processes.chain_state(label) for label in processes.chains)
     networks = Counter(processes.network_state(place) for place in processes.networks)
@@ -120,13 +120,13 @@ def tell_status(group: CampaignGroup, processes: Processes, due: Due) -> Status:
         max_running=group.max_running,
         n_retried=sum(len(tries) > 1 for tries in processes.chains.values()),
         chains_per_hour=_rate(chains[State.RUNNING], processes),
-        failures=_tell_failures(processes),
-        held=[_tell_held(processes.networks[place][-1], labels) for place, labels in due.held.items()],
+        failures=_group_failures(processes),
+        held=[_describe_held(processes.networks[place][-1], labels) for place, labels in due.held.items()],
         foreign=[process.pk for process in processes.foreign],
     )
 
 
-def _rate(n_running: int, processes: Processes) -> float | None:
+def _rate(n_running: int, processes: CampaignProcesses) -> float | None:
     """Return chains an hour by Little's law, which unlike a count over time is not put off by a controller at rest."""
     ended = [chain for tries in processes.chains.values() for chain in tries if chain.state is not State.RUNNING]
     recent = sorted(ended, key=lambda chain: chain.changed)[-RECENT:]
@@ -134,11 +134,11 @@ def _rate(n_running: int, processes: Processes) -> float | None:
     return n_running * len(recent) / hours if hours and n_running else None
 
 
-def _tell_held(run: Process, labels: list[str]) -> Held:
+def _describe_held(run: Process, labels: list[str]) -> Held:
     return Held(run.label, len(labels), run.exit_message or f'<{run.pk}> was {run.state}')
 
 
-def _tell_failures(processes: Processes) -> list[Failure]:
+def _group_failures(processes: CampaignProcesses) -> list[FailedChains]:
     failed: dict[str, list[Process]] = {}
     for label, tries in processes.chains.items():
         state = processes.chain_state(label)
@@ -146,7 +146,7 @@ def _tell_failures(processes: Processes) -> list[Failure]:
             name = str(tries[-1].exit_status) if state is State.FAILED else state.value
             failed.setdefault(name, []).append(tries[-1])
     failures = [
-        Failure(name, [chain.label for chain in chains], chains[0].exit_message or '')
+        FailedChains(name, [chain.label for chain in chains], chains[0].exit_message or '')
         for name, chains in failed.items()
     ]
     return sorted(failures, key=lambda failure: -len(failure.labels))

@@ -35,9 +35,9 @@ def list_campaigns(raw: bool, profile: str | None) -> None:
     from rich.console import Console
 
     from aiida_e3relax.campaign.group import find_campaigns
-    from aiida_e3relax.cli.campaign.status_table import draw_list, tell_group
+    from aiida_e3relax.cli.campaign.status_table import draw_list, format_group
 
-    rows = [tell_group(group) for group in find_campaigns()]
+    rows = [format_group(group) for group in find_campaigns()]
     if raw:
         for cells in rows:
             click.echo('\t'.join(cells))

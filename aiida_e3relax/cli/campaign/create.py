@@ -97,7 +97,7 @@ def create(
         for note, count in found.notes.items():
             click.echo(f'{count} x {note}', err=True)
         if found.left_out:
-            click.echo(_tell_all(f'{len(found.left_out)} cannot be used:', found.left_out), err=True)
+            click.echo(_list_reasons(f'{len(found.left_out)} cannot be used:', found.left_out), err=True)
         if not found.structures:
             raise click.ClickException('no structure is left')
         choices = read_choices(options)
@@ -105,7 +105,7 @@ def create(
             refused = find_refusals(found.structures, choices, found.fixed, lambda: bar.update(1))
         if refused and not skip_refused:
             title = f'the chain refuses {len(refused)} of {len(found.structures)} structures; mend them, or give '
-            raise click.ClickException(_tell_all(f'{title}--skip-refused:', refused))
+            raise click.ClickException(_list_reasons(f'{title}--skip-refused:', refused))
         group = create_campaign(
             name,
             {label: structure for label, structure in found.structures.items() if label not in refused},
@@ -141,7 +141,7 @@ def _read_share(text: str) -> float:
     return share
 
 
-def _tell_all(title: str, reasons: Mapping[str, str]) -> str:
+def _list_reasons(title: str, reasons: Mapping[str, str]) -> str:
     """Return lines with what was said of structures, the first of them."""
     lines = [f'{label}: {reason}' for label, reason in list(reasons.items())[:SHOWN_REFUSALS]]
     if len(reasons) > SHOWN_REFUSALS:

@@ -22,7 +22,7 @@ def plain_errors(name: str) -> Iterator[None]:
     except CampaignLockedError as error:
         raise click.ClickException(
             f'campaign `{printable(name)}` is being run by another process ({printable(str(error))}); see how far: '
-            f'`aiida-e3relax campaign status {quote(name)}`'
+            f'`aiida-e3relax campaign status {shell_quote(name)}`'
         ) from error
     except (LockLostError, SQLAlchemyError) as error:
         reason = str(error.__cause__ or error).partition('\n')[0]
@@ -37,6 +37,6 @@ def plain_errors(name: str) -> Iterator[None]:
         raise click.ClickException(f'{where}cannot be written: {printable(error.strerror or str(error))}') from error
 
 
-def quote(name: str) -> str:
+def shell_quote(name: str) -> str:
     """Return a name as it stands in a command."""
     return shlex.quote(printable(name))

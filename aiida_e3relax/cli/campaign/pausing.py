@@ -11,7 +11,7 @@ from aiida.engine.processes.control import pause_processes, play_processes
 from aiida_e3relax.campaign.group import CampaignGroup, load_campaign
 from aiida_e3relax.campaign.submission.daemon import Daemon
 from aiida_e3relax.campaign.submission.processes import read_processes
-from aiida_e3relax.cli.campaign.errors import plain_errors, quote
+from aiida_e3relax.cli.campaign.errors import plain_errors, shell_quote
 
 PATIENCE = 60.0  # s; the 5 s of AiiDA are too short for workers that are busy
 
@@ -22,8 +22,10 @@ def pause_campaign(name: str, running: bool) -> None:
         group = load_campaign(name)
         group.is_paused = True
         if running and (nodes := _running_nodes(group, paused=False)):
-            pause_processes(nodes, msg_text=f'Paused by `aiida-e3relax campaign pause {quote(name)}`', timeout=PATIENCE)
-    click.echo(f'Paused. Go on: aiida-e3relax campaign resume {quote(name)}')
+            pause_processes(
+                nodes, msg_text=f'Paused by `aiida-e3relax campaign pause {shell_quote(name)}`', timeout=PATIENCE
+            )
+    click.echo(f'Paused. Go on: aiida-e3relax campaign resume {shell_quote(name)}')
 
 
 def resume_campaign(name: str) -> None:
@@ -33,7 +35,7 @@ def resume_campaign(name: str) -> None:
         group.is_paused = False
         if nodes := _running_nodes(group, paused=True):
             play_processes(nodes, timeout=PATIENCE)
-    click.echo(f'No longer paused. Unless it runs already: aiida-e3relax campaign run {quote(name)}')
+    click.echo(f'No longer paused. Unless it runs already: aiida-e3relax campaign run {shell_quote(name)}')
 
 
 def _running_nodes(group: CampaignGroup, paused: bool) -> list[Any]:

@@ -15,8 +15,8 @@ from rich.live import Live
 from aiida_e3relax.campaign.group import CampaignGroup, load_campaign
 from aiida_e3relax.campaign.submission.controller import CampaignController
 from aiida_e3relax.campaign.submission.lock import lock
-from aiida_e3relax.campaign.submission.status import Status, tell_status
-from aiida_e3relax.cli.campaign.errors import plain_errors, quote
+from aiida_e3relax.campaign.submission.status import Status, make_status
+from aiida_e3relax.cli.campaign.errors import plain_errors, shell_quote
 from aiida_e3relax.cli.campaign.status_lines import StatusLines
 from aiida_e3relax.cli.campaign.status_table import draw_status
 from aiida_e3relax.common.messages import printable
@@ -74,7 +74,7 @@ def _run_until(
             n_submitted = controller.advance(SUBMITTED_BETWEEN_LOOKS, confirm_lock)
             processes = controller.read()
             has_daemon = bool(controller.daemon.count_workers())
-            status = tell_status(controller.group, processes, controller.find_due(processes))
+            status = make_status(controller.group, processes, controller.find_due(processes))
             show(status, '' if has_daemon else NO_DAEMON)
             if controller.is_done(processes) or (controller.group.is_paused and not processes.running):
                 return
@@ -92,7 +92,7 @@ def _show_status() -> Iterator[Callable[[Status, str], None]]:
         lines = StatusLines()
 
         def show(status: Status, warning: str) -> None:
-            for line in lines.tell(status, warning):
+            for line in lines.changes(status, warning):
                 click.echo(line)  # flushes
 
         yield show
@@ -100,7 +100,7 @@ def _show_status() -> Iterator[Callable[[Status, str], None]]:
 
 def _say_what_is_next(group: CampaignGroup, controller: CampaignController) -> None:
     """Say what there is to do now, and exit with 1 where structures are held back."""
-    name = quote(group.label)
+    name = shell_quote(group.label)
     processes = controller.read()
     held = controller.find_due(processes).held
     if sys.stdout.isatty():

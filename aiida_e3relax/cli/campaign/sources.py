@@ -20,7 +20,7 @@ from aiida_e3relax.crystals.files import UniqueLabels, labels_of
 
 QUERY_KEYS = ('elements', 'atoms')
 LONGEST_LABEL = 200
-RANGE = re.compile(r'(\d*)-(\d*)')
+BOUNDS = re.compile(r'(\d*)-(\d*)')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ def read_sources(words: Iterable[str]) -> Sources:
             found += _run_query(word)
         else:
             found += find_files(word, sources.notes)
-    _check_distinct(found)
+    _refuse_duplicates(found)
     labels = iter(_label_nodes([item for item in found if isinstance(item, orm.StructureData)]))
     file_labels = iter(labels_of([item for item in found if isinstance(item, Path)], _make_label))
     taken = UniqueLabels()
@@ -88,7 +88,7 @@ def _add_file(sources: Sources, path: Path, stem: str, taken: UniqueLabels) -> N
             sources.fixed[label] = held
 
 
-def _check_distinct(found: Iterable[Path | orm.StructureData]) -> None:
+def _refuse_duplicates(found: Iterable[Path | orm.StructureData]) -> None:
     """Raise ClickException for a file or a node that is there twice."""
     seen: set[Any] = set()
     for item in found:
@@ -119,7 +119,7 @@ def _run_query(word: str) -> list[orm.StructureData]:
     conditions = _read_conditions(word)
     filters: dict[str, Any] = {'and': []}
     if match := conditions.get('atoms'):
-        least, most = _read_range(word, match)
+        least, most = _read_bounds(word, match)
         filters['and'] += [{'attributes.sites': {'longer': least - 1}}, {'attributes.sites': {'shorter': most + 1}}]
     query = orm.QueryBuilder()
     query.append(
@@ -153,11 +153,11 @@ def _read_conditions(word: str) -> dict[str, str]:
     return conditions
 
 
-def _read_range(word: str, text: str) -> tuple[int, int]:
+def _read_bounds(word: str, text: str) -> tuple[int, int]:
     """Return the bounds in `8`, `2-8`, `2-` or `-8`."""
     if text.isdigit():
         return int(text), int(text)
-    match = RANGE.fullmatch(text)
+    match = BOUNDS.fullmatch(text)
     if match is None:
         raise click.ClickException(
             f'--from {word}: expected a number of sites such as 8, 2-8, 2- or -8, found {text!r}'

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from aiida_e3relax.campaign.submission.processes import State
 from aiida_e3relax.campaign.submission.status import Status
-from aiida_e3relax.cli.campaign.status_table import tell_notes
+from aiida_e3relax.cli.campaign.status_table import format_notes
 from aiida_e3relax.common.messages import printable
 
 
@@ -19,11 +19,11 @@ class StatusLines:
         self._failed: set[str] = set()
         self._notes: list[str] = []
 
-    def tell(self, status: Status, warning: str = '') -> Iterator[str]:
+    def changes(self, status: Status, warning: str = '') -> Iterator[str]:
         """Yield a line for each thing that is new, with the time."""
         now = datetime.datetime.now().isoformat(' ', timespec='seconds')
         counts = '; '.join(
-            f'{name}: {_tell_counts(of_state)}'
+            f'{name}: {_format_counts(of_state)}'
             for name, of_state in (('batches', status.networks), ('structures', status.chains))
             if any(of_state.values())
         )
@@ -34,7 +34,7 @@ class StatusLines:
                 if label not in self._failed:
                     ended = failure.name if failure.name in list(State) else f'failed with exit code {failure.name}'
                     yield f'{now} {printable(label)}: {ended}'
-        notes = [*tell_notes(status), *['paused'] * status.is_paused, *filter(None, [warning])]
+        notes = [*format_notes(status), *['paused'] * status.is_paused, *filter(None, [warning])]
         for note in notes:
             if note not in self._notes:
                 yield f'{now} {note}'
@@ -42,5 +42,5 @@ class StatusLines:
         self._failed = {label for failure in status.failures for label in failure.labels}
 
 
-def _tell_counts(counts: dict[State, int]) -> str:
+def _format_counts(counts: dict[State, int]) -> str:
     return ', '.join(f'{count} {state}' for state, count in counts.items() if count)

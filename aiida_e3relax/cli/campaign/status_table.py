@@ -14,7 +14,7 @@ from rich.text import Text
 
 from aiida_e3relax.campaign.group import CampaignGroup
 from aiida_e3relax.campaign.submission.processes import UNSUCCESSFUL, State
-from aiida_e3relax.campaign.submission.status import Failure, Status, read_status
+from aiida_e3relax.campaign.submission.status import FailedChains, Status, read_status
 from aiida_e3relax.common.messages import printable, short
 
 SHOWN_LABELS = 4
@@ -33,17 +33,17 @@ def draw_status(status: Status, warning: str = '') -> RenderableType:
     for name, counts in (('batches', status.networks), ('structures', status.chains)):
         cells = [str(counts[state]) if counts[state] else '·' for state in State]
         table.add_row(name, *cells, str(sum(counts.values())))
-    parts: list[RenderableType] = [table, Text(_tell_rate(status))]
+    parts: list[RenderableType] = [table, Text(_format_rate(status))]
     if status.failures:
         parts.append(_draw_failures(status.failures))
-    parts += [Text(line, style='yellow') for line in tell_notes(status)]
+    parts += [Text(line, style='yellow') for line in format_notes(status)]
     if warning:
         parts.append(Text(warning, style='bold red'))
     return Group(*parts)
 
 
 def draw_list(rows: Iterable[Sequence[str]]) -> Table:
-    """Return a table of campaigns, with the cells of `tell_group`."""
+    """Return a table of campaigns, with the cells of `format_group`."""
     table = Table(box=None, header_style='bold', padding=(0, 2, 0, 0), pad_edge=False)
     for title in LIST_TITLES:
         table.add_column(title, justify='right' if title in LIST_COUNTS else 'left', overflow='fold')
@@ -52,22 +52,22 @@ def draw_list(rows: Iterable[Sequence[str]]) -> Table:
     return table
 
 
-def tell_group(group: CampaignGroup) -> tuple[str, ...]:
+def format_group(group: CampaignGroup) -> tuple[str, ...]:
     """Return the cells of a campaign in a list, under `LIST_TITLES`; of one that cannot be read with the reason."""
     try:
-        return _tell_campaign(read_status(group), group.settings.created)
+        return _format_campaign(read_status(group), group.settings.created)
     except (ValueError, NotExistent) as error:
         return printable(group.label), '', *[''] * len(LIST_COUNTS), printable(str(error))
 
 
-def _tell_campaign(status: Status, created: str) -> tuple[str, ...]:
+def _format_campaign(status: Status, created: str) -> tuple[str, ...]:
     failed = sum(status.chains[state] for state in UNSUCCESSFUL)
     counts = (sum(status.chains.values()), status.chains[State.FINISHED], failed, status.chains[State.RUNNING])
     notes = ['paused'] * status.is_paused + [f'{status.n_held} held back'] * bool(status.n_held)
     return printable(status.name), printable(created), *map(str, counts), ', '.join(notes)
 
 
-def tell_notes(status: Status) -> list[str]:
+def format_notes(status: Status) -> list[str]:
     """Return what a person should know of a campaign beside its counts, in lines."""
     name = shlex.quote(printable(status.name))
     lines = [
@@ -77,7 +77,7 @@ def tell_notes(status: Status) -> list[str]:
     ]
     if lines:
         lines.append(
-            'Mend what it says, then: '
+            'Correct what it says, then: '
             f'aiida-e3relax campaign run {name} --retry-failed; or relax them without the network: '
             f'aiida-e3relax campaign run {name} --raw-on-network-failure'
         )
@@ -90,10 +90,10 @@ def tell_notes(status: Status) -> list[str]:
     return lines
 
 
-def _tell_rate(status: Status) -> str:
+def _format_rate(status: Status) -> str:
     words = [f'at most {status.max_running} at a time']
     if status.chains_per_hour and status.time_left is not None:
-        words.append(f'{status.chains_per_hour:.1f} an hour, about {_tell_time(status.time_left)} left')
+        words.append(f'{status.chains_per_hour:.1f} an hour, about {_format_duration(status.time_left)} left')
     if status.n_retried:
         words.append(f'{status.n_retried} tried again')
     if status.is_paused:
@@ -101,7 +101,7 @@ def _tell_rate(status: Status) -> str:
     return ' · '.join(words)
 
 
-def _tell_time(time: datetime.timedelta) -> str:
+def _format_duration(time: datetime.timedelta) -> str:
     """Return a time in its two largest units."""
     minutes = round(time.total_seconds() / 60)
     if minutes < 1:
@@ -112,7 +112,7 @@ def _tell_time(time: datetime.timedelta) -> str:
     return f'{hours} h {minutes % 60} min' if hours else f'{minutes} min'
 
 
-def _draw_failures(failures: list[Failure]) -> Table:
+def _draw_failures(failures: list[FailedChains]) -> Table:
     table = Table('exit code', 'count', 'structures', 'message of the first', box=box.SIMPLE_HEAD, title='Failures')
     table.title_justify = 'left'
     for failure in failures:

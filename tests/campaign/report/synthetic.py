@@ -11,7 +11,7 @@ from ase.spacegroup import crystal
 from aiida_e3relax.campaign.report.contents import Contents
 from aiida_e3relax.campaign.results.statistics import summarise
 from aiida_e3relax.campaign.results.table import make_frame
-from aiida_e3relax.campaign.results.trajectories import Course
+from aiida_e3relax.campaign.results.trajectories import Trajectory
 from aiida_e3relax.crystals.structures import Crystals, make_crystals
 
 CATIONS = ('Mg', 'Ca', 'Sr', 'Ba', 'Mn', 'Fe', 'Co', 'Ni', 'Zn', 'Cd')
@@ -25,11 +25,11 @@ def make_contents(n_structures: int, seed: int = 0) -> Contents:
     rng = np.random.default_rng(seed)
     relaxed = [make_crystal(rng, index) for index in range(n_structures)]
     labels = [f'{atoms.get_chemical_formula("hill")}-{index:04d}' for index, atoms in enumerate(relaxed)]
-    rows, courses = [], {}
+    rows, trajectories = [], {}
     for index, (label, atoms) in enumerate(zip(labels, relaxed, strict=True)):
         row, legs = make_row(rng, index, label, atoms)
         rows.append(row)
-        courses[label] = legs
+        trajectories[label] = legs
     frame = make_frame(rows)
     return Contents(
         name='synthetic-oxides',
@@ -45,7 +45,7 @@ def make_contents(n_structures: int, seed: int = 0) -> Contents:
         settings_uuid=uuid(10**6),
         frame=frame,
         summary=summarise(frame),
-        courses={label: legs for label, legs in courses.items() if legs},
+        trajectories={label: legs for label, legs in trajectories.items() if legs},
         structures=make_structures(rng, relaxed, frame),
     )
 
@@ -69,8 +69,8 @@ def make_crystal(rng: np.random.Generator, index: int) -> Atoms:
     )
 
 
-def make_row(rng: np.random.Generator, index: int, label: str, atoms: Atoms) -> tuple[dict, dict[str, Course]]:
-    """Return what the frame says of a structure, and its courses."""
+def make_row(rng: np.random.Generator, index: int, label: str, atoms: Atoms) -> tuple[dict, dict[str, Trajectory]]:
+    """Return what the frame says of a structure, and its trajectories."""
     row = {
         'label': label,
         'structure_uuid': uuid(index),
@@ -93,7 +93,7 @@ def make_row(rng: np.random.Generator, index: int, label: str, atoms: Atoms) -> 
     if index > 5 and lot < 0.055:
         return row | {'state': 'excepted', 'exit_status': None, 'exit_message': None}, {}
     rejected = index == 4 or lot > 0.94
-    courses = {'raw': make_course(rng, int(rng.integers(6, 30)), rng.lognormal(5, 0.8))}
+    trajectories = {'raw': make_trajectory(rng, int(rng.integers(6, 30)), rng.lognormal(5, 0.8))}
     row |= {
         'verdict': 'rejected' if rejected else 'accepted with warnings' if lot > 0.9 else 'accepted',
         'reasons': ['the volume changes by a factor of 7.1 (bounds 0.4 to 6)'] if lot > 0.9 else [],
@@ -104,42 +104,42 @@ def make_row(rng: np.random.Generator, index: int, label: str, atoms: Atoms) -> 
         'uncertainty_A': float(rng.lognormal(-3, 0.6)),
     }
     if not rejected:
-        courses['predicted'] = make_course(
-            rng, max(2, int(len(courses['raw'].energies) * rng.normal(0.5, 0.2))), rng.lognormal(2, 0.8)
+        trajectories['predicted'] = make_trajectory(
+            rng, max(2, int(len(trajectories['raw'].energies) * rng.normal(0.5, 0.2))), rng.lognormal(2, 0.8)
         )
     errors = {'raw': 0.15, 'predicted': 0.6 * row['uncertainty_A']}
-    for leg, course in courses.items():
-        row |= make_leg(rng, leg, course, errors[leg])
+    for leg, trajectory in trajectories.items():
+        row |= make_leg(rng, leg, trajectory, errors[leg])
     if not rejected:
         row |= tell_savings(rng, row)
-    return row, courses
+    return row, trajectories
 
 
-def make_course(rng: np.random.Generator, n_steps: int, height: float) -> Course:
+def make_trajectory(rng: np.random.Generator, n_steps: int, height: float) -> Trajectory:
     """Return a relaxation that falls by `height` meV/atom."""
     fall = np.exp(-np.arange(n_steps) / (0.25 * n_steps))
     forces = 0.02 + 2e-3 * height * fall * rng.uniform(0.7, 1.3, n_steps)
-    return Course(-6 + 1e-3 * height * (fall - fall[-1]), forces, (0, n_steps // 2) if rng.random() < 0.1 else (0,))
+    return Trajectory(-6 + 1e-3 * height * (fall - fall[-1]), forces, (0, n_steps // 2) if rng.random() < 0.1 else (0,))
 
 
-def make_leg(rng: np.random.Generator, leg: str, course: Course, error: float) -> dict[str, object]:
-    n_steps = len(course.energies)
+def make_leg(rng: np.random.Generator, leg: str, trajectory: Trajectory, error: float) -> dict[str, object]:
+    n_steps = len(trajectory.energies)
     time = float(n_steps * rng.lognormal(3, 0.5))
     values = {
         'code_version': '6.4.2',
         'stand_in': 'ionic',
         'finished': True,
         'cores': 4,
-        'vasp_runs': len(course.starts),
+        'vasp_runs': len(trajectory.starts),
         'ionic_steps': n_steps,
         'electronic_steps': 9 * n_steps,
         'wall_time_s': time / 4,
         'core_time_s': time,
-        'energy_first_step_eV_per_atom': course.energies[0],
-        'energy_final_eV_per_atom': course.energies[-1],
-        'max_force_first_step_eV_per_A': course.max_forces[0],
-        'max_force_final_eV_per_A': course.max_forces[-1],
-        'start_energy_error_meV_per_atom': 1e3 * (course.energies[0] - course.energies[-1]),
+        'energy_first_step_eV_per_atom': trajectory.energies[0],
+        'energy_final_eV_per_atom': trajectory.energies[-1],
+        'max_force_first_step_eV_per_A': trajectory.max_forces[0],
+        'max_force_final_eV_per_A': trajectory.max_forces[-1],
+        'start_energy_error_meV_per_atom': 1e3 * (trajectory.energies[0] - trajectory.energies[-1]),
         'start_coordinate_mae_A': error * rng.lognormal(0, 0.4),
         'start_cell_shape_deviation_A2': 40 * error * rng.lognormal(0, 0.4),
         'start_volume_error_A3': 60 * error * rng.lognormal(0, 0.4),

@@ -15,12 +15,12 @@ import plotly.offline
 import pytest
 
 from aiida_e3relax.campaign.report.contents import STAGES
-from aiida_e3relax.campaign.report.failures import tell_failures
+from aiida_e3relax.campaign.report.failures import explain_failures
 from aiida_e3relax.campaign.report.files import write_contents
-from aiida_e3relax.campaign.report.key_figures import tell_tiles
-from aiida_e3relax.campaign.report.packing import pack_courses, pack_crystals
+from aiida_e3relax.campaign.report.key_figures import list_key_figures
+from aiida_e3relax.campaign.report.packing import pack_crystals, pack_trajectories
 from aiida_e3relax.campaign.report.page import LIBRARIES, render_page, to_json
-from aiida_e3relax.campaign.report.plots import KINDS, draw_plots
+from aiida_e3relax.campaign.report.plots import PLOT_KINDS, draw_plots
 from aiida_e3relax.campaign.results.statistics import summarise
 from aiida_e3relax.campaign.results.table import make_frame
 from aiida_e3relax.crystals.structures import make_crystals
@@ -40,7 +40,7 @@ def unfinished():
     crystals = make_contents(2).structures['raw']
     none = make_crystals([], [], [])
     structures = {'raw': replace(crystals, labels=np.array(['a', 'b'])), 'predicted': none, 'relaxed': none}
-    return replace(make_contents(2), frame=frame, summary=summarise(frame), courses={}, structures=structures)
+    return replace(make_contents(2), frame=frame, summary=summarise(frame), trajectories={}, structures=structures)
 
 
 def test_a_report_is_a_page_tables_and_figures(tmp_path: Path):
@@ -72,7 +72,7 @@ def test_a_campaign_that_has_not_begun_has_a_report(unfinished, tmp_path: Path):
     assert 'Not done yet' in page
     drawn = [plot.kind.key for plot in draw_plots(unfinished.frame, unfinished.summary) if plot.figure]
     assert drawn == ['outcomes']
-    for kind in KINDS:
+    for kind in PLOT_KINDS:
         assert kind.key == 'outcomes' or kind.missing in page
 
 
@@ -115,34 +115,34 @@ def test_times_of_legs_from_the_cache_are_left_out():
 
 def test_failures_are_counted_by_exit_code_and_have_a_remedy():
     contents = make_contents(500)
-    failures = tell_failures(contents.summary)
+    failures = explain_failures(contents.summary)
     assert sum(failure.count for failure in failures) == len(contents.summary.failures)
     by_code = {failure.exit_status: failure for failure in failures}
     assert by_code[410].count == (contents.frame['exit_status'] == 410).sum()
     assert 'verdi calcjob outputcat' in by_code[410].remedy
 
 
-def test_tiles_agree_with_the_summary():
+def test_key_figures_agree_with_the_summary():
     summary = make_contents(300).summary
-    tiles = {tile.title: tile for tile in tell_tiles(summary)}
+    figures = {figure.title: figure for figure in list_key_figures(summary)}
     percent = summary.savings['ionic_steps'].percent
-    assert tiles['ionic steps saved'].value == f'{percent.value:.0f}'
-    assert f'{percent.low:.0f} to {percent.high:.0f}, n = {percent.n}' in tiles['ionic steps saved'].note
+    assert figures['ionic steps saved'].value == f'{percent.value:.0f}'
+    assert f'{percent.low:.0f} to {percent.high:.0f}, n = {percent.n}' in figures['ionic steps saved'].note
 
 
-def test_crystals_and_courses_survive_packing():
+def test_crystals_and_trajectories_survive_packing():
     contents = make_contents(12)
     crystals = contents.structures['relaxed']
     packed = pack_crystals(crystals)
     positions = np.frombuffer(base64.b64decode(packed['positions']), '<f4').reshape(-1, 3)
     assert np.abs(positions - crystals.positions).max() < 1e-5
-    label = next(label for label, legs in contents.courses.items() if len(legs) == 2)
-    legs = contents.courses[label]
-    packed = pack_courses({label: legs})
-    lowest = min(course.energies.min() for course in legs.values())
-    for leg, course in legs.items():
+    label = next(label for label, legs in contents.trajectories.items() if len(legs) == 2)
+    legs = contents.trajectories[label]
+    packed = pack_trajectories({label: legs})
+    lowest = min(trajectory.energies.min() for trajectory in legs.values())
+    for leg, trajectory in legs.items():
         energies = np.frombuffer(base64.b64decode(packed[leg]['energies']), '<f4')
-        assert np.abs(energies - 1e3 * (course.energies - lowest)).max() < 1e-3
+        assert np.abs(energies - 1e3 * (trajectory.energies - lowest)).max() < 1e-3
 
 
 def test_texts_from_a_graph_are_text_on_the_page_and_in_the_table(tmp_path: Path):
@@ -151,7 +151,7 @@ def test_texts_from_a_graph_are_text_on_the_page_and_in_the_table(tmp_path: Path
     frame = contents.frame.rename(index={contents.frame.index[0]: hostile}).copy()
     frame.loc[frame['state'] == 'failed', 'exit_message'] = hostile
     summary = summarise(frame)
-    page = write_contents(replace(contents, name=hostile, frame=frame, summary=summary, courses={}), tmp_path)
+    page = write_contents(replace(contents, name=hostile, frame=frame, summary=summary, trajectories={}), tmp_path)
     html = page.read_text()
     assert '<script>alert' not in html
     assert '<svg onload' not in html

@@ -10,10 +10,10 @@ import pytest
 
 from aiida_e3relax.campaign.report.columns import make_rows
 from aiida_e3relax.campaign.report.contents import Contents
-from aiida_e3relax.campaign.report.key_figures import tell_tiles
+from aiida_e3relax.campaign.report.key_figures import list_key_figures
 from aiida_e3relax.campaign.report.plots import draw_plots
-from aiida_e3relax.campaign.results.headline import tell_headline
-from aiida_e3relax.campaign.results.noise import tell_energy, without_noise
+from aiida_e3relax.campaign.results.headline import format_headline
+from aiida_e3relax.campaign.results.noise import format_energy, without_noise
 from aiida_e3relax.campaign.results.statistics import summarise
 from tests.campaign.report.synthetic import make_contents
 
@@ -55,10 +55,10 @@ def test_energies_that_differ_by_rounding_span_no_axis(quiet):
 
 
 def test_words_and_numbers_of_it_say_that_it_is_below_the_noise(quiet):
-    tiles = {tile.title: tile.value for tile in tell_tiles(quiet.summary)}
-    assert tiles['|ΔE| at the end'] == '< 0.1'
-    assert tiles['error of the start'] == '< 0.1 → < 0.1'
-    assert 'median |dE| < 0.1 meV/atom' in tell_headline(quiet.summary)
+    figures = {figure.title: figure.value for figure in list_key_figures(quiet.summary)}
+    assert figures['|ΔE| at the end'] == '< 0.1'
+    assert figures['error of the start'] == '< 0.1 → < 0.1'
+    assert 'median |dE| < 0.1 meV/atom' in format_headline(quiet.summary)
     table = pd.DataFrame(**make_rows(quiet.frame))
     assert set(table['energy_difference_final_meV_per_atom'].dropna()) == {0.0}
 
@@ -70,7 +70,7 @@ def test_signal_is_left_as_it_is():
     loud = contents.frame[column][contents.frame[column] > 0.1]
     np.testing.assert_allclose(table[column][loud.index].astype(float), loud.astype(float), atol=1e-6)
     assert without_noise(pd.Series([0.2, -0.2, 0.05, np.nan]), 0.1).fillna(9).tolist() == [0.2, -0.2, 0.0, 9.0]
-    assert (tell_energy(0.099), tell_energy(0.1), tell_energy(12.34)) == ('< 0.1', '0.1', '12')
+    assert (format_energy(0.099), format_energy(0.1), format_energy(12.34)) == ('< 0.1', '0.1', '12')
 
 
 def test_the_table_adds_up_to_the_headline():

@@ -16,7 +16,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
 
-from aiida_e3relax.campaign.report.plots import KINDS
+from aiida_e3relax.campaign.report.plots import PLOT_KINDS
 from tests.campaign.report.synthetic import make_contents
 
 
@@ -52,7 +52,7 @@ def filter_field(browser: webdriver.Chrome, field: str) -> WebElement:
 @pytest.mark.parametrize('n_structures', [12, 2000])
 def test_every_plot_is_drawn(browser: webdriver.Chrome, open_report: Callable[[int], None], n_structures: int):
     open_report(n_structures)
-    for kind in KINDS:
+    for kind in PLOT_KINDS:
         scroll_to(browser, find(browser, f'#figure-{kind.key}'))
         drawn = f'#figure-{kind.key} :is(.points path, .point path, .trace.boxes path)'
         wait_for(browser, lambda drawn=drawn: browser.find_elements(By.CSS_SELECTOR, drawn))
@@ -70,7 +70,7 @@ def test_a_row_opens_its_crystal_and_from_there_the_next(browser: webdriver.Chro
     assert row['structure_uuid'] in find(browser, '#nodes').text
     steps = find(browser, '#legs tbody').text.splitlines()[1]
     assert steps.split()[2:4] == [f'{row[f"{leg}_ionic_steps"]:.0f}' for leg in ('raw', 'predicted')]
-    wait_for(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, '#course .scatter')) == 4)
+    wait_for(browser, lambda: len(browser.find_elements(By.CSS_SELECTOR, '#trajectory .scatter')) == 4)
     picture = Image.open(io.BytesIO(find(browser, '#views').screenshot_as_png)).convert('RGB')
     for third in np.array_split(np.asarray(picture, dtype=int), 3, axis=1):
         coloured = third.max(axis=2) - third.min(axis=2) > 40
@@ -86,7 +86,7 @@ def test_what_a_chain_said_is_text_and_not_markup(browser: webdriver.Chrome, ope
     open_report(12)
     failed = make_contents(12).frame.query('state == "failed"').iloc[0]
     browser.execute_script(f'location.hash = "structure={failed.name}"')
-    wait_for(browser, lambda: failed['exit_message'] in find(browser, '#story').text)
+    wait_for(browser, lambda: failed['exit_message'] in find(browser, '#messages').text)
     assert failed['exit_message'] in find(browser, '#failures').get_attribute('textContent')
 
 

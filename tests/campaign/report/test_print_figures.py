@@ -11,14 +11,14 @@ from ase.data import chemical_symbols
 from matplotlib.image import imread
 
 from aiida_e3relax.campaign.report.print_figures import (
-    draw_energies,
     draw_figures,
-    draw_geometry,
-    draw_groups,
-    draw_outcomes,
-    draw_steps,
-    draw_time,
-    draw_uncertainty,
+    energies_figure,
+    geometry_figure,
+    groups_figure,
+    outcomes_figure,
+    steps_figure,
+    time_figure,
+    uncertainty_figure,
 )
 from aiida_e3relax.campaign.results.outcomes import pair_costs
 from aiida_e3relax.campaign.results.statistics import summarise
@@ -84,13 +84,13 @@ def test_every_panel_of_a_figure_has_something_on_it(n):
     frame = make_campaign(n)
     summary, costs = summarise(frame), pair_costs(frame)
     figures = [
-        draw_energies(frame),
-        draw_steps(costs['ionic_steps'], summary),
-        draw_time(costs['core_time_s']),
-        draw_groups(summary),
-        draw_geometry(frame),
-        draw_uncertainty(frame),
-        draw_outcomes(summary),
+        energies_figure(frame),
+        steps_figure(costs['ionic_steps'], summary),
+        time_figure(costs['core_time_s']),
+        groups_figure(summary),
+        geometry_figure(frame),
+        uncertainty_figure(frame),
+        outcomes_figure(summary),
     ]
     for figure in figures:
         assert figure.axes
@@ -102,18 +102,18 @@ def test_every_panel_of_a_figure_has_something_on_it(n):
 def test_figures_show_the_numbers_of_the_summary():
     frame = make_campaign(12)
     summary, costs = summarise(frame), pair_costs(frame)
-    sums = draw_time(costs['core_time_s']).axes[1]
+    sums = time_figure(costs['core_time_s']).axes[1]
     assert sums.lines[0].get_ydata()[-1] == pytest.approx(summary.savings['core_time_s'].saved)
     steps = summary.savings['ionic_steps']
     told = f'fewer for {steps.less}, the same for {steps.same}, more for {steps.more}'
-    assert draw_steps(costs['ionic_steps'], summary).axes[1].get_title() == told
-    medians = [line.get_label() for line in draw_geometry(frame).axes[0].lines]
+    assert steps_figure(costs['ionic_steps'], summary).axes[1].get_title() == told
+    medians = [line.get_label() for line in geometry_figure(frame).axes[0].lines]
     assert medians[0] == f'Dummy, median {frame["raw_start_coordinate_mae_A"].median():.2g}'
 
 
 def test_each_energy_is_inside_its_panel():
     frame = make_campaign(1)
-    axes = draw_energies(frame).axes[0]
+    axes = energies_figure(frame).axes[0]
     low, high = axes.get_ylim()
     relaxed = frame['raw_energy_final_eV_per_atom']
     for column in ('raw_energy_first_step', 'predicted_energy_first_step', 'predicted_energy_final'):
@@ -123,5 +123,5 @@ def test_each_energy_is_inside_its_panel():
 def test_many_elements_stand_in_lines():
     frame = make_campaign(40)
     frame['elements'] = [['O', symbol] for symbol in chemical_symbols[11:51]]
-    lines = [axes for axes in draw_groups(summarise(frame)).axes if axes.get_ylabel()]
+    lines = [axes for axes in groups_figure(summarise(frame)).axes if axes.get_ylabel()]
     assert [len(axes.get_xticks()) for axes in lines] == [30, 11]

@@ -8,7 +8,7 @@ from aiida.engine import run_get_node
 from aiida_e3relax.campaign.group import CampaignGroup
 from aiida_e3relax.campaign.results.queries import find_predictions, find_references_of, trace_origin
 from aiida_e3relax.campaign.results.table import campaign_frame
-from aiida_e3relax.campaign.results.trajectories import campaign_courses, read_courses
+from aiida_e3relax.campaign.results.trajectories import campaign_trajectories, read_trajectories
 from benchmarks.synthetic_campaign import make_settings
 from tests.workflows.crystals import rattled_copper_gold
 
@@ -49,14 +49,14 @@ def test_a_real_chain_is_found_with_its_course_its_origin_and_its_references(mak
     assert (row['raw_stand_in'], row['verdict'], row['elements']) == ('emt', 'accepted', ['Au', 'Cu'])
     assert row['raw_ionic_steps'] == chain.outputs.comparison['raw']['ionic_steps']
 
-    courses = campaign_courses(name)
-    for leg, course in read_courses(chain).items():
-        assert len(course.energies) == row[f'{leg}_ionic_steps']
-        np.testing.assert_array_equal(courses['first'][leg].energies, course.energies)
-        np.testing.assert_array_equal(courses['first'][leg].max_forces, course.max_forces)
-    assert courses['first']['predicted'].energies[0] == row['predicted_energy_first_step_eV_per_atom']
-    assert list(courses['second']) == ['raw']
-    np.testing.assert_array_equal(courses['second']['raw'].energies, courses['first']['raw'].energies)
+    trajectories = campaign_trajectories(name)
+    for leg, trajectory in read_trajectories(chain).items():
+        assert len(trajectory.energies) == row[f'{leg}_ionic_steps']
+        np.testing.assert_array_equal(trajectories['first'][leg].energies, trajectory.energies)
+        np.testing.assert_array_equal(trajectories['first'][leg].max_forces, trajectory.max_forces)
+    assert trajectories['first']['predicted'].energies[0] == row['predicted_energy_first_step_eV_per_atom']
+    assert list(trajectories['second']) == ['raw']
+    np.testing.assert_array_equal(trajectories['second']['raw'].energies, trajectories['first']['raw'].energies)
 
     assert trace_origin(chain.outputs.structure).model == model
     assert trace_origin(chain.outputs.predicted.misc).model == model

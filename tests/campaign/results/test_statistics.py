@@ -18,7 +18,7 @@ from aiida_e3relax.campaign.results.estimates import (
     rank_correlation,
     signed_rank,
 )
-from aiida_e3relax.campaign.results.headline import tell_headline
+from aiida_e3relax.campaign.results.headline import format_headline
 from aiida_e3relax.campaign.results.outcomes import OUTCOMES, find_outcomes, pair_costs
 from aiida_e3relax.campaign.results.statistics import summarise
 from aiida_e3relax.campaign.results.table import make_frame
@@ -115,7 +115,7 @@ def test_times_count_only_where_both_legs_ran_or_both_came_from_the_cache(cached
     summary = summarise(frame_of(row(raw, predicted)))
     assert summary.savings['ionic_steps'].saved == 6
     assert {summary.savings[time].unknown for time in ('wall_time_s', 'core_time_s')} == {unknown}
-    assert ('core-hours' in tell_headline(summary)) == (not unknown)
+    assert ('core-hours' in format_headline(summary)) == (not unknown)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_times_count_only_where_both_legs_ran_or_both_came_from_the_cache(cached
     ],
 )
 def test_headline(rows, told):
-    assert tell_headline(summarise(frame_of(*rows))) == told
+    assert format_headline(summarise(frame_of(*rows))) == told
 
 
 def test_an_interval_stands_in_the_headline():
@@ -156,7 +156,7 @@ def test_an_interval_stands_in_the_headline():
     summary = summarise(frame_of(*rows))
     percent = summary.savings['ionic_steps'].percent
     assert percent.low < percent.value < percent.high < percent.low + 2
-    assert f'(95 % interval {percent.low:.0f} to {percent.high:.0f})' in tell_headline(summary)
+    assert f'(95 % interval {percent.low:.0f} to {percent.high:.0f})' in format_headline(summary)
     assert summary.by_class[0].name == 'halides'
     assert {group.name for group in summary.by_element} == {'Na', 'Cl'}
     assert summary.savings['ionic_steps'].p_value < 1e-50

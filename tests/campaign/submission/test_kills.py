@@ -18,9 +18,9 @@ from plumpy.process_states import ProcessState
 
 from aiida_e3relax.campaign.creation import create_campaign
 from aiida_e3relax.campaign.group import CampaignGroup
-from aiida_e3relax.campaign.submission import orphans as lost
+from aiida_e3relax.campaign.submission import orphans
 from aiida_e3relax.campaign.submission.controller import CampaignController
-from aiida_e3relax.campaign.submission.processes import Processes, State
+from aiida_e3relax.campaign.submission.processes import CampaignProcesses, State
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
 from tests.workflows.crystals import copper_gold
 
@@ -53,7 +53,9 @@ with lock(controller.group) as confirm_lock:
 """
 
 
-def run_until(group: CampaignGroup, is_done: Callable[[CampaignController, Processes], bool]) -> Processes:
+def run_until(
+    group: CampaignGroup, is_done: Callable[[CampaignController, CampaignProcesses], bool]
+) -> CampaignProcesses:
     controller = CampaignController(group)
     end = time.monotonic() + PATIENCE
     while not is_done(controller, processes := controller.read()):
@@ -97,7 +99,7 @@ def start_controller(aiida_profile, tmp_path) -> Callable[..., subprocess.Popen]
 @pytest.mark.daemon
 @pytest.mark.parametrize('death', ['stored', 'without checkpoint', 'not sent'])
 def test_a_submission_cut_short_is_mended(choices, start_controller, started_daemon_client, monkeypatch, death):
-    monkeypatch.setattr(lost, 'GRACE', datetime.timedelta(0))
+    monkeypatch.setattr(orphans, 'GRACE', datetime.timedelta(0))
     group = create_campaign(f'cut short: {death}', make_crystals(1), choices, reference_share=0.0)
     assert start_controller(group, death).wait(PATIENCE) == -signal.SIGKILL
     (network,) = CampaignController(group).read().networks[0]
@@ -108,7 +110,7 @@ def test_a_submission_cut_short_is_mended(choices, start_controller, started_dae
 
 
 def test_what_ended_or_began_meanwhile_is_not_lost(choices, started_daemon_client, monkeypatch):
-    monkeypatch.setattr(lost, 'GRACE', datetime.timedelta(0))
+    monkeypatch.setattr(orphans, 'GRACE', datetime.timedelta(0))
     group = create_campaign('slow look', make_crystals(3), choices, network_retries=0)
     chains = []
     for label in group.settings.structures:
@@ -124,7 +126,7 @@ def test_what_ended_or_began_meanwhile_is_not_lost(choices, started_daemon_clien
     job.base.links.add_incoming(chains[2], LinkType.CALL_CALC, 'job')
     job.store()
     pks = [chain.pk for chain in chains]
-    assert lost.mend_lost(seen)
+    assert orphans.repair_orphans(seen)
     left = orm.QueryBuilder().append(orm.WorkChainNode, filters={'id': {'in': pks}}, project='label')
     assert set(left.all(flat=True)) == {'crystal_0', 'crystal_2'}
 

@@ -1,5 +1,5 @@
 'use strict';
-// Structures and courses: packed by arrays.py, decoded when first asked for.
+// Structures and trajectories: packed by packing.py, decoded when first asked for.
 
 function decode(text, ArrayType) {
   const raw = atob(text);
@@ -40,7 +40,7 @@ class Crystals {
   }
 }
 
-class Courses {
+class Trajectories {
   constructor(packed) {
     this.places = locate(packed.labels, decode(packed.nSteps, Uint32Array));
     this.energies = decode(packed.energies, Float32Array);

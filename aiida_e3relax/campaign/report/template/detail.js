@@ -34,7 +34,9 @@ class Detail {
   get packed() {
     this.decoded ??= {
       structures: Object.fromEntries(STAGES.map((stage) => [stage, new Crystals(this.data.structures[stage])])),
-      courses: Object.fromEntries(Object.entries(this.data.courses).map(([leg, packed]) => [leg, new Courses(packed)])),
+      trajectories: Object.fromEntries(
+        Object.entries(this.data.trajectories).map(([leg, packed]) => [leg, new Trajectories(packed)]),
+      ),
     };
     return this.decoded;
   }
@@ -73,8 +75,9 @@ class Detail {
     });
     document.getElementById('elements').replaceChildren(...elements);
     this.tellLegs(row);
-    const story = [row.exit_message && `Exit code ${row.exit_status}: ${row.exit_message}`, ...row.reasons, ...row.remarks];
-    document.getElementById('story').replaceChildren(...story.filter(Boolean).map((sentence) => element('p', sentence)));
+    const failure = row.exit_message && `Exit code ${row.exit_status}: ${row.exit_message}`;
+    const messages = [failure, ...row.reasons, ...row.remarks].filter(Boolean);
+    document.getElementById('messages').replaceChildren(...messages.map((sentence) => element('p', sentence)));
     this.tellNodes(row);
   }
 
@@ -111,7 +114,7 @@ class Detail {
   }
 
   draw(label) {
-    const { structures, courses } = this.packed;
+    const { structures, trajectories } = this.packed;
     this.crystals = STAGES.map((stage) => structures[stage].get(label));
     document.getElementById('stages').replaceChildren(...STAGES.map((stage, i) => {
       const heading = element('div', '');
@@ -124,7 +127,7 @@ class Detail {
       // The rest of the report is of use without WebGL, which some remote desktops lack.
       document.getElementById('views').textContent = `This browser cannot draw in three dimensions (${error}).`;
     }
-    const ofLabel = Object.fromEntries(Object.entries(courses).map(([leg, one]) => [leg, one.get(label)]));
-    drawCourse(document.getElementById('course'), ofLabel, this.data.style);
+    const ofLabel = Object.fromEntries(Object.entries(trajectories).map(([leg, one]) => [leg, one.get(label)]));
+    drawTrajectory(document.getElementById('trajectory'), ofLabel, this.data.style);
   }
 }

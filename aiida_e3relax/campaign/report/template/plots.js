@@ -1,5 +1,5 @@
 'use strict';
-// The plots of the page and the course of one crystal (plotly.js).
+// The plots of the page and the trajectory of one crystal (plotly.js).
 
 const PLOT_CONFIG = { responsive: true, displayModeBar: false };
 
@@ -47,23 +47,23 @@ class Plots {
   }
 }
 
-function drawCourse(container, courses, style) {
+function drawTrajectory(container, trajectories, style) {
   const traces = [];
-  for (const [leg, course] of Object.entries(courses)) {
-    if (!course) continue;
-    const steps = Array.from(course.energies, (_, i) => i + 1);
+  for (const [leg, trajectory] of Object.entries(trajectories)) {
+    if (!trajectory) continue;
+    const steps = Array.from(trajectory.energies, (_, i) => i + 1);
     const look = {
       x: steps, mode: 'lines+markers', line: { color: style.colours[leg] }, marker: { size: 6 }, legendgroup: leg, name: style.titles[leg],
     };
-    traces.push({ ...look, y: Array.from(course.energies), hovertemplate: 'step %{x}: %{y:.4g} meV/atom<extra></extra>' });
-    traces.push({ ...look, y: Array.from(course.maxForces), yaxis: 'y2', showlegend: false, hovertemplate: 'step %{x}: %{y:.3g} eV/Å<extra></extra>' });
+    traces.push({ ...look, y: Array.from(trajectory.energies), hovertemplate: 'step %{x}: %{y:.4g} meV/atom<extra></extra>' });
+    traces.push({ ...look, y: Array.from(trajectory.maxForces), yaxis: 'y2', showlegend: false, hovertemplate: 'step %{x}: %{y:.3g} eV/Å<extra></extra>' });
   }
   if (!traces.length) {
     Plotly.purge(container);
     container.textContent = 'VASP has finished no ionic step.';
     return;
   }
-  const shapes = Object.entries(courses).flatMap(([leg, course]) => (course?.restarts ?? []).map((start) => ({
+  const shapes = Object.entries(trajectories).flatMap(([leg, trajectory]) => (trajectory?.restarts ?? []).map((start) => ({
     type: 'line', xref: 'x', yref: 'paper', x0: start + 0.5, x1: start + 0.5, y0: 0, y1: 1, line: { color: style.colours[leg], width: 1, dash: 'dot' },
   })));
   const longest = Math.max(...traces.map((trace) => trace.x.length));
