@@ -32,7 +32,7 @@ help:
 	@echo 'make test-lowest      the same with the lowest versions that pyproject.toml allows (Python 3.11), in .venv-lowest/'
 	@echo 'make validate         the slow tests: real PBE, and make campaign-pbe'
 	@echo 'make lint             ruff and mypy'
-	@echo 'make docs-check       links, paths and tables of the documentation, against the code; --write renews the tables'
+	@echo 'make docs-check       links, paths, commands and tables of the documentation, against the code'
 	@echo 'make clean            remove the virtual environment and the AiiDA profile of the demo'
 
 demo: profile $(if $(filter gpaw,$(ENGINE)),$(INSTALLED_GPAW))
