@@ -12,7 +12,7 @@ from aiida_e3relax.crystals.cells import FURTHEST, reduction
 from aiida_e3relax.crystals.contacts import SMALLEST_DISTANCE, SMALLEST_VOLUME, describe_overlap
 from aiida_e3relax.crystals.structures import Crystals
 
-Fault = tuple[str, str]
+CrystalFault = tuple[str, str]
 """A status word and a message."""
 
 
@@ -35,7 +35,7 @@ class Nearest:
     neighbours: NDArray[np.int64]
 
 
-def input_faults(crystals: Crystals, elements: Sequence[int]) -> dict[int, Fault]:
+def input_faults(crystals: Crystals, elements: Sequence[int]) -> dict[int, CrystalFault]:
     """Return the faults, by structure index, that show before a neighbour search.
 
     Parameters
@@ -65,7 +65,7 @@ def has_sound_geometry(crystals: Crystals) -> NDArray[np.bool_]:
     return sound
 
 
-def geometry_fault(crystal: Crystals) -> Fault | None:
+def geometry_fault(crystal: Crystals) -> CrystalFault | None:
     """Return what is wrong with the geometry of one crystal; None where `has_sound_geometry` says that it is sound."""
     cell, count = crystal.cell, len(crystal.numbers)
     if not count:
@@ -89,7 +89,7 @@ def shortest_lattice_vectors(cell: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.linalg.norm(reduction(cell) @ cell, axis=2).min(axis=1)
 
 
-def neighbour_faults(nearest: Nearest, crystals: Crystals, cutoff: float) -> dict[int, Fault]:
+def neighbour_faults(nearest: Nearest, crystals: Crystals, cutoff: float) -> dict[int, CrystalFault]:
     """Return the faults, by structure index, that the neighbour search shows.
 
     Parameters
@@ -101,7 +101,7 @@ def neighbour_faults(nearest: Nearest, crystals: Crystals, cutoff: float) -> dic
     cutoff
         Radius of the search in A.
     """
-    faults: dict[int, Fault] = {}
+    faults: dict[int, CrystalFault] = {}
     bad = (nearest.distance < SMALLEST_DISTANCE) | (nearest.neighbours == 0)
     for index in np.unique(crystals.structure_index[bad]).tolist():
         first = int(crystals.offsets[index])
@@ -121,7 +121,7 @@ def _has_all(crystals: Crystals, of_atoms: NDArray[np.bool_]) -> NDArray[np.bool
     return np.bincount(crystals.structure_index[~of_atoms], minlength=len(crystals)) == 0
 
 
-def _input_fault(crystal: Crystals, elements: Sequence[int]) -> Fault:
+def _input_fault(crystal: Crystals, elements: Sequence[int]) -> CrystalFault:
     geometry = geometry_fault(crystal)
     if geometry and geometry[0] in ('empty', 'not_finite'):
         return geometry

@@ -1,1 +1,1 @@
-"""How large the errors of a model are, and how well it knows them."""
+"""Evaluation of models on pairs: errors by the measures of `crystals.metrics`, and calibration of uncertainties."""

@@ -1,1 +1,1 @@
-"""Neighbour graphs of crystals, and batches of crystals as tensors."""
+"""Neighbour graphs, one file a kind (`shells.py`, `published.py`), their search for pairs, and batches of crystals."""

@@ -13,7 +13,7 @@ from aiida_e3relax.crystals.freedom.connectivity import find_networks
 from aiida_e3relax.crystals.freedom.freedom import NO_VACUUM, Freedom, Moves
 from aiida_e3relax.crystals.freedom.vacuum import FIRST_LINK, find_gap
 from aiida_e3relax.crystals.structures import Crystals
-from aiida_e3relax.crystals.validation import Fault
+from aiida_e3relax.crystals.validation import CrystalFault
 from aiida_e3relax.gnn.graph.batch import CrystalBatch
 from aiida_e3relax.gnn.graph.shells import neighbour_graph
 
@@ -46,7 +46,7 @@ class PredictionFreedom:
     def __init__(self, freedom: Freedom | None, crystals: Crystals, atoms: Sequence[Atoms | None]):
         self._given = freedom
         self._crystals = crystals
-        self.faults: dict[int, Fault] = {}
+        self.faults: dict[int, CrystalFault] = {}
         self.movable: list[NDArray[np.bool_] | None] = [None] * len(crystals)
         self.notes: dict[int, str] = {}
         self._of: dict[int, Freedom] = {}
@@ -54,7 +54,7 @@ class PredictionFreedom:
             if one is not None and one.constraints:
                 self._hold(index, one)
 
-    def find_faults(self, indices: Sequence[int], batch: CrystalBatch) -> dict[int, Fault]:
+    def find_faults(self, indices: Sequence[int], batch: CrystalBatch) -> dict[int, CrystalFault]:
         """Return the faults, by place in `indices`, of crystals that cannot be predicted with what may move.
 
         The crystals at `indices` are those of `batch`. Those that its graph does not show to hang together are looked
@@ -71,7 +71,7 @@ class PredictionFreedom:
                 faults[place] = fault
         return faults
 
-    def restrict(self, predicted: Crystals, faults: dict[int, Fault]) -> Crystals:
+    def restrict(self, predicted: Crystals, faults: dict[int, CrystalFault]) -> Crystals:
         """Return `predicted` without what may not move, but for crystals with `faults`; may add to these."""
         from aiida_e3relax.crystals.freedom.projection import restrict
 
@@ -101,7 +101,7 @@ class PredictionFreedom:
             return
         self.movable[index] = None if movable is None or movable.all() else movable
 
-    def _default(self, index: int, crystal: Crystals) -> Fault | None:
+    def _default(self, index: int, crystal: Crystals) -> CrystalFault | None:
         """Keep the cell of one crystal that has a vacuum, and return the fault where it is a molecule."""
         gap = find_gap(crystal, _search) if crystal.pbc.all() else None
         if gap is None:
@@ -112,7 +112,7 @@ class PredictionFreedom:
         self.notes[index] = f'{gap}: {KEPT}'
         return None
 
-    def _check(self, index: int, crystal: Crystals) -> Fault | None:
+    def _check(self, index: int, crystal: Crystals) -> CrystalFault | None:
         """Return why one crystal cannot be predicted with the freedom that a person gives."""
         from aiida_e3relax.crystals.freedom.checks import find_restriction_fault, find_vacuum_fault
 

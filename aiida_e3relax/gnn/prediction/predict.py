@@ -18,7 +18,7 @@ from aiida_e3relax.crystals.contacts import SMALLEST_DISTANCE
 from aiida_e3relax.crystals.orientation import Frame
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.crystals.validation import (
-    Fault,
+    CrystalFault,
     Nearest,
     geometry_fault,
     has_sound_geometry,
@@ -52,7 +52,7 @@ class Predictions:
     """
 
     crystals: Crystals
-    faults: dict[int, Fault]
+    faults: dict[int, CrystalFault]
     batches: list[list[int]]
     seconds: dict[str, float]
     uncertainty: NDArray[np.float64] | None = None
@@ -167,8 +167,8 @@ def _predict_batch(
     device: torch.device,
     dtype: torch.dtype,
     seconds: dict[str, float],
-    find_more_faults: Callable[[CrystalBatch], dict[int, Fault]] | None,
-) -> tuple[Crystals | None, dict[int, Fault], NDArray[np.float64] | None]:
+    find_more_faults: Callable[[CrystalBatch], dict[int, CrystalFault]] | None,
+) -> tuple[Crystals | None, dict[int, CrystalFault], NDArray[np.float64] | None]:
     """Return the predicted crystals of one batch, or None and the faults of its neighbour search; and uncertainties."""
     model, start = replayed.model, time.perf_counter()
     frame = Frame.of(crystals, standard=model.standard_orientation)
@@ -203,7 +203,9 @@ def _nearest(batch: CrystalBatch) -> Nearest:
     return Nearest(shortest.double().cpu().numpy(), nearest.cpu().numpy(), neighbours.cpu().numpy())
 
 
-def _faults_before(crystals: Crystals, elements: list[int], cutoff: float, device: torch.device) -> dict[int, Fault]:
+def _faults_before(
+    crystals: Crystals, elements: list[int], cutoff: float, device: torch.device
+) -> dict[int, CrystalFault]:
     """Return the faults that show before a neighbour search, and those of crystals in which none would end."""
     faults = input_faults(crystals, elements)
     sound = [index for index in range(len(crystals)) if index not in faults]
@@ -212,7 +214,7 @@ def _faults_before(crystals: Crystals, elements: list[int], cutoff: float, devic
     return faults | {sound[place]: ('too_large', message) for place, message in excess.items()}
 
 
-def _prediction_fault(predicted: Crystals) -> Fault:
+def _prediction_fault(predicted: Crystals) -> CrystalFault:
     """Return the fault of one predicted crystal whose geometry is not sound."""
     status, message = geometry_fault(predicted) or ('', '')
     if status == 'not_finite':

@@ -11,7 +11,7 @@ from aiida_e3relax.common.progress import progress
 from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.crystals.symmetry import SpaceGroup
 
-SYMMETRY_DISTANCE = 0.02
+TARGET_SYMMETRY_DISTANCE = 0.02
 """In A, how far unrelaxed sites may be off: what is nearly symmetric looks so to a network."""
 
 
@@ -41,7 +41,7 @@ def symmetrised_targets(pairs: Pairs, shows_progress: bool = True) -> Pairs:
         atoms = slice(offsets[index], offsets[index + 1])
         crystal = before.select([index])
         try:
-            group = SpaceGroup.of(crystal, crystal.numbers, SYMMETRY_DISTANCE)
+            group = SpaceGroup.of(crystal, crystal.numbers, TARGET_SYMMETRY_DISTANCE)
         except ValueError:
             continue
         stretch = np.linalg.solve(crystal.cell[0], after.cell[index])
