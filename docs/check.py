@@ -291,7 +291,7 @@ def check_paths(document: Path) -> Iterator[str]:
     for path in sorted(set(re.findall(rf'(?<![\w./*<{{-])((?:[\w.-]+/)*[\w.-]+\.(?:{endings}))\b(?![\w/*])', text))):
         named = [base / path for base in (*BASES, document.parent)]
         known = '/' not in path and (path in WRITTEN or any(PACKAGE.rglob(path)) or any(ROOT.glob(f'*/{path}')))
-        if not known and not any(other.exists() for other in named) and not path.startswith('http'):
+        if not known and not any(other.exists() for other in named):
             yield f'{path}: there is no such file'
     for name in sorted(set(re.findall(r'\baiida_e3relax(?:\.\w+)+', text))):
         if fault := _find_fault_of_name(name):
