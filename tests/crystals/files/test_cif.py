@@ -103,7 +103,8 @@ def test_every_setting_gives_a_crystal_of_its_group(tmp_path_factory, group, see
     try:
         (by_operations,) = read_crystals(path)
     except CrystalFileError as error:
-        assert 'A apart' in str(error)  # noqa: PT017 (two random sites happened to be at one place)
+        # Two random sites happened to be at one place, or one nearly, but not clearly, at a special position.
+        assert 'A apart' in str(error) or 'which no group has' in str(error)  # noqa: PT017
         reject()
     assume(len(by_operations) == 3 * len(listed))  # none happened to be close to a special position
     path.write_text(block(cell, *sites, space_group_name_Hall=group.hall))
