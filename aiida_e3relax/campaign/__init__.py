@@ -1,1 +1,1 @@
-"""Validation campaigns: many chains, what they found, and how sure that is."""
+"""Campaigns: many structures through the chain, what the network saved, and how sure that is."""

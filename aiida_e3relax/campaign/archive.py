@@ -1,4 +1,4 @@
-"""A campaign as files that can be published: its graph, its table, and what to cite."""
+"""Export a campaign as files to publish: an AiiDA archive, a table, and what to cite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Put a campaign into the graph."""
+"""Create a campaign in the provenance graph."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def create_campaign(
     """Store a campaign and return it; nothing of it runs yet.
 
     The group comes last and with all its nodes at once: a campaign is there as a whole or not at all. What an
-    interrupted call has stored before is left in the profile and of no consequence.
+    interrupted call has stored before stays in the profile and does no harm.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Defaults of a campaign; they need no other package, so that a command line can tell them at once."""
+"""Defaults of a campaign. Imports nothing, so that the help of a command line can name them at once."""
 
 BATCH_SIZE = 300
 """How many structures the network is given in one job."""

@@ -1,4 +1,4 @@
-"""The group that is a campaign."""
+"""The AiiDA group that holds a campaign."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that appear in a folder together, or not at all."""
+"""Write several files into a folder: all of them or none."""
 
 from __future__ import annotations
 

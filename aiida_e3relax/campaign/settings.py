@@ -1,4 +1,4 @@
-"""What a campaign is, decided once and for all when it is created."""
+"""The settings of a campaign, which are stored when it is created and never change."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class CampaignSettings:
     def batch_index(self) -> dict[str, int]:
         """Return by label the place of its batch; empty without a network.
 
-        The batches tell, since PostgreSQL does not keep the order of the keys of `structures`.
+        The labels are read from the batches: PostgreSQL does not keep the order of the keys of `structures`.
         """
         batches: list[Any] = [orm.load_node(uuid=uuid) for uuid in self.batches]
         return {label: place for place, batch in enumerate(batches) for label in batch.labels}

@@ -17,7 +17,7 @@ from aiida_e3relax.crystals.freedom.freedom import fixed_coordinates
 
 
 def read_crystal(path: Path) -> Atoms:
-    """Return the crystal of a file, the last one of a run's, and tell on stderr what of the file is not used.
+    """Return the crystal of a file, the last one of a run's, and say on stderr what of the file is not used.
 
     Raises ClickException when the file cannot be read, or holds several crystals of different atoms.
     """
@@ -44,7 +44,7 @@ def read_crystal(path: Path) -> Atoms:
 def label_crystals(files: Iterable[Path]) -> dict[str, Atoms]:
     """Return every crystal of `files` that can be read, under labels made from the names of the files.
 
-    What cannot be read is told on stderr; raises ClickException where nothing can.
+    What cannot be read is named on stderr; raises ClickException where nothing can.
     """
     files, taken = list(files), UniqueLabels()
     crystals: dict[str, Atoms] = {}
@@ -76,8 +76,8 @@ def labelled_entries(file: Path, stem: str, taken: UniqueLabels) -> Iterator[tup
     for index, entry in enumerate(entries):
         label = taken.claim(stem if len(entries) == 1 and not fault else f'{stem}_{index}')
         if entry.atoms is None:
-            told = f'{printable(file)}: {entry.name or f"structure {index}"}: {entry.fault}'
-            yield label, dataclasses.replace(entry, fault=told)
+            fault_in_file = f'{printable(file)}: {entry.name or f"structure {index}"}: {entry.fault}'
+            yield label, dataclasses.replace(entry, fault=fault_in_file)
         else:
             yield label, entry
     if fault:

@@ -1,4 +1,4 @@
-"""Numbers on the command line."""
+"""A type of option for finite numbers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 
 class FiniteRange(click.FloatRange):
-    """A number from `min` to `max`; click's own range lets `nan` through, which no comparison refuses."""
+    """A finite number from `min` to `max`; `click.FloatRange` accepts `nan`."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """Return the number; fails for what is none, is not finite or out of range."""

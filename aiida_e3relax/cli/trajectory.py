@@ -1,4 +1,4 @@
-"""The trajectory of a relaxation, step by step: in a line of text, and as a figure of both legs."""
+"""The trajectories of a chain's relaxations: as lines of text, and as a figure."""
 
 from __future__ import annotations
 

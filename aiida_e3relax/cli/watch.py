@@ -1,4 +1,4 @@
-"""Run the chain in the foreground and tell how far its jobs are."""
+"""Run the chain in the foreground and show how far its jobs are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The table of a report: which columns it shows, and the rows behind it."""
+"""The columns of the table on a report's page, and its rows.
+
+A new column is added to `PAGE_COLUMNS`. Its values come from the column of that name in the table of the campaign, see
+`campaign.results.table`, or are computed in `make_rows`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How structures of a campaign failed, and what to do about it."""
+"""The ways in which structures of a campaign failed, and what to do about each."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ class FailureKind:
 
 
 def explain_failures(summary: Summary) -> list[FailureKind]:
-    """Return how structures failed, the commonest way first."""
+    """Return the ways in which structures failed, the most frequent first."""
     ways: dict[tuple[str, int | None], list[FailedStructure]] = defaultdict(list)
     for failure in summary.failures:
         ways[failure.outcome, failure.exit_status].append(failure)
-    told = [
+    kinds = [
         FailureKind(
             what=OUTCOMES[outcome],
             exit_status=exit_status,
@@ -68,4 +68,4 @@ def explain_failures(summary: Summary) -> list[FailureKind]:
         )
         for (outcome, exit_status), failures in ways.items()
     ]
-    return sorted(told, key=lambda failure: -failure.count)
+    return sorted(kinds, key=lambda failure: -failure.count)

@@ -58,11 +58,11 @@ def _flatten(frame: pd.DataFrame) -> pd.DataFrame:
 def _to_json(contents: Contents) -> str:
     """Return table, summary and settings as JSON, null where a value is missing."""
     rows = json.loads(contents.frame.reset_index().to_json(orient='records', double_precision=15))
-    told = {
+    content = {
         'name': contents.name,
         'settings_uuid': contents.settings_uuid,
         'settings': dict(contents.settings),
         'summary': contents.summary.to_dict(),
         'structures': rows,
     }
-    return json.dumps(told, indent=1)
+    return json.dumps(content, indent=1)

@@ -1,4 +1,4 @@
-"""The contents of a report, from the provenance graph."""
+"""Read the contents of a report from the provenance graph."""
 
 from __future__ import annotations
 

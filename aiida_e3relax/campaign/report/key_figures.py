@@ -1,4 +1,4 @@
-"""The figures at the top of a report, each with its interval and what it counts."""
+"""The key figures at the top of a report: each a number with its interval, and what it counts."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ def describe_pairs(summary: Summary) -> str | None:
     steps = summary.savings['ionic_steps']
     if not steps.percent.n:
         return None
-    told = (
+    text = (
         f'With the network {steps.less:,} relaxations took fewer ionic steps, {steps.same:,} as many, and '
         f'{steps.more:,} more'
     )
     if steps.p_value is None:
-        return f'{told}.'
-    return f'{told} (Wilcoxon’s signed-rank test against no effect: p {_format_p_value(steps.p_value)}).'
+        return f'{text}.'
+    return f'{text} (Wilcoxon’s signed-rank test against no effect: p {_format_p_value(steps.p_value)}).'
 
 
 def _iterate_key_figures(summary: Summary) -> Iterator[KeyFigure]:

@@ -1,4 +1,4 @@
-"""Structures and trajectories as compact arrays, which the page decodes when it shows one."""
+"""Structures and trajectories as compact arrays in the page, whose scripts decode them when one is shown."""
 
 from __future__ import annotations
 

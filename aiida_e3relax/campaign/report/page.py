@@ -113,7 +113,7 @@ def _format_settings(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in settings.items():
         if value in (None, '', [], {}):
             continue
-        told = value if isinstance(value, str) else json.dumps(value)
-        if isinstance(value, list | dict) and len(told) > LONGEST_SETTING:
-            told = f'{len(value)} entries, in the node'
-        yield key.replace('_', ' '), told
+        text = value if isinstance(value, str) else json.dumps(value)
+        if isinstance(value, list | dict) and len(text) > LONGEST_SETTING:
+            text = f'{len(value)} entries, in the node'
+        yield key.replace('_', ' '), text

@@ -1,4 +1,4 @@
-"""The drawings of a report: each a plotly figure made from rows of a campaign's table that have what it shows."""
+"""The interactive plots of a report, drawn with plotly: each from the rows of a table that have what it shows."""
 
 from __future__ import annotations
 

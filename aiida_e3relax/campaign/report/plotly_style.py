@@ -1,4 +1,4 @@
-"""What the interactive plots share: colours, axes and the pieces they are made of."""
+"""What the interactive plots have in common: colours, axes and the pieces they are made of."""
 
 from __future__ import annotations
 

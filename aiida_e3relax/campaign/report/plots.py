@@ -1,4 +1,4 @@
-"""The interactive plots of a report, each with how to read it."""
+"""Which interactive plots a report has, in their order, each with its title and how to read it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures of a campaign, for print: energies, steps, geometries, uncertainty, time and the guard's verdicts."""
+"""The figures of a campaign for print, drawn with matplotlib."""
 
 from __future__ import annotations
 
@@ -111,8 +111,8 @@ def steps_figure(steps: pd.DataFrame, summary: Summary) -> Any:
     end = 1.05 * max(without.max(), with_network.max())
     right.plot([0, end], [0, end], '--', color=GREY, linewidth=1, zorder=0)
     saving = summary.savings['ionic_steps']
-    told = f'fewer for {saving.less}, the same for {saving.same}, more for {saving.more}'
-    right.set(xlabel='ionic steps without the network', ylabel='with the network', title=told)
+    counts_text = f'fewer for {saving.less}, the same for {saving.same}, more for {saving.more}'
+    right.set(xlabel='ionic steps without the network', ylabel='with the network', title=counts_text)
     right.set(xlim=(0, end), ylim=(0, end))
     return figure
 

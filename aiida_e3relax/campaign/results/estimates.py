@@ -1,4 +1,4 @@
-"""Estimates with intervals, by scipy: what a handful of figures of a campaign tells, and how surely."""
+"""Estimates with confidence intervals and tests, computed with scipy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ AT_ONCE = 200_000
 SEED = 0
 """Intervals of the same data are the same each time."""
 FEWEST = 5
-"""Of fewer structures no interval is told: what can be drawn again from them says little of others."""
+"""Of fewer structures no interval is given: so few say little about others."""
 
 Values = NDArray[np.float64]
 
@@ -32,7 +32,7 @@ class Estimate:
     Attributes
     ----------
     value
-        None where there is nothing to tell it from.
+        None where there are no data.
     low, high
         The interval; None where there is none.
     n

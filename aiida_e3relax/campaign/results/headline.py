@@ -1,4 +1,4 @@
-"""A campaign in a sentence."""
+"""The headline of a campaign: its main result in one sentence."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def _format_savings(summary: Summary) -> str:
         counts = ', '.join(f'{count} {state}' for state, count in summary.states.items()) or 'there are none'
         return f'None of your {_format_structures(summary)} was relaxed with and without the network ({counts}).'
     saved = f'{_format_percent(steps.percent)} of the ionic steps{_format_interval(steps.percent)}'
-    told = [f'{_format_sample(summary)} the network {saved}']
+    parts = [f'{_format_sample(summary)} the network {saved}']
     time = summary.savings['core_time_s']
     if time.percent.value is not None:
-        told.append(_format_core_time(time.saved))
+        parts.append(_format_core_time(time.saved))
     if (apart := summary.absolute_energy_difference.value) is not None:
-        told.append(f'median |dE| {format_energy(apart)} meV/atom')
+        parts.append(f'median |dE| {format_energy(apart)} meV/atom')
     if summary.same_minimum.value is not None:
-        told.append(f'{summary.same_minimum.value:.0f} % same minimum')
-    return f'{", ".join(told)}.'
+        parts.append(f'{summary.same_minimum.value:.0f} % same minimum')
+    return f'{", ".join(parts)}.'
 
 
 def _format_sample(summary: Summary) -> str:
@@ -60,12 +60,12 @@ def _format_core_time(seconds: float) -> str:
     """Return a core time saved in a unit that suits it."""
     hours = abs(seconds) / 3600
     if hours >= 1000:
-        told = f'{hours / 1000:.1f} k core-hours'
+        text = f'{hours / 1000:.1f} k core-hours'
     elif hours >= 1:
-        told = f'{hours:.3g} core-hours'
+        text = f'{hours:.3g} core-hours'
     else:
-        told = f'{abs(seconds):.3g} core-seconds'
-    return told if seconds >= 0 else f'{told} more'
+        text = f'{abs(seconds):.3g} core-seconds'
+    return text if seconds >= 0 else f'{text} more'
 
 
 def _format_engines(summary: Summary) -> list[str]:

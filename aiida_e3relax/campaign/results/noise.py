@@ -1,4 +1,4 @@
-"""How far apart two relaxations of one crystal are even where nothing differs: less is shown as no difference."""
+"""The numerical noise of relaxations: two relaxations of one crystal differ by that much, so less is shown as zero."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the graph holds of chains: raw structures, states and comparisons, read by queries of constant number."""
+"""Chains as the graph has them: raw structures, states and comparisons, each read in one query."""
 
 from __future__ import annotations
 

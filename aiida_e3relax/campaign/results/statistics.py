@@ -166,7 +166,7 @@ class Summary:
 
 
 def summarise(frame: pd.DataFrame) -> Summary:
-    """Return what the table of a campaign, see `frame.campaign_frame`, tells."""
+    """Return the summary of a campaign from its table, see `table.campaign_frame`."""
     outcomes = find_outcomes(frame)
     costs = pair_costs(frame)
     both = frame[(outcomes == 'compared') & frame['in_sample'].astype(bool)]

@@ -80,8 +80,8 @@ def campaign_frame(name: str) -> pd.DataFrame:
     """Return the campaign `name` as a table, in three queries whatever its size.
 
     There is one row for each structure of the campaign, in the order of its settings, failed and unfinished ones
-    included; `state` is `waiting` where no chain has started yet. Of several chains of a
-    structure, `attempts`, the newest is told.
+    included; `state` is `waiting` where no chain has started yet. Where a structure has several chains, counted in
+    `attempts`, the row is that of the newest.
 
     Returns
     -------

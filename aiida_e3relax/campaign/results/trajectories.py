@@ -1,4 +1,4 @@
-"""The trajectories of relaxations, ionic step by ionic step, out of the graph."""
+"""The trajectories of relaxations: energy and largest force at each ionic step, read from the graph."""
 
 from __future__ import annotations
 

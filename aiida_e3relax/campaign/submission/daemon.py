@@ -1,4 +1,4 @@
-"""The daemon of the profile, as someone sees it who submits for hours."""
+"""The daemon of the profile, which may be stopped and started while a campaign is submitted."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from aiida.manage import get_manager
 
 
 class Daemon:
-    """Knows whether a daemon runs, and follows it when it is started anew."""
+    """Tells whether a daemon runs, and connects again when it has been restarted."""
 
     def __init__(self) -> None:
         self._client = get_daemon_client()

@@ -1,4 +1,4 @@
-"""What a campaign has still to submit, and what it holds back."""
+"""What is left to submit of a campaign, and what is held back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The right to submit for a campaign, which one process has at a time."""
+"""The lock of a campaign: one process submits for it at a time."""
 
 from __future__ import annotations
 

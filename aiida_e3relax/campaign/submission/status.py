@@ -1,4 +1,4 @@
-"""How far a campaign is."""
+"""The status of a campaign: how many structures are waiting, running, finished and failed."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def make_status(group: CampaignGroup, processes: CampaignProcesses, due: Due) ->
 
 
 def _rate(n_running: int, processes: CampaignProcesses) -> float | None:
-    """Return chains an hour by Little's law, which unlike a count over time is not put off by a controller at rest."""
+    """Return chains an hour by Little's law; a count over time would include the time in which nobody submitted."""
     ended = [chain for tries in processes.chains.values() for chain in tries if chain.state is not State.RUNNING]
     recent = sorted(ended, key=lambda chain: chain.changed)[-RECENT:]
     hours = sum((chain.changed - chain.began).total_seconds() for chain in recent) / 3600

@@ -1,4 +1,4 @@
-"""`aiida-e3relax campaign create`."""
+"""`aiida-e3relax campaign create`: the settings and structures of a new campaign."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def _read_share(text: str) -> float:
 
 
 def _list_reasons(title: str, reasons: Mapping[str, str]) -> str:
-    """Return lines with what was said of structures, the first of them."""
+    """Return `title` and a line for each structure with its reason, the first `SHOWN_REFUSALS` of them."""
     lines = [f'{label}: {reason}' for label, reason in list(reasons.items())[:SHOWN_REFUSALS]]
     if len(reasons) > SHOWN_REFUSALS:
         lines.append(f'and {len(reasons) - SHOWN_REFUSALS} more')

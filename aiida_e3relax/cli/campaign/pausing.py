@@ -41,7 +41,7 @@ def resume_campaign(name: str) -> None:
 def _running_nodes(group: CampaignGroup, paused: bool) -> list[Any]:
     """Return the nodes of the processes that have not ended and are paused or not.
 
-    Raises ClickException when there are some and no daemon runs that they could be told through.
+    Raises ClickException when there are some and no daemon runs, which has to pass the request on.
     """
     running = read_processes(group.settings, group.settings_node).running
     nodes: list[Any] = [orm.load_node(process.pk) for process in running if process.is_paused == paused]

@@ -94,8 +94,8 @@ def _refuse_duplicates(found: Iterable[Path | orm.StructureData]) -> None:
     for item in found:
         key = item.resolve() if isinstance(item, Path) else item.pk
         if key in seen:
-            told = f'the file {printable(item)}' if isinstance(item, Path) else f'StructureData<{item.pk}>'
-            raise click.ClickException(f'--from: {told} is in two of the sources; name it once')
+            name = f'the file {printable(item)}' if isinstance(item, Path) else f'StructureData<{item.pk}>'
+            raise click.ClickException(f'--from: {name} is in two of the sources; name it once')
         seen.add(key)
 
 

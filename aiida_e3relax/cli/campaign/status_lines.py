@@ -1,4 +1,4 @@
-"""How far a campaign is, as plain lines for a file or a pipe: one when something changes."""
+"""The status of a campaign as plain lines for a file or a pipe: one for each change."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from aiida_e3relax.common.messages import printable
 
 
 class StatusLines:
-    """Tells the changes from one status of a campaign to the next."""
+    """Gives the changes from one status of a campaign to the next."""
 
     def __init__(self) -> None:
         self._counts = ''

@@ -1,4 +1,4 @@
-"""How far a campaign is, as a table on a terminal."""
+"""The status of a campaign as a table on a terminal."""
 
 from __future__ import annotations
 
