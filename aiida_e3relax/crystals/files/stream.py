@@ -128,11 +128,17 @@ def _read_one(path: Path, label: str, piece: int) -> Iterator[Piece]:
             yield part
             done += len(part)
     except Exception as error:
-        where = f' (after the first {done})' if done else ''
-        message = explain(error)
-        if not message.startswith(printable(path)):
-            message = f'{printable(path)}: cannot be read as crystals{where}: {message}'
-        yield Piece(make_crystals([], [], []), (), (), (Unreadable(label, message),))
+        fault = Unreadable(label, describe_unreadable(path, error, done))
+        yield Piece(make_crystals([], [], []), (), (), (fault,))
+
+
+def describe_unreadable(path: Path, error: Exception, done: int = 0) -> str:
+    """Return the message that a file cannot be read, from its error after the first `done` crystals."""
+    message = explain(error)
+    if message.startswith(printable(path)):
+        return message
+    where = f' (after the first {done})' if done else ''
+    return f'{printable(path)}: cannot be read as crystals{where}: {message}'
 
 
 def _read_npz(path: Path, piece: int) -> Iterator[Piece]:

@@ -13,6 +13,7 @@ import torch
 from aiida_e3relax.common.errors import CheckpointError
 from aiida_e3relax.common.messages import short
 from aiida_e3relax.common.out_of_memory import is_out_of_memory
+from aiida_e3relax.gnn.checkpoints import missing_checkpoint
 from aiida_e3relax.gnn.checkpoints.content import read_elements, read_model, read_training
 from aiida_e3relax.gnn.checkpoints.frames import warn_of_frame
 from aiida_e3relax.gnn.checkpoints.model_card import card_path, check_card, hash_file, read_card
@@ -114,7 +115,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """
     path = Path(path)
     if not path.is_file():
-        raise _missing(path)
+        raise missing_checkpoint(path)
     digest = hash_file(path)
     if card_path(path).is_file():
         check_card(read_card(path), digest, source=str(path))
@@ -136,7 +137,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
 def load_content(path: Path) -> dict[str, Any]:
     """Return the dictionary stored at `path`; raises CheckpointError for a file that holds none."""
     if not path.is_file():
-        raise _missing(path)
+        raise missing_checkpoint(path)
     try:
         _check_archive(path)
         with warnings.catch_warnings():
@@ -150,12 +151,6 @@ def load_content(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f'{path}: holds a {type(content).__name__}, not a checkpoint')
     return content
-
-
-def _missing(path: Path) -> CheckpointError:
-    return CheckpointError(
-        f'{path}: no such checkpoint file; give one that `e3relax train` wrote, or `default` for the shipped one'
-    )
 
 
 def _check_archive(path: Path) -> None:

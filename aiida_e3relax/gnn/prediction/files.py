@@ -1,20 +1,18 @@
-"""Prediction for files of crystals, of any number: read, predicted and written in pieces."""
+"""A run of `e3relax predict`: its files, its report, and how it ends. Torch is loaded once something can be read."""
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
+import contextlib
+import gc
+import os
 import platform
-import resource
+import sys
 import time
-from collections import Counter
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from aiida_e3relax.common.errors import (
     SOME_UNREADABLE,
@@ -25,24 +23,14 @@ from aiida_e3relax.common.errors import (
     RunInterruptedError,
 )
 from aiida_e3relax.common.interrupts import sigterm_as_interrupt
-from aiida_e3relax.common.messages import printable
 from aiida_e3relax.common.out_of_memory import is_out_of_memory
 from aiida_e3relax.common.output_files import check_output
-from aiida_e3relax.common.progress import ProgressLine
-from aiida_e3relax.crystals.files.errors import explain
-from aiida_e3relax.crystals.files.labels import UniqueLabels
-from aiida_e3relax.crystals.files.stream import Piece, Unreadable, count_structures, stream_structures
-from aiida_e3relax.crystals.files.writers import AseWriter, NpzWriter, open_writer
-from aiida_e3relax.crystals.structures import Crystals
-from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint, load_checkpoint
-from aiida_e3relax.gnn.device import DTYPES, device_name, prepare_device
-from aiida_e3relax.gnn.potentials.registry import load_potential
-from aiida_e3relax.gnn.prediction.predictor import Predictor
-from aiida_e3relax.gnn.prediction.report import ReportWriter
+from aiida_e3relax.crystals.files.errors import CrystalFileError, explain
+from aiida_e3relax.crystals.files.reader import check_file
+from aiida_e3relax.crystals.files.stream import describe_unreadable
+from aiida_e3relax.gnn.checkpoints import missing_checkpoint
+from aiida_e3relax.gnn.prediction.report import ReportWriter, describe_nothing_read
 from aiida_e3relax.gnn.prediction.settings import PredictionSettings
-
-if TYPE_CHECKING:
-    from aiida_e3relax.gnn.prediction.refinement import SecondOpinion
 
 
 def predict_files(
@@ -64,7 +52,10 @@ def predict_files(
         writer.content['versions'] = _versions()
         try:
             check_output(output, '--output', [*inputs, model])
-            unreadable = _predict_files(inputs, model, output, settings, writer)
+            _check_inputs(inputs, model)
+            with loading_torch():
+                from aiida_e3relax.gnn.prediction.streaming import predict_to_file
+            unreadable = predict_to_file(inputs, model, output, settings, writer)
         except BaseException as error:  # an interrupt too: a report without an error would promise an output
             failure = _run_error(error)
             writer.content['error'] = {
@@ -93,149 +84,42 @@ def _run_error(error: BaseException) -> RunError:
     return RunError(explain(error))
 
 
-def _predict_files(
-    inputs: list[Path], model: Path, output: Path, settings: PredictionSettings, report: ReportWriter
-) -> int:
-    """Do what `predict_files` does with an open report, and return the number of rows that are unreadable."""
-    start = time.perf_counter()
-    device = prepare_device(settings.device, settings.threads)
-    report.content['device'] = {'requested': settings.device, 'used': str(device), 'name': device_name(device)}
-    report.content['dtype'] = settings.dtype
-    report.content['max_edges'] = settings.max_edges
-    report.content['engine'] = settings.engine
-    report.content['freedom'] = settings.freedom and dataclasses.asdict(settings.freedom)
-    opinion = _second_opinion(settings, device)
-    report.content['second_opinion'] = opinion and opinion.facts()
-    checkpoint = load_checkpoint(model)
-    report.content['model'] = _model_facts(checkpoint)
-    pieces = stream_structures(inputs)
-    unreadable: list[Unreadable] = []
-    first = _first_crystals(pieces, unreadable)
-    if first is None:
-        raise InputError(_nothing_read(inputs, unreadable))
-    with open_writer(output) as writer:
-        writer.check(len(first))
-        report.content['timings_s'] = {'load': time.perf_counter() - start, 'graph': 0.0, 'forward': 0.0}
-        line = ProgressLine('predicting', count_structures(inputs))
-        everything = itertools.chain([first], pieces)
-        counts = _predict_pieces(everything, unreadable, checkpoint, device, settings, opinion, writer, report, line)
-        report.add('structures', [_unreadable_row(fault) for fault in unreadable])
-        line.close()
-        report.content['peak_memory_mb'] = _peak_memory_mb(device)
-        if counts['out_of_memory'] == counts.total():
-            raise OutOfMemoryError(
-                f'none of {counts.total()} structures fits into the memory of {device}: use a larger device'
-            )
-        writer.close()
-    return len(unreadable)
+def _check_inputs(inputs: list[Path], model: Path) -> None:
+    """Raise InputError where no file is there at all, and CheckpointError where no model is, before torch is loaded."""
+    faults = []
+    for path in inputs:
+        try:
+            check_file(path)
+        except CrystalFileError as error:
+            faults.append(describe_unreadable(path, error))
+    if inputs and len(faults) == len(inputs):
+        raise InputError(describe_nothing_read(inputs, faults))
+    if not model.is_file():
+        raise missing_checkpoint(model)
 
 
-def _first_crystals(pieces: Iterator[Piece], unreadable: list[Unreadable]) -> Piece | None:
-    """Return the first of `pieces` with a crystal, or None, and keep what could not be read before it."""
-    for piece in pieces:
-        if len(piece):
-            return piece
-        unreadable += piece.unreadable
-    return None
+@contextlib.contextmanager
+def loading_torch() -> Iterator[None]:
+    """Let the first import of torch take a third less time, within a process that is there for one run.
 
-
-def _nothing_read(inputs: list[Path], unreadable: list[Unreadable]) -> str:
-    """Return the message for inputs without a crystal."""
-    if not unreadable:
-        return f'{", ".join(map(printable, inputs))}: no structure there; expected at least one'
-    more = f'; and {len(unreadable) - 20} more' if len(unreadable) > 20 else ''
-    return '; '.join(fault.message for fault in unreadable[:20]) + more
-
-
-def _unreadable_row(fault: Unreadable) -> dict[str, Any]:
-    return {'label': fault.label, 'status': 'unreadable', 'message': fault.message, 'n_atoms': None}
-
-
-def _predict_pieces(
-    pieces: Iterator[Piece],
-    unreadable: list[Unreadable],
-    checkpoint: Checkpoint,
-    device: torch.device,
-    settings: PredictionSettings,
-    opinion: SecondOpinion | None,
-    writer: NpzWriter | AseWriter,
-    report: ReportWriter,
-    line: ProgressLine,
-) -> Counter[str]:
-    """Predict and write piece after piece, and return how many structures have each status; fills `unreadable`."""
-    counts: Counter[str] = Counter()
-    seconds = report.content['timings_s']
-    predictor = Predictor(checkpoint, device, DTYPES[settings.dtype], settings.engine, opinion)
-    taken = UniqueLabels()
-    for fault in unreadable:
-        line.say(f'passed over: {fault.message}')
-    for piece in pieces:
-        unreadable += piece.unreadable
-        for fault in piece.unreadable:
-            line.say(f'passed over: {fault.message}')
-        if not len(piece):
-            continue
-        crystals, notes = _with_own_labels(piece, taken)
-        done = counts.total()
-        result, freedom, rows = predictor.predict(crystals, piece.atoms, settings.freedom, settings.max_edges, line)
-        for index, (row, note) in enumerate(zip(rows, notes, strict=True)):
-            told = [row['message'], note]
-            if row['status'] == 'ok':
-                told.append(freedom.notes.get(index))
-                told.append(writer.find_lost(result.crystals.cell[index], freedom.movable[index]))
-            row['message'] = '; '.join(filter(None, told))
-            if row['message']:
-                line.say(f'{printable(row["label"])}: {row["status"]}: {row["message"]}')
-        counts.update(row['status'] for row in rows)
-        report.add('batches', [[done + index for index in batch] for batch in result.batches])
-        report.add('structures', rows)
-        for name, value in result.seconds.items():
-            seconds[name] = seconds.get(name, 0.0) + value
-        status = np.array([row['status'] for row in rows], dtype=np.str_)
-        writer.write(result.crystals, status, result.uncertainty, freedom.movable)
-    return counts
-
-
-def _with_own_labels(piece: Piece, taken: UniqueLabels) -> tuple[Crystals, list[str]]:
-    """Return the crystals of a piece with labels that none before had, and their notes."""
-    given = piece.crystals.labels.tolist()
-    labels = [taken.claim(label) for label in given]
-    notes = [
-        note if label == old else '; '.join(filter(None, (note, f'another has the label {printable(old)}')))
-        for note, label, old in zip(piece.notes, labels, given, strict=True)
-    ]
-    return dataclasses.replace(piece.crystals, labels=np.array(labels, dtype=np.str_)), notes
-
-
-def _second_opinion(settings: PredictionSettings, device: torch.device) -> SecondOpinion | None:
-    """Return who gives a second opinion, if one is asked for; raises MissingPackageError."""
-    if settings.second_opinion is None:
-        return None
-    potential = load_potential(settings.second_opinion, device)
-    from aiida_e3relax.gnn.prediction.refinement import SecondOpinion  # needs ASE, which comes with the potential
-
-    return SecondOpinion(potential, settings.second_opinion_steps)
-
-
-def _model_facts(checkpoint: Checkpoint) -> dict[str, Any]:
-    return {
-        'architecture': checkpoint.architecture,
-        'content_hash': checkpoint.content_hash,
-        'hyperparameters': dataclasses.asdict(checkpoint.model.hyperparameters),
-        'training_step': checkpoint.training.get('step'),
-    }
-
-
-def _peak_memory_mb(device: torch.device) -> float:
-    if device.type == 'cuda':
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    What it makes stays for good, so the garbage collector need not look at it, neither now nor when the process ends.
+    And `--device` knows CPUs and CUDA alone: no other backends are looked for.
+    """
+    if 'torch' in sys.modules:
+        yield
+        return
+    os.environ.setdefault('TORCH_DEVICE_BACKEND_AUTOLOAD', '0')
+    gc.disable()
+    try:
+        yield
+        gc.freeze()
+    finally:
+        gc.enable()
 
 
 def _versions() -> dict[str, str]:
     return {
         'aiida_e3relax': version('aiida-e3relax'),
-        'torch': torch.__version__,
         'numpy': np.__version__,
         'python': platform.python_version(),
     }

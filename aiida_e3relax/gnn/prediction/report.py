@@ -6,18 +6,21 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from aiida_e3relax.common.errors import OutputError
+from aiida_e3relax.common.messages import printable
 from aiida_e3relax.common.output_files import SUFFIX, writing
 from aiida_e3relax.common.strict_json import finite
 from aiida_e3relax.crystals.structures import Crystals
-from aiida_e3relax.gnn.prediction.predict import Predictions
+
+if TYPE_CHECKING:
+    from aiida_e3relax.gnn.prediction.predict import Predictions
 
 SCHEMA = 1
 
@@ -118,3 +121,11 @@ def _changes(before: Crystals, after: Crystals) -> dict[str, np.ndarray]:
         'mean_displacement_A': after.mean_over_atoms(displacement[:, None])[:, 0],
         'max_principal_strain': np.abs(stretches - 1).max(axis=1),
     }
+
+
+def describe_nothing_read(inputs: Sequence[Path], faults: Sequence[str]) -> str:
+    """Return the message for inputs without a crystal."""
+    if not faults:
+        return f'{", ".join(map(printable, inputs))}: no structure there; expected at least one'
+    more = f'; and {len(faults) - 20} more' if len(faults) > 20 else ''
+    return '; '.join(faults[:20]) + more

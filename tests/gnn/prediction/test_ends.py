@@ -22,7 +22,7 @@ from aiida_e3relax.gnn.graph.batch import Geometry
 from aiida_e3relax.gnn.models.ensemble import Ensemble
 from aiida_e3relax.gnn.models.registry import make_model
 from aiida_e3relax.gnn.models.symmetric import SymmetricRelaxation
-from aiida_e3relax.gnn.prediction import files as predict_files
+from aiida_e3relax.gnn.prediction import streaming
 from tests.gnn.crystals import batch_of, rattled
 
 MEMBER = {'features': 8, 'layers': 1}
@@ -53,7 +53,7 @@ def left_in(folder):
 
 
 def test_uncertainties_of_report_and_output_agree_where_a_piece_has_none(folder, monkeypatch):
-    monkeypatch.setattr(predict_files, 'stream_structures', lambda paths: stream_structures(paths, 2))
+    monkeypatch.setattr(streaming, 'stream_structures', lambda paths: stream_structures(paths, 2))
     assert predict(folder) == 0
     arrays = np.load(folder / 'out.npz')
     rows = json.loads((folder / 'report.json').read_text())['structures']
@@ -100,7 +100,7 @@ def test_memory_that_runs_out_elsewhere_is_told(folder, monkeypatch, capsys, nam
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(predict_files, name, fail)
+    monkeypatch.setattr(streaming, name, fail)
     assert predict(folder) == 6
     assert error_of(folder)['code'] == 'out_of_memory'
     assert 'out of memory' in capsys.readouterr().err.lower() or 'MemoryError' in error_of(folder)['message']

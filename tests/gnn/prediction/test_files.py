@@ -19,8 +19,7 @@ from aiida_e3relax.crystals.structures import Crystals, make_crystals, write_npz
 from aiida_e3relax.gnn.checkpoints.checkpoint import save_checkpoint
 from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.models.registry import make_model
-from aiida_e3relax.gnn.prediction import files as predict_files
-from aiida_e3relax.gnn.prediction import predictor
+from aiida_e3relax.gnn.prediction import predictor, streaming
 from tests.gnn.crystals import batch_of, rattled
 
 POSCAR = 'ZnO\n4.3\n0 .5 .5\n.5 0 .5\n.5 .5 0\nZn O\n1 1\nDirect\n0 0 0\n.5 .5 .5\n'
@@ -45,7 +44,7 @@ def many(tmp_path):
 
 
 def in_pieces(monkeypatch, piece):
-    monkeypatch.setattr(predict_files, 'stream_structures', lambda paths: stream_structures(paths, piece))
+    monkeypatch.setattr(streaming, 'stream_structures', lambda paths: stream_structures(paths, piece))
 
 
 @pytest.mark.parametrize('name', ['many.npz', 'many.extxyz'])
