@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from aiida_e3relax.common.messages import short
 from aiida_e3relax.crystals.files.cif_symmetry import Operations, read_operations
 from aiida_e3relax.crystals.files.content import read_text
-from aiida_e3relax.crystals.files.elements import ISOTOPES, atomic_number, isotope_note
+from aiida_e3relax.crystals.files.elements import ISOTOPES, isotope_note, read_atomic_number
 from aiida_e3relax.crystals.files.errors import CrystalFileError
 from aiida_e3relax.crystals.files.occupancies import WHOLE, refuse_partial
 
@@ -102,7 +102,7 @@ def _read_block(values: _Values) -> tuple[Atoms, tuple[str, ...]]:
 
     cell = _read_cell(values)
     labels, symbols, charged = _read_symbols(values)
-    numbers = [atomic_number(symbol, label) for symbol, label in zip(symbols, labels, strict=True)]
+    numbers = [read_atomic_number(symbol, label) for symbol, label in zip(symbols, labels, strict=True)]
     fractional = _read_coordinates(values, labels, cell)
     _check_occupancies(values, labels, symbols)
     operations = read_operations(values, cell)

@@ -13,7 +13,7 @@ ISOTOPES = {'D': 'H', 'T': 'H'}
 _POTCAR_WORD = re.compile(r'([A-Z][a-z]?)([_.][A-Za-z0-9_.+-]*)?(/[0-9a-fA-F]*)?')
 
 
-def atomic_number(symbol: str, where: str) -> int:
+def read_atomic_number(symbol: str, where: str) -> int:
     """Return the atomic number of an element's symbol; D and T are hydrogen. `where` begins the message of an error.
 
     Raises CrystalFileError for dummy atoms, vacancies and anything else.
@@ -30,7 +30,7 @@ def potential_element(word: str, where: str) -> str:
     """Return the symbol in the name of a VASP potential, such as ``Ga_d``, ``Fe_pv/6a2f546d``, ``H.5`` or ``D``."""
     match = _POTCAR_WORD.fullmatch(word)
     symbol = match[1] if match else word
-    atomic_number(symbol, where)
+    read_atomic_number(symbol, where)
     return symbol
 
 

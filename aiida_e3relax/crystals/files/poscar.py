@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from aiida_e3relax.common.messages import short
 from aiida_e3relax.crystals.files.content import OPENERS, open_text_file, read_text
-from aiida_e3relax.crystals.files.elements import atomic_number, isotope_note, potential_element
+from aiida_e3relax.crystals.files.elements import isotope_note, potential_element, read_atomic_number
 from aiida_e3relax.crystals.files.errors import CrystalFileError
 
 if TYPE_CHECKING:
@@ -55,7 +55,9 @@ def read_poscar(path: Path) -> tuple[Atoms, tuple[str, ...]]:
             f'the numbers of atoms are {total} in all, but line {lines.number + 1} holds coordinates of one more'
         )
     numbers = [
-        atomic_number(symbol, 'elements') for symbol, count in zip(symbols, counts, strict=True) for _ in range(count)
+        read_atomic_number(symbol, 'elements')
+        for symbol, count in zip(symbols, counts, strict=True)
+        for _ in range(count)
     ]
     return _make_atoms(numbers, cell, sites if mode in {'D', 'F'} else sites * scale, mode, held), notes
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aiida_e3relax.crystals.files.content import read_text
-from aiida_e3relax.crystals.files.elements import atomic_number, isotope_note
+from aiida_e3relax.crystals.files.elements import isotope_note, read_atomic_number
 from aiida_e3relax.crystals.files.errors import CrystalFileError, explain
 from aiida_e3relax.crystals.files.occupancies import refuse_partial
 
@@ -55,7 +55,7 @@ def _read_structure(content: Mapping[str, Any]) -> tuple[Atoms, tuple[str, ...]]
         raise CrystalFileError(f"expected pymatgen's dictionary of a structure: {explain(error)}") from error
     refuse_partial({f'site {k}': _shares(site) for k, site in enumerate(species)})
     symbols = [site[0][0] for site in species]
-    numbers = [atomic_number(symbol, f'site {k}') for k, symbol in enumerate(symbols)]
+    numbers = [read_atomic_number(symbol, f'site {k}') for k, symbol in enumerate(symbols)]
     left_out = [what for what, there in (('magnetic moments', moments), ('oxidation states', charged)) if there]
     notes = (f'{" and ".join(left_out)} of the file are not used',) if left_out else ()
     return Atoms(numbers=numbers, cell=cell, scaled_positions=fractional, pbc=True), (*isotope_note(symbols), *notes)

@@ -53,9 +53,9 @@ def run_training(options: argparse.Namespace, tuned_from: Checkpoint | None) -> 
     config = read_config(options.config, options.set, tuned_from)
     pairs = Pairs.concatenate(read_pairs(path) for path in config.data)
     if tuned_from and not options.new_elements:
-        from aiida_e3relax.gnn.training.finetune import check_elements
+        from aiida_e3relax.gnn.training.finetune import check_trained_elements
 
-        check_elements(tuned_from, pairs)
+        check_trained_elements(tuned_from, pairs)
     with launched_processes(options.device) as (processes, device):
         train(
             pairs,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_e3relax.common.messages import short
-from aiida_e3relax.crystals.files.elements import atomic_number, isotope_note
+from aiida_e3relax.crystals.files.elements import isotope_note, read_atomic_number
 from aiida_e3relax.crystals.files.occupancies import refuse_partial
 from aiida_e3relax.crystals.files.reader import check_atoms
 from aiida_e3relax.crystals.freedom.constraints import make_constraints
@@ -141,7 +141,7 @@ class PymatgenStructure(HeldStructure):
         refuse_partial({f'site {k}': shares for k, shares in enumerate(sites)})
         symbols = [next(iter(shares)) for shares in sites]
         atoms = Atoms(
-            numbers=[atomic_number(symbol, f'site {k}') for k, symbol in enumerate(symbols)],
+            numbers=[read_atomic_number(symbol, f'site {k}') for k, symbol in enumerate(symbols)],
             cell=self._structure.lattice.matrix,
             scaled_positions=self._structure.frac_coords,
             pbc=self._structure.lattice.pbc,

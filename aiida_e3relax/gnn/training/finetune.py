@@ -11,7 +11,7 @@ from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint
 _NAMED = 8
 
 
-def check_elements(checkpoint: Checkpoint, pairs: Pairs) -> None:
+def check_trained_elements(checkpoint: Checkpoint, pairs: Pairs) -> None:
     """Raise InputError for elements that the checkpoint was not trained on, with the number of pairs that have them."""
     numbers, crystal = pairs.unrelaxed.numbers, pairs.unrelaxed.structure_index
     unknown = sorted(set(numbers.tolist()) - set(checkpoint.elements))

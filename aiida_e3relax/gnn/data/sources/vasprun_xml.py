@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from aiida_e3relax.common.messages import short
 from aiida_e3relax.crystals.files.content import open_text_file
-from aiida_e3relax.crystals.files.elements import atomic_number
+from aiida_e3relax.crystals.files.elements import read_atomic_number
 from aiida_e3relax.crystals.files.errors import CrystalFileError, explain
 from aiida_e3relax.gnn.data.sources.base import Sites, UnusableError
 
@@ -204,7 +204,7 @@ class _Reader:
             self._take_array(name)
         elif tag == 'rc' and path[1:3] == ['atominfo', 'atoms'] and self._columns:
             symbol = self._columns[0].strip()
-            self.run.numbers.append(atomic_number(_SYMBOLS.get(symbol, symbol), 'atominfo'))
+            self.run.numbers.append(read_atomic_number(_SYMBOLS.get(symbol, symbol), 'atominfo'))
         elif tag == 'structure':
             self._take_structure(name)
         elif tag == 'calculation':
