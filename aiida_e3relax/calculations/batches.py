@@ -1,4 +1,4 @@
-"""Recorded functions that put structures into a batch and take them out again."""
+"""Calculation functions that put structures into a batch and take them out again."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from aiida.engine import CalcJob, CalcJobProcessSpec
 from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
 from aiida.engine.processes.ports import PortNamespace
 
+from aiida_e3relax.calculations.exit_codes import define_exit_codes
 from aiida_e3relax.calculations.predict_parameters import PredictParameters
 from aiida_e3relax.crystals.structures import Crystals, write_npz
 from aiida_e3relax.crystals.validation import input_faults
@@ -21,7 +22,7 @@ from aiida_e3relax.data.batch import StructureBatchData
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.data.structures import ELEMENTS, can_be_stored, find_faults, structures_to_crystals
 
-MOST_TOLD = 10
+MOST_NAMED = 10
 """How many faulty structures of a batch a message names."""
 
 
@@ -101,75 +102,13 @@ class E3RelaxCalculation(CalcJob):
             help='Facts of the run: model, versions, device, dtype, batches, timings, status of each structure.',
         )
         spec.default_output_node = 'report'
-
-        spec.exit_code(
-            310,
-            'ERROR_BAD_INPUT',
-            invalidates_cache=True,
-            message='The network program could not read its structures ({detail}): check that the code runs the same '
-            'version of aiida-e3relax as this plugin.',
-        )
-        spec.exit_code(
-            311,
-            'ERROR_BAD_CHECKPOINT',
-            invalidates_cache=True,
-            message='The network program could not load the checkpoint ({detail}): pass a model made from an intact '
-            'file with `E3RelaxModelData.get_or_create(<file>)`, or `E3RelaxModelData.default()`.',
-        )
-        spec.exit_code(
-            320,
-            'ERROR_NO_DEVICE',
-            invalidates_cache=True,
-            message='The device asked for is not there ({detail}): set `device` in `parameters` to `auto` or `cpu`, or '
-            'ask the scheduler for a GPU with `metadata.options.custom_scheduler_commands`.',
-        )
-        spec.exit_code(
-            321,
-            'ERROR_OUT_OF_MEMORY',
-            invalidates_cache=True,
-            message='The network ran out of memory ({detail}): set a smaller `max_edges` in `parameters`, or `device` '
-            'to `cpu` where not even one structure fits, or let `E3RelaxBaseWorkChain` do so.',
-        )
-        spec.exit_code(
-            322,
-            'ERROR_MISSING_PACKAGE',
-            invalidates_cache=True,
-            message='A package is missing where the code runs ({detail}): install it, or leave `second_opinion` out of '
-            '`parameters`.',
-        )
-        spec.exit_code(
-            330,
-            'ERROR_PROGRAM_CRASHED',
-            invalidates_cache=True,
-            message='The network program stopped without a report ({detail}): read its last lines with `verdi calcjob '
-            'outputcat <pk> e3relax.err` and test the code with `verdi code test <code>`.',
-        )
-        spec.exit_code(
-            331,
-            'ERROR_PROGRAM_FAILED',
-            invalidates_cache=True,
-            message='The network program reported an unexpected error ({detail}): read its last lines with `verdi '
-            'calcjob outputcat <pk> e3relax.err`.',
-        )
-        spec.exit_code(
-            340,
-            'ERROR_OUTPUT_INVALID',
-            invalidates_cache=True,
-            message='The output files are incomplete or contradict the input ({detail}): run it again, and check that '
-            'the code runs `e3relax` of the same version as this plugin.',
-        )
-        spec.exit_code(
-            350,
-            'ERROR_ALL_STRUCTURES_FAILED',
-            message='No structure could be predicted ({detail}): mend the input structures as the output `report` '
-            'says for each of them.',
-        )
+        define_exit_codes(spec)
 
     @classmethod
     def is_valid_cache(cls, node: orm.ProcessNode) -> bool:
         """Return whether a run may stand for another of the same inputs.
 
-        Not where something else than the inputs made it fail: the exit codes tell, and in a run that is a success for
+        Not where something else than the inputs made it fail: the exit codes say so, and in a run that is a success for
         some structures the report, since others may have found no room in the memory at that moment.
         """
         structures = node.outputs.report.get('structures', []) if 'report' in node.outputs else []
@@ -253,9 +192,9 @@ def validate_batch(batch: StructureBatchData | None, _: Any) -> str | None:
     faults = input_faults(crystals, ELEMENTS)
     if len(faults) < len(crystals):
         return None
-    told = [f'structure `{crystals.labels[index]}`: {fault}' for index, (_, fault) in faults.items()]
-    more = f'; and {len(told) - MOST_TOLD} more' if len(told) > MOST_TOLD else ''
-    return f'`batch`: no structure can be predicted: {"; ".join(told[:MOST_TOLD])}{more}'
+    named = [f'structure `{crystals.labels[index]}`: {fault}' for index, (_, fault) in faults.items()]
+    more = f'; and {len(named) - MOST_NAMED} more' if len(named) > MOST_NAMED else ''
+    return f'`batch`: no structure can be predicted: {"; ".join(named[:MOST_NAMED])}{more}'
 
 
 def validate_parameters(parameters: orm.Dict | None, _: Any) -> str | None:

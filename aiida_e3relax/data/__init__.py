@@ -1,1 +1,1 @@
-"""Data nodes of the plugin, and the way between `StructureData` nodes and flat arrays."""
+"""Data nodes of the plugin, and `StructureData` nodes to flat arrays and back."""

@@ -1,4 +1,4 @@
-"""The way between `StructureData` nodes and flat arrays, and the faults that stand in it."""
+"""`StructureData` nodes to flat arrays and back, and the faults that make a structure unfit for this."""
 
 from __future__ import annotations
 

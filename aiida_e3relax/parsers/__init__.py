@@ -1,1 +1,1 @@
-"""Parsers: retrieved files to nodes, thin over pure functions."""
+"""The parser of the network's job, and the functions without AiiDA that read its files."""

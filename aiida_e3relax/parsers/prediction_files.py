@@ -1,4 +1,4 @@
-"""The files that `e3relax predict` leaves behind: read, checked, and nothing more."""
+"""Reading and checking the files that `e3relax predict` writes."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def read_predictions(path: Path, report: RunReport, given: Crystals) -> Crystals
 
 
 def find_out_of_memory(text: str) -> str | None:
-    """Return the line that tells of memory running out, on a GPU or by the kernel's hand, or None."""
+    """Return the line that says that memory ran out, on a GPU or for the operating system, or None."""
     return next((line.strip() for line in text.splitlines() if WORDS.search(line) or KILLED.search(line)), None)
 
 

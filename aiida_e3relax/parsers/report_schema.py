@@ -1,4 +1,4 @@
-"""What stands in `report.json`: the parts that are read later have their types, everything can be stored."""
+"""The schema of `report.json`: the types of what is read later, and a check that all of it can be stored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a fault does to a run: to its inputs, to its engine, while it goes on, and to its files."""
+"""Injection of faults into a run: into its inputs, its engine and its files."""
 
 import dataclasses
 import os
@@ -72,7 +72,7 @@ class FaultyReporter:
     Parameters
     ----------
     reporter
-        Who is told of the run.
+        Receives the steps of the run.
     fault
         The fault.
     folder

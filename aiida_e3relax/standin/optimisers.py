@@ -1,4 +1,4 @@
-"""The ways down: conjugate gradients, quasi-Newton and damped dynamics, as coroutines.
+"""The optimisers: conjugate gradients, quasi-Newton and damped dynamics, as coroutines.
 
 Each yields the geometry it wants and is sent the force there (see `DegreesOfFreedom`). Step lengths follow POTIM: a
 first step is 0.1 * POTIM A^2/eV times the force, and no atom ever moves by more than 0.3 A in one step.

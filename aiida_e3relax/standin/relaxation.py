@@ -56,7 +56,7 @@ class IonicStep:
 
 
 class Reporter(Protocol):
-    """What is told of the run while it goes on."""
+    """Receives the steps of the run while it goes on."""
 
     def electronic_step(self, ionic: int, number: int, energies: Energies, previous: Energies | None) -> None:
         """Take the energies of an electronic iteration and of the one before it in this ionic step."""

@@ -66,7 +66,7 @@ class GuardSettings:
     uncertainty_max_A
         Largest uncertainty that the network may state of the lengths of the crystal's bonds, in A. None does not look
         at it: a network alone states none, and where ensembles do, those least sure are still better than the raw
-        crystals on the average (`benchmarks/uncertainty.py`). With a bound, a network that states none is rejected.
+        crystals on average (`benchmarks/uncertainty.py`). With a bound, a network that states none is rejected.
     energy_rise_max_eV_per_atom
         By how much the prediction may lie above the raw crystal in energy, by the second opinion of an interatomic
         potential (`second_opinion` in the parameters of the network's run), in eV/atom. None does not look at it.
@@ -229,7 +229,7 @@ def _find_unusable(raw: Crystals, prediction: Crystals) -> Iterator[str]:
 
 
 def _measure_cell(raw: Crystals, prediction: Crystals) -> dict[str, float | str | None]:
-    """Return what the cells tell, as far as they can be computed with."""
+    """Return the measures of the cells, as far as they can be computed."""
     if geometry_fault(raw) or not (np.abs(prediction.cell) <= FURTHEST).all():
         return {}
     strains = principal_strains(raw, prediction)

@@ -1,4 +1,4 @@
-"""What every engine offers."""
+"""The interface of an engine, and the results that it returns."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

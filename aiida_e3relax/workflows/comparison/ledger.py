@@ -64,7 +64,7 @@ def compare(
     structure
         The raw crystal.
     circumstances
-        What no data node tells: `freedom`, `remarks`, sentences on steps that failed or were left out, and
+        What no data node says: `freedom`, `remarks`, sentences on steps that failed or were left out, and
         `runs_from_cache`, by leg, of `count_from_cache`.
     prediction
         Where the predicted leg started.

@@ -1,4 +1,4 @@
-"""One leg of the comparison: a `vasp.v2.relax` work chain, the nodes that tell what it did, and their facts."""
+"""One leg of the comparison: a `vasp.v2.relax` work chain, its data nodes, and the figures read from them."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Leg:
 
 
 def collect_leg(leg: orm.WorkChainNode) -> dict[str, orm.Data]:
-    """Return the data nodes that tell what a `vasp.v2.relax` did: the input of `read_leg`.
+    """Return the data nodes that say what a `vasp.v2.relax` did: the input of `read_leg`.
 
     For the n-th VASP run of the relaxation its `RUN_OUTPUTS`, such as `misc_n`, as far as they exist, or else its
     `FOLDER`, for the static run `misc_static`, and `structure`, the relaxed crystal, when the leg finished.
@@ -94,7 +94,7 @@ def collect_leg(leg: orm.WorkChainNode) -> dict[str, orm.Data]:
 
 
 def count_from_cache(leg: orm.WorkChainNode) -> int:
-    """Return how many VASP runs of the relaxation AiiDA took from its cache, which none of their data nodes tells."""
+    """Return how many VASP runs of the relaxation AiiDA took from its cache, which none of their data nodes says."""
     return sum(run.base.caching.is_created_from_cache for run in vasp_runs(leg, 'relax_%'))
 
 

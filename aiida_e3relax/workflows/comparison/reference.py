@@ -1,4 +1,4 @@
-"""Where the raw leg comes from, the reference of the comparison: relaxed now, not at all, or taken from the graph."""
+"""The reference of a comparison, the raw leg: relaxed now, not at all, or taken from an earlier chain."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BOOKKEEPING = ('max_iterations', 'verbose', 'keep_last_workdir', 'handler_overri
 
 
 class Reference(enum.StrEnum):
-    """When the raw structure is relaxed too. In the place of a word the UUID of an earlier chain can stand."""
+    """When the raw structure is relaxed, too. Instead of a word the UUID of an earlier chain can be given."""
 
     ALWAYS = 'always'
     SAMPLE = 'sample'

@@ -1,4 +1,4 @@
-"""A chain's comparison as a table for people, built from its nodes."""
+"""The comparison of a chain as text for a terminal: a table, and sentences below it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def format_comparison(comparison: Mapping[str, Any]) -> RenderableType:
 
 
 def _lines_below(comparison: Mapping[str, Any]) -> Iterator[Text]:
-    """Yield the lines under the table."""
+    """Yield the sentences below the table."""
     legs = [comparison[leg] for leg in ('raw', 'predicted') if comparison[leg]]
     stand_in = next((leg['stand_in'] for leg in legs if leg['stand_in']), None)
     if stand_in:

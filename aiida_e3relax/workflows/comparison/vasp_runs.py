@@ -1,4 +1,4 @@
-"""What single VASP runs tell of themselves in the nodes that aiida-vasp makes of their files."""
+"""The cost of a VASP run and its first and last ionic step, read from the nodes that aiida-vasp makes of its files."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ NOTHING_KNOWN = VaspRun(code_version=None, cores=None, ionic_steps=None, electro
 
 @dataclasses.dataclass(frozen=True)
 class MeasuredStep:
-    """One ionic step.
+    """The measures of one ionic step.
 
     Attributes
     ----------
@@ -126,7 +126,7 @@ def _section(misc: orm.Dict | None, name: str) -> Any:
 
 
 def _read_outcar(retrieved: orm.FolderData | None) -> VaspRun:
-    """Return a run as far as OUTCAR tells it, nothing if that is missing or empty.
+    """Return what OUTCAR says of a run, nothing if that is missing or empty.
 
     aiida-vasp cuts the version to its numbers, counts one electronic step for each ionic one, and has no `misc` where
     another file is missing.

@@ -1,4 +1,4 @@
-"""The network's run with restarts."""
+"""The work chain that runs the network and restarts it where that helps."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SMALLEST_MAX_EDGES = 5_000
 
 
 class E3RelaxBaseWorkChain(BaseRestartWorkChain):
-    """Run `E3RelaxCalculation` until it succeeds, mending what a restart can mend.
+    """Run `E3RelaxCalculation` until it succeeds, and restart it with other parameters where that can help.
 
     Out of memory halves the batch, down to `SMALLEST_MAX_EDGES`, then goes to the CPU; a missing GPU goes to the CPU;
-    both only if `allow_cpu`. A crash or invalid output is tried once more. What no restart can mend ends the work
+    both only if `allow_cpu`. A crash or invalid output is tried once more. What no restart can help ends the work
     chain at once with the exit code of the calculation.
 
     A run that predicts at least one structure is a success and is not repeated, even where others did not fit into

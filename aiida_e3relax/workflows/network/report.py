@@ -1,4 +1,4 @@
-"""What the report of a run of the network says of one structure."""
+"""Reading the output `report` of a run of the network: what it says of one structure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people hand to `get_builder_from_protocol`: the right kind of thing, or an error that says how to make it."""
+"""Checks of the arguments of `get_builder_from_protocol`: the right type, or an error that says how to make it."""
 
 from __future__ import annotations
 

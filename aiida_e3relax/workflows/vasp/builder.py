@@ -1,4 +1,4 @@
-"""The inputs of the chain from a protocol."""
+"""`get_builder_from_protocol` of the chain: all inputs out of a protocol and a few arguments."""
 
 from __future__ import annotations
 

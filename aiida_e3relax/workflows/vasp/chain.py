@@ -19,6 +19,7 @@ from aiida_e3relax.workflows.guard import guard_prediction
 from aiida_e3relax.workflows.network.base import E3RelaxBaseWorkChain
 from aiida_e3relax.workflows.network.report import find_row
 from aiida_e3relax.workflows.vasp.builder import VaspProtocolMixin
+from aiida_e3relax.workflows.vasp.exit_codes import define_exit_codes
 from aiida_e3relax.workflows.vasp.inputs.freedom import freedom_value, predict_all, read_freedom
 from aiida_e3relax.workflows.vasp.inputs.kpoints import make_kpoints
 from aiida_e3relax.workflows.vasp.inputs.legs import set_freedom, set_monitors, set_species
@@ -31,7 +32,7 @@ from aiida_e3relax.workflows.vasp.inputs.species import (
     translate_species,
 )
 from aiida_e3relax.workflows.vasp.messages import LEG_NAMES, describe_comparison, describe_failure
-from aiida_e3relax.workflows.vasp.ports import define_exit_codes, define_inputs, define_outputs
+from aiida_e3relax.workflows.vasp.ports import define_inputs, define_outputs
 from aiida_e3relax.workflows.vasp.restarts import ResilientVaspRelaxWorkChain
 
 CRYSTAL = 'crystal'

@@ -1,4 +1,4 @@
-"""What a person chooses once for any number of chains."""
+"""The inputs of chains that do not depend on the structure: chosen once, for one chain or a whole campaign."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ChainChoices:
     potential_family
         The label of a family of aiida-vasp.
     freedom
-        What may move, as the chain takes it; the sites that the file of a structure holds stay too.
+        What may move, as the chain takes it; the sites that the file of a structure fixes are fixed as well.
     model
         The checkpoint; None without a network.
     protocol
@@ -77,7 +77,7 @@ class ChainChoices:
         structure
             The raw crystal.
         fixed
-            The sites that its file holds, as `fixed` in `freedom`.
+            The sites that its file fixes, as `fixed` in `freedom`.
         **inputs
             Further arguments of `E3RelaxVaspWorkChain.get_builder_from_protocol`. With `campaign` the network has had
             its turn before: the chain asks none, and takes `prediction` if there is one.
@@ -115,7 +115,7 @@ class ChainChoices:
 
 
 def hold_sites(freedom: str | Mapping[str, Any], fixed: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a freedom in which the sites `fixed` stay too; raises ValueError for what is no freedom."""
+    """Return a freedom in which the sites `fixed` are fixed, too; raises ValueError for what is no freedom."""
     own = Freedom.from_value(freedom).fixed
     both = {letters: sorted({*own.get(letters, ()), *fixed.get(letters, ())}) for letters in {**own, **fixed}}
     return {**({'moves': freedom} if isinstance(freedom, str) else freedom), 'fixed': both}

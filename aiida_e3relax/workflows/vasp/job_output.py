@@ -1,4 +1,4 @@
-"""What VASP, and the shell and scheduler around it, wrote last in a job."""
+"""The retrieved text files of a VASP job, and the last lines in them that say how it ended."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def open_retrieved_text(folder: orm.FolderData, name: str) -> Iterator[io.TextIO
         yield io.TextIOWrapper(handle, encoding='utf-8', errors='replace')
 
 
-def read_last_words(job: orm.CalcJobNode) -> str | None:
+def find_last_lines(job: orm.CalcJobNode) -> str | None:
     """Return what a VASP job and the shell or scheduler around it wrote last, to follow its exit message, or None.
 
-    That is the first of the last lines that tells of an error, and those after it; else the last lines.
+    That is the first of the last lines that reports an error, and those after it; else the last lines.
     """
     if job.process_label != 'VaspCalculation' or 'retrieved' not in job.outputs:
         return None
@@ -57,7 +57,7 @@ def _read_tail(folder: orm.FolderData, name: str) -> str:
 
 
 def _last_lines(text: str) -> list[str]:
-    """Return the lines that tell how a program ended."""
+    """Return the lines that say how a program ended."""
     lines = [line.strip(' |\t\r') for line in text.split('\n')]
     lines = [line for line in lines if not FRAME.fullmatch(line) and not LETTERS.fullmatch(line)][-LAST_LINES:]
     first = next((place for place, line in enumerate(lines) if ERROR.search(line)), -MOST_LINES)

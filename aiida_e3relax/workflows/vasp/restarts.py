@@ -1,4 +1,4 @@
-"""aiida-vasp's work chains, with handlers for what these leave open."""
+"""The work chains of aiida-vasp with further restart handlers: for incomplete files and for fatal errors of VASP."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FATAL = re.compile(r'ZBRENT: fatal error|ZPOTRF failed')
 class ResilientVaspWorkChain(VaspWorkChain):
     """`vasp.v2.vasp` that runs VASP again when its files are incomplete and goes on after ZBRENT and ZPOTRF.
 
-    Each of the two is mended once; the second time it ends the work chain. aiida-vasp's own handlers mend the rest.
+    Each of the two is handled once; the second time it ends the work chain. aiida-vasp's own handlers do the rest.
 
     The outline is that of aiida-vasp in fewer steps, as each step costs a checkpoint in the database, and without
     `auto_parallel`, of which no value makes aiida-vasp 5.1 do anything.
@@ -48,7 +48,7 @@ class ResilientVaspWorkChain(VaspWorkChain):
         )
 
     def setup(self) -> ExitCode | None:
-        """Take over the inputs, and start with nothing mended."""
+        """Take over the inputs, and note that nothing has been handled yet."""
         super().setup()
         self.ctx.has_repeated = False
         self.ctx.has_met_error = False
@@ -147,7 +147,7 @@ def find_missing_output(node: orm.CalcJobNode) -> str | None:
 
 
 def find_fatal_message(retrieved: orm.FolderData) -> str | None:
-    """Return the line of VASP's standard output that tells of a fatal error, or None."""
+    """Return the line of VASP's standard output that reports a fatal error, or None."""
     if STDOUT not in retrieved.base.repository.list_object_names():
         return None
     with open_retrieved_text(retrieved, STDOUT) as lines:

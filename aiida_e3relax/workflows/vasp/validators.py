@@ -1,4 +1,7 @@
-"""Checks of the chain's inputs, before anything runs. Each returns what is wrong, or None."""
+"""Checks of the chain's input ports, before anything runs. Each returns what is wrong, or None.
+
+The rules on INCAR tags are in `inputs/incar_rules.py`, those on the bounds of the guard in `workflows/guard.py`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,6 @@ from aiida import orm
 
 from aiida_e3relax.crystals.cells import reduction
 from aiida_e3relax.crystals.freedom.checks import find_freedom_fault, find_molecule
-from aiida_e3relax.crystals.freedom.freedom import Freedom
 from aiida_e3relax.crystals.geometry import find_overlap
 from aiida_e3relax.data.structures import find_faults, structures_to_crystals
 from aiida_e3relax.workflows.allowed_values import FORCE_CUTOFFS, KPOINTS_SPACINGS
@@ -18,26 +20,19 @@ from aiida_e3relax.workflows.comparison.reference import earlier_chain, find_ref
 from aiida_e3relax.workflows.guard import GuardSettings
 from aiida_e3relax.workflows.network.report import find_row
 from aiida_e3relax.workflows.vasp.inputs.freedom import read_freedom
-from aiida_e3relax.workflows.vasp.inputs.incar import (
-    count_numbers,
-    find_value_fault,
-    incar_tags,
-    read_logical,
-    read_number,
-)
-from aiida_e3relax.workflows.vasp.inputs.species import list_species, species_mappings, translate_species
+from aiida_e3relax.workflows.vasp.inputs.incar import incar_tags
+from aiida_e3relax.workflows.vasp.inputs.incar_rules import find_tag_fault, find_tag_mismatch
+from aiida_e3relax.workflows.vasp.inputs.species import species_mappings
 from aiida_e3relax.workflows.vasp.inputs.stand_in import find_stand_in_fault
 
 MOST_SKEWED = 10.0
 """Product of the lengths of the lattice vectors over that of the reduced cell: the k-points grow with it."""
-RELAX_TAGS = {'isif': '`freedom`', 'nsw': '`vasp.relax_settings.steps`', 'ibrion': '`vasp.relax_settings.algo`'}
 FREEDOM_FLAGS = ('positions', 'shape', 'volume')
 FIXED_SITES_ELSEWHERE = (
     'selective dynamics, which would hold for VASP and not for the prediction; give the sites to be held as `fixed` in '
     "`freedom` instead, such as `{moves: positions, fixed: {'abc': [0, 1]}}`"
 )
 ON_NETWORK_FAILURE = ('raw', 'error')
-HUBBARD_TAGS = ('ldaul', 'ldauu', 'ldauj')
 
 
 def validate_structure(structure: orm.StructureData, _: Any) -> str | None:
@@ -80,7 +75,7 @@ def validate_relaxation(inputs: Mapping[str, Any]) -> str | None:
         return None
     try:
         tags = incar_tags(vasp['parameters'])
-        fault = _find_isym_fault(tags, freedom) or _find_species_fault(tags, structure, vasp)
+        fault = find_tag_mismatch(tags, structure, freedom, species_mappings(vasp))
     except ValueError as error:
         fault = str(error)
     if fault:
@@ -174,8 +169,7 @@ def _find_parameters_fault(parameters: Mapping[str, Any], has_moments: bool) -> 
     if parameters.get('dynamics'):
         return f'`vasp.vasp.parameters`: `dynamics` asks for {FIXED_SITES_ELSEWHERE}'
     try:
-        tags = incar_tags(parameters)
-        fault = find_value_fault(parameters) or _find_tag_fault(tags) or _find_moments_fault(tags, has_moments)
+        fault = find_tag_fault(parameters, has_moments)
     except ValueError as error:
         fault = str(error)
     return f'`vasp.vasp.parameters`: {fault}' if fault else None
@@ -191,67 +185,6 @@ def _find_range_fault(value: Any, limits: tuple[float, float], unit: str) -> str
     if isinstance(value, int | float) and least <= value <= most:
         return None
     return f'expected a number from {least:g} to {most:g} {unit}, found {value!r}'
-
-
-def _find_tag_fault(tags: Mapping[str, Any]) -> str | None:
-    for tag, owner in RELAX_TAGS.items():
-        if tag in tags:
-            return f'the INCAR tag {tag.upper()} is set by {owner}; remove it'
-    if 'lattice_constraints' in tags:
-        return (
-            'the INCAR tag LATTICE_CONSTRAINTS would hold for VASP and not for the prediction; remove it, and give '
-            '`freedom: in-plane` to keep the vacuum of a layer, or `freedom: positions` to keep the whole cell'
-        )
-    if read_number(tags, 'pstress', 0.0):
-        return (
-            'the INCAR tag PSTRESS asks for a pressure that the prediction knows nothing of; remove it, and relax the '
-            'result under pressure with `vasp.v2.relax` of aiida-vasp'
-        )
-    return None
-
-
-def _find_moments_fault(tags: Mapping[str, Any], has_mapping: bool) -> str | None:
-    if 'magmom' not in tags:
-        return None
-    if has_mapping:
-        return 'aiida-vasp would replace the INCAR tag MAGMOM by what `magmom_mapping` says; remove one of them'
-    if read_number(tags, 'ispin', 1) != 2 and not _is_noncollinear(tags):
-        return 'VASP reads the INCAR tag MAGMOM in computations with spin only; add ISPIN = 2'
-    return None
-
-
-def _find_isym_fault(tags: Mapping[str, Any], freedom: Freedom) -> str | None:
-    if freedom.keep_symmetry and read_number(tags, 'isym', 2) <= 0:
-        return 'with the INCAR tag ISYM = 0 or -1 VASP does not keep the symmetry as `freedom` asks; remove one of them'
-    return None
-
-
-def _find_species_fault(tags: Mapping[str, Any], structure: orm.StructureData, vasp: Mapping[str, Any]) -> str | None:
-    """Return which tag has another number of entries than VASP will look for; raises ValueError as what it calls."""
-    given = species_mappings(vasp)
-    translate_species(structure, **({'potential_mapping': {}} | given))
-    species = list_species(structure)
-    for tag in HUBBARD_TAGS:
-        if tag in tags and 'ldau_mapping' in given:
-            return (
-                f'aiida-vasp would replace the INCAR tag {tag.upper()} by what `ldau_mapping` says; remove one of them'
-            )
-        if tag in tags and (count := count_numbers(tags, tag)) != len(species):
-            return (
-                f'the INCAR tag {tag.upper()} has {count} entries, and POSCAR {len(species)} species '
-                f'({" ".join(species)}); give one each, or `ldau_mapping` by kind or element instead'
-            )
-    per_site = 3 if _is_noncollinear(tags) else 1
-    if 'magmom' in tags and (count := count_numbers(tags, 'magmom')) != per_site * len(structure.sites):
-        return (
-            f'the INCAR tag MAGMOM has {count} entries, expected {per_site * len(structure.sites)}, '
-            f'{per_site} for each site in the order of the structure; correct it, or give `magmom_mapping` instead'
-        )
-    return None
-
-
-def _is_noncollinear(tags: Mapping[str, Any]) -> bool:
-    return read_logical(tags, 'lnoncollinear') or read_logical(tags, 'lsorbit')
 
 
 def _find_cell_fault(structure: orm.StructureData) -> str | None:

@@ -6,7 +6,7 @@ import pytest
 from aiida import orm
 from aiida.common.links import LinkType
 
-from aiida_e3relax.workflows.vasp.job_output import read_last_words
+from aiida_e3relax.workflows.vasp.job_output import find_last_lines
 from aiida_e3relax.workflows.vasp.messages import describe_failure
 
 BOX = """ running on    4 total cores
@@ -83,16 +83,16 @@ def make_job(aiida_computer_local):
     ],
 )
 def test_the_last_words_tell_why(make_job, files, words):
-    assert read_last_words(make_job(**files)) == words
+    assert find_last_lines(make_job(**files)) == words
 
 
 def test_they_are_short_whatever_the_length_of_the_output(make_job):
-    words = read_last_words(make_job(vasp_output='x' * 3_000_000 + '\n' + 'ERROR: x ' * 100_000))
+    words = find_last_lines(make_job(vasp_output='x' * 3_000_000 + '\n' + 'ERROR: x ' * 100_000))
     assert len(words) < 1000
 
 
 def test_other_jobs_have_none(make_job):
-    assert read_last_words(make_job(label='E3RelaxCalculation', stderr='Killed')) is None
+    assert find_last_lines(make_job(label='E3RelaxCalculation', stderr='Killed')) is None
 
 
 def test_a_failed_chain_tells_them_once(make_job):

@@ -1,4 +1,4 @@
-"""What may move, as the nodes of an input say it."""
+"""The input `freedom`: reading it from its node, and what follows from it for VASP and the network."""
 
 from __future__ import annotations
 

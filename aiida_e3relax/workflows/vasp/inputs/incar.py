@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import reprlib
 from collections.abc import Mapping
 from typing import Any
@@ -76,23 +75,3 @@ def write_tags(tags: Mapping[str, Any]) -> str:
         for tag, value in tags.items()
     }
     return ''.join(f'{tag} = {text}\n' for tag, text in texts.items())
-
-
-def find_value_fault(parameters: Mapping[str, Any]) -> str | None:
-    """Return which tag cannot be written into one line of INCAR as it is given, or None."""
-    tags = incar_tags(parameters)
-    names = [str(tag).lower() for tag in parameters.get('incar', {})]
-    if repeated := next((name for name in names if names.count(name) > 1), None):
-        return f'the INCAR tag {repeated.upper()} is given twice, in capitals and in small letters; remove one of them'
-    for tag, value in tags.items():
-        for word in value if isinstance(value, list | tuple) and value else [value]:
-            fault = None
-            if not isinstance(word, str | bool | int | float):
-                fault = 'a number, a logical, a text, or one list of these'
-            elif isinstance(word, float) and not math.isfinite(word):
-                fault = 'a finite number'
-            elif isinstance(word, str) and any(mark in word for mark in ';\n\r'):
-                fault = 'one value, without a semicolon or a line break'
-            if fault:
-                return f'the INCAR tag {tag.upper()} must be {fault}, found {reprlib.repr(value)}; correct or remove it'
-    return None

@@ -1,4 +1,4 @@
-"""The inputs that a leg's `vasp.v2.relax` gets beside those of the user: what may move, and the species."""
+"""The inputs that the chain adds to those of the user for the relaxation of a leg: what may move, and the species."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which potential of a family stands for each element."""
+"""The choice of a potential for each element out of a family."""
 
 from __future__ import annotations
 

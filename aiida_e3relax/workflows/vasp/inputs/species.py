@@ -1,4 +1,4 @@
-"""Kinds of sites on the way to VASP and back.
+"""The species and kinds of sites: translated for VASP, and restored in what it returns.
 
 aiida-vasp writes the name of a kind into POSCAR and gives its results kinds named after the elements. So VASP is given
 such kinds from the start, moments and Hubbard corrections are handed over beside them, and the results are put on the

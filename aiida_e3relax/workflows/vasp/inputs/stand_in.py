@@ -1,4 +1,4 @@
-"""What the stand-in of VASP cannot do, found before a job is submitted."""
+"""A check for what the stand-in of VASP cannot do, made before a job is submitted."""
 
 from __future__ import annotations
 

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiida_e3relax.workflows.vasp.inputs.incar import count_numbers, find_value_fault, read_logical, read_number
+from aiida_e3relax.workflows.vasp.inputs.incar import count_numbers, read_logical, read_number
+from aiida_e3relax.workflows.vasp.inputs.incar_rules import find_value_fault
 
 
 @pytest.mark.parametrize('value', [True, '.TRUE.', '.true.', 'T', 'True', ' .T. '])
