@@ -3,11 +3,12 @@
     python docs/check.py          # what is wrong, a line each; exit status 1 if there is anything
     python docs/check.py --write  # writes the tables that a function here makes
 
-What is checked: links and their anchors; the paths, modules and commands that are named; and tables under comments:
+What is checked: links and their anchors; the paths, modules and commands that are named; and what is under comments:
 
 - `<!-- table: NAME -->`: the table below is the one that `TABLES[NAME]` makes;
 - `<!-- columns: NAME -->`: its first columns are those that `COLUMNS[NAME]` returns, in any order;
-- `<!-- rows: NAME -->`: the rows that `ROWS[NAME]` makes are among its rows.
+- `<!-- rows: NAME -->`: the rows that `ROWS[NAME]` makes are among its rows;
+- `<!-- words: NAME -->`: those that `WORDS[NAME]` returns are in backquotes between here and the next heading.
 
 Every other table of numbers has a script in its section, or the words `no script`.
 """
@@ -39,7 +40,7 @@ CODE = ('py', 'md', 'yaml', 'yml', 'cpp', 'inc', 'toml', 'cff', 'sh', 'j2')
 WRITTEN = {'run.yaml', 'tune.yaml', 'settings.yaml'}
 """Files that a reader writes."""
 
-COMMENT = re.compile(r'<!-- (table|columns|rows): ([\w-]+) -->')
+COMMENT = re.compile(r'<!-- (table|columns|rows|words): ([\w-]+) -->')
 NUMBER = re.compile(r'\**[-+x~]?\d[\d.,e+-]*\**(\s*%|\s*\([^)]*\))?')
 
 
@@ -205,6 +206,13 @@ def outcomes() -> set[tuple[str, ...]]:
     return {(f'`{outcome}`', 'yes' if outcome in COUNTED else 'no') for outcome in OUTCOMES}
 
 
+def comparison_keys() -> set[str]:
+    """Return the keys of `comparison` that campaigns read."""
+    from aiida_e3relax.campaign.results.table import LEG_FACTS, LEG_NUMBERS, NUMBERS
+
+    return {*LEG_FACTS, *LEG_NUMBERS, *NUMBERS} - {'network_wall_time_s'}  # `wall_time_s` of `network`
+
+
 def exit_codes() -> set[tuple[str, ...]]:
     """Return the numbers and labels of the exit codes of our processes, those of AiiDA and aiida-vasp left out."""
     from aiida_e3relax.calculations.predict import E3RelaxCalculation
@@ -250,6 +258,7 @@ COLUMNS: dict[str, Callable[[], set[tuple[str, ...]]]] = {
     'training-settings': training_settings,
 }
 ROWS: dict[str, Callable[[], list[str]]] = {'campaign-saving': campaign_saving}
+WORDS: dict[str, Callable[[], set[str]]] = {'comparison': comparison_keys}
 
 
 # ---------------------------------------------------------------- what the documents say
@@ -343,6 +352,10 @@ def check_tables(document: Path, write: bool = False) -> Iterator[str]:
                 yield f'table {name}: expected\n' + '\n'.join(made)
         elif kind == 'rows' and (missing := [row for row in ROWS[name]() if row not in table]):
             yield f'rows {name}: expected\n' + '\n'.join(missing)
+        elif kind == 'words':
+            section = next((i for i in range(begin, len(lines)) if lines[i].startswith('#')), len(lines))
+            if missing := WORDS[name]() - set(re.findall(r'`([^`]+)`', '\n'.join(lines[begin:section]))):
+                yield f'words {name}: missing {sorted(missing)}'
         elif kind == 'columns':
             expected = COLUMNS[name]()
             width = len(next(iter(expected)))

@@ -46,6 +46,7 @@ def test_document_agrees_with_the_code(document, commands):
         ('word ' * 30, 'characters'),
         ('<!-- columns: models -->\n| name |\n|---|\n| `guess` |', 'too many'),
         ('<!-- table: versions -->\n| version of | now | where |', 'expected'),
+        ('<!-- words: comparison -->\n`cores`', 'missing'),
         ('<!-- rows: campaign-saving -->\n| crystals |', 'expected'),
     ],
 )
