@@ -72,8 +72,11 @@ profile: $(INSTALLED)
 		echo '== AiiDA profile e3relax (in .aiida/)'; \
 		verdi presto --profile-name e3relax --use-zeromq && verdi -p e3relax config set daemon.timeout 20; }
 
+# One worker a core, at most four: each holds AiiDA and PyTorch, 1.3 GB. The tests of a file run in one.
+PYTEST := -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python $(PYTEST)
 
 # What pip installs first for it; name an index of CPU builds here, too.
 TORCH_LOWEST ?= torch==2.6.0
@@ -82,7 +85,7 @@ test-lowest: | tools
 	@test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
 	@$(LOWEST_PIP) $(TORCH_LOWEST)
 	@$(LOWEST_PIP) --editable '.[gnn,report,dev]'
-	$(LOWEST)/bin/python -m pytest
+	$(LOWEST)/bin/python $(PYTEST)
 
 validate: $(INSTALLED) $(INSTALLED_GPAW)
 	$(BIN)/python -m pytest -m slow
