@@ -53,7 +53,7 @@ OPTIONS = (
         '--guard',
         type=click.Choice([mode.value for mode in GuardMode]),
         help='What follows when a prediction is out of bounds: VASP starts from the raw structure, from the prediction '
-        'with a warning, or nobody looks.  [default: of the protocol]',
+        'with a warning, or the bounds are not checked.  [default: of the protocol]',
     ),
     click.option(
         '--overrides',

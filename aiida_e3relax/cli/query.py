@@ -46,7 +46,9 @@ def query_campaign(name: str, form: str | None, profile: str | None) -> None:
 
 
 @query.command('chains')
-@click.option('--element', 'elements', multiple=True, help='Of structures with this element; may be given repeatedly.')
+@click.option(
+    '--element', 'elements', multiple=True, help='Of structures with this element; may be given several times.'
+)
 @click.option('--atoms', metavar='N or N-M', help='Of structures with so many atoms.')
 @click.option('--model', metavar='HASH', help='With predictions of the checkpoint whose hash begins so.')
 @click.option('--device', help='With predictions made on it: cpu, cuda, cuda:0 ...')
@@ -118,7 +120,7 @@ def query_predictions(model: str, form: str | None, profile: str | None) -> None
 def query_references(node: str, form: str | None, profile: str | None) -> None:
     """Print the finished relaxations of a raw structure that could serve as reference leg.
 
-    NODE is the PK or UUID of a structure, or of a chain: then `fault` says what speaks against each, for the inputs of
+    NODE is the PK or UUID of a structure, or of a chain: then `fault` says why a relaxation cannot be compared with
     that chain. The UUID of one without a fault can be given as `--reference-leg`.
     """
     use_profile(profile)

@@ -16,7 +16,11 @@ DEMO_PROTOCOL = 'fast'
 
 @click.command(epilog=PROTOCOLS_EPILOG)
 @click.argument('structure', required=False)
-@click.option('--demo', type=click.Choice(list(DEMO_CRYSTALS)), help='A crystal of ours in the place of STRUCTURE.')
+@click.option(
+    '--demo',
+    type=click.Choice(list(DEMO_CRYSTALS)),
+    help='A crystal that comes with the package, instead of STRUCTURE.',
+)
 @chain_options
 @click.option(
     '--reference-leg',
@@ -27,11 +31,11 @@ DEMO_PROTOCOL = 'fast'
 @click.option('--submit', 'to_daemon', is_flag=True, help='Hand it to the daemon and return at once.')
 @profile_option
 def relax(structure: str | None, demo: str | None, to_daemon: bool, profile: str | None, **options: Any) -> None:
-    """Relax a crystal with VASP from a network's prediction, and from as it is, and compare.
+    """Relax a crystal with VASP twice, from a network's prediction and from the crystal as it is, and compare.
 
     STRUCTURE is a file that ASE reads, such as POSCAR or CIF, or the PK or UUID of a StructureData. Sites that the file
     fixes, as by selective dynamics, stay fixed. `aiida-e3relax setup` makes all that a first try needs, with a stand-in
-    in the place of VASP.
+    instead of VASP.
     """
     use_profile(profile)
     if structure and demo:

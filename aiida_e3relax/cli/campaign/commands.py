@@ -78,8 +78,9 @@ def run(
 ) -> None:
     """Submit the campaign NAME to the daemon, bit by bit, and show how far it is.
 
-    Stop it with Ctrl-C, or however: what is submitted goes on in the daemon, and the same command goes on submitting.
-    The exit code is 1 where structures are held back at the end. In a file or a pipe a line is written for each change.
+    It can be stopped with Ctrl-C or killed: what is submitted goes on in the daemon, and the same command goes on
+    submitting. The exit code is 1 where structures are held back at the end. In a file or a pipe a line is written for
+    each change.
     """
     use_profile(profile)
 
@@ -138,7 +139,7 @@ def resume(name: str, profile: str | None) -> None:
 def report(name: str, folder: Path | None, profile: str | None) -> None:
     """Write what the campaign NAME found: a page for a browser, tables and figures.
 
-    It tells of what has ended so far, and can be written again at any time.
+    It covers what has ended so far, and can be written again at any time.
     """
     require_report()
     use_profile(profile)

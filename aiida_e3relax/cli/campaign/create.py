@@ -29,7 +29,7 @@ FILES_LEFT_OUT = 3
     default='all',
     show_default=True,
     help='Which structures VASP also relaxes without the network, for the comparison: all, none, or a share from 0 '
-    'to 1 of them drawn at random, which is recorded. What the network saves can be told for these only.',
+    'to 1 of them drawn at random, which is recorded. What the network saves is known for these only.',
 )
 @click.option('--seed', type=click.IntRange(min=0), default=0, show_default=True, help='For drawing that share.')
 @click.option(
@@ -78,7 +78,7 @@ def create(
     All that it computes is decided here and recorded in one node: its structures, codes, protocol, model, what may
     move, and which structures are relaxed without the network too.
 
-    Files that cannot be read are left out, told and recorded; unless --skip-refused says that this is expected, the
+    Files that cannot be read are left out, listed and recorded; unless --skip-refused says that this is expected, the
     exit code is then 3.
     """
     use_profile(profile)
