@@ -19,7 +19,7 @@ def test_every_input_has_help_and_every_exit_code_a_remedy(process):
     assert [code for name, code in spec.exit_codes.items() if name not in inherited and ': ' not in code.message] == []
 
 
-def test_the_report_is_a_story_and_a_failure_names_the_last_job(make_builder, make_scripted_code):
+def test_the_report_says_what_was_done_and_a_failure_names_the_last_job(make_builder, make_scripted_code):
     code = make_scripted_code('exit 1', 'e3relax-vasp-standin', 'vasp.vasp')
     overrides = {'vasp': {'vasp': {'max_iterations': 1}}}
     builder = make_builder(vasp_code=code, overrides=overrides, freedom='positions', reference_leg='never')
