@@ -158,7 +158,7 @@ def test_a_missing_package_is_refused_before_the_network_runs(prediction, tmp_pa
     for module in ('chgnet', 'chgnet.model'):
         monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.delitem(sys.modules, 'aiida_e3relax.gnn.potentials.chgnet', raising=False)
-    (tmp_path / 'small.pt').unlink()  # what is looked at later
+    (tmp_path / 'small.pt').write_text('no checkpoint')  # it is read later
     assert main([*prediction, '--second-opinion', 'chgnet']) == 7
     error = json.loads((tmp_path / 'report.json').read_text())['error']
     assert error['code'] == 'missing_package'
