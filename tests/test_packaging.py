@@ -119,3 +119,8 @@ def test_wheel_without_kernels_predicts(pure_wheel, tmp_path):
     )
     assert f'{tmp_path / "installed" / PACKAGE / "__init__.py"} None' in result.stdout
     assert (tmp_path / 'relaxed.vasp').is_file()
+
+
+def test_citation_has_the_version_of_the_package():
+    version = json.loads((ROOT / 'setup.json').read_text(encoding='utf-8'))['version']
+    assert f'\nversion: {version}\n' in (ROOT / 'CITATION.cff').read_text(encoding='utf-8')
