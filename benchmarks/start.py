@@ -45,16 +45,17 @@ O 0.6667 0.3333 0.885
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """A command, whether it ends in an error, and how many CPU seconds it may take."""
+    """A command, whether it ends in an error, how many CPU seconds it may take, and its name in the table."""
 
     words: tuple[str, ...]
     fails: bool = False
     bound: float | None = None
+    name: str = ''
 
     @property
     def title(self) -> str:
-        """The command as a person types it."""
-        return ' '.join(f"'{word}'" if ' ' in word else word for word in self.words)
+        """Its name; by default the command as a person types it."""
+        return self.name or f'`{" ".join(repr(word) if " " in word else word for word in self.words)}`'
 
     def run(self, folder: Path) -> float:
         """Return the CPU seconds of one run; raises RuntimeError where it ends otherwise."""
@@ -74,7 +75,7 @@ class Command:
 COMMANDS = (
     Command(('aiida-e3relax', '--help'), bound=PLUGIN),
     Command(('aiida-e3relax', 'campaign', '--help'), bound=PLUGIN),
-    Command(('aiida-e3relax', 'no-such-command'), fails=True, bound=PLUGIN),
+    Command(('aiida-e3relax', 'no-such-command'), fails=True, bound=PLUGIN, name='a command that is not there'),
     Command(('aiida-e3relax', 'campaign', 'status', 'any', '--profile', 'no-such-profile'), fails=True, bound=PLUGIN),
     Command(('verdi', '--help')),
     Command(('e3relax', '--help')),
@@ -103,7 +104,7 @@ def table(commands: tuple[Command, ...], seconds: list[float]) -> str:
     """Return the table in Markdown."""
     rows = ['| command | CPU seconds | bound |', '|---|---|---|']
     for command, found in zip(commands, seconds, strict=True):
-        rows.append(f'| `{command.title}` | {found:.2f} | {"" if command.bound is None else command.bound} |')
+        rows.append(f'| {command.title} | {found:.2f} | {"" if command.bound is None else command.bound} |')
     return '\n'.join(rows)
 
 
