@@ -40,9 +40,6 @@ CODE = ('py', 'md', 'yaml', 'yml', 'cpp', 'inc', 'toml', 'cff', 'sh', 'j2')
 WRITTEN = {'run.yaml', 'tune.yaml', 'settings.yaml'}
 """Files that a reader writes."""
 
-MISTAKES = {'no-such-command'}
-"""Words that are typed for what is said of them."""
-
 COMMENT = re.compile(r'<!-- (table|columns|rows|words): ([\w-]+) -->')
 NUMBER = re.compile(r'\**[-+x~]?\d[\d.,e+-]*\**(\s*%|\s*\([^)]*\))?')
 
@@ -331,8 +328,6 @@ def check_commands(document: Path, known: set[str]) -> Iterator[str]:
     text = document.read_text(encoding='utf-8')
     for program, words in re.findall(r'(?:^ *|`|; )(aiida-e3relax|e3relax) ((?:[a-z][a-z-]+ ?)+)', text, re.MULTILINE):
         first, second = (*words.split(), '')[:2]
-        if first in MISTAKES:
-            continue
         group = any(name.startswith(f'{program} {first} ') for name in known)
         if f'{program} {first}' not in known or (group and second and f'{program} {first} {second}' not in known):
             yield f'{program} {words.strip()}: there is no such command'
