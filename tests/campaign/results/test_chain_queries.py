@@ -33,7 +33,7 @@ def refer_to(chain: orm.WorkChainNode, label: str) -> orm.WorkChainNode:
     return referring.store()
 
 
-def test_a_real_chain_is_found_with_its_course_its_origin_and_its_references(make_builder, settings, model):
+def test_a_real_chain_is_found_with_its_trajectory_its_origin_and_its_references(make_builder, settings, model):
     name = settings['name']
     structure = orm.load_node(settings['structures']['first'])
     builder = make_builder(structure=structure, campaign=settings)
