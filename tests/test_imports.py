@@ -5,6 +5,7 @@ torch; `crystals/`, `common/` and the stand-in import neither.
 """
 
 import ast
+import functools
 import importlib.util
 import subprocess
 import sys
@@ -89,10 +90,15 @@ def module_name(path: Path) -> str:
     return '.'.join(path.relative_to(PACKAGE.parent).with_suffix('').parts).removesuffix('.__init__')
 
 
+@functools.cache
+def nodes_of(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text(encoding='utf-8'))))
+
+
 def imported_packages(path: Path) -> set[str]:
     """Top-level packages that a module imports anywhere, inside functions as well."""
     packages = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             packages |= {alias.name.split('.')[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
@@ -103,7 +109,7 @@ def imported_packages(path: Path) -> set[str]:
 def imported_modules(path: Path) -> set[str]:
     """Modules of this package, or names in them, that a module imports anywhere, inside functions as well."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
