@@ -37,6 +37,8 @@ CRYSTALS = {
     'GaAs': lambda: ase.build.bulk('GaAs', 'zincblende', a=5.653),
 }
 
+ELEMENTS = 'H C N O Na Mg Al Si S Cl Ca Ti Mn Fe Ni Cu Ga As Mo Pd Ag Sn Te Pt Au'.split()
+"""Those that AiiDA knows potentials for in the tests: all of them take 10 s to store."""
 
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).parents[1]
@@ -119,8 +121,8 @@ def model(aiida_profile) -> E3RelaxModelData:
 
 @pytest.fixture
 def potential_family(aiida_profile) -> str:
-    """The stand-in's potentials, uploaded once into the profile."""
-    provide_potentials()
+    """The stand-in's potentials of `ELEMENTS`, uploaded once into the profile."""
+    provide_potentials(ELEMENTS)
     return STANDIN_FAMILY
 
 

@@ -7,7 +7,7 @@ import importlib.util
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from aiida import orm
@@ -74,12 +74,13 @@ def provide_standin_code(engine: str) -> Resource:
     )
 
 
-def provide_potentials() -> Resource:
-    """Find or upload the stand-in's potentials, one for each element, as a family of aiida-vasp."""
+def provide_potentials(elements: Sequence[str] = ()) -> Resource:
+    """Find or upload the stand-in's potentials, of all elements or of some, as a family of aiida-vasp."""
     exists = bool(orm.QueryBuilder().append(PotcarGroup, filters={'label': STANDIN_FAMILY}).count())
     if not exists:
         with tempfile.TemporaryDirectory() as folder:
-            _run_script([str(_installed_script(STANDIN_EXECUTABLE)), 'potentials', folder])
+            chosen = ['--elements', ','.join(elements)] if elements else []
+            _run_script([str(_installed_script(STANDIN_EXECUTABLE)), 'potentials', folder, *chosen])
             PotcarData.upload_potcar_family(
                 folder,
                 STANDIN_FAMILY,
