@@ -35,7 +35,7 @@ class E3RelaxCalculation(CalcJob):
     are not finite or a cell without volume, which AiiDA cannot store.
     """
 
-    CACHE_VERSION = 2
+    CACHE_VERSION = 3
     """Raise it when the files written here, or what the network program makes of them, no longer mean the same."""
 
     STRUCTURES_FILE = 'structures.npz'

@@ -31,7 +31,7 @@ class PredictionFreedom:
     """What may move in the predictions of a batch of crystals.
 
     Where no freedom is given, atoms and cell move, but for sites that are held by constraints and for a cell with a
-    vacuum that the structure does not declare.
+    vacuum.
 
     Attributes
     ----------
@@ -102,8 +102,8 @@ class PredictionFreedom:
         self.movable[index] = None if movable is None or movable.all() else movable
 
     def _default(self, index: int, crystal: Crystals) -> CrystalFault | None:
-        """Keep the cell of one crystal that has a vacuum, and return the fault where it is a molecule."""
-        gap = find_gap(crystal, _search) if crystal.pbc.all() else None
+        """Keep the cell of one crystal that has a vacuum, declared or not, and return the fault of a molecule."""
+        gap = find_gap(crystal, _search)
         if gap is None:
             return None
         if not gap.dimension:

@@ -77,6 +77,15 @@ def test_a_slab_keeps_its_cell_and_is_told_how_to_relax_its_lattice(predict, nam
     assert moved(slab(), predicted).max() > 1e-3
 
 
+def test_a_slab_that_declares_its_vacuum_keeps_it_too(predict):
+    declared = slab()
+    declared.pbc = [True, True, False]
+    predicted, row = predict(declared, name='in.extxyz')
+    assert row['message'].startswith('predicted as if periodic in all three directions; a layer with')
+    assert predicted.cell.array == pytest.approx(slab().cell.array, abs=ROUNDING)
+    assert moved(slab(), predicted).max() > 1e-3
+
+
 def test_in_plane_keeps_the_vacuum_vector(predict):
     predicted, row = predict(slab(), '--freedom', 'in-plane')
     assert (row['status'], row['message']) == ('ok', '')
