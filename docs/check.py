@@ -20,6 +20,7 @@ import ast
 import dataclasses
 import functools
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+os.environ.setdefault('AIIDA_PATH', str(ROOT / '.aiida'))  # importing AiiDA makes a folder there
 PACKAGE = ROOT / 'aiida_e3relax'
 DOCUMENTS = [
     *(ROOT / name for name in ('README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'benchmarks/README.md')),
