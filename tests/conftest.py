@@ -23,9 +23,14 @@ import pytest
 from aiida import orm
 from aiida.engine.daemon.client import DaemonClient, DaemonNotRunningException, get_daemon_client
 from ase import Atoms
+from hypothesis import HealthCheck, settings
 
 from aiida_e3relax.cli.resources import STANDIN_FAMILY, provide_potentials
 from aiida_e3relax.data.model import E3RelaxModelData
+
+# A busy machine is no fault of what is tested.
+settings.register_profile('patient', deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile('patient')
 
 pytest_plugins = 'aiida.tools.pytest_fixtures'
 
