@@ -72,8 +72,10 @@ profile: $(INSTALLED)
 		echo '== AiiDA profile e3relax (in .aiida/)'; \
 		verdi presto --profile-name e3relax --use-zeromq && verdi -p e3relax config set daemon.timeout 20; }
 
-# One worker a core, at most four: each holds AiiDA and PyTorch, 1.3 GB. The tests of a file run in one.
-PYTEST := -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+# A worker more than cores, as some wait for a daemon; at most four: each holds AiiDA and PyTorch, 1.3 GB. The tests of a
+# file run in one.
+WORKERS := $(shell $(PYTHON) -c 'import os; print(min((os.cpu_count() or 1) + 1, 4))')
+PYTEST := -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 test: $(INSTALLED)
 	$(BIN)/python $(PYTEST)

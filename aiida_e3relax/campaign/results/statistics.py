@@ -170,7 +170,8 @@ def summarise(frame: pd.DataFrame) -> Summary:
     outcomes = find_outcomes(frame)
     costs = pair_costs(frame)
     both = frame[(outcomes == 'compared') & frame['in_sample'].astype(bool)]
-    difference = column_values(both, 'energy_difference_final_meV_per_atom')
+    known = both.dropna(subset='energy_difference_final_meV_per_atom')  # a leg may have left no energy
+    difference = column_values(known, 'energy_difference_final_meV_per_atom')
     same = both['same_minimum'].dropna()
     steps = costs['ionic_steps'].dropna()
     counted = frame.loc[steps.index]

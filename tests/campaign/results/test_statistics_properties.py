@@ -82,6 +82,19 @@ def test_every_structure_has_one_outcome_and_their_order_says_nothing(rows, rand
         assert other.percent.value == pytest.approx(saving.percent.value)
 
 
+def test_a_compared_pair_of_which_no_energy_is_known_says_nothing_of_energies():
+    facts = {'state': 'finished', 'elements': ['Cu'], 'n_atoms': 1, 'in_sample': True, 'verdict': 'accepted'}
+    for leg in ('raw', 'predicted'):
+        facts |= {f'{leg}_{key}': value for key, value in make_leg(3.0, True).items()}
+    rows = [
+        facts | {'label': label, 'energy_difference_final_meV_per_atom': difference}
+        for label, difference in (('a', None), ('b', 2.0))
+    ]
+    summary = summarise(make_frame(rows))
+    assert (summary.energy_difference.n, summary.energy_difference.value) == (1, 2.0)
+    assert summarise(make_frame(rows[:1])).energy_difference.value is None
+
+
 @FEW
 @given(make_rows())
 def test_costs_are_those_of_structures_that_count(rows):
