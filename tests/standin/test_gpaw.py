@@ -166,6 +166,7 @@ def test_forces_are_the_derivative_of_the_free_energy(write_inputs, run_script):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # two minutes of a quiet core
 def test_aluminium_arsenide_relaxes_with_pbe(write_inputs, run_script):
     atoms = bulk('AlAs', 'zincblende', a=5.66)
     atoms.set_cell(1.05 * atoms.cell, scale_atoms=True)
