@@ -18,19 +18,19 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return options.run(options)
     except RunError as error:
-        return _tell(error)
+        return _print_error(error)
     except KeyboardInterrupt as error:
-        return _tell(RunInterruptedError(str(error) or 'interrupted'))
+        return _print_error(RunInterruptedError(str(error) or 'interrupted'))
     except Exception as error:
         if is_out_of_memory(error):
             advice = 'give smaller batches (batch_size, --max-edges), a smaller model, or a larger machine'
-            return _tell(OutOfMemoryError(f'the memory does not suffice: {advice}'))
+            return _print_error(OutOfMemoryError(f'the memory does not suffice: {advice}'))
         if isinstance(error, OSError):  # full disks, folders that are read-only
-            return _tell(InputError(f'{error.filename or "a file"}: {error.strerror or error}'))
+            return _print_error(InputError(f'{error.filename or "a file"}: {error.strerror or error}'))
         raise
 
 
-def _tell(error: RunError) -> int:
+def _print_error(error: RunError) -> int:
     print(f'e3relax: error: {error}', file=sys.stderr)
     return error.exit_status
 

@@ -109,12 +109,14 @@ def loading_torch() -> Iterator[None]:
         yield
         return
     os.environ.setdefault('TORCH_DEVICE_BACKEND_AUTOLOAD', '0')
+    collects = gc.isenabled()
     gc.disable()
     try:
         yield
         gc.freeze()
     finally:
-        gc.enable()
+        if collects:
+            gc.enable()
 
 
 def _versions() -> dict[str, str]:
