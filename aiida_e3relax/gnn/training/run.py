@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ from aiida_e3relax.gnn.training.precision import with_precision
 from aiida_e3relax.gnn.training.processes import ALONE, TrainingProcesses
 from aiida_e3relax.gnn.training.record import Record
 from aiida_e3relax.gnn.training.schedule import Schedule
-from aiida_e3relax.gnn.training.settings import TrainingSettings, read_settings
+from aiida_e3relax.gnn.training.settings import TrainingSettings, loss_settings, read_settings
+from aiida_e3relax.gnn.training.subset import with_training_share
 from aiida_e3relax.gnn.training.targets import symmetrised_targets
 
 
@@ -43,9 +45,9 @@ def train(
 ) -> None:
     """Train on the train split of `pairs`, validate on its val split, and keep everything in `output`.
 
-    `output` receives ``last.pt`` (the state to resume from, every validation), ``best.pt`` (the checkpoint of the best
-    validation) with its card, ``settings.json``, and what `Record` writes. A run found there is continued: its losses
-    are those of a run that never stopped.
+    `output` receives ``last.pt`` (the state to resume from, every validation, with the seconds that its steps took),
+    ``best.pt`` (the checkpoint of the best validation) with its card, ``settings.json``, and what `Record` writes. A
+    run found there is continued: its losses are those of a run that never stopped.
 
     Parameters
     ----------
@@ -98,7 +100,9 @@ class TrainingRun:
         with_tensorboard: bool = False,
     ):
         self.settings, self.output, self.processes, self.tuned_from = settings, output, processes, tuned_from
+        self.loss = loss_settings(settings, 'settings')
         self.record = Record(output, with_tensorboard)
+        pairs = with_training_share(pairs, settings.training_share)
         if settings.batch_size % processes.count:
             raise TrainingError(
                 f'batch_size {settings.batch_size} does not divide among {processes.count} processes: '
@@ -149,12 +153,13 @@ class TrainingRun:
         self.schedule = Schedule(settings)
         self.step = 0
         self.running = np.zeros(2)
+        self._seconds, self._clock = np.zeros(2), _clock()
 
     def resume(self) -> None:
         """Read ``last.pt`` if there is one; else begin."""
         settings_file, state_file = self.output / 'settings.json', self.output / 'last.pt'
         if state_file.is_file():
-            _check_same_settings(self.settings, settings_file)
+            check_same_settings(self.settings, settings_file)
             state = load_content(state_file)
             try:
                 self._restore(state)
@@ -167,6 +172,7 @@ class TrainingRun:
             settings_file.write_text(json.dumps(dataclasses.asdict(self.settings), indent=2), encoding='utf-8')
         if self.processes.first:
             self.record.begin(self.step)
+        self._clock = _clock()
 
     def _restore(self, state: dict[str, Any]) -> None:
         """Go on from a `state` that `save` wrote, of a run on the same data with the same start."""
@@ -190,6 +196,7 @@ class TrainingRun:
         self.optimizer.load_state_dict(state['optimizer'])
         self.step = state['step']
         self.running = np.array(state['running'])
+        self._seconds = np.array([state.get('seconds', {}).get(kind, np.nan) for kind in ('wall', 'cpu')])
         self.schedule.restore(state.get('schedule') or {'best': state['best']})  # the latter: earlier releases
 
     @property
@@ -202,7 +209,7 @@ class TrainingRun:
             group['lr'] = self.schedule.learning_rate(self.step)
         indices = self.processes.share(self.order.of(self.step))
         batch, target = self.training.select(indices)
-        losses, errors = self.model.loss(batch, target, self.settings.cell_weight)
+        losses, errors = self.model.loss(batch, target, self.loss)
         bad = ~torch.isfinite(losses)
         facts = torch.cat([errors.double().sum(dim=0), bad.sum()[None]])
         *total, n_bad = self.processes.total(facts).cpu().numpy()
@@ -223,14 +230,14 @@ class TrainingRun:
         return self.running
 
     def _update_average(self) -> None:
-        decay = min(self.settings.ema_decay, (1 + self.step) / (10 + self.step))
+        decay = self.schedule.ema_decay(self.step)
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
 
     def validate(self) -> None:
         """Measure the averaged weights on the validation split, judge and log them, and keep the best."""
         rate = self.schedule.learning_rate(self.step)
-        coordinates, cell = validation_errors(self.average, self.validation, self.processes).tolist()
+        coordinates, cell = validation_errors(self.average, self.validation, self.loss, self.processes).tolist()
         best = self.schedule.judge(coordinates, cell)
         if not self.processes.first:
             return
@@ -261,6 +268,7 @@ class TrainingRun:
             'frame': frame_name(self.model),
             'schedule': self.schedule.state(),
             'running': self.running.tolist(),
+            'seconds': dict(zip(('wall', 'cpu'), (self._seconds + _clock() - self._clock).tolist(), strict=True)),
         }
         save_atomically(self.output / 'last.pt', state)
 
@@ -282,6 +290,11 @@ class TrainingRun:
         write_card(best, {**card, 'atomic_numbers': self.elements, 'training': training})
 
 
+def _clock() -> np.ndarray:
+    """Return the time now and the processor time of this process so far, in s; only differences mean something."""
+    return np.array([time.perf_counter(), time.process_time()])
+
+
 def _prepared_splits(
     pairs: Pairs, settings: TrainingSettings, model: RelaxationModel, device: torch.device, shows_progress: bool
 ) -> tuple[PreparedPairs, PreparedPairs]:
@@ -301,10 +314,11 @@ def _prepared_splits(
     if settings.symmetric_targets:
         training = symmetrised_targets(training, shows_progress)
     training = settings.augmentation.apply(training, settings.seed)
-    return PreparedPairs(training, model, device), PreparedPairs(chosen['val'], model, device)
+    align = settings.align_targets
+    return PreparedPairs(training, model, device, align), PreparedPairs(chosen['val'], model, device, align)
 
 
-def _check_same_settings(settings: TrainingSettings, path: Path) -> None:
+def check_same_settings(settings: TrainingSettings, path: Path) -> None:
     """Raise TrainingError unless `settings` are those of the file at `path`; earlier releases left later names out."""
     try:
         content = json.loads(path.read_text(encoding='utf-8'))

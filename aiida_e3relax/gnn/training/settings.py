@@ -34,6 +34,8 @@ class TrainingSettings:
         Make every batch of small, middling and large crystals alike, so that batches have about as many edges.
     oversampling
         How often an epoch takes each pair of a data set, by the set's name; once where it is not named.
+    training_share
+        The share of the training pairs that is trained on, the same ones whatever the seed.
     schedule
         ``one-cycle``: linear rise to `learning_rate` over `warmup_fraction` of the steps, then a half cosine down to
         zero. ``plateau``: `learning_rate`, times `plateau_factor` whenever more than `plateau_patience` validations in
@@ -71,6 +73,7 @@ class TrainingSettings:
     batch_size: int = number(32, 1)
     balanced_batches: bool = False
     oversampling: dict[str, int] = dataclasses.field(default_factory=dict)
+    training_share: float = number(1.0, 0, 1)
     learning_rate: float = number(1.2e-3, 0)
     schedule: str = choice('one-cycle', 'plateau')
     warmup_fraction: float = number(0.05, 0, 1)

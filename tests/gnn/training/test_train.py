@@ -20,6 +20,7 @@ from aiida_e3relax.gnn.evaluation.evaluate import evaluate
 from aiida_e3relax.gnn.training.augmentation import Augmentation
 from aiida_e3relax.gnn.training.run import train
 from aiida_e3relax.gnn.training.settings import TrainingSettings
+from aiida_e3relax.gnn.training.subset import with_training_share
 from tests.gnn.pairs import made_pairs
 
 CPU = torch.device('cpu')
@@ -187,3 +188,27 @@ def test_loss_that_is_not_finite_names_the_pairs(tmp_path):
 def test_model_without_weights_is_named(tmp_path):
     with pytest.raises(TrainingError, match='dummy has no weights to train'):
         train(made_pairs(), dataclasses.replace(SMALL, architecture='dummy', hyperparameters={}), tmp_path, CPU)
+
+
+def test_time_of_the_kept_steps_is_kept(tmp_path):
+    """A run that stopped adds to the time that it took before, as its last state says."""
+    seconds = []
+    for stop in (4, 8):
+        train(made_pairs(), SMALL, tmp_path, CPU, stop_after=stop)
+        seconds.append(load_content(tmp_path / 'last.pt')['seconds'])
+    assert 0 < seconds[0]['cpu'] < seconds[1]['cpu']
+    assert 0 < seconds[0]['wall'] < seconds[1]['wall']
+
+
+def test_a_share_of_the_training_pairs_is_part_of_a_larger_share(tmp_path):
+    pairs = made_pairs()
+    labels = []
+    for share in (0.25, 0.5, 1.0):
+        part = with_training_share(pairs, share)
+        labels.append(set(part.of_split('train').unrelaxed.labels))
+        assert len(labels[-1]) == round(share * (pairs.split == 'train').sum())
+        assert len(part.of_split('val')) == len(pairs.of_split('val'))
+    assert labels[0] < labels[1] < labels[2]
+    train(pairs, dataclasses.replace(SMALL, training_share=0.5), tmp_path, CPU, stop_after=2)
+    with pytest.raises(TrainingError, match=r'training_share 0\.5 there, 1\.0 here'):
+        train(pairs, SMALL, tmp_path, CPU, stop_after=4)
