@@ -102,7 +102,11 @@ def evaluate(
 
 
 def measure(
-    models: Mapping[str, Checkpoint], pairs: Pairs, device: torch.device, with_matches: bool = True
+    models: Mapping[str, Checkpoint],
+    pairs: Pairs,
+    device: torch.device,
+    with_matches: bool = True,
+    with_dummy: bool = True,
 ) -> list[Measured]:
     """Return what is measured of each model, and of what costs nothing, for each data set and frame.
 
@@ -121,18 +125,25 @@ def measure(
         Where the models run.
     with_matches
         Ask StructureMatcher, too: it takes longer than all the rest.
+    with_dummy
+        False leaves out what costs nothing.
     """
     return [
         measured
         for source in np.unique(pairs.source)
         for measured in _measure_source(
-            str(source), models, pairs.select(np.flatnonzero(pairs.source == source)), device, with_matches
+            str(source), models, pairs.select(np.flatnonzero(pairs.source == source)), device, with_matches, with_dummy
         )
     ]
 
 
 def _measure_source(
-    source: str, models: Mapping[str, Checkpoint], pairs: Pairs, device: torch.device, with_matches: bool
+    source: str,
+    models: Mapping[str, Checkpoint],
+    pairs: Pairs,
+    device: torch.device,
+    with_matches: bool,
+    with_dummy: bool,
 ) -> list[Measured]:
     unrelaxed = pairs.unrelaxed
     candidates: dict[str, Crystals] = {}
@@ -144,9 +155,12 @@ def _measure_source(
         uncertainty[name] = result.uncertainty
         failed[name] = np.isin(np.arange(len(pairs)), list(result.faults))
         rescaled[f'{DUMMY} at volume of {name}'] = scaled_to(unrelaxed, result.crystals.volumes)
-    candidates[DUMMY] = unrelaxed
+    if with_dummy:
+        candidates[DUMMY] = unrelaxed
     matched = {name: matches(c, pairs.as_filed) if with_matches else None for name, c in candidates.items()}
-    candidates |= rescaled
+    if with_dummy:
+        matched |= dict.fromkeys(rescaled, matched[DUMMY])  # StructureMatcher scales volumes away
+        candidates |= rescaled
     target, bonds = aligned(pairs).relaxed.with_centroids_of(unrelaxed), bonds_of(unrelaxed)
     nothing_failed = np.zeros(len(pairs), dtype=bool)
     measured = []
@@ -175,7 +189,7 @@ def _measure_source(
                     unrelaxed.numbers,
                     coordinate_errors(predicted, relaxed),
                     failed.get(name, nothing_failed),
-                    matched.get(name, matched[DUMMY]),  # StructureMatcher scales volumes away
+                    matched[name],
                     uncertainty.get(name),
                 )
             )
