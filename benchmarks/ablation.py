@@ -35,6 +35,7 @@ from aiida_e3relax.gnn.evaluation.evaluate import evaluate
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry
 from aiida_e3relax.gnn.layers import EdgeGeometry, LatticeState, LatticeToAtoms, displaced, matrix_exponential
 from aiida_e3relax.gnn.models.e3relax_h2 import E3RelaxH2
+from aiida_e3relax.gnn.models.losses import LossSettings, Target
 from aiida_e3relax.gnn.models.registry import MODELS
 from aiida_e3relax.gnn.training.run import train
 from aiida_e3relax.gnn.training.settings import TrainingSettings
@@ -76,16 +77,16 @@ class WithoutLatticeExchange(E3RelaxH2):
 class WithoutNearestImage(E3RelaxH2):
     """The loss takes the atoms where they are written in the cell, between 0 and 1."""
 
-    def loss(self, batch: CrystalBatch, target: Geometry, cell_weight: float) -> tuple[Tensor, Tensor]:
+    def loss(self, batch: CrystalBatch, target: Target, settings: LossSettings) -> tuple[Tensor, Tensor]:
         """Return the loss and the errors of both kinds; the latter are those of the nearest image."""
-        _, errors = super().loss(batch, target, cell_weight)
+        _, errors = super().loss(batch, target, settings)
         total = errors.new_zeros(len(errors))
         shift = torch.floor(batch.fractional)
         for geometry in self(batch):
             plain = geometry.fractional - shift - target.fractional % 1
             difference = torch.einsum('ac,acx->ax', plain, target.cell[batch.structure_index])
             total = total + batch.mean_over_atoms(difference.abs().mean(dim=1))
-            total = total + cell_weight * (geometry.cell - target.cell).abs().mean(dim=(1, 2))
+            total = total + settings.cell_weight * (geometry.cell - target.cell).abs().mean(dim=(1, 2))
         return total, errors
 
 

@@ -34,7 +34,7 @@ from aiida_e3relax.gnn.engine import native
 from aiida_e3relax.gnn.engine.accelerate import accelerate
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry, make_batch
 from aiida_e3relax.gnn.models.base import RelaxationModel
-from aiida_e3relax.gnn.models.losses import layerwise_loss
+from aiida_e3relax.gnn.models.losses import LossSettings, Target
 from aiida_e3relax.gnn.models.registry import make_model
 
 LARGE = {'features': 512, 'layers': 4, 'max_neighbours': 50, 'radial_functions': 128}
@@ -148,10 +148,10 @@ class Case:
         if not self.training:
             return torch.no_grad()(lambda: model(batch))
         optimizer = torch.optim.AdamW(model.parameters(), 1e-4)
-        target = Geometry(batch.fractional + 0.01, batch.cell * 1.02)
+        target = Target.of(Geometry(batch.fractional + 0.01, batch.cell * 1.02))
 
         def step() -> None:
-            losses, _ = layerwise_loss(model(batch), target, batch, 1.0)
+            losses, _ = model.loss(batch, target, LossSettings())
             optimizer.zero_grad()
             losses.mean().backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)

@@ -21,6 +21,7 @@ _WORDS: dict[type, str] = {
     str: 'a word',
     bool: 'true or false',
     dict: 'names and values',
+    list: 'a list',
     type(None): 'null',
 }
 
@@ -61,7 +62,8 @@ def read_fields(cls: type[T], content: Any, where: str) -> T:
 
 def _checked(value: Any, hint: Any, metadata: Mapping[str, Any], where: str) -> Any:
     """Return `value` if it is what the field's type `hint` and `metadata` ask for; whole numbers do as numbers."""
-    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (typing.get_origin(hint) or hint,)
+    kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    allowed = tuple(typing.get_origin(kind) or kind for kind in kinds)
     if float in allowed and type(value) is int and abs(value) < 2**53:
         value = float(value)
     if type(value) not in allowed:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry
 from aiida_e3relax.gnn.graph.shells import Graph, neighbour_graph
-from aiida_e3relax.gnn.models.losses import layerwise_loss
+from aiida_e3relax.gnn.models.losses import LossSettings, Target, layerwise_loss
 
 
 class Transformation(enum.StrEnum):
@@ -50,8 +50,8 @@ class RelaxationModel(nn.Module, ABC):
     """
 
     Hyperparameters: ClassVar[Any]
-    breaks: ClassVar[frozenset[Transformation]] = frozenset()
-    capturable: ClassVar[bool] = True
+    breaks: frozenset[Transformation] = frozenset()
+    capturable: bool = True
     hyperparameters: Any
 
     @property
@@ -80,10 +80,19 @@ class RelaxationModel(nn.Module, ABC):
     def forward(self, batch: CrystalBatch) -> list[Geometry]:
         """Return the structure after every layer; the last is the prediction."""
 
-    def loss(self, batch: CrystalBatch, target: Geometry, cell_weight: float) -> tuple[Tensor, Tensor]:
+    @classmethod
+    def supervised_layers(cls, hyperparameters: Any) -> int:
+        """Return how many structures `forward` gives to the loss: one a layer, or the prediction alone.
+
+        0 says that the model has a loss of its own, which is not one of layers.
+        """
+        return 1
+
+    def loss(self, batch: CrystalBatch, target: Target, settings: LossSettings) -> tuple[Tensor, Tensor]:
         """Return what training minimises per structure ``(S,)``, and the prediction's errors ``(S, 2)`` in A.
 
-        The errors are those of `structure_losses`, without gradient. Unless a model has its own, `layerwise_loss`.
+        The errors are those of `structure_losses` with the coordinates' errors of `settings`, without gradient. Unless
+        a model has its own, the loss is `layerwise_loss`.
 
         Parameters
         ----------
@@ -91,7 +100,7 @@ class RelaxationModel(nn.Module, ABC):
             The unrelaxed crystals.
         target
             The relaxed ones.
-        cell_weight
-            Weight of the cell's error beside the others.
+        settings
+            Which errors count, and how much.
         """
-        return layerwise_loss(self(batch), target, batch, cell_weight)
+        return layerwise_loss(self(batch), target, batch, settings)

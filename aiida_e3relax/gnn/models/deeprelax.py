@@ -23,7 +23,7 @@ from aiida_e3relax.gnn.layers import (
 from aiida_e3relax.gnn.layers.displacement import LARGEST_DISPLACEMENT
 from aiida_e3relax.gnn.models.distance_geometry import DistancePrediction, most_likely_displacements
 from aiida_e3relax.gnn.models.distance_model import DistanceModel
-from aiida_e3relax.gnn.models.losses import nearest_image_vectors
+from aiida_e3relax.gnn.models.losses import Target, nearest_image_vectors
 from aiida_e3relax.gnn.models.symmetric import VOLUME_SCALE, SymmetricHyperparameters
 
 
@@ -80,13 +80,14 @@ class DeepRelax(DistanceModel):
             step = torch.einsum('ax,axc->ac', displacement, inverse(prediction.cell)[batch.structure_index])
         return Geometry(batch.fractional + step, prediction.cell)
 
-    def true_distances(self, target: Geometry, prediction: DistancePrediction, batch: CrystalBatch) -> Tensor:
+    def true_distances(self, target: Target, prediction: DistancePrediction, batch: CrystalBatch) -> Tensor:
         """Return what the distances of `prediction` should have been, in A.
 
         The displacement distances are those in the predicted cell, so that its error is not counted in both kinds.
         """
         centre, neighbour = batch.graph.centre, batch.graph.neighbour
-        moved = nearest_image_vectors(target.fractional - batch.fractional, target.cell[batch.structure_index])
+        change = Geometry(target.fractional - batch.fractional, target.cell).positions(batch)
+        moved = nearest_image_vectors(change[:, None], target.reduced, batch.structure_index)[:, 0]
         unrelaxed = batch.edge_vectors(batch.fractional, target.cell)
         to_relaxed = unrelaxed + moved[neighbour]
         relaxed = to_relaxed - moved[centre]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from torch import Tensor
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.models.distance_geometry import LOG_SCALE_IN_LOSS, DistancePrediction
-from aiida_e3relax.gnn.models.losses import structure_losses
+from aiida_e3relax.gnn.models.losses import LossSettings, Target, structure_losses
 from aiida_e3relax.gnn.models.uncertainty import Uncertainty, distance_uncertainty
 
 
@@ -30,7 +31,7 @@ class DistanceModel(RelaxationModel):
         """Return the crystals that `prediction` describes."""
 
     @abstractmethod
-    def true_distances(self, target: Geometry, prediction: DistancePrediction, batch: CrystalBatch) -> Tensor:
+    def true_distances(self, target: Target, prediction: DistancePrediction, batch: CrystalBatch) -> Tensor:
         """Return what the ``(D + E,)`` distances of `prediction` should have been, in A."""
 
     def forward(self, batch: CrystalBatch) -> list[Geometry]:
@@ -42,11 +43,17 @@ class DistanceModel(RelaxationModel):
         uncertainty = _uncertainty([prediction], batch).aleatoric
         return [dataclasses.replace(self.solve(prediction, batch), uncertainty=uncertainty)]
 
-    def loss(self, batch: CrystalBatch, target: Geometry, cell_weight: float) -> tuple[Tensor, Tensor]:
+    @classmethod
+    def supervised_layers(cls, hyperparameters: Any) -> int:
+        """Return 0: the loss is one of distances."""
+        return 0
+
+    def loss(self, batch: CrystalBatch, target: Target, settings: LossSettings) -> tuple[Tensor, Tensor]:
         """Return the loss per structure ``(S,)`` and the solved structure's errors ``(S, 2)``, as `RelaxationModel`.
 
         The loss (eqs. 11-14) is the mean over each kind of distance of ``log(2 b) + |d - d*| / b``, b the scale, plus
-        the mean absolute error of the cell. The structure is not solved for it.
+        the mean absolute error of the cell, times its weight. The structure is not solved for it: of `settings` the
+        errors of coordinates concern the solved structure's errors alone, and there are no layers to weigh.
         """
         prediction = self.distances(batch)
         log_scale = prediction.log_scale.clamp(*LOG_SCALE_IN_LOSS)
@@ -58,8 +65,8 @@ class DistanceModel(RelaxationModel):
         distances = (total / count.clamp_min(1)).view(-1, 2).sum(dim=1)
         cell = (prediction.cell - target.cell).abs().mean(dim=(1, 2))
         with torch.no_grad():
-            errors = structure_losses(self.solve(prediction, batch), target, batch)
-        return distances + cell_weight * cell, torch.stack(errors, dim=1)
+            errors = structure_losses([self.solve(prediction, batch)], target, batch, settings.coordinates)
+        return distances + settings.cell_weight * cell, errors[:, 0]
 
 
 @torch.no_grad()

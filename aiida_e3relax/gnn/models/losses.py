@@ -1,47 +1,120 @@
-"""The layer-wise loss (E3Relax-H2, sections 4.6 and 4.7)."""
+"""What training minimises: the errors of the structure after every layer (E3Relax-H2, sections 4.6 and 4.7)."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
+from aiida_e3relax.crystals.cells import reduction
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry
+from aiida_e3relax.gnn.layers import inverse
+
+COORDINATE_ERRORS = ('fractional', 'pacd')
 
 
-def nearest_image_vectors(difference: Tensor, cells: Tensor) -> Tensor:
-    """Return the Cartesian vectors ``(A, 3)``, in A, of fractional differences ``(A, 3)``, each by its nearest image.
+@dataclasses.dataclass(frozen=True)
+class LossSettings:
+    """Which errors a loss counts, and how much.
 
-    `cells` ``(A, 3, 3)`` is each atom's cell with rows in A (eq. 37). Piecewise differentiable: the choice of the image
-    carries no gradient. The 27 images around the rounded difference are tried in the cell as it is, so that in a skewed
-    one an error of more than half the shortest lattice vector may count by a longer image; what is reported is measured
-    by `aiida_e3relax.crystals.cells.shifted_to_nearest_image`, which reduces the cell.
+    Attributes
+    ----------
+    coordinates
+        ``fractional``: the error of fractional coordinates, measured in the target's cell. Unlike that of Cartesian
+        coordinates it does not count the error of the cell a second time, and it is the same for every way of wrapping
+        the input's atoms into the cell. ``pacd``: the periodicity-aware Cartesian displacement loss, the error of
+        Cartesian coordinates (E3Relax-H2, eqs. 37-39).
+    cell_weight
+        Weight of the mean absolute error of the cell's nine components beside that of the coordinates. The authors'
+        code has 1; the sum over lattice vectors that eq. 40 prints is 9.
+    layer_weights
+        The alpha_t of eq. 40, one for every layer; None is 1 for each.
     """
-    images = torch.tensor(list(itertools.product((-1, 0, 1), repeat=3)), dtype=cells.dtype, device=cells.device)
+
+    coordinates: str = 'fractional'
+    cell_weight: float = 1.0
+    layer_weights: tuple[float, ...] | None = None
+
+
+DEFAULT_LOSS = LossSettings()
+
+
+@dataclasses.dataclass(frozen=True)
+class Target(Geometry):
+    """The relaxed crystals of a batch, as losses take them.
+
+    Attributes
+    ----------
+    reduced
+        ``(S, 3, 3)`` the shortest vectors that span the lattices of `cell`, as rows in A: for the nearest image.
+    """
+
+    reduced: Tensor = dataclasses.field(kw_only=True)
+
+    @classmethod
+    def of(cls, geometry: Geometry) -> Target:
+        """Return `geometry` as a target. Its cells are reduced on the host: once, not in every step."""
+        cell = geometry.cell.detach()
+        transforms = torch.from_numpy(reduction(cell.double().cpu().numpy())).to(cell)
+        return cls(geometry.fractional, geometry.cell, reduced=transforms @ cell)
+
+
+def nearest_image_vectors(vectors: Tensor, reduced: Tensor, structure_index: Tensor) -> Tensor:
+    """Return Cartesian `vectors` ``(A, T, 3)``, in A, each shifted by a lattice vector to the shortest there is.
+
+    Piecewise differentiable: the choice of the image carries no gradient (eq. 38). The 27 images around the rounded one
+    are tried in the `reduced` cells ``(S, 3, 3)``, where the nearest is among them (see
+    `aiida_e3relax.crystals.cells.shifted_to_nearest_image`). Eq. 37 takes the 27 images of the vector as it is, in the
+    cell as it is: in a skewed cell, or where atoms are written more than a cell apart, the nearest may not be among
+    those, and the error is then that of a longer vector. Wherever it is among them, both give the same.
+    """
+    images = torch.tensor(list(itertools.product((-1, 0, 1), repeat=3)), dtype=reduced.dtype, device=reduced.device)
     with torch.no_grad():
-        rounded = torch.round(difference)
-        vectors = torch.einsum('aic,acx->aix', (difference - rounded)[:, None] + images, cells)
-        shift = images[vectors.square().sum(dim=2).argmin(dim=1)] - rounded
-    return torch.einsum('ac,acx->ax', difference + shift, cells)
+        cells = reduced[structure_index]
+        shift = -torch.round(torch.einsum('atx,axc->atc', vectors, inverse(reduced)[structure_index]))
+        rounded = vectors + torch.einsum('atc,acx->atx', shift, cells)
+        # |r + k|^2 - |r|^2 of the 27 images k, by the products of r with the three lattice vectors.
+        growth = 2 * torch.einsum('atx,acx->atc', rounded, cells) @ images.T
+        growth += (images @ reduced).square().sum(dim=2)[structure_index][:, None]
+        shift += images[growth.argmin(dim=2)]
+        lattice_vectors = torch.einsum('atc,acx->atx', shift, cells)
+    return vectors + lattice_vectors
 
 
-def structure_losses(geometry: Geometry, target: Geometry, batch: CrystalBatch) -> tuple[Tensor, Tensor]:
-    """Return per structure ``(S,)`` the mean absolute coordinate and cell errors of one layer, in A.
+def structure_losses(
+    geometries: Sequence[Geometry], target: Target, batch: CrystalBatch, coordinates: str = 'fractional'
+) -> Tensor:
+    """Return the mean absolute errors of coordinates and cell ``(S, T, 2)``, in A, of T structures of each crystal.
 
-    The coordinate error is that of the fractional coordinates, measured in the target's cell: unlike the error of
-    Cartesian coordinates it does not count the error of the cell a second time, and it is the same for every way of
-    wrapping atoms into the cell.
+    `coordinates` is one of `COORDINATE_ERRORS`, see `LossSettings`; the nearest image of an atom counts.
     """
-    error = nearest_image_vectors(geometry.fractional - target.fractional, target.cell[batch.structure_index])
-    coordinates = batch.mean_over_atoms(error.abs().mean(dim=1))
-    return coordinates, (geometry.cell - target.cell).abs().mean(dim=(1, 2))
+    index = batch.structure_index
+    fractional = torch.stack([geometry.fractional for geometry in geometries], dim=1)
+    cell = torch.stack([geometry.cell for geometry in geometries], dim=1)
+    if coordinates == 'pacd':
+        positions = torch.einsum('atc,atcx->atx', fractional, cell[index])
+        difference = positions - target.positions(batch)[:, None]
+    else:
+        difference = torch.einsum('atc,acx->atx', fractional - target.fractional[:, None], target.cell[index])
+    errors = nearest_image_vectors(difference, target.reduced, index).abs()
+    of_coordinates = batch.mean_over_atoms(errors.mean(dim=2))  # the one place where atoms are counted
+    of_cell = (cell - target.cell[:, None]).abs().mean(dim=(2, 3))
+    return torch.stack([of_coordinates, of_cell], dim=2)
 
 
 def layerwise_loss(
-    geometries: list[Geometry], target: Geometry, batch: CrystalBatch, cell_weight: float
+    geometries: Sequence[Geometry], target: Target, batch: CrystalBatch, settings: LossSettings
 ) -> tuple[Tensor, Tensor]:
-    """Return the loss per structure ``(S,)``, summed over layers (eq. 40), and the last layer's errors ``(S, 2)``."""
-    errors = [torch.stack(structure_losses(geometry, target, batch), dim=1) for geometry in geometries]
-    weights = errors[0].new_tensor([1.0, cell_weight])
-    return sum(layer @ weights for layer in errors), errors[-1].detach()  # type: ignore[return-value]
+    """Return the loss per structure ``(S,)``, summed over layers (eq. 40), and the last layer's errors ``(S, 2)``.
+
+    Raises ValueError unless there is a weight for each of the `geometries`, or none at all.
+    """
+    layer_weights = settings.layer_weights or (1.0,) * len(geometries)
+    if len(layer_weights) != len(geometries):
+        raise ValueError(f'{len(layer_weights)} layer weights, but the model gives {len(geometries)} structures')
+    errors = structure_losses(geometries, target, batch, settings.coordinates)
+    losses = errors @ errors.new_tensor([1.0, settings.cell_weight])
+    return losses @ losses.new_tensor(layer_weights), errors[:, -1].detach()

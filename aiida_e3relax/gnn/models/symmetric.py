@@ -66,6 +66,11 @@ class SymmetricRelaxation(RelaxationModel):
     def layer(self) -> SymmetricLayer:
         """Return a new layer."""
 
+    @classmethod
+    def supervised_layers(cls, hyperparameters: SymmetricHyperparameters) -> int:
+        """Return the number of layers."""
+        return hyperparameters.layers
+
     def forward(self, batch: CrystalBatch) -> list[Geometry]:
         """Return the structure after every layer; the last is the prediction."""
         p, fractional, n = self.hyperparameters, batch.fractional, len(batch.numbers)

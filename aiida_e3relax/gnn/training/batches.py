@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -16,27 +17,36 @@ from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry, make_batch
 from aiida_e3relax.gnn.graph.shells import Graph
 from aiida_e3relax.gnn.models.base import RelaxationModel
+from aiida_e3relax.gnn.models.losses import DEFAULT_LOSS, LossSettings, Target
 from aiida_e3relax.gnn.training.processes import ALONE, TrainingProcesses
 
 VALIDATION_BATCH = 64
 
 
 class PreparedPairs:
-    """Aligned pairs as tensors on a device, with their neighbour graphs, searched once; batches are cut out of them.
+    """Pairs as tensors on a device, with their neighbour graphs, searched once; batches are cut out of them.
 
-    Both crystals of a pair are turned to the frame in which prediction shows the model the unrelaxed one.
+    The relaxed crystals are `align`-ed with the unrelaxed ones, or stay as filed, with the drift and the rotation that
+    their files have; then both crystals of a pair are turned to the frame in which prediction shows the model the
+    unrelaxed one.
     """
 
-    def __init__(self, pairs: Pairs, model: RelaxationModel, device: torch.device):
-        pairs = aligned(pairs)
+    def __init__(self, pairs: Pairs, model: RelaxationModel, device: torch.device, align: bool = True):
+        if align:
+            pairs = aligned(pairs)
+        else:
+            filed = dataclasses.replace(pairs, relaxed=pairs.as_filed, filed=None)
+            pairs = aligned(filed, drift=False, rotation=False)  # by their nearest images, and none mirrored
         self.labels, self.source = pairs.unrelaxed.labels, pairs.source
         frame = Frame.of(pairs.unrelaxed, standard=model.standard_orientation)
         relaxed = frame.turned(pairs.relaxed)
         whole = make_batch(frame.turned(pairs.unrelaxed), model.graph, device)
         self.batch = whole
-        self.target = Geometry(
-            torch.as_tensor(relaxed.fractional(), dtype=torch.float32, device=device),
-            torch.as_tensor(relaxed.cell, dtype=torch.float32, device=device),
+        self.target = Target.of(
+            Geometry(
+                torch.as_tensor(relaxed.fractional(), dtype=torch.float32, device=device),
+                torch.as_tensor(relaxed.cell, dtype=torch.float32, device=device),
+            )
         )
         self.n_edges = torch.bincount(whole.structure_index[whole.graph.centre], minlength=len(whole.n_atoms))
         self.first_atom = torch.cumsum(whole.n_atoms, 0) - whole.n_atoms
@@ -45,7 +55,7 @@ class PreparedPairs:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def select(self, indices: NDArray[np.int64]) -> tuple[CrystalBatch, Geometry]:
+    def select(self, indices: NDArray[np.int64]) -> tuple[CrystalBatch, Target]:
         """Return the pairs at `indices` as the model's input and its target."""
         whole, chosen = self.batch, torch.as_tensor(indices, device=self.batch.numbers.device)
         n_atoms, n_edges = whole.n_atoms[chosen], self.n_edges[chosen]
@@ -63,7 +73,8 @@ class PreparedPairs:
             structure_index=torch.repeat_interleave(torch.arange(len(chosen), device=chosen.device), n_atoms),
             graph=graph,
         )
-        return batch, Geometry(self.target.fractional[atoms], self.target.cell[chosen])
+        target = self.target
+        return batch, Target(target.fractional[atoms], target.cell[chosen], reduced=target.reduced[chosen])
 
 
 def _ranges(first: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,11 +150,19 @@ def times_an_epoch(source: NDArray[np.str_], oversampling: Mapping[str, int]) ->
 
 
 @torch.no_grad()
-def validation_errors(model: RelaxationModel, pairs: PreparedPairs, processes: TrainingProcesses = ALONE) -> Tensor:
-    """Return the mean over `pairs` of the last layer's coordinate and cell errors ``(2,)``, in A."""
+def validation_errors(
+    model: RelaxationModel,
+    pairs: PreparedPairs,
+    settings: LossSettings = DEFAULT_LOSS,
+    processes: TrainingProcesses = ALONE,
+) -> Tensor:
+    """Return the mean over `pairs` of the last layer's coordinate and cell errors ``(2,)``, in A.
+
+    The coordinates' errors are those that `settings` name.
+    """
     by_size = processes.share(torch.argsort(pairs.batch.n_atoms, stable=True).cpu().numpy())
     total = torch.zeros(2, dtype=torch.float64, device=pairs.batch.numbers.device)
     for start in range(0, len(by_size), VALIDATION_BATCH):
         batch, target = pairs.select(by_size[start : start + VALIDATION_BATCH])
-        total += model.loss(batch, target, 1.0)[1].double().sum(dim=0)
+        total += model.loss(batch, target, settings)[1].double().sum(dim=0)
     return processes.total(total).cpu() / len(pairs)

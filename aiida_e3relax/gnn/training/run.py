@@ -100,7 +100,6 @@ class TrainingRun:
         with_tensorboard: bool = False,
     ):
         self.settings, self.output, self.processes, self.tuned_from = settings, output, processes, tuned_from
-        self.loss = loss_settings(settings, 'settings')
         self.record = Record(output, with_tensorboard)
         pairs = with_training_share(pairs, settings.training_share)
         if settings.batch_size % processes.count:
@@ -125,6 +124,7 @@ class TrainingRun:
             ) from error
         if not any(True for _ in self.model.parameters()):
             raise TrainingError(f'{settings.architecture} has no weights to train: choose another architecture')
+        self.loss = loss_settings(settings, 'settings')
         if tuned_from:
             self.model.load_state_dict(tuned_from.model.state_dict())
         self.average.load_state_dict(self.model.state_dict())

@@ -12,7 +12,9 @@ from e3nn import o3
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry, make_batch
 from aiida_e3relax.gnn.models.base import RelaxationModel, Transformation
+from aiida_e3relax.gnn.models.distance_model import DistanceModel
 from aiida_e3relax.gnn.models.equivariance import Deviation, deviations, predicted_change
+from aiida_e3relax.gnn.models.losses import LossSettings, Target
 from aiida_e3relax.gnn.models.raw_cell import RawCellRelaxation
 from aiida_e3relax.gnn.models.registry import MODELS
 from tests.gnn.crystals import PROTOTYPES, batch_of, rattled
@@ -127,11 +129,17 @@ def test_unusual_crystal_gets_a_prediction(model, atoms):
         assert (torch.linalg.det(geometry.cell) > 0).all()
 
 
+def test_loss_counts_as_many_structures_as_the_model_says(model):
+    layers = model.supervised_layers(model.hyperparameters)
+    assert len(model(batch_for(model, *rattled()))) == max(1, layers)
+    assert (layers == 0) == isinstance(model, DistanceModel)
+
+
 def test_gradients_are_those_of_finite_differences(architecture):
     """The slope of the training loss along one random direction through all weights, coordinates and cells."""
     model, step = random_network(architecture), 1e-6
     batch = batch_for(model, *rattled())
-    target = Geometry(batch.fractional + 0.01, batch.cell * 1.02)
+    target = Target.of(Geometry(batch.fractional + 0.01, batch.cell * 1.02))
     torch.manual_seed(0)
     variables = [*model.parameters(), batch.fractional.requires_grad_(), batch.cell.requires_grad_()]
     direction = [torch.randn_like(variable) for variable in variables]
@@ -139,7 +147,7 @@ def test_gradients_are_those_of_finite_differences(architecture):
     def loss_after(length: float) -> torch.Tensor:
         with torch.no_grad():
             torch._foreach_add_(variables, direction, alpha=length)
-        return model.loss(batch, target, 1.0)[0].sum()
+        return model.loss(batch, target, LossSettings())[0].sum()
 
     slopes = torch.autograd.grad(loss_after(0.0), variables)
     slope = sum((one * way).sum() for one, way in zip(slopes, direction, strict=True))

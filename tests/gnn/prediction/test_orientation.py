@@ -9,7 +9,7 @@ from aiida_e3relax.crystals.orientation import Frame
 from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.gnn.graph.batch import Geometry, make_batch
-from aiida_e3relax.gnn.models.losses import structure_losses
+from aiida_e3relax.gnn.models.losses import Target, structure_losses
 from aiida_e3relax.gnn.models.registry import MODELS
 from aiida_e3relax.gnn.prediction.predict import predict
 from aiida_e3relax.gnn.training.batches import PreparedPairs, validation_errors
@@ -72,6 +72,6 @@ def test_validation_error_is_that_of_the_predictions(name):
         for c in (frame.turned(result.crystals), frame.turned(aligned(pairs).relaxed))
     )
     batch = make_batch(before, model.graph, dtype=torch.float64)
-    found = torch.stack(structure_losses(prediction, target, batch), dim=1).mean(dim=0)
+    found = structure_losses([prediction], Target.of(target), batch)[:, 0].mean(dim=0)
     assert expected[1] > 0.01
     np.testing.assert_allclose(found, expected, rtol=1e-4)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -5,7 +6,7 @@ import pytest
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.training.config import read_config
-from aiida_e3relax.gnn.training.settings import PRESETS, TrainingSettings, read_settings
+from aiida_e3relax.gnn.training.settings import PRESETS, TrainingSettings, loss_settings, read_settings
 
 PLACES = 'data: pairs.npz\noutput: run\n'
 
@@ -36,7 +37,33 @@ def test_every_way_to_write_a_number_is_one(tmp_path, text):
 
 def test_preset_fills_what_the_file_leaves_out(tmp_path):
     settings = config(tmp_path, 'preset: papers\nbatch_size: 16').settings
-    assert (settings.schedule, settings.early_stop, settings.amsgrad, settings.batch_size) == ('plateau', 10, True, 16)
+    assert (settings.schedule, settings.early_stop, settings.amsgrad, settings.batch_size) == ('plateau', 11, True, 16)
+    assert (settings.loss, settings.align_targets, settings.ema_warmup) == ('pacd', False, 4000)
+
+
+def test_settings_of_an_earlier_release_mean_what_they_meant():
+    """Their files lack the names of what came later."""
+    later = {'loss', 'layer_weights', 'align_targets', 'ema_warmup', 'plateau_threshold'}
+    stated = {name: value for name, value in dataclasses.asdict(TrainingSettings()).items() if name not in later}
+    settings = read_settings(stated, 'settings.json')
+    assert (settings.loss, settings.layer_weights, settings.align_targets) == ('fractional', None, True)
+    assert (settings.ema_warmup, settings.plateau_threshold) == (None, 0.0)
+
+
+@pytest.mark.parametrize(
+    ('text', 'weights'),
+    [
+        ('', None),
+        ('layer_weights: last', (0.0, 0.0, 1.0)),
+        ('layer_weights: [0, 0.5, 1e0]', (0.0, 0.5, 1.0)),
+        ('layer_weights: [1, 2]\nhyperparameters: {layers: 2}', (1.0, 2.0)),
+        ('layer_weights: [1, 2, 3, 4]\narchitecture: e3relax-h2-published', (1.0, 2.0, 3.0, 4.0)),
+        ('layer_weights: [2]\narchitecture: painn', (2.0,)),
+        ('layer_weights: last\narchitecture: egnn', (1.0,)),
+    ],
+)
+def test_layers_have_weights(tmp_path, text, weights):
+    assert loss_settings(config(tmp_path, text).settings, '').layer_weights == weights
 
 
 @pytest.mark.parametrize('preset', PRESETS)
@@ -84,6 +111,19 @@ def test_presets_are_settings(preset):
         ('augmentation: {strain: 5}', 'strain: expected a number from 0 to 0.15, found 5'),
         ('a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]\nsteps: [*c, *c]', "unknown setting 'a'"),
         ('#' * 2**20, 'expected a file of some lines'),
+        ('loss: pacdl', "loss: unknown choice 'pacdl': did you mean 'pacd'"),
+        ('layer_weights: 1', 'layer_weights: expected a list or a word or null, found 1'),
+        ('layer_weights: first', 'layer_weights: expected a list of 3 numbers, one for each layer of e3relax-h2, or'),
+        ('layer_weights: [1, 1]', 'or the word last, found [1, 1], which has 2'),
+        ('layer_weights: [1, 1, 1]\narchitecture: egnn', 'expected a list of one number of egnn, or the word last'),
+        ('layer_weights: [1, -1, 1]', 'layer_weights: layer 2: expected a number that is at least 0, found -1'),
+        ('layer_weights: [1, true, 1]', 'layer_weights: layer 2: expected a number that is at least 0, found True'),
+        ('layer_weights: [1, .nan, 1]', 'layer_weights: layer 2: expected a number that is at least 0, found nan'),
+        ('layer_weights: [1, 1, 0]', 'layer_weights: layer 3 is the prediction: expected a number above 0, found 0'),
+        ('layer_weights: last\narchitecture: deeprelax', 'deeprelax has a loss of its own, which is not one of layers'),
+        ('symmetric_targets: true\nalign_targets: false', 'symmetric_targets are aligned with the unrelaxed crystals'),
+        ('ema_warmup: -1', 'ema_warmup: expected a number at least 0, found -1'),
+        ('layer_weights: [' + '1, ' * 10000 + '1]', 'which has 10001'),
     ],
 )
 def test_mistakes_are_named(tmp_path, text, message):

@@ -15,16 +15,45 @@ def test_one_cycle_rises_and_falls():
     assert rates[-1] == pytest.approx(0)
 
 
-def test_plateaus_reduce_the_rate_as_in_torch():
-    settings = TrainingSettings(schedule='plateau', learning_rate=1.0, plateau_patience=2, monitor='coordinates')
+@pytest.mark.parametrize('threshold', [0.0, 0.02])
+def test_plateaus_reduce_the_rate_as_in_torch(threshold):
+    settings = TrainingSettings(
+        schedule='plateau',
+        learning_rate=1.0,
+        plateau_patience=2,
+        plateau_threshold=threshold,
+        monitor='coordinates',
+    )
     ours = Schedule(settings)
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
-    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.8, patience=2, threshold=0.0)
-    for error in np.random.default_rng(3).uniform(size=60):
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.8, patience=2, threshold=threshold)
+    for error in 0.7 + 0.3 * np.random.default_rng(3).uniform(size=60):  # some better by less than the threshold
         ours.judge(error, 0.0)
         theirs.step(error)
         assert ours.learning_rate(0) == pytest.approx(optimizer.param_groups[0]['lr'])
     assert ours.reductions > 3
+
+
+def test_state_of_an_earlier_release_goes_on():
+    settings = TrainingSettings(schedule='plateau', plateau_patience=0)
+    whole, later = Schedule(settings), Schedule(settings)
+    for error in (3.0, 2.0, 2.5):
+        whole.judge(error, 0.0)
+    state = whole.state()
+    del state['plateau_best']
+    later.restore(state)
+    assert later == whole
+
+
+def test_running_average_warms_up():
+    """As it always did, and as in the code of E3Relax-H2: (1 + u) / (W + u) for W updates, then the whole decay."""
+    decays = {
+        warmup: [Schedule(TrainingSettings(ema_warmup=warmup)).ema_decay(u) for u in (1, 2, 4000, 4001, 9000)]
+        for warmup in (None, 4000, 0)
+    }
+    assert decays[None] == [2 / 11, 3 / 12, 4001 / 4010, 4002 / 4011, 0.999]
+    assert decays[4000] == [2 / 4001, 3 / 4002, 4001 / 8000, 0.999, 0.999]
+    assert decays[0] == [0.999] * 5
 
 
 def test_early_stop_counts_validations_without_a_better_one():

@@ -104,6 +104,11 @@ class PublishedRelaxation(RelaxationModel):
         p = self.hyperparameters
         return nearest_neighbour_graph(fractional, cell, n_atoms, p.cutoff, p.max_neighbours)
 
+    @classmethod
+    def supervised_layers(cls, hyperparameters: PublishedHyperparameters) -> int:
+        """Return the number of layers."""
+        return hyperparameters.layers
+
     def forward(self, batch: CrystalBatch) -> list[Geometry]:
         """Return the structure after every layer; the last is the prediction."""
         cell, positions = batch.cell, Geometry(batch.fractional, batch.cell).positions(batch)
