@@ -36,7 +36,8 @@ ROOMS = {
     'parsers': {'common', 'crystals', 'data', 'calculations'},
     'workflows': {'common', 'crystals', 'standin', 'data', 'calculations'},
     'campaign': {'common', 'crystals', 'data', 'calculations', 'workflows'},
-    'cli': {'common', 'crystals', 'gnn', 'standin', 'data', 'calculations', 'workflows', 'campaign'},
+    'validation': {'common', 'crystals', 'data', 'calculations', 'workflows', 'campaign'},
+    'cli': {'common', 'crystals', 'gnn', 'standin', 'data', 'calculations', 'workflows', 'campaign', 'validation'},
 }
 """The rooms that each room may import: nothing imports the command line."""
 
@@ -51,8 +52,9 @@ NETWORK_ROOMS = {
     'prediction': {'graph', 'models', 'engine', 'checkpoints', 'potentials', 'device'},
     'evaluation': {'graph', 'engine', 'checkpoints', 'prediction'},
     'training': {'graph', 'models', 'engine', 'checkpoints', 'prediction', 'evaluation'},
+    'experiments': {'graph', 'models', 'engine', 'checkpoints', 'prediction', 'evaluation', 'training', 'device'},
     'device': set(),
-    'cli': {'checkpoints', 'potentials', 'data', 'prediction', 'evaluation', 'training', 'device'},
+    'cli': {'checkpoints', 'potentials', 'data', 'prediction', 'evaluation', 'training', 'experiments', 'device'},
 }
 """The same within `gnn/`, for its folders and its one module."""
 

@@ -7,9 +7,20 @@ import sys
 
 from aiida_e3relax.common.errors import InputError, OutOfMemoryError, RunError, RunInterruptedError
 from aiida_e3relax.common.out_of_memory import is_out_of_memory
-from aiida_e3relax.gnn.cli import data, ensemble, evaluate, finetune, import_checkpoint, predict, train
+from aiida_e3relax.gnn.cli import (
+    ablate,
+    benchmark,
+    data,
+    ensemble,
+    evaluate,
+    finetune,
+    import_checkpoint,
+    predict,
+    sweep,
+    train,
+)
 
-COMMANDS = (predict, data, train, finetune, ensemble, evaluate, import_checkpoint)
+COMMANDS = (predict, data, train, finetune, ensemble, evaluate, benchmark, ablate, sweep, import_checkpoint)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -15,13 +15,14 @@ from aiida_e3relax.gnn.evaluation.evaluate import ALL_MEASURES, Measured
 SIZE_EDGES = (1, 5, 9, 17, 33, 65)
 """Sizes at which a new class of `by_size` begins; the last has no end."""
 
-_TITLES = {
+TITLES = {
     'coordinate_mae_A': 'coordinates A',
     'cell_shape_deviation_A2': 'cell shape A^2',
     'volume_mae_A3': 'volume A^3',
     'bond_length_mae_A': 'bonds A',
     'lattice_mae_A': 'lattice A',
 }
+"""Of the measures in tables."""
 
 _CALIBRATION_TITLES = {
     'uncertainty_A_median': 'uncertainty A',
@@ -35,7 +36,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return rows of `Measured.row` as text: mean (median) of each measure, and calibration of the uncertainties."""
     width = max(len(row['of']) for row in rows)
     head = f'{"data":<14}{"frame":<10}{"":<{width}} {"pairs":>6}'
-    lines = [head + ''.join(f'  {_TITLES[name]:>17}' for name in ALL_MEASURES) + f'  {"match %":>8}']
+    lines = [head + ''.join(f'  {TITLES[name]:>17}' for name in ALL_MEASURES) + f'  {"match %":>8}']
     for row in rows:
         cells = [f'{row[f"{m}_mean"]:.3f} ({row[f"{m}_median"]:.3f})' for m in ALL_MEASURES]
         match = f'{row["match_rate_percent"]:8.1f}' if 'match_rate_percent' in row else f'{"-":>8}'

@@ -44,7 +44,7 @@ def read_config(path: Path, changes: list[str], tuned_from: Checkpoint | None = 
     InputError
         For a file that cannot be read, names that are not known, values that cannot be, or missing places.
     """
-    content = _read(path)
+    content = read_content(path)
     _change(content, changes)
     data, output = content.pop('data', None), content.pop('output', None)
     data = [data] if isinstance(data, str) else data
@@ -60,7 +60,8 @@ def read_config(path: Path, changes: list[str], tuned_from: Checkpoint | None = 
     return TrainingConfig([Path(name) for name in data], Path(output), read_settings(content, str(path), preset))
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_content(path: Path) -> dict[str, Any]:
+    """Return the names and values of the YAML or JSON file at `path`; raises InputError where it has none."""
     try:
         with path.open('rb') as handle:
             text = handle.read(_LONGEST + 1).decode('utf-8')
