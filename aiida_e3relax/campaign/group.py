@@ -29,12 +29,7 @@ class CampaignGroup(orm.Group):
 
         Raises ValueError where somebody has taken it out of the group.
         """
-        query = orm.QueryBuilder().append(orm.Group, filters={'id': self.pk}, tag='group')
-        query.append(orm.Dict, with_group='group', filters={'attributes': {'has_key': 'schema'}}, tag='settings')
-        found = query.order_by({'settings': {'id': 'asc'}}).all(flat=True)
-        if not found:
-            raise ValueError(f'campaign `{self.label}`: expected a Dict with its settings in the group, found none')
-        return found[0]
+        return find_settings(self, f'campaign `{self.label}`')
 
     @property
     def settings(self) -> CampaignSettings:
@@ -90,6 +85,19 @@ class CampaignGroup(orm.Group):
         """Return an extra as it is now, whoever set it."""
         query = orm.QueryBuilder().append(orm.Group, filters={'id': self.pk}, project='extras')
         return query.one()[0].get(key, default)
+
+
+def find_settings(group: orm.Group, name: str) -> orm.Dict:
+    """Return the node with the settings in a group; raises ValueError, which begins with `name`, where there is none.
+
+    It is the oldest Dict with the key `schema`.
+    """
+    query = orm.QueryBuilder().append(orm.Group, filters={'id': group.pk}, tag='group')
+    query.append(orm.Dict, with_group='group', filters={'attributes': {'has_key': 'schema'}}, tag='settings')
+    found = query.order_by({'settings': {'id': 'asc'}}).all(flat=True)
+    if not found:
+        raise ValueError(f'{name}: expected a Dict with its settings in the group, found none')
+    return found[0]
 
 
 def find_campaigns() -> list[CampaignGroup]:

@@ -42,7 +42,7 @@ def read_choices(options: dict[str, Any]) -> ChainChoices:
         else None,
         potential_family=options['potential_family'] or _only_family(),
         freedom=_choose_freedom(options, overrides),
-        model=_choose_model(options['model']) if with_network else None,
+        model=choose_model(options['model']) if with_network else None,
         protocol=options['protocol'],
         overrides=overrides,
         options=_job_options(options),
@@ -86,7 +86,11 @@ def _only_family() -> str:
     raise click.ClickException(f'--potential-family: no family of potentials is in this profile; {NO_POTENTIALS}')
 
 
-def _choose_model(text: str | None) -> E3RelaxModelData:
+def choose_model(text: str | None) -> E3RelaxModelData:
+    """Return the model that a person names, the shipped one for None or `default`.
+
+    Raises ClickException where there is none, ValueError for a file that is no checkpoint.
+    """
     if text in (None, 'default'):
         return E3RelaxModelData.default()
     if Path(text).is_file():

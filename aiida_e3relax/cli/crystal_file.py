@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -11,7 +10,14 @@ import click
 from ase import Atoms
 
 from aiida_e3relax.common.messages import printable
-from aiida_e3relax.crystals.files import CrystalFileError, Entry, UniqueLabels, iterate_crystals, labels_of
+from aiida_e3relax.crystals.files import (
+    CrystalFileError,
+    Entry,
+    UniqueLabels,
+    iterate_crystals,
+    labels_of,
+    make_label,
+)
 from aiida_e3relax.crystals.freedom.constraints import movable_coordinates
 from aiida_e3relax.crystals.freedom.freedom import fixed_coordinates
 
@@ -82,12 +88,6 @@ def labelled_entries(file: Path, stem: str, taken: UniqueLabels) -> Iterator[tup
             yield label, entry
     if fault:
         yield taken.claim(stem), Entry(None, fault)
-
-
-def make_label(text: str) -> str:
-    """Return letters, digits and single underscores that are like `text`, with no digit first."""
-    label = re.sub('[^0-9A-Za-z]+', '_', text).strip('_')
-    return label if label[:1].isalpha() else f's_{label}'.rstrip('_')
 
 
 def fixed_components(atoms: Atoms) -> dict[str, list[int]]:

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from aiida import orm
 from aiida.manage import get_manager
 from aiida.manage.configuration import get_config
 from aiida.manage.configuration.profile import Profile
-
-from aiida_e3relax.campaign.group import CampaignGroup
 
 POSTGRESQL = 'core.psql_dos'
 KEEPALIVE = {'tcp_keepalives_idle': 30, 'tcp_keepalives_interval': 10, 'tcp_keepalives_count': 3}
@@ -36,8 +35,8 @@ class LockLostError(Exception):
 
 
 @contextlib.contextmanager
-def lock(group: CampaignGroup) -> Iterator[Callable[[], None]]:
-    """Hold the right to submit for a campaign among all who use its database, from whatever computer.
+def lock(group: orm.Group) -> Iterator[Callable[[], None]]:
+    """Hold the right to submit for a campaign, or a validation, among all who use its database, from whatever computer.
 
     The lock goes with the process that holds it, however that ends. In PostgreSQL it belongs to a connection: an
     advisory lock. An SQLite database is in a folder of one computer, and so is a locked file beside it.

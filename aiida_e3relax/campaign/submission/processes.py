@@ -80,7 +80,7 @@ class CampaignProcesses:
 
     def network_state(self, place: int) -> State:
         """Return what became of a batch."""
-        return _last_state(self.networks[place])
+        return last_state(self.networks[place])
 
     def has_no_report(self, place: int) -> bool:
         """Return whether the last run of the network for a batch failed as a whole, and said nothing on structures."""
@@ -89,7 +89,7 @@ class CampaignProcesses:
 
     def chain_state(self, label: str) -> State:
         """Return what became of a structure."""
-        return _last_state(self.chains[label])
+        return last_state(self.chains[label])
 
     @property
     def running(self) -> list[Process]:
@@ -100,6 +100,18 @@ class CampaignProcesses:
 
 def read_processes(settings: CampaignSettings, node: orm.Dict) -> CampaignProcesses:
     """Return the processes linked to a campaign's settings, in one query."""
+    networks: dict[int, list[Process]] = {place: [] for place in range(len(settings.batches))}
+    chains: dict[str, list[Process]] = {label: [] for label in settings.structures}
+    of_network: dict[str, Any] = {NETWORK_LABEL.format(place=place): tries for place, tries in networks.items()}
+    foreign: list[Process] = []
+    for process in linked_processes(node):
+        of_kind: dict[str, Any] = of_network if process.process_label == NETWORK else chains
+        of_kind.get(process.label, foreign).append(process)
+    return CampaignProcesses(networks, chains, tuple(foreign))
+
+
+def linked_processes(node: orm.Dict) -> list[Process]:
+    """Return the processes to which the settings in `node` are linked as `LINK`, oldest first, in one query."""
     query = orm.QueryBuilder().append(orm.Dict, filters={'id': node.pk}, tag='settings')
     names = ('process_label', 'process_state', 'exit_status', 'exit_message', 'paused')
     query.append(
@@ -110,14 +122,10 @@ def read_processes(settings: CampaignSettings, node: orm.Dict) -> CampaignProces
         tag='process',
     )
     query.order_by({'process': {'id': 'asc'}})
-    networks: dict[int, list[Process]] = {place: [] for place in range(len(settings.batches))}
-    chains: dict[str, list[Process]] = {label: [] for label in settings.structures}
-    of_network: dict[str, Any] = {NETWORK_LABEL.format(place=place): tries for place, tries in networks.items()}
-    foreign: list[Process] = []
-    for pk, uuid, label, process_label, state, status, message, paused, ctime, mtime in query.all():
-        process = Process(pk, uuid, label, process_label, state, status, message, bool(paused), ctime, mtime)
-        (of_network if process_label == NETWORK else chains).get(label, foreign).append(process)
-    return CampaignProcesses(networks, chains, tuple(foreign))
+    return [
+        Process(pk, uuid, label, process_label, state, status, message, bool(paused), ctime, mtime)
+        for pk, uuid, label, process_label, state, status, message, paused, ctime, mtime in query.all()
+    ]
 
 
 def find_state(process_state: str | None, exit_status: int | None) -> State:
@@ -127,5 +135,6 @@ def find_state(process_state: str | None, exit_status: int | None) -> State:
     return State(process_state) if process_state in ('excepted', 'killed') else State.RUNNING
 
 
-def _last_state(tries: list[Process]) -> State:
+def last_state(tries: list[Process]) -> State:
+    """Return what became of what was tried these times."""
     return tries[-1].state if tries else State.WAITING

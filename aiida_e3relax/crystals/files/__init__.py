@@ -1,7 +1,7 @@
 """Crystals from files: each is the crystal that the file states, or it is refused with the reason."""
 
 from aiida_e3relax.crystals.files.errors import CrystalFileError
-from aiida_e3relax.crystals.files.labels import UniqueLabels, labels_of
+from aiida_e3relax.crystals.files.labels import UniqueLabels, labels_of, make_label
 from aiida_e3relax.crystals.files.reader import Entry, iterate_crystals, read_crystals
 
 __all__ = [
@@ -10,5 +10,6 @@ __all__ = [
     'UniqueLabels',
     'iterate_crystals',
     'labels_of',
+    'make_label',
     'read_crystals',
 ]

@@ -53,6 +53,12 @@ def labels_of(paths: Sequence[str | Path], clean: Callable[[str], str] = printab
     return [taken.claim(of_file[file]) for file in files]
 
 
+def make_label(text: str) -> str:
+    """Return letters, digits and single underscores that are like `text`, with no digit first."""
+    label = re.sub('[^0-9A-Za-z]+', '_', text).strip('_')
+    return label if label[:1].isalpha() else f's_{label}'.rstrip('_')
+
+
 class UniqueLabels:
     """Labels that were given, so that none is given twice; takes some bytes a label."""
 

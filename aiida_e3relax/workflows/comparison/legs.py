@@ -63,14 +63,19 @@ class Leg:
     @property
     def stand_in(self) -> str | None:
         """The engine behind the stand-in; None for VASP itself."""
-        match = STAND_IN.search(self.code_version or '')
-        return match[1] if match else None
+        return find_stand_in(self.code_version)
 
     def total(self, cost: Callable[[VaspRun], float | None]) -> float | None:
         """Return the sum of a cost over all runs, or None when a run did not write it."""
         costs = [cost(run) for run in self.runs]
         known = [value for value in costs if value is not None]
         return sum(known) if len(known) == len(costs) else None
+
+
+def find_stand_in(code_version: str | None) -> str | None:
+    """Return the engine behind the stand-in by the version that a run printed; None for VASP itself."""
+    match = STAND_IN.search(code_version or '')
+    return match[1] if match else None
 
 
 def collect_leg(leg: orm.WorkChainNode) -> dict[str, orm.Data]:
