@@ -17,6 +17,7 @@ from aiida_e3relax.cli.lazy_group import LazyGroup
         'relax': 'aiida_e3relax.cli.relax:relax',
         'setup': 'aiida_e3relax.cli.setup:setup',
         'show': 'aiida_e3relax.cli.show:show',
+        'validate': 'aiida_e3relax.cli.validate:validate',
     },
 )
 @click.version_option(package_name='aiida-e3relax')

@@ -72,8 +72,33 @@ OPTIONS = (
 )
 
 
+STATIC = (
+    'vasp_code',
+    'network_code',
+    'potential_family',
+    'protocol',
+    'kpoints_spacing',
+    'vacuum',
+    'overrides',
+    'machines',
+    'mpi_processes',
+    'max_hours',
+    'queue',
+)
+"""Those of `OPTIONS` that say something on runs in which nothing moves."""
+
+
 def chain_options(command: Command) -> Command:
     """Give a command `OPTIONS`, whose values go to `chain_choices.read_choices`."""
     for option in reversed(OPTIONS):
         command = option(command)
+    return command
+
+
+def static_options(command: Command) -> Command:
+    """Give a command those of `OPTIONS` that are in `STATIC`."""
+    own = list(getattr(command, '__click_params__', ()))
+    command = chain_options(command)
+    of_chain = command.__click_params__[len(own) :]  # type: ignore[attr-defined]
+    command.__click_params__ = own + [option for option in of_chain if option.name in STATIC]  # type: ignore[attr-defined]
     return command

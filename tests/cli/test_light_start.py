@@ -29,6 +29,7 @@ HEAVY = {'aiida', 'ase', 'matplotlib', 'numpy', 'pandas', 'pymatgen', 'rich', 's
         (['show', '--help'], 0, '--plot'),
         (['query', '--help'], 0, 'predictions'),
         (['query', 'chains', '--help'], 0, '--verdict'),
+        (['validate', '--help'], 0, '--models MODEL...'),
         (['nonsense'], 2, "No such command 'nonsense'"),
         (['campaign', 'nonsense'], 2, "No such command 'nonsense'"),
         (['relax', '--nonsense'], 2, 'No such option: --nonsense'),

@@ -1,0 +1,1 @@
+"""Static DFT validation: energies of unrelaxed, predicted and relaxed crystals, each by one run of VASP."""

@@ -1,0 +1,150 @@
+"""Make a validation in the provenance graph."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import importlib.metadata
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from aiida import orm
+from aiida.orm.implementation.utils import clean_value
+
+from aiida_e3relax.calculations.batches import gather_structures
+from aiida_e3relax.campaign.creation import PACKAGES, check_name
+from aiida_e3relax.crystals.files import UniqueLabels, make_label
+from aiida_e3relax.crystals.structures import Crystals
+from aiida_e3relax.data.structures import SYMBOLS
+from aiida_e3relax.validation.draw import Draw
+from aiida_e3relax.validation.group import ValidationGroup, ValidationSettings, find_validation
+from aiida_e3relax.workflows.vasp.choices import ChainChoices
+from aiida_e3relax.workflows.vasp.inputs.kpoints import make_kpoints
+
+
+def vasp_inputs(choices: ChainChoices, structure: orm.StructureData) -> dict[str, Any]:
+    """Return the inputs of VASP that the chain of a crystal would have, as those of `vasp.v2.vasp`.
+
+    Raises ValueError for what the chain refuses.
+    """
+    alone = dataclasses.replace(choices, network_code=None, model=None)
+    return alone.chain_builder(structure)._inputs(prune=True)['vasp']['vasp']
+
+
+def create_validation(
+    name: str,
+    draw: Draw,
+    choices: ChainChoices,
+    request: Mapping[str, Any],
+    report_progress: Callable[[], None] = lambda: None,
+) -> ValidationGroup:
+    """Store a validation and return it; nothing of it runs yet.
+
+    The k-points of a crystal are chosen once, for the cell of its relaxed crystal, and serve for all its geometries.
+    The group comes last: a validation is there as a whole or not at all.
+
+    Parameters
+    ----------
+    name
+        The label of the group, which can be the name of a folder.
+    draw
+        The pairs.
+    choices
+        How VASP computes, and the code of the network.
+    request
+        What was asked for; see `ValidationSettings`.
+    report_progress
+        Called after each pair.
+
+    Raises ValueError for an odd name, and for a crystal that cannot be computed, with its label.
+    """
+    check_name(name)
+    pairs, taken = draw.pairs, UniqueLabels()
+    labels = [taken.claim(make_label(text)) for text in pairs.unrelaxed.labels.tolist()]
+    relaxed = dict(zip(labels, _nodes(pairs.as_filed, labels), strict=True))
+    unrelaxed = dict(zip(labels, _nodes(pairs.unrelaxed, labels), strict=True))
+    inputs = {label: _checked_inputs(label, choices, structure) for label, structure in relaxed.items()}
+    crystals: dict[str, dict[str, str]] = {}
+    for label, text in zip(labels, pairs.unrelaxed.labels.tolist(), strict=True):
+        for stage, node in (('unrelaxed', unrelaxed[label]), ('relaxed', relaxed[label])):
+            node.label = f'{text}, {stage}'
+            node.store()
+        vasp = inputs[label]
+        kpoints = vasp.get('kpoints')
+        if kpoints is None:
+            kpoints = make_kpoints(relaxed[label], vasp['kpoints_spacing'], _freedom(choices))
+        uuids = {'unrelaxed': unrelaxed[label].uuid, 'relaxed': relaxed[label].uuid, 'kpoints': kpoints.store().uuid}
+        crystals[label] = {'name': text, **uuids}
+        report_progress()
+    settings = ValidationSettings(
+        name=name,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+        request=dict(request),
+        looked_at=draw.looked_at,
+        matched=draw.matched,
+        crystals=crystals,
+        order=labels,
+        batch=gather_structures(**unrelaxed).uuid,
+        versions={package: importlib.metadata.version(package) for package in PACKAGES},
+    )
+    stored = settings.to_node().store()
+    group = ValidationGroup(label=name)
+    with group.backend.transaction():
+        group.store()
+        group.add_nodes([stored, *unrelaxed.values(), *relaxed.values()])
+    return group
+
+
+def find_same(name: str, request: Mapping[str, Any]) -> ValidationGroup | None:
+    """Return the validation of that name, None where there is none.
+
+    Raises ValueError where it was made with another request, with what differs.
+    """
+    group = find_validation(name)
+    if group is None:
+        return None
+    there, asked = group.settings.request, clean_value(dict(request))
+    differing = [
+        f'{key}: {_tell(there.get(key))} there, {_tell(asked.get(key))} now'
+        for key in sorted(there.keys() | asked.keys())
+        if key != 'static' and there.get(key) != asked.get(key)
+    ]
+    static, now = there['static'], asked['static']
+    differing += [
+        f'{key}: {_tell(static.get(key))} there, {_tell(now.get(key))} now'
+        for key in sorted(static.keys() | now.keys())
+        if static.get(key) != now.get(key)
+    ]
+    if differing:
+        raise ValueError(
+            f'validation `{name}`: there is one of this name with other choices ({"; ".join(differing)}); give the '
+            'same to go on with it, or another --name'
+        )
+    return group
+
+
+def _tell(value: Any) -> str:
+    return 'nothing' if value in (None, {}) else str(value)
+
+
+def _nodes(crystals: Crystals, labels: list[str]) -> list[orm.StructureData]:
+    """Return unstored nodes of crystals with kinds named by the elements."""
+    nodes = []
+    for index in range(len(labels)):
+        crystal = crystals.select([index])
+        node = orm.StructureData(cell=crystal.cell[0].tolist(), pbc=crystal.pbc[0].tolist())
+        for number, position in zip(crystal.numbers.tolist(), crystal.positions.tolist(), strict=True):
+            node.append_atom(position=position, symbols=SYMBOLS[number])
+        nodes.append(node)
+    return nodes
+
+
+def _checked_inputs(label: str, choices: ChainChoices, structure: orm.StructureData) -> dict[str, Any]:
+    try:
+        return vasp_inputs(choices, structure)
+    except ValueError as error:
+        raise ValueError(f'relaxed crystal `{label}`: {error}') from error
+
+
+def _freedom(choices: ChainChoices) -> orm.Str | orm.Dict:
+    return orm.Str(choices.freedom) if isinstance(choices.freedom, str) else orm.Dict(dict(choices.freedom))
