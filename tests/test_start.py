@@ -27,6 +27,7 @@ NEVER = {
     'pandas',
     'plotly',
     'e3nn',
+    'torch_geometric',
     'spglib',
     'networkx',
     'triton',

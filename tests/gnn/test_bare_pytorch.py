@@ -11,6 +11,7 @@ from tests.gnn.pairs import made_pairs
 BARE = """
 import sys
 absent = ['aiida', 'ase', 'pymatgen', 'scipy', 'yaml', 'rich', 'click', 'spglib', 'e3nn', 'vesin', 'matplotlib']
+absent += ['torch_geometric']
 sys.modules.update(dict.fromkeys(absent))
 from aiida_e3relax.gnn.cli import main
 sys.exit(main(sys.argv[1:]))

@@ -4,18 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-import torch
 from torch import Tensor, nn
 
 from aiida_e3relax.gnn.graph.batch import CrystalBatch
-from aiida_e3relax.gnn.layers import (
-    EdgeGeometry,
-    PaiNNLayer,
-    RadialBasis,
-    ScaledSiLU,
-    displaced,
-    perceptron,
-)
+from aiida_e3relax.gnn.layers import EdgeGeometry, PaiNNLayer, RadialBasis, displaced
+from aiida_e3relax.gnn.layers.gated_vectors import GatedVectorHead
 from aiida_e3relax.gnn.models.raw_cell import RawCellRelaxation
 
 
@@ -37,7 +30,7 @@ class PaiNN(RawCellRelaxation):
         self.hyperparameters = p = hyperparameters
         self.radial_basis = RadialBasis(p.radial_functions, p.cutoff)
         self.layers = nn.ModuleList(PaiNNLayer(p.features, p.radial_functions) for _ in range(p.layers))
-        self.gates = nn.ModuleList([_GatedBlock(p.features, p.features // 2), _GatedBlock(p.features // 2, 1)])
+        self.gates = GatedVectorHead(p.features)
 
     def relaxed_atoms(self, x: Tensor, batch: CrystalBatch) -> tuple[Tensor, Tensor]:
         """Return the atoms' fractional coordinates ``(A, 3)`` and scalars ``(A, F)``, from scalars of the elements."""
@@ -46,24 +39,4 @@ class PaiNN(RawCellRelaxation):
         v = x.new_zeros(len(x), 3, x.shape[1])
         for index, layer in enumerate(self.layers):
             x, v = layer(x, v, edges, first=index == 0)
-        gated, displacement = x, v
-        for gate in self.gates:
-            gated, displacement = gate(gated, displacement)
-        return displaced(batch.fractional, displacement[..., 0], batch.cell, batch), x
-
-
-class _GatedBlock(nn.Module):
-    """Fewer vectors, each rescaled by a function of scalars and vector lengths."""
-
-    def __init__(self, features: int, outputs: int):
-        super().__init__()
-        self.measured = nn.Linear(features, features, bias=False)
-        self.kept = nn.Linear(features, outputs, bias=False)
-        self.mix = perceptron(2 * features, features, 2 * outputs)
-        self.activation = ScaledSiLU()
-
-    def forward(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Return scalars ``(A, outputs)`` and vectors ``(A, 3, outputs)``."""
-        length = torch.sqrt(self.measured(v).square().sum(dim=1) + 1e-8)
-        shift, gate = self.mix(torch.cat([x, length], dim=-1)).chunk(2, dim=-1)
-        return self.activation(shift), gate[:, None] * self.kept(v)
+        return displaced(batch.fractional, self.gates(x, v), batch.cell, batch), x

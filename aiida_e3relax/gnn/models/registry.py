@@ -48,11 +48,15 @@ MODELS = Models(
         'deeprelax': f'{_HERE}.deeprelax:DeepRelax',
         'painn': f'{_HERE}.painn:PaiNN',
         'egnn': f'{_HERE}.egnn:EGNN',
+        'hegnn': f'{_HERE}.hegnn:HEGNN',
+        'gotennet': f'{_HERE}.gotennet:GotenNet',
         'dummy': f'{_HERE}.dummy:Dummy',
         'ensemble': f'{_HERE}.ensemble:Ensemble',
         'e3relax-h2-published': f'{_HERE}.published:E3RelaxH2Published',
         'e3relax-published': f'{_HERE}.published:E3RelaxPublished',
         'deeprelax-published': f'{_HERE}.published:DeepRelaxPublished',
+        'painn-published': f'{_HERE}.published.painn:PaiNNPublished',
+        'egnn-published': f'{_HERE}.published.egnn:EGNNPublished',
     }
 )
 

@@ -1,9 +1,11 @@
+import json
 import subprocess
 import sys
 
 import pytest
 
 from aiida_e3relax.common.errors import MissingPackageError
+from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.models.registry import MODELS, Models, make_model
 
@@ -33,10 +35,25 @@ def test_every_name_has_a_model():
 def test_a_missing_package_is_told_with_the_line_that_installs_it(tmp_path, monkeypatch):
     (tmp_path / 'model_of_another.py').write_text('import absent_package.part')
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(MissingPackageError, match=r'model other needs the package absent-package.*\[baselines\]'):
+    with pytest.raises(
+        MissingPackageError, match='model other needs the package absent-package, which is not installed'
+    ):
         Models({'other': 'model_of_another:Model'})['other']
     with pytest.raises(ModuleNotFoundError, match=r'aiida_e3relax\.gnn\.absent'):
         Models({'wrong': 'aiida_e3relax.gnn.absent:Model'})['wrong']
+
+
+@pytest.mark.parametrize(('name', 'package'), [('hegnn', 'e3nn'), ('gotennet', 'torch_geometric')])
+def test_a_baseline_without_its_package_says_how_to_get_it(name, package, tmp_path, monkeypatch, capsys):
+    module = f'aiida_e3relax.gnn.models.{name}'
+    monkeypatch.setitem(MODELS.data, name, f'{module}:Model')
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    (tmp_path / 'run.json').write_text(json.dumps({'data': 'pairs.npz', 'output': 'run', 'architecture': name}))
+    assert main(['train', str(tmp_path / 'run.json')]) == MissingPackageError.exit_status
+    told = capsys.readouterr().err
+    assert f'the model {name} needs the package {package.replace("_", "-")}, which is not installed' in told
+    assert "pip install 'aiida-e3relax[baselines]'" in told
 
 
 def test_unknown_names_are_told_with_the_nearest():
