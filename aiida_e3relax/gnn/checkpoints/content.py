@@ -107,8 +107,10 @@ def check_hyperparameters(
     sizes = read_fields(MODELS[architecture].Hyperparameters, hyperparameters, where)
     largest = max((length for weight in weights.values() for length in weight.shape), default=1)
     bounds = {'layers': len(weights), 'members': len(weights)}
-    for name in MODELS[architecture].Hyperparameters.__dataclass_fields__:
+    for name, described in MODELS[architecture].Hyperparameters.__dataclass_fields__.items():
         value = getattr(sizes, name)
+        if 'bounds' in described.metadata:
+            continue  # read_fields has held it to them
         if type(value) is int:
             most = MOST_NEIGHBOURS if name.startswith('max_') else bounds.get(name, largest)
             if not 1 <= value <= most:

@@ -94,8 +94,11 @@ def _hyperparameters(architecture: str, weights: dict[str, Tensor]) -> dict[str,
     """Return the hyper-parameters that the weights imply; raises KeyError where some are missing."""
     blocks = 'message_layers' if architecture == 'deeprelax-published' else 'message_passing_layers'
     layers = {match[1] for name in weights if (match := re.match(rf'{blocks}\.(\d+)\.', name))}
-    sizes = {'features': weights['atom_emb.embeddings.weight'].shape[1], 'layers': len(layers)}
+    sizes: dict[str, Any] = {'features': weights['atom_emb.embeddings.weight'].shape[1], 'layers': len(layers)}
     edge_features = weights[f'{blocks}.0.edge_proj.weight'].shape[1]
     if architecture == 'deeprelax-published':
         return {**sizes, 'radial_functions': edge_features // 2, 'offset_features': edge_features // 2}
-    return {**sizes, 'radial_functions': edge_features, 'lattice_update': 'published'}
+    sizes |= {'radial_functions': edge_features, 'lattice_update': 'published'}
+    if architecture == 'e3relax-h2-published':
+        sizes['l_max'] = len(weights[f'{blocks}.0.inv_norm.weight']) - 1
+    return sizes

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from aiida_e3relax.gnn.layers import RadialBasis, solid_invariants
-from aiida_e3relax.gnn.models.published.angular_gate import L_MAX, AngularGate
+from aiida_e3relax.gnn.models.published.angular_gate import AngularGate
 
 ROWS_PER_WIDTH = {torch.float32: 16, torch.float64: 64}
 """Rows for each width of the basis's Gaussians: cubic interpolation of one is then off by 1e-6 and 4e-9 at most."""
@@ -67,7 +67,7 @@ def gate_table(gate: AngularGate) -> FilterTable:
     cosine = torch.cos(_places(math.ceil(math.pi * per_radian), per_radian, like)).to(like.dtype)
     along = torch.nn.functional.pad(cosine[:, None], (0, 2))
     axis = torch.eye(3, dtype=like.dtype, device=like.device)[:1].expand(len(cosine), 3)
-    return FilterTable(gate.factors(cosine, solid_invariants(along, axis, L_MAX)), per_radian)
+    return FilterTable(gate.factors(cosine, solid_invariants(along, axis, gate.l_max)), per_radian)
 
 
 def gate_polynomials(reference: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ TIE = 1e-6
 
 
 def nearest_neighbour_graph(
-    fractional: Tensor, cell: Tensor, n_atoms: Tensor, cutoff: float, max_neighbours: int
+    fractional: Tensor, cell: Tensor, n_atoms: Tensor, cutoff: float, max_neighbours: int, self_images: bool = True
 ) -> Graph:
     """Return the graph of E3Relax and E3Relax-H2: the nearest neighbours, and six images of every atom itself.
 
@@ -40,11 +40,15 @@ def nearest_neighbour_graph(
         Largest distance in A.
     max_neighbours
         Neighbours kept, the atom itself counted.
+    self_images
+        Whether the six images of every atom itself are added.
     """
     near = _nearest(
         neighbour_graph(fractional, cell, n_atoms, cutoff, None), fractional, cell, n_atoms, max_neighbours - 1
     )
-    others = _select(near, near.centre != near.neighbour)
+    others = near.without_self_images()
+    if not self_images:
+        return others
     images = torch.tensor(SELF_IMAGES, device=near.offset.device)
     atoms = torch.arange(len(fractional), device=images.device).repeat_interleave(len(images))
     return _join(others, Graph(atoms, atoms, images.repeat(len(fractional), 1)))
@@ -69,13 +73,13 @@ def within_and_across_graph(
     near = _nearest(
         neighbour_graph(fractional, cell, n_atoms, cutoff, None), fractional, cell, n_atoms, max_neighbours - 1
     )
-    across = _select(near, (near.offset != 0).any(dim=1))
+    across = near.select((near.offset != 0).any(dim=1))
     first_atom = torch.repeat_interleave(torch.cumsum(n_atoms, 0) - n_atoms, n_atoms)
     same_cell = torch.repeat_interleave(n_atoms, n_atoms)
     centre = torch.repeat_interleave(torch.arange(len(fractional), device=n_atoms.device), same_cell)
     neighbour = rank_among_edges(centre, len(fractional)) + first_atom[centre]
     pairs = Graph(centre, neighbour, near.offset.new_zeros(len(centre), 3))
-    within = _nearest(_select(pairs, centre != neighbour), fractional, cell, n_atoms, max_within_cell)
+    within = _nearest(pairs.without_self_images(), fractional, cell, n_atoms, max_within_cell)
     return _join(within, across)
 
 
@@ -87,13 +91,8 @@ def _nearest(graph: Graph, fractional: Tensor, cell: Tensor, n_atoms: Tensor, co
     order = torch.arange(len(distance), device=distance.device)
     for key in (*graph.offset.unbind(dim=1), graph.neighbour, torch.round(distance / TIE), graph.centre):
         order = order[torch.argsort(key[order], stable=True)]
-    graph = _select(graph, order)
-    return _select(graph, rank_among_edges(graph.centre, len(fractional)) < count)
-
-
-def _select(graph: Graph, edges: Tensor) -> Graph:
-    """Return the edges that a mask or indices name."""
-    return Graph(graph.centre[edges], graph.neighbour[edges], graph.offset[edges])
+    graph = graph.select(order)
+    return graph.select(rank_among_edges(graph.centre, len(fractional)) < count)
 
 
 def _join(first: Graph, second: Graph) -> Graph:

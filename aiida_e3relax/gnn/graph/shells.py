@@ -51,6 +51,14 @@ class Graph:
         """Return the graph on `device`."""
         return Graph(self.centre.to(device), self.neighbour.to(device), self.offset.to(device))
 
+    def select(self, edges: Tensor) -> Graph:
+        """Return the edges that a mask or indices name."""
+        return Graph(self.centre[edges], self.neighbour[edges], self.offset[edges])
+
+    def without_self_images(self) -> Graph:
+        """Return the graph without the edges from an atom to its own images."""
+        return self.select(self.centre != self.neighbour)
+
 
 def neighbour_graph(
     fractional: Tensor, cell: Tensor, n_atoms: Tensor, cutoff: float, max_neighbours: int | None

@@ -1,7 +1,7 @@
 """Building blocks that the models share, one idea a file."""
 
 from aiida_e3relax.gnn.layers.activation import ScaledSiLU, bounded, perceptron
-from aiida_e3relax.gnn.layers.basis import RadialBasis, solid_invariants
+from aiida_e3relax.gnn.layers.basis import MAX_DEGREE, RadialBasis, solid_invariants
 from aiida_e3relax.gnn.layers.cell_head import CellHead
 from aiida_e3relax.gnn.layers.displacement import displaced
 from aiida_e3relax.gnn.layers.edge_geometry import EdgeGeometry
@@ -12,6 +12,7 @@ from aiida_e3relax.gnn.layers.painn import PaiNNLayer
 from aiida_e3relax.gnn.layers.self_interaction import DotSelfInteraction, SelfInteraction
 
 __all__ = [
+    'MAX_DEGREE',
     'AtomsToLattice',
     'CellHead',
     'DotSelfInteraction',

@@ -3,6 +3,9 @@
 import torch
 from torch import Tensor, nn
 
+MAX_DEGREE = 10
+"""Highest degree of `solid_invariants`: in single precision higher ones lose digits as sums of powers."""
+
 
 class RadialBasis(nn.Module):
     """Gaussians of the scaled distance times a polynomial envelope that ends smoothly at the cutoff.

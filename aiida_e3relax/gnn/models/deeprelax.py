@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor, nn
 
@@ -22,12 +24,12 @@ from aiida_e3relax.gnn.layers import (
 )
 from aiida_e3relax.gnn.layers.displacement import LARGEST_DISPLACEMENT
 from aiida_e3relax.gnn.models.distance_geometry import DistancePrediction, most_likely_displacements
-from aiida_e3relax.gnn.models.distance_model import DistanceModel
+from aiida_e3relax.gnn.models.distance_model import DistanceModel, both_kinds
 from aiida_e3relax.gnn.models.losses import Target, nearest_image_vectors
-from aiida_e3relax.gnn.models.symmetric import VOLUME_SCALE, SymmetricHyperparameters
+from aiida_e3relax.gnn.models.symmetric import VOLUME_SCALE, SymmetricHyperparameters, SymmetricModel
 
 
-class DeepRelax(DistanceModel):
+class DeepRelax(SymmetricModel, DistanceModel):
     """Relaxed crystals from predicted distances.
 
     PaiNN's layers give the atoms' features; a lattice node, which knows the volume per atom instead of the raw cell,
@@ -36,20 +38,35 @@ class DeepRelax(DistanceModel):
     the atoms' vectors along them.
     """
 
-    Hyperparameters = SymmetricHyperparameters
-    hyperparameters: SymmetricHyperparameters
+    @dataclasses.dataclass(frozen=True)
+    class Hyperparameters(SymmetricHyperparameters):
+        """Those of `SymmetricHyperparameters`, and what the paper's ablation leaves out (Table 4).
 
-    def __init__(self, hyperparameters: SymmetricHyperparameters):
-        super().__init__()
-        self.hyperparameters = p = hyperparameters
+        Attributes
+        ----------
+        vectors_along_edges
+            Whether distances know the atoms' vectors along the edges, which tell edges of equal lengths apart, as the
+            paper's encoding of cell offsets does.
+        local_uncertainty
+            Whether each distance has a scale of its own.
+        """
+
+        vectors_along_edges: bool = True
+        local_uncertainty: bool = True
+
+    hyperparameters: Hyperparameters
+
+    def __init__(self, hyperparameters: Hyperparameters):
+        super().__init__(hyperparameters)
+        p = hyperparameters
         self.radial_basis = RadialBasis(p.radial_functions, p.cutoff)
         self.embedding = nn.Embedding(MAX_ATOMIC_NUMBER + 1, p.features)
         self.layers = nn.ModuleList(PaiNNLayer(p.features, p.radial_functions) for _ in range(p.layers))
         self.volume_basis = RadialBasis(p.radial_functions, VOLUME_SCALE)
         self.lattice_embedding = perceptron(p.radial_functions, p.features, p.features)
         self.atoms_to_lattice = AtomsToLattice(p.features, p.radial_functions, p.strain_channels)
-        self.displacement_head = _DistanceHead(p.features, p.radial_functions)
-        self.relaxed_head = _DistanceHead(p.features, p.radial_functions)
+        self.displacement_head = _DistanceHead(p)
+        self.relaxed_head = _DistanceHead(p)
 
     def distances(self, batch: CrystalBatch) -> DistancePrediction:
         """Return the predicted distances over the batch's edges, and the cell."""
@@ -66,8 +83,7 @@ class DeepRelax(DistanceModel):
         _, strain = self.atoms_to_lattice(x, v, edges, lattice, batch)
         cell = torch.einsum('scx,sxy->scy', batch.cell, matrix_exponential(strain))
         carried = batch.edge_vectors(batch.fractional, cell).norm(dim=1)
-        heads = (head(x, v, edges) for head in (self.displacement_head, self.relaxed_head))
-        change, log_scale = (torch.cat(kinds) for kinds in zip(*heads, strict=True))
+        change, log_scale = both_kinds(head(x, v, edges) for head in (self.displacement_head, self.relaxed_head))
         every = torch.ones_like(graph.centre, dtype=torch.bool)
         return DistancePrediction(every, (carried.repeat(2) + change).abs(), log_scale, cell)
 
@@ -101,21 +117,25 @@ class _DistanceHead(nn.Module):
     The change stays below `LARGEST_DISPLACEMENT`, smoothly.
     """
 
-    def __init__(self, features: int, radial_functions: int):
+    def __init__(self, p: DeepRelax.Hyperparameters):
         super().__init__()
-        self.channels = max(1, features // 4)
+        features, self.channels = p.features, max(1, p.features // 4)
         self.ends = nn.Linear(features, 2 * features)
-        self.length = nn.Linear(radial_functions, features, bias=False)
-        self.vectors = nn.Linear(features, 2 * self.channels, bias=False)
-        self.along = nn.Linear(self.channels, features, bias=False)
-        self.output = nn.Sequential(ScaledSiLU(), *perceptron(features, features, 2))
+        self.length = nn.Linear(p.radial_functions, features, bias=False)
+        self.along: nn.Linear | None = None
+        if p.vectors_along_edges:
+            self.vectors = nn.Linear(features, 2 * self.channels, bias=False)
+            self.along = nn.Linear(self.channels, features, bias=False)
+        self.output = nn.Sequential(ScaledSiLU(), *perceptron(features, features, 2 if p.local_uncertainty else 1))
 
-    def forward(self, x: Tensor, v: Tensor, edges: EdgeGeometry) -> tuple[Tensor, Tensor]:
-        """Return changes in A and the logarithms of their scales, both ``(E,)``."""
+    def forward(self, x: Tensor, v: Tensor, edges: EdgeGeometry) -> tuple[Tensor, Tensor | None]:
+        """Return changes in A and, if stated, the logarithms of their scales, both ``(E,)``."""
         centre, neighbour = self.ends(x).chunk(2, dim=1)
-        of_centre, of_neighbour = self.vectors(v).split(self.channels, dim=2)
-        vectors = of_centre.index_select(0, edges.centre) + of_neighbour.index_select(0, edges.neighbour)
-        along = (vectors * edges.direction[:, :, None]).sum(dim=1)
         ends = centre.index_select(0, edges.centre) + neighbour.index_select(0, edges.neighbour)
-        change, log_scale = self.output(ends + self.length(edges.radial) + self.along(along)).split(1, dim=1)
-        return bounded(change, LARGEST_DISPLACEMENT, dim=1)[:, 0], log_scale[:, 0]
+        joined = ends + self.length(edges.radial)
+        if self.along is not None:
+            of_centre, of_neighbour = self.vectors(v).split(self.channels, dim=2)
+            vectors = of_centre.index_select(0, edges.centre) + of_neighbour.index_select(0, edges.neighbour)
+            joined = joined + self.along((vectors * edges.direction[:, :, None]).sum(dim=1))
+        change, *log_scale = self.output(joined).split(1, dim=1)
+        return bounded(change, LARGEST_DISPLACEMENT, dim=1)[:, 0], log_scale[0][:, 0] if log_scale else None

@@ -45,14 +45,14 @@ class DistancePrediction:
         ``(D + E,)`` in A: how far neighbour j, relaxed, is from centre i, unrelaxed, on the edges of `displaced`; then
         the lengths of all edges in the relaxed crystal.
     log_scale
-        ``(D + E,)`` the logarithms of their Laplace scales in A.
+        ``(D + E,)`` the logarithms of their Laplace scales in A; None where no scale is stated.
     cell
         ``(S, 3, 3)`` the relaxed cell, rows in A.
     """
 
     displaced: Tensor
     distance: Tensor
-    log_scale: Tensor
+    log_scale: Tensor | None
     cell: Tensor
 
     def kind(self, batch: CrystalBatch) -> Tensor:
@@ -72,7 +72,8 @@ def displacements_within_bounds(prediction: DistancePrediction, vectors: Tensor,
 
     Adam (Kingma and Ba, ICLR 2015) minimises, per crystal, the sum of four means: by how much displacement and relaxed
     distances exceed their upper bounds, distance + scale, and fall below their lower ones, distance - scale. Adam takes
-    the second moment of each Cartesian component by itself, so the result depends on the orientation.
+    the second moment of each Cartesian component by itself, so the result depends on the orientation. Bounds of
+    distances without a scale are the distances themselves (eq. 17).
 
     Parameters
     ----------
@@ -84,7 +85,9 @@ def displacements_within_bounds(prediction: DistancePrediction, vectors: Tensor,
         The unrelaxed crystals.
     """
     springs = _Springs.of(vectors, batch)
-    scale = prediction.log_scale.clamp(*LOG_SCALE_IN_BOUNDS).exp()
+    scale = torch.zeros_like(prediction.distance)
+    if prediction.log_scale is not None:
+        scale = prediction.log_scale.clamp(*LOG_SCALE_IN_BOUNDS).exp()
     upper = prediction.on_edges(prediction.distance + scale)
     lower = prediction.on_edges((prediction.distance - scale).clamp_min(0.0))
     kind = prediction.kind(batch)
@@ -109,13 +112,15 @@ def most_likely_displacements(prediction: DistancePrediction, vectors: Tensor, b
     logarithm of the Laplace likelihood that the network is trained with, rounded where t is small. Each step goes to
     the minimum, atom by atom, of a paraboloid that lies above the objective and touches it, so it needs no learning
     rate; how far an atom goes depends on one number, not on its axes, which keeps the result independent of the
-    orientation, and where forces cancel it stays.
+    orientation, and where forces cancel it stays. Distances without a scale get 1 A: a sharper one lets rounding grow
+    where they contradict each other.
 
     Parameters are those of `displacements_within_bounds`.
     """
     springs = _Springs.of(vectors, batch)
     distance = prediction.on_edges(prediction.distance)
-    precision = prediction.on_edges(prediction.log_scale.clamp(*LOG_SCALE_IN_LOSS).mul(-2).exp())
+    log_scale = torch.zeros_like(prediction.distance) if prediction.log_scale is None else prediction.log_scale
+    precision = prediction.on_edges(log_scale.clamp(*LOG_SCALE_IN_LOSS).mul(-2).exp())
     u = vectors.new_zeros(3, len(batch.numbers))
     step = torch.zeros_like(u)
     for _ in range(STEPS):

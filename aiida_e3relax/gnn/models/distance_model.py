@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -37,10 +37,10 @@ class DistanceModel(RelaxationModel):
     def forward(self, batch: CrystalBatch) -> list[Geometry]:
         """Return the predicted structure, alone in a list, with the mean scale of its distances as its uncertainty.
 
-        No gradient flows through its coordinates.
+        It has none where distances have no scale. No gradient flows through its coordinates.
         """
         prediction = self.distances(batch)
-        uncertainty = _uncertainty([prediction], batch).aleatoric
+        uncertainty = None if prediction.log_scale is None else _uncertainty([prediction], batch).aleatoric
         return [dataclasses.replace(self.solve(prediction, batch), uncertainty=uncertainty)]
 
     @classmethod
@@ -51,14 +51,16 @@ class DistanceModel(RelaxationModel):
     def loss(self, batch: CrystalBatch, target: Target, settings: LossSettings) -> tuple[Tensor, Tensor]:
         """Return the loss per structure ``(S,)`` and the solved structure's errors ``(S, 2)``, as `RelaxationModel`.
 
-        The loss (eqs. 11-14) is the mean over each kind of distance of ``log(2 b) + |d - d*| / b``, b the scale, plus
-        the mean absolute error of the cell, times its weight. The structure is not solved for it: of `settings` the
-        errors of coordinates concern the solved structure's errors alone, and there are no layers to weigh.
+        The loss (eqs. 11-14) is the mean over each kind of distance of ``log(2 b) + |d - d*| / b``, b the scale, or of
+        ``|d - d*|`` where distances have none, plus the mean absolute error of the cell, times its weight. The
+        structure is not solved for it: of `settings` the errors of coordinates concern the solved structure's errors
+        alone, and there are no layers to weigh.
         """
         prediction = self.distances(batch)
-        log_scale = prediction.log_scale.clamp(*LOG_SCALE_IN_LOSS)
-        deviation = (prediction.distance - self.true_distances(target, prediction, batch)).abs()
-        unlikeliness = log_scale + deviation * torch.exp(-log_scale) + torch.log(log_scale.new_tensor(2.0))
+        unlikeliness = (prediction.distance - self.true_distances(target, prediction, batch)).abs()
+        if prediction.log_scale is not None:
+            log_scale = prediction.log_scale.clamp(*LOG_SCALE_IN_LOSS)
+            unlikeliness = log_scale + unlikeliness * torch.exp(-log_scale) + torch.log(log_scale.new_tensor(2.0))
         kind = prediction.kind(batch)
         count = torch.bincount(kind, minlength=2 * len(batch.n_atoms)).to(unlikeliness.dtype)
         total = torch.zeros_like(count).index_add(0, kind, unlikeliness)
@@ -84,7 +86,8 @@ def ensemble_prediction(models: Sequence[DistanceModel], batch: CrystalBatch) ->
     distance = torch.stack([prediction.distance for prediction in predictions]).mean(dim=0)
     scale = torch.stack([_scale(prediction) for prediction in predictions]).mean(dim=0)
     cell = torch.stack([prediction.cell for prediction in predictions]).mean(dim=0)
-    together = DistancePrediction(predictions[0].displaced, distance, scale.log(), cell)
+    log_scale = None if predictions[0].log_scale is None else scale.log()
+    together = DistancePrediction(predictions[0].displaced, distance, log_scale, cell)
     return models[0].solve(together, batch), _uncertainty(predictions, batch)
 
 
@@ -95,5 +98,14 @@ def _uncertainty(predictions: Sequence[DistancePrediction], batch: CrystalBatch)
 
 
 def _scale(prediction: DistancePrediction) -> Tensor:
-    """Return the scales of distances in A, within the range that the loss takes them in."""
+    """Return the scales of distances in A, within the range that the loss takes them in; zero where none are stated."""
+    if prediction.log_scale is None:
+        return torch.zeros_like(prediction.distance)
     return prediction.log_scale.clamp(*LOG_SCALE_IN_LOSS).exp()
+
+
+def both_kinds(heads: Iterable[tuple[Tensor, Tensor | None]]) -> tuple[Tensor, Tensor | None]:
+    """Return the distances, and the logarithms of their scales if stated, of the heads for both kinds as one."""
+    pairs = list(heads)
+    log_scales = [log_scale for _, log_scale in pairs if log_scale is not None]
+    return torch.cat([distance for distance, _ in pairs]), torch.cat(log_scales) if log_scales else None

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from aiida_e3relax.gnn.layers import perceptron
-from aiida_e3relax.gnn.models.symmetric import SymmetricHyperparameters, SymmetricLayer, SymmetricRelaxation
+from aiida_e3relax.gnn.models.symmetric import RefinementHyperparameters, SymmetricLayer, SymmetricRelaxation
 
 
 class E3Relax(SymmetricRelaxation):
@@ -18,7 +18,7 @@ class E3Relax(SymmetricRelaxation):
 
 
 class _Layer(SymmetricLayer):
-    def __init__(self, p: SymmetricHyperparameters):
+    def __init__(self, p: RefinementHyperparameters):
         super().__init__(p, l_max=0)
         self.attention = perceptron(p.features, p.features, p.features)
 

@@ -56,8 +56,8 @@ class Ensemble(RelaxationModel):
             raise ValueError('the members of an ensemble cannot be ensembles')
         self.members = nn.ModuleList(make_model(p.member, p.member_hyperparameters) for _ in range(p.members))
         self.hyperparameters = p
-        self.breaks = MODELS[p.member].breaks  # type: ignore[misc]
-        self.capturable = MODELS[p.member].capturable  # type: ignore[misc]
+        self.breaks = self._first.breaks
+        self.capturable = self._first.capturable
 
     @property
     def _first(self) -> RelaxationModel:

@@ -15,6 +15,12 @@ LARGEST_STRAIN = 0.5
 """Bound of the Frobenius norm of the cell's relative change."""
 
 
+def bounded_cell(head: CellHead, x: Tensor, batch: CrystalBatch) -> Tensor:
+    """Return the cells ``(S, 3, 3)`` that `head` predicts from the atoms' scalars ``(A, F)``, their change bounded."""
+    strain = inverse(batch.cell) @ (head(x, batch) - batch.cell)
+    return batch.cell + batch.cell @ bounded(strain, LARGEST_STRAIN, dim=(1, 2))
+
+
 class RawCellRelaxation(RelaxationModel):
     """Relaxed crystals in one step, the cell by `CellHead`.
 
@@ -51,5 +57,4 @@ class RawCellRelaxation(RelaxationModel):
     def forward(self, batch: CrystalBatch) -> list[Geometry]:
         """Return the prediction."""
         fractional, x = self.relaxed_atoms(self.embedding(batch.numbers), batch)
-        strain = inverse(batch.cell) @ (self.cell_head(x, batch) - batch.cell)
-        return [Geometry(fractional, batch.cell + batch.cell @ bounded(strain, LARGEST_STRAIN, dim=(1, 2)))]
+        return [Geometry(fractional, bounded_cell(self.cell_head, x, batch))]

@@ -88,7 +88,7 @@ ODD = {
     'zero': 0, 'huge': 10**9, 'true': True, 'a dictionary': {1: {2}},
 }  # fmt: skip
 ODD_SIZES = (None, 'eight', [8], torch.tensor(8), float('nan'), -1, 0, 10**9, True)
-SIZES = ('features', 'layers', 'cutoff', 'max_neighbours', 'l_max')
+SIZES = ('features', 'layers', 'cutoff', 'max_neighbours')
 FIELDS = ('format_version', 'architecture', 'hyperparameters', 'elements', 'training', 'weights')
 
 
@@ -126,6 +126,9 @@ def test_a_field_that_is_missing_is_named(path, name):
     ('hyperparameters', 'message'),
     [
         *(({name: value}, f'e3relax-h2: {name}: ') for name in SIZES for value in ODD_SIZES),
+        *(({'l_max': value}, 'e3relax-h2: l_max: ') for value in (None, 'eight', -1, 11, True)),
+        ({'l_max': 0}, 'no weights of e3relax-h2 with these sizes: .*Unexpected key.*angular_gate'),
+        *(({'lattice_nodes': value}, 'e3relax-h2: lattice_nodes: expected true or false') for value in (0, 1, 'no')),
         ({'radial_functions': 1}, 'no weights of e3relax-h2 with these sizes'),
         ({'features': 16}, 'no weights of e3relax-h2 with these sizes: .*size mismatch'),
         ({'layers': 2}, 'no weights of e3relax-h2 with these sizes: .*Missing key'),

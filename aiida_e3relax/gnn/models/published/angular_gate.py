@@ -15,28 +15,27 @@ SMOOTHING = 1e-9**0.5
 SHORTEST_MEAN = 5e-5
 """A mean direction whose length, so smoothed, is less gives no reference direction."""
 
-L_MAX = 3
-"""Highest degree of the angular invariants."""
-
 
 class AngularGate(nn.Module):
     """Factors of the filters from the angle between an edge and its centre's mean direction (E3Relax-H2, eqs. 10-13).
 
     The invariants are those of `solid_invariants` for unit vectors: Legendre polynomials. Where the mean direction
-    vanishes the Cartesian x axis stands in, which breaks rotational symmetry at sites of high symmetry.
+    vanishes the Cartesian x axis stands in, which breaks rotational symmetry at sites of high symmetry. `l_max` is
+    their highest degree.
     """
 
-    def __init__(self, features: int):
+    def __init__(self, features: int, l_max: int):
         super().__init__()
-        self.norm = nn.LayerNorm(L_MAX + 1)
-        self.linear = nn.Linear(L_MAX + 2, 3 * features)
+        self.l_max = l_max
+        self.norm = nn.LayerNorm(l_max + 1)
+        self.linear = nn.Linear(l_max + 2, 3 * features)
         self.activation = ScaledSiLU()
 
     def forward(self, edges: Edges, n_atoms_total: int) -> Tensor:
         """Return the gate ``(E, 3F)``."""
         reference = self.references(edges, n_atoms_total)[edges.centre]
         cosine = (edges.direction * reference).sum(dim=1)
-        return self.factors(cosine, solid_invariants(normalize(edges.direction), normalize(reference), L_MAX))
+        return self.factors(cosine, solid_invariants(normalize(edges.direction), normalize(reference), self.l_max))
 
     def references(self, edges: Edges, n_atoms_total: int) -> Tensor:
         """Return the reference directions ``(A, 3)``."""
@@ -49,6 +48,6 @@ class AngularGate(nn.Module):
         return torch.where(length < SHORTEST_MEAN, x_axis, mean / length)
 
     def factors(self, cosine: Tensor, invariants: Tensor) -> Tensor:
-        """Return the gate ``(E, 3F)`` of cosines ``(E,)`` and their Legendre polynomials ``(E, L_MAX + 1)``."""
+        """Return the gate ``(E, 3F)`` of cosines ``(E,)`` and their Legendre polynomials ``(E, l_max + 1)``."""
         arguments = self.linear(torch.cat([cosine[:, None], self.norm(invariants)], dim=1))
         return 1 + torch.tanh(self.activation(arguments))

@@ -13,7 +13,7 @@ from aiida_e3relax.gnn.graph.shells import Graph
 from aiida_e3relax.gnn.layers import CellHead, DotSelfInteraction, RadialBasis, ScaledSiLU, perceptron
 from aiida_e3relax.gnn.models.base import Transformation
 from aiida_e3relax.gnn.models.distance_geometry import DistancePrediction, displacements_within_bounds
-from aiida_e3relax.gnn.models.distance_model import DistanceModel
+from aiida_e3relax.gnn.models.distance_model import DistanceModel, both_kinds
 from aiida_e3relax.gnn.models.published.edges import Edges, edge_vectors
 from aiida_e3relax.gnn.models.published.message_passing import MessagePassing
 from aiida_e3relax.gnn.models.published.names import SHARED_NAMES, accept_authors_names
@@ -55,6 +55,10 @@ class DeepRelaxPublished(DistanceModel):
             Reach of the radial basis in A.
         cutoff, max_neighbours, max_within_cell
             The graph's, see `within_and_across_graph`.
+        offset_encoding
+            Whether edges know the cells that they end in (eqs. 2-3); not in the rows Vanilla and DeepRelaxU of Table 4.
+        local_uncertainty
+            Whether each distance has a scale of its own; not in the rows Vanilla and DeepRelaxP of Table 4.
         """
 
         features: int = 512
@@ -65,18 +69,20 @@ class DeepRelaxPublished(DistanceModel):
         cutoff: float = 6.0
         max_neighbours: int = 30
         max_within_cell: int = 20
+        offset_encoding: bool = True
+        local_uncertainty: bool = True
 
     breaks = frozenset(Transformation) - {Transformation.TRANSLATION, Transformation.PERMUTATION, Transformation.BATCH}
 
     def __init__(self, hyperparameters: Hyperparameters):
         super().__init__()
         self.hyperparameters = p = hyperparameters
-        edge_features = p.radial_functions + p.offset_features
+        edge_features = p.radial_functions + (p.offset_features if p.offset_encoding else 0)
         self.radial_basis = RadialBasis(p.radial_functions, p.radial_cutoff)
         self.embedding = nn.Embedding(ELEMENT_ROWS, p.features)
         self.layers = nn.ModuleList(_Layer(p.features, edge_features) for _ in range(p.layers))
-        self.displacement_head = _DistanceHead(p.features, edge_features)
-        self.relaxed_head = _DistanceHead(p.features, edge_features)
+        self.displacement_head = _DistanceHead(p.features, edge_features, p.local_uncertainty)
+        self.relaxed_head = _DistanceHead(p.features, edge_features, p.local_uncertainty)
         self.cell_head = CellHead(p.features)
         accept_authors_names(self, _NAMES)
 
@@ -92,9 +98,11 @@ class DeepRelaxPublished(DistanceModel):
 
     def distances(self, batch: CrystalBatch) -> DistancePrediction:
         """Return the predicted distances over the batch's edges, and the cell."""
-        edges = Edges.of(_unrelaxed_positions(batch), batch.cell, batch)
-        offset = offset_encoding(batch.graph.offset, self.hyperparameters.offset_features, batch.cell.dtype)
-        features = torch.cat([self.radial_basis(edges.length), offset], dim=1)
+        p, edges = self.hyperparameters, Edges.of(_unrelaxed_positions(batch), batch.cell, batch)
+        features = self.radial_basis(edges.length)
+        if p.offset_encoding:
+            offset = offset_encoding(batch.graph.offset, p.offset_features, batch.cell.dtype)
+            features = torch.cat([features, offset], dim=1)
         x = self.embedding(batch.numbers - 1)
         v = x.new_zeros(len(x), 3, x.shape[1])
         for layer in self.layers:
@@ -102,7 +110,7 @@ class DeepRelaxPublished(DistanceModel):
         within = (batch.graph.offset == 0).all(dim=1)
         displacement = self.displacement_head(x, edges.centre[within], edges.neighbour[within], features[within])
         relaxed = self.relaxed_head(x, edges.centre, edges.neighbour, features)
-        distance, log_scale = (torch.cat(kinds) for kinds in zip(displacement, relaxed, strict=True))
+        distance, log_scale = both_kinds((displacement, relaxed))
         return DistancePrediction(within, distance, log_scale, self.cell_head(x, batch))
 
     def solve(self, prediction: DistancePrediction, batch: CrystalBatch) -> Geometry:
@@ -151,15 +159,17 @@ class _Layer(nn.Module):
 
 
 class _DistanceHead(nn.Module):
-    def __init__(self, features: int, edge_features: int):
+    def __init__(self, features: int, edge_features: int, local_uncertainty: bool):
         super().__init__()
         self.branch = nn.Sequential(nn.Linear(features, features), ScaledSiLU())
         self.edge = nn.Sequential(*perceptron(edge_features, features, features), ScaledSiLU())
-        self.output = perceptron(3 * features, features, features, 2)
+        self.output = perceptron(3 * features, features, features, 2 if local_uncertainty else 1)
 
-    def forward(self, x: Tensor, centre: Tensor, neighbour: Tensor, edge_features: Tensor) -> tuple[Tensor, Tensor]:
-        """Return distances in A and the logarithms of their scales, both ``(E,)``."""
+    def forward(
+        self, x: Tensor, centre: Tensor, neighbour: Tensor, edge_features: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return distances in A and, if stated, the logarithms of their scales, both ``(E,)``."""
         atoms = self.branch(x)
         joined = torch.cat([atoms[centre], atoms[neighbour], self.edge(edge_features)], dim=1)
-        distance, log_scale = self.output(joined).unbind(dim=1)
-        return torch.relu(distance), log_scale
+        distance, *log_scale = self.output(joined).unbind(dim=1)
+        return torch.relu(distance), log_scale[0] if log_scale else None

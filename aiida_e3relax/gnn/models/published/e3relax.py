@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor, nn
 
@@ -9,7 +11,7 @@ from aiida_e3relax.gnn.graph.batch import CrystalBatch
 from aiida_e3relax.gnn.layers import RadialBasis, SelfInteraction, perceptron
 from aiida_e3relax.gnn.models.base import Transformation
 from aiida_e3relax.gnn.models.published.axes import AxisStates, LatticeAxes
-from aiida_e3relax.gnn.models.published.edges import Edges
+from aiida_e3relax.gnn.models.published.edges import Edges, centred
 from aiida_e3relax.gnn.models.published.message_passing import MessagePassing
 from aiida_e3relax.gnn.models.published.names import SHARED_NAMES
 from aiida_e3relax.gnn.models.published.relaxation import PublishedHyperparameters, PublishedRelaxation
@@ -50,41 +52,63 @@ class E3RelaxPublished(PublishedRelaxation):
     where the origin lies (eq. 15).
     """
 
+    @dataclasses.dataclass(frozen=True)
+    class Hyperparameters(PublishedHyperparameters):
+        """Those of `PublishedHyperparameters`; atoms see the lattice vectors from the origin."""
+
+        centred_positions: bool = False
+
     breaks = PublishedRelaxation.breaks | {Transformation.TRANSLATION}
 
-    def __init__(self, hyperparameters: PublishedHyperparameters):
+    def __init__(self, hyperparameters: Hyperparameters):
         super().__init__(hyperparameters, _Layer, (1, 1, 1), _NAMES)
 
 
 class _Layer(nn.Module):
-    def __init__(self, features: int, radial_functions: int):
+    def __init__(self, p: E3RelaxPublished.Hyperparameters):
         super().__init__()
-        self.axes = LatticeAxes(features, radial_functions)
-        self.message_passing = MessagePassing(features, radial_functions)
-        self.self_interaction = SelfInteraction(features)
-        self.displacement = nn.Linear(features, 1, bias=False)
-        self.attention = perceptron(features, features, features)
+        self.centred_positions = p.centred_positions
+        self.axes = LatticeAxes(p.features, p.radial_functions) if p.lattice_nodes else None
+        self.message_passing = MessagePassing(p.features, p.radial_functions)
+        self.self_interaction = SelfInteraction(p.features)
+        self.displacement = nn.Linear(p.features, 1, bias=False)
+        self.attention = perceptron(p.features, p.features, p.features)
 
     def forward(
         self,
         x: Tensor,
         v: Tensor,
-        axes: AxisStates,
+        axes: AxisStates | None,
         positions: Tensor,
         cell: Tensor,
         batch: CrystalBatch,
         radial_basis: RadialBasis,
-    ) -> tuple[Tensor, Tensor, AxisStates, Tensor, Tensor]:
-        """Return new features, the displacement ``(A, 3)`` and the changes of the lattice vectors ``(S, 3, 3)``."""
+    ) -> tuple[Tensor, Tensor, AxisStates | None, Tensor, Tensor | None]:
+        """Return new features, the displacement ``(A, 3)`` and the changes of the lattice vectors ``(S, 3, 3)``.
+
+        Where these are no nodes, `axes` and the changes are None.
+        """
         edges = Edges.of(positions, cell, batch)
-        difference = cell[batch.structure_index] - positions[:, None]
-        distance = difference.norm(dim=-1)
-        separations = radial_basis(distance.flatten()).view(*distance.shape, -1)
-        x, v = self.axes.to_atoms(x, v, axes, separations, -difference / distance[..., None], batch.structure_index)
+        if self.axes is not None and axes is not None:
+            x, v = self.axes.to_atoms(
+                x, v, axes, *self._separations(positions, cell, batch, radial_basis), batch.structure_index
+            )
         x, v = self.message_passing.radial(x, v, edges, radial_basis)
         dx, dv = self.self_interaction(x, v)
         x, v = (x + dx) * 2**-0.5, v + dv
         attended = (torch.softmax(self.attention(x), dim=-1)[:, None] * v).sum(dim=-1)
         displacement = (self.displacement(v)[..., 0] + attended) / 2
+        if self.axes is None or axes is None:
+            return x, v, None, displacement, None
         axes = self.axes.from_atoms(axes, x, v, batch)
         return x, v, axes, displacement, self.axes.changes(axes)
+
+    def _separations(
+        self, positions: Tensor, cell: Tensor, batch: CrystalBatch, radial_basis: RadialBasis
+    ) -> tuple[Tensor, Tensor]:
+        """Return what `LatticeAxes.to_atoms` takes."""
+        seen = centred(positions, batch) if self.centred_positions else positions
+        difference = cell[batch.structure_index] - seen[:, None]
+        distance = difference.norm(dim=-1)
+        separations = radial_basis(distance.flatten()).view(*distance.shape, -1)
+        return separations, -difference / distance[..., None]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from torch import Tensor, nn
 
+from aiida_e3relax.common.fields import number
 from aiida_e3relax.gnn.graph.batch import CrystalBatch
-from aiida_e3relax.gnn.layers import RadialBasis, SelfInteraction
+from aiida_e3relax.gnn.layers import MAX_DEGREE, RadialBasis, SelfInteraction
 from aiida_e3relax.gnn.models.published.angular_gate import AngularGate
 from aiida_e3relax.gnn.models.published.axes import AxisStates, LatticeAxes
-from aiida_e3relax.gnn.models.published.edges import Edges, clamped_norm
+from aiida_e3relax.gnn.models.published.edges import Edges, centred, clamped_norm
 from aiida_e3relax.gnn.models.published.message_passing import MessagePassing
 from aiida_e3relax.gnn.models.published.names import SHARED_NAMES
 from aiida_e3relax.gnn.models.published.relaxation import PublishedHyperparameters, PublishedRelaxation
@@ -41,60 +44,76 @@ _NAMES = SHARED_NAMES | {
 class E3RelaxH2Published(PublishedRelaxation):
     """E3Relax-H2 with the authors' equations and, by `load_state_dict`, with their weights."""
 
-    def __init__(self, hyperparameters: PublishedHyperparameters):
+    @dataclasses.dataclass(frozen=True)
+    class Hyperparameters(PublishedHyperparameters):
+        """Those of `PublishedHyperparameters`, and `l_max`.
+
+        This is the highest degree of the angular invariants; 0 for E3Relax's messages, which no angle gates.
+        """
+
+        l_max: int = number(3, 0, MAX_DEGREE)
+
+    def __init__(self, hyperparameters: Hyperparameters):
         super().__init__(hyperparameters, _Layer, (3,), _NAMES)
 
 
 class _Layer(nn.Module):
-    def __init__(self, features: int, radial_functions: int):
+    def __init__(self, p: E3RelaxH2Published.Hyperparameters):
         super().__init__()
-        self.separation = nn.Sequential(
-            nn.Linear(2 * radial_functions, radial_functions), nn.SiLU(), nn.Linear(radial_functions, radial_functions)
-        )
-        self.axes = LatticeAxes(features, radial_functions)
-        self.mixing = _AxisMixing()
-        self.gate = AngularGate(features)
-        self.message_passing = MessagePassing(features, radial_functions)
-        self.self_interaction = SelfInteraction(features)
-        self.displacement = nn.Linear(features, 1, bias=False)
+        self.centred_positions = p.centred_positions
+        self.axes: LatticeAxes | None = None
+        if p.lattice_nodes:
+            k = p.radial_functions
+            self.separation = nn.Sequential(nn.Linear(2 * k, k), nn.SiLU(), nn.Linear(k, k))
+            self.axes = LatticeAxes(p.features, k)
+            self.mixing = _AxisMixing()
+        self.gate = AngularGate(p.features, p.l_max) if p.l_max else None
+        self.message_passing = MessagePassing(p.features, p.radial_functions)
+        self.self_interaction = SelfInteraction(p.features)
+        self.displacement = nn.Linear(p.features, 1, bias=False)
         self.displacement_scale = nn.Parameter(torch.ones(()))
 
     def forward(
         self,
         x: Tensor,
         v: Tensor,
-        axes: AxisStates,
+        axes: AxisStates | None,
         positions: Tensor,
         cell: Tensor,
         batch: CrystalBatch,
         radial_basis: RadialBasis,
-    ) -> tuple[Tensor, Tensor, AxisStates, Tensor, Tensor]:
-        """Return new features, the displacement ``(A, 3)`` and the changes of the lattice vectors ``(S, 3, 3)``."""
+    ) -> tuple[Tensor, Tensor, AxisStates | None, Tensor, Tensor | None]:
+        """Return new features, the displacement ``(A, 3)`` and the changes of the lattice vectors ``(S, 3, 3)``.
+
+        Where these are no nodes, `axes` and the changes are None.
+        """
         edges = Edges.of(positions, cell, batch, SOFTENING)
-        x, v = self.axes.to_atoms(
-            x, v, axes, *self._separations(positions, cell, batch, radial_basis), batch.structure_index
-        )
-        axes = self.mixing(axes)
+        if self.axes is not None and axes is not None:
+            x, v = self.axes.to_atoms(
+                x, v, axes, *self._separations(positions, cell, batch, radial_basis), batch.structure_index
+            )
+            axes = self.mixing(axes)
         x, v = self.message_passing.radial(x, v, edges, radial_basis, self.gate)
         dx, dv = self.self_interaction(x, v)
         x, v = (x + dx) * 2**-0.5, v + dv
         displacement = self.displacement_scale * self.displacement(v)[..., 0]
+        if self.axes is None or axes is None:
+            return x, v, None, displacement, None
         axes = self.mixing(self.axes.from_atoms(axes, x, v, batch))
         return x, v, axes, displacement, self.axes.changes(axes)
 
     def _separations(
         self, positions: Tensor, cell: Tensor, batch: CrystalBatch, radial_basis: RadialBasis
     ) -> tuple[Tensor, Tensor]:
-        """Return what `LatticeAxes.to_atoms` takes, with positions relative to the atoms' mean."""
-        index = batch.structure_index
-        centred = (positions - batch.mean_over_atoms(positions)[index])[:, None]
-        vectors = cell[index]
+        """Return what `LatticeAxes.to_atoms` takes."""
+        seen = (centred(positions, batch) if self.centred_positions else positions)[:, None]
+        vectors = cell[batch.structure_index]
         length = clamped_norm(vectors) + SOFTENING
-        parallel = (centred * vectors).sum(dim=-1) / length
-        perpendicular = clamped_norm(torch.linalg.cross(centred, vectors)) / length
+        parallel = (seen * vectors).sum(dim=-1) / length
+        perpendicular = clamped_norm(torch.linalg.cross(seen, vectors)) / length
         parts = [radial_basis(part.flatten()) for part in (parallel, perpendicular)]
         features = self.separation(torch.cat(parts, dim=-1)).view(*parallel.shape, -1)
-        difference = vectors - centred
+        difference = vectors - seen
         return features, -difference / (clamped_norm(difference) + SOFTENING)[..., None]
 
 

@@ -25,6 +25,11 @@ def edge_vectors(positions: Tensor, cell: Tensor, batch: CrystalBatch) -> Tensor
     return positions[graph.neighbour] + shift - positions[graph.centre]
 
 
+def centred(positions: Tensor, batch: CrystalBatch) -> Tensor:
+    """Return Cartesian `positions` ``(A, 3)``, in A, from the mean over each crystal's atoms (E3Relax-H2, eq. 19)."""
+    return positions - batch.mean_over_atoms(positions)[batch.structure_index]
+
+
 @dataclasses.dataclass(frozen=True)
 class Edges:
     """Edges j -> i with their `length` ``(E,)`` in A, and `direction` ``(E, 3)`` from neighbour j to centre i."""
