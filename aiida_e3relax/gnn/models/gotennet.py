@@ -28,9 +28,10 @@ from torch import Tensor, nn
 from torch_geometric.utils import scatter
 
 from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.common.fields import number
 from aiida_e3relax.crystals.structures import MAX_ATOMIC_NUMBER
 from aiida_e3relax.gnn.graph.batch import CrystalBatch
-from aiida_e3relax.gnn.layers import EdgeGeometry, RadialBasis, ScaledSiLU, displaced, perceptron
+from aiida_e3relax.gnn.layers import MAX_DEGREE, EdgeGeometry, RadialBasis, ScaledSiLU, displaced, perceptron
 from aiida_e3relax.gnn.layers.gated_vectors import GatedVectorHead
 from aiida_e3relax.gnn.layers.steerable import components, scaled_by_degree, sums_by_degree
 from aiida_e3relax.gnn.models.raw_cell import RawCellRelaxation
@@ -52,15 +53,15 @@ class GotenNet(RawCellRelaxation):
 
         features: int = 128
         layers: int = 4
-        heads: int = 8
-        l_max: int = 2
+        heads: int = number(8, 1)
+        l_max: int = number(2, 1, MAX_DEGREE)
         radial_functions: int = 32
         cutoff: float = 6.0
         max_neighbours: int = 24
 
         def __post_init__(self) -> None:
             """Raise InputError where the features cannot be split among the heads."""
-            if self.heads < 1 or self.features % self.heads:
+            if self.features % self.heads:
                 raise InputError(
                     f'gotennet: features: expected a multiple of the {self.heads} heads, found {self.features}; '
                     'change either'

@@ -16,8 +16,9 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch_geometric.utils import scatter
 
+from aiida_e3relax.common.fields import number
 from aiida_e3relax.gnn.graph.batch import CrystalBatch
-from aiida_e3relax.gnn.layers import ScaledSiLU, displaced, perceptron
+from aiida_e3relax.gnn.layers import MAX_DEGREE, ScaledSiLU, displaced, perceptron
 from aiida_e3relax.gnn.layers.steerable import scaled_by_degree, sums_by_degree
 from aiida_e3relax.gnn.models.raw_cell import RawCellRelaxation
 
@@ -35,7 +36,7 @@ class HEGNN(RawCellRelaxation):
 
         features: int = 128
         layers: int = 4
-        l_max: int = 2
+        l_max: int = number(2, 1, MAX_DEGREE)
         cutoff: float = 6.0
         max_neighbours: int = 24
 

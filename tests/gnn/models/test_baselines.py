@@ -263,6 +263,12 @@ def test_a_bond_ends_smoothly_at_the_cutoff(architecture, smooth):
     assert jump < 1e-6 if smooth else jump > 1e-4
 
 
+@pytest.mark.parametrize('architecture', ['hegnn', 'gotennet'])
+def test_displacements_need_the_first_degree(architecture):
+    with pytest.raises(InputError, match='l_max: expected a number from 1 to 10, found 0'):
+        read_settings({'architecture': architecture, 'hyperparameters': {'l_max': 0}}, 'run.yaml')
+
+
 def test_gotennet_takes_features_that_its_heads_can_share():
     with pytest.raises(InputError, match='features: expected a multiple of the 8 heads, found 20'):
         read_settings({'architecture': 'gotennet', 'hyperparameters': {'features': 20}}, 'run.yaml')
