@@ -38,7 +38,7 @@ class ExperimentFile:
     reference
         The row whose improvement over the best other one is stated; by default the first.
     models
-        Of a benchmark: names, or names with what is changed for each.
+        Of a benchmark: names, or names with what is changed for each; ``seeds`` there takes only so many of the seeds.
     model, variants
         Of an ablation: the model, or what is changed for all of its variants, and these; by default `ABLATIONS`.
     sweep
@@ -128,7 +128,12 @@ def _models(file: ExperimentFile, where: str) -> list[Variant]:
                 raise InputError(
                     f'{where}: models: {name}: {equal}: all models have the same: write it below `settings:`'
                 )
-        variants.append(Variant(name, {'architecture': name, **changes}))
+        seeds = changes.pop('seeds', None)
+        if seeds is not None and (type(seeds) is not int or seeds < 1):
+            raise InputError(
+                f'{where}: models: {name}: seeds: expected how many of them, found {describe_value(seeds)}'
+            )
+        variants.append(Variant(name, {'architecture': name, **changes}, seeds=seeds))
     return variants
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,11 +30,14 @@ class Variant:
         Settings of the training, and hyper-parameters of the model by their own names, beside those that all share.
     place
         What a sweep changes, and to what; None elsewhere.
+    seeds
+        How many of the seeds it is trained with, the first ones; None takes all.
     """
 
     name: str
     changes: Mapping[str, Any]
     place: tuple[str, Any] | None = None
+    seeds: int | None = None
 
     @property
     def folder(self) -> str:
@@ -198,9 +202,9 @@ def make_experiment(
         for name, file in zip(names, data, strict=True)
     ]
     known: dict[str, Path] = {}
-    for seed in seeds:
-        for name, file in zip(names, data, strict=True):
-            for variant in variants:
+    for turn, seed in enumerate(seeds):
+        for (name, file), variant in itertools.product(zip(names, data, strict=True), variants):
+            if variant.seeds is None or turn < variant.seeds:
                 folder = output / 'runs' / name / variant.folder / f'seed-{seed}'
                 try:
                     settings = settings_of(variant, shared, seed, f'{where}: {variant.name}')
