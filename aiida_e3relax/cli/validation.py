@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from aiida_e3relax.campaign.creation import check_name
 from aiida_e3relax.campaign.submission.lock import CampaignLockedError, LockLostError, lock
-from aiida_e3relax.campaign.submission.processes import UNSUCCESSFUL, last_state
+from aiida_e3relax.campaign.submission.processes import UNSUCCESSFUL, State, last_state
 from aiida_e3relax.cli.chain_choices import choose_model, read_choices
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.common.messages import printable, short
@@ -33,6 +34,7 @@ from aiida_e3relax.validation.submission import ValidationController, Validation
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
 
 SUBMITTED_BETWEEN_LOOKS = 5
+LONGEST_REASON = 160
 NO_DAEMON = 'no daemon runs, so nothing can: start one with `verdi daemon start`'
 
 
@@ -121,7 +123,7 @@ def run_validation(
         if not controller.is_done(processes):
             click.echo('Not all has ended. Go on: give the same command again')
         click.echo(f'Report: {text.resolve()}')
-    if failed := len(_failures(processes)):
+    if failed := len(_describe_failures(processes)):
         click.echo(f'{failed} runs failed: the report tells why; try them again with --retry-failed', err=True)
 
 
@@ -196,47 +198,41 @@ def _run_until(
     interval: float,
 ) -> None:
     """Submit and show until everything has ended, or someone asks to stop."""
-    line = ProgressLine('energies', None)
-    told = ''
-    failed: set[Any] = set()
+    told: set[str] = set()
     while not stop.is_set():
         n_submitted = controller.advance(max_running, SUBMITTED_BETWEEN_LOOKS, confirm_lock)
         processes = controller.read()
-        counts = ', '.join(f'{count} {state}' for state, count in sorted(controller.count(processes).items()))
-        predicting = [name for name, tries in processes.networks.items() if tries[-1].state.value == 'running']
-        note = f'{counts}; predicting: {", ".join(predicting)}' if predicting else counts
-        if note != told:
-            line.say(f'{_ended(processes)} ended: {note}')
-            told = note
-        for key, reason in _failures(processes).items():
-            if key not in failed:
-                failed.add(key)
-                line.say(f'{key}: {short(reason, 160)}')
+        lines = [_describe(controller, processes), *_describe_failures(processes)]
+        if not controller.daemon.count_workers():
+            lines.append(NO_DAEMON)
+        for line in lines:
+            if line not in told:
+                click.echo(f'{datetime.datetime.now().isoformat(" ", timespec="seconds")} {line}')  # flushes
+        told.update(lines)
         if controller.is_done(processes):
             return
-        if not controller.daemon.count_workers() and NO_DAEMON not in failed:
-            failed.add(NO_DAEMON)
-            line.say(NO_DAEMON)
         if not n_submitted:
             stop.wait(interval)
 
 
-def _ended(processes: ValidationProcesses) -> str:
-    ended = sum(last_state(tries).value not in ('waiting', 'running') for tries in processes.static.values())
-    return f'{ended} of {len(processes.static)} submitted'
+def _describe(controller: ValidationController, processes: ValidationProcesses) -> str:
+    """Return in a line how far a validation is."""
+    counts = ', '.join(f'{count} {state}' for state, count in sorted(controller.count(processes).items()))
+    running = [name for name, tries in processes.networks.items() if last_state(tries) is State.RUNNING]
+    return f'energies: {counts}' + (f'; predicting: {printable(", ".join(running))}' if running else '')
 
 
-def _failures(processes: ValidationProcesses) -> dict[str, str]:
-    """Return why the last run for each model or energy failed, by its name."""
+def _describe_failures(processes: ValidationProcesses) -> list[str]:
+    """Return a line for each model and each energy whose last run failed, with the reason."""
     everything = {
         **{f'model {name}': tries for name, tries in processes.networks.items()},
         **{f'{label}, {stage}': tries for (label, stage), tries in processes.static.items()},
     }
-    return {
-        printable(name): tries[-1].exit_message or str(tries[-1].state)
+    return [
+        f'{printable(name)}: {short(tries[-1].exit_message or tries[-1].state, LONGEST_REASON)}'
         for name, tries in everything.items()
         if last_state(tries) in UNSUCCESSFUL
-    }
+    ]
 
 
 @contextlib.contextmanager
