@@ -1,9 +1,19 @@
+import dataclasses
+
 import numpy as np
 import pytest
+import torch
+from scipy.spatial.transform import Rotation
 
 from aiida_e3relax.common.errors import TrainingError
-from aiida_e3relax.gnn.training.batches import BatchOrder, times_an_epoch
+from aiida_e3relax.crystals.metrics import coordinate_mae, lattice_mae
+from aiida_e3relax.crystals.pairs import Pairs, aligned
+from aiida_e3relax.gnn.models.losses import LossSettings
+from aiida_e3relax.gnn.models.registry import make_model
+from aiida_e3relax.gnn.training.augmentation import Augmentation
+from aiida_e3relax.gnn.training.batches import BatchOrder, PreparedPairs, times_an_epoch, validation_errors
 from aiida_e3relax.gnn.training.processes import TrainingProcesses
+from tests.gnn.pairs import made_pairs
 
 
 @pytest.mark.parametrize('balanced', [False, True])
@@ -49,3 +59,39 @@ def test_processes_share_a_batch_evenly():
     parts = [TrainingProcesses(rank, 4).share(ranked) for rank in range(4)]
     assert sorted(np.concatenate(parts).tolist()) == ranked.tolist()
     assert {(len(part), part.sum()) for part in parts} == {(16, ranked.sum() / 4)}
+
+
+@pytest.fixture(scope='module')
+def filed() -> Pairs:
+    """Return pairs whose relaxed crystals are filed turned, shifted, and with atoms in other cells."""
+    pairs = made_pairs(copies=3).of_split('val')
+    after, turn = pairs.relaxed, Rotation.from_rotvec([0.02, -0.05, 0.04]).as_matrix()
+    cells = np.random.default_rng(2).integers(-2, 3, after.positions.shape)
+    moved = after.positions + np.einsum('ac,acx->ax', cells, after.cell[after.structure_index]) + [0.3, -0.2, 0.1]
+    return dataclasses.replace(pairs, relaxed=after.replace(moved @ turn, after.cell @ turn))
+
+
+@pytest.mark.parametrize('before', ['filed', 'aligned'])
+def test_targets_as_filed_keep_drift_and_rotation(filed, before):
+    """Whatever was done to the pairs before; the papers' error (eq. 58) of them is what validation then measures."""
+    pairs = filed if before == 'filed' else aligned(filed)
+    dummy = make_model('dummy', {})
+    as_filed = PreparedPairs(pairs, dummy, torch.device('cpu'), align=False)
+    np.testing.assert_allclose(as_filed.target.cell, filed.relaxed.cell, atol=1e-5)
+    found = validation_errors(dummy, as_filed, LossSettings('pacd'))
+    expected = [measure(filed.unrelaxed, filed.relaxed).mean() for measure in (coordinate_mae, lattice_mae)]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    in_one_frame = validation_errors(dummy, PreparedPairs(pairs, dummy, torch.device('cpu')), LossSettings('pacd'))
+    assert (in_one_frame < 0.9 * found).all()
+
+
+def test_copies_of_pairs_have_the_target_as_filed(filed):
+    copied = Augmentation(copies=1).apply(filed, seed=0)
+    target = PreparedPairs(copied, make_model('dummy', {}), torch.device('cpu'), align=False).target
+    np.testing.assert_allclose(target.cell, np.concatenate([filed.relaxed.cell] * 2), atol=1e-5)
+
+
+def test_mirrored_targets_are_refused_as_filed_too(filed):
+    mirrored = dataclasses.replace(filed, relaxed=filed.relaxed.replace(-filed.relaxed.positions, -filed.relaxed.cell))
+    with pytest.raises(ValueError, match='opposite handedness'):
+        PreparedPairs(mirrored, make_model('dummy', {}), torch.device('cpu'), align=False)

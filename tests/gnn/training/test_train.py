@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from aiida_e3relax.common.errors import InputError, TrainingError
 from aiida_e3relax.crystals.datasets.pairs_file import write_pairs
@@ -18,7 +19,7 @@ from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint, load_conte
 from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.evaluation.evaluate import evaluate
 from aiida_e3relax.gnn.training.augmentation import Augmentation
-from aiida_e3relax.gnn.training.run import train
+from aiida_e3relax.gnn.training.run import TrainingRun, train
 from aiida_e3relax.gnn.training.settings import TrainingSettings
 from aiida_e3relax.gnn.training.subset import with_training_share
 from tests.gnn.pairs import made_pairs
@@ -54,6 +55,10 @@ PLATEAUS = dataclasses.replace(  # without averaging, many a validation is worse
     ema_decay=0.0,
     amsgrad=True,
     balanced_batches=True,
+    loss='pacd',
+    layer_weights=[0.5, 1.0],
+    align_targets=False,
+    plateau_threshold=0.01,
 )
 
 
@@ -102,6 +107,32 @@ def test_run_of_an_earlier_release_in_another_frame_is_refused(tmp_path):
         load_checkpoint(tmp_path / 'earlier.pt')
     with pytest.raises(TrainingError, match='trained painn in another frame than it predicts in'):
         train(made_pairs(), settings, tmp_path, CPU)
+
+
+def test_settings_of_the_loss_change_the_steps(tmp_path):
+    changes = {'loss': 'pacd', 'layer_weights': 'last', 'align_targets': False, 'ema_warmup': 15}
+    pairs, turn = made_pairs(), Rotation.from_rotvec([0.1, 0.2, -0.1]).as_matrix()
+    pairs = dataclasses.replace(
+        pairs, relaxed=pairs.relaxed.replace(pairs.relaxed.positions @ turn, pairs.relaxed.cell @ turn)
+    )
+
+    def after_two_steps(**changes: object) -> tuple[list[float], list[float], list[float]]:
+        """Return the errors, a part of the weights, and the same part of their average."""
+        run = TrainingRun(pairs, dataclasses.replace(SMALL, **changes), tmp_path, CPU)
+        errors = [run.train_step() for _ in range(2)][-1]
+        return (errors.tolist(), *(m.embedding.weight[6:9, 0].tolist() for m in (run.model, run.average)))
+
+    errors, weights, average = after_two_steps()
+    for name, value in changes.items():
+        other = after_two_steps(**{name: value})
+        assert (other[0] != errors) == (name != 'ema_warmup')
+        assert (other[1] != weights) == (name != 'ema_warmup')
+        assert other[2] != average
+
+
+def test_weights_that_do_not_fit_the_layers_are_refused_before_the_run(tmp_path):
+    with pytest.raises(InputError, match='layer_weights: expected a list of 2 numbers, one for each layer of'):
+        train(made_pairs(), dataclasses.replace(SMALL, layer_weights=[1.0] * 3), tmp_path / 'run', CPU)
 
 
 def test_early_stop_ends_the_run(tmp_path):
