@@ -211,9 +211,15 @@ def make_experiment(
                 except MissingPackageError as error:
                     runs.append(Run(variant.name, name, seed, file, folder, None, str(error)))
                     continue
-                folder = known.setdefault(f'{name} {settings}', folder)
+                folder = known.setdefault(f'{name} {_complete(settings)}', folder)
                 runs.append(Run(variant.name, name, seed, file, folder, settings))
     return Experiment(kind, output, tuple(variants), reference, measurement, tuple(runs))
+
+
+def _complete(settings: TrainingSettings) -> TrainingSettings:
+    """Return `settings` with all hyper-parameters of the model, by which equal ones are found."""
+    sizes = MODELS[settings.architecture].Hyperparameters(**settings.hyperparameters)
+    return dataclasses.replace(settings, hyperparameters=dataclasses.asdict(sizes))
 
 
 def _check_unique(names: list[str], where: str, why: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+from pathlib import Path
 
+from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
 from aiida_e3relax.gnn.experiments.plan import Experiment
 from aiida_e3relax.gnn.experiments.table import markdown, outcomes, results_rows, table_rows, write_csv
 
@@ -21,8 +23,39 @@ def write_tables(experiment: Experiment) -> str:
     return text
 
 
-def write_figures(experiment: Experiment) -> list[str]:
-    """Write the figures where matplotlib is installed, and return their paths."""
+def write_figures(experiment: Experiment) -> list[Path]:
+    """Write the figures of what has been measured where matplotlib is installed, and return their paths."""
     if importlib.util.find_spec('matplotlib') is None:
         return []
-    return []
+    from aiida_e3relax.gnn.experiments.crystals import draw_crystals, outcome_to_show
+    from aiida_e3relax.gnn.experiments.figures import (
+        draw_comparison,
+        draw_distributions,
+        draw_sweep,
+        draw_violins,
+    )
+
+    found = outcomes(experiment)
+    rows = table_rows(experiment, found)
+    written = []
+
+    def path(kind: str, data: str, split: str) -> Path:
+        several = len(experiment.measurement.splits) > 1
+        written.append(experiment.output / f'{kind}-{data}{f"-{split}" if several else ""}.png')
+        return written[-1]
+
+    for file, data in dict.fromkeys((run.file, run.data) for run in experiment.runs):
+        shown = outcome_to_show(found, data, experiment.reference)
+        if shown is None:
+            continue
+        pairs = read_pairs(file)
+        for split in experiment.measurement.splits:
+            part = [row for row in rows if row['data'] == data and row['split'] == split]
+            for source in (sources := list(dict.fromkeys(row['source'] for row in part))):
+                name = data if len(sources) == 1 else f'{data}-{source}'
+                draw_summary = draw_sweep if experiment.kind == 'sweep' else draw_comparison
+                draw_summary(experiment, [r for r in part if r['source'] == source], path(experiment.kind, name, split))
+            draw_violins(experiment, found, data, split, path('violins', data, split))
+            draw_distributions(experiment, found, data, split, path('distributions', data, split))
+            draw_crystals(shown, pairs, split, path('crystals', data, split))
+    return written

@@ -1,0 +1,232 @@
+"""Figures of an experiment: means and costs, distributions over crystals, and what a sweep changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiida_e3relax.common.figures import COLOURS, GREY, label_decades, matplotlib_figure
+from aiida_e3relax.gnn.evaluation.evaluate import ALL_MEASURES, DUMMY, FRAMES, MEASURES
+from aiida_e3relax.gnn.experiments.plan import Experiment
+from aiida_e3relax.gnn.experiments.table import Outcome
+
+LABELS = {
+    'coordinate_mae_A': 'coordinates (A)',
+    'cell_shape_deviation_A2': 'cell shape (A$^2$)',
+    'volume_mae_A3': 'volume (A$^3$)',
+    'bond_length_mae_A': 'bond lengths (A)',
+    'lattice_mae_A': 'lattice (A)',
+}
+SMALLEST = 1e-3
+"""Errors below this share of the median of all stand at it: the axes are logarithmic."""
+
+BINS = 36
+ALIGNED = FRAMES[-1]
+
+
+def draw_comparison(experiment: Experiment, rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw the means of each row with their spread over seeds, in both frames, and what the rows cost.
+
+    `rows` are those of one data set and split, of `table_rows`.
+    """
+    names = [row['of'] for row in rows if row['frame'] == ALIGNED and row['seeds']]
+    costs = {row['of']: row for row in rows if row['frame'] == ALIGNED and row.get('training_cpu_h')}
+    sizes = list(dict.fromkeys(n for row in costs.values() for n in row if n.startswith('inference_ms_batch_')))
+    figure = matplotlib_figure(12, 1.6 + 0.24 * len(names) + (3.0 if costs else 0))
+    grid = figure.add_gridspec(2 if costs else 1, 12, height_ratios=[0.24 * len(names) + 1, 3.0] if costs else [1])
+    first = None
+    for column, name in enumerate(MEASURES):
+        axes = figure.add_subplot(grid[0, 4 * column : 4 * column + 4], sharey=first)
+        first = first or axes
+        for frame, marker, fill in zip(FRAMES, 'so', ('none', 'full'), strict=True):
+            part = {row['of']: row for row in rows if row['frame'] == frame and row['seeds']}
+            for place, of in enumerate(names):
+                if of in part:
+                    value, spread = part[of][f'{name}_mean'], part[of].get(f'{name}_mean_spread') or 0
+                    colour = _colour(of, experiment)
+                    axes.errorbar(
+                        value, place, xerr=spread, fmt=marker, fillstyle=fill, color=colour, markersize=5, capsize=2
+                    )
+        axes.set(xlabel=f'mean error of {LABELS[name]}', yticks=range(len(names)), yticklabels=map(_name, names))
+        axes.tick_params(labelleft=column == 0)
+        axes.grid(alpha=0.3)
+        axes.set(xlim=(0, None), ylim=(len(names) - 0.4, -0.6))
+    if costs:
+        drawn = [('training_cpu_h', 'training (CPU h)'), *((s, _batch_title(s)) for s in sizes[:2])]
+        for column, (cost, title) in enumerate(drawn):
+            axes = figure.add_subplot(grid[1, 4 * column : 4 * column + 4])
+            _draw_costs(axes, experiment, costs, cost)
+            axes.set(xlabel=title, ylabel='coordinates (A), aligned' if column == 0 else '')
+    key = [
+        first.plot([], [], marker, fillstyle=fill, color='black', label=frame)[0]
+        for frame, marker, fill in zip(FRAMES, 'so', ('none', 'full'), strict=True)
+        if first is not None
+    ]
+    figure.legend(handles=key, loc='outside upper right', ncols=2, frameon=False)
+    figure.suptitle(_title(rows[0]), x=0.01, ha='left', fontsize=10)
+    figure.savefig(path, dpi=150)
+
+
+def _draw_costs(axes: Any, experiment: Experiment, costs: Mapping[str, Mapping[str, Any]], cost: str) -> None:
+    """Draw the coordinates' error against a cost on a logarithmic axis, names beside the marks."""
+    points = [(row[cost], row['coordinate_mae_A_mean'], of) for of, row in costs.items() if cost in row]
+    if not points:
+        return
+    axes.set_xscale('log')
+    for x, y, of in points:
+        axes.plot(x, y, 'o', color=_colour(of, experiment), markersize=5)
+        axes.annotate(of, (x, y), xytext=(4, 3), textcoords='offset points', fontsize=7)
+    spent = [x for x, _, _ in points]
+    axes.set_xlim(min(spent) / 1.5, max(spent) * 2.5)
+    label_decades(axes.xaxis, *axes.get_xlim())
+    axes.grid(alpha=0.3)
+    axes.margins(y=0.15)
+
+
+def draw_violins(experiment: Experiment, found: Sequence[Outcome], data: str, split: str, path: Path) -> None:
+    """Draw the distribution of every measure over the crystals, one violin a row, all seeds together, aligned frame."""
+    values = errors_by_row(found, data, split)
+    names = [of for of in [DUMMY, *(v.name for v in experiment.variants)] if of in values]
+    figure = matplotlib_figure(max(7.0, 1.5 + 0.62 * len(names)), 2.1 * len(ALL_MEASURES) + 0.8)
+    grid = figure.subplots(len(ALL_MEASURES), 1, sharex=True)
+    for axes, measure in zip(grid, ALL_MEASURES, strict=True):
+        pooled = _logarithms([values[of][measure] for of in names])
+        parts = axes.violinplot(pooled, showextrema=False, widths=0.85, points=200)
+        for body, of in zip(parts['bodies'], names, strict=True):
+            body.set(facecolor=_colour(of, experiment), edgecolor='none', alpha=0.6)
+        for place, logarithm in enumerate(pooled, start=1):
+            low, middle, high = np.quantile(logarithm, [0.25, 0.5, 0.75])
+            axes.vlines(place, low, high, color='black', linewidth=2.5)
+            axes.plot(place, middle, 'o', color='white', markeredgecolor='black', markersize=4)
+            axes.plot(place, np.log10(np.mean(10**logarithm)), '_', color='black', markersize=11, markeredgewidth=1.5)
+        low, high = min(map(np.min, pooled)), max(map(np.max, pooled))
+        ticks = _round_numbers(10**low, 10**high)
+        axes.set_yticks(np.log10(ticks), [f'{tick:g}' for tick in ticks])
+        axes.set(ylabel=LABELS[measure], ylim=(low - 0.1, high + 0.1))
+        axes.grid(alpha=0.3, axis='y')
+    grid[-1].set_xticks(range(1, len(names) + 1), map(_name, names), rotation=35, ha='right', rotation_mode='anchor')
+    title = f'{data}, {split} split, aligned: crystals; bar: middle half, ring: median, dash: mean'
+    figure.suptitle(title, x=0.01, ha='left', fontsize=10)
+    figure.savefig(path, dpi=150)
+
+
+def draw_distributions(experiment: Experiment, found: Sequence[Outcome], data: str, split: str, path: Path) -> None:
+    """Draw the histogram of the coordinates' error of every row over that of the Dummy, aligned frame."""
+    values = errors_by_row(found, data, split)
+    names = [variant.name for variant in experiment.variants if variant.name in values]
+    columns = min(3, max(len(names), 1))
+    lines = -(-len(names) // columns)
+    figure = matplotlib_figure(3.7 * columns, 1.9 * lines + 0.9)
+    grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
+    logarithms = _logarithms([values[of]['coordinate_mae_A'] for of in [DUMMY, *names]])
+    low, high = min(map(np.min, logarithms)), max(map(np.max, logarithms))
+    edges = 10 ** np.linspace(low, high + 1e-6, BINS)
+    for axes, of, logarithm in zip(grid.flat, names, logarithms[1:], strict=False):
+        for name, shown in ((DUMMY, logarithms[0]), (of, logarithm)):
+            share = np.histogram(10**shown, edges)[0] / len(shown)
+            axes.stairs(100 * share, edges, fill=name == DUMMY, color=_colour(name, experiment), alpha=_opacity(name))
+            axes.axvline(10 ** np.mean(shown), color=_colour(name, experiment), linestyle='--', linewidth=1)
+        axes.set_title(of, loc='left')
+        axes.set(xscale='log', xlim=(edges[0], edges[-1]))
+        label_decades(axes.xaxis, *axes.get_xlim())
+        axes.grid(alpha=0.3)
+    for axes in grid.flat[len(names) :]:
+        axes.axis('off')
+    for axes in grid[:, 0]:
+        axes.set_ylabel('crystals (%)')
+    for column in range(columns):
+        drawn = [axes for place, axes in enumerate(grid[:, column]) if place * columns + column < len(names)]
+        drawn[-1].tick_params(labelbottom=True)
+        drawn[-1].set_xlabel('error of coordinates (A)')
+    title = f'{data}, {split} split, aligned; filled: Dummy; dashed: geometric means'
+    figure.suptitle(title, x=0.01, ha='left', fontsize=10)
+    figure.savefig(path, dpi=150)
+
+
+def draw_sweep(experiment: Experiment, rows: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw the means over crystals against what was swept, a column for each name, spread over seeds as bars."""
+    swept = list(dict.fromkeys(v.place[0] for v in experiment.variants if v.place))
+    figure = matplotlib_figure(max(6.0, 3.4 * len(swept)), 2.1 * len(MEASURES) + 0.8)
+    grid = figure.subplots(len(MEASURES), len(swept), squeeze=False, sharex='col', sharey='row')
+    for column, name in enumerate(swept):
+        values = [v for v in experiment.variants if v.place and v.place[0] == name]
+        places, ticks = _places([v.place[1] for v in values if v.place])
+        for axes, measure in zip(grid[:, column], MEASURES, strict=True):
+            for frame, marker, style, colour in zip(FRAMES, 'so', ('--', '-'), (COLOURS[1], COLOURS[0]), strict=True):
+                part = {row['of']: row for row in rows if row['frame'] == frame and row['seeds']}
+                points = [
+                    (x, part[v.name][f'{measure}_mean'], part[v.name].get(f'{measure}_mean_spread') or 0)
+                    for x, v in zip(places, values, strict=True)
+                    if v.name in part
+                ]
+                if points:
+                    x, y, spread = zip(*sorted(points), strict=True)
+                    axes.errorbar(
+                        x, y, spread, marker=marker, linestyle=style, color=colour, markersize=4, capsize=2, label=frame
+                    )
+            axes.grid(alpha=0.3)
+            axes.set_xticks(places, ticks)
+        grid[-1, column].set_xlabel(name)
+    for axes, measure in zip(grid[:, 0], MEASURES, strict=True):
+        axes.set_ylabel(LABELS[measure])
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc='outside upper right', ncols=2, frameon=False)
+    figure.suptitle(_title(rows[0]), x=0.01, ha='left', fontsize=10)
+    figure.savefig(path, dpi=150)
+
+
+def _places(values: list[Any]) -> tuple[list[float], list[str]]:
+    """Return where values stand on an axis: numbers where they are, all else one after the other."""
+    texts = [f'{value:g}' if type(value) in (int, float) else str(value) for value in values]
+    if all(type(value) in (int, float) for value in values):
+        return [float(value) for value in values], texts
+    return [float(place) for place in range(len(values))], texts
+
+
+def errors_by_row(found: Sequence[Outcome], data: str, split: str) -> dict[str, dict[str, NDArray[np.float64]]]:
+    """Return the errors of the crystals of one data set and split, by row and measure; all seeds, aligned frame."""
+    parts: dict[str, dict[str, list[NDArray[np.float64]]]] = {}
+    for outcome in found:
+        for of_split, m in outcome.measured:
+            if outcome.run.data == data and of_split == split and m.frame == ALIGNED:
+                for name, values in m.values.items():
+                    parts.setdefault(outcome.run.variant, {}).setdefault(name, []).append(values)
+    return {of: {name: np.concatenate(some) for name, some in by.items()} for of, by in parts.items()}
+
+
+def _logarithms(values: list[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
+    """Return the decimal logarithms of errors, none below `SMALLEST` times the median of all; NaN is left out."""
+    finite = [part[np.isfinite(part)] for part in values]
+    floor = max(SMALLEST * float(np.median(np.concatenate(finite))), 1e-6)
+    return [np.log10(np.maximum(part, floor)) for part in finite]
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """Return the round numbers from `low` to `high` that a logarithmic axis has as labels."""
+    digits = (1, 2, 5) if high < 30 * low else (1, 3) if high < 300 * low else (1,)
+    decades = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
+    return [number for d in decades for digit in digits if low <= (number := digit * 10.0**d) <= high]
+
+
+def _name(of: str) -> str:
+    return of.capitalize() if of == DUMMY else of
+
+
+def _colour(of: str, experiment: Experiment) -> str:
+    return GREY if of == DUMMY else COLOURS[0] if of == experiment.reference else COLOURS[1]
+
+
+def _opacity(of: str) -> float:
+    return 0.5 if of == DUMMY else 1.0
+
+
+def _batch_title(name: str) -> str:
+    return f'inference (ms a crystal, batch of {name.rpartition("_")[2]})'
+
+
+def _title(row: Mapping[str, Any]) -> str:
+    of = row['data'] if row['source'] == row['data'] else f'{row["data"]} ({row["source"]})'
+    return f'{of}, {row["split"]} split'
