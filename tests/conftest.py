@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 # Processes that tests start take one thread each; other tests run beside them.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
@@ -24,6 +26,7 @@ from aiida import orm
 from aiida.engine.daemon.client import DaemonClient, DaemonNotRunningException, get_daemon_client
 from ase import Atoms
 from hypothesis import HealthCheck, settings
+from sqlalchemy import Engine, event
 
 from aiida_e3relax.cli.resources import STANDIN_FAMILY, provide_potentials
 from aiida_e3relax.data.model import E3RelaxModelData
@@ -69,6 +72,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_unconfigure() -> None:
     """Remove the folder that importing aiida made."""
     shutil.rmtree(AIIDA_PATH, ignore_errors=True)
+
+
+@event.listens_for(Engine, 'connect')
+def _write_without_waiting(connection: Any, _: object) -> None:
+    """Let SQLite leave to the system when a database reaches the disk: nothing here outlives a power cut."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute('PRAGMA synchronous=OFF')
 
 
 @pytest.fixture(scope='session')

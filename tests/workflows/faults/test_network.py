@@ -58,6 +58,8 @@ LIKE_OTHERS = (
     'unexpected-error',
     'garbage-report',
     'empty-predictions',
+    'not-a-number',
+    'wrong-count',
     'bad-checkpoint',
     'missing-package',
 )

@@ -82,7 +82,7 @@ def test_a_structure_that_the_network_failed_for_is_relaxed_from_the_raw_one(mak
     prediction = make_prediction('on-top')
     if not has_batch:
         del prediction['batch']
-    results, chain = run_get_node(make_builder(network_code=None, prediction=prediction))
+    results, chain = run_get_node(make_builder(network_code=None, prediction=prediction, freedom='positions'))
     assert chain.exit_status == 0, chain.exit_message
     assert set(links_of(chain)) == {'kpoints', 'relax_raw', 'compare'}
     (remark,) = results['comparison']['remarks']
@@ -92,7 +92,7 @@ def test_a_structure_that_the_network_failed_for_is_relaxed_from_the_raw_one(mak
 
 def test_a_run_of_the_network_that_left_no_report_is_named(make_builder):
     prediction = {'label': 'Cu3Au-1', 'failure': 'was killed (<12>)'}
-    results, chain = run_get_node(make_builder(network_code=None, prediction=prediction))
+    results, chain = run_get_node(make_builder(network_code=None, prediction=prediction, freedom='positions'))
     assert chain.exit_status == 0, chain.exit_message
     assert results['comparison']['remarks'] == ['The run of the network for the batch was killed (<12>)']
     assert set(links_of(chain)) == {'kpoints', 'relax_raw', 'compare'}
@@ -109,7 +109,9 @@ def test_a_failed_prediction_ends_the_chain_if_that_is_asked_for(make_builder, m
 
 
 def test_a_prediction_of_another_crystal_is_rejected(make_builder, make_prediction):
-    results, chain = run_get_node(make_builder(network_code=None, prediction=make_prediction('Cu')))
+    results, chain = run_get_node(
+        make_builder(network_code=None, prediction=make_prediction('Cu'), freedom='positions')
+    )
     assert chain.exit_status == 0, chain.exit_message
     assert 'the prediction has other sites than the raw structure' in results['comparison']['remarks'][0]
 
