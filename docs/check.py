@@ -71,6 +71,7 @@ def versions() -> list[str]:
         ('the report of a prediction, as read by AiiDA', 'parsers/report_schema.py', 'SCHEMA'),
         ('`comparison` of a chain', 'workflows/comparison/ledger.py', 'SCHEMA'),
         ('the settings of a campaign', 'campaign/settings.py', 'SCHEMA'),
+        ('the settings of a validation', 'validation/group.py', 'SCHEMA'),
         ("what AiiDA's cache may take of the network", 'calculations/predict.py', 'CACHE_VERSION'),
     ]
     return [

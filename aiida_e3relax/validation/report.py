@@ -184,7 +184,8 @@ def _lines(settings: ValidationSettings, frame: pd.DataFrame, has_figure: bool) 
         '`unrelaxed` is what a model that does nothing (the Dummy) would have. A negative value is an energy below '
         'that of the reference: at this level of theory the reference is no minimum, or the model found a lower one.'
     )
-    if (summary['missing'] > 0).any() and (summary['n'] > 0).all() and summary['n'].min() > 0:
+    holes = frame[frame['reason'] != '']
+    if len(holes):
         common = summarise(frame, common=True)
         if common['n'].iloc[0]:
             yield from ('', f'On the {common["n"].iloc[0]} crystals that have every energy:', '')
@@ -193,7 +194,6 @@ def _lines(settings: ValidationSettings, frame: pd.DataFrame, has_figure: bool) 
         yield from ('', f'![Energies above the relaxed crystal]({FIGURE.format(suffix="png")})')
     yield from ('', '## By crystal: E - E(relaxed) in eV/atom', '')
     yield from _crystal_table(frame)
-    holes = frame[frame['reason'] != '']
     if len(holes):
         yield from ('', '## What is missing', '')
         yield from (
