@@ -1,25 +1,31 @@
 """The models by name. A new model is one new file and one line in `MODELS`.
 
-A model's module is imported when it is asked for: some need packages that others do without.
+A model's module is imported when it is asked for: some need packages that others do without. Other packages add models
+by entry points of the group `GROUP`.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
+import warnings
 from collections import UserDict
 from typing import Any
 
-from aiida_e3relax.common.errors import MissingPackageError
+from aiida_e3relax.common.errors import InputError, MissingPackageError
 from aiida_e3relax.common.messages import suggestion
 from aiida_e3relax.gnn.models.base import RelaxationModel
 
 REMEDY = "install it where the network runs, with `pip install 'aiida-e3relax[baselines]'`"
+GROUP = 'aiida_e3relax.models'
+"""Of entry points that are models: the name, and ``module:Class`` of a `RelaxationModel`."""
 
 
 class Models(UserDict[str, Any]):
     """Models by name, each as its class or as ``module:Class``; reading one imports its module.
 
-    Raises MissingPackageError for a model of which a package is not installed.
+    Raises MissingPackageError for a model of which a package is not installed, and InputError for an entry that names
+    no model.
     """
 
     def __getitem__(self, name: str) -> type[RelaxationModel]:
@@ -28,15 +34,38 @@ class Models(UserDict[str, Any]):
             return entry
         module, _, model = entry.partition(':')
         try:
-            self.data[name] = found = getattr(importlib.import_module(module), model)
+            found = getattr(importlib.import_module(module), model, None)
         except ModuleNotFoundError as error:
-            if error.name is None or error.name.partition('.')[0] == __name__.partition('.')[0]:
+            if error.name is None or _is_of_this_package(error.name):
                 raise
             package = error.name.partition('.')[0].replace('_', '-')
+            remedy = REMEDY if _is_of_this_package(module) else 'install it where the network runs'
             raise MissingPackageError(
-                f'the model {name} needs the package {package}, which is not installed; {REMEDY}'
+                f'the model {name} needs the package {package}, which is not installed; {remedy}'
             ) from error
+        if not (isinstance(found, type) and issubclass(found, RelaxationModel)):
+            raise InputError(
+                f'the model {name}: expected the class of a `RelaxationModel` in {entry}, found {found!r}: correct the '
+                f'line that registers it'
+            )
+        self.data[name] = found
         return found
+
+    def add_installed(self) -> None:
+        """Add the models of other packages; one with the name of a model that is there is left out, with a warning."""
+        for point in importlib.metadata.entry_points(group=GROUP):
+            entry = f'{point.module}:{point.attr}'
+            if point.name not in self.data:
+                self.data[point.name] = entry
+            elif self.data[point.name] != entry:
+                warnings.warn(
+                    f'the model {point.name} of {entry} is left out: another has this name; rename its entry point',
+                    stacklevel=2,
+                )
+
+
+def _is_of_this_package(module: str) -> bool:
+    return module.partition('.')[0] == __name__.partition('.')[0]
 
 
 _HERE = 'aiida_e3relax.gnn.models'
@@ -48,6 +77,7 @@ MODELS = Models(
         'deeprelax': f'{_HERE}.deeprelax:DeepRelax',
         'painn': f'{_HERE}.painn:PaiNN',
         'egnn': f'{_HERE}.egnn:EGNN',
+        'equiformer-v2': f'{_HERE}.equiformer_v2.model:EquiformerV2',
         'hegnn': f'{_HERE}.hegnn:HEGNN',
         'gotennet': f'{_HERE}.gotennet:GotenNet',
         'dummy': f'{_HERE}.dummy:Dummy',
@@ -59,6 +89,7 @@ MODELS = Models(
         'egnn-published': f'{_HERE}.published.egnn:EGNNPublished',
     }
 )
+MODELS.add_installed()
 
 
 def make_model(architecture: str, hyperparameters: dict[str, Any]) -> RelaxationModel:

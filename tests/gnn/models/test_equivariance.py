@@ -71,7 +71,7 @@ def test_prediction_follows_the_transformation_where_the_model_does_not_say_othe
         assert max(deviation.positions, deviation.cell) < TOLERANCE
     else:
         assert max(deviation.positions, deviation.cell) > SHOWS, f'{transformation} is declared as broken, and is not'
-        if isinstance(model, RawCellRelaxation):
+        if isinstance(model, RawCellRelaxation) and Transformation.SITE_SYMMETRY not in model.breaks:
             assert deviation.positions < TOLERANCE, 'the head on the raw cell does not concern the atoms'
 
 

@@ -1,0 +1,1 @@
+"""EquiformerV2, in parts: edge frames, linear maps and norms, activations, attention, and the model."""
