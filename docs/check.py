@@ -8,7 +8,8 @@ What is checked: links and their anchors; the paths, modules and commands that a
 - `<!-- table: NAME -->`: the table below is the one that `TABLES[NAME]` makes;
 - `<!-- columns: NAME -->`: its first columns are those that `COLUMNS[NAME]` returns, in any order;
 - `<!-- rows: NAME -->`: the rows that `ROWS[NAME]` makes are among its rows;
-- `<!-- words: NAME -->`: those that `WORDS[NAME]` returns are in backquotes between here and the next heading.
+- `<!-- words: NAME -->`: those that `WORDS[NAME]` returns are in backquotes between here and the next heading;
+- `<!-- equations: NAME -->`: its first column has every equation of the paper once, its last one a test for each.
 
 Every other table of numbers has a script in its section, or the words `no script`.
 """
@@ -42,7 +43,7 @@ CODE = ('py', 'md', 'yaml', 'yml', 'cpp', 'inc', 'toml', 'cff', 'sh', 'j2')
 WRITTEN = {'run.yaml', 'tune.yaml', 'settings.yaml'}
 """Files that a reader writes."""
 
-COMMENT = re.compile(r'<!-- (table|columns|rows|words): ([\w-]+) -->')
+COMMENT = re.compile(r'<!-- (table|columns|rows|words|equations): ([\w-]+) -->')
 NUMBER = re.compile(r'\**[-+x~]?\d[\d.,e+-]*\**(\s*%|\s*\([^)]*\))?')
 
 
@@ -262,6 +263,8 @@ COLUMNS: dict[str, Callable[[], set[tuple[str, ...]]]] = {
 }
 ROWS: dict[str, Callable[[], list[str]]] = {'campaign-saving': campaign_saving}
 WORDS: dict[str, Callable[[], set[str]]] = {'comparison': comparison_keys}
+EQUATIONS = {'e3relax-h2': 60, 'e3relax': 22, 'deeprelax': 28}
+"""Numbered equations of the papers."""
 
 
 # ---------------------------------------------------------------- what the documents say
@@ -305,6 +308,10 @@ def check_paths(document: Path) -> Iterator[str]:
         known = '/' not in path and (path in WRITTEN or any(PACKAGE.rglob(path)) or any(ROOT.glob(f'*/{path}')))
         if not known and not any(other.exists() for other in named):
             yield f'{path}: there is no such file'
+    for path, name in sorted(set(re.findall(r'([\w./-]+\.py)::(\w+)', text))):
+        sources = [base / path for base in BASES if (base / path).is_file()]
+        if sources and not any(re.search(rf'^(def|class) {name}\b', s.read_text('utf-8'), re.M) for s in sources):
+            yield f'{path}::{name}: there is no such function or class'
     for name in sorted(set(re.findall(r'\baiida_e3relax(?:\.\w+)+', text))):
         if fault := _find_fault_of_name(name):
             yield f'{name}: {fault}'
@@ -359,6 +366,8 @@ def check_tables(document: Path, write: bool = False) -> Iterator[str]:
             section = next((i for i in range(begin, len(lines)) if lines[i].startswith('#')), len(lines))
             if missing := WORDS[name]() - set(re.findall(r'`([^`]+)`', '\n'.join(lines[begin:section]))):
                 yield f'words {name}: missing {sorted(missing)}'
+        elif kind == 'equations':
+            yield from _find_faults_of_equations(name, table[2:])
         elif kind == 'columns':
             expected = COLUMNS[name]()
             width = len(next(iter(expected)))
@@ -369,6 +378,21 @@ def check_tables(document: Path, write: bool = False) -> Iterator[str]:
         document.write_text('\n'.join(lines) + '\n', encoding='utf-8')
 
 
+def _find_faults_of_equations(paper: str, rows: list[str]) -> Iterator[str]:
+    """Tell equations of a paper that have no row or several, and rows without a test."""
+    found: list[int] = []
+    for row in rows:
+        cells = [cell.strip() for cell in row.strip('|').split('|')]
+        first, _, last = cells[0].partition('-')
+        found += range(int(first), int(last or first) + 1)
+        if not re.search(r'test_\w+\.py::test_\w+', cells[-1]):
+            yield f'equations {paper}: {cells[0]} has no test'
+    if sorted(found) != (expected := list(range(1, EQUATIONS[paper] + 1))):
+        missing, too_many = sorted(set(expected) - set(found)), sorted(set(found) - set(expected))
+        twice = sorted({number for number in found if found.count(number) > 1})
+        yield f'equations {paper}: missing {missing}, too many {too_many}, more than once {twice}'
+
+
 def check_sources_of_numbers(document: Path) -> Iterator[str]:
     """Tell tables of numbers in whose section no script is named."""
     section = re.split(r'^(?=#+ )', _outside_code(document.read_text(encoding='utf-8')), flags=re.MULTILINE)
@@ -376,7 +400,7 @@ def check_sources_of_numbers(document: Path) -> Iterator[str]:
         rows = [line for line in text.splitlines() if line.startswith('|') and not line.startswith('|--')]
         cells = [cell.strip() for row in rows for cell in row.strip('|').split('|')]
         numbers = sum(bool(NUMBER.fullmatch(cell)) for cell in cells)
-        script = re.search(r'benchmarks[/.]\w+|`\w+\.py`|`?make \w|<!-- (table|columns|rows):|[Nn]o script', text)
+        script = re.search(r'benchmarks[/.]\w+|`\w+\.py`|`?make \w|<!-- (table|columns|rows|equations):|[Nn]o script', text)
         if cells and numbers >= len(cells) / 4 and not script:
             yield f'{text.splitlines()[0]}: a table of numbers, and no script that prints it'
 

@@ -21,6 +21,9 @@ def _load() -> ModuleType:
 CHECK = _load()
 
 
+EQUATIONS = '<!-- equations: e3relax -->\n| eq. | test |\n|---|---|\n'
+
+
 @pytest.fixture(scope='module')
 def commands() -> set[str]:
     return CHECK.commands()
@@ -48,6 +51,9 @@ def test_document_agrees_with_the_code(document, commands):
         ('<!-- table: versions -->\n| version of | now | where |', 'expected'),
         ('<!-- words: comparison -->\n`cores`', 'missing'),
         ('<!-- rows: campaign-saving -->\n| crystals |', 'expected'),
+        ('`gnn/models/base.py::Nothing`', 'no such function or class'),
+        (f'{EQUATIONS}| 1-21 | `test_docs.py::test_fault_is_told` |', 'missing [22]'),
+        (f'{EQUATIONS}| 1-22 | none |', '1-22 has no test'),
     ],
 )
 def test_fault_is_told(text, told, tmp_path, commands):
