@@ -13,8 +13,20 @@ from aiida_e3relax.common.fields import describe_value, read_fields
 from aiida_e3relax.common.messages import suggestion
 from aiida_e3relax.gnn.evaluation.evaluate import DUMMY
 from aiida_e3relax.gnn.experiments.ablations import ABLATIONS
-from aiida_e3relax.gnn.experiments.plan import SETTINGS, Experiment, Measurement, Shared, Variant, make_experiment
+from aiida_e3relax.gnn.experiments.plan import (
+    SETTINGS,
+    Experiment,
+    Measurement,
+    Shared,
+    Variant,
+    complete,
+    make_experiment,
+    settings_of,
+)
+from aiida_e3relax.gnn.models.base import RelaxationModel
+from aiida_e3relax.gnn.models.registry import MODELS
 from aiida_e3relax.gnn.training.config import read_content
+from aiida_e3relax.gnn.training.settings import TrainingSettings
 
 MOST_SEEDS = 1000
 EQUAL = ('steps', 'batch_size', 'training_share', 'seed')
@@ -40,7 +52,8 @@ class ExperimentFile:
     models
         Of a benchmark: names, or names with what is changed for each; ``seeds`` there takes only so many of the seeds.
     model, variants
-        Of an ablation: the model, or what is changed for all of its variants, and these; by default `ABLATIONS`.
+        Of an ablation: the model, or what is changed for all of its variants, and these: names of `ABLATIONS`, or names
+        with what is changed; by default all that the model has.
     sweep
         Of a sweep: names of settings or hyper-parameters, and a list of values for each.
     """
@@ -57,7 +70,7 @@ class ExperimentFile:
     reference: str | None = None
     models: list | dict = dataclasses.field(default_factory=list)
     model: str | dict = 'e3relax-h2'
-    variants: list | dict = dataclasses.field(default_factory=lambda: dict(ABLATIONS))
+    variants: list | dict = dataclasses.field(default_factory=list)
     sweep: dict = dataclasses.field(default_factory=dict)
 
 
@@ -99,7 +112,8 @@ def read_experiment(kind: str, path: Path | None, given: Mapping[str, Any], chan
         )
     if not file.output:
         raise InputError(f'{where}: output: expected the folder for all that is written (--output FOLDER)')
-    variants = {'benchmark': _models, 'ablate': _ablation, 'sweep': _sweep}[kind](file, where)
+    shared = _shared(file, changes, where)
+    variants = {'benchmark': _models, 'ablate': _ablation, 'sweep': _sweep}[kind](file, shared, where)
     reference = file.reference or (variants[0].name if len(variants) > 1 and kind != 'sweep' else None)
     return make_experiment(
         kind,
@@ -107,14 +121,14 @@ def read_experiment(kind: str, path: Path | None, given: Mapping[str, Any], chan
         [Path(name) for name in file.data],
         Path(file.output),
         variants,
-        _shared(file, changes, where),
+        shared,
         _seeds(file.seeds, where),
         _measurement(file, where),
         reference,
     )
 
 
-def _models(file: ExperimentFile, where: str) -> list[Variant]:
+def _models(file: ExperimentFile, shared: Shared, where: str) -> list[Variant]:
     """Return the variants of a benchmark; the Dummy stands beside them anyway."""
     if not file.models:
         raise InputError(f'{where}: models: expected names of models (--models painn egnn), found none')
@@ -137,15 +151,28 @@ def _models(file: ExperimentFile, where: str) -> list[Variant]:
     return variants
 
 
-def _ablation(file: ExperimentFile, where: str) -> list[Variant]:
+def _ablation(file: ExperimentFile, shared: Shared, where: str) -> list[Variant]:
     """Return the variants of an ablation, after the model itself."""
     base = _model(file.model, f'{where}: model')
-    named = _named(file.variants, f'{where}: variants', ABLATIONS)
-    full = str(base['architecture'])
-    return [Variant(full, base), *(Variant(name, base | changes) for name, changes in named.items() if name != full)]
+    whole = Variant(str(base['architecture']), base)
+    if file.variants:
+        named = _named(file.variants, f'{where}: variants', ABLATIONS)
+        return [whole, *(Variant(name, base | changes) for name, changes in named.items() if name != whole.name)]
+    settings = complete(settings_of(whole, shared, 0, where))
+    known = {*SETTINGS, *settings.hyperparameters}
+    variants = [Variant(name, {**base, **changes}) for name, changes in ABLATIONS.items() if known.issuperset(changes)]
+    return [whole, *(variant for variant in variants if _differs(variant, shared, settings))]
 
 
-def _sweep(file: ExperimentFile, where: str) -> list[Variant]:
+def _differs(variant: Variant, shared: Shared, settings: TrainingSettings) -> bool:
+    """Whether a variant trains otherwise than with these settings."""
+    own_loss = MODELS[settings.architecture].loss is not RelaxationModel.loss  # those of DeepRelax
+    if own_loss and not {'loss', 'layer_weights'}.isdisjoint(variant.changes):
+        return False
+    return complete(settings_of(variant, shared, 0, variant.name)) != settings
+
+
+def _sweep(file: ExperimentFile, shared: Shared, where: str) -> list[Variant]:
     """Return the variants of a sweep: one name after the other, the rest as in the model itself."""
     base = _model(file.model, f'{where}: model')
     if not file.sweep:

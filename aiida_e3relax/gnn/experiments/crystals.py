@@ -70,7 +70,7 @@ def draw_crystals(outcome: Outcome, pairs: Pairs, split: str, path: Path) -> Non
                 _draw(axes, turned.cell[row], turned.fractional()[atoms] - shift[atoms], turned.numbers[atoms])
             )
             axes.set_title(title, fontsize=9)
-            axes.set(xlabel=_lattice(turned, row), xticks=[], yticks=[], aspect='equal', adjustable='datalim')
+            axes.set(xlabel=_lattice(turned, row), xticks=[], yticks=[], aspect='equal')
             axes.spines[:].set_visible(False)
         low, high = np.min([c[0] for c in corners], axis=0), np.max([c[1] for c in corners], axis=0)
         for axes in panels:

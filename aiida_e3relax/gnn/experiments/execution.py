@@ -70,7 +70,7 @@ def prepare(experiment: Experiment) -> None:
             config.write_text(text, encoding='utf-8')
 
 
-def execute(experiment: Experiment, resources: Resources, report: Callable[[], None]) -> list[Run]:
+def execute(experiment: Experiment, resources: Resources, report: Callable[[], object]) -> list[Run]:
     """Run what is not done, call `report` whenever a run has ended, and return the runs that other processes hold.
 
     Runs that failed are tried again. A run that another process holds, on this machine or on one that shares the

@@ -211,12 +211,12 @@ def make_experiment(
                 except MissingPackageError as error:
                     runs.append(Run(variant.name, name, seed, file, folder, None, str(error)))
                     continue
-                folder = known.setdefault(f'{name} {_complete(settings)}', folder)
+                folder = known.setdefault(f'{name} {complete(settings)}', folder)
                 runs.append(Run(variant.name, name, seed, file, folder, settings))
     return Experiment(kind, output, tuple(variants), reference, measurement, tuple(runs))
 
 
-def _complete(settings: TrainingSettings) -> TrainingSettings:
+def complete(settings: TrainingSettings) -> TrainingSettings:
     """Return `settings` with all hyper-parameters of the model, by which equal ones are found."""
     sizes = MODELS[settings.architecture].Hyperparameters(**settings.hyperparameters)
     return dataclasses.replace(settings, hyperparameters=dataclasses.asdict(sizes))

@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 from aiida_e3relax.common.errors import InputError, RunError
 from aiida_e3relax.common.messages import describe_error
@@ -79,7 +80,7 @@ def perform(folder: Path, measurement: Measurement, device_name: str, threads: i
     config = read_config(folder / CONFIG, [])
     (file,) = config.data
     pairs = read_pairs(file)
-    facts = {
+    facts: dict[str, Any] = {
         'measurement': as_stored(measurement),
         'data_hash': pairs_hash(pairs),
         'machine': {'device': name_of(device), 'threads': threads, 'torch': torch.__version__},
