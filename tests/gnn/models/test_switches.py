@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from e3nn import o3
@@ -12,6 +14,7 @@ from torch import nn
 
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from aiida_e3relax.gnn.checkpoints.import_published import import_published
 from aiida_e3relax.gnn.engine.accelerate import accelerate
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry, make_batch
 from aiida_e3relax.gnn.graph.shells import Graph
@@ -390,8 +393,8 @@ def test_without_scales_the_published_solver_minimises_the_deviation_itself():
         torch.testing.assert_close(found[atoms], positions.detach()[atoms], rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize('l_max', range(1, MAX_DEGREE + 1))
-def test_single_precision_carries_every_degree(l_max):
+@pytest.mark.parametrize('l_max', [5, MAX_DEGREE])
+def test_single_precision_carries_high_degrees(l_max):
     torch.manual_seed(1)
     model = make_model('e3relax-h2', {'features': 16, 'layers': 2, 'radial_functions': 16, 'l_max': l_max}).double()
     single = accelerate(copy.deepcopy(model).float())
@@ -414,3 +417,15 @@ def test_settings_take_what_a_switch_may_be():
     ]:
         with pytest.raises(InputError, match=message):
             read_settings({'hyperparameters': {name: value}}, 'run.yaml')
+
+
+def test_import_reads_the_degree_off_the_weights(tmp_path):
+    with np.load(Path(__file__).parent / 'published' / 'h2.npz') as arrays:
+        weights = {name[8:]: torch.tensor(arrays[name]) for name in arrays if name.startswith('weights/')}
+    for name, value in weights.items():
+        if '.inv_norm.' in name:
+            weights[name] = value[:3]
+        elif '.edge_inv_proj.0.weight' in name:
+            weights[name] = value[:, :4]
+    torch.save({'ema': weights}, tmp_path / 'model.pt')
+    assert import_published(tmp_path / 'model.pt', tmp_path / 'imported.pt').model.hyperparameters.l_max == 2
