@@ -7,6 +7,8 @@ import dataclasses
 import torch
 from torch import Tensor
 
+from aiida_e3relax.gnn.graph.shells import Graph
+
 
 @dataclasses.dataclass(frozen=True)
 class Uncertainty:
@@ -29,6 +31,34 @@ class Uncertainty:
     def total(self) -> Tensor:
         """Both together (eq. 24)."""
         return torch.hypot(self.aleatoric, self.epistemic)
+
+
+@dataclasses.dataclass(frozen=True)
+class BondLengths:
+    """Lengths of bonds in the relaxed crystals of a batch, as a model states them.
+
+    Attributes
+    ----------
+    bonds
+        Which atoms they join: E bonds.
+    length, uncertainty
+        ``(E,)`` in A: the expected length, and its expected error.
+    """
+
+    bonds: Graph
+    length: Tensor
+    uncertainty: Tensor
+
+    @staticmethod
+    def of(bonds: Graph, lengths: Tensor, scales: Tensor) -> BondLengths:
+        """Return what T models state together of the lengths ``(T, E)`` with the scales ``(T, E)``, in A.
+
+        Their mean, and what each bond adds to the uncertainty of its crystal: the mean scale and the root mean square
+        deviation of the models (DeepRelax, eqs. 21, 23 and 24 of a single distance).
+        """
+        mean = lengths.mean(dim=0)
+        spread = (lengths - mean).square().mean(dim=0).sqrt()
+        return BondLengths(bonds, mean, torch.hypot(scales.mean(dim=0), spread))
 
 
 def distance_uncertainty(distance: Tensor, scale: Tensor, structure_index: Tensor, n_structures: int) -> Uncertainty:
