@@ -54,9 +54,10 @@ NETWORK_ROOMS = {
     'training': {'graph', 'models', 'engine', 'checkpoints', 'prediction', 'evaluation'},
     'experiments': {'graph', 'models', 'engine', 'checkpoints', 'prediction', 'evaluation', 'training', 'device'},
     'device': set(),
+    'pyg': {'graph', 'models'},
     'cli': {'checkpoints', 'potentials', 'data', 'prediction', 'evaluation', 'training', 'experiments', 'device'},
 }
-"""The same within `gnn/`, for its folders and its one module."""
+"""The same within `gnn/`, for its folders and its modules."""
 
 OPTIONAL = {
     'gpaw': 'aiida_e3relax.standin.engines.gpaw',  # an extra that `make test` does not install

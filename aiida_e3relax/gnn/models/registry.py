@@ -17,7 +17,7 @@ from aiida_e3relax.common.messages import suggestion
 from aiida_e3relax.gnn.models.base import RelaxationModel
 
 REMEDY = "install it where the network runs, with `pip install 'aiida-e3relax[baselines]'`"
-GROUP = 'aiida_e3relax.models'
+GROUP = 'e3relax.models'
 """Of entry points that are models: the name, and ``module:Class`` of a `RelaxationModel`."""
 
 

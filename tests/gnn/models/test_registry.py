@@ -47,6 +47,8 @@ def test_a_missing_package_is_told_with_the_line_that_installs_it(tmp_path, monk
 def test_a_baseline_without_its_package_says_how_to_get_it(name, package, tmp_path, monkeypatch, capsys):
     module = f'aiida_e3relax.gnn.models.{name}'
     monkeypatch.setitem(MODELS.data, name, f'{module}:Model')
+    for loaded in [loaded for loaded in sys.modules if loaded.startswith(f'{package}.')]:
+        monkeypatch.delitem(sys.modules, loaded)
     monkeypatch.setitem(sys.modules, package, None)
     monkeypatch.delitem(sys.modules, module, raising=False)
     (tmp_path / 'run.json').write_text(json.dumps({'data': 'pairs.npz', 'output': 'run', 'architecture': name}))
