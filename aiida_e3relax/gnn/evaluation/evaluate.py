@@ -25,16 +25,13 @@ from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint
 from aiida_e3relax.gnn.engine.accelerate import accelerate
 from aiida_e3relax.gnn.evaluation.calibration import Calibration
-from aiida_e3relax.gnn.graph.shells import neighbour_graph
+from aiida_e3relax.gnn.graph.bonds import find_bonds
 from aiida_e3relax.gnn.prediction.predict import predict
 
 MEASURES = ('coordinate_mae_A', 'cell_shape_deviation_A2', 'volume_mae_A3')
 """The measures of every table; `ALL_MEASURES` adds DeepRelax's two."""
 
 ALL_MEASURES = (*MEASURES, 'bond_length_mae_A', 'lattice_mae_A')
-
-BOND_REACH, BOND_NEIGHBOURS = 6.0, 30
-"""Bonds are the nearest 30 neighbours within 6 A in the unrelaxed crystal, as in DeepRelax, in complete shells."""
 
 FRAMES = ('as filed', 'aligned')
 DUMMY = 'dummy'
@@ -219,11 +216,5 @@ def scaled_to(crystals: Crystals, volumes: NDArray[np.float64]) -> Crystals:
 
 def bonds_of(crystals: Crystals) -> Bonds:
     """Return the bonds of unrelaxed crystals whose lengths are measured."""
-    graph = neighbour_graph(
-        torch.from_numpy(crystals.fractional()),
-        torch.from_numpy(np.array(crystals.cell)),
-        torch.from_numpy(np.array(crystals.n_atoms)),
-        BOND_REACH,
-        BOND_NEIGHBOURS,
-    )
+    graph = find_bonds(crystals)
     return Bonds(graph.centre.numpy(), graph.neighbour.numpy(), graph.offset.numpy())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry
 from aiida_e3relax.gnn.graph.shells import Graph, neighbour_graph
 from aiida_e3relax.gnn.models.losses import LossSettings, Target, layerwise_loss
+from aiida_e3relax.gnn.models.uncertainty import BondLengths
 
 
 class Transformation(enum.StrEnum):
@@ -79,6 +81,18 @@ class RelaxationModel(nn.Module, ABC):
     @abstractmethod
     def forward(self, batch: CrystalBatch) -> list[Geometry]:
         """Return the structure after every layer; the last is the prediction."""
+
+    @property
+    def states_bonds(self) -> bool:
+        """Whether the model states the length of every bond with an uncertainty: `with_bonds`."""
+        return False
+
+    def with_bonds(self, batch: CrystalBatch, find_bonds: Callable[[], Graph]) -> tuple[list[Geometry], BondLengths]:
+        """Return what `forward` returns, and the lengths of bonds; for prediction, of a model that `states_bonds`.
+
+        The bonds are those of `find_bonds`, or the edges of a model that predicts the lengths of these.
+        """
+        raise NotImplementedError(f'{type(self).__name__} states no bonds')
 
     @classmethod
     def supervised_layers(cls, hyperparameters: Any) -> int:

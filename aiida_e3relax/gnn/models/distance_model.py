@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry
+from aiida_e3relax.gnn.graph.shells import Graph
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.models.distance_geometry import LOG_SCALE_IN_LOSS, DistancePrediction
 from aiida_e3relax.gnn.models.losses import LossSettings, Target, structure_losses
-from aiida_e3relax.gnn.models.uncertainty import Uncertainty, distance_uncertainty
+from aiida_e3relax.gnn.models.uncertainty import BondLengths, Uncertainty, distance_uncertainty
 
 
 class DistanceModel(RelaxationModel):
@@ -39,9 +40,22 @@ class DistanceModel(RelaxationModel):
 
         It has none where distances have no scale. No gradient flows through its coordinates.
         """
+        return [self._solved(self.distances(batch), batch)]
+
+    @property
+    def states_bonds(self) -> bool:
+        """Whether distances have scales, which some rows of the paper's ablation leave out."""
+        return bool(getattr(self.hyperparameters, 'local_uncertainty', True))
+
+    @torch.no_grad()
+    def with_bonds(self, batch: CrystalBatch, find_bonds: Callable[[], Graph]) -> tuple[list[Geometry], BondLengths]:
+        """Return the predicted structure, and the relaxed lengths of the graph's edges with their scales."""
         prediction = self.distances(batch)
+        return [self._solved(prediction, batch)], _bond_lengths([prediction], batch)
+
+    def _solved(self, prediction: DistancePrediction, batch: CrystalBatch) -> Geometry:
         uncertainty = None if prediction.log_scale is None else _uncertainty([prediction], batch).aleatoric
-        return [dataclasses.replace(self.solve(prediction, batch), uncertainty=uncertainty)]
+        return dataclasses.replace(self.solve(prediction, batch), uncertainty=uncertainty)
 
     @classmethod
     def supervised_layers(cls, hyperparameters: Any) -> int:
@@ -83,12 +97,33 @@ def ensemble_prediction(models: Sequence[DistanceModel], batch: CrystalBatch) ->
         The unrelaxed crystals, with the graph of the models.
     """
     predictions = [model.distances(batch) for model in models]
+    return _solve_mean(models[0], predictions, batch), _uncertainty(predictions, batch)
+
+
+@torch.no_grad()
+def ensemble_bonds(models: Sequence[DistanceModel], batch: CrystalBatch) -> tuple[Geometry, Uncertainty, BondLengths]:
+    """Return what `ensemble_prediction` returns, and the relaxed lengths of the graph's edges (eq. 24 of each)."""
+    predictions = [model.distances(batch) for model in models]
+    geometry, uncertainty = _solve_mean(models[0], predictions, batch), _uncertainty(predictions, batch)
+    return geometry, uncertainty, _bond_lengths(predictions, batch)
+
+
+def _solve_mean(model: DistanceModel, predictions: Sequence[DistancePrediction], batch: CrystalBatch) -> Geometry:
+    """Return the crystals that `model` solves from the mean of `predictions`."""
     distance = torch.stack([prediction.distance for prediction in predictions]).mean(dim=0)
     scale = torch.stack([_scale(prediction) for prediction in predictions]).mean(dim=0)
     cell = torch.stack([prediction.cell for prediction in predictions]).mean(dim=0)
     log_scale = None if predictions[0].log_scale is None else scale.log()
     together = DistancePrediction(predictions[0].displaced, distance, log_scale, cell)
-    return models[0].solve(together, batch), _uncertainty(predictions, batch)
+    return model.solve(together, batch)
+
+
+def _bond_lengths(predictions: Sequence[DistancePrediction], batch: CrystalBatch) -> BondLengths:
+    edges = len(batch.graph.centre)
+    lengths = torch.stack([prediction.distance[-edges:] for prediction in predictions])
+    return BondLengths.of(
+        batch.graph, lengths, torch.stack([_scale(prediction)[-edges:] for prediction in predictions])
+    )
 
 
 def _uncertainty(predictions: Sequence[DistancePrediction], batch: CrystalBatch) -> Uncertainty:

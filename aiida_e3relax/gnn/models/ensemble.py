@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -11,8 +12,8 @@ from torch import Tensor, nn
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry
 from aiida_e3relax.gnn.graph.shells import Graph
 from aiida_e3relax.gnn.models.base import RelaxationModel
-from aiida_e3relax.gnn.models.distance_model import DistanceModel, ensemble_prediction
-from aiida_e3relax.gnn.models.uncertainty import distance_uncertainty
+from aiida_e3relax.gnn.models.distance_model import DistanceModel, ensemble_bonds, ensemble_prediction
+from aiida_e3relax.gnn.models.uncertainty import BondLengths, distance_uncertainty
 
 
 class Ensemble(RelaxationModel):
@@ -82,20 +83,63 @@ class Ensemble(RelaxationModel):
         """Return the members' edges."""
         return self._first.graph(fractional, cell, n_atoms)
 
+    @classmethod
+    def supervised_layers(cls, hyperparameters: Hyperparameters) -> int:
+        """Return the number of the members' layers."""
+        from aiida_e3relax.gnn.models.registry import MODELS
+
+        member = MODELS[hyperparameters.member]
+        return max(1, member.supervised_layers(member.Hyperparameters(**hyperparameters.member_hyperparameters)))
+
     def forward(self, batch: CrystalBatch) -> list[Geometry]:
-        """Return the mean of the members' predictions, with its uncertainty."""
+        """Return the mean of the members' structures after every layer; the last one has its uncertainty."""
         scale = self.hyperparameters.uncertainty_scale
         if isinstance(self._first, DistanceModel):
             geometry, uncertainty = ensemble_prediction(cast(list[DistanceModel], list(self.members)), batch)
             return [dataclasses.replace(geometry, uncertainty=scale * uncertainty.total)]
-        geometries = [member(batch)[-1] for member in self.members]
-        lengths = torch.stack([batch.edge_vectors(g.fractional, g.cell).norm(dim=1) for g in geometries])
-        crystal = batch.structure_index[batch.graph.centre]
-        uncertainty = distance_uncertainty(lengths, torch.zeros_like(lengths), crystal, len(batch.n_atoms))
-        return [
+        return self._mean_layers([member(batch) for member in self.members], batch)
+
+    @property
+    def states_bonds(self) -> bool:
+        """Always: the members differ."""
+        return True
+
+    @torch.no_grad()
+    def with_bonds(self, batch: CrystalBatch, find_bonds: Callable[[], Graph]) -> tuple[list[Geometry], BondLengths]:
+        """Return what `forward` returns, and the lengths of bonds with the members' spread, times the factor.
+
+        Members that predict distances state those of their edges, and their scales count, too.
+        """
+        scale = self.hyperparameters.uncertainty_scale
+        if isinstance(self._first, DistanceModel):
+            geometry, uncertainty, stated = ensemble_bonds(cast(list[DistanceModel], list(self.members)), batch)
+            geometries = [dataclasses.replace(geometry, uncertainty=scale * uncertainty.total)]
+        else:
+            of_members = [member(batch) for member in self.members]
+            geometries, over_bonds = (
+                self._mean_layers(of_members, batch),
+                dataclasses.replace(batch, graph=find_bonds()),
+            )
+            lengths = _edge_lengths([layers[-1] for layers in of_members], over_bonds)
+            stated = BondLengths.of(over_bonds.graph, lengths, torch.zeros_like(lengths))
+        return geometries, dataclasses.replace(stated, uncertainty=scale * stated.uncertainty)
+
+    def _mean_layers(self, of_members: list[list[Geometry]], batch: CrystalBatch) -> list[Geometry]:
+        """Return the mean of the members' structures, layer by layer: they are of one architecture and size."""
+        layers = [
             Geometry(
                 torch.stack([g.fractional for g in geometries]).mean(dim=0),
                 torch.stack([g.cell for g in geometries]).mean(dim=0),
-                scale * uncertainty.epistemic,
             )
+            for geometries in zip(*of_members, strict=True)
         ]
+        lengths = _edge_lengths([layers[-1] for layers in of_members], batch)
+        crystal = batch.structure_index[batch.graph.centre]
+        uncertainty = distance_uncertainty(lengths, torch.zeros_like(lengths), crystal, len(batch.n_atoms))
+        scale = self.hyperparameters.uncertainty_scale
+        return [*layers[:-1], dataclasses.replace(layers[-1], uncertainty=scale * uncertainty.epistemic)]
+
+
+def _edge_lengths(geometries: list[Geometry], batch: CrystalBatch) -> Tensor:
+    """Return the ``(T, E)`` lengths in A of the batch's edges in T geometries."""
+    return torch.stack([batch.edge_vectors(g.fractional, g.cell).norm(dim=1) for g in geometries])
