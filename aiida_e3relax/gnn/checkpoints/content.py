@@ -26,6 +26,9 @@ LARGEST_REAL = defaultdict(lambda: 1e6, {'cutoff': 100.0, 'radial_cutoff': 1000.
 MOST_NEIGHBOURS = 10_000
 """Of an atom, in a graph."""
 
+OF_A_PART = {'offset_features': 100_000, 'strain_channels': 100_000}
+"""Largest sizes of a part that a switch may leave out: the weights then do not tell them."""
+
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
@@ -106,7 +109,7 @@ def check_hyperparameters(
     where = f'field `hyperparameters`: {within}{architecture}'
     sizes = read_fields(MODELS[architecture].Hyperparameters, hyperparameters, where)
     largest = max((length for weight in weights.values() for length in weight.shape), default=1)
-    bounds = {'layers': len(weights), 'members': len(weights)}
+    bounds = {'layers': len(weights), 'members': len(weights), **OF_A_PART}
     for name, described in MODELS[architecture].Hyperparameters.__dataclass_fields__.items():
         value = getattr(sizes, name)
         if 'bounds' in described.metadata:

@@ -105,13 +105,29 @@ def test_fast_engine_and_file_know_the_switch(architecture, switches, tmp_path):
             (last.fractional.square().sum() + last.cell.square().sum()).backward()
             gradients.append(torch.cat([p.grad.flatten() for p in one.parameters() if p.grad is not None]))
         assert (gradients[1] - gradients[0]).norm() < 1e-6 * gradients[0].norm()
+    check_file(architecture, model, tmp_path)
+
+
+def check_file(architecture: str, model: RelaxationModel, folder: Path) -> None:
     single = copy.deepcopy(model).float()
-    save_checkpoint(tmp_path / 'model.pt', architecture, single, [8], {})
-    loaded = load_checkpoint(tmp_path / 'model.pt').model
+    save_checkpoint(folder / 'model.pt', architecture, single, [8], {})
+    loaded = load_checkpoint(folder / 'model.pt').model
     assert loaded.hyperparameters == model.hyperparameters
     assert loaded.breaks == model.breaks
     for name, value in single.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value)
+
+
+@pytest.mark.parametrize(
+    ('architecture', 'switches'),
+    [
+        ('e3relax-h2', {'lattice_nodes': False, 'strain_channels': 1000}),
+        ('deeprelax-published', {'offset_encoding': False, 'offset_features': 1000}),
+    ],
+)
+def test_file_takes_the_size_of_what_is_left_out(architecture, switches, tmp_path):
+    """No weights tell it."""
+    check_file(architecture, random_network(architecture, **switches), tmp_path)
 
 
 @pytest.mark.parametrize('architecture', REFINED)
@@ -417,6 +433,16 @@ def test_settings_take_what_a_switch_may_be():
     ]:
         with pytest.raises(InputError, match=message):
             read_settings({'hyperparameters': {name: value}}, 'run.yaml')
+
+
+@pytest.mark.parametrize('member', ['e3relax-h2', 'deeprelax'])
+def test_ensemble_takes_after_its_members(member):
+    switches = {'lattice_nodes': False} if member == 'e3relax-h2' else {'local_uncertainty': False}
+    sizes = {'features': 8, 'layers': 1, 'radial_functions': 8, **switches}
+    ensemble = random_network('ensemble', member=member, member_hyperparameters=sizes)
+    assert ensemble.breaks == ensemble.members[0].breaks
+    assert (Transformation.ROTATION in ensemble.breaks) == ensemble.standard_orientation == (member == 'e3relax-h2')
+    assert (predicted(ensemble)[-1].uncertainty > 0).all()
 
 
 def test_import_reads_the_degree_off_the_weights(tmp_path):
