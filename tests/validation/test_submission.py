@@ -65,9 +65,32 @@ def test_predictions_come_before_their_energies_and_failures_stay_until_someone_
     add(group, 'E3RelaxStaticWorkChain', 'by hand', 0)
     due = controller.find_due(controller.read())
     assert (due.networks, due.static) == ([], [('NiPt_0', 'good'), *references[2:]])
+    assert controller.count(controller.read()) == {'finished': 1, 'failed': 1, 'waiting': 3}
     assert controller.retry_failed() == 2
     due = controller.find_due(controller.read())
     assert (due.networks, due.static) == (['bad'], [references[1], ('NiPt_0', 'good'), *references[2:]])
+
+
+def test_the_table_says_why_an_energy_is_missing(group, model):
+    add(group, 'E3RelaxBaseWorkChain', 'bad', 331, predict__model=model)
+    run = add(group, 'E3RelaxBaseWorkChain', 'good', 0, predict__model=model)
+    rows = [{'label': 'NiPt_0', 'status': 'ok'}, {'label': 'CuAu_1', 'status': 'no_neighbours', 'message': 'too far'}]
+    orm.Dict({'structures': rows}).store().base.links.add_incoming(run, LinkType.RETURN, 'report')
+    add(group, 'E3RelaxStaticWorkChain', 'NiPt_0.relaxed', 410).set_exit_message('out of walltime')
+    frame = validation_frame(group).set_index(['crystal', 'geometry'])
+    told = frame[['state', 'reason']].apply(tuple, axis=1).to_dict()
+    assert told == {
+        ('NiPt 0', 'relaxed'): ('failed', 'out of walltime'),
+        ('NiPt 0', 'unrelaxed'): ('waiting', ''),
+        ('NiPt 0', 'bad'): ('not predicted', told[('NiPt 0', 'bad')][1]),
+        ('NiPt 0', 'good'): ('waiting', ''),
+        ('CuAu 1', 'relaxed'): ('waiting', ''),
+        ('CuAu 1', 'unrelaxed'): ('waiting', ''),
+        ('CuAu 1', 'bad'): ('not predicted', told[('CuAu 1', 'bad')][1]),
+        ('CuAu 1', 'good'): ('not predicted', 'the network failed: no_neighbours: too far'),
+    }
+    assert told[('NiPt 0', 'bad')][1].startswith('the run of the network failed')
+    assert frame.loc[('CuAu 1', 'good'), 'checkpoint'] == model.content_hash
 
 
 def test_a_name_stays_with_its_model(group, model, tmp_path):
@@ -91,15 +114,16 @@ def test_a_validation_is_found_by_its_name_and_refused_for_another_request(group
         find_same(group.label, request | {'static': request['static'] | {'protocol': 'balanced'}})
 
 
+@pytest.mark.slow
 def test_all_energies_of_a_crystal_are_traced_and_one_that_failed_is_a_hole(
     make_scripted_code, e3relax_code, potential_family, model, tmp_path, monkeypatch
 ):
     """The whole of it in this process: no daemon."""
     lines = f"if grep -q ' {FAILING:.4f}' POSCAR; then echo 'no such luck' >&2; exit 1; fi"
     code = make_scripted_code(lines, 'e3relax-vasp-standin', 'vasp.vasp')
-    group = make_validation(
-        tmp_path.name, 1, ChainChoices(code, e3relax_code, potential_family, 'positions', protocol='fast')
-    )
+    once = {'vasp': {'vasp': {'max_iterations': 1}}}
+    choices = ChainChoices(code, e3relax_code, potential_family, 'positions', protocol='fast', overrides=once)
+    group = make_validation(tmp_path.name, 1, choices)
     started = []
     monkeypatch.setattr(submission, 'submit', lambda builder: started.append(run_get_node(builder).node))
     controller = ValidationController(group, {'default': model})
