@@ -90,11 +90,8 @@ class Crystals:
 
     def select(self, indices: Sequence[int] | NDArray[np.int64]) -> Crystals:
         """Return the crystals at `indices`, in that order."""
-        offsets = self.offsets
         indices = np.asarray(indices, dtype=np.int64)
-        n_atoms = self.n_atoms[indices]
-        shift = offsets[indices] - (np.cumsum(n_atoms) - n_atoms)
-        atoms = np.arange(n_atoms.sum()) + np.repeat(shift, n_atoms)
+        atoms = self.atoms_of(indices)
         return Crystals(
             n_atoms=self.n_atoms[indices],
             numbers=self.numbers[atoms],
@@ -103,6 +100,13 @@ class Crystals:
             pbc=self.pbc[indices],
             labels=self.labels[indices],
         )
+
+    def atoms_of(self, indices: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the indices of the atoms of the crystals at `indices`, in that order."""
+        indices = np.asarray(indices, dtype=np.int64)
+        n_atoms = self.n_atoms[indices]
+        shift = self.offsets[indices] - (np.cumsum(n_atoms) - n_atoms)
+        return np.arange(n_atoms.sum()) + np.repeat(shift, n_atoms)
 
     def replace(self, positions: NDArray[np.float64], cell: NDArray[np.float64]) -> Crystals:
         """Return the same crystals with other `positions` (A, 3) and `cell` (S, 3, 3), both in A."""

@@ -22,7 +22,7 @@ from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.common.messages import short
 from aiida_e3relax.crystals.datasets.archive import read_archive
 from aiida_e3relax.crystals.datasets.array_checks import ArrayChecks
-from aiida_e3relax.crystals.pairs import SPLITS, Pairs
+from aiida_e3relax.crystals.pairs import SPLITS, Pairs, find_moved
 from aiida_e3relax.crystals.structures import MAX_ATOMIC_NUMBER, Crystals
 from aiida_e3relax.crystals.validation import geometry_fault, has_sound_geometry
 
@@ -122,7 +122,8 @@ def _arrays(pairs: Pairs) -> dict[str, NDArray]:
         stages['filed'] = pairs.filed
     for stage, crystals in stages.items():
         arrays |= {f'cell_{stage}': crystals.cell, f'positions_{stage}': crystals.positions}
-    return arrays
+    masks = {'fixed': pairs.fixed, 'fixed_cell': pairs.fixed_cell}
+    return arrays | {name: mask for name, mask in masks.items() if mask is not None}
 
 
 def _pairs(path: Path, arrays: dict[str, NDArray]) -> Pairs:
@@ -151,7 +152,18 @@ def _pairs(path: Path, arrays: dict[str, NDArray]) -> Pairs:
     mirrored = np.flatnonzero(crystals[0].volumes * crystals[1].volumes < 0)
     if len(mirrored):
         raise InputError(f'{path}: the cells of pair {mirrored[0]} ({short(labels[mirrored[0]])}) differ in handedness')
-    return Pairs(crystals[0], crystals[1], split, source, *crystals[2:])
+    pairs = Pairs(
+        crystals[0],
+        crystals[1],
+        split,
+        source,
+        crystals[2] if len(crystals) > 2 else None,
+        check.logical('fixed', ('A', 3)) if 'fixed' in arrays else None,
+        check.logical('fixed_cell', ('S',)) if 'fixed_cell' in arrays else None,
+    )
+    for index, reason in find_moved(pairs).items():
+        raise InputError(f'{path}: pair {index} ({short(labels[index])}): {reason}: make the file again')
+    return pairs
 
 
 def _check_geometry(path: Path, stage: str, crystals: Crystals) -> None:

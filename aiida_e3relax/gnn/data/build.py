@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.common.progress import progress
 from aiida_e3relax.crystals.files.errors import explain
-from aiida_e3relax.crystals.pairs import SPLITS, Pairs
+from aiida_e3relax.crystals.pairs import SPLITS, Pairs, find_moved
 from aiida_e3relax.crystals.structures import make_crystals
 from aiida_e3relax.gnn.data.duplicates import Repeats, find_repeats
 from aiida_e3relax.gnn.data.repair import RepairOptions, UnusableError, aligned_in_frame, repaired
@@ -39,6 +39,8 @@ class BuildOptions:
         Leave out pairs whose relaxed crystal is in a later split (train before val before test), too.
     atoms_min, atoms_max
         Pairs with fewer or more atoms are rejected.
+    fixed_cell
+        Whether no relaxation changed the cell, whatever the files say of it.
     """
 
     repair: RepairOptions = dataclasses.field(default_factory=RepairOptions)
@@ -50,6 +52,7 @@ class BuildOptions:
     drop_leaks: bool = False
     atoms_min: int = 1
     atoms_max: int | None = None
+    fixed_cell: bool = False
 
     def check(self) -> None:
         """Raise InputError for options that cannot be met."""
@@ -200,7 +203,19 @@ def _read(
         for p in (befores, afters)
     )
     split = np.array([candidate.split for candidate, _ in usable], dtype=np.str_)
-    return Pairs(unrelaxed, relaxed, split, np.array([title for _, title in usable])), rejections, steps, notes
+    pairs = Pairs(
+        unrelaxed,
+        relaxed,
+        split,
+        np.array([title for _, title in usable]),
+        fixed=np.concatenate([np.zeros_like(s.positions, dtype=bool) if s.fixed is None else s.fixed for s in afters]),
+        fixed_cell=np.array([options.fixed_cell or bool(s.fixed_cell) for s in afters]),
+    )
+    moved = find_moved(pairs)
+    rejections += [Rejection(usable[i][1], usable[i][0].label, reason) for i, reason in sorted(moved.items())]
+    if len(moved) == len(pairs):
+        raise InputError(f'no usable pair in {", ".join(s.path for s in sources)}: {moved[0]}')
+    return pairs.select(np.setdiff1d(np.arange(len(pairs)), list(moved))), rejections, steps, notes
 
 
 def _check_size(n_atoms: int, options: BuildOptions) -> None:

@@ -18,6 +18,9 @@ from aiida_e3relax.gnn.data.sources.base import Sites, UnusableError
 DRIFT_NOTED, ROTATION_NOTED = 1e-3, 0.1
 """A drift above this (A) or a rotation above this (degrees) counts as taken out; smaller ones are rounding."""
 
+SAME_CELL = 1e-6
+"""Cells whose principal stretches differ from 1 by less are the same: digits of the files."""
+
 CLEAR_RATIO = 0.5
 """A site's partner is clear when it is nearer than this fraction of the distance to the next of its species."""
 
@@ -45,11 +48,14 @@ class RepairOptions:
 def repaired(before: Sites, after: Sites, options: RepairOptions) -> tuple[Sites, list[str]]:
     """Return the relaxed crystal in the order and handedness of the unrelaxed one, and the names of the steps taken.
 
+    The relaxed crystal knows what is `fixed` in the pair, by what the files of both say. Where none says whether the
+    cell is, a cell that stays the same to the digits of the files is, if atoms are fixed or there is a vacuum.
+
     Raises
     ------
     UnusableError
-        For crystals that are not finite or have no volume, for other species, and where the site order differs and
-        cannot be found, or may not be changed.
+        For crystals that are not finite or have no volume, for other species, where the site order differs and cannot
+        be found, or may not be changed, and where the files fix different sites.
     """
     for stage, crystal in (('unrelaxed', before), ('relaxed', after)):
         _check_crystal(stage, crystal)
@@ -60,7 +66,11 @@ def repaired(before: Sites, after: Sites, options: RepairOptions) -> tuple[Sites
         if not options.reorder:
             raise UnusableError('site order differs')
         order = _site_order(before, after)
-        after = after._replace(numbers=after.numbers[order], positions=after.positions[order])
+        after = after._replace(
+            numbers=after.numbers[order],
+            positions=after.positions[order],
+            fixed=None if after.fixed is None else after.fixed[order],
+        )
         steps.append('site order')
     if np.linalg.det(before.cell) * np.linalg.det(after.cell) < 0:
         if not options.mirror:
@@ -68,7 +78,30 @@ def repaired(before: Sites, after: Sites, options: RepairOptions) -> tuple[Sites
         flip = np.array([1.0, 1.0, -1.0])
         after = after._replace(positions=after.positions * flip, cell=after.cell * flip)
         steps.append('mirror image')
-    return after, steps
+    return after._replace(fixed=_fixed(before, after), fixed_cell=_has_fixed_cell(before, after)), steps
+
+
+def _fixed(before: Sites, after: Sites) -> NDArray[np.bool_] | None:
+    """Return the fixed coordinates ``(N, 3)`` of a pair; the relaxed crystal's file may leave out what is fixed."""
+    if before.fixed is None or after.fixed is None:
+        return after.fixed if before.fixed is None else before.fixed
+    differing = np.flatnonzero((before.fixed != after.fixed).any(axis=1))
+    if len(differing):
+        raise UnusableError(
+            f'fixed sites differ: of {len(differing)} sites, such as {differing[0]}, one file says other'
+        )
+    return before.fixed
+
+
+def _has_fixed_cell(before: Sites, after: Sites) -> bool:
+    stated = [crystal.fixed_cell for crystal in (before, after) if crystal.fixed_cell is not None]
+    if stated:
+        return all(stated)
+    fixes = any(crystal.fixed is not None and crystal.fixed.any() for crystal in (before, after))
+    if not fixes and before.pbc.all():
+        return False
+    stretches = np.linalg.svd(np.linalg.solve(before.cell, after.cell), compute_uv=False)
+    return bool(np.abs(stretches - 1).max() < SAME_CELL)
 
 
 def _check_crystal(stage: str, crystal: Sites) -> None:
@@ -115,9 +148,9 @@ def aligned_in_frame(pairs: Pairs, options: RepairOptions) -> tuple[Pairs, dict[
     result = aligned(pairs, options.drift, options.rotation)
     crystal = before.structure_index
     difference = after.fractional() - before.fractional()
-    shift = mean_shift(difference, before)
+    shift = mean_shift(difference, pairs)
     moved = result.relaxed.fractional() - before.fractional()
-    moved -= before.mean_over_atoms(moved)[crystal]
+    moved -= np.where(pairs.anchored, 0.0, before.mean_over_atoms(moved))[crystal]
     images = np.abs(difference - shift[crystal] - moved).max(axis=1) > 0.5
     drift = np.linalg.norm(np.einsum('sc,scx->sx', shift, after.cell), axis=1)
     counts = {'nearest image': int((np.bincount(crystal, images, len(pairs)) > 0).sum())}

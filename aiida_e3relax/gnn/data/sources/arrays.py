@@ -6,6 +6,7 @@ An element-substitution set has the arrays ``n_atoms``, ``numbers``, ``cell_*`` 
 
 from __future__ import annotations
 
+import dataclasses
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.crystals.datasets.archive import read_archive
 from aiida_e3relax.crystals.datasets.array_checks import ArrayChecks
 from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
+from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.gnn.data.sources.base import Candidate, Loaded, Sites, Source, SourceOptions
 
@@ -41,7 +43,7 @@ def open_source(path: Path, options: SourceOptions) -> Source:
     arrays, _ = read_archive(path)
     if {'labels', 'split', 'cell_relaxed'} <= arrays.keys():
         pairs = read_pairs(path)
-        return _source('training file', path, pairs.unrelaxed, pairs.as_filed, pairs.split)
+        return _source('training file', path, dataclasses.replace(pairs, relaxed=pairs.as_filed))
     if missing := _SUBSTITUTION - arrays.keys():
         raise InputError(
             f'{path}: neither a training file of this package nor an element-substitution set: '
@@ -58,20 +60,23 @@ def open_source(path: Path, options: SourceOptions) -> Source:
         fractional = check.real(f'frac_{stage}', ('A', 3))
         positions = np.einsum('ac,acx->ax', fractional, np.repeat(cell, check.n_atoms, axis=0))
         stages.append(Crystals(check.n_atoms, numbers, positions, cell, pbc, labels))
-    return _source('substitution', path, stages[0], stages[1], split)
+    return _source('substitution', path, Pairs(stages[0], stages[1], split, np.full(len(split), path.stem)))
 
 
-def _source(kind: str, path: Path, unrelaxed: Crystals, relaxed: Crystals, split: np.ndarray) -> Source:
-    offsets = unrelaxed.offsets
+def _source(kind: str, path: Path, pairs: Pairs) -> Source:
+    offsets = pairs.unrelaxed.offsets
     candidates = [
-        Candidate(str(label), str(split[i]), partial(_load, unrelaxed, relaxed, i, offsets[i], offsets[i + 1]))
-        for i, label in enumerate(unrelaxed.labels)
+        Candidate(str(label), str(pairs.split[i]), partial(_load, pairs, i, slice(offsets[i], offsets[i + 1])))
+        for i, label in enumerate(pairs.unrelaxed.labels)
     ]
     return Source(kind, str(path), path.stem, candidates)
 
 
-def _load(unrelaxed: Crystals, relaxed: Crystals, index: int, start: int, end: int) -> Loaded:
+def _load(pairs: Pairs, index: int, atoms: slice) -> Loaded:
     before, after = (
-        Sites(c.numbers[start:end], c.positions[start:end], c.cell[index], c.pbc[index]) for c in (unrelaxed, relaxed)
+        Sites(c.numbers[atoms], c.positions[atoms], c.cell[index], c.pbc[index])
+        for c in (pairs.unrelaxed, pairs.relaxed)
     )
-    return Loaded(before, after)
+    fixed = None if pairs.fixed is None else pairs.fixed[atoms]
+    fixed_cell = None if pairs.fixed_cell is None else bool(pairs.fixed_cell[index])
+    return Loaded(before._replace(fixed=fixed, fixed_cell=fixed_cell), after)

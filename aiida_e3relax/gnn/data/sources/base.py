@@ -13,15 +13,28 @@ from numpy.typing import NDArray
 from aiida_e3relax.crystals.files import CrystalFileError, read_crystals
 from aiida_e3relax.crystals.files.content import OPENERS
 from aiida_e3relax.crystals.files.occupancies import ADVICE
+from aiida_e3relax.crystals.freedom.constraints import movable_coordinates
 
 
 class Sites(NamedTuple):
-    """One crystal: ``numbers`` (N,), ``positions`` (N, 3) in A, ``cell`` (3, 3) with rows in A, ``pbc`` (3,)."""
+    """One crystal, and what its file says that a relaxation does not move.
+
+    Attributes
+    ----------
+    numbers, positions, cell, pbc
+        ``(N,)`` atomic numbers, ``(N, 3)`` in A, ``(3, 3)`` lattice vectors as rows in A, ``(3,)`` periodic directions.
+    fixed
+        ``(N, 3)`` the fractional coordinates that do not move; None where the file says nothing of it.
+    fixed_cell
+        Whether the cell does not change; None where the file says nothing of it.
+    """
 
     numbers: NDArray[np.int64]
     positions: NDArray[np.float64]
     cell: NDArray[np.float64]
     pbc: NDArray[np.bool_]
+    fixed: NDArray[np.bool_] | None = None
+    fixed_cell: bool | None = None
 
 
 class UnusableError(ValueError):
@@ -102,13 +115,28 @@ def only_crystal(path: Path) -> Any:
 
 
 def sites_of(atoms: Any) -> Sites:
-    """Return an ASE structure as plain arrays."""
+    """Return an ASE structure as plain arrays; raises UnusableError for constraints other than on fixed sites."""
+    try:
+        movable = movable_coordinates(atoms)
+    except ValueError as error:
+        raise UnusableError(f'constraints: {error}') from error
     return Sites(
         np.asarray(atoms.numbers, dtype=np.int64),
         np.asarray(atoms.positions, dtype=np.float64),
         np.asarray(atoms.cell.array, dtype=np.float64),
         np.asarray(atoms.pbc, dtype=bool),
+        None if movable is None else ~movable,
     )
+
+
+def with_isif(crystal: Sites, isif: str) -> Sites:
+    """Return a crystal with what VASP does not move in a relaxation with the tag ISIF.
+
+    The cell with 0, 1 and 2; with 5, 6 and 7 the atoms, in fractional coordinates. Of 4 and 8, which keep the volume or
+    the shape, nothing is said.
+    """
+    held = np.ones((len(crystal.numbers), 3), dtype=bool) if isif in ('5', '6', '7') else crystal.fixed
+    return crystal._replace(fixed=held, fixed_cell=isif in ('0', '1', '2'))
 
 
 def sites_of_structure(structure: Any) -> Sites:

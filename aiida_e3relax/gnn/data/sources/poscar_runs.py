@@ -6,7 +6,15 @@ import re
 from pathlib import Path
 
 from aiida_e3relax.crystals.files.content import open_text_file
-from aiida_e3relax.gnn.data.sources.base import Loaded, UnusableError, only_crystal, plain_name, same, sites_of
+from aiida_e3relax.gnn.data.sources.base import (
+    Loaded,
+    UnusableError,
+    only_crystal,
+    plain_name,
+    same,
+    sites_of,
+    with_isif,
+)
 
 NAME = re.compile(
     r'(?P<kind>POSCAR|CONTCAR|OUTCAR|OSZICAR|INCAR)(?:[._-]?(?:relax|run|opt|cont|part)?[._-]?(?P<part>\d+))?',
@@ -19,7 +27,7 @@ UNTOUCHED, GOES_ON = 1e-6, 1e-3
 
 NOT_KNOWN = 'POSCAR and CONTCAR alone: nothing says whether the relaxation converged'
 
-_TAG = re.compile(r'(?:^|;)\s*(IBRION|NSW|IMAGES|ML_LMLFF|EDIFFG)\s*=\s*([^\s;#!]+)', re.IGNORECASE)
+_TAG = re.compile(r'(?:^|;)\s*(IBRION|NSW|IMAGES|ML_LMLFF|EDIFFG|ISIF)\s*=\s*([^\s;#!]+)', re.IGNORECASE)
 _REACHED = 'reached required accuracy - stopping structural energy minimisation'
 
 
@@ -44,8 +52,10 @@ def load_poscars(folder: Path, names: list[str]) -> Loaded:
     if re.fullmatch(r'\d\d', folder.name):  # of a nudged elastic band, which is described one folder up
         tags = {'IMAGES': _tags(folder.parent / 'INCAR').get('IMAGES', '0'), **tags}
     _check_tags(tags)
-    known = _check_outcar(beside['OUTCAR']) if 'OUTCAR' in beside else False
-    if not known and 'OSZICAR' in beside:
+    known = 'OUTCAR' in beside
+    if known:
+        tags |= _check_outcar(beside['OUTCAR'])
+    elif 'OSZICAR' in beside:
         _check_steps(beside['OSZICAR'], tags)
     starts, ends = ([sites_of(only_crystal(parts[kind][number])) for number in order] for kind in ('POSCAR', 'CONTCAR'))
     for index, (end, start) in enumerate(zip(ends, starts[1:], strict=False)):
@@ -53,7 +63,10 @@ def load_poscars(folder: Path, names: list[str]) -> Loaded:
             raise UnusableError(f'parts do not fit: part {index + 2} does not start where the one before ended')
     if same(starts[0], ends[-1], UNTOUCHED):
         raise UnusableError('nothing was relaxed: CONTCAR is POSCAR')
-    return Loaded(starts[0], ends[-1], '' if known else NOT_KNOWN)
+    start = starts[0]
+    if tags.keys() - {'IMAGES'}:  # what the run did is known, and the default of ISIF is 2
+        start = with_isif(start, tags.get('ISIF', '2'))
+    return Loaded(start, ends[-1], '' if known else NOT_KNOWN)
 
 
 def _tags(path: Path | None) -> dict[str, str]:
@@ -76,8 +89,8 @@ def _check_tags(tags: dict[str, str]) -> None:
         raise UnusableError(f'no relaxation: NSW = {tags["NSW"]}, no ions move')
 
 
-def _check_outcar(path: Path) -> bool:
-    """Return True; raises UnusableError where an OUTCAR does not say that the relaxation reached its accuracy."""
+def _check_outcar(path: Path) -> dict[str, str]:
+    """Return the tags of an OUTCAR; raises UnusableError where it does not say that it reached its accuracy."""
     tags: dict[str, str] = {}
     reached, electrons = False, True
     with open_text_file(path) as handle:
@@ -86,14 +99,14 @@ def _check_outcar(path: Path) -> bool:
                 reached = True
             elif 'aborting loop' in line:
                 electrons = 'unconverged' not in line
-            elif ' = ' in line and (match := re.match(r'\s+(IBRION|NSW|IMAGES|ML_LMLFF)\s*=\s*(\S+)', line)):
+            elif ' = ' in line and (match := re.match(r'\s+(IBRION|NSW|IMAGES|ML_LMLFF|ISIF)\s*=\s*(\S+)', line)):
                 tags.setdefault(match[1], match[2])
     _check_tags(tags)
     if not reached:
         raise UnusableError(f'did not converge: {path.name} does not say that it reached the required accuracy')
     if not electrons:
         raise UnusableError(f'electrons did not converge in the last step, says {path.name}')
-    return True
+    return tags
 
 
 def _check_steps(path: Path, tags: dict[str, str]) -> None:

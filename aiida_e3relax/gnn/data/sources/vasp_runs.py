@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from aiida_e3relax.gnn.data.sources.base import (
     Candidate,
     Loaded,
@@ -19,6 +21,7 @@ from aiida_e3relax.gnn.data.sources.base import (
     UnusableError,
     plain_name,
     same,
+    with_isif,
 )
 from aiida_e3relax.gnn.data.sources.convergence import check_converged, check_relaxation
 from aiida_e3relax.gnn.data.sources.poscar_runs import NAME, load_poscars
@@ -115,13 +118,25 @@ def _load_vaspruns(paths: list[Path]) -> Loaded:
     for (name, before), (next_name, after) in itertools.pairwise(runs):
         if not same(_end(before), _start(after), GOES_ON):
             raise UnusableError(f'parts do not fit: {next_name} does not start where {name} ended')
-    first, last = runs[0][1], runs[-1][1]
+    last = runs[-1][1]
     check_converged(last)
     if sum(len(run.steps) for _, run in runs) < 2:
         raise UnusableError('nothing was relaxed: 1 ionic step')
     if not same(_evaluated(last), _end(last), GOES_ON):
         raise UnusableError('did not converge: the final structure is not the one of the last step')
-    return Loaded(_start(first), _end(last))
+    starts = [_with_fixed(_start(run), run) for _, run in runs]
+    masks = [start.fixed for start in starts if start.fixed is not None]
+    fixed = np.logical_and.reduce(masks) if len(masks) == len(starts) else None  # what every part of the run fixes
+    return Loaded(starts[0]._replace(fixed=fixed, fixed_cell=all(start.fixed_cell for start in starts)), _end(last))
+
+
+def _with_fixed(crystal: Sites, run: VasprunContent) -> Sites:
+    """Return the crystal with what `run` fixes; raises UnusableError where its selective dynamics are damaged."""
+    if run.movable is not None:
+        if run.movable.shape != crystal.positions.shape:
+            raise UnusableError(f'damaged: selective dynamics {run.movable.shape} for {len(crystal.numbers)} atoms')
+        crystal = crystal._replace(fixed=~run.movable)
+    return with_isif(crystal, run.settings.get('ISIF', '2').strip())
 
 
 def _start(run: VasprunContent) -> Sites:
