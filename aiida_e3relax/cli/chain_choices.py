@@ -95,7 +95,13 @@ def choose_model(text: str | None) -> E3RelaxModelData:
         return E3RelaxModelData.default()
     if Path(text).is_file():
         return E3RelaxModelData.get_or_create(text)[0]
-    node = find_node(text, 'expected `default`, a checkpoint file that is there, or the PK or UUID of a model')
+    labelled = orm.QueryBuilder().append(E3RelaxModelData, filters={'label': text}).all(flat=True)
+    if len(labelled) == 1:
+        return labelled[0]
+    if labelled:
+        pks = ', '.join(str(node.pk) for node in labelled)
+        raise click.ClickException(f'{text}: several models have this label; give the PK of one: {pks}')
+    node = find_node(text, 'expected `default`, a checkpoint file that is there, or the label, PK or UUID of a model')
     if not isinstance(node, E3RelaxModelData):
         raise click.ClickException(f'{text}: expected an E3RelaxModelData, found {describe_node(node)}')
     return node

@@ -29,8 +29,8 @@ MAX_RUNNING = 10
     '--models',
     cls=SeveralValues,
     metavar='MODEL...',
-    help='Each a checkpoint file, the PK or UUID of a model node, or `default`; NAME=MODEL calls it NAME in tables.  '
-    '[default: default]',
+    help='Each a checkpoint file, the label, PK or UUID of a model node, or `default`; NAME=MODEL calls it NAME in '
+    'tables.  [default: default]',
 )
 @click.option(
     '--name', help='Of the validation in the profile, and of the folder of its report.  [default: by the data and draw]'

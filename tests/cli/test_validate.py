@@ -44,6 +44,14 @@ def test_models_have_the_name_of_their_card_or_the_one_given(model):
     models = name_models(('default', f'mine={DEFAULT_CHECKPOINT}', f'again={model.pk}'))
     assert list(models) == [model.name, 'mine', 'again']
     assert {found.uuid for found in models.values()} == {model.uuid}
+    copies = [model.clone(), model.clone()]
+    for copy, label in zip(copies, ('once', 'twice'), strict=True):
+        copy.label = label
+        copy.store()
+    assert name_models(('x=once',))['x'].uuid == copies[0].uuid
+    copies[0].label = 'twice'
+    with pytest.raises(click.ClickException, match='several models have this label; give the PK of one'):
+        name_models(('twice',))
     with pytest.raises(click.ClickException, match=r'nowhere\.pt: expected `default`, a checkpoint file'):
         name_models(('mine=nowhere.pt',))
 
