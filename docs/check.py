@@ -40,7 +40,7 @@ BASES = (ROOT, PACKAGE, PACKAGE / 'gnn', ROOT / 'tests')
 """Where a path that is named may begin, beside the folder of the document."""
 
 CODE = ('py', 'md', 'yaml', 'yml', 'cpp', 'inc', 'toml', 'cff', 'sh', 'j2')
-WRITTEN = {'run.yaml', 'tune.yaml', 'settings.yaml'}
+WRITTEN = {'benchmark.yaml', 'run.yaml', 'tune.yaml', 'settings.yaml'}
 """Files that a reader writes."""
 
 COMMENT = re.compile(r'<!-- (table|columns|rows|words|equations): ([\w-]+) -->')
@@ -174,6 +174,16 @@ def models() -> set[tuple[str, ...]]:
     return {(f'`{name}`',) for name in MODELS}
 
 
+def ablations() -> set[tuple[str, ...]]:
+    """Return the rows of `e3relax ablate` with what they change."""
+    from aiida_e3relax.gnn.experiments.ablations import ABLATIONS
+
+    def text(name: str, value: Any) -> str:
+        return f'`{name}: {value if isinstance(value, str) else json.dumps(value)}`'
+
+    return {(name, ', '.join(text(*change) for change in changes.items())) for name, changes in ABLATIONS.items()}
+
+
 def protocols() -> set[tuple[str, ...]]:
     """Return the names of the protocols with the cutoffs (eV) that their file states."""
     import yaml
@@ -252,6 +262,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     'campaign-summary': campaign_summary,
 }
 COLUMNS: dict[str, Callable[[], set[tuple[str, ...]]]] = {
+    'ablations': ablations,
     'benchmarks': benchmark_scripts,
     'exit-codes': exit_codes,
     'exit-statuses': exit_statuses,
@@ -400,7 +411,7 @@ def check_sources_of_numbers(document: Path) -> Iterator[str]:
         rows = [line for line in text.splitlines() if line.startswith('|') and not line.startswith('|--')]
         cells = [cell.strip() for row in rows for cell in row.strip('|').split('|')]
         numbers = sum(bool(NUMBER.fullmatch(cell)) for cell in cells)
-        script = re.search(r'benchmarks[/.]\w+|`\w+\.py`|`?make \w|<!-- (table|columns|rows|equations):|[Nn]o script', text)
+        script = re.search(r'benchmarks[/.]\w+|`\w+\.py`|`?make \w|<!-- (?!words)\w+:|[Nn]o script', text)
         if cells and numbers >= len(cells) / 4 and not script:
             yield f'{text.splitlines()[0]}: a table of numbers, and no script that prints it'
 
