@@ -1,10 +1,10 @@
 """GotenNet (Aykent and Xia, ICLR 2025) as the papers' baseline: attention refined by steerable features.
 
-Written from the paper's equations, with the spherical harmonics of e3nn and the sums of torch-geometric. The authors'
-package `gotennet` is no base for an adapter: version 1.1.2 needs torch-cluster, torch-scatter and torch-sparse, whose
-builds from source ask for a torch that pip does not show them, and does not import without packages that it leaves to
-another of its extras; its graphs are those of molecules, without periodic images. The package `gotennet-pytorch` takes
-dense matrices of distances.
+Written anew from the equations that the authors' code computes, with the spherical harmonics of e3nn and the sums of
+torch-geometric. Their package `gotennet` is no base for an adapter: version 1.1.2 needs torch-cluster, torch-scatter
+and torch-sparse, whose builds from source ask for a torch that pip does not show them, and does not import without
+packages that it leaves to another of its extras; its graphs are those of molecules, without periodic images. The
+package `gotennet-pytorch` takes dense matrices of distances.
 
 E3Relax-H2 (section 5.2) and E3Relax (appendix C) take the authors' code with its default sizes and do not state its
 heads; here they are those that they give PaiNN: gated vectors to displacements, and DeepRelax's head for the cell.

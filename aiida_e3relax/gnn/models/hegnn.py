@@ -1,10 +1,10 @@
 """HEGNN (Cen et al., NeurIPS 2024, arXiv 2410.11443) as the papers' baseline: EGNN with steerable features.
 
-Written from the paper's equations, with the spherical harmonics of e3nn and the sums of torch-geometric: no package
-holds it, and the authors' repository is a set of scripts. E3Relax-H2 (section 5.2) and E3Relax (appendix C) take it
-from there with its default sizes and do not state its heads; here they are EGNN's, which it generalises: coordinates
-move in every layer, and DeepRelax's head predicts the cell. It leaves the authors' code where our `EGNN` leaves that of
-EGNN, so that a symmetry that holds for molecules holds for crystals; see `_Layer`.
+Written anew from the equations that the authors' code computes, with the spherical harmonics of e3nn and the sums of
+torch-geometric: no package holds it, and the authors' repository is a set of scripts. E3Relax-H2 (section 5.2) and
+E3Relax (appendix C) take it from there with its default sizes and do not state its heads; here they are EGNN's, which
+it generalises: coordinates move in every layer, and DeepRelax's head predicts the cell. It leaves the authors' code
+where our `EGNN` leaves that of EGNN, so that a symmetry that holds for molecules holds for crystals; see `_Layer`.
 """
 
 from __future__ import annotations
