@@ -31,6 +31,7 @@ class _Linear(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, gradient):
         x, weight = ctx.saved_tensors
+        gradient, x = gradient.contiguous(), x.contiguous()  # oneDNN's slowest kernel takes views: a part of features
         rows = gradient.reshape(-1, gradient.shape[-1])
         for_x = _product(gradient, weight.t(), None) if ctx.needs_input_grad[0] else None
         for_weight = _product(rows.t(), x.reshape(-1, x.shape[-1]).t(), None)
