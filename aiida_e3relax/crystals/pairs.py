@@ -13,6 +13,9 @@ from aiida_e3relax.crystals.structures import Crystals
 
 SPLITS = ('train', 'val', 'test')
 
+PIECE_ATOMS = 1 << 18
+"""Atoms whose targets are computed at a time: temporaries take some hundred bytes of each."""
+
 FIXED_TOLERANCE = 0.01
 """In A: what is fixed and differs by less between two files is the same, written with other digits."""
 
@@ -156,6 +159,13 @@ def aligned(pairs: Pairs, drift: bool = True, rotation: bool = True) -> Pairs:
     ValueError
         Where the two cells of a pair have opposite handedness; the message names the pairs.
     """
+    parts = [_aligned(pairs.select(piece), drift, rotation) for piece in pairs.unrelaxed.pieces(PIECE_ATOMS)]
+    positions, cell = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return dataclasses.replace(pairs, relaxed=pairs.relaxed.replace(positions, cell), filed=pairs.as_filed)
+
+
+def _aligned(pairs: Pairs, drift: bool, rotation: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the positions and cells of the relaxed crystals of `aligned`."""
     before, after = pairs.unrelaxed, pairs.relaxed
     deformation = np.linalg.inv(before.cell) @ after.cell
     bad = np.flatnonzero(np.linalg.det(deformation) <= 0)
@@ -177,7 +187,7 @@ def aligned(pairs: Pairs, drift: bool = True, rotation: bool = True) -> Pairs:
     if pairs.fixed is not None and pairs.fixed_cell is not None:  # to the last digit
         still = pairs.fixed.all(axis=1) & pairs.fixed_cell[crystal]
         positions[still] = before.positions[still]
-    return dataclasses.replace(pairs, relaxed=after.replace(positions, cell), filed=pairs.as_filed)
+    return positions, cell
 
 
 def unrotated(before: NDArray[np.float64], deformation: NDArray[np.float64]) -> NDArray[np.float64]:

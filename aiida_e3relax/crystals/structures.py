@@ -108,6 +108,11 @@ class Crystals:
         shift = self.offsets[indices] - (np.cumsum(n_atoms) - n_atoms)
         return np.arange(n_atoms.sum()) + np.repeat(shift, n_atoms)
 
+    def pieces(self, most_atoms: int) -> list[NDArray[np.int64]]:
+        """Return the indices of the crystals in runs with about `most_atoms` atoms each, for work of bounded size."""
+        run = (np.cumsum(self.n_atoms) - self.n_atoms) // most_atoms
+        return np.split(np.arange(len(self)), np.flatnonzero(np.diff(run)) + 1)
+
     def replace(self, positions: NDArray[np.float64], cell: NDArray[np.float64]) -> Crystals:
         """Return the same crystals with other `positions` (A, 3) and `cell` (S, 3, 3), both in A."""
         return dataclasses.replace(self, positions=positions, cell=cell)

@@ -36,6 +36,4 @@ def made_slabs(count: int = 8) -> Pairs:
     fixed[np.arange(4 * count) % 4 < 2] = True
     split = np.where(np.arange(count) < count - 2, 'train', 'val')
     source = np.full(count, 'slabs')
-    return Pairs(
-        batch_of(*before), batch_of(*after), split, source, fixed=fixed, fixed_cell=np.ones(count, dtype=bool)
-    )
+    return Pairs(batch_of(*before), batch_of(*after), split, source, fixed=fixed, fixed_cell=np.ones(count, dtype=bool))

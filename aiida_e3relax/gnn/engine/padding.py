@@ -20,23 +20,31 @@ CELL_LENGTH = 4.0
 
 @dataclasses.dataclass(frozen=True)
 class BatchShape:
-    """Numbers of crystals, atoms and edges."""
+    """Numbers of crystals, atoms and edges, and whether atoms and cells are fixed in some of them."""
 
     crystals: int
     atoms: int
     edges: int
+    fixed: bool = False
+    fixed_cell: bool = False
 
     @staticmethod
     def of(batch: CrystalBatch) -> BatchShape:
         """Return the shape of `batch`."""
-        return BatchShape(len(batch.n_atoms), len(batch.numbers), len(batch.graph.centre))
+        return BatchShape(
+            len(batch.n_atoms),
+            len(batch.numbers),
+            len(batch.graph.centre),
+            batch.fixed is not None,
+            batch.fixed_cell is not None,
+        )
 
     def padded(self) -> BatchShape:
         """Return the next shape to pad to: at least one crystal more."""
         edges = _next_size(self.edges)
         crystals = _next_size(self.crystals + 1)
         more_atoms = max(crystals - self.crystals, -(-(edges - self.edges) // EDGES_PER_ATOM))
-        return BatchShape(crystals, _next_size(self.atoms + more_atoms), edges)
+        return dataclasses.replace(self, crystals=crystals, atoms=_next_size(self.atoms + more_atoms), edges=edges)
 
 
 def _next_size(count: int) -> int:
@@ -68,6 +76,8 @@ def padded_batch(batch: CrystalBatch, shape: BatchShape) -> CrystalBatch:
         n_atoms=n_atoms,
         structure_index=torch.cat([batch.structure_index, of_crystal]),
         graph=Graph(torch.cat([batch.graph.centre, of_atom]), torch.cat([batch.graph.neighbour, of_atom]), offset),
+        fixed=None if batch.fixed is None else pad(batch.fixed, (0, 0, 0, atoms)),
+        fixed_cell=None if batch.fixed_cell is None else pad(batch.fixed_cell, (0, crystals)),
     )
 
 

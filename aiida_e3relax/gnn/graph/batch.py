@@ -31,6 +31,10 @@ class CrystalBatch:
         ``(A,)`` the crystal of each atom.
     graph
         Neighbours of every atom.
+    fixed
+        ``(A, 3)`` the fractional coordinates that do not move; None where all do.
+    fixed_cell
+        ``(S,)`` the crystals whose cell does not change; None where all do.
     """
 
     numbers: Tensor
@@ -39,11 +43,21 @@ class CrystalBatch:
     n_atoms: Tensor
     structure_index: Tensor
     graph: Graph
+    fixed: Tensor | None = None
+    fixed_cell: Tensor | None = None
 
     def mean_over_atoms(self, values: Tensor) -> Tensor:
         """Return the ``(S, ...)`` mean over each crystal's atoms of `values` ``(A, ...)``."""
         total = values.new_zeros((len(self.n_atoms), *values.shape[1:])).index_add(0, self.structure_index, values)
         return total / self.n_atoms.to(values.dtype).reshape(-1, *[1] * (values.dim() - 1))
+
+    def with_fixed_coordinates(self, fractional: Tensor) -> Tensor:
+        """Return new fractional coordinates ``(A, 3)``, but for those that do not move."""
+        return fractional if self.fixed is None else torch.where(self.fixed, self.fractional, fractional)
+
+    def with_fixed_cells(self, cell: Tensor) -> Tensor:
+        """Return new cells ``(S, 3, 3)``, but for those that do not change."""
+        return cell if self.fixed_cell is None else torch.where(self.fixed_cell[:, None, None], self.cell, cell)
 
     def edge_vectors(self, fractional: Tensor, cell: Tensor) -> Tensor:
         """Return the ``(E, 3)`` vectors from centre to neighbour, in A, for other coordinates over the same edges."""
@@ -73,6 +87,13 @@ class Geometry:
     def positions(self, batch: CrystalBatch) -> Tensor:
         """Return the ``(A, 3)`` Cartesian positions in A."""
         return torch.einsum('ac,acx->ax', self.fractional, self.cell[batch.structure_index])
+
+    def fixed_as(self, batch: CrystalBatch) -> Geometry:
+        """Return the geometry with what is fixed in `batch` as it is there."""
+        if batch.fixed is None and batch.fixed_cell is None:
+            return self
+        fractional, cell = batch.with_fixed_coordinates(self.fractional), batch.with_fixed_cells(self.cell)
+        return dataclasses.replace(self, fractional=fractional, cell=cell)
 
 
 def make_batch(

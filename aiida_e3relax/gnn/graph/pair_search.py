@@ -76,6 +76,13 @@ def _by_torch(device: torch.device) -> bool:
     return vesin is None or device.type == 'cuda'
 
 
+def check_search(cell: Tensor, n_atoms: Tensor, cutoff: float) -> None:
+    """Raise ValueError where `find_excess` finds a crystal among those that `search_pairs` would get."""
+    excess = find_excess(cell.cpu().numpy(), n_atoms.cpu().numpy(), cutoff, cell.device)
+    for index, message in excess.items():
+        raise ValueError(f'no neighbours are searched in crystal {index} of the batch: {message}')
+
+
 def search_pairs(wrapped: Tensor, cell: Tensor, n_atoms: Tensor, cutoff: float) -> PairTensors:
     """Return all pairs closer than `cutoff`, sorted by centre; an atom is no neighbour of itself, its images are.
 
@@ -90,14 +97,8 @@ def search_pairs(wrapped: Tensor, cell: Tensor, n_atoms: Tensor, cutoff: float) 
     cutoff
         Distance in A.
 
-    Raises
-    ------
-    ValueError
-        Where `find_excess` finds a crystal.
+    A crystal in which `find_excess` finds too much is to be refused before, by `check_search`.
     """
-    excess = find_excess(cell.cpu().numpy(), n_atoms.cpu().numpy(), cutoff, wrapped.device)
-    for index, message in excess.items():
-        raise ValueError(f'no neighbours are searched in crystal {index} of the batch: {message}')
     if _by_torch(wrapped.device):
         return pairs_by_torch(wrapped, cell, n_atoms, cutoff)
     return pairs_by_vesin(wrapped, cell, n_atoms, cutoff)

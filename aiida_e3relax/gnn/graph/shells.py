@@ -16,6 +16,7 @@ cell that was given.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import numpy as np
 import torch
@@ -26,6 +27,9 @@ from aiida_e3relax.gnn.graph import pair_search
 
 SHELL_TOLERANCE = 1e-3
 """Neighbours whose distances differ by less than this (A) belong to one shell."""
+
+PIECE_ATOMS = {'cpu': 1 << 13, 'cuda': 1 << 17}
+"""Atoms whose neighbours are sorted at a time, in a table as wide as the densest of them has pairs within reach."""
 
 CUTOFF_TOLERANCE = 1e-6
 """Neighbours within this (A) of the cutoff are beyond it: rounding never splits a shell that lies exactly there."""
@@ -87,19 +91,48 @@ def neighbour_graph(
     fractional, cell = lattice.reduced(fractional, cell)
     wrap = torch.floor(fractional)
     reach = cutoff - CUTOFF_TOLERANCE
-    centre, neighbour, offset, distance = pair_search.search_pairs(fractional - wrap, cell, n_atoms, reach)
+    pair_search.check_search(cell, n_atoms, reach)
+    pieces = _pieces(n_atoms, len(fractional))
+    parts = [
+        _complete_shells(fractional[atoms] - wrap[atoms], cell[own], n_atoms[own], reach, max_neighbours)
+        for own, atoms in pieces
+    ]
+    centre, neighbour = (
+        torch.cat([getattr(part, end) + atoms.start for part, (_, atoms) in zip(parts, pieces, strict=True)])
+        for end in ('centre', 'neighbour')
+    )
+    offset = torch.cat([part.offset for part in parts])
+    return Graph(centre, neighbour, lattice.given(centre, offset + (wrap[centre] - wrap[neighbour]).long()))
+
+
+def _pieces(n_atoms: Tensor, n_atoms_total: int) -> list[tuple[slice, slice]]:
+    """Return the crystals and atoms of runs of crystals with about `PIECE_ATOMS` atoms each."""
+    most = PIECE_ATOMS[n_atoms.device.type]
+    if n_atoms_total <= most:
+        return [(slice(0, len(n_atoms)), slice(0, n_atoms_total))]
+    last = torch.cumsum(n_atoms, 0).cpu()
+    run = torch.div(last - n_atoms.cpu(), most, rounding_mode='floor')
+    bounds = [0, *(torch.nonzero(run.diff())[:, 0] + 1).tolist(), len(last)]
+    return [
+        (slice(start, end), slice(int(last[start - 1]) if start else 0, int(last[end - 1])))
+        for start, end in itertools.pairwise(bounds)
+    ]
+
+
+def _complete_shells(wrapped: Tensor, cell: Tensor, n_atoms: Tensor, reach: float, max_neighbours: int | None) -> Graph:
+    """Return the neighbours of one piece of the batch, as `search_pairs` takes it, up to the end of a shell."""
+    centre, neighbour, offset, distance = pair_search.search_pairs(wrapped, cell, n_atoms, reach)
     if not len(centre):
         return Graph(centre, neighbour, offset)
-    count = torch.bincount(centre, minlength=len(fractional))
+    count = torch.bincount(centre, minlength=len(wrapped))
     first = torch.cumsum(count, 0) - count
     rank = torch.arange(len(centre), device=centre.device) - first[centre]
-    table = distance.new_full((len(fractional), int(count.max())), torch.inf)
+    table = distance.new_full((len(wrapped), int(count.max())), torch.inf)
     table[centre, rank] = distance
     table, order = table.sort(dim=1, stable=True)
     keep = torch.isfinite(table) if max_neighbours is None else _in_complete_shells(table, max_neighbours)
     chosen = (order + first[:, None])[keep]
-    centre, neighbour, offset = centre[chosen], neighbour[chosen], offset[chosen]
-    return Graph(centre, neighbour, lattice.given(centre, offset + (wrap[centre] - wrap[neighbour]).long()))
+    return Graph(centre[chosen], neighbour[chosen], offset[chosen])
 
 
 @dataclasses.dataclass(frozen=True)

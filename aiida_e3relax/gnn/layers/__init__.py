@@ -3,7 +3,7 @@
 from aiida_e3relax.gnn.layers.activation import ScaledSiLU, bounded, perceptron
 from aiida_e3relax.gnn.layers.basis import MAX_DEGREE, RadialBasis, solid_invariants
 from aiida_e3relax.gnn.layers.cell_head import CellHead
-from aiida_e3relax.gnn.layers.displacement import displaced
+from aiida_e3relax.gnn.layers.displacement import displaced, without_drift
 from aiida_e3relax.gnn.layers.edge_geometry import EdgeGeometry
 from aiida_e3relax.gnn.layers.lattice import AtomsToLattice, LatticeState, LatticeToAtoms
 from aiida_e3relax.gnn.layers.matrices import inverse, matrix_exponential, volume
@@ -31,4 +31,5 @@ __all__ = [
     'perceptron',
     'solid_invariants',
     'volume',
+    'without_drift',
 ]

@@ -78,6 +78,10 @@ class RelaxationModel(nn.Module, ABC):
         """
         return neighbour_graph(fractional, cell, n_atoms, self.cutoff, self.max_neighbours)
 
+    def __call__(self, batch: CrystalBatch) -> list[Geometry]:
+        """Return what `forward` returns, with what is fixed in `batch` as it is there, whatever the network."""
+        return [geometry.fixed_as(batch) for geometry in super().__call__(batch)]
+
     @abstractmethod
     def forward(self, batch: CrystalBatch) -> list[Geometry]:
         """Return the structure after every layer; the last is the prediction."""

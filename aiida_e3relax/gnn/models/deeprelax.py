@@ -21,6 +21,7 @@ from aiida_e3relax.gnn.layers import (
     matrix_exponential,
     perceptron,
     volume,
+    without_drift,
 )
 from aiida_e3relax.gnn.layers.displacement import LARGEST_DISPLACEMENT
 from aiida_e3relax.gnn.models.distance_geometry import DistancePrediction, most_likely_displacements
@@ -81,7 +82,7 @@ class DeepRelax(SymmetricModel, DistanceModel):
         scalar = self.lattice_embedding(self.volume_basis(per_atom ** (1 / 3)))
         lattice = LatticeState(scalar, x.new_zeros(len(scalar), 3, 3, features))
         _, strain = self.atoms_to_lattice(x, v, edges, lattice, batch)
-        cell = torch.einsum('scx,sxy->scy', batch.cell, matrix_exponential(strain))
+        cell = batch.with_fixed_cells(torch.einsum('scx,sxy->scy', batch.cell, matrix_exponential(strain)))
         carried = batch.edge_vectors(batch.fractional, cell).norm(dim=1)
         change, log_scale = both_kinds(head(x, v, edges) for head in (self.displacement_head, self.relaxed_head))
         every = torch.ones_like(graph.centre, dtype=torch.bool)
@@ -92,9 +93,9 @@ class DeepRelax(SymmetricModel, DistanceModel):
         with torch.no_grad():
             vectors = batch.edge_vectors(batch.fractional, prediction.cell)
             displacement = most_likely_displacements(prediction, vectors, batch)
-            displacement = displacement - batch.mean_over_atoms(displacement)[batch.structure_index]
+            displacement = without_drift(displacement, prediction.cell, batch)
             step = torch.einsum('ax,axc->ac', displacement, inverse(prediction.cell)[batch.structure_index])
-        return Geometry(batch.fractional + step, prediction.cell)
+        return Geometry(batch.with_fixed_coordinates(batch.fractional + step), prediction.cell)
 
     def true_distances(self, target: Target, prediction: DistancePrediction, batch: CrystalBatch) -> Tensor:
         """Return what the distances of `prediction` should have been, in A.

@@ -60,6 +60,19 @@ class DistancePrediction:
         crystal = batch.structure_index[batch.graph.centre]
         return torch.cat([2 * crystal[self.displaced], 2 * crystal + 1])
 
+    def changeable(self, batch: CrystalBatch) -> Tensor:
+        """Return the mask ``(D + E,)`` of distances that the relaxation can change: not those of fixed atoms alone.
+
+        Those between images of fixed atoms change with the cell, unless that is fixed, too.
+        """
+        graph = batch.graph
+        every = torch.ones_like(self.displaced)
+        if batch.fixed is None or batch.fixed_cell is None:
+            return torch.cat([every[self.displaced], every])
+        moves, cell_changes = ~batch.fixed.all(dim=1), ~batch.fixed_cell[batch.structure_index[graph.centre]]
+        displaced = moves[graph.neighbour] | cell_changes
+        return torch.cat([displaced[self.displaced], displaced | moves[graph.centre]])
+
     def on_edges(self, values: Tensor) -> Tensor:
         """Return `values` ``(D + E,)`` of the distances as ``(2, E)``: displacement, zero without one; relaxed."""
         of_displacements, of_lengths = values.split([len(values) - len(self.displaced), len(self.displaced)])
@@ -84,7 +97,7 @@ def displacements_within_bounds(prediction: DistancePrediction, vectors: Tensor,
     batch
         The unrelaxed crystals.
     """
-    springs = _Springs.of(vectors, batch)
+    springs, free = _Springs.of(vectors, batch), free_directions(prediction.cell, batch)
     scale = torch.zeros_like(prediction.distance)
     if prediction.log_scale is not None:
         scale = prediction.log_scale.clamp(*LOG_SCALE_IN_BOUNDS).exp()
@@ -102,7 +115,24 @@ def displacements_within_bounds(prediction: DistancePrediction, vectors: Tensor,
         square.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
         spread = square.sqrt().div_((1 - 0.999**step) ** 0.5).add_(1e-8)
         u.addcdiv_(mean, spread, value=-LEARNING_RATE / (1 - 0.9**step))
+        u = _along(free, u)
     return u.t()
+
+
+def free_directions(cell: Tensor, batch: CrystalBatch) -> Tensor | None:
+    """Return for each atom the projector ``(A, 3, 3)`` on the directions in which it can move; None where all can.
+
+    A fixed fractional coordinate fixes the position along one reciprocal vector of the `cell` ``(S, 3, 3)``.
+    """
+    if batch.fixed is None:
+        return None
+    reciprocal = torch.linalg.inv(cell)[batch.structure_index] * batch.fixed[:, None].to(cell.dtype)
+    return torch.eye(3, dtype=cell.dtype, device=cell.device) - reciprocal @ torch.linalg.pinv(reciprocal)
+
+
+def _along(free: Tensor | None, displacement: Tensor) -> Tensor:
+    """Return displacements ``(3, A)`` along the directions of `free_directions`."""
+    return displacement if free is None else torch.einsum('axy,ya->xa', free, displacement)
 
 
 def most_likely_displacements(prediction: DistancePrediction, vectors: Tensor, batch: CrystalBatch) -> Tensor:
@@ -117,7 +147,7 @@ def most_likely_displacements(prediction: DistancePrediction, vectors: Tensor, b
 
     Parameters are those of `displacements_within_bounds`.
     """
-    springs = _Springs.of(vectors, batch)
+    springs, free = _Springs.of(vectors, batch), free_directions(prediction.cell, batch)
     distance = prediction.on_edges(prediction.distance)
     log_scale = torch.zeros_like(prediction.distance) if prediction.log_scale is None else prediction.log_scale
     precision = prediction.on_edges(log_scale.clamp(*LOG_SCALE_IN_LOSS).mul(-2).exp())
@@ -130,7 +160,7 @@ def most_likely_displacements(prediction: DistancePrediction, vectors: Tensor, b
         constant = precision * torch.rsqrt(1 + precision * deviation * deviation)
         gradient = springs.gradient(stretched, length, constant * deviation)
         stiffness = springs.stiffness(constant).clamp_min(torch.finfo(u.dtype).tiny)
-        following = ahead - gradient / stiffness
+        following = _along(free, ahead - gradient / stiffness)
         step, u = following - u, following
     return u.t()
 

@@ -76,6 +76,9 @@ class DistanceModel(RelaxationModel):
             log_scale = prediction.log_scale.clamp(*LOG_SCALE_IN_LOSS)
             unlikeliness = log_scale + unlikeliness * torch.exp(-log_scale) + torch.log(log_scale.new_tensor(2.0))
         kind = prediction.kind(batch)
+        if batch.fixed is not None:  # distances that nothing can change are left out
+            counted = prediction.changeable(batch)
+            kind, unlikeliness = kind[counted], unlikeliness[counted]
         count = torch.bincount(kind, minlength=2 * len(batch.n_atoms)).to(unlikeliness.dtype)
         total = torch.zeros_like(count).index_add(0, kind, unlikeliness)
         distances = (total / count.clamp_min(1)).view(-1, 2).sum(dim=1)

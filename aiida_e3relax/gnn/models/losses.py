@@ -89,7 +89,8 @@ def structure_losses(
 ) -> Tensor:
     """Return the mean absolute errors of coordinates and cell ``(S, T, 2)``, in A, of T structures of each crystal.
 
-    `coordinates` is one of `COORDINATE_ERRORS`, see `LossSettings`; the nearest image of an atom counts.
+    `coordinates` is one of `COORDINATE_ERRORS`, see `LossSettings`; the nearest image of an atom counts. What is fixed
+    does not count: the mean is over the coordinates that may move, and it is zero where there are none.
     """
     index = batch.structure_index
     fractional = torch.stack([geometry.fractional for geometry in geometries], dim=1)
@@ -100,8 +101,16 @@ def structure_losses(
     else:
         difference = torch.einsum('atc,acx->atx', fractional - target.fractional[:, None], target.cell[index])
     errors = nearest_image_vectors(difference, target.reduced, index).abs()
-    of_coordinates = batch.mean_over_atoms(errors.mean(dim=2))  # the one place where atoms are counted
+    of_atoms = errors.mean(dim=2)
+    if batch.fixed is None:
+        of_coordinates = batch.mean_over_atoms(of_atoms)
+    else:
+        movable = (~batch.fixed).to(errors.dtype).mean(dim=1, keepdim=True)
+        of_coordinates = batch.mean_over_atoms(of_atoms * (movable > 0))
+        of_coordinates = of_coordinates / batch.mean_over_atoms(movable).clamp_min(1e-9)
     of_cell = (cell - target.cell[:, None]).abs().mean(dim=(2, 3))
+    if batch.fixed_cell is not None:
+        of_cell = of_cell.masked_fill(batch.fixed_cell[:, None], 0.0)
     return torch.stack([of_coordinates, of_cell], dim=2)
 
 

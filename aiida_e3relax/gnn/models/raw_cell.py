@@ -18,7 +18,7 @@ LARGEST_STRAIN = 0.5
 def bounded_cell(head: CellHead, x: Tensor, batch: CrystalBatch) -> Tensor:
     """Return the cells ``(S, 3, 3)`` that `head` predicts from the atoms' scalars ``(A, F)``, their change bounded."""
     strain = inverse(batch.cell) @ (head(x, batch) - batch.cell)
-    return batch.cell + batch.cell @ bounded(strain, LARGEST_STRAIN, dim=(1, 2))
+    return batch.with_fixed_cells(batch.cell + batch.cell @ bounded(strain, LARGEST_STRAIN, dim=(1, 2)))
 
 
 class RawCellRelaxation(RelaxationModel):

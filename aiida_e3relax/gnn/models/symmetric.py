@@ -148,7 +148,7 @@ class SymmetricRelaxation(SymmetricModel):
                 continue
             if increment is not None:
                 strain = strain + increment
-                cell = batch.cell @ matrix_exponential(strain)
+                cell = batch.with_fixed_cells(batch.cell @ matrix_exponential(strain))
             fractional = displaced(fractional, displacement, cell, batch)
             geometries.append(Geometry(fractional, cell))
         if not p.lattice_nodes:

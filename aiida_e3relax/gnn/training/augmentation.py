@@ -42,10 +42,16 @@ class Augmentation:
         crystal, count = before.structure_index, len(pairs)
         fraction = rng.uniform(0.0, self.path, count)
         noise = rng.normal(scale=self.strain, size=(count, 3, 3))
+        if pairs.fixed_cell is not None:
+            noise[pairs.fixed_cell] = 0.0
         cell = before.cell + fraction[:, None, None] * (after.cell - before.cell)
         cell = cell @ (np.eye(3) + (noise + np.swapaxes(noise, 1, 2)) / 2)
         start = before.fractional()
         fractional = start + fraction[crystal, None] * (after.fractional() - start)
         positions = np.einsum('ac,acx->ax', fractional, cell[crystal])
-        positions += rng.normal(scale=self.rattle, size=positions.shape)
+        moves = rng.normal(scale=self.rattle, size=positions.shape)
+        if pairs.fixed is not None:
+            along = np.einsum('ax,axc->ac', moves, np.linalg.inv(cell)[crystal])
+            moves = np.einsum('ac,acx->ax', np.where(pairs.fixed, 0.0, along), cell[crystal])
+        positions += moves
         return aligned(dataclasses.replace(pairs, unrelaxed=before.replace(positions, cell)))

@@ -12,19 +12,29 @@ from torch import Tensor
 
 from aiida_e3relax.common.errors import TrainingError
 from aiida_e3relax.common.messages import suggestion
+from aiida_e3relax.common.progress import progress
 from aiida_e3relax.crystals.orientation import Frame
 from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry, make_batch
 from aiida_e3relax.gnn.graph.shells import Graph
+from aiida_e3relax.gnn.graph.stored import StoredGraph, ranges
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.models.losses import DEFAULT_LOSS, LossSettings, Target
 from aiida_e3relax.gnn.training.processes import ALONE, TrainingProcesses
 
 VALIDATION_BATCH = 64
 
+PIECE_ATOMS = 1 << 16
+"""Atoms whose graphs are searched before they are stored in fewer bytes."""
+
+SHOWN_PIECES = 8
+"""A search in more pieces than these takes a minute or more and shows its progress."""
+
 
 class PreparedPairs:
-    """Pairs as tensors on a device, with their neighbour graphs, searched once; batches are cut out of them.
+    """Pairs as tensors on a device, with their neighbour graphs, searched once, piece by piece.
+
+    Batches are cut out of them; their graphs are in `StoredGraph`, as most of a large data set's memory is edges.
 
     The relaxed crystals are `align`-ed with the unrelaxed ones, or stay as filed, with the drift and the rotation that
     their files have; then both crystals of a pair are turned to the frame in which prediction shows the model the
@@ -38,50 +48,68 @@ class PreparedPairs:
             filed = dataclasses.replace(pairs, relaxed=pairs.as_filed, filed=None)
             pairs = aligned(filed, drift=False, rotation=False)  # by their nearest images, and none mirrored
         self.labels, self.source = pairs.unrelaxed.labels, pairs.source
-        frame = Frame.of(pairs.unrelaxed, standard=model.standard_orientation)
-        relaxed = frame.turned(pairs.relaxed)
-        whole = make_batch(frame.turned(pairs.unrelaxed), model.graph, device)
-        self.batch = whole
-        self.target = Target.of(
-            Geometry(
-                torch.as_tensor(relaxed.fractional(), dtype=torch.float32, device=device),
-                torch.as_tensor(relaxed.cell, dtype=torch.float32, device=device),
-            )
+        self.device = device
+        before = pairs.unrelaxed
+        self.numbers = torch.as_tensor(before.numbers, device=device)
+        self.n_atoms = torch.as_tensor(before.n_atoms, device=device)
+        self._first_atom = torch.cumsum(self.n_atoms, 0) - self.n_atoms
+        self._fixed, self._fixed_cell = _masks(pairs, device)
+        pieces: list[tuple[Tensor, ...]] = []
+        indices = before.pieces(PIECE_ATOMS)
+        self._graph = StoredGraph(
+            _piece(pairs.select(piece), model, device, pieces)
+            for piece in (progress(indices, 'neighbours') if len(indices) > SHOWN_PIECES else indices)
         )
-        self.n_edges = torch.bincount(whole.structure_index[whole.graph.centre], minlength=len(whole.n_atoms))
-        self.first_atom = torch.cumsum(whole.n_atoms, 0) - whole.n_atoms
-        self.first_edge = torch.cumsum(self.n_edges, 0) - self.n_edges
+        self.n_edges = self._graph.n_edges
+        self._fractional, self._cell, fractional, cell, reduced = (
+            torch.cat(parts) for parts in zip(*pieces, strict=True)
+        )
+        self.target = Target(fractional, cell, reduced=reduced)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def select(self, indices: NDArray[np.int64]) -> tuple[CrystalBatch, Target]:
         """Return the pairs at `indices` as the model's input and its target."""
-        whole, chosen = self.batch, torch.as_tensor(indices, device=self.batch.numbers.device)
-        n_atoms, n_edges = whole.n_atoms[chosen], self.n_edges[chosen]
-        atoms, _ = _ranges(self.first_atom[chosen], n_atoms)
-        edges, crystal = _ranges(self.first_edge[chosen], n_edges)
-        renumber = (torch.cumsum(n_atoms, 0) - n_atoms - self.first_atom[chosen])[crystal]
-        graph = Graph(
-            whole.graph.centre[edges] + renumber, whole.graph.neighbour[edges] + renumber, whole.graph.offset[edges]
-        )
+        chosen = torch.as_tensor(indices, device=self.device)
+        n_atoms = self.n_atoms[chosen]
+        atoms, structure_index = ranges(self._first_atom[chosen], n_atoms)
         batch = CrystalBatch(
-            numbers=whole.numbers[atoms],
-            fractional=whole.fractional[atoms],
-            cell=whole.cell[chosen],
+            numbers=self.numbers[atoms],
+            fractional=self._fractional[atoms],
+            cell=self._cell[chosen],
             n_atoms=n_atoms,
-            structure_index=torch.repeat_interleave(torch.arange(len(chosen), device=chosen.device), n_atoms),
-            graph=graph,
+            structure_index=structure_index,
+            graph=self._graph.select(chosen),
+            fixed=None if self._fixed is None else self._fixed[atoms],
+            fixed_cell=None if self._fixed_cell is None else self._fixed_cell[chosen],
         )
         target = self.target
         return batch, Target(target.fractional[atoms], target.cell[chosen], reduced=target.reduced[chosen])
 
 
-def _ranges(first: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the concatenated ranges ``first[k] .. first[k] + count[k] - 1`` and the k of each entry."""
-    owner = torch.repeat_interleave(torch.arange(len(count), device=count.device), count)
-    rank = torch.arange(len(owner), device=count.device) - (torch.cumsum(count, 0) - count)[owner]
-    return first[owner] + rank, owner
+def _masks(pairs: Pairs, device: torch.device) -> tuple[Tensor | None, Tensor | None]:
+    """Return the masks of fixed coordinates and cells; None where there are none."""
+    fixed, fixed_cell = (
+        None if mask is None else torch.as_tensor(mask, device=device) for mask in (pairs.fixed, pairs.fixed_cell)
+    )
+    return fixed, fixed_cell
+
+
+def _piece(
+    pairs: Pairs, model: RelaxationModel, device: torch.device, pieces: list[tuple[Tensor, ...]]
+) -> tuple[Graph, Tensor]:
+    """Return the graph and the numbers of atoms of some pairs, and add their coordinates and cells to `pieces`."""
+    frame = Frame.of(pairs.unrelaxed, standard=model.standard_orientation)
+    batch, relaxed = make_batch(frame.turned(pairs.unrelaxed), model.graph, device), frame.turned(pairs.relaxed)
+    target = Geometry(
+        torch.as_tensor(relaxed.fractional(), dtype=torch.float32, device=device),
+        torch.as_tensor(relaxed.cell, dtype=torch.float32, device=device),
+    )
+    fixed, fixed_cell = _masks(pairs, device)
+    goal = Target.of(target.fixed_as(dataclasses.replace(batch, fixed=fixed, fixed_cell=fixed_cell)))
+    pieces.append((batch.fractional, batch.cell, goal.fractional, goal.cell, goal.reduced))
+    return batch.graph, batch.n_atoms
 
 
 class BatchOrder:
@@ -160,8 +188,8 @@ def validation_errors(
 
     The coordinates' errors are those that `settings` name.
     """
-    by_size = processes.share(torch.argsort(pairs.batch.n_atoms, stable=True).cpu().numpy())
-    total = torch.zeros(2, dtype=torch.float64, device=pairs.batch.numbers.device)
+    by_size = processes.share(torch.argsort(pairs.n_atoms, stable=True).cpu().numpy())
+    total = torch.zeros(2, dtype=torch.float64, device=pairs.device)
     for start in range(0, len(by_size), VALIDATION_BATCH):
         batch, target = pairs.select(by_size[start : start + VALIDATION_BATCH])
         total += model.loss(batch, target, settings)[1].double().sum(dim=0)

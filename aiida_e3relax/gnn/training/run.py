@@ -144,7 +144,7 @@ class TrainingRun:
             times_an_epoch(self.training.source, settings.oversampling),
         )
         self.data_hash = pairs_hash(pairs)
-        elements = set(torch.unique(self.training.batch.numbers).tolist())
+        elements = set(torch.unique(self.training.numbers).tolist())
         self.elements = sorted(elements | set(tuned_from.elements if tuned_from else ()))
         self.data = {
             str(source): {split: int(((pairs.source == source) & (pairs.split == split)).sum()) for split in SPLITS}

@@ -36,16 +36,22 @@ def symmetrised_targets(pairs: Pairs, shows_progress: bool = True) -> Pairs:
     offsets, start = before.offsets, before.fractional()
     displacements = after.fractional() - start  # nearest images, after the alignment
     positions, cells = after.positions.copy(), after.cell.copy()
+    kinds = before.numbers  # fixed atoms are of other kinds than free ones
+    if pairs.fixed is not None:
+        kinds = kinds + 1000 * (pairs.fixed @ np.array([1, 2, 4]))
     indices = range(len(pairs))
     for index in progress(indices, 'symmetry of targets') if shows_progress else indices:
         atoms = slice(offsets[index], offsets[index + 1])
         crystal = before.select([index])
         try:
-            group = SpaceGroup.of(crystal, crystal.numbers, TARGET_SYMMETRY_DISTANCE)
+            group = SpaceGroup.of(crystal, kinds[atoms], TARGET_SYMMETRY_DISTANCE)
         except ValueError:
             continue
         stretch = np.linalg.solve(crystal.cell[0], after.cell[index])
-        cells[index] = crystal.cell[0] @ group.symmetrise_stretch(stretch)
-        moved = start[atoms] + group.symmetrise_displacements(displacements[atoms])
-        positions[atoms] = moved @ cells[index]
+        if pairs.fixed_cell is None or not pairs.fixed_cell[index]:
+            cells[index] = crystal.cell[0] @ group.symmetrise_stretch(stretch)
+        moves = group.symmetrise_displacements(displacements[atoms])
+        if pairs.fixed is not None:
+            moves[pairs.fixed[atoms]] = 0.0
+        positions[atoms] = (start[atoms] + moves) @ cells[index]
     return dataclasses.replace(pairs, relaxed=after.replace(positions, cells))

@@ -13,15 +13,15 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
-import torch
 from torch import Tensor, nn
 
 from aiida_e3relax.crystals.structures import MAX_ATOMIC_NUMBER
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry
 from aiida_e3relax.gnn.graph.published import nearest_neighbour_graph
 from aiida_e3relax.gnn.graph.shells import Graph
-from aiida_e3relax.gnn.layers import CellHead, inverse
+from aiida_e3relax.gnn.layers import CellHead
 from aiida_e3relax.gnn.models.base import RelaxationModel, Transformation
+from aiida_e3relax.gnn.models.published.relaxation import geometry_of
 
 
 class PublishedBaseline(RelaxationModel):
@@ -54,5 +54,4 @@ class PublishedBaseline(RelaxationModel):
         """Return the prediction."""
         positions = Geometry(batch.fractional, batch.cell).positions(batch)
         positions, x = self.relaxed_atoms(self.embedding(batch.numbers), positions, batch)
-        cell = self.cell_head(x, batch)
-        return [Geometry(torch.einsum('ax,axc->ac', positions, inverse(cell)[batch.structure_index]), cell)]
+        return [geometry_of(positions, batch.with_fixed_cells(self.cell_head(x, batch)), batch)]

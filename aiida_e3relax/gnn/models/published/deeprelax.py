@@ -111,7 +111,7 @@ class DeepRelaxPublished(DistanceModel):
         displacement = self.displacement_head(x, edges.centre[within], edges.neighbour[within], features[within])
         relaxed = self.relaxed_head(x, edges.centre, edges.neighbour, features)
         distance, log_scale = both_kinds((displacement, relaxed))
-        return DistancePrediction(within, distance, log_scale, self.cell_head(x, batch))
+        return DistancePrediction(within, distance, log_scale, batch.with_fixed_cells(self.cell_head(x, batch)))
 
     def solve(self, prediction: DistancePrediction, batch: CrystalBatch) -> Geometry:
         """Return the crystals whose distances lie within the predicted bounds, as far as that can be."""
@@ -120,7 +120,7 @@ class DeepRelaxPublished(DistanceModel):
             vectors = edge_vectors(positions, cell, batch)
             positions = positions + displacements_within_bounds(prediction, vectors, batch)
             fractional = torch.einsum('ax,axc->ac', positions, torch.linalg.inv(cell)[batch.structure_index])
-        return Geometry(fractional, cell)
+        return Geometry(batch.with_fixed_coordinates(fractional), cell)
 
     def true_distances(self, target: Geometry, prediction: DistancePrediction, batch: CrystalBatch) -> Tensor:
         """Return the ``(D + E,)`` distances between unrelaxed and relaxed, and between relaxed atoms, in A."""

@@ -65,6 +65,12 @@ class PublishedHyperparameters:
     refinement: bool = True
 
 
+def geometry_of(positions: Tensor, cell: Tensor, batch: CrystalBatch) -> Geometry:
+    """Return the geometry of Cartesian positions ``(A, 3)``, in A, in `cell` ``(S, 3, 3)``; fixed atoms do not move."""
+    fractional = torch.einsum('ax,axc->ac', positions, inverse(cell)[batch.structure_index])
+    return Geometry(batch.with_fixed_coordinates(fractional), cell)
+
+
 class PublishedRelaxation(RelaxationModel):
     """Relaxed crystals from unrelaxed ones, layer by layer.
 
@@ -149,14 +155,14 @@ class PublishedRelaxation(RelaxationModel):
             positions = positions + displacement
             if changes is not None:
                 cell = cell + (changes if p.lattice_update == 'rows' else changes.transpose(1, 2))
+                cell = batch.with_fixed_cells(cell)
+            if batch.fixed is not None:
+                positions = geometry_of(positions, cell, batch).positions(batch)
             structures.append((positions, cell))
         if not p.lattice_nodes:
-            cell = self.cell_head(x, batch)
+            cell = batch.with_fixed_cells(self.cell_head(x, batch))
             structures = [(positions, cell) for positions, _ in structures]
-        return [
-            Geometry(torch.einsum('ax,axc->ac', positions, inverse(cell)[batch.structure_index]), cell)
-            for positions, cell in structures
-        ]
+        return [geometry_of(positions, cell, batch) for positions, cell in structures]
 
     def _axes(self, n_structures: int) -> AxisStates:
         """Return the initial features of the lattice vectors."""
