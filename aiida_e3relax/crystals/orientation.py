@@ -55,6 +55,14 @@ class Frame:
         positions = np.einsum('ay,axy->ax', crystals.positions, self.rotation[crystals.structure_index])
         return crystals.replace(positions, _with_third(crystals.cell @ self.rotation.transpose(0, 2, 1), self.third))
 
+    def offsets_turned_back(self, offset: NDArray[np.int64], crystal: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return cell offsets ``(E, 3)`` of crystals ``(E,)`` in this frame, in the frame from which they came."""
+        if self.third is None:
+            return offset
+        turned = offset.copy()
+        turned[:, 2] *= self.third.astype(offset.dtype)[crystal]
+        return turned
+
 
 def _with_third(cell: NDArray[np.float64], sign: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the cells ``(S, 3, 3)`` with their third rows multiplied by `sign` ``(S,)``."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -39,20 +39,58 @@ def open_writer(path: Path) -> NpzWriter | AseWriter:
     return NpzWriter(path) if path.suffix == '.npz' else AseWriter(path)
 
 
-class NpzWriter:
-    """Crystals and their status, failed ones too, as one ``.npz`` without pickles."""
+class ArraysWriter:
+    """Arrays that grow row by row, as one ``.npz`` without pickles."""
 
     def __init__(self, path: Path):
         self.path = path
         self._folder = partial_folder(path)
         self._pieces: dict[str, list[_Piece]] = {}
-        self._states_uncertainty = False
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._folder.cleanup()
+
+    def append(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Add rows to arrays by name; text may get longer."""
+        for name, given in arrays.items():
+            array = given if given.dtype.itemsize else given.astype('U1')  # texts without a character
+            self._pieces.setdefault(name, []).append(_Piece.of(array))
+            with writing(self.path), (Path(self._folder.name) / name).open('ab') as handle:
+                handle.write(array.tobytes())
+
+    def close(self) -> None:
+        """Put the file under its name."""
+        partial = Path(self._folder.name) / 'whole'
+        with writing(self.path):
+            with zipfile.ZipFile(partial, 'w', zipfile.ZIP_STORED) as archive:
+                for name, pieces in self._pieces.items():
+                    self._assemble(archive, name, pieces)
+            partial.replace(self.path)
+
+    def _assemble(self, archive: zipfile.ZipFile, name: str, pieces: list[_Piece]) -> None:
+        """Join the pieces of one array; text gets the width of the longest."""
+        dtype = np.result_type(*(piece.dtype for piece in pieces))
+        shape = (sum(piece.shape[0] for piece in pieces), *pieces[0].shape[1:])
+        with (
+            (Path(self._folder.name) / name).open('rb') as source,
+            archive.open(f'{name}.npy', 'w', force_zip64=True) as member,
+        ):
+            header = {'descr': np.lib.format.dtype_to_descr(dtype), 'fortran_order': False, 'shape': shape}
+            np.lib.format.write_array_header_1_0(member, header)
+            for piece in pieces:
+                content = source.read(piece.dtype.itemsize * math.prod(piece.shape))
+                member.write(np.frombuffer(content, piece.dtype).astype(dtype).tobytes())
+
+
+class NpzWriter(ArraysWriter):
+    """Crystals and their status, failed ones too, as one ``.npz`` without pickles."""
+
+    def __init__(self, path: Path):
+        super().__init__(path)
+        self._states_uncertainty = False
 
     def check(self, count: int) -> None:
         """Any number of crystals fits."""
@@ -81,36 +119,13 @@ class NpzWriter:
             pieces = self._pieces.get(name)
             if len(array) != rows or (pieces and not _Piece.of(array).continues(pieces[0])):
                 raise ValueError(f'`{name}` of {count} crystals: found {array.dtype} of shape {array.shape}')
-        for name, given in arrays.items():
-            array = given if given.dtype.itemsize else given.astype('U1')  # texts without a character
-            self._pieces.setdefault(name, []).append(_Piece.of(array))
-            with writing(self.path), (Path(self._folder.name) / name).open('ab') as handle:
-                handle.write(array.tobytes())
+        self.append(arrays)
 
     def close(self) -> None:
         """Put the file under its name."""
-        partial = Path(self._folder.name) / 'whole'
         if not self._states_uncertainty:
             self._pieces.pop('uncertainty', None)
-        with writing(self.path):
-            with zipfile.ZipFile(partial, 'w', zipfile.ZIP_STORED) as archive:
-                for name, pieces in self._pieces.items():
-                    self._assemble(archive, name, pieces)
-            partial.replace(self.path)
-
-    def _assemble(self, archive: zipfile.ZipFile, name: str, pieces: list[_Piece]) -> None:
-        """Join the pieces of one array; text gets the width of the longest."""
-        dtype = np.result_type(*(piece.dtype for piece in pieces))
-        shape = (sum(piece.shape[0] for piece in pieces), *pieces[0].shape[1:])
-        with (
-            (Path(self._folder.name) / name).open('rb') as source,
-            archive.open(f'{name}.npy', 'w', force_zip64=True) as member,
-        ):
-            header = {'descr': np.lib.format.dtype_to_descr(dtype), 'fortran_order': False, 'shape': shape}
-            np.lib.format.write_array_header_1_0(member, header)
-            for piece in pieces:
-                content = source.read(piece.dtype.itemsize * math.prod(piece.shape))
-                member.write(np.frombuffer(content, piece.dtype).astype(dtype).tobytes())
+        super().close()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,10 +183,12 @@ class AseWriter:
         status: NDArray[np.str_],
         uncertainty: NDArray[np.float64] | None = None,
         movable: Sequence[NDArray[np.bool_] | None] = (),
+        info: Mapping[str, Sequence[Any]] | None = None,
     ) -> None:
         """Add those of `crystals` whose `status` is ``ok``, with their uncertainties in A where there are any.
 
-        And with which fractional coordinates may change, ``(N, 3)`` of each crystal, None or nothing where all may.
+        And with which fractional coordinates may change, ``(N, 3)`` of each crystal, None or nothing where all may; and
+        with what else stands in the ``info`` of each.
         """
         chosen = np.flatnonzero(status == 'ok')
         frames = _frames(crystals.select(chosen))
@@ -182,6 +199,9 @@ class AseWriter:
             for frame, value in zip(frames, uncertainty[chosen], strict=True):
                 if np.isfinite(value):
                     frame.info['uncertainty_A'] = float(value)
+        for name, values in (info or {}).items():
+            for frame, index in zip(frames, chosen.tolist(), strict=True):
+                frame.info[name] = values[index]
         self._kept += frames
         self.check(len(self._kept))
         if self._appends and self._kept:
@@ -216,7 +236,12 @@ class AseWriter:
 
             frames = self._kept if len(self._kept) > 1 else self._kept[0]
             try:
-                ase.io.write(self._partial, frames, format=self._format, append=append)
+                if self._format == 'traj':  # what `ase.io.write` appends to a trajectory is not read again
+                    with ase.io.Trajectory(self._partial, 'a') as trajectory:
+                        for frame in self._kept:
+                            trajectory.write(frame)
+                else:
+                    ase.io.write(self._partial, frames, format=self._format, append=append)
             except OSError:
                 raise
             except Exception as error:  # writers of foreign formats raise anything

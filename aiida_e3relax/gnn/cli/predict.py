@@ -9,7 +9,7 @@ from aiida_e3relax.common.errors import SOME_UNREADABLE, InputError
 from aiida_e3relax.crystals.freedom.freedom import AXES, NO_VACUUM, Freedom, Moves, read_freedom_text
 from aiida_e3relax.gnn.cli.options import add_device, add_model
 from aiida_e3relax.gnn.potentials.registry import POTENTIALS
-from aiida_e3relax.gnn.prediction.settings import ENGINES, PredictionSettings
+from aiida_e3relax.gnn.prediction.settings import ENGINES, Details, PredictionSettings
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
@@ -68,6 +68,24 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         choices=[*AXES, NO_VACUUM],
         help='the lattice vector across the vacuum of a layer; none: these are bulk crystals, do not look for gaps',
     )
+    parser.add_argument(
+        '--layers',
+        action='store_true',
+        help='write the structure after every layer of the network, the input first: OUTPUT.layers.npz beside an .npz, '
+        'else a trajectory for `ase gui`, OUTPUT.layers.traj',
+    )
+    parser.add_argument(
+        '--bonds',
+        action='store_true',
+        help='write the length of every bond with its uncertainty, of a model that states it (ensembles, DeepRelax): '
+        'OUTPUT.bonds.npz beside an .npz, else OUTPUT.bonds.csv',
+    )
+    parser.add_argument(
+        '--plot',
+        type=Path,
+        metavar='FOLDER',
+        help='draw the bonds of the first structures, a figure each; with --bonds',
+    )
     add_device(parser)
     parser.set_defaults(run=_run)
 
@@ -89,6 +107,8 @@ def _run(options: argparse.Namespace) -> int:
         options.second_opinion,
         options.second_opinion_steps,
         _freedom(options.freedom, options.vacuum),
+        Details(options.layers, options.bonds),
+        options.plot,
     )
     return predict_files(options.structures, options.model, options.output, options.report, settings)
 

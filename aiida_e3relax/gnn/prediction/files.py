@@ -29,6 +29,7 @@ from aiida_e3relax.crystals.files.errors import CrystalFileError, explain
 from aiida_e3relax.crystals.files.reader import check_file
 from aiida_e3relax.crystals.files.stream import describe_unreadable
 from aiida_e3relax.gnn.checkpoints import missing_checkpoint
+from aiida_e3relax.gnn.prediction.details import check_details
 from aiida_e3relax.gnn.prediction.report import ReportWriter, describe_nothing_read
 from aiida_e3relax.gnn.prediction.settings import PredictionSettings
 
@@ -52,6 +53,7 @@ def predict_files(
         writer.content['versions'] = _versions()
         try:
             check_output(output, '--output', [*inputs, model])
+            check_details(output, settings, [*inputs, model, output, *([report] if report else [])])
             _check_inputs(inputs, model)
             with loading_torch():
                 from aiida_e3relax.gnn.prediction.streaming import predict_to_file

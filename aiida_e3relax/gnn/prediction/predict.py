@@ -11,10 +11,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.common.out_of_memory import is_out_of_memory
 from aiida_e3relax.common.progress import ProgressLine
+from aiida_e3relax.crystals.bonds import StatedBonds
 from aiida_e3relax.crystals.cells import reduction
 from aiida_e3relax.crystals.contacts import SMALLEST_DISTANCE
+from aiida_e3relax.crystals.metrics import Bonds
 from aiida_e3relax.crystals.orientation import Frame
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.crystals.validation import (
@@ -27,10 +30,12 @@ from aiida_e3relax.crystals.validation import (
 )
 from aiida_e3relax.gnn.engine.cuda_graphs import ReplayedModel
 from aiida_e3relax.gnn.graph import pair_search
-from aiida_e3relax.gnn.graph.batch import CrystalBatch, make_batch
+from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry, make_batch
+from aiida_e3relax.gnn.graph.bonds import find_bonds
 from aiida_e3relax.gnn.models.base import RelaxationModel
+from aiida_e3relax.gnn.models.uncertainty import BondLengths
 from aiida_e3relax.gnn.prediction.freedom import PredictionFreedom
-from aiida_e3relax.gnn.prediction.settings import PredictionSettings
+from aiida_e3relax.gnn.prediction.settings import Details, PredictionSettings
 
 
 @dataclasses.dataclass
@@ -49,6 +54,12 @@ class Predictions:
         Time spent in the neighbour search (``graph``) and in the network (``forward``).
     uncertainty
         ``(S,)`` expected error of a crystal's bond lengths in A, NaN where it failed; None of models that state none.
+    layers
+        The crystals after every layer of the network before the last, which gives `crystals`; None if not asked for.
+    broken_layers
+        Why a structure, by index, has no layers although it is predicted.
+    bonds
+        The bonds of each structure that did not fail, by index; None if not asked for.
     """
 
     crystals: Crystals
@@ -56,6 +67,18 @@ class Predictions:
     batches: list[list[int]]
     seconds: dict[str, float]
     uncertainty: NDArray[np.float64] | None = None
+    layers: list[Crystals] | None = None
+    broken_layers: dict[int, str] = dataclasses.field(default_factory=dict)
+    bonds: dict[int, StatedBonds] | None = None
+
+
+def check_bonds(model: RelaxationModel, name: str) -> None:
+    """Raise InputError unless the model of that `name` states an uncertainty of every bond."""
+    if not model.states_bonds:
+        raise InputError(
+            f'bonds: {name} states no uncertainty of bonds as it is; expected an ensemble, such as the default model '
+            'or what `e3relax ensemble` makes, or deeprelax or deeprelax-published with `local_uncertainty`'
+        )
 
 
 def predict(
@@ -68,6 +91,7 @@ def predict(
     line: ProgressLine | None = None,
     replayed: ReplayedModel | None = None,
     freedom: PredictionFreedom | None = None,
+    details: Details = PredictionSettings.details,
 ) -> Predictions:
     """Return the relaxed forms of `crystals` as `model` predicts them.
 
@@ -92,13 +116,16 @@ def predict(
         The `model` as such a run replays it.
     freedom
         What may move; by default everything, in whatever structure.
+    details
+        What to return beside the structures; by default nothing, and nothing is spent on it.
     """
+    if details.bonds:
+        check_bonds(model, type(model).__name__)
     model = model.to(device=device, dtype=dtype).eval()
     replayed = replayed or ReplayedModel(model)
     faults = _faults_before(crystals, elements, model.cutoff, device) | (freedom.faults if freedom else {})
     result = Predictions(crystals, faults, [], {'graph': 0.0, 'forward': 0.0})
-    positions, cell = crystals.positions.copy(), crystals.cell.copy()
-    offsets, uncertainty = crystals.offsets, np.full(len(crystals), np.nan)
+    gathered = _Gathered(crystals, details)
     sound = [index for index in np.argsort(crystals.n_atoms, kind='stable').tolist() if index not in faults]
     waiting = list(_batches(crystals, sound, model.max_neighbours, max_edges))[::-1]
     own_line = line is None
@@ -109,7 +136,7 @@ def predict(
         chosen = crystals.select(indices)
         find_more = partial(freedom.find_faults, indices) if freedom else None
         try:
-            geometry, found, spread = _predict_batch(replayed, chosen, device, dtype, result.seconds, find_more)
+            outcome, found = _predict_batch(replayed, chosen, device, dtype, result.seconds, find_more, details)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -120,29 +147,23 @@ def predict(
             else:
                 waiting += [indices[len(indices) // 2 :], indices[: len(indices) // 2]]
             continue
-        if geometry is None:  # the neighbour search found faults: go on without those structures
+        if outcome is None:  # the neighbour search found faults: go on without those structures
             faults |= {indices[i]: fault for i, fault in found.items()}
             good = [index for i, index in enumerate(indices) if i not in found]
             waiting += [good] if good else []
             line.advance(len(found))
             continue
         result.batches.append(indices)
-        usable = has_sound_geometry(geometry)
+        usable = has_sound_geometry(outcome.layers[-1])
         for i, index in enumerate(indices):
-            if not usable[i]:
-                faults[index] = _prediction_fault(geometry.select([i]))
-                continue
-            atoms = slice(chosen.offsets[i], chosen.offsets[i + 1])
-            positions[offsets[index] : offsets[index + 1]] = geometry.positions[atoms]
-            cell[index] = geometry.cell[i]
-            if spread is not None:
-                uncertainty[index] = spread[i]
+            if usable[i]:
+                gathered.take(outcome, i, index)
+            else:
+                faults[index] = _prediction_fault(outcome.layers[-1].select([i]))
         line.advance(len(indices))
     if own_line:
         line.close()
-    result.crystals = crystals.replace(positions, cell)
-    if np.isfinite(uncertainty).any():
-        result.uncertainty = uncertainty
+    gathered.fill(result)
     return result
 
 
@@ -161,6 +182,49 @@ def _batches(crystals: Crystals, indices: list[int], max_neighbours: int, max_ed
         yield batch
 
 
+@dataclasses.dataclass(frozen=True)
+class _Outcome:
+    """What a batch gave: its layers, of which the last is the prediction, and what is stated of it."""
+
+    layers: list[Crystals]
+    uncertainty: NDArray[np.float64] | None
+    bonds: list[StatedBonds] | None
+
+
+class _Gathered:
+    """What batches gave, in the order of the input; the input's geometry where nothing came."""
+
+    def __init__(self, crystals: Crystals, details: Details):
+        self._crystals, self._offsets, self._details = crystals, crystals.offsets, details
+        self._layers = [self._input()]
+        self._uncertainty = np.full(len(crystals), np.nan)
+        self._bonds: dict[int, StatedBonds] = {}
+
+    def _input(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return self._crystals.positions.copy(), self._crystals.cell.copy()
+
+    def take(self, outcome: _Outcome, i: int, index: int) -> None:
+        """Take crystal `i` of a batch for that at `index` of the input."""
+        while len(self._layers) < len(outcome.layers):
+            self._layers.append(self._input())
+        atoms = slice(self._offsets[index], self._offsets[index + 1])
+        for (positions, cell), layer in zip(self._layers, outcome.layers, strict=True):
+            positions[atoms] = layer.positions[layer.offsets[i] : layer.offsets[i + 1]]
+            cell[index] = layer.cell[i]
+        if outcome.uncertainty is not None:
+            self._uncertainty[index] = outcome.uncertainty[i]
+        if outcome.bonds is not None:
+            self._bonds[index] = outcome.bonds[i]
+
+    def fill(self, result: Predictions) -> None:
+        """Put all of it into `result`."""
+        *layers, result.crystals = [self._crystals.replace(*layer) for layer in self._layers]
+        if np.isfinite(self._uncertainty).any():
+            result.uncertainty = self._uncertainty
+        result.layers = layers if self._details.layers else None
+        result.bonds = self._bonds if self._details.bonds else None
+
+
 def _predict_batch(
     replayed: ReplayedModel,
     crystals: Crystals,
@@ -168,9 +232,10 @@ def _predict_batch(
     dtype: torch.dtype,
     seconds: dict[str, float],
     find_more_faults: Callable[[CrystalBatch], dict[int, CrystalFault]] | None,
-) -> tuple[Crystals | None, dict[int, CrystalFault], NDArray[np.float64] | None]:
-    """Return the predicted crystals of one batch, or None and the faults of its neighbour search; and uncertainties."""
-    model, start = replayed.model, time.perf_counter()
+    details: Details,
+) -> tuple[_Outcome | None, dict[int, CrystalFault]]:
+    """Return what one batch gives, or None and the faults of its neighbour search."""
+    model, start, given = replayed.model, time.perf_counter(), crystals
     frame = Frame.of(crystals, standard=model.standard_orientation)
     crystals = frame.turned(crystals)
     batch = make_batch(crystals, model.graph, device, dtype)
@@ -179,15 +244,58 @@ def _predict_batch(
         faults = find_more_faults(batch) | faults
     seconds['graph'] += time.perf_counter() - start
     if faults:
-        return None, faults, None
+        return None, faults
     start = time.perf_counter()
-    geometry = replayed(batch)
+    geometries, stated = _run(replayed, batch, crystals, details)
+    layers = [frame.turned_back(_crystals(geometry, crystals)) for geometry in geometries]
+    spread = geometries[-1].uncertainty
+    uncertainty = None if spread is None else spread.double().cpu().numpy()
+    seconds['forward'] += time.perf_counter() - start
+    bonds = None if stated is None else _split_bonds(stated, frame, given, layers[-1])
+    return _Outcome(layers, uncertainty, bonds), {}
+
+
+def _run(
+    replayed: ReplayedModel, batch: CrystalBatch, crystals: Crystals, details: Details
+) -> tuple[list[Geometry], BondLengths | None]:
+    """Return the prediction, behind its earlier layers where these are asked for, and the bonds where they are.
+
+    CUDA graphs hold the prediction alone: details are computed kernel by kernel.
+    """
+    if details == Details():
+        return [replayed(batch)], None
+    stated: BondLengths | None = None
+    with torch.no_grad():
+        if details.bonds:
+            geometries, stated = replayed.model.with_bonds(batch, lambda: find_bonds(crystals, batch.cell.device))
+        else:
+            geometries = replayed.model(batch)
+    return geometries if details.layers else geometries[-1:], stated
+
+
+def _crystals(geometry: Geometry, crystals: Crystals) -> Crystals:
+    """Return `crystals` with the coordinates that a model has returned."""
     fractional = geometry.fractional.double().cpu().numpy()
     cell = geometry.cell.double().cpu().numpy()
-    seconds['forward'] += time.perf_counter() - start
-    positions = np.einsum('ac,acx->ax', fractional, cell[crystals.structure_index])
-    predicted = frame.turned_back(crystals.replace(positions, cell))
-    return predicted, {}, None if geometry.uncertainty is None else geometry.uncertainty.double().cpu().numpy()
+    return crystals.replace(np.einsum('ac,acx->ax', fractional, cell[crystals.structure_index]), cell)
+
+
+def _split_bonds(stated: BondLengths, frame: Frame, given: Crystals, predicted: Crystals) -> list[StatedBonds]:
+    """Return the bonds crystal by crystal; `given` and `predicted` are turned back from `frame`, in which they were."""
+    graph = stated.bonds
+    centre, neighbour, offset = (edges.cpu().numpy() for edges in (graph.centre, graph.neighbour, graph.offset))
+    crystal = given.structure_index[centre]
+    bonds = Bonds(centre, neighbour, frame.offsets_turned_back(offset, crystal))
+    first_atom = given.offsets[crystal]
+    arrays = (
+        *((sites - first_atom).astype(np.int32) for sites in (centre, neighbour)),
+        bonds.offset.astype(np.int32),
+        *(values.double().cpu().numpy() for values in (stated.length, stated.uncertainty)),
+        *(bonds.lengths(crystals) for crystals in (predicted, given)),
+    )
+    ends = np.searchsorted(crystal, np.arange(1, len(given) + 1))  # edges come sorted by centre
+    parts = zip(*(np.split(array, ends[:-1]) for array in arrays), strict=True)
+    return [StatedBonds(*(np.array(part) for part in of_one)) for of_one in parts]
 
 
 def _nearest(batch: CrystalBatch) -> Nearest:

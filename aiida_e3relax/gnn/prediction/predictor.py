@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from aiida_e3relax.common.progress import ProgressLine
 from aiida_e3relax.crystals.freedom.freedom import Freedom
 from aiida_e3relax.crystals.structures import Crystals
+from aiida_e3relax.crystals.validation import has_sound_geometry
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint
 from aiida_e3relax.gnn.engine.accelerate import with_engine
 from aiida_e3relax.gnn.engine.cuda_graphs import ReplayedModel
 from aiida_e3relax.gnn.prediction.freedom import PredictionFreedom
-from aiida_e3relax.gnn.prediction.predict import Predictions, predict
+from aiida_e3relax.gnn.prediction.predict import Predictions, check_bonds, predict
 from aiida_e3relax.gnn.prediction.report import structure_rows
+from aiida_e3relax.gnn.prediction.settings import Details, PredictionSettings
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -57,6 +61,7 @@ class Predictor:
         freedom: Freedom | None,
         max_edges: int,
         line: ProgressLine,
+        details: Details = PredictionSettings.details,
     ) -> tuple[Predictions, PredictionFreedom, list[dict[str, Any]]]:
         """Return the predictions for `crystals`, what was free to move in them, and their rows of the report.
 
@@ -72,7 +77,16 @@ class Predictor:
             Edges in one batch of the network.
         line
             The progress of the run.
+        details
+            What to return beside the structures.
+
+        Raises
+        ------
+        InputError
+            Where bonds are asked for, and the model states none.
         """
+        if details.bonds:
+            check_bonds(self.checkpoint.model, self.checkpoint.architecture)
         with self._lock:
             free = PredictionFreedom(freedom, crystals, atoms)
             result = predict(
@@ -85,12 +99,34 @@ class Predictor:
                 line,
                 self._replayed,
                 free,
+                details,
             )
             opinions: dict[int, dict[str, Any]] = {}
             if self._opinion:
-                start = time.perf_counter()
+                start, by_network = time.perf_counter(), result.crystals
                 sound = [index for index in range(len(crystals)) if index not in result.faults]
                 result.crystals, opinions = self._opinion.consult(crystals, result.crystals, sound)
                 result.seconds['second_opinion'] = time.perf_counter() - start
+                if result.layers is not None and self._opinion.steps:
+                    result.layers.append(by_network)
             result.crystals = free.restrict(result.crystals, result.faults)
+            _complete_details(result, free)
             return result, free, structure_rows(crystals, result, opinions)
+
+
+def _complete_details(result: Predictions, free: PredictionFreedom) -> None:
+    """Hold the layers of predictions to what may move, as the predictions are, and measure bonds in these."""
+    faults = dict(result.faults)
+    layers = result.layers or []
+    for place, layer in enumerate(layers):
+        held = free.restrict(layer, faults)
+        unsound = {int(index): 'it is no crystal' for index in np.flatnonzero(~has_sound_geometry(held))}
+        found = unsound | {index: message for index, (_, message) in faults.items()}
+        for index in sorted(found.keys() - result.faults.keys() - result.broken_layers.keys()):
+            result.broken_layers[index] = f'no layers: after layer {place + 1}: {found[index]}'
+        layers[place] = held
+    result.bonds = result.bonds and {
+        index: dataclasses.replace(bonds, final_length=bonds.lengths_in(result.crystals.select([index])))
+        for index, bonds in result.bonds.items()
+        if index not in result.faults
+    }

@@ -13,19 +13,22 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import torch
 
+from aiida_e3relax.common.figures import check_figure
 from aiida_e3relax.common.messages import short, suggestion
 from aiida_e3relax.common.progress import NoProgress, ProgressLine
+from aiida_e3relax.crystals.bonds import StatedBonds
 from aiida_e3relax.crystals.files.errors import explain
 from aiida_e3relax.crystals.files.stream import PIECE
 from aiida_e3relax.crystals.freedom.freedom import NO_VACUUM, Freedom, Moves
-from aiida_e3relax.crystals.structures import make_crystals
+from aiida_e3relax.crystals.structures import Crystals, make_crystals
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from aiida_e3relax.gnn.device import DTYPES, resolve_device
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.prediction.objects import HeldStructure, describe_wrong, hold
+from aiida_e3relax.gnn.prediction.predict import check_bonds
 from aiida_e3relax.gnn.prediction.predictor import Predictor
-from aiida_e3relax.gnn.prediction.settings import ENGINES, PredictionSettings
+from aiida_e3relax.gnn.prediction.settings import ENGINES, Details, PredictionSettings
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -55,6 +58,11 @@ class Relaxation(Generic[S]):
         The reason in a sentence; empty where there is a prediction.
     notes
         What a person should know of the prediction, such as that the cell of a layer was kept.
+    layers
+        The structure as it was given, then after every layer of the network; the last is `structure`. None if not asked
+        for. A list of them is a trajectory for ASE: ``ase.io.write('relaxed.traj', relaxed.layers)``.
+    bonds
+        Every bond with its length and uncertainty, in the images of the input; None if not asked for.
     """
 
     structure: S | None
@@ -62,11 +70,29 @@ class Relaxation(Generic[S]):
     status: str = 'ok'
     message: str = ''
     notes: tuple[str, ...] = ()
+    layers: tuple[S, ...] | None = None
+    bonds: StatedBonds | None = None
 
     @property
     def ok(self) -> bool:
         """Whether there is a prediction."""
         return self.status == 'ok'
+
+    def plot_bonds(self, path: str | os.PathLike[str], relaxed: Atoms | IStructure | None = None) -> None:
+        """Draw the bonds' uncertainties in the crystal and against their lengths, as a .png, .pdf or .svg.
+
+        And against the errors of the stated lengths, where `relaxed` is the same structure as it is known to relax, its
+        sites in the same order. Raises ValueError where no bonds were asked for, or for another structure.
+        """
+        from aiida_e3relax.gnn.prediction.plot import plot_bonds
+
+        if self.bonds is None or self.structure is None:
+            raise ValueError('no bonds to draw: relax with `bonds=True`')
+        check_figure(Path(path))
+        crystal, known = _crystal(self.structure), None if relaxed is None else _crystal(relaxed)
+        if known is not None and known.numbers.tolist() != crystal.numbers.tolist():
+            raise ValueError('`relaxed`: expected the same elements in the same order as in the predicted structure')
+        plot_bonds(self.bonds, crystal, Path(path), known)
 
     def __repr__(self) -> str:
         if self.structure is None:
@@ -154,12 +180,26 @@ class Relaxer:
 
     @overload
     def relax(
-        self, structures: S, *, freedom: Any = ..., vacuum: str | None = ..., progress: bool = ...
+        self,
+        structures: S,
+        *,
+        freedom: Any = ...,
+        vacuum: str | None = ...,
+        progress: bool = ...,
+        layers: bool = ...,
+        bonds: bool = ...,
     ) -> Relaxation[S]: ...
 
     @overload
     def relax(
-        self, structures: Iterable[S], *, freedom: Any = ..., vacuum: str | None = ..., progress: bool = ...
+        self,
+        structures: Iterable[S],
+        *,
+        freedom: Any = ...,
+        vacuum: str | None = ...,
+        progress: bool = ...,
+        layers: bool = ...,
+        bonds: bool = ...,
     ) -> list[Relaxation[S]]: ...
 
     def relax(
@@ -169,14 +209,17 @@ class Relaxer:
         freedom: str | Mapping[str, Any] | Freedom | None = None,
         vacuum: str | None = None,
         progress: bool = False,
+        layers: bool = False,
+        bonds: bool = False,
     ) -> Any:
         """Return the relaxed form of one structure, or those of several in their order: see `relax`."""
+        how: Any = {'freedom': freedom, 'vacuum': vacuum, 'progress': progress, 'layers': layers, 'bonds': bonds}
         if hold(structures) is None:
-            found = list(self.iterate(structures, freedom=freedom, vacuum=vacuum, progress=progress))
+            found = list(self.iterate(structures, **how))
             if not found:
                 raise ValueError('no structure given: expected one, or several in a list')
             return found
-        (only,) = self.iterate([structures], freedom=freedom, vacuum=vacuum, progress=progress)
+        (only,) = self.iterate([structures], **how)
         if not only.ok:
             raise RelaxationError(only)
         return only
@@ -190,13 +233,17 @@ class Relaxer:
         freedom: str | Mapping[str, Any] | Freedom | None = None,
         vacuum: str | None = None,
         progress: bool = False,
+        layers: bool = False,
+        bonds: bool = False,
     ) -> Iterator[Relaxation[S]]:
         """Yield the relaxed forms of structures in their order, some thousands at a time, for more than memory holds.
 
         Arguments and faults are those of `relax`.
         """
         _check_iterable(structures)
-        may_move = _read_freedom(freedom, vacuum)
+        may_move, details = _read_freedom(freedom, vacuum), Details(layers, bonds)
+        if bonds:
+            check_bonds(self.checkpoint.model, self.checkpoint.architecture)
         total = len(structures) if isinstance(structures, Sized) else None
         line = ProgressLine('relaxing', total) if progress else NoProgress()
         done, waiting = 0, iter(structures)
@@ -205,12 +252,12 @@ class Relaxer:
             for index, (structure, known) in enumerate(zip(piece, held, strict=True), done):
                 if known is None:
                     raise TypeError(f'structure {index}: {EXPECTED}, found {describe_wrong(structure)}')
-            yield from self._relax_piece([known for known in held if known], may_move, line)
+            yield from self._relax_piece([known for known in held if known], may_move, line, details)
             done += len(piece)
         line.close()
 
     def _relax_piece(
-        self, structures: Sequence[HeldStructure], freedom: Freedom | None, line: ProgressLine
+        self, structures: Sequence[HeldStructure], freedom: Freedom | None, line: ProgressLine, details: Details
     ) -> list[Relaxation[Any]]:
         """Return the relaxed forms of a bounded number of structures."""
         relaxed: list[Relaxation[Any] | None] = []
@@ -228,7 +275,7 @@ class Relaxer:
             [atoms.cell.array for atoms in frames],
             pbc=[atoms.pbc for atoms in frames],
         )
-        result, free, rows = self._predictor.predict(crystals, frames, freedom, self.max_edges, line)
+        result, free, rows = self._predictor.predict(crystals, frames, freedom, self.max_edges, line, details)
         predicted: list[Relaxation[Any]] = []
         for index, ((structure, _, notes), row) in enumerate(zip(readable, rows, strict=True)):
             if row['status'] != 'ok':
@@ -236,8 +283,16 @@ class Relaxer:
                 continue
             one, uncertainty = result.crystals.select([index]), row.get('uncertainty_A')
             moved = structure.moved(one.positions, one.cell[0], free.movable[index], uncertainty)
-            told = (row['message'], *notes, free.notes.get(index, ''))
-            predicted.append(Relaxation(moved, uncertainty, notes=tuple(filter(None, told))))
+            told = (row['message'], *notes, free.notes.get(index, ''), result.broken_layers.get(index, ''))
+            trajectory = None
+            if result.layers is not None and index not in result.broken_layers:
+                earlier = [step.select([index]) for step in (crystals, *result.layers)]
+                steps = (structure.moved(s.positions, s.cell[0], free.movable[index], None) for s in earlier)
+                trajectory = (*steps, moved)
+            bonds = None if result.bonds is None else result.bonds[index]
+            predicted.append(
+                Relaxation(moved, uncertainty, notes=tuple(filter(None, told)), layers=trajectory, bonds=bonds)
+            )
         following = iter(predicted)
         return [next(following) if fault is None else fault for fault in relaxed]
 
@@ -252,6 +307,8 @@ def relax(
     freedom: str | Mapping[str, Any] | Freedom | None = ...,
     vacuum: str | None = ...,
     progress: bool = ...,
+    layers: bool = ...,
+    bonds: bool = ...,
     threads: int | None = ...,
     engine: str = ...,
     max_edges: int = ...,
@@ -268,6 +325,8 @@ def relax(
     freedom: str | Mapping[str, Any] | Freedom | None = ...,
     vacuum: str | None = ...,
     progress: bool = ...,
+    layers: bool = ...,
+    bonds: bool = ...,
     threads: int | None = ...,
     engine: str = ...,
     max_edges: int = ...,
@@ -283,6 +342,8 @@ def relax(
     freedom: str | Mapping[str, Any] | Freedom | None = None,
     vacuum: str | None = None,
     progress: bool = False,
+    layers: bool = False,
+    bonds: bool = False,
     threads: int | None = None,
     engine: str = ENGINES[0],
     max_edges: int = PredictionSettings.max_edges,
@@ -307,6 +368,10 @@ def relax(
         gaps are looked for.
     progress
         Whether a line on stderr tells how far it is.
+    layers
+        Whether results have the structure after every layer of the network.
+    bonds
+        Whether results have the length of every bond with its uncertainty, of a model that states it.
 
     Returns
     -------
@@ -323,7 +388,7 @@ def relax(
     TypeError
         For what is no structure.
     ValueError
-        For nothing at all, and for arguments that have no meaning.
+        For nothing at all, and for arguments that have no meaning, such as `bonds` for a model that states none.
 
     Examples
     --------
@@ -332,7 +397,7 @@ def relax(
     >>> good = [r.structure for r in relax(structures) if r.ok]
     """
     relaxer = Relaxer(model, device, dtype, threads=threads, engine=engine, max_edges=max_edges)
-    return relaxer.relax(structures, freedom=freedom, vacuum=vacuum, progress=progress)
+    return relaxer.relax(structures, freedom=freedom, vacuum=vacuum, progress=progress, layers=layers, bonds=bonds)
 
 
 _loaded: dict[tuple[Any, ...], Predictor] = {}
@@ -370,6 +435,15 @@ def _read_freedom(freedom: str | Mapping[str, Any] | Freedom | None, vacuum: str
     if vacuum is not None and whole.vacuum not in (None, vacuum):
         raise ValueError(f'vacuum={vacuum!r}: the freedom says {whole.vacuum!r}; leave one of the two out')
     return whole if vacuum is None else dataclasses.replace(whole, vacuum=vacuum)
+
+
+def _crystal(structure: Any) -> Crystals:
+    """Return one structure of ASE or pymatgen as `Crystals`, with its formula for a label."""
+    held = hold(structure)
+    if held is None:
+        raise TypeError(f'{EXPECTED}, found {describe_wrong(structure)}')
+    atoms, _ = held.as_atoms()
+    return make_crystals([atoms.numbers], [atoms.positions], [atoms.cell.array], [atoms.get_chemical_formula()])
 
 
 def _check_iterable(structures: Any) -> None:

@@ -24,6 +24,8 @@ from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from aiida_e3relax.gnn.device import DTYPES, device_name, prepare_device
 from aiida_e3relax.gnn.potentials.registry import load_potential
+from aiida_e3relax.gnn.prediction.details import DetailFiles
+from aiida_e3relax.gnn.prediction.predict import check_bonds
 from aiida_e3relax.gnn.prediction.predictor import Predictor
 from aiida_e3relax.gnn.prediction.report import ReportWriter, describe_nothing_read
 from aiida_e3relax.gnn.prediction.settings import PredictionSettings
@@ -48,17 +50,20 @@ def predict_to_file(
     report.content['second_opinion'] = opinion and opinion.facts()
     checkpoint = load_checkpoint(model)
     report.content['model'] = _model_facts(checkpoint)
+    if settings.details.bonds:
+        check_bonds(checkpoint.model, checkpoint.architecture)
     pieces = stream_structures(inputs)
     unreadable: list[Unreadable] = []
     first = _first_crystals(pieces, unreadable)
     if first is None:
         raise InputError(describe_nothing_read(inputs, [fault.message for fault in unreadable]))
-    with open_writer(output) as writer:
+    with open_writer(output) as writer, DetailFiles(output, settings) as files:
         writer.check(len(first))
         report.content['timings_s'] = {'load': time.perf_counter() - start, 'graph': 0.0, 'forward': 0.0}
         line = ProgressLine('predicting', count_structures(inputs))
         everything = itertools.chain([first], pieces)
-        counts = _predict_pieces(everything, unreadable, checkpoint, device, settings, opinion, writer, report, line)
+        outputs = writer, files, report
+        counts = _predict_pieces(everything, unreadable, checkpoint, device, settings, opinion, outputs, line)
         report.add('structures', [_unreadable_row(fault) for fault in unreadable])
         line.close()
         report.content['peak_memory_mb'] = _peak_memory_mb(device)
@@ -67,6 +72,7 @@ def predict_to_file(
                 f'none of {counts.total()} structures fits into the memory of {device}: use a larger device'
             )
         writer.close()
+        files.close()
     return len(unreadable)
 
 
@@ -90,12 +96,12 @@ def _predict_pieces(
     device: torch.device,
     settings: PredictionSettings,
     opinion: SecondOpinion | None,
-    writer: NpzWriter | AseWriter,
-    report: ReportWriter,
+    outputs: tuple[NpzWriter | AseWriter, DetailFiles, ReportWriter],
     line: ProgressLine,
 ) -> Counter[str]:
     """Predict and write piece after piece, and return how many structures have each status; fills `unreadable`."""
     counts: Counter[str] = Counter()
+    writer, files, report = outputs
     seconds = report.content['timings_s']
     predictor = Predictor(checkpoint, device, DTYPES[settings.dtype], settings.engine, opinion)
     taken = UniqueLabels()
@@ -109,11 +115,13 @@ def _predict_pieces(
             continue
         crystals, notes = _with_own_labels(piece, taken)
         done = counts.total()
-        result, freedom, rows = predictor.predict(crystals, piece.atoms, settings.freedom, settings.max_edges, line)
+        result, freedom, rows = predictor.predict(
+            crystals, piece.atoms, settings.freedom, settings.max_edges, line, settings.details
+        )
         for index, (row, note) in enumerate(zip(rows, notes, strict=True)):
             told = [row['message'], note]
             if row['status'] == 'ok':
-                told.append(freedom.notes.get(index))
+                told += [freedom.notes.get(index), result.broken_layers.get(index)]
                 told.append(writer.find_lost(result.crystals.cell[index], freedom.movable[index]))
             row['message'] = '; '.join(filter(None, told))
             if row['message']:
@@ -125,6 +133,7 @@ def _predict_pieces(
             seconds[name] = seconds.get(name, 0.0) + value
         status = np.array([row['status'] for row in rows], dtype=np.str_)
         writer.write(result.crystals, status, result.uncertainty, freedom.movable)
+        files.write(crystals, result, freedom.movable)
     return counts
 
 
