@@ -13,6 +13,7 @@ Names are those of PyTorch Geometric and of the data sets of the Open Catalyst P
 ``cell_offsets``                     ``(E, 3)``        cell of the image of j: ``pos[j] + cell_offsets @ cell - pos[i]``
 ``pos_relaxed``, ``cell_relaxed``    as above          the target; ``frac_relaxed`` beside it in batches
 ``pos_filed``, ``cell_filed``        as above          the relaxed crystals as filed, where pairs were aligned
+``fixed``, ``fixed_cell``            ``(A, 3), (S,)``  what a relaxation does not move, of pairs; ``(A,)`` is read
 ``label``, ``split``, ``source``     words             of each pair
 ``batch``, ``ptr``                   ``(A,), (S+1,)``  the crystal of each atom, the first atom of each crystal
 ===================================  ================  =================================================================
@@ -149,6 +150,10 @@ def pairs_to_pyg(pairs: Pairs, graph: GraphFunction | None = None, dtype: torch.
     for suffix, crystals in stages.items():
         parts[f'pos{suffix}'] = torch.tensor(crystals.positions, dtype=dtype).split(n_atoms)
         parts[f'cell{suffix}'] = torch.tensor(crystals.cell, dtype=dtype).split(1)
+    if pairs.fixed is not None:
+        parts['fixed'] = torch.tensor(pairs.fixed).split(n_atoms)
+    if pairs.fixed_cell is not None:
+        parts['fixed_cell'] = torch.tensor(pairs.fixed_cell).split(1)
     examples = _examples(parts)
     if graph is not None:
         for index, example in enumerate(examples):
@@ -193,6 +198,8 @@ def pairs_from_pyg(examples: Iterable[Any]) -> Pairs:
         np.array([row['split'] for row in rows], dtype=np.str_),
         np.array([str(example.get('source', 'pyg')) for example in examples], dtype=np.str_),
         stage('_filed') if any('pos_filed' in example for example in examples) else None,
+        np.concatenate([row['fixed'] for row in rows]) if rows else None,
+        np.array([row['fixed_cell'] for row in rows], dtype=np.bool_),
     )
 
 
@@ -224,6 +231,8 @@ def _pair(example: Any) -> dict[str, Any]:
         raise InputError(f'split: expected one of {", ".join(SPLITS)}, found {row["split"]!r}')
     pbc = example.get('pbc')
     row['pbc'] = np.ones(3, dtype=np.bool_) if pbc is None else pbc.reshape(-1).cpu().numpy()
+    row['fixed'] = _mask(example, 'fixed', (len(z), 3))
+    row['fixed_cell'] = bool(_mask(example, 'fixed_cell', (1,))[0])
     for suffix in ('', '_relaxed', *(('_filed',) if 'pos_filed' in example else ())):
         cell = _cells(example, f'cell{suffix}')
         if len(cell) != 1:
@@ -231,6 +240,19 @@ def _pair(example: Any) -> dict[str, Any]:
         row[f'cell{suffix}'] = _array(cell[0])
         row[f'pos{suffix}'] = _array(_vectors(example, f'pos{suffix}', len(z)))
     return row
+
+
+def _mask(example: Any, name: str, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return a mask of that name; a column or a row does for all of its width, as OC20 has it. None fixes nothing."""
+    value = example.get(name)
+    if value is None:
+        return np.zeros(shape, dtype=np.bool_)
+    mask = value.cpu().numpy().astype(np.bool_)
+    if mask.ndim < len(shape):
+        mask = mask[..., None]
+    if mask.ndim != len(shape) or len(mask) != shape[0] or mask.shape[-1] not in (1, shape[-1]):
+        raise InputError(f'{name}: expected a mask of shape {shape} or {shape[:1]}, found {_described(value)}')
+    return np.broadcast_to(mask, shape)
 
 
 def _array(values: Tensor) -> NDArray[np.float64]:

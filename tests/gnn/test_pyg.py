@@ -133,6 +133,19 @@ def test_what_is_wrong_is_told_by_name(batch, target, name, change, message):
         pyg.from_pyg(data)
 
 
+def test_what_is_fixed_travels_with_pairs(pairs):
+    fixed = np.random.default_rng(0).random(pairs.unrelaxed.positions.shape) < 0.3
+    masked = dataclasses.replace(pairs, fixed=fixed, fixed_cell=np.arange(len(pairs)) % 2 == 0)
+    examples = pyg.pairs_to_pyg(masked)
+    assert_equal(pyg.pairs_from_pyg(examples), masked)
+    for example in examples:  # as OC20 has it: an atom is fixed or free
+        example.fixed = torch.ones(example.num_nodes, dtype=torch.long)
+    assert pyg.pairs_from_pyg(examples).fixed.all()
+    examples[1].fixed = torch.ones(99)
+    with pytest.raises(InputError, match=r'example 1 .*: fixed: expected a mask of shape'):
+        pyg.pairs_from_pyg(examples)
+
+
 @pytest.mark.parametrize('is_aligned', [False, True])
 def test_pairs_there_and_back_are_the_same(pairs, is_aligned):
     before = aligned(pairs) if is_aligned else pairs
