@@ -3,11 +3,13 @@
 import dataclasses
 import sys
 
+import numpy as np
 import pytest
 import torch
 from e3nn import o3
 
 from aiida_e3relax.common.errors import MissingPackageError
+from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
 from aiida_e3relax.gnn.graph.batch import make_batch
 from aiida_e3relax.gnn.models.base import Transformation
 from aiida_e3relax.gnn.models.equiformer_v2.activation import GateActivation, SeparableS2Activation
@@ -16,8 +18,11 @@ from aiida_e3relax.gnn.models.equiformer_v2.linear import SeparableLayerNorm, SO
 from aiida_e3relax.gnn.models.equivariance import deviations, predicted_change
 from aiida_e3relax.gnn.models.raw_cell import RawCellRelaxation
 from aiida_e3relax.gnn.models.registry import MODELS, Models, make_model
+from aiida_e3relax.gnn.training.run import train
+from aiida_e3relax.gnn.training.settings import TrainingSettings
 from tests.gnn.crystals import PROTOTYPES, batch_of, rattled
 from tests.gnn.networks import random_network
+from tests.gnn.pairs import made_pairs
 
 ORDERS = Orders(l_max=4, m_max=2)
 ALL = [(degree, m) for degree in range(5) for m in range(-degree, degree + 1)]
@@ -150,6 +155,15 @@ def test_prediction_is_smooth_where_an_edge_comes_and_goes(rotation):
             ends.append((len(graph.centre), model(dataclasses.replace(batch, graph=graph))[-1]))
     assert ends[0][0] < ends[1][0]
     torch.testing.assert_close(ends[0][1].fractional, ends[1][1].fractional, atol=1e-6, rtol=0)
+
+
+def test_trains_and_comes_back_from_its_checkpoint(tmp_path):
+    settings = TrainingSettings('equiformer-v2', {**SMALL, 'l_max': 2}, steps=12, batch_size=4, validate_every=12)
+    pairs = made_pairs(3)
+    train(pairs, settings, tmp_path, torch.device('cpu'))
+    trained = load_checkpoint(tmp_path / 'best.pt').model
+    assert trained.hyperparameters.activation == 's2'
+    assert (predicted_change(trained.double(), pairs.unrelaxed.select(np.arange(3)))).cell > 1e-4
 
 
 def test_sizes_that_cannot_be_are_told():
