@@ -40,7 +40,7 @@ BASES = (ROOT, PACKAGE, PACKAGE / 'gnn', ROOT / 'tests')
 """Where a path that is named may begin, beside the folder of the document."""
 
 CODE = ('py', 'md', 'yaml', 'yml', 'cpp', 'inc', 'toml', 'cff', 'sh', 'j2')
-WRITTEN = {'benchmark.yaml', 'run.yaml', 'tune.yaml', 'settings.yaml'}
+WRITTEN = {'benchmark.yaml', 'table.md', 'run.yaml', 'tune.yaml', 'settings.yaml'}
 """Files that a reader writes."""
 
 COMMENT = re.compile(r'<!-- (table|columns|rows|words|equations): ([\w-]+) -->')

@@ -105,6 +105,8 @@ def read_measured(folder: Path) -> list[tuple[str, Measured]]:
         measured = []
         for index, (split, data, frame, of, names) in enumerate(json.loads(str(content['heads']))):
             values = {name: content[f'{index}.values.{name}'] for name in names}
-            arrays = {name: content[key] if (key := f'{index}.{name}') in content.files else None for name in _ARRAYS}
+            arrays: dict[str, Any] = {
+                name: content[key] if (key := f'{index}.{name}') in content.files else None for name in _ARRAYS
+            }
             measured.append((split, Measured(data=data, frame=frame, of=of, values=values, **arrays)))
     return measured

@@ -158,7 +158,7 @@ def markdown(experiment: Experiment, found: Sequence[Outcome], rows: Sequence[Ma
         part = [row for row in rows if row['data'] == data and row['frame'] == FRAMES[-1] and row['of'] != DUMMY]
         once = {row['of']: row for row in reversed(part)}
         if once:
-            text += [*_cost_table(data, list(reversed(once.values()))), '']
+            text += [*_cost_table(data, list(reversed(once.values())), experiment.measurement.inference_batches), '']
     return '\n'.join([*text, *_remarks(experiment, found)]) + '\n'
 
 
@@ -193,7 +193,7 @@ def _measures_table(
             value = _with_spread(row[name], row.get(f'{name}_spread'), digits)
             value = f'**{value}**' if row['of'] != DUMMY and best.get(name) == row[name] else value
             median = row.get(name.replace('_mean', '_median')) if name != MATCH else None
-            cells.append(value if median is None else f'{value} ({_number(median)})')
+            cells.append(value if median is None else f'{value} ({_with_spread(median, None)})')
         yield f'| {"Dummy" if row["of"] == DUMMY else row["of"]} | {" | ".join(cells)} |'
     reference = next((row for row in rows if row['of'] == experiment.reference), None)
     if reference and any(f'{name}_improvement_percent' in reference for name in keys):
@@ -202,8 +202,8 @@ def _measures_table(
         yield f'| {experiment.reference} against the best other | {" | ".join(cells)} |'
 
 
-def _cost_table(data: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    batches = list(dict.fromkeys(n for row in rows for n in row if n.startswith('inference_ms_batch_')))
+def _cost_table(data: str, rows: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> Iterator[str]:
+    batches = [f'inference_ms_batch_{size}' for size in sizes]
     titles = ['parameters', 'steps', 'training h', 'CPU h', 'seeds']
     titles += [f'ms a crystal, batch of {name.rpartition("_")[2]}' for name in batches]
     yield f'| {data}: cost | {" | ".join(titles)} |'

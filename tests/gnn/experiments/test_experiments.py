@@ -1,0 +1,139 @@
+"""Real runs of the commands, at the smallest size: what is written, what fails alone, and what a kill leaves."""
+
+import csv
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from aiida_e3relax.crystals.datasets.pairs_file import write_pairs
+from aiida_e3relax.gnn.checkpoints.checkpoint import load_content
+from aiida_e3relax.gnn.cli import main
+from tests.gnn.pairs import made_pairs
+
+CONFIG = {
+    'data': 'made.npz',
+    'output': 'out',
+    'seeds': 1,
+    'settings': {'steps': 4, 'batch_size': 8, 'validate_every': 2},
+    'hyperparameters': {'features': 8, 'layers': 1, 'radial_functions': 4},
+    'match': False,
+    'inference_batches': [2],
+    'models': {'painn': {}, 'diverging': {'architecture': 'egnn', 'learning_rate': 1e30}},
+}
+QUICK = ['--device', 'cpu', '--threads', '1']
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_pairs(tmp_path / 'made.npz', made_pairs(3))
+    (tmp_path / 'file.json').write_text(json.dumps(CONFIG))
+    return tmp_path
+
+
+def test_benchmark_from_start_to_end(folder, capsys):
+    """One model diverges: it is a row that says so, and does not take the other down."""
+    assert main(['benchmark', 'file.json', '--jobs', '2', *QUICK]) == 1
+    text = (folder / 'out' / 'table.md').read_text()
+    assert '| Dummy | ' in text
+    assert '| painn | ' in text
+    assert '| diverging: failed: the loss is not finite at step' in text
+    assert text in capsys.readouterr().out
+    with (folder / 'out' / 'results.csv').open(newline='') as handle:
+        rows = [row for row in csv.DictReader(handle) if row['of'] == 'painn']
+    assert {(row['frame'], row['state'], row['steps'], row['seed']) for row in rows} == {
+        ('as filed', 'done', '4', '0'),
+        ('aligned', 'done', '4', '0'),
+    }
+    assert all(float(row['training_cpu_h']) > 0 and float(row['inference_ms_batch_2']) > 0 for row in rows)
+    for kind in ('benchmark', 'violins', 'distributions', 'crystals'):
+        assert (folder / 'out' / f'{kind}-made.png').read_bytes().startswith(b'\x89PNG')
+    _done_is_read_again(folder)
+    _other_settings_and_data_are_refused(folder, capsys)
+
+
+def _done_is_read_again(folder):
+    done = folder / 'out' / 'runs' / 'made' / 'painn' / 'seed-0'
+    before = (done / 'result.json').stat().st_mtime_ns, (done / 'output.log').stat().st_size
+    mended = CONFIG | {'models': {'painn': {}, 'mended': {'architecture': 'painn'}}}
+    (folder / 'file.json').write_text(json.dumps(mended))
+    assert main(['benchmark', 'file.json', *QUICK]) == 0  # the new row is the same training
+    assert ((done / 'result.json').stat().st_mtime_ns, (done / 'output.log').stat().st_size) == before
+    assert '| mended | ' in (folder / 'out' / 'table.md').read_text()
+
+
+def _other_settings_and_data_are_refused(folder, capsys):
+    assert main(['benchmark', 'file.json', '--set', 'learning_rate=0.5', *QUICK]) == 3
+    assert 'learning_rate 0.0012 there, 0.5 here' in capsys.readouterr().err
+    write_pairs(folder / 'made.npz', made_pairs(4))
+    assert main(['benchmark', 'file.json', *QUICK]) == 3
+    assert 'holds a run on other data than made.npz' in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_killed_command_leaves_nothing_behind_and_goes_on(folder):
+    changes = ['--set', 'steps=120', '--set', 'validate_every=40', '--models', 'painn']
+    command = [sys.executable, '-m', 'aiida_e3relax.gnn.cli', 'benchmark', 'file.json', *changes, *QUICK]
+    run = folder / 'out' / 'runs' / 'made' / 'painn' / 'seed-0'
+    killed = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    _wait_for((run / 'last.pt').exists)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    _wait_for(lambda: _is_free(run / '.lock'))
+    step = load_content(run / 'last.pt')['step']
+    assert not (run / 'result.json').exists(), 'the run was still going when the command was killed'
+    assert main(command[3:]) == 0
+    with (run / 'log.csv').open(newline='') as handle:
+        assert [int(row['step']) for row in csv.DictReader(handle)] == [40, 80, 120]
+    assert f'training  {step + 1}/120' in (run / 'output.log').read_text()
+
+
+def test_run_that_another_process_has_is_left_to_it(folder, capsys):
+    assert main(['benchmark', 'file.json', '--models', 'painn', '--prepare', *QUICK]) == 0
+    capsys.readouterr()
+    runs = folder / 'out' / 'runs' / 'made'
+    with (runs / 'painn' / 'seed-0' / '.lock').open('w') as handle, (runs / 'dummy' / '.lock').open('w') as other:
+        for held in (handle, other):
+            fcntl.flock(held, fcntl.LOCK_EX)
+        assert main(['benchmark', 'file.json', '--models', 'painn', *QUICK]) == 0
+    assert '2 runs are held by other processes' in capsys.readouterr().out
+    assert not (runs / 'painn' / 'seed-0' / 'result.json').exists()
+
+
+@pytest.mark.slow
+def test_sweep_and_ablation(folder):
+    common = ['made.npz', '--no-match', '--inference-batches', '--seeds', '1', *QUICK]
+    common += [f'--set={name}={value}' for name, value in CONFIG['settings'].items()]
+    sizes = ['--set=layers=1', '--set=radial_functions=4']
+    assert main(['sweep', 'features=8,16', *common, '--model', 'painn', '--output', 'swept', *sizes]) == 0
+    text = (folder / 'swept' / 'table.md').read_text()
+    assert '| features=8 | ' in text
+    assert '| features=16 | ' in text
+    assert (folder / 'swept' / 'sweep-made.png').read_bytes().startswith(b'\x89PNG')
+    sizes += ['--set=features=8', '--variants', 'cutoff of 4 A', '--model', 'painn']
+    assert main(['ablate', *common, '--output', 'ablated', *sizes]) == 0
+    text = (folder / 'ablated' / 'table.md').read_text()
+    assert text.index('| painn | ') < text.index('| cutoff of 4 A | ')
+    assert (folder / 'ablated' / 'ablate-made.png').exists()
+
+
+def _wait_for(condition, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert condition()
+
+
+def _is_free(path):
+    with path.open('w') as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
