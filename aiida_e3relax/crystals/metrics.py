@@ -44,6 +44,18 @@ def coordinate_mae(predicted: Crystals, relaxed: Crystals) -> NDArray[np.float64
     return np.bincount(relaxed.structure_index, error, len(relaxed)) / relaxed.n_atoms
 
 
+def movable_coordinate_mae(predicted: Crystals, relaxed: Crystals, fixed: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return per structure ``(S,)`` the mean absolute error of the coordinates that may move, nearest image, in A.
+
+    `fixed` ``(A, 3)`` are the fractional coordinates that may not. Coordinates of an atom that is fixed in part count
+    as many as may move; a structure in which none may gets NaN.
+    """
+    movable = (~fixed).mean(axis=1)
+    error = coordinate_errors(predicted, relaxed) * (movable > 0)
+    total, count = (np.bincount(relaxed.structure_index, values, len(relaxed)) for values in (error, movable))
+    return np.divide(total, count, out=np.full(len(relaxed), np.nan), where=count > 0)
+
+
 def cell_shape_deviation(predicted: Crystals, relaxed: Crystals) -> NDArray[np.float64]:
     """Return per structure ``(S,)`` the Frobenius norm of the difference of metric tensors, in A^2 (eq. 59)."""
 

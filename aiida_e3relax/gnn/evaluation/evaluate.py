@@ -18,6 +18,7 @@ from aiida_e3relax.crystals.metrics import (
     coordinate_mae,
     lattice_mae,
     matches,
+    movable_coordinate_mae,
     volume_error,
 )
 from aiida_e3relax.crystals.pairs import Pairs, aligned
@@ -32,6 +33,9 @@ MEASURES = ('coordinate_mae_A', 'cell_shape_deviation_A2', 'volume_mae_A3')
 """The measures of every table; `ALL_MEASURES` adds DeepRelax's two."""
 
 ALL_MEASURES = (*MEASURES, 'bond_length_mae_A', 'lattice_mae_A')
+
+MOVABLE = 'movable_coordinate_mae_A'
+"""The coordinates' error of atoms that may move, where some of a data set are fixed."""
 
 FRAMES = ('as filed', 'aligned')
 DUMMY = 'dummy'
@@ -48,7 +52,7 @@ class Measured:
     labels, n_atoms
         ``(S,)`` names and sizes of the structures.
     values
-        ``(S,)`` per entry of `ALL_MEASURES`.
+        ``(S,)`` per entry of `ALL_MEASURES`, and of `MOVABLE` where atoms are fixed.
     numbers, atom_errors
         ``(A,)`` atomic numbers, and the coordinate error of each atom in A.
     failed
@@ -109,8 +113,9 @@ def measure(
 
     The frame ``as filed`` takes the targets as they are, which is the papers' way, and turns the predictions like them
     (see `as_filed`); ``aligned`` takes rotation and drift out of the target (see `aligned`) and gives both crystals the
-    mean position of the input. Beside each model stand the Dummy, which is the input, and the input scaled to the
-    volume that the model predicts. Structures that a model refuses count with their input geometry.
+    mean position of the input, or that of its fixed atoms; models hold what the pairs say is fixed. Beside each model
+    stand the Dummy, which is the input, and the input scaled to the volume that the model predicts. Structures that a
+    model refuses count with their input geometry.
 
     Parameters
     ----------
@@ -147,7 +152,8 @@ def _measure_source(
     rescaled: dict[str, Crystals] = {}
     failed, uncertainty = {}, {}
     for name, checkpoint in models.items():
-        result = predict(accelerate(checkpoint.model), unrelaxed, checkpoint.elements, device)
+        masks = pairs.fixed, pairs.fixed_cell
+        result = predict(accelerate(checkpoint.model), unrelaxed, checkpoint.elements, device, fixed=masks)
         candidates[name] = result.crystals
         uncertainty[name] = result.uncertainty
         failed[name] = np.isin(np.arange(len(pairs)), list(result.faults))
@@ -158,13 +164,13 @@ def _measure_source(
     if with_dummy:
         matched |= dict.fromkeys(rescaled, matched[DUMMY])  # StructureMatcher scales volumes away
         candidates |= rescaled
-    target, bonds = aligned(pairs).relaxed.with_centroids_of(unrelaxed), bonds_of(unrelaxed)
+    target, bonds = pairs.centred(aligned(pairs).relaxed), bonds_of(unrelaxed)
     nothing_failed = np.zeros(len(pairs), dtype=bool)
     measured = []
     for name, candidate in candidates.items():
         in_frames = {
             'as filed': (as_filed(candidate, pairs), pairs.as_filed),
-            'aligned': (candidate.with_centroids_of(unrelaxed), target),
+            'aligned': (pairs.centred(candidate), target),
         }
         lengths = bond_length_mae(candidate, target, bonds)
         for frame, (predicted, relaxed) in in_frames.items():
@@ -175,6 +181,8 @@ def _measure_source(
                 'bond_length_mae_A': lengths,
                 'lattice_mae_A': lattice_mae(predicted, relaxed),
             }
+            if pairs.fixed is not None and not pairs.fixed.all():
+                values[MOVABLE] = movable_coordinate_mae(predicted, relaxed, pairs.fixed)
             measured.append(
                 Measured(
                     source,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from aiida_e3relax.gnn.evaluation.evaluate import ALL_MEASURES, Measured
+from aiida_e3relax.gnn.evaluation.evaluate import ALL_MEASURES, MOVABLE, Measured
 
 SIZE_EDGES = (1, 5, 9, 17, 33, 65)
 """Sizes at which a new class of `by_size` begins; the last has no end."""
@@ -21,6 +21,7 @@ TITLES = {
     'volume_mae_A3': 'volume A^3',
     'bond_length_mae_A': 'bonds A',
     'lattice_mae_A': 'lattice A',
+    MOVABLE: 'movable atoms A',
 }
 """Of the measures in tables."""
 
@@ -32,13 +33,20 @@ _CALIBRATION_TITLES = {
 }
 
 
+def measures_in(names: Iterable[str]) -> list[str]:
+    """Return the measures that tables show, of those with these `names` in a row or in `Measured.values`."""
+    known = set(names)
+    return [*ALL_MEASURES, *([MOVABLE] if known & {MOVABLE, f'{MOVABLE}_mean'} else [])]
+
+
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return rows of `Measured.row` as text: mean (median) of each measure, and calibration of the uncertainties."""
     width = max(len(row['of']) for row in rows)
     head = f'{"data":<14}{"frame":<10}{"":<{width}} {"pairs":>6}'
-    lines = [head + ''.join(f'  {TITLES[name]:>17}' for name in ALL_MEASURES) + f'  {"match %":>8}']
+    measures = measures_in(name for row in rows for name in row)
+    lines = [head + ''.join(f'  {TITLES[name]:>17}' for name in measures) + f'  {"match %":>8}']
     for row in rows:
-        cells = [f'{row[f"{m}_mean"]:.3f} ({row[f"{m}_median"]:.3f})' for m in ALL_MEASURES]
+        cells = [f'{row[f"{m}_mean"]:.3f} ({row[f"{m}_median"]:.3f})' if f'{m}_mean' in row else '-' for m in measures]
         match = f'{row["match_rate_percent"]:8.1f}' if 'match_rate_percent' in row else f'{"-":>8}'
         start = f'{row["data"]:<14}{row["frame"]:<10}{row["of"]:<{width}} {row["pairs"]:>6}'
         lines.append(start + ''.join(f'  {c:>17}' for c in cells) + f'  {match}')
@@ -116,11 +124,12 @@ def write_csv(path: Path, measured: Sequence[Measured]) -> None:
     """Write one line a structure, frame and model."""
     with path.open('w', newline='', encoding='utf-8') as handle:
         writer = csv.writer(handle)
-        writer.writerow(['data', 'label', 'atoms', 'frame', 'of', *ALL_MEASURES, 'matched', 'failed', 'uncertainty_A'])
+        measures = measures_in(name for m in measured for name in m.values)
+        writer.writerow(['data', 'label', 'atoms', 'frame', 'of', *measures, 'matched', 'failed', 'uncertainty_A'])
         for m in measured:
             for i, label in enumerate(m.labels):
                 matched = '' if m.matched is None else int(m.matched[i])
-                values = [f'{m.values[name][i]:.6g}' for name in ALL_MEASURES]
+                values = [f'{m.values[name][i]:.6g}' if name in m.values else '' for name in measures]
                 stated = '' if m.uncertainty is None else f'{m.uncertainty[i]:.6g}'
                 writer.writerow(
                     [m.data, label, m.n_atoms[i], m.frame, m.of, *values, matched, int(m.failed[i]), stated]

@@ -27,6 +27,10 @@ KEPT = (
 NO_CRYSTAL = 'the network knows crystals alone; `--vacuum none` is for bulk crystals'
 
 
+Masks = tuple[NDArray[np.bool_] | None, NDArray[np.bool_] | None]
+"""Fractional coordinates ``(A, 3)`` that do not move, and crystals ``(S,)`` whose cell does not; None where none do."""
+
+
 class PredictionFreedom:
     """What may move in the predictions of a batch of crystals.
 
@@ -71,6 +75,25 @@ class PredictionFreedom:
                 faults[place] = fault
         return faults
 
+    def masks(self, indices: Sequence[int]) -> Masks:
+        """Return what the model itself is to hold in the crystals at `indices`, in which `find_faults` found none.
+
+        Of a cell that changes in part, nothing; `restrict` sees to it afterwards.
+        """
+        freedoms = [self._freedom_of(index) for index in indices]
+        counts = self._crystals.n_atoms[list(indices)].tolist()
+        fixed = np.concatenate(
+            [
+                np.broadcast_to(f.moves == Moves.VOLUME, (n, 3)) | ~f.movable(n)
+                for f, n in zip(freedoms, counts, strict=True)
+            ]
+        )
+        cells = np.array([f.moves == Moves.POSITIONS for f in freedoms])
+        return fixed if fixed.any() else None, cells if cells.any() else None
+
+    def _freedom_of(self, index: int) -> Freedom:
+        return self._of.get(index, self._given or Freedom()).holding(self.movable[index])
+
     def restrict(self, predicted: Crystals, faults: dict[int, CrystalFault]) -> Crystals:
         """Return `predicted` without what may not move, but for crystals with `faults`; may add to these."""
         from aiida_e3relax.crystals.freedom.projection import restrict
@@ -79,7 +102,7 @@ class PredictionFreedom:
         for index in range(len(predicted)):
             if index in faults:
                 continue
-            freedom = self._of.get(index, self._given or Freedom()).holding(self.movable[index])
+            freedom = self._freedom_of(index)
             if not self._restricts(freedom):
                 continue
             start = self._crystals.select([index])

@@ -34,7 +34,7 @@ from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry, make_batch
 from aiida_e3relax.gnn.graph.bonds import find_bonds
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.models.uncertainty import BondLengths
-from aiida_e3relax.gnn.prediction.freedom import PredictionFreedom
+from aiida_e3relax.gnn.prediction.freedom import Masks, PredictionFreedom
 from aiida_e3relax.gnn.prediction.settings import Details, PredictionSettings
 
 
@@ -92,6 +92,7 @@ def predict(
     replayed: ReplayedModel | None = None,
     freedom: PredictionFreedom | None = None,
     details: Details = PredictionSettings.details,
+    fixed: Masks = (None, None),
 ) -> Predictions:
     """Return the relaxed forms of `crystals` as `model` predicts them.
 
@@ -118,6 +119,9 @@ def predict(
         What may move; by default everything, in whatever structure.
     details
         What to return beside the structures; by default nothing, and nothing is spent on it.
+    fixed
+        Fractional coordinates ``(A, 3)`` that do not move and crystals ``(S,)`` whose cell does not change, each None
+        where there are none. A `freedom` says it instead.
     """
     if details.bonds:
         check_bonds(model, type(model).__name__)
@@ -135,8 +139,9 @@ def predict(
         indices = waiting.pop()
         chosen = crystals.select(indices)
         find_more = partial(freedom.find_faults, indices) if freedom else None
+        masks = partial(freedom.masks if freedom else partial(_selected, fixed, crystals), indices)
         try:
-            outcome, found = _predict_batch(replayed, chosen, device, dtype, result.seconds, find_more, details)
+            outcome, found = _predict_batch(replayed, chosen, device, dtype, result.seconds, find_more, masks, details)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -165,6 +170,15 @@ def predict(
         line.close()
     gathered.fill(result)
     return result
+
+
+def _selected(fixed: Masks, crystals: Crystals, indices: list[int]) -> Masks:
+    """Return the masks of the crystals at `indices`."""
+    coordinates, cells = fixed
+    return (
+        None if coordinates is None else coordinates[crystals.atoms_of(indices)],
+        None if cells is None else cells[indices],
+    )
 
 
 def _batches(crystals: Crystals, indices: list[int], max_neighbours: int, max_edges: int) -> Iterator[list[int]]:
@@ -232,6 +246,7 @@ def _predict_batch(
     dtype: torch.dtype,
     seconds: dict[str, float],
     find_more_faults: Callable[[CrystalBatch], dict[int, CrystalFault]] | None,
+    masks: Callable[[], Masks],
     details: Details,
 ) -> tuple[_Outcome | None, dict[int, CrystalFault]]:
     """Return what one batch gives, or None and the faults of its neighbour search."""
@@ -246,8 +261,11 @@ def _predict_batch(
     if faults:
         return None, faults
     start = time.perf_counter()
+    fixed = masks()
+    coordinates, cells = (None if mask is None else torch.as_tensor(mask, device=device) for mask in fixed)
+    batch = dataclasses.replace(batch, fixed=coordinates, fixed_cell=cells)
     geometries, stated = _run(replayed, batch, crystals, details)
-    layers = [frame.turned_back(_crystals(geometry, crystals)) for geometry in geometries]
+    layers = [frame.turned_back(_crystals(geometry, crystals, fixed)) for geometry in geometries]
     spread = geometries[-1].uncertainty
     uncertainty = None if spread is None else spread.double().cpu().numpy()
     seconds['forward'] += time.perf_counter() - start
@@ -273,10 +291,15 @@ def _run(
     return geometries if details.layers else geometries[-1:], stated
 
 
-def _crystals(geometry: Geometry, crystals: Crystals) -> Crystals:
-    """Return `crystals` with the coordinates that a model has returned."""
+def _crystals(geometry: Geometry, crystals: Crystals, fixed: Masks) -> Crystals:
+    """Return `crystals` with the coordinates that a model has returned, and what is fixed to the last digit."""
     fractional = geometry.fractional.double().cpu().numpy()
     cell = geometry.cell.double().cpu().numpy()
+    coordinates, cells = fixed
+    if coordinates is not None:
+        fractional = np.where(coordinates, crystals.fractional(), fractional)
+    if cells is not None:
+        cell = np.where(cells[:, None, None], crystals.cell, cell)
     return crystals.replace(np.einsum('ac,acx->ax', fractional, cell[crystals.structure_index]), cell)
 
 

@@ -23,6 +23,7 @@ from aiida_e3relax.gnn.models.registry import make_model
 from aiida_e3relax.gnn.training.ensembles import combine
 from tests.gnn.crystals import PROTOTYPES, batch_of, rattled
 from tests.gnn.pairs import made_pairs
+from tests.gnn.slabs import made_slabs
 
 
 def in_standard_orientation(crystals: Crystals) -> Crystals:
@@ -50,6 +51,33 @@ def saved_model(path):
             parameter.zero_()
     save_checkpoint(path, 'e3relax-h2', model, np.unique(made_pairs().unrelaxed.numbers).tolist(), {})
     return path
+
+
+def test_errors_of_movable_atoms_stand_beside_those_of_all_where_some_are_fixed(tmp_path, capsys):
+    torch.manual_seed(2)
+    model = make_model('e3relax', {'features': 8, 'layers': 1})
+    save_checkpoint(tmp_path / 'random.pt', 'e3relax', model, list(range(1, 100)), {})
+    write_pairs(tmp_path / 'slabs.npz', made_slabs())
+    write_pairs(tmp_path / 'bulk.npz', made_pairs(3))
+    options = ['--model', str(tmp_path / 'random.pt'), '--split', 'val', '--no-match', '--device', 'cpu']
+    files = [str(tmp_path / name) for name in ('slabs.npz', 'bulk.npz')]
+    assert main(['evaluate', *files, *options, '--csv', str(tmp_path / 'table.csv')]) == 0
+    assert 'movable atoms A' in capsys.readouterr().out
+    with (tmp_path / 'table.csv').open() as handle:
+        rows = list(csv.DictReader(handle))
+    slabs = [row for row in rows if row['data'] == 'slabs']
+    pairs = made_slabs().of_split('val')
+    moves = np.abs(pairs.relaxed.positions - pairs.unrelaxed.positions)[~pairs.fixed.any(axis=1)]
+    for row, expected in zip(
+        (r for r in slabs if r['of'] == 'dummy'), 2 * list(moves.reshape(2, -1).mean(axis=1)), strict=True
+    ):
+        assert float(row['movable_coordinate_mae_A']) == pytest.approx(expected, rel=1e-4)
+    for row in slabs:  # half of the atoms are fixed, and the network holds them
+        assert float(row['coordinate_mae_A']) == pytest.approx(float(row['movable_coordinate_mae_A']) / 2, rel=1e-4)
+        assert float(row['lattice_mae_A']) < 1e-12
+    network = [float(row['movable_coordinate_mae_A']) for row in slabs if row['of'] == 'model']
+    assert network != pytest.approx([float(r['movable_coordinate_mae_A']) for r in slabs if r['of'] == 'dummy'])
+    assert {row['movable_coordinate_mae_A'] for row in rows if row['data'] == 'made'} == {''}
 
 
 def test_table_of_a_model_beside_the_dummy(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """What may move in the predictions of `e3relax predict`."""
 
+import dataclasses
 import json
 
 import ase.build
@@ -10,10 +11,14 @@ from ase import Atoms
 from ase.constraints import FixAtoms, FixBondLengths, FixScaled
 from ase.io import read, write
 
+from aiida_e3relax.crystals.freedom.freedom import Freedom
 from aiida_e3relax.crystals.structures import write_npz
-from aiida_e3relax.gnn.checkpoints.checkpoint import save_checkpoint
+from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from aiida_e3relax.gnn.cli import main
+from aiida_e3relax.gnn.graph.batch import make_batch
 from aiida_e3relax.gnn.models.registry import make_model
+from aiida_e3relax.gnn.prediction import predict as predictions
+from aiida_e3relax.gnn.prediction.freedom import PredictionFreedom
 from tests.gnn.crystals import batch_of
 
 ROUNDING = 1e-6
@@ -129,6 +134,30 @@ def test_sites_that_a_file_holds_stay_and_their_flags_are_written_back(predict, 
     assert {site for sites in frozen for site in sites} >= {0, 1, 2}
     masks = [constraint.mask.tolist() for constraint in predicted.constraints if 2 in constraint.get_indices()]
     assert masks == [[False, False, True]]
+
+
+def test_the_network_itself_gets_what_is_held(checkpoint):
+    atoms = [slab(), silicon(), silicon()]
+    atoms[0].set_constraint(FixAtoms([0, 1]))
+    atoms[1].set_constraint(FixScaled([2], mask=[False, False, True]))
+    crystals, model = batch_of(*atoms), load_checkpoint(checkpoint).model
+    freedom = PredictionFreedom(None, crystals, atoms)
+    expected = predictions.predict(model, crystals, [14], torch.device('cpu'), freedom=freedom).crystals
+    fixed = np.zeros((len(crystals.numbers), 3), dtype=bool)
+    fixed[:2], fixed[len(atoms[0]) + 2, 2] = True, True
+    for found, mask in zip(freedom.masks([0, 1, 2]), (fixed, [True, False, False]), strict=True):
+        np.testing.assert_array_equal(found, mask)
+    batch = make_batch(crystals, model.graph)
+    masks = {'fixed': torch.from_numpy(fixed), 'fixed_cell': torch.tensor([True, False, False])}
+    with torch.no_grad():
+        geometry = model(dataclasses.replace(batch, **masks))[-1]
+    np.testing.assert_allclose(geometry.positions(batch), expected.positions, atol=1e-4)
+    still = fixed[: len(atoms[0])]
+    np.testing.assert_allclose(expected.positions[: len(atoms[0])][still], atoms[0].positions[still], atol=1e-12)
+    np.testing.assert_array_equal(expected.cell[0], crystals.cell[0])
+    by_volume = PredictionFreedom(Freedom('volume'), crystals, atoms).masks([2])
+    assert by_volume[0].all()
+    assert by_volume[1] is None
 
 
 def test_in_a_free_cell_held_sites_keep_their_fractional_coordinates(predict):
