@@ -46,7 +46,7 @@ def draw_comparison(experiment: Experiment, rows: Sequence[Mapping[str, Any]], p
             part = {row['of']: row for row in rows if row['frame'] == frame and row['seeds']}
             for place, of in enumerate(names):
                 if of in part:
-                    value, spread = part[of][f'{name}_mean'], part[of].get(f'{name}_mean_spread') or 0
+                    value, spread = part[of][f'{name}_mean'], part[of].get(f'{name}_mean_spread')
                     colour = _colour(of, experiment)
                     axes.errorbar(
                         value, place, xerr=spread, fmt=marker, fillstyle=fill, color=colour, markersize=5, capsize=2
