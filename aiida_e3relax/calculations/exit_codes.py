@@ -15,8 +15,8 @@ def define_exit_codes(spec: CalcJobProcessSpec) -> None:
         310,
         'ERROR_BAD_INPUT',
         invalidates_cache=True,
-        message='The network program could not read its structures ({detail}): check that the code runs the same '
-        'version of aiida-e3relax as this plugin.',
+        message='The network program could not use its structures or parameters ({detail}): do as it says, or check '
+        'that the code runs the same version of aiida-e3relax as this plugin.',
     )
     spec.exit_code(
         311,

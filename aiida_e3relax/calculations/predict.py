@@ -42,6 +42,8 @@ class E3RelaxCalculation(CalcJob):
     CHECKPOINT_FILE = 'model.pt'
     CARD_FILE = 'model.card.json'
     PREDICTIONS_FILE = 'predictions.npz'
+    LAYERS_FILE = 'predictions.layers.npz'
+    BONDS_FILE = 'predictions.bonds.npz'
     REPORT_FILE = 'report.json'
     STDOUT_FILE = 'e3relax.out'
     STDERR_FILE = 'e3relax.err'
@@ -96,6 +98,23 @@ class E3RelaxCalculation(CalcJob):
             required=False,
             help='The predicted crystals of the input `batch` under their labels; failed ones are left out.',
         )
+        spec.output_namespace(
+            'trajectories',
+            dynamic=True,
+            valid_type=orm.TrajectoryData,
+            required=False,
+            help='With `layers` in `parameters`: each of `structures`, as it was given (step 0) and after every layer. '
+            'For a `batch` they stay in `retrieved`, in the file `predictions.layers.npz`.',
+        )
+        spec.output_namespace(
+            'bonds',
+            dynamic=True,
+            valid_type=orm.ArrayData,
+            required=False,
+            help='With `bonds` in `parameters`: the bonds of each of `structures`, as arrays `centre`, `neighbour` '
+            '(sites from 0), `offset` (cell of the neighbour), `predicted_length_A`, `uncertainty_A`, '
+            '`final_length_A` and `initial_length_A`. For a `batch` they stay in `predictions.bonds.npz`.',
+        )
         spec.output(
             'report',
             valid_type=orm.Dict,
@@ -142,6 +161,8 @@ class E3RelaxCalculation(CalcJob):
         calcinfo.local_copy_list = [(model.uuid, model.filename, self.CHECKPOINT_FILE)]
         calcinfo.retrieve_list = [
             self.PREDICTIONS_FILE,
+            *([self.LAYERS_FILE] if parameters.layers else []),
+            *([self.BONDS_FILE] if parameters.bonds else []),
             self.REPORT_FILE,
             self.options.output_filename,
             self.STDERR_FILE,

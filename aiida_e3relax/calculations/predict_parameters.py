@@ -40,6 +40,10 @@ class PredictParameters:
     vacuum
         `none`: do not look for gaps. By default molecules are not predicted, and a layer or a wire with a vacuum that
         its periodic directions do not declare keeps its cell.
+    layers
+        Whether the structure after every layer of the network comes as `TrajectoryData`, for a batch as a file.
+    bonds
+        The same of every bond's length and uncertainty, as `ArrayData`, of a model that states it.
     """
 
     device: str = 'auto'
@@ -50,6 +54,8 @@ class PredictParameters:
     second_opinion: str | None = PredictionSettings.second_opinion
     second_opinion_steps: int = PredictionSettings.second_opinion_steps
     vacuum: str | None = None
+    layers: bool = False
+    bonds: bool = False
 
     def __post_init__(self) -> None:
         if not (isinstance(self.device, str) and DEVICE.fullmatch(self.device)):
@@ -70,6 +76,9 @@ class PredictParameters:
             )
         if self.vacuum not in (None, NO_VACUUM):
             raise ValueError(f'`vacuum`: expected {NO_VACUUM}, or nothing, found {self.vacuum!r}')
+        for name in ('layers', 'bonds'):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f'`{name}`: expected true or false, found {getattr(self, name)!r}')
         if self.second_opinion_steps and self.second_opinion is None:
             raise ValueError(
                 f'`second_opinion_steps`: expected `second_opinion` beside it, {" or ".join(POTENTIALS)}, found none'
@@ -88,7 +97,9 @@ class PredictParameters:
         """Return the options of `e3relax predict` that say the same."""
         words = []
         for name, value in dataclasses.asdict(self).items():
-            if value is not None:
+            if value is True:
+                words.append(f'--{name}')
+            elif value is not None and value is not False:
                 words += [f'--{name.replace("_", "-")}', str(value)]
         return words
 

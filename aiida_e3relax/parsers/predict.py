@@ -5,21 +5,25 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from aiida import orm
 from aiida.engine import ExitCode
 from aiida.parsers import Parser
+from numpy.typing import NDArray
 
 from aiida_e3relax.calculations.predict import E3RelaxCalculation, crystals_of_inputs
 from aiida_e3relax.common.messages import short
 from aiida_e3relax.crystals.structures import Crystals
-from aiida_e3relax.data.structures import moved_structure
+from aiida_e3relax.data.structures import SYMBOLS, moved_structure
 from aiida_e3relax.parsers.prediction_files import (
     PredictionFilesError,
     RunReport,
     find_last_words,
     find_out_of_memory,
+    read_all_bonds,
     read_predictions,
     read_report,
+    read_trajectories,
 )
 from aiida_e3relax.parsers.report_schema import Error
 
@@ -73,15 +77,36 @@ class E3RelaxParser(Parser):
     def _attach_structures(self, predictions_file: Path, report: RunReport, given: Crystals) -> ExitCode:
         predictions = read_predictions(predictions_file, report, given)
         predicted = set(predictions.labels.tolist())
+        details = self._read_details(predictions_file.parent, predictions, given)
         failed = [structure for structure in report.structures if structure.label not in predicted]
         for structure in failed:
             self.logger.warning(f'structure `{structure.label}`: {structure.status}: {structure.message}')
         if predicted:
             self._output(predictions)
+            for name, node in details.items():
+                self.out(name, node)
             return ExitCode(0)
         short_of_memory = any(structure.status == OUT_OF_MEMORY for structure in failed)
         name = 'ERROR_OUT_OF_MEMORY' if short_of_memory else 'ERROR_ALL_STRUCTURES_FAILED'
         return self._exit(name, '; '.join(f'`{structure.label}`: {structure.status}' for structure in failed))
+
+    def _read_details(self, folder: Path, predictions: Crystals, given: Crystals) -> dict[str, orm.ArrayData]:
+        """Return the trajectories and bonds of single structures that were asked for, by the names of their outputs."""
+        parameters = self.node.inputs.parameters.get_dict() if 'parameters' in self.node.inputs else {}
+        details: dict[str, orm.ArrayData] = {}
+        if not len(predictions) or 'batch' in self.node.inputs:
+            return details  # thousands of nodes: the files of a batch stay in `retrieved`
+        if parameters.get('layers'):
+            trajectories = read_trajectories(folder / E3RelaxCalculation.LAYERS_FILE, predictions, given)
+            for index, label in enumerate(predictions.labels.tolist()):
+                if label not in trajectories:
+                    self.logger.warning(f'structure `{label}` has no trajectory: see its `message` in `report`')
+                    continue
+                details[f'trajectories.{label}'] = _trajectory(*trajectories[label], predictions.select([index]))
+        if parameters.get('bonds'):
+            bonds = read_all_bonds(folder / E3RelaxCalculation.BONDS_FILE, predictions)
+            details |= {f'bonds.{label}': orm.ArrayData(arrays) for label, arrays in bonds.items()}
+        return details
 
     def _output(self, predictions: Crystals) -> None:
         """Attach the predicted crystals as they were given, in one node or in one each."""
@@ -109,6 +134,17 @@ class E3RelaxParser(Parser):
 
     def _exit(self, name: str, detail: str) -> ExitCode:
         return self.exit_codes[name].format(detail=short(detail, LONGEST_DETAIL))
+
+
+def _trajectory(positions: NDArray[np.float64], cells: NDArray[np.float64], crystal: Crystals) -> orm.TrajectoryData:
+    trajectory = orm.TrajectoryData()
+    trajectory.set_trajectory(
+        symbols=[str(SYMBOLS[number]) for number in crystal.numbers.tolist()],
+        positions=positions,
+        cells=cells,
+        pbc=crystal.pbc[0].tolist(),
+    )
+    return trajectory
 
 
 def _exit_name(error: Error) -> str:

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.common.messages import short
 from aiida_e3relax.common.out_of_memory import WORDS
+from aiida_e3relax.crystals.files.details import read_bonds, read_layers
 from aiida_e3relax.crystals.files.stream import read_crystal_files
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.parsers.report_schema import Error, Row, parse_report
@@ -112,6 +114,61 @@ def read_predictions(path: Path, report: RunReport, given: Crystals) -> Crystals
     if len(flat := np.flatnonzero(~(np.abs(predictions.volumes) > 0))):
         raise PredictionFilesError(f'{path.name}: structure `{predictions.labels[flat[0]]}` is `ok`, but has no volume')
     return predictions
+
+
+def read_trajectories(
+    path: Path, predictions: Crystals, given: Crystals
+) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """Return positions ``(T, N, 3)`` and cells ``(T, 3, 3)``, in A, by label: from the input to the prediction.
+
+    Parameters
+    ----------
+    path
+        The `.npz` file with the structures after every layer.
+    predictions
+        The predicted crystals, as `read_predictions` returns them. Some may have no layers.
+    given
+        The crystals that the run was given.
+
+    Raises
+    ------
+    PredictionFilesError
+        When the file is missing or unreadable, when it is of other crystals, does not begin with those given or end
+        with those predicted, or holds a geometry that is no crystal's.
+    """
+    try:
+        read = read_layers(path, predictions)
+    except (ValueError, OSError) as error:
+        raise PredictionFilesError(f'{path.name}: {short(error, 500)}') from error
+    for places in ((_places(predictions), -1, predictions, 'ends'), (_places(given), 0, given, 'begins')):
+        of_label, step, crystals, verb = places
+        for label, (positions, cell) in read.items():
+            one = crystals.select([of_label[label]])
+            if not (np.array_equal(positions[step], one.positions) and np.array_equal(cell[step], one.cell[0])):
+                expected = 'its prediction' if step else 'its input'
+                raise PredictionFilesError(f'{path.name}: structure `{label}` {verb} otherwise than with {expected}')
+    for label, (positions, cell) in read.items():
+        if not ((np.abs(positions) <= FURTHEST).all() and (np.abs(cell) <= FURTHEST).all()):
+            raise PredictionFilesError(f'{path.name}: structure `{label}` is not finite or further than {FURTHEST:g} A')
+    return read
+
+
+def read_all_bonds(path: Path, predictions: Crystals) -> dict[str, dict[str, NDArray[Any]]]:
+    """Return the arrays of every structure's bonds, by label; see `read_bonds`.
+
+    Raises PredictionFilesError when the file is missing or unreadable, or not about all of `predictions`.
+    """
+    try:
+        read = read_bonds(path, predictions)
+    except (ValueError, OSError) as error:
+        raise PredictionFilesError(f'{path.name}: {short(error, 500)}') from error
+    if missing := [label for label in predictions.labels.tolist() if label not in read]:
+        raise PredictionFilesError(f'{path.name}: structure `{missing[0]}` is missing')
+    return read
+
+
+def _places(crystals: Crystals) -> dict[str, int]:
+    return {label: place for place, label in enumerate(crystals.labels.tolist())}
 
 
 def find_out_of_memory(text: str) -> str | None:

@@ -21,15 +21,22 @@ def test_gaps_are_looked_for_unless_it_is_said_otherwise():
     assert PredictParameters(vacuum='none').command_line()[-2:] == ['--vacuum', 'none']
 
 
+def test_details_are_switches():
+    assert PredictParameters(layers=True, bonds=True).command_line()[-2:] == ['--layers', '--bonds']
+    assert not {'--layers', '--bonds'} & set(PredictParameters().command_line())
+
+
 @pytest.mark.parametrize(
     ('values', 'message'),
     [
+        ({'layers': 1}, '`layers`: expected true or false, found 1'),
+        ({'bonds': 'yes'}, "`bonds`: expected true or false, found 'yes'"),
         ({'vacuum': 'c'}, "`vacuum`: expected none, or nothing, found 'c'"),
         ({'devise': 'cpu'}, 'unknown key `devise`; did you mean `device`?'),
         (
             {'zzz': 1},
             'unknown key `zzz`; known are device, dtype, max_edges, threads, engine, second_opinion, '
-            'second_opinion_steps, vacuum',
+            'second_opinion_steps, vacuum, layers, bonds',
         ),
         ({'device': 'gpu'}, "`device`: expected auto, cpu, cuda or cuda:<n>, found 'gpu'"),
         ({'device': 0}, '`device`: expected auto, cpu, cuda or cuda:<n>, found 0'),

@@ -8,13 +8,17 @@ from aiida.orm.implementation.utils import clean_value
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aiida_e3relax.crystals.bonds import StatedBonds
+from aiida_e3relax.crystals.files.details import BondsWriter, LayersWriter
 from aiida_e3relax.crystals.structures import Crystals, make_crystals, write_npz
 from aiida_e3relax.parsers.prediction_files import (
     PredictionFilesError,
     find_last_words,
     find_out_of_memory,
+    read_all_bonds,
     read_predictions,
     read_report,
+    read_trajectories,
 )
 from aiida_e3relax.workflows.network.report import network_facts, stated_energy_rise, stated_uncertainty
 
@@ -252,6 +256,66 @@ class TestPredictions:
         report = read_report(write_report(tmp_path / 'report.json', **row(n_atoms=7)))
         with pytest.raises(PredictionFilesError, match='`n_atoms` of report'):
             read_predictions(write_predictions(tmp_path / 'p.npz'), report, GIVEN)
+
+
+class TestDetails:
+    """Files of layers and bonds; what their arrays must be is tested where they are written."""
+
+    MOVED = GIVEN.replace(GIVEN.positions + 0.1, 1.1 * GIVEN.cell)
+
+    @staticmethod
+    def write_layers(path, steps):
+        with LayersWriter(path) as writer:
+            writer.write(steps, [])
+            writer.close()
+        return path
+
+    def test_trajectories_go_from_the_input_to_the_prediction(self, tmp_path):
+        steps = [GIVEN, GIVEN.replace(GIVEN.positions + 0.05, GIVEN.cell), self.MOVED]
+        path = self.write_layers(tmp_path / 'x.npz', [step.select([1]) for step in steps])
+        read = read_trajectories(path, self.MOVED, GIVEN)
+        assert list(read) == ['mgo']
+        positions, cells = read['mgo']
+        np.testing.assert_array_equal(positions, [step.positions[1:] for step in steps])
+        np.testing.assert_array_equal(cells, [step.cell[1] for step in steps])
+
+    @pytest.mark.parametrize(
+        ('places', 'value', 'message'),
+        [
+            ([0], 0.1, '`cu` begins otherwise than with its input'),
+            ([2], 0.1, '`cu` ends otherwise than with its prediction'),
+            ([1], np.nan, '`cu` is not finite or further'),
+            ([1], 1e9, '`cu` is not finite or further'),
+        ],
+    )
+    def test_trajectories_that_cannot_be(self, tmp_path, places, value, message):
+        steps = [GIVEN, GIVEN, self.MOVED]
+        for place in places:
+            steps[place] = steps[place].replace(steps[place].positions + value, steps[place].cell)
+        with pytest.raises(PredictionFilesError, match=rf'x\.npz: structure {message}'):
+            read_trajectories(self.write_layers(tmp_path / 'x.npz', steps), self.MOVED, GIVEN)
+
+    @pytest.mark.parametrize(
+        'reader', [lambda p: read_trajectories(p, GIVEN, GIVEN), lambda p: read_all_bonds(p, GIVEN)]
+    )
+    @pytest.mark.parametrize('content', [None, b'', b'PK\x03\x04'])
+    def test_no_file_of_this_kind(self, tmp_path, reader, content):
+        if content is not None:
+            (tmp_path / 'x.npz').write_bytes(content)
+        with pytest.raises(PredictionFilesError, match=r'^x\.npz: '):
+            reader(tmp_path / 'x.npz')
+
+    def test_bonds_of_every_structure(self, tmp_path):
+        numbers = np.ones(1)
+        one = StatedBonds(np.zeros(1, int), np.zeros(1, int), np.ones((1, 3), int), numbers, numbers, numbers, numbers)
+        for chosen in ([0, 1], [0]):
+            with BondsWriter(tmp_path / 'x.npz') as writer:
+                writer.write(GIVEN.select(chosen), [one] * len(chosen))
+                writer.close()
+            if len(chosen) == 2:
+                assert read_all_bonds(tmp_path / 'x.npz', GIVEN)['mgo']['offset'].tolist() == [[1, 1, 1]]
+        with pytest.raises(PredictionFilesError, match='structure `mgo` is missing'):
+            read_all_bonds(tmp_path / 'x.npz', GIVEN)
 
 
 @pytest.mark.parametrize(

@@ -119,8 +119,8 @@ def _complete_details(result: Predictions, free: PredictionFreedom) -> None:
     faults = dict(result.faults)
     layers = result.layers or []
     for place, layer in enumerate(layers):
+        unsound = {int(index): 'it is no crystal' for index in np.flatnonzero(~has_sound_geometry(layer))}
         held = free.restrict(layer, faults)
-        unsound = {int(index): 'it is no crystal' for index in np.flatnonzero(~has_sound_geometry(held))}
         found = unsound | {index: message for index, (_, message) in faults.items()}
         for index in sorted(found.keys() - result.faults.keys() - result.broken_layers.keys()):
             result.broken_layers[index] = f'no layers: after layer {place + 1}: {found[index]}'

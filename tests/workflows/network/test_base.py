@@ -3,14 +3,18 @@
 import sys
 from pathlib import Path
 
+import ase.build
+import numpy as np
 import pytest
 from aiida import orm
 from aiida.engine import run_get_node
 
 from aiida_e3relax.calculations.predict import E3RelaxCalculation
+from aiida_e3relax.crystals.files.details import OF_BONDS
 from aiida_e3relax.workflows.network.base import SMALLEST_MAX_EDGES, E3RelaxBaseWorkChain
 
 EXIT_CODES = E3RelaxCalculation.exit_codes
+DETAILS = {'device': 'cpu', 'layers': True, 'bonds': True}
 NETWORK = Path(sys.executable).with_name('e3relax')
 
 # Runs the network as if memory sufficed for $LIMIT edges only, and else ends as the kernel's killer ends it.
@@ -44,7 +48,11 @@ def run(make_code, model, make_structure, tmp_path):
     """A factory of work chain runs on copper, with the network or a few lines of shell as the code."""
 
     def run_base(
-        lines: str = f'{NETWORK} "$@"', allow_cpu: bool = True, also: dict | None = None, **parameters: object
+        lines: str = f'{NETWORK} "$@"',
+        allow_cpu: bool = True,
+        also: dict | None = None,
+        max_iterations: int = 10,
+        **parameters: object,
     ) -> orm.WorkChainNode:
         path = tmp_path / 'program.sh'
         path.write_text(f'#!/bin/bash\n{lines}\n')
@@ -55,7 +63,7 @@ def run(make_code, model, make_structure, tmp_path):
             'structures': {'cu': make_structure('Cu'), **(also or {})},
             'parameters': parameters,
         }
-        return run_get_node(E3RelaxBaseWorkChain, predict=inputs, allow_cpu=allow_cpu)[1]
+        return run_get_node(E3RelaxBaseWorkChain, predict=inputs, allow_cpu=allow_cpu, max_iterations=max_iterations)[1]
 
     return run_base
 
@@ -145,3 +153,33 @@ def test_bad_checkpoint_is_not_tried_again(run):
     node = run(f'printf x >> model.pt; {NETWORK} "$@"')
     assert node.exit_status == EXIT_CODES.ERROR_BAD_CHECKPOINT.status
     assert len(node.called) == 1
+
+
+def test_layers_and_bonds_are_nodes_of_every_structure(run, make_structure):
+    given = make_structure(ase.build.bulk('MgO', 'rocksalt', a=4.4))
+    node = run(also={'mgo': given, 'empty': orm.StructureData(cell=[[4, 0, 0], [0, 4, 0], [0, 0, 4]])}, **DETAILS)
+    assert node.is_finished_ok, node.exit_message
+    assert sorted(node.outputs.trajectories) == sorted(node.outputs.bonds) == ['cu', 'mgo']
+    trajectory, bonds = node.outputs.trajectories.mgo, node.outputs.bonds.mgo
+    assert trajectory.numsteps == len(trajectory.get_stepids()) == 4
+    assert trajectory.symbols == ['Mg', 'O']
+    assert trajectory.get_cells()[0] == pytest.approx(np.array(given.cell), abs=1e-12)
+    last, predicted = trajectory.get_step_structure(3), node.outputs.structures.mgo
+    assert np.array(last.cell) == pytest.approx(np.array(predicted.cell), abs=1e-12)
+    assert [site.position for site in last.sites] == [
+        pytest.approx(site.position, abs=1e-12) for site in predicted.sites
+    ]
+    assert set(bonds.get_arraynames()) == set(OF_BONDS.values())
+    centre, neighbour, offset = (bonds.get_array(name) for name in ('centre', 'neighbour', 'offset'))
+    positions = np.array([site.position for site in predicted.sites])
+    vectors = positions[neighbour] + offset @ np.array(predicted.cell) - positions[centre]
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(bonds.get_array('final_length_A'), abs=1e-9)
+    assert bonds.get_array('uncertainty_A').min() >= 0
+
+
+@pytest.mark.parametrize('file', ['predictions.layers.npz', 'predictions.bonds.npz'])
+def test_layers_and_bonds_that_do_not_come_are_invalid_output(run, file):
+    node = run(f'{NETWORK} "$@"; rm {file}', max_iterations=1, **DETAILS)
+    assert node.called[0].exit_status == EXIT_CODES.ERROR_OUTPUT_INVALID.status
+    assert f'{file}: no such file' in node.called[0].exit_message
+    assert 'structures' not in node.called[0].outputs
