@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -12,12 +13,32 @@ from aiida_e3relax.crystals.cells import shifted_to_nearest_image
 from aiida_e3relax.crystals.structures import Crystals
 
 SPLITS = ('train', 'val', 'test')
+"""The kinds of splits. There may be several to validate and to test on, such as OC20's ``val_ood_ads``."""
+
+SPLIT_NAMES = 'train, val or test, or a named one such as val_id or test_ood_ads'
+"""What a split may be called, for messages."""
+
+_NAMED_SPLIT = re.compile(r'train|(val|test)(_[A-Za-z0-9][\w.+-]*)?', re.ASCII)
 
 PIECE_ATOMS = 1 << 18
 """Atoms whose targets are computed at a time: temporaries take some hundred bytes of each."""
 
 FIXED_TOLERANCE = 0.01
 """In A: what is fixed and differs by less between two files is the same, written with other digits."""
+
+
+def is_split(name: str) -> bool:
+    """Return whether a split may be called `name`."""
+    return _NAMED_SPLIT.fullmatch(name) is not None
+
+
+def split_names(found: Iterable[str]) -> list[str]:
+    """Return the names of splits among those `found`: train, val and test first, in this order.
+
+    Each of these stands for the named ones of its kind where there are any.
+    """
+    names = sorted({name for name in found if is_split(name)})
+    return [name for kind in SPLITS for name in ([n for n in names if n.partition('_')[0] == kind] or [kind])]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +50,7 @@ class Pairs:
     unrelaxed, relaxed
         The crystals before and after.
     split
-        ``(S,)`` one of train, val, test.
+        ``(S,)`` train, val, test, or a named split to validate or to test on, see `is_split`.
     source
         ``(S,)`` the data set that each pair comes from.
     filed

@@ -161,7 +161,11 @@ WRONG = {
     'mirrored cell': ('cell_relaxed', lambda v: v * [[1], [1], [-1]], 'the cells of pair 0 .* differ in handedness'),
     'labels as numbers': ('labels', lambda v: np.arange(len(v)), 'expected text .*found int64'),
     'too few labels': ('labels', lambda v: v[:1], r'found <U1 of shape \(1,\)'),
-    'unknown split': ('split', lambda v: changed(v, 1, 'tests'), "one of train, val, test, found 'tests' at 1"),
+    'unknown split': (
+        'split',
+        lambda v: changed(v, 1, 'tests'),
+        "train, val or test, or a named one .*, found 'tests' at 1",
+    ),
     'split as numbers': ('split', lambda v: np.arange(len(v)), 'array `split`: expected text'),
     'pbc as numbers': ('pbc', lambda v: v.astype(int), 'expected true and false'),
     'no positions': ('positions_relaxed', None, 'the array `positions_relaxed`, real numbers .* is missing'),

@@ -94,7 +94,7 @@ def test_what_moved_although_it_is_fixed_is_named(slabs, tmp_path):
     assert faults[3].startswith('the cell changed although it is fixed: by 0.')
     assert set(faults) == {1, 3}
     write_pairs(tmp_path / 'pairs.npz', wrong)
-    with pytest.raises(InputError, match='pair 3 .* the cell changed although it is fixed'):
+    with pytest.raises(InputError, match=r'pair 3 .* the cell changed although it is fixed'):
         read_pairs(tmp_path / 'pairs.npz')
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.common.messages import short
+from aiida_e3relax.crystals.pairs import SPLIT_NAMES, is_split
 
 
 class ArrayChecks:
@@ -43,12 +44,17 @@ class ArrayChecks:
         """Return an array of true and false."""
         return self._of_kind(name, 'b', 'true and false', shape)
 
-    def text(self, name: str, choices: Sequence[str] | None = None) -> NDArray[np.str_]:
-        """Return an array ``(S,)`` of text, one of `choices` where they are given."""
-        values = self._of_kind(name, 'U', 'text', ('S',))
-        if choices and not (known := np.isin(values, choices)).all():
-            index = int(known.argmin())
-            raise self._error(name, f'one of {", ".join(choices)}', f'{short(values[index])!r} at {index}')
+    def text(self, name: str) -> NDArray[np.str_]:
+        """Return an array ``(S,)`` of text."""
+        return self._of_kind(name, 'U', 'text', ('S',))
+
+    def split(self) -> NDArray[np.str_]:
+        """Return the names of splits ``(S,)``."""
+        values = self.text('split')
+        unknown = [name for name in np.unique(values).tolist() if not is_split(name)]
+        if unknown:
+            index = int((values == unknown[0]).argmax())
+            raise self._error('split', SPLIT_NAMES, f'{short(unknown[0])!r} at {index}')
         return values
 
     def _of_kind(self, name: str, kinds: str, words: str, shape: Sequence[str | int]) -> NDArray[Any]:

@@ -22,7 +22,7 @@ from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.common.messages import short
 from aiida_e3relax.crystals.datasets.archive import read_archive
 from aiida_e3relax.crystals.datasets.array_checks import ArrayChecks
-from aiida_e3relax.crystals.pairs import SPLITS, Pairs, find_moved
+from aiida_e3relax.crystals.pairs import Pairs, find_moved
 from aiida_e3relax.crystals.structures import MAX_ATOMIC_NUMBER, Crystals
 from aiida_e3relax.crystals.validation import geometry_fault, has_sound_geometry
 
@@ -137,7 +137,7 @@ def _pairs(path: Path, arrays: dict[str, NDArray]) -> Pairs:
     check = ArrayChecks(path, arrays)
     n_atoms = check.n_atoms
     numbers = check.whole('numbers', ('A',), least=1, most=MAX_ATOMIC_NUMBER)
-    labels, split, source = check.text('labels'), check.text('split', SPLITS), check.text('source')
+    labels, split, source = check.text('labels'), check.split(), check.text('source')
     pbc = check.logical('pbc', ('S', 3)) if 'pbc' in arrays else np.ones((len(n_atoms), 3), dtype=bool)
     crystals = []
     for stage in stages:

@@ -51,11 +51,16 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     reading.add_argument('--allow-pickle', action='store_true', help='load pickles, which may run any code')
     reading.add_argument('--min-atoms', type=int, default=1, help='reject smaller cells')
     reading.add_argument('--max-atoms', type=int, help='reject larger cells')
+    reading.add_argument(
+        '--fixed-cell', action='store_true', help='no relaxation changed the cell: reject pairs in which it did'
+    )
     splitting = parser.add_argument_group('splitting')
     splitting.add_argument(
         '--split',
-        choices=METHODS,
-        help='default: as-given where the sources give a split for every pair, else random',
+        type=_split_method,
+        metavar='HOW',
+        help=f'{", ".join(METHODS)}, or a .csv with the columns `label` and `split`; default: as-given where the '
+        'sources give a split for every pair, else random',
     )
     splitting.add_argument('--seed', type=int, default=0)
     splitting.add_argument(
@@ -73,18 +78,28 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_run)
 
 
+def _split_method(text: str) -> str:
+    """Return a method of `METHODS`, or the path of a table."""
+    if text not in METHODS and not text.endswith('.csv'):
+        raise argparse.ArgumentTypeError(f'expected {", ".join(METHODS)}, or a .csv file, found {text!r}')
+    return text
+
+
 def _run(options: argparse.Namespace) -> int:
     from aiida_e3relax.crystals.datasets.pairs_file import write_pairs
     from aiida_e3relax.gnn.data.build import build
     from aiida_e3relax.gnn.data.card import data_card, write_card_beside
     from aiida_e3relax.gnn.data.sources.base import SourceOptions
     from aiida_e3relax.gnn.data.sources.registry import open_source
+    from aiida_e3relax.gnn.data.split_table import with_splits_of
     from aiida_e3relax.gnn.data.summary import text
 
     settings = _settings(options)
     settings.check()
     _check_outputs(options)
     sources = [open_source(spec, SourceOptions(options.allow_pickle, options.match)) for spec in options.sources]
+    if options.split and options.split not in METHODS:
+        sources = with_splits_of(Path(options.split), sources)
     for source in sources:
         print(f'{source.path}: {source.kind}, {len(source.candidates)} pairs', *source.notes, sep='; ')
     data = build(sources, settings, options.name)
@@ -108,7 +123,7 @@ def _settings(options: argparse.Namespace) -> BuildOptions:
 
     return BuildOptions(
         repair=RepairOptions(**{name: not getattr(options, f'no_{name}') for name in _REPAIRS}),
-        split=options.split,
+        split=options.split if options.split in (None, *METHODS) else 'as-given',
         fractions=tuple(options.fractions),
         seed=options.seed,
         find_repeats=not options.no_repeats,
@@ -116,6 +131,7 @@ def _settings(options: argparse.Namespace) -> BuildOptions:
         drop_leaks=options.drop_leaks,
         atoms_min=options.min_atoms,
         atoms_max=options.max_atoms,
+        fixed_cell=options.fixed_cell,
     )
 
 

@@ -26,7 +26,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         default=[DEFAULT_CHECKPOINT],
         help='one checkpoint or more; default: the one that comes with the package',
     )
-    parser.add_argument('--split', default='test', choices=['train', 'val', 'test'])
+    parser.add_argument('--split', default='test', metavar='NAME', help='such as val, test_ood_ads; default: test')
     parser.add_argument('--no-match', action='store_true', help='leave out the match rate, which takes longest')
     parser.add_argument('--json', type=Path, help='write the tables, by size and by element too')
     parser.add_argument('--csv', type=Path, help='write one line a structure')
@@ -36,6 +36,8 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    import numpy as np
+
     from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
     from aiida_e3relax.crystals.pairs import Pairs
     from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
@@ -46,9 +48,13 @@ def _run(options: argparse.Namespace) -> int:
     _check_outputs(options)
     device = prepare_device(options.device, options.threads)
     models = {name: load_checkpoint(path) for name, path in _names(options.model).items()}
-    pairs = Pairs.concatenate(read_pairs(path).of_split(options.split) for path in options.pairs)
+    files = [read_pairs(path) for path in options.pairs]
+    pairs = Pairs.concatenate(file.of_split(options.split) for file in files)
     if not len(pairs):
-        raise InputError(f'{", ".join(map(str, options.pairs))}: no pair of the split {options.split!r}')
+        found = ', '.join(np.unique(np.concatenate([file.split for file in files])))
+        raise InputError(
+            f'{", ".join(map(str, options.pairs))}: no pair of the split {options.split!r}; its splits are {found}'
+        )
     measured = measure(models, pairs, device, with_matches=not options.no_match)
     print(table([m.row() for m in measured]))
     if options.json:

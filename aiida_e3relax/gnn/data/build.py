@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.common.progress import progress
 from aiida_e3relax.crystals.files.errors import explain
-from aiida_e3relax.crystals.pairs import SPLITS, Pairs, find_moved
+from aiida_e3relax.crystals.pairs import Pairs, find_moved, is_split, split_names
 from aiida_e3relax.crystals.structures import make_crystals
 from aiida_e3relax.gnn.data.duplicates import Repeats, find_repeats
 from aiida_e3relax.gnn.data.repair import RepairOptions, UnusableError, aligned_in_frame, repaired
@@ -125,7 +125,7 @@ def build(sources: Sequence[Source], options: BuildOptions, name: str | None = N
     pairs, counts = aligned_in_frame(pairs, options.repair)
     repairs = {'site order': steps['site order'], 'mirror image': steps['mirror image'], **counts}
     repeats = find_repeats(pairs) if options.find_repeats else None
-    method = options.split or ('as-given' if np.isin(pairs.split, SPLITS).all() else 'random')
+    method = options.split or ('as-given' if all(map(is_split, np.unique(pairs.split))) else 'random')
     same_crystal = None if repeats is None else repeats.relaxed
     split = make_split(pairs, method, options.fractions, options.seed, same_crystal)
     pairs = dataclasses.replace(pairs, split=split)
@@ -140,13 +140,16 @@ def build(sources: Sequence[Source], options: BuildOptions, name: str | None = N
     return BuiltData(pairs, rejections, repairs, found, dict(notes), method)
 
 
-_EARLIER_AND_LATER = tuple(itertools.combinations(SPLITS, 2))
+def _earlier_and_later(split: NDArray[np.str_]) -> list[tuple[str, str]]:
+    """Return the names of two splits of different kinds, train before val before test."""
+    names = itertools.combinations(split_names(split.tolist()), 2)
+    return [(one, other) for one, other in names if one.partition('_')[0] != other.partition('_')[0]]
 
 
 def _count(repeats: Repeats, split: NDArray[np.str_]) -> dict[str, int]:
     """Return how many pairs repeat another, and how many of a later split have a crystal of an earlier one."""
     counts = {'repeats of a pair of the same split': len(repeats.superfluous(split))}
-    for earlier, later in _EARLIER_AND_LATER:
+    for earlier, later in _earlier_and_later(split):
         counts[f'{later} pairs whose relaxed crystal is in {earlier}'] = len(repeats.shared(split, later, earlier))
     return counts
 
@@ -157,7 +160,7 @@ def _unwanted(repeats: Repeats, split: NDArray[np.str_], options: BuildOptions) 
     if options.drop_duplicates:
         unwanted |= dict.fromkeys(repeats.superfluous(split).tolist(), 'repeats an earlier pair of its split')
     if options.drop_leaks:
-        for earlier, later in _EARLIER_AND_LATER:
+        for earlier, later in _earlier_and_later(split):
             leaking = repeats.shared(split, earlier, later).tolist()
             unwanted |= dict.fromkeys(leaking, f'leaks: its relaxed crystal is in {later}, too')
     return unwanted

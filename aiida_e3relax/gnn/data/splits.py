@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.common.progress import progress
-from aiida_e3relax.crystals.pairs import SPLITS, Pairs
+from aiida_e3relax.crystals.pairs import SPLIT_NAMES, SPLITS, Pairs, is_split
 
 METHODS = ('as-given', 'random', 'chemical-system', 'prototype')
 SYMMETRY_TOLERANCE = 0.01
@@ -49,10 +49,11 @@ def make_split(
         For ``as-given`` where the source gives no split.
     """
     if method == 'as-given':
-        missing = np.flatnonzero(~np.isin(pairs.split, SPLITS))
+        names = np.unique(pairs.split)
+        missing = np.flatnonzero(np.isin(pairs.split, [name for name in names if not is_split(name)]))
         if len(missing):
             raise InputError(
-                f'{len(missing)} of {len(pairs)} pairs come without a split (train, val or test), such as '
+                f'{len(missing)} of {len(pairs)} pairs come without a split ({SPLIT_NAMES}), such as '
                 f'{pairs.unrelaxed.labels[missing[0]]}; choose another one: --split {" | ".join(METHODS[1:])}'
             )
         return pairs.split

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_e3relax.crystals.pairs import SPLITS, Pairs, aligned
+from aiida_e3relax.crystals.pairs import Pairs, aligned, split_names
 from aiida_e3relax.gnn.data.repair import rotation_angles
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -55,13 +55,14 @@ def summary(pairs: Pairs) -> dict[str, Any]:
     from ase.data import chemical_symbols
 
     crystals, changes = pairs.unrelaxed, Changes.of(pairs)
+    names = split_names(pairs.split.tolist())
     owner = np.unique(np.stack([crystals.numbers, crystals.structure_index]), axis=1)[0]
     elements, counts = np.unique(owner, return_counts=True)
     return {
         'pairs': len(pairs),
         'atoms': int(crystals.n_atoms.sum()),
         'pairs_of_split': {
-            str(source): {s: int(((pairs.source == source) & (pairs.split == s)).sum()) for s in SPLITS}
+            str(source): {s: int(((pairs.source == source) & (pairs.split == s)).sum()) for s in names}
             for source in np.unique(pairs.source)
         },
         'pairs_with_element': {chemical_symbols[z]: int(n) for z, n in zip(elements, counts, strict=True)},

@@ -22,6 +22,7 @@ from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash, read_pairs
 from aiida_e3relax.gnn.experiments.plan import Experiment, Measurement, Run
 from aiida_e3relax.gnn.experiments.results import CONFIG, LOG, RESULT, Result, read_result, write_result
 from aiida_e3relax.gnn.training.run import check_same_settings
+from aiida_e3relax.gnn.training.validation_split import validation_split
 
 WAIT_S = 0.5
 """Between looks at the processes."""
@@ -49,9 +50,15 @@ def prepare(experiment: Experiment) -> None:
         pairs = read_pairs(file)
         hashes[file] = pairs_hash(pairs)
         found = set(pairs.split.tolist())
-        for split in ('train', 'val', *experiment.measurement.splits):
+        for split in ('train', *experiment.measurement.splits):
             if split not in found:
                 raise InputError(f'{file}: no pair of the split {split!r}; it has {", ".join(sorted(found))}')
+        for run in experiment.runs:
+            if run.file == file and run.settings is not None:
+                try:
+                    validation_split(found, run.settings.validation)
+                except TrainingError as error:
+                    raise InputError(f'{file}: {error}') from error
     for run in experiment.runs:
         if run.settings is None:
             continue

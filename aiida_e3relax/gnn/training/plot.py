@@ -23,10 +23,11 @@ def plot_log(log: Path, path: Path) -> None:
     for panel, name, label in ((axes[0], 'coordinates', 'coordinate error (A)'), (axes[1], 'cell', 'cell error (A)')):
         for split, colour, text in (('train', COLOURS[0], 'training, running mean'), ('val', COLOURS[1], 'validation')):
             values = columns[f'{split}_{name}_A']
+            scale = 'log' if (values > 0).any() else 'linear'  # the error of cells that are all fixed is zero
             panel.plot(columns['step'], values, color=colour, marker=marker, markersize=3, label=text)
         lowest = int(np.argmin(values))
         panel.set(
-            ylabel=label, yscale='log', title=f'lowest {values[lowest]:.4g} A at step {columns["step"][lowest]:g}'
+            ylabel=label, yscale=scale, title=f'lowest {values[lowest]:.4g} A at step {columns["step"][lowest]:g}'
         )
     axes[0].legend(frameon=False)
     axes[2].plot(columns['step'], columns['learning_rate'], color=COLOURS[2], marker=marker, markersize=3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from aiida_e3relax.common.errors import TrainingError
 from aiida_e3relax.common.messages import describe_error
 from aiida_e3relax.common.progress import ProgressLine
 from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash
-from aiida_e3relax.crystals.pairs import SPLITS, Pairs
+from aiida_e3relax.crystals.pairs import Pairs, split_names
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint, load_content, save_atomically, save_checkpoint
 from aiida_e3relax.gnn.checkpoints.frames import OWN, frame_name
 from aiida_e3relax.gnn.checkpoints.model_card import write_card
@@ -31,6 +32,7 @@ from aiida_e3relax.gnn.training.schedule import Schedule
 from aiida_e3relax.gnn.training.settings import TrainingSettings, loss_settings, read_settings
 from aiida_e3relax.gnn.training.subset import with_training_share
 from aiida_e3relax.gnn.training.targets import symmetrised_targets
+from aiida_e3relax.gnn.training.validation_split import validation_split
 
 
 def train(
@@ -43,7 +45,7 @@ def train(
     processes: TrainingProcesses = ALONE,
     with_tensorboard: bool = False,
 ) -> None:
-    """Train on the train split of `pairs`, validate on its val split, and keep everything in `output`.
+    """Train on the train split of `pairs`, validate on another, and keep everything in `output`.
 
     `output` receives ``last.pt`` (the state to resume from, every validation, with the seconds that its steps took),
     ``best.pt`` (the checkpoint of the best validation) with its card, ``settings.json``, and what `Record` writes. A
@@ -146,8 +148,9 @@ class TrainingRun:
         self.data_hash = pairs_hash(pairs)
         elements = set(torch.unique(self.training.numbers).tolist())
         self.elements = sorted(elements | set(tuned_from.elements if tuned_from else ()))
+        names = split_names(pairs.split.tolist())
         self.data = {
-            str(source): {split: int(((pairs.source == source) & (pairs.split == split)).sum()) for split in SPLITS}
+            str(source): {split: int(((pairs.source == source) & (pairs.split == split)).sum()) for split in names}
             for source in np.unique(pairs.source)
         }
         self.schedule = Schedule(settings)
@@ -299,23 +302,22 @@ def _prepared_splits(
     pairs: Pairs, settings: TrainingSettings, model: RelaxationModel, device: torch.device, shows_progress: bool
 ) -> tuple[PreparedPairs, PreparedPairs]:
     """Return the pairs to train on, with their perturbed copies, and those to validate on."""
-    chosen = {split: pairs.of_split(split) for split in ('train', 'val')}
-    for split, least in (('train', settings.batch_size), ('val', 1)):
-        if (found := len(chosen[split])) < least:
-            advice = (
-                f'lower batch_size to {found} or less (--set batch_size={found})'
-                if split == 'train' and found
-                else 'make a split with `e3relax data FILE.npz --output NEW.npz --split random`'
-            )
-            raise TrainingError(
-                f'the data hold {found} pairs of the split {split!r}; at least {least} needed: {advice}'
-            )
-    training = chosen['train']
+    training = pairs.of_split('train')
+    if (found := len(training)) < (least := settings.batch_size):
+        advice = (
+            f'lower batch_size to {found} or less (--set batch_size={found})'
+            if found
+            else 'make a split with `e3relax data FILE.npz --output NEW.npz --split random`'
+        )
+        raise TrainingError(f"the data hold {found} pairs of the split 'train'; at least {least} needed: {advice}")
+    held_back = validation_split(set(pairs.split.tolist()), settings.validation)
+    if shows_progress and held_back != 'val':
+        print(f'validation on the split {held_back}', file=sys.stderr)
     if settings.symmetric_targets:
         training = symmetrised_targets(training, shows_progress)
     training = settings.augmentation.apply(training, settings.seed)
     align = settings.align_targets
-    return PreparedPairs(training, model, device, align), PreparedPairs(chosen['val'], model, device, align)
+    return PreparedPairs(training, model, device, align), PreparedPairs(pairs.of_split(held_back), model, device, align)
 
 
 def check_same_settings(settings: TrainingSettings, path: Path) -> None:

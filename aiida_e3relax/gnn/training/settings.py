@@ -77,6 +77,9 @@ class TrainingSettings:
         `symmetrised_targets`; validation measures all of it.
     augmentation
         Perturbed copies of the training pairs.
+    validation
+        The split to validate on, such as OC20's ``val_id``. Where ``val`` is not among the data's splits, it is the one
+        whose name begins with it, if there is one alone.
     engine
         ``fast`` or ``reference``, see `with_engine`; the plain layers give the same numbers to rounding.
     precision
@@ -114,6 +117,7 @@ class TrainingSettings:
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     engine: str = choice(*ENGINES)
     precision: str = choice('float32', 'bfloat16')
+    validation: str = 'val'
 
 
 PRESETS: dict[str, dict[str, Any]] = {

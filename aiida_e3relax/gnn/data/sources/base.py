@@ -14,6 +14,7 @@ from aiida_e3relax.crystals.files import CrystalFileError, read_crystals
 from aiida_e3relax.crystals.files.content import OPENERS
 from aiida_e3relax.crystals.files.occupancies import ADVICE
 from aiida_e3relax.crystals.freedom.constraints import movable_coordinates
+from aiida_e3relax.crystals.pairs import is_split
 
 
 class Sites(NamedTuple):
@@ -53,7 +54,7 @@ class Loaded(NamedTuple):
 class Candidate:
     """A possible pair, not yet read: ``load`` returns it, or raises UnusableError.
 
-    `split` is train, val or test where the source says so, else empty.
+    `split` is a name that `is_split` knows where the source says so, else empty.
     """
 
     label: str
@@ -92,6 +93,11 @@ def plain_name(name: str) -> str:
     """Return the name of a file before it was compressed."""
     suffix = Path(name).suffix
     return name.removesuffix(suffix) if suffix.lower() in OPENERS else name
+
+
+def split_of_folder(folder: Path) -> str:
+    """Return the split that a folder within a source is named after, itself or one above it, or an empty name."""
+    return next((part for part in folder.parts if is_split(part)), '')
 
 
 def same(one: Sites, other: Sites, tolerance: float) -> bool:

@@ -8,7 +8,8 @@ MP                     ``train.csv``, ``mp_id``     ``{id}_U.cif``, ``{id}_R.cif
 X-Mn-O                 ``id_prop_train_all.csv``    ``{id}_unrelaxed.cif``, ``{id}_relaxed.cif``
 =====================  ==========================  ==========================================
 
-The tables of X-Mn-O have no header and name both files of a pair; older copies have the files beside the tables.
+There may be several tables to validate and to test on, such as OC20's ``val_id.csv`` and ``val_ood_ads.csv``. The
+tables of X-Mn-O have no header and name both files of a pair; older copies have the files beside the tables.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from aiida_e3relax.common.errors import InputError
-from aiida_e3relax.crystals.pairs import SPLITS
+from aiida_e3relax.crystals.pairs import SPLITS, is_split, split_names
 from aiida_e3relax.gnn.data.sources.base import Candidate, Loaded, Source, SourceOptions, only_crystal, sites_of
 
 SUFFIXES = {'atoms_id': ('_unrelaxed', '_relaxed'), 'mp_id': ('_U', '_R')}
@@ -27,7 +28,7 @@ _TABLES = ('{}.csv', 'id_prop_{}_all.csv')
 
 def recognises(path: Path) -> bool:
     """Return whether `path` is a folder with a table of names."""
-    return path.is_dir() and any((path / name.format(split)).is_file() for name in _TABLES for split in SPLITS)
+    return path.is_dir() and any(_tables(path, bare) for bare in (False, True))
 
 
 def open_source(path: Path, options: SourceOptions) -> Source:
@@ -35,17 +36,24 @@ def open_source(path: Path, options: SourceOptions) -> Source:
 
     Raises InputError for a missing table or column, and where none of the files is there.
     """
-    bare = any((path / _TABLES[1].format(split)).is_file() for split in SPLITS)
+    bare = bool(_tables(path, bare=True))
     folder = path / 'CIF' if (path / 'CIF').is_dir() else path
     names: list[tuple[str, str, tuple[str, str]]] = []
-    for split in SPLITS:
+    tables, notes = _tables(path, bare), []
+    for split in split_names(tables):
         table = path / _TABLES[bare].format(split)
-        if not table.is_file():
+        if split not in tables:
             raise InputError(
                 f'{table}: no such file; a data set folder holds the tables {_expected(bare)}, '
                 f'here are {sorted(p.name for p in path.glob("*.csv"))}'
             )
-        ids, suffixes = _xmno_names(table) if bare else _column(table)
+        try:
+            ids, suffixes = _xmno_names(table) if bare else _column(table)
+        except InputError as error:
+            if split in SPLITS:
+                raise
+            notes.append(f'passed over {error}')
+            continue
         names += [(split, name, suffixes) for name in ids]
     there = {file.name for file in folder.iterdir()}
     if names and not any(f'{name}{suffixes[0]}.cif' in there for _, name, suffixes in names):
@@ -58,7 +66,14 @@ def open_source(path: Path, options: SourceOptions) -> Source:
         Candidate(name, split, partial(_load, folder / f'{name}{a}.cif', folder / f'{name}{b}.cif'))
         for split, name, (a, b) in names
     ]
-    return Source('papers', str(path), path.resolve().name, candidates)
+    return Source('papers', str(path), path.resolve().name, candidates, tuple(notes))
+
+
+def _tables(path: Path, bare: bool) -> set[str]:
+    """Return the splits that the tables of a folder are named after."""
+    before, after = _TABLES[bare].split('{}')
+    found = {file.name.removeprefix(before).removesuffix(after) for file in path.glob(f'{before}*{after}')}
+    return {name for name in found if is_split(name)}
 
 
 def _expected(bare: bool) -> list[str]:

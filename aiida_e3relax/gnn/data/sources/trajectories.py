@@ -21,6 +21,7 @@ from aiida_e3relax.gnn.data.sources.base import (
     UnusableError,
     same,
     sites_of,
+    split_of_folder,
 )
 from aiida_e3relax.gnn.data.sources.convergence import KBAR, check_forces, check_stress
 
@@ -44,7 +45,10 @@ def recognises(path: Path) -> bool:
 def open_source(path: Path, options: SourceOptions) -> Source:
     """Return one candidate for each trajectory."""
     files = sorted(p for p in path.rglob('*') if _is_trajectory(p)) if path.is_dir() else [path]
-    candidates = [Candidate(_stem(file), '', partial(_load, file)) for file in files]
+    candidates = []
+    for file in files:
+        folder = file.relative_to(path).parent if path.is_dir() else Path()
+        candidates.append(Candidate(_stem(file), split_of_folder(folder), partial(_load, file)))
     return Source('trajectories', str(path), _stem(path.resolve()), candidates)
 
 

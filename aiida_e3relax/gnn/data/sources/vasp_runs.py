@@ -21,6 +21,7 @@ from aiida_e3relax.gnn.data.sources.base import (
     UnusableError,
     plain_name,
     same,
+    split_of_folder,
     with_isif,
 )
 from aiida_e3relax.gnn.data.sources.convergence import check_converged, check_relaxation
@@ -46,11 +47,11 @@ def open_source(path: Path, options: SourceOptions) -> Source:
     left_out: dict[Path, str] = {}
     for folder, names in _folders(path, left_out):
         label = str(folder.relative_to(path)) if folder != path else path.resolve().name
-        vaspruns = _vaspruns(names)
+        vaspruns, split = _vaspruns(names), split_of_folder(folder.relative_to(path))
         if vaspruns:
-            candidates.append(Candidate(label, '', partial(_load_vaspruns, [folder / name for name in vaspruns])))
+            candidates.append(Candidate(label, split, partial(_load_vaspruns, [folder / name for name in vaspruns])))
         elif _has_poscars(names):
-            candidates.append(Candidate(label, '', partial(load_poscars, folder, names)))
+            candidates.append(Candidate(label, split, partial(load_poscars, folder, names)))
         elif found := [name for name in names if _VASP.fullmatch(name)]:
             reason = f'passed over: neither vasprun.xml nor POSCAR with CONTCAR, but {", ".join(found[:3])}'
             candidates.append(Candidate(label, '', partial(_refuse, reason)))
