@@ -68,22 +68,56 @@ def test_help_and_errors_load_no_torch(tmp_path, arguments, status):
     assert not packages(tmp_path, *arguments, status=status) & (NEVER | {'torch', 'scipy', 'ase', 'gemmi'})
 
 
-@pytest.mark.parametrize(
-    ('name', 'needed'),
-    [('in.npz', set()), ('in.cif', {'gemmi'}), ('in.vasp', set()), ('POSCAR', set())],
-)
-@pytest.mark.parametrize('output', ['same', 'out.npz'])
-def test_a_prediction_loads_what_its_files_need(tmp_path, name, needed, output):
+PREDICTIONS = {
+    'in.npz': {'out.npz'},
+    'in.cif': {'out.cif', 'out.npz'},
+    'in.vasp': {'out.vasp', 'out.npz'},
+    'POSCAR': {'out.npz'},
+}
+
+FORKED = """
+import json, os, sys
+import torch  # which every prediction loads: once for all
+for folder, *words in json.loads(sys.argv[1]):
+    if not os.fork():
+        os.chdir(folder)
+        from aiida_e3relax.gnn.cli import main
+        status = main(words)
+        with open('packages.json', 'w') as listed:
+            json.dump(sorted({name.partition('.')[0] for name in sys.modules}), listed)
+        os._exit(status)
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == 0, words
+"""
+
+
+@pytest.fixture(scope='module')
+def packages_of_predictions(tmp_path_factory) -> dict[tuple[str, str], set[str]]:
+    """The packages that predictions load, by the names of input and output."""
     atoms = ase.build.bulk('NaCl', 'rocksalt', a=5.7)
-    if name == 'in.npz':
-        write_npz(tmp_path / name, batch_of(atoms))
-    else:
-        write(tmp_path / name, atoms, format='cif' if name == 'in.cif' else 'vasp')
-    written = f'out{Path(name).suffix}' if output == 'same' and Path(name).suffix else 'out.npz'
-    found = packages(tmp_path, 'predict', name, '--output', written, '--device', 'cpu')
+    folders = {}
+    for name, outputs in PREDICTIONS.items():
+        for output in outputs:
+            folders[name, output] = folder = tmp_path_factory.mktemp('prediction')
+            if name == 'in.npz':
+                write_npz(folder / name, batch_of(atoms))
+            else:
+                write(folder / name, atoms, format='cif' if name == 'in.cif' else 'vasp')
+    runs = [
+        [str(folder), 'predict', name, '--output', output, '--device', 'cpu']
+        for (name, output), folder in folders.items()
+    ]
+    subprocess.run([sys.executable, '-c', FORKED, json.dumps(runs)], check=True)
+    assert all((folder / output).exists() for (_, output), folder in folders.items())
+    return {files: set(json.loads((folder / 'packages.json').read_text())) for files, folder in folders.items()}
+
+
+@pytest.mark.parametrize(
+    ('name', 'output'), [(name, output) for name, outputs in PREDICTIONS.items() for output in sorted(outputs)]
+)
+def test_a_prediction_loads_what_its_files_need(packages_of_predictions, name, output):
+    found = packages_of_predictions[name, output]
     assert not found & (NEVER | {'scipy'})
-    assert found & {'gemmi'} == needed
-    assert (tmp_path / written).exists()
+    assert found & {'gemmi'} == ({'gemmi'} if name == 'in.cif' else set())
 
 
 def test_the_benchmark_measures_and_tells_what_is_slow(tmp_path, monkeypatch, capsys):
