@@ -38,7 +38,7 @@ class Repeats:
     relaxed
         ``(S,)`` group number: pairs in a group end in the same relaxed crystal.
     whole
-        ``(S,)`` group number: pairs in a group start from the same crystal, too.
+        ``(S,)`` group number: pairs in a group start from the same crystal, too, with as much of it fixed.
     """
 
     relaxed: NDArray[np.int64]
@@ -57,7 +57,15 @@ class Repeats:
 def find_repeats(pairs: Pairs) -> Repeats:
     """Return which of `pairs` hold the same crystals; needs pymatgen."""
     relaxed = _same(pairs.relaxed, _of_one_formula(pairs.relaxed), 'relaxed')
-    return Repeats(relaxed, _same(pairs.unrelaxed, _members(relaxed), 'unrelaxed'))
+    whole = _same(pairs.unrelaxed, _members(relaxed), 'unrelaxed')
+    if pairs.fixed is None and pairs.fixed_cell is None:
+        return Repeats(relaxed, whole)
+    fixed = np.zeros((len(pairs), 3))
+    if pairs.fixed is not None:
+        fixed = pairs.unrelaxed.mean_over_atoms(pairs.fixed.astype(np.float64)).round(6)
+    cells = np.zeros(len(pairs)) if pairs.fixed_cell is None else pairs.fixed_cell
+    keys = np.column_stack([whole, fixed, cells])
+    return Repeats(relaxed, np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1))
 
 
 def _of_one_formula(crystals: Crystals) -> list[list[int]]:

@@ -1,5 +1,7 @@
 """What files say of fixed atoms and fixed cells, in training files made of them."""
 
+import dataclasses
+
 import ase.io
 import numpy as np
 import pytest
@@ -10,9 +12,10 @@ from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.crystals.datasets.pairs_file import read_data_card, read_pairs
 from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.data.build import BuildOptions, BuiltData, build
+from aiida_e3relax.gnn.data.duplicates import find_repeats
 from aiida_e3relax.gnn.data.sources.registry import open_source
 from tests.gnn.data.test_vasp_runs import FREE, vasprun
-from tests.gnn.slabs import made_slab_frames
+from tests.gnn.slabs import made_slab_frames, made_slabs
 
 
 def built(spec, **options) -> BuiltData:
@@ -130,6 +133,16 @@ def test_selective_dynamics_and_isif_of_poscar_runs(isif, cell, tmp_path):
     pairs = built(tmp_path).pairs
     assert pairs.fixed.tolist() == [[True, False, True], [False] * 3]
     assert (pairs.fixed_cell is not None) == cell
+
+
+def test_pairs_that_fix_other_sites_are_no_repeats():
+    pairs = made_slabs(4).select(np.array([0, 0, 0, 1]))
+    fixed = pairs.fixed.copy()
+    fixed[0] = False
+    cells = np.array([True, True, True, True])
+    found = find_repeats(dataclasses.replace(pairs, fixed=fixed, fixed_cell=cells))
+    assert found.whole[1] == found.whole[2] != found.whole[0]
+    assert found.relaxed[0] == found.relaxed[1]
 
 
 RUNS = {
