@@ -47,12 +47,13 @@ def draw_crystals(outcome: Outcome, pairs: Pairs, split: str, path: Path) -> Non
     chosen = list(dict.fromkeys(int(order[int(q * (len(order) - 1))]) for q in QUANTILES))
     pairs = pairs.select(np.array(chosen))
     checkpoint = load_checkpoint(outcome.run.folder / 'best.pt')
-    predicted = predict(checkpoint.model, pairs.unrelaxed, checkpoint.elements, torch.device('cpu')).crystals
-    target = aligned(pairs).relaxed.with_centroids_of(pairs.unrelaxed)
+    masks, cpu = (pairs.fixed, pairs.fixed_cell), torch.device('cpu')
+    predicted = predict(checkpoint.model, pairs.unrelaxed, checkpoint.elements, cpu, fixed=masks).crystals
+    target = pairs.centred(aligned(pairs).relaxed)
     frame = Frame.of(pairs.unrelaxed, standard=True)
     shown = {
         'unrelaxed': pairs.unrelaxed,
-        f'predicted by {outcome.run.variant}': predicted.with_centroids_of(pairs.unrelaxed),
+        f'predicted by {outcome.run.variant}': pairs.centred(predicted),
         'relaxed': target,
     }
     shift = np.floor(pairs.unrelaxed.fractional() + 1e-6)

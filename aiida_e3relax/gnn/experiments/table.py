@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from aiida_e3relax.gnn.evaluation.evaluate import ALL_MEASURES, DUMMY, FRAMES, Measured
+from aiida_e3relax.gnn.evaluation.evaluate import ALL_MEASURES, DUMMY, FRAMES, MOVABLE, Measured
 from aiida_e3relax.gnn.evaluation.report import TITLES
 from aiida_e3relax.gnn.experiments.plan import Experiment, Run
 from aiida_e3relax.gnn.experiments.results import Result, read_measured, read_result
@@ -123,7 +123,7 @@ def _over_seeds(rows: Sequence[Mapping[str, Any]], spread: bool = True) -> dict[
 
 def _add_improvements(rows: list[dict[str, Any]]) -> None:
     """Add to the variants of one table how much better each is than the best other one, in percent of that."""
-    for name in [*(f'{measure}_mean' for measure in ALL_MEASURES), MATCH]:
+    for name in [*(f'{measure}_mean' for measure in (*ALL_MEASURES, MOVABLE)), MATCH]:
         values = {row['of']: row[name] for row in rows if name in row and row['of'] != DUMMY}
         sign = 1 if name == MATCH else -1
         for row in rows:
@@ -168,7 +168,7 @@ def _measures_table(
     data, split, source, frame = key
     pairs = next((row['pairs'] for row in rows if row['pairs']), 0)
     of = data if source == data else f'{data} ({source})'
-    names = [name for name in ALL_MEASURES if any(f'{name}_mean' in row for row in rows)]
+    names = [name for name in (*ALL_MEASURES, MOVABLE) if any(f'{name}_mean' in row for row in rows)]
     with_match = any(MATCH in row for row in rows)
     titles = [TITLES[name] for name in names] + (['match %'] if with_match else [])
     yield f'| {of}, {split} split, {pairs} pairs, {frame} | {" | ".join(titles)} |'
