@@ -27,7 +27,9 @@ def with_splits_of(table: Path, sources: Sequence[Source]) -> list[Source]:
     result = []
     for source in sources:
         candidates = [dataclasses.replace(c, split=splits.get(c.label, '')) for c in source.candidates]
-        result.append(dataclasses.replace(source, candidates=candidates))
+        known = len(splits.keys() & {c.label for c in candidates})
+        note = f'splits from {table.name}, {known} of whose {len(splits)} labels are here'
+        result.append(dataclasses.replace(source, candidates=candidates, notes=(*source.notes, note)))
     labels = {candidate.label for source in sources for candidate in source.candidates}
     if labels.isdisjoint(splits):
         raise InputError(

@@ -51,16 +51,23 @@ class Changes:
 
 
 def summary(pairs: Pairs) -> dict[str, Any]:
-    """Return counts, elements, sizes, and quantiles of what relaxation changes."""
+    """Return counts, elements, sizes, what is fixed, if anything, and quantiles of what relaxation changes."""
     from ase.data import chemical_symbols
 
     crystals, changes = pairs.unrelaxed, Changes.of(pairs)
     names = split_names(pairs.split.tolist())
     owner = np.unique(np.stack([crystals.numbers, crystals.structure_index]), axis=1)[0]
     elements, counts = np.unique(owner, return_counts=True)
+    fixed = {}
+    if pairs.fixed is not None:
+        fixed['atoms_fixed'] = int(pairs.fixed.all(axis=1).sum())
+        fixed['atoms_fixed_in_part'] = int(pairs.fixed.any(axis=1).sum()) - fixed['atoms_fixed']
+    if pairs.fixed_cell is not None:
+        fixed['cells_fixed'] = int(pairs.fixed_cell.sum())
     return {
         'pairs': len(pairs),
         'atoms': int(crystals.n_atoms.sum()),
+        **fixed,
         'pairs_of_split': {
             str(source): {s: int(((pairs.source == source) & (pairs.split == s)).sum()) for s in names}
             for source in np.unique(pairs.source)
@@ -81,6 +88,8 @@ def _quantiles(values: NDArray) -> list[float]:
 def text(facts: Mapping[str, Any]) -> str:
     """Return a `summary` as text."""
     lines = [f'{facts["pairs"]} pairs, {facts["atoms"]} atoms']
+    if fixed := [f'{facts[name]} {name.replace("_", " ")}' for name in _FIXED if name in facts]:
+        lines.append(f'  {", ".join(fixed)}')
     for source, counts in facts['pairs_of_split'].items():
         lines.append(f'  {source}: ' + ', '.join(f'{n} {split}' for split, n in counts.items()))
     elements = facts['pairs_with_element']
@@ -92,6 +101,8 @@ def text(facts: Mapping[str, Any]) -> str:
         lines.append(f'  {_TITLES[name]:<26}' + ''.join(f'{value:>9.3g}' for value in values))
     return '\n'.join(lines)
 
+
+_FIXED = ('atoms_fixed', 'atoms_fixed_in_part', 'cells_fixed')
 
 _TITLES = {
     'atoms': 'atoms a cell',

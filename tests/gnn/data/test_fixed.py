@@ -30,7 +30,7 @@ def two_files(tmp_path, change=lambda before, after: None, count=3) -> str:
     return f'{tmp_path}/before.extxyz::{tmp_path}/after.extxyz'
 
 
-def test_move_masks_of_extended_xyz_make_masks(tmp_path):
+def test_move_masks_of_extended_xyz_make_masks(tmp_path, capsys):
     spec, output = two_files(tmp_path), tmp_path / 'slabs.npz'
     assert main(['data', spec, '--output', str(output), '--no-repeats']) == 0
     pairs = read_pairs(output)
@@ -39,7 +39,10 @@ def test_move_masks_of_extended_xyz_make_masks(tmp_path):
     moved = pairs.relaxed.positions - pairs.unrelaxed.positions
     assert (moved[pairs.fixed] == 0).all()
     assert np.abs(moved[~pairs.fixed.any(axis=1), 2]).min() > 0.09
-    assert read_data_card(output)['repairs']['drift'] == 0
+    card = read_data_card(output)
+    assert card['repairs']['drift'] == 0
+    assert [card['summary'][f'{name}_fixed'] for name in ('atoms', 'cells')] == [6, 3]
+    assert '6 atoms fixed, 0 atoms fixed in part, 3 cells fixed' in capsys.readouterr().out
     again = tmp_path / 'again.npz'
     assert main(['data', str(output), '--output', str(again), '--no-repeats']) == 0
     np.testing.assert_array_equal(read_pairs(again).fixed, pairs.fixed)
