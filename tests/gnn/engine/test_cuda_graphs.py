@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
@@ -100,6 +101,21 @@ def test_a_forward_pass_never_waits_for_the_device(architecture, engine):
         model(batch)
         with Operators() as operators:
             model(padded_batch(batch, shape))
+    assert operators.names
+    assert not operators.names & WAITS
+
+
+@pytest.mark.parametrize('architecture', ['e3relax-h2', 'e3relax-h2-published', 'painn', 'painn-published'])
+def test_nor_does_it_where_atoms_and_cells_are_fixed(architecture):
+    model = small_model(architecture)
+    batch = batch_for(model)
+    fixed = torch.zeros(len(batch.numbers), 3, dtype=torch.bool)
+    fixed[:2] = True
+    batch = dataclasses.replace(batch, fixed=fixed, fixed_cell=torch.arange(len(batch.n_atoms)) == 0)
+    with torch.no_grad():
+        model(batch)
+        with Operators() as operators:
+            model(padded_batch(batch, BatchShape.of(batch).padded()))
     assert operators.names
     assert not operators.names & WAITS
 

@@ -1,6 +1,7 @@
 """Fixed atoms and fixed cells: what every model of the registry does with them, and what the loss counts."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -59,6 +60,28 @@ def test_the_crystals_beside_a_fixed_one_do_not_notice(model):
     again = model(nothing)[-1]
     np.testing.assert_allclose(again.fractional, free.fractional, atol=1e-9)
     np.testing.assert_allclose(again.cell, free.cell, atol=1e-12)
+
+
+@pytest.mark.parametrize('architecture', ['e3relax-h2', 'deeprelax', 'painn'])
+@torch.no_grad()
+def test_what_is_fixed_turns_and_shifts_with_the_crystal_and_its_atoms_have_no_order(architecture):
+    model, crystals = random_network(architecture), batch_of(*rattled())
+    batch = masked(make_batch(crystals, model.graph, dtype=torch.float64))
+    expected = model(batch)[-1]
+    turn = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
+    turned = crystals.replace((crystals.positions + 0.7) @ turn, crystals.cell @ turn)
+    found = model(masked(make_batch(turned, model.graph, dtype=torch.float64)))[-1]
+    shift = torch.from_numpy(turned.fractional() - crystals.fractional())
+    np.testing.assert_allclose(found.fractional - shift, expected.fractional, atol=1e-9)
+    if architecture != 'painn':  # whose head for the cell depends on the orientation
+        np.testing.assert_allclose(found.cell, expected.cell @ torch.from_numpy(turn), atol=1e-9)
+    order = np.concatenate([np.arange(start, end)[::-1] for start, end in itertools.pairwise(crystals.offsets)])
+    reversed_crystals = dataclasses.replace(
+        crystals, numbers=crystals.numbers[order], positions=crystals.positions[order]
+    )
+    other = make_batch(reversed_crystals, model.graph, dtype=torch.float64)
+    found = model(dataclasses.replace(other, fixed=batch.fixed[order.copy()], fixed_cell=batch.fixed_cell))[-1]
+    np.testing.assert_allclose(found.fractional, expected.fractional[order.copy()], atol=1e-9)
 
 
 @torch.no_grad()
