@@ -13,7 +13,7 @@ Names are those of PyTorch Geometric and of the data sets of the Open Catalyst P
 ``cell_offsets``                     ``(E, 3)``        cell of the image of j: ``pos[j] + cell_offsets @ cell - pos[i]``
 ``pos_relaxed``, ``cell_relaxed``    as above          the target; ``frac_relaxed`` beside it in batches
 ``pos_filed``, ``cell_filed``        as above          the relaxed crystals as filed, where pairs were aligned
-``fixed``, ``fixed_cell``            ``(A, 3), (S,)``  what a relaxation does not move, of pairs; ``(A,)`` is read
+``fixed``, ``fixed_cell``            ``(A, 3), (S,)``  what a relaxation does not move; ``(A,)`` is read
 ``label``, ``split``, ``source``     words             of each pair
 ``batch``, ``ptr``                   ``(A,), (S+1,)``  the crystal of each atom, the first atom of each crystal
 ===================================  ================  =================================================================
@@ -36,7 +36,7 @@ from torch import Tensor
 
 from aiida_e3relax.common.errors import InputError, MissingPackageError
 from aiida_e3relax.common.messages import suggestion
-from aiida_e3relax.crystals.pairs import SPLITS, Pairs
+from aiida_e3relax.crystals.pairs import SPLIT_NAMES, Pairs, is_split
 from aiida_e3relax.crystals.structures import MAX_ATOMIC_NUMBER, Crystals, make_crystals
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry, make_batch
 from aiida_e3relax.gnn.graph.shells import Graph
@@ -76,6 +76,10 @@ def to_pyg(batch: CrystalBatch, target: Geometry | None = None) -> Any:
             'frac_relaxed': target.fractional.split(n_atoms),
             'cell_relaxed': target.cell.split(1),
         }
+    if batch.fixed is not None:
+        parts['fixed'] = batch.fixed.split(n_atoms)
+    if batch.fixed_cell is not None:
+        parts['fixed_cell'] = batch.fixed_cell.split(1)
     return _package().Batch.from_data_list(_examples(parts))
 
 
@@ -110,7 +114,11 @@ def from_pyg(data: Any, graph: GraphFunction | None = None) -> tuple[CrystalBatc
     n_atoms = torch.bincount(index, minlength=len(cell))
     fractional = _fractional(data, 'pos', 'frac', cell[index])
     edges = _edges(data, index) if graph is None else graph(fractional.double(), cell.double(), n_atoms)
-    crystals = CrystalBatch(z.long(), fractional, cell, n_atoms, index, edges)
+    fixed, fixed_cell = (
+        None if data.get(name) is None else torch.tensor(_mask(data, name, shape), device=z.device)
+        for name, shape in (('fixed', (len(z), 3)), ('fixed_cell', (len(cell),)))
+    )
+    crystals = CrystalBatch(z.long(), fractional, cell, n_atoms, index, edges, fixed, fixed_cell)
     if 'cell_relaxed' not in data:
         return crystals, None
     relaxed = _cells(data, 'cell_relaxed')
@@ -227,8 +235,8 @@ def _pair(example: Any) -> dict[str, Any]:
     """Return what `pairs_from_pyg` reads of an example, as arrays."""
     z = _attribute(example, 'z').cpu().numpy()
     row: dict[str, Any] = {'z': z, 'split': example.get('split')}
-    if row['split'] not in SPLITS:
-        raise InputError(f'split: expected one of {", ".join(SPLITS)}, found {row["split"]!r}')
+    if not isinstance(row['split'], str) or not is_split(row['split']):
+        raise InputError(f'split: expected {SPLIT_NAMES}, found {row["split"]!r}')
     pbc = example.get('pbc')
     row['pbc'] = np.ones(3, dtype=np.bool_) if pbc is None else pbc.reshape(-1).cpu().numpy()
     row['fixed'] = _mask(example, 'fixed', (len(z), 3))

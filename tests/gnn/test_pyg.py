@@ -61,6 +61,9 @@ def test_batch_there_and_back_is_the_same(dtype):
     assert_equal(found, batch)
     assert_equal(found_target, target)
     assert pyg.from_pyg(pyg.to_pyg(batch))[1] is None
+    fixed = torch.arange(3 * len(batch.numbers)).view(-1, 3) % 4 == 0
+    held = dataclasses.replace(batch, fixed=fixed, fixed_cell=torch.tensor([True, False, True]))
+    assert_equal(pyg.from_pyg(pyg.to_pyg(held))[0], held)
     assert_equal(pyg.from_pyg(Batch.from_data_list(data.to_data_list()))[0], batch)
 
 
@@ -179,7 +182,9 @@ def test_examples_of_others_become_pairs():
     assert found.unrelaxed.pbc.all()
     with pytest.raises(InputError, match=r'example 1 \(without label\): cell_relaxed: expected a tensor, found none'):
         pyg.pairs_from_pyg([Data(**example, **relaxed), Data(**example)])
-    with pytest.raises(InputError, match=r'example 0 .*: split: expected one of train, val, test, found None'):
+    with pytest.raises(
+        InputError, match=r'example 0 .*: split: expected train, val or test, or a named one .*, found None'
+    ):
         pyg.pairs_from_pyg([Data(**{**example, 'split': None}, **relaxed)])
 
 
