@@ -72,7 +72,6 @@ class GotenNet(RawCellRelaxation):
         self.hyperparameters = p = hyperparameters
         degrees = range(1, p.l_max + 1)
         self.radial_basis = RadialBasis(p.radial_functions, p.cutoff)
-        self.harmonics = o3.SphericalHarmonics(list(degrees), normalize=False, normalization='norm')
         self.start = _Start(p.features, p.radial_functions)
         self.layers = nn.ModuleList(
             _Layer(p.features, p.heads, degrees, last=index == p.layers - 1) for index in range(p.layers)
@@ -83,7 +82,8 @@ class GotenNet(RawCellRelaxation):
         """Return the atoms' fractional coordinates ``(A, 3)`` and scalars ``(A, F)``, from scalars of the elements."""
         vectors = batch.edge_vectors(batch.fractional, batch.cell)
         edges = EdgeGeometry.of(vectors, batch.graph.centre, batch.graph.neighbour, self.radial_basis, len(x))
-        harmonics = self.harmonics(edges.direction)[..., None]
+        degrees = list(range(1, self.hyperparameters.l_max + 1))
+        harmonics = o3.spherical_harmonics(degrees, edges.direction, normalize=False, normalization='norm')[..., None]
         x, bond = self.start(x, batch.numbers, edges)
         steerable = x.new_zeros(len(x), harmonics.shape[1], x.shape[1])
         for layer in self.layers:

@@ -93,13 +93,13 @@ class _Start(nn.Module):
     def __init__(self, features: int, degrees: range):
         super().__init__()
         self.degrees = degrees
-        self.harmonics = o3.SphericalHarmonics(list(degrees), normalize=True, normalization='norm')
         self.weight = perceptron(2 * features + 1, features, len(degrees))
 
     def forward(self, x: Tensor, edges: _Edges) -> Tensor:
         """Return one feature of each degree ``(A, D)``, from scalars ``(A, F)``."""
         weight = self.weight(edges.ends(x))
-        return edges.means(scaled_by_degree(self.harmonics(edges.vectors), weight, self.degrees), len(x))
+        harmonics = o3.spherical_harmonics(list(self.degrees), edges.vectors, normalize=True, normalization='norm')
+        return edges.means(scaled_by_degree(harmonics, weight, self.degrees), len(x))
 
 
 class _Layer(nn.Module):
