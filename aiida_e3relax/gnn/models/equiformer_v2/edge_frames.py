@@ -68,7 +68,7 @@ class EdgeFrames(nn.Module):
         """Return the matrices ``(E, K, (l_max + 1)^2)`` of edges along unit vectors `direction` ``(E, 3)``."""
         frame = frames_along(direction)
         matrices = direction.new_zeros(len(direction), (self.orders.l_max + 1) ** 2, (self.orders.l_max + 1) ** 2)
-        matrices[:, 0, 0] = 1.0
+        matrices[:, 0, 0].fill_(1.0)
         matrix = frame
         for degree in range(1, self.orders.l_max + 1):
             if degree > 1:
