@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import math
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,10 @@ COLUMNS = (
 )
 
 
+DRAW_EVERY = 30.0
+"""Seconds between two drawings of the figure, which takes as long as many steps of a small network."""
+
+
 class Record:
     """``log.csv``, ``curves.png`` where matplotlib is there, and ``tensorboard/`` where asked, of the run in `folder`.
 
@@ -33,6 +39,7 @@ class Record:
     def __init__(self, folder: Path, with_tensorboard: bool):
         self.log, self.figure = folder / 'log.csv', folder / 'curves.png'
         self._with_figure = importlib.util.find_spec('matplotlib') is not None
+        self._drawn_at, self._is_drawn = -math.inf, True
         self._folder = folder / 'tensorboard'
         self._writer: Any = None
         self._with_tensorboard = with_tensorboard
@@ -60,11 +67,18 @@ class Record:
         """Add the row of a validation, one value per entry of `COLUMNS`."""
         with self.log.open('a', newline='', encoding='utf-8') as handle:
             csv.DictWriter(handle, COLUMNS).writerow({name: f'{value:.6g}' for name, value in row.items()})
-        if self._with_figure:
-            from aiida_e3relax.gnn.training.plot import plot_log
-
-            plot_log(self.log, self.figure)
+        self._is_drawn = False
+        if time.monotonic() - self._drawn_at >= DRAW_EVERY:
+            self.draw()
         if self._writer:
             for name in COLUMNS[1:]:
                 self._writer.add_scalar(name, row[name], int(row['step']))
             self._writer.flush()
+
+    def draw(self) -> None:
+        """Draw the figure, unless it shows all rows; at the end of a run, and now and then before."""
+        if self._with_figure and not self._is_drawn:
+            from aiida_e3relax.gnn.training.plot import plot_log
+
+            plot_log(self.log, self.figure)
+            self._drawn_at, self._is_drawn = time.monotonic(), True

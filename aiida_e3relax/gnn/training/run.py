@@ -83,6 +83,8 @@ def train(
             run.save()
         elif run.step == end:
             run.save()
+    if processes.first:
+        run.record.draw()
     if line:
         stopped = ', stopped early' if run.schedule.finished else ''
         line.close(f'best validation: {settings.monitor} {run.schedule.best:.4f} A{stopped}')

@@ -30,6 +30,13 @@ SMALL = TrainingSettings(
 )
 
 
+@pytest.fixture(autouse=True)
+def few_figures(request, monkeypatch):
+    """A figure takes longer than all the steps of a run here: one test draws it."""
+    if request.node.name != 'test_curves_are_drawn':
+        monkeypatch.setattr('aiida_e3relax.gnn.training.plot.plot_log', lambda log, path: None)
+
+
 def log_of(folder):
     with (folder / 'log.csv').open(newline='') as handle:
         return list(csv.reader(handle))
@@ -37,7 +44,7 @@ def log_of(folder):
 
 def test_training_lowers_the_error(tmp_path):
     pairs = made_pairs()
-    train(pairs, dataclasses.replace(SMALL, steps=250, validate_every=250), tmp_path, CPU)
+    train(pairs, dataclasses.replace(SMALL, steps=120, validate_every=120), tmp_path, CPU)
     rows = evaluate(load_checkpoint(tmp_path / 'best.pt'), pairs.of_split('train'), CPU, with_matches=False)
     model, dummy, _ = (row for row in rows if row['frame'] == 'aligned')
     assert model['volume_mae_A3_mean'] < 0.5 * dummy['volume_mae_A3_mean']
@@ -186,6 +193,16 @@ def test_curves_are_drawn(tmp_path):
     pytest.importorskip('matplotlib')
     train(made_pairs(), SMALL, tmp_path, CPU, stop_after=10)
     assert (tmp_path / 'curves.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_curves_are_drawn_at_once_and_at_the_end_and_rarely_between(tmp_path, monkeypatch):
+    pytest.importorskip('matplotlib')
+    rows = []
+    monkeypatch.setattr(
+        'aiida_e3relax.gnn.training.plot.plot_log', lambda log, path: rows.append(len(log_of(log.parent)) - 1)
+    )
+    train(made_pairs(), dataclasses.replace(SMALL, steps=4, validate_every=1), tmp_path, CPU)
+    assert rows == [1, 4]
 
 
 @pytest.mark.skipif(importlib.util.find_spec('tensorboard') is not None, reason='TensorBoard is installed')
