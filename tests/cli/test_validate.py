@@ -85,7 +85,7 @@ def test_mistakes_are_told_before_anything_is_stored(
     before = orm.QueryBuilder().append(orm.StructureData).count()
     done = CliRunner().invoke(validate, [str(pairs), *codes, '--potential-family', potential_family, *words])
     assert done.exit_code == 1, done.output
-    assert message in ' '.join(done.stderr.split())
+    assert message in ' '.join(done.output.split())
     assert orm.QueryBuilder().append(orm.StructureData).count() == before
 
 
@@ -95,11 +95,11 @@ def test_no_daemon_is_told_and_the_report_is_there_without_one(
     words = ['--vasp-code', standin_code.full_label, '--network-code', str(e3relax_code.pk), '--protocol', 'fast']
     words = [str(pairs), *words, '--potential-family', potential_family, '--name', tmp_path.name]
     done = CliRunner().invoke(validate, words)
-    assert (done.exit_code, 'no daemon runs' in done.stderr) == (1, True)
+    assert (done.exit_code, 'no daemon runs' in done.output) == (1, True)
     done = CliRunner().invoke(validate, [*words, '--report-only', '--folder', str(tmp_path / 'report')])
     assert done.exit_code == 0, done.output
-    assert 'Going on with the validation' in done.stderr
-    assert 'Not all has ended' in done.stdout
+    assert 'Going on with the validation' in done.output
+    assert 'Not all has ended' in done.output
     assert '4 of 4 energies are not there yet' in (tmp_path / 'report/validation.md').read_text(encoding='utf-8')
     done = CliRunner().invoke(validate, [*words, '--seed', '1'])
-    assert 'seed: 0 there, 1 now' in done.stderr
+    assert 'seed: 0 there, 1 now' in done.output
