@@ -235,7 +235,7 @@ def test_without_a_network_vasp_relaxes_the_raw_structure(make_builder):
 @pytest.mark.daemon
 def test_chain_runs_under_a_daemon(make_builder, submit_and_await):
     structure = orm.StructureData(ase=rattled_copper_gold())
-    chain = submit_and_await(make_builder(structure=structure), timeout=120)
+    chain = submit_and_await(make_builder(structure=structure), timeout=270)
     assert chain.is_finished_ok, chain.exit_message
     assert chain.outputs.comparison['same_minimum']
     legs = structures_to_crystals({leg: chain.outputs[leg]['structure'] for leg in ('raw', 'predicted')})
