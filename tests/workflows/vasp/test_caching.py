@@ -4,6 +4,8 @@ from aiida import orm
 from aiida.engine import run_get_node
 from aiida.manage.caching import enable_caching
 
+from tests.workflows.crystals import rattled_copper_gold
+
 CALCULATIONS = 'aiida.calculations:*'
 
 
@@ -12,7 +14,9 @@ def jobs_of(chain: orm.WorkChainNode) -> list[orm.CalcJobNode]:
 
 
 def test_a_chain_run_again_takes_every_job_from_the_cache(make_builder):
-    builder = make_builder(freedom='positions', reference_leg='never')
+    atoms = rattled_copper_gold()
+    atoms.set_cell(1.01 * atoms.cell, scale_atoms=True)  # no other test leaves the same jobs
+    builder = make_builder(structure=orm.StructureData(ase=atoms), freedom='positions', reference_leg='never')
     first = run_get_node(builder).node
     with enable_caching(identifier=CALCULATIONS):
         again = run_get_node(builder).node
