@@ -14,10 +14,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from aiida import orm
-from aiida.engine import submit
-from aiida.manage import get_manager
 
-from aiida_e3relax.campaign.submission.daemon import Daemon
+from aiida_e3relax.campaign.submission.daemon import Daemon, find_room, submit_some
 from aiida_e3relax.campaign.submission.orphans import repair_orphans
 from aiida_e3relax.campaign.submission.processes import (
     NETWORK,
@@ -160,14 +158,8 @@ class ValidationController:
         processes = self.read()
         if repair_orphans(processes.running):
             processes = self.read()
-        slots = workers * get_manager().get_option('daemon.worker_process_slots')
-        room = max(min(max_running, slots // SLOTS_PER_RUN), 1) - len(processes.running)
-        n_submitted = 0
-        for builder in itertools.islice(self._due_builders(processes), max(min(room, limit), 0)):
-            confirm_lock()
-            submit(builder)
-            n_submitted += 1
-        return n_submitted
+        room = find_room(workers, max_running, len(processes.running), SLOTS_PER_RUN)
+        return submit_some(self._due_builders(processes), min(room, limit), confirm_lock)
 
     def _may_begin(self, key: Any, tries: list[Process]) -> bool:
         return last_state(tries) in (State.WAITING, *UNSUCCESSFUL) and len(tries) < max(self._tries[key], 1)

@@ -12,7 +12,7 @@ from aiida.engine import run_get_node
 from plumpy.process_states import ProcessState
 
 from aiida_e3relax.campaign.results.queries import trace_origin
-from aiida_e3relax.validation import submission
+from aiida_e3relax.campaign.submission import daemon
 from aiida_e3relax.validation.creation import create_validation, find_same
 from aiida_e3relax.validation.draw import draw_pairs
 from aiida_e3relax.validation.group import ValidationGroup, find_validation
@@ -125,7 +125,7 @@ def test_all_energies_of_a_crystal_are_traced_and_one_that_failed_is_a_hole(
     choices = ChainChoices(code, e3relax_code, potential_family, 'positions', protocol='fast', overrides=once)
     group = make_validation(tmp_path.name, 1, choices)
     started = []
-    monkeypatch.setattr(submission, 'submit', lambda builder: started.append(run_get_node(builder).node))
+    monkeypatch.setattr(daemon, 'submit', lambda builder: started.append(run_get_node(builder).node))
     controller = ValidationController(group, {'default': model})
     monkeypatch.setattr(controller.daemon, 'count_workers', lambda: 1)
     while not controller.is_done(controller.read()):

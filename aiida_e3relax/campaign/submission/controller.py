@@ -9,16 +9,13 @@ network for many structures.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from aiida import orm
-from aiida.engine import submit
-from aiida.manage import get_manager
 
 from aiida_e3relax.campaign.group import CampaignGroup
-from aiida_e3relax.campaign.submission.daemon import Daemon
+from aiida_e3relax.campaign.submission.daemon import Daemon, find_room, submit_some
 from aiida_e3relax.campaign.submission.due import Due, find_due
 from aiida_e3relax.campaign.submission.orphans import repair_orphans
 from aiida_e3relax.campaign.submission.processes import (
@@ -101,14 +98,8 @@ class CampaignController:
             processes = self.read()
         if self.group.is_paused:
             return 0
-        slots = workers * get_manager().get_option('daemon.worker_process_slots')
-        room = max(min(self.group.max_running, slots // SLOTS_PER_CHAIN), 1) - len(processes.running)
-        n_submitted = 0
-        for builder in itertools.islice(self._due_builders(processes), max(min(room, limit), 0)):
-            confirm_lock()
-            submit(builder)
-            n_submitted += 1
-        return n_submitted
+        room = find_room(workers, self.group.max_running, len(processes.running), SLOTS_PER_CHAIN)
+        return submit_some(self._due_builders(processes), min(room, limit), confirm_lock)
 
     def _due_builders(self, processes: CampaignProcesses) -> Iterator[Any]:
         """Yield what can be submitted: one run of the network at a time, then the chains it has nothing to say to."""

@@ -1,8 +1,13 @@
-"""The daemon of the profile, which may be stopped and started while a campaign is submitted."""
+"""The daemon of the profile, which may be stopped and started while a campaign is submitted, and what it is given."""
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import psutil
+from aiida.engine import submit
 from aiida.engine.daemon.client import DaemonException, get_daemon_client
 from aiida.manage import get_manager
 
@@ -28,3 +33,29 @@ class Daemon:
             return self._client.get_number_of_workers()
         except DaemonException:
             return 0
+
+
+def find_room(workers: int, max_running: int, running: int, slots_each: int) -> int:
+    """Return how many more processes the workers have room for; one at least runs, however few slots there are.
+
+    Parameters
+    ----------
+    workers
+        Of the daemon.
+    max_running, running
+        How many may run at the same time, and how many do.
+    slots_each
+        The slots of the daemon that each takes, with the processes it calls.
+    """
+    slots = workers * get_manager().get_option('daemon.worker_process_slots')
+    return max(min(max_running, slots // slots_each), 1) - running
+
+
+def submit_some(builders: Iterator[Any], most: int, confirm_lock: Callable[[], None]) -> int:
+    """Submit at most `most` of the `builders`, each after `confirm_lock`, and return how many."""
+    n_submitted = 0
+    for builder in itertools.islice(builders, max(most, 0)):
+        confirm_lock()
+        submit(builder)
+        n_submitted += 1
+    return n_submitted
