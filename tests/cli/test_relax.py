@@ -49,6 +49,7 @@ def test_a_metal_of_its_own_ends_in_the_table_and_can_be_shown_again(prepared, r
     assert (tmp_path / 'steps.png').read_bytes().startswith(b'\x89PNG')
 
 
+@pytest.mark.slow
 def test_a_file_with_a_model_overrides_and_one_leg(relax, tmp_path):
     crystal = ase.build.bulk('CuAu', 'rocksalt', a=5.6)
     ase.io.write(tmp_path / 'POSCAR', crystal)

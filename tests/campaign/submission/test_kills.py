@@ -97,7 +97,14 @@ def start_controller(aiida_profile, tmp_path) -> Callable[..., subprocess.Popen]
 
 
 @pytest.mark.daemon
-@pytest.mark.parametrize('death', ['stored', 'without checkpoint', 'not sent'])
+@pytest.mark.parametrize(
+    'death',
+    [
+        pytest.param('stored', marks=pytest.mark.slow),
+        pytest.param('without checkpoint', marks=pytest.mark.slow),
+        'not sent',
+    ],
+)
 def test_a_submission_cut_short_is_mended(choices, start_controller, started_daemon_client, monkeypatch, death):
     monkeypatch.setattr(orphans, 'GRACE', datetime.timedelta(0))
     group = create_campaign(f'cut short: {death}', make_crystals(1), choices, reference_share=0.0)

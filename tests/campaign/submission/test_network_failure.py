@@ -41,6 +41,7 @@ def run_campaign(aiida_profile) -> Callable[..., subprocess.CompletedProcess]:
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.daemon
 def test_structures_wait_for_a_network_that_is_mended(broken, run_campaign, started_daemon_client, tmp_path):
     done = run_campaign(broken)

@@ -69,7 +69,11 @@ PLATEAUS = dataclasses.replace(  # without averaging, many a validation is worse
 )
 
 
-@pytest.mark.parametrize('settings', [SMALL, PLATEAUS], ids=['one-cycle', 'plateau'])
+@pytest.mark.parametrize(
+    'settings',
+    [SMALL, pytest.param(PLATEAUS, marks=pytest.mark.slow)],
+    ids=['one-cycle', 'plateau'],
+)
 def test_interrupted_run_continues_as_if_it_never_stopped(tmp_path, settings):
     pairs = made_pairs()
     train(pairs, settings, tmp_path / 'whole', CPU)

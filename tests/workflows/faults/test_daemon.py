@@ -32,6 +32,7 @@ def kill_workers(client: DaemonClient) -> None:
     wait_until(lambda: bool({int(pid) for pid in client.get_worker_info()['info']} - killed), 'new workers')
 
 
+@pytest.mark.slow
 @pytest.mark.daemon
 def test_a_chain_outlives_its_workers_and_runs_nothing_twice(
     make_builder, make_scripted_code, started_daemon_client, tmp_path

@@ -59,6 +59,7 @@ def kinds_of(structure):
     return [site.kind_name for site in structure.sites]
 
 
+@pytest.mark.slow
 def test_ferrimagnetic_oxide(run_chain):
     raw = magnetite()
     raw.base.extras.set('source', 'published')
@@ -136,6 +137,7 @@ def test_slab_with_fixed_layers_relaxes_in_its_plane(run_chain):
         assert end.get_scaled_positions()[:2] == pytest.approx(atoms.get_scaled_positions()[:2], abs=1e-7)
 
 
+@pytest.mark.slow
 def test_defect_supercell_keeps_its_cell_and_its_sites(run_chain):
     atoms = copper_gold().repeat((2, 2, 2))
     del atoms[9]  # of gold
