@@ -1,12 +1,56 @@
 """How to run a prediction. Needs no torch."""
 
 import dataclasses
+import math
 from pathlib import Path
 
 from aiida_e3relax.crystals.freedom.freedom import Freedom
 
 ENGINES = ('fast', 'reference')
 """The fast engine, and the plain layers that it is tested against: see `accelerate`."""
+
+STARTS = ('network', 'input')
+"""Where a potential begins: at the network's predictions, or at the crystals as they came, without a network."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PotentialSettings:
+    """How an interatomic potential relaxes crystals before VASP does. Raises ValueError for what has no meaning.
+
+    Attributes
+    ----------
+    name
+        The potential, a word of `POTENTIALS`.
+    start
+        ``network``: it relaxes the network's predictions. ``input``: the crystals as they came; no network is loaded.
+    steps
+        Most steps of the optimiser; with 0 it computes and nothing moves.
+    force_max_eV_per_A, stress_max_kB
+        It stops below both: the largest force on an atom, and of a cell that is free to move the largest component of
+        the stress that is, in kB.
+    weights
+        The file of its weights, of potentials that do not bring them.
+    only_if_lower
+        Whether a prediction of the network stands as it was where the energy of the potential has not fallen.
+    """
+
+    name: str
+    start: str = STARTS[0]
+    steps: int = 200
+    force_max_eV_per_A: float = 0.02
+    stress_max_kB: float = 1.0
+    weights: Path | None = None
+    only_if_lower: bool = True
+
+    def __post_init__(self) -> None:
+        if self.start not in STARTS:
+            raise ValueError(f'`start`: expected {" or ".join(STARTS)}, found {self.start!r}')
+        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 0:
+            raise ValueError(f'`steps`: expected an integer from 0 on, found {self.steps!r}')
+        for name in ('force_max_eV_per_A', 'stress_max_kB'):
+            bound = getattr(self, name)
+            if isinstance(bound, bool) or not isinstance(bound, int | float) or not 0 < bound < math.inf:
+                raise ValueError(f'`{name}`: expected a number above 0, found {bound!r}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,9 +65,11 @@ class Details:
 class PredictionSettings:
     """Device (``auto|cpu|cuda[:n]``), precision, edges in a batch, CPU threads (None: torch's own), and engine.
 
-    And the potential that looks at the predictions (None: none does), and how many steps it takes from them. And what
-    may move: None for atoms and cell, but for the cell of a structure with a vacuum. And the details that stand beside
-    the output, and the folder for figures of bonds.
+    And what may move: None for atoms and cell, but for the cell of a structure with a vacuum. And the details that
+    stand beside the output, and the folder for figures of bonds. And the potential that relaxes what the network has
+    predicted, or the crystals in its place (None: none does).
+
+    `second_opinion` and `second_opinion_steps` are the older form of `potential`, with a row of its own in the report.
     """
 
     device: str = 'auto'
@@ -36,3 +82,20 @@ class PredictionSettings:
     freedom: Freedom | None = None
     details: Details = Details()
     plot: Path | None = None
+    potential: PotentialSettings | None = None
+
+    def __post_init__(self) -> None:
+        if self.potential is not None and self.second_opinion is not None:
+            raise ValueError('`second_opinion` is the older form of `potential`: expected one of the two')
+
+    @property
+    def pre_relaxation(self) -> PotentialSettings | None:
+        """What a potential does, whichever form says so."""
+        if self.second_opinion is None:
+            return self.potential
+        return PotentialSettings(self.second_opinion, steps=self.second_opinion_steps)
+
+    @property
+    def has_network(self) -> bool:
+        """Whether a network predicts."""
+        return self.potential is None or self.potential.start == STARTS[0]
