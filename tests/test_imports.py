@@ -47,7 +47,7 @@ NETWORK_ROOMS = {
     'models': {'graph', 'layers'},
     'engine': {'graph', 'layers', 'models'},
     'checkpoints': {'models'},
-    'potentials': set(),
+    'potentials': {'checkpoints'},
     'data': set(),
     'prediction': {'graph', 'models', 'engine', 'checkpoints', 'potentials', 'device'},
     'evaluation': {'graph', 'engine', 'checkpoints', 'prediction'},
@@ -62,6 +62,7 @@ NETWORK_ROOMS = {
 OPTIONAL = {
     'gpaw': 'aiida_e3relax.standin.engines.gpaw',  # an extra that `make test` does not install
     'chgnet': 'aiida_e3relax.gnn.potentials.chgnet',
+    'sevenn': 'aiida_e3relax.gnn.potentials.sevennet',
     'triton': 'aiida_e3relax.gnn.engine.triton_',  # for Linux alone
 }
 

@@ -1,9 +1,48 @@
-"""The interface of potentials."""
+"""What potentials are: one that is known by name, and one that is loaded. Needs no torch."""
 
 from __future__ import annotations
 
 import dataclasses
 from typing import Any
+
+DTYPES = ('float32', 'float64')
+
+
+@dataclasses.dataclass(frozen=True)
+class KnownPotential:
+    """A potential that can be asked for by name.
+
+    Attributes
+    ----------
+    name
+        The word for it.
+    module
+        The module of `aiida_e3relax.gnn.potentials` that is its adapter.
+    package
+        The package that computes it, as `pip install` knows it.
+    needs_weights
+        Whether the user brings the file of its weights; else they come with the package.
+    licence, training_data, functional
+        Of the weights, and the functional of the energies that they were trained on; None where the user's file
+        decides.
+    modal
+        Which of several functionals that the weights hold is computed.
+    weights
+        The name of the weights that come with the package.
+    dtypes
+        The precisions in which the package computes.
+    """
+
+    name: str
+    module: str
+    package: str
+    needs_weights: bool
+    licence: str | None = None
+    training_data: str | None = None
+    functional: str | None = None
+    modal: str | None = None
+    weights: str | None = None
+    dtypes: tuple[str, ...] = DTYPES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,11 +53,27 @@ class Potential:
     ----------
     calculator
         Energies in eV, forces in eV/A, stress in eV/A^3. It raises an error for a crystal that it does not know.
-    name, version, weights
-        The potential, the version of its package, and which of its weights.
+    name, version
+        The potential, and the version of its package.
+    weights, content_hash
+        The name of its weights, and ``sha256:`` with the digest of their bytes.
+    licence, training_data, functional
+        Of the weights; None where they do not say.
+    dtype
+        The precision in which it computes.
     """
 
     calculator: Any
     name: str
     version: str
     weights: str
+    content_hash: str | None = None
+    licence: str | None = None
+    training_data: str | None = None
+    functional: str | None = None
+    dtype: str = 'float32'
+
+    def facts(self) -> dict[str, str | None]:
+        """Return what a report says of it."""
+        names = ('version', 'weights', 'content_hash', 'licence', 'training_data', 'functional', 'dtype')
+        return {'potential': self.name} | {name: getattr(self, name) for name in names}

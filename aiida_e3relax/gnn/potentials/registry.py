@@ -1,36 +1,189 @@
-"""The potentials by name. A new one is one module of its name and one word in `POTENTIALS`. Needs no torch."""
+"""The potentials by name. A new one is a line in `POTENTIALS` and, of a new package, a module. Needs no torch."""
 
 from __future__ import annotations
 
 import importlib
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
-from aiida_e3relax.common.errors import MissingPackageError
-from aiida_e3relax.gnn.potentials.base import Potential
+from aiida_e3relax.common.errors import InputError, MissingPackageError
+from aiida_e3relax.common.messages import describe_error, short, suggestion
+from aiida_e3relax.common.out_of_memory import is_out_of_memory
+from aiida_e3relax.gnn.checkpoints.model_card import hash_file
+from aiida_e3relax.gnn.potentials.base import KnownPotential, Potential
 
 if TYPE_CHECKING:
     import torch
 
-POTENTIALS = ('chgnet',)
-"""Universal interatomic potentials, learned from DFT on all elements, that give a second opinion: see `SecondOpinion`.
+_MPTRJ = 'MPtrj: relaxations of the Materials Project'
+_CORRECTED = 'PBE and PBE+U of the Materials Project, energies with its corrections of 2020'
+_UNCORRECTED = 'PBE and PBE+U of the Materials Project, energies as computed'
+_MIT_OR_GPL = 'MIT by the wheel; an older index of models says GPL-3.0'
 
-Each has the module of its name, with a function ``load(device)`` that returns a `Potential`.
+POTENTIALS: dict[str, KnownPotential] = {
+    known.name: known
+    for known in (
+        KnownPotential(
+            'chgnet',
+            'chgnet',
+            'chgnet',
+            needs_weights=False,
+            licence='BSD-3-Clause (modified)',
+            training_data=_MPTRJ,
+            functional=_CORRECTED,
+            weights='0.3.0',
+            dtypes=('float32',),
+        ),
+        KnownPotential(
+            'sevennet-0',
+            'sevennet',
+            'sevenn',
+            needs_weights=False,
+            licence=_MIT_OR_GPL,
+            training_data=_MPTRJ,
+            functional=_UNCORRECTED,
+            weights='7net-0 (11 July 2024)',
+        ),
+        KnownPotential(
+            'sevennet-mf-0',
+            'sevennet',
+            'sevenn',
+            needs_weights=False,
+            licence='MIT',
+            training_data=f'{_MPTRJ}, and r2SCAN of the Materials Project',
+            functional='PBE and PBE+U of the Materials Project',
+            modal='PBE',
+            weights='7net-mf-0',
+        ),
+        KnownPotential(
+            'sevennet-l3i5',
+            'sevennet',
+            'sevenn',
+            needs_weights=False,
+            licence=_MIT_OR_GPL,
+            training_data=_MPTRJ,
+            functional=_UNCORRECTED,
+            weights='7net-l3i5',
+        ),
+        KnownPotential('mace', 'mace', 'mace-torch', needs_weights=True),
+        KnownPotential('matgl', 'matgl', 'matgl', needs_weights=True),
+        KnownPotential('nequip', 'nequip', 'nequip', needs_weights=True),
+        KnownPotential('mattersim', 'mattersim', 'mattersim', needs_weights=True),
+        KnownPotential('orb', 'orb', 'orb-models', needs_weights=True),
+        KnownPotential('fairchem', 'fairchem', 'fairchem-core', needs_weights=True),
+    )
+}
+"""Universal interatomic potentials, learned from DFT on all elements.
+
+Each has the adapter `module`, with a function ``make_calculator(known, weights, device, dtype)`` that returns a
+calculator of ASE from a file of weights, and, where they come with the package, ``find_weights(known)`` that returns
+the file.
 """
 
 REMEDY = 'install it where the network runs, with `pip install {}`'
 
 
-def load_potential(name: str, device: torch.device) -> Potential:
-    """Return a potential of `POTENTIALS` on `device`; its module is imported when it is asked for.
+def load_potential(
+    name: str, device: torch.device, dtype: str = 'float32', weights: Path | str | None = None
+) -> Potential:
+    """Return a potential of `POTENTIALS` on `device`; its package is imported when it is asked for.
 
-    Raises MissingPackageError where its package is not installed.
+    Parameters
+    ----------
+    name
+        The potential.
+    device
+        Where it computes.
+    dtype
+        `float32` or `float64`; CHGNet knows the first alone.
+    weights
+        The file of its weights, of potentials that do not bring them. The packages run code that such a file holds:
+        take it from whom you trust.
+
+    Raises
+    ------
+    InputError
+        For an unknown name, a precision in which it does not compute, and weights that are missing, superfluous or no
+        weights of this potential.
+    MissingPackageError
+        Where its package is not installed.
     """
-    if name not in POTENTIALS:
-        raise ValueError(f'potential: expected one of {", ".join(POTENTIALS)}, found {name!r}')
+    known = find_potential(name)
+    check_choices(known, dtype, weights)
+    adapter = _import_adapter(known)
+    path = Path(weights) if weights is not None else adapter.find_weights(known)
+    content_hash = hash_file(path)
     try:
-        module = importlib.import_module(f'aiida_e3relax.gnn.potentials.{name}')
+        calculator = adapter.make_calculator(known, path, device, dtype)
+    except Exception as error:  # whatever the packages raise for a file that is not theirs
+        if is_out_of_memory(error):
+            raise
+        raise InputError(
+            f'{path}: expected weights of {name} that {known.package} {metadata.version(known.package)} reads, found '
+            f'{describe_error(error)}'
+        ) from error
+    return Potential(
+        calculator,
+        known.name,
+        metadata.version(known.package),
+        known.weights or path.name,
+        content_hash,
+        known.licence,
+        known.training_data,
+        known.functional,
+        dtype,
+    )
+
+
+def find_potential(name: str) -> KnownPotential:
+    """Return the potential of that name; raises InputError."""
+    if name not in POTENTIALS:
+        raise InputError(f'unknown potential {short(repr(name))}{suggestion(str(name), list(POTENTIALS))}')
+    return POTENTIALS[name]
+
+
+def check_choices(known: KnownPotential, dtype: str = 'float32', weights: Path | str | None = None) -> None:
+    """Raise InputError for a precision or a file of weights with which `known` cannot be loaded; imports nothing."""
+    if dtype not in known.dtypes:
+        raise InputError(f'{known.name} computes in {" or ".join(known.dtypes)}, not in {short(dtype)}')
+    if weights is None:
+        if known.needs_weights:
+            raise InputError(
+                f'{known.name}: the package {known.package} comes without weights: name the file of yours '
+                '(--potential-weights FILE, `potential_weights`)'
+            )
+        return
+    if not known.needs_weights:
+        raise InputError(
+            f'{short(weights, 200)}: {known.name} is the name of the weights {known.weights} in the package '
+            f'{known.package}, so it takes no file'
+        )
+    if not Path(weights).is_file():
+        raise InputError(f'{short(weights, 200)}: no such file; expected the weights of {known.name}')
+
+
+def installed_version(known: KnownPotential) -> str | None:
+    """Return the version of the package of a potential, None where it is not installed; imports nothing of it."""
+    try:
+        return metadata.version(known.package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _import_adapter(known: KnownPotential) -> ModuleType:
+    """Return the adapter of a potential; raises MissingPackageError."""
+    try:
+        return importlib.import_module(f'aiida_e3relax.gnn.potentials.{known.module}')
     except ModuleNotFoundError as error:
         raise MissingPackageError(
-            f'a second opinion of {name} needs the package {error.name}, which is not installed; {REMEDY.format(name)}'
+            f'the potential {known.name} needs the package {error.name}, which is not installed; '
+            f'{REMEDY.format(known.package)}'
         ) from error
-    return module.load(device)
+    except Exception as error:  # libraries that do not fit together, names that another version has not
+        raise MissingPackageError(
+            f'the potential {known.name} needs the package {known.package}, and its version '
+            f'{installed_version(known)} does not work here ({describe_error(error)}); '
+            f'{REMEDY.format(f"--upgrade {known.package}")}'
+        ) from error
