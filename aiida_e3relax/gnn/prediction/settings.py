@@ -37,8 +37,8 @@ class PotentialSettings:
     name: str
     start: str = STARTS[0]
     steps: int = 200
-    force_max_eV_per_A: float = 0.02
-    stress_max_kB: float = 1.0
+    force_max_eV_per_A: float = 0.02  # noqa: N815
+    stress_max_kB: float = 1.0  # noqa: N815
     weights: Path | None = None
     only_if_lower: bool = True
 
