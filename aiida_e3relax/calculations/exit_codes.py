@@ -44,7 +44,7 @@ def define_exit_codes(spec: CalcJobProcessSpec) -> None:
         'ERROR_MISSING_PACKAGE',
         invalidates_cache=True,
         message='A package is missing where the code runs ({detail}): install it, or leave out what needs it, '
-        '`second_opinion` in `parameters` or this model.',
+        '`potential` or `second_opinion` in `parameters`, or this model.',
     )
     spec.exit_code(
         330,

@@ -1,4 +1,4 @@
-"""The calculation job that runs the network: crystals in, predicted relaxed crystals out."""
+"""The calculation job that runs network and potential: crystals in, starts for VASP out."""
 
 from __future__ import annotations
 
@@ -20,14 +20,19 @@ from aiida_e3relax.crystals.structures import Crystals, write_npz
 from aiida_e3relax.crystals.validation import input_faults
 from aiida_e3relax.data.batch import StructureBatchData
 from aiida_e3relax.data.model import E3RelaxModelData
+from aiida_e3relax.data.potential import E3RelaxPotentialData
 from aiida_e3relax.data.structures import ELEMENTS, can_be_stored, find_faults, structures_to_crystals
+from aiida_e3relax.gnn.potentials.registry import POTENTIALS
 
 MOST_NAMED = 10
 """How many faulty structures of a batch a message names."""
 
 
 class E3RelaxCalculation(CalcJob):
-    """Predict the relaxed geometry of one or many crystals in one pass, as one batch.
+    """Predict the relaxed geometry of one or many crystals, as one batch.
+
+    The network does in one pass. With `potential` in `parameters` an interatomic potential relaxes the prediction step
+    by step, or, with `start: input` and without a `model`, the crystals as they came.
 
     They come and go as nodes in the namespace `structures`, or all in one node, `batch`, which spares AiiDA most of the
     work. One bad structure never takes the others down: it gets a failure word in the output `report` and no output
@@ -40,6 +45,8 @@ class E3RelaxCalculation(CalcJob):
 
     STRUCTURES_FILE = 'structures.npz'
     CHECKPOINT_FILE = 'model.pt'
+    WEIGHTS_FOLDER = 'weights'
+    FIXED_FILE = 'fixed.json'
     CARD_FILE = 'model.card.json'
     PREDICTIONS_FILE = 'predictions.npz'
     LAYERS_FILE = 'predictions.layers.npz'
@@ -67,15 +74,26 @@ class E3RelaxCalculation(CalcJob):
             validator=validate_batch,
             help='The crystals to relax in one node, in the place of `structures`; for more than some tens.',
         )
-        spec.input('model', valid_type=E3RelaxModelData, help='The checkpoint of the network and its model card.')
+        spec.input(
+            'model',
+            valid_type=E3RelaxModelData,
+            required=False,
+            help='The checkpoint of the network and its model card; none where a potential starts from the input.',
+        )
+        spec.input(
+            'potential_weights',
+            valid_type=E3RelaxPotentialData,
+            required=False,
+            help='The weights of the `potential` in `parameters`, where its package does not bring them.',
+        )
         spec.input(
             'parameters',
             valid_type=orm.Dict,
             required=False,
             serializer=orm.to_aiida_type,
             validator=validate_parameters,
-            help='`device` (auto, cpu, cuda, cuda:<n>), `dtype` (float32, float64), `max_edges`, `threads` and more; '
-            'see `aiida_e3relax.calculations.predict_parameters.PredictParameters`.',
+            help='`device` (auto, cpu, cuda, cuda:<n>), `dtype` (float32, float64), `max_edges`, `threads`, '
+            '`potential`; see `aiida_e3relax.calculations.predict_parameters.PredictParameters`.',
         )
         options: Any = spec.inputs.get_port('metadata.options')
         options['resources'].default = {'num_machines': 1, 'num_mpiprocs_per_machine': 1}
@@ -136,29 +154,41 @@ class E3RelaxCalculation(CalcJob):
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
         """Write the structures, copy the checkpoint with its card, and return the command to run."""
         write_npz(Path(folder.get_abs_path(self.STRUCTURES_FILE)), crystals_of_inputs(self.inputs))
-        model = self.inputs.model
-        with folder.open(self.CARD_FILE, 'w', encoding='utf-8') as handle:
-            json.dump(model.card, handle, indent=2)
         parameters = PredictParameters.from_mapping(
             self.inputs.parameters.get_dict() if 'parameters' in self.inputs else {}
         )
+        words, copies = parameters.command_line(), []
+        if 'model' in self.inputs:
+            model = self.inputs.model
+            with folder.open(self.CARD_FILE, 'w', encoding='utf-8') as handle:
+                json.dump(model.card, handle, indent=2)
+            copies.append((model.uuid, model.filename, self.CHECKPOINT_FILE))
+            words += ['--model', self.CHECKPOINT_FILE]
+        if 'potential_weights' in self.inputs:
+            weights = self.inputs.potential_weights
+            target = f'{self.WEIGHTS_FOLDER}/{weights.filename}'  # packages look at the suffix
+            copies.append((weights.uuid, weights.filename, target))
+            words += ['--potential-weights', target]
+        if parameters.fixed:
+            with folder.open(self.FIXED_FILE, 'w', encoding='utf-8') as handle:
+                json.dump(parameters.fixed, handle)
+            words += ['--fixed-sites', self.FIXED_FILE]
 
         codeinfo = CodeInfo()
         codeinfo.code_uuid = self.inputs.code.uuid
         codeinfo.cmdline_params = [
             'predict',
             self.STRUCTURES_FILE,
-            *('--model', self.CHECKPOINT_FILE),
             *('--output', self.PREDICTIONS_FILE),
             *('--report', self.REPORT_FILE),
-            *parameters.command_line(),
+            *words,
         ]
         codeinfo.stdout_name = self.options.output_filename
         codeinfo.stderr_name = self.STDERR_FILE
 
         calcinfo = CalcInfo()
         calcinfo.codes_info = [codeinfo]
-        calcinfo.local_copy_list = [(model.uuid, model.filename, self.CHECKPOINT_FILE)]
+        calcinfo.local_copy_list = copies
         calcinfo.retrieve_list = [
             self.PREDICTIONS_FILE,
             *([self.LAYERS_FILE] if parameters.layers else []),
@@ -188,7 +218,35 @@ def validate_inputs(inputs: Mapping[str, Any], namespace: PortNamespace) -> str 
                 'found neither `structures` nor `batch`, expected one of them: give at least one StructureData, such '
                 'as `structures={"crystal": node}`, or a StructureBatchData as `batch`'
             )
+    if 'parameters' in namespace and (fault := _find_model_fault(inputs)):
+        return fault
     return validate_calc_job(inputs, namespace)
+
+
+def _find_model_fault(inputs: Mapping[str, Any]) -> str | None:
+    """Return why model and weights are not those that the parameters ask for, or None."""
+    if 'code' not in inputs:
+        return None  # a namespace that a chain leaves empty
+    try:
+        parameters = PredictParameters.from_mapping(inputs['parameters'].get_dict() if 'parameters' in inputs else {})
+    except ValueError:
+        return None  # that port says so itself
+    if parameters.pre_relaxer.has_network and 'model' not in inputs:
+        return 'found no `model`, expected one: `E3RelaxModelData.default()`, or the node of another checkpoint'
+    if not parameters.pre_relaxer.has_network and 'model' in inputs:
+        return '`model`: expected none beside `start: input`, which starts from the raw crystal; leave it out'
+    return _find_weights_fault(parameters.potential, inputs.get('potential_weights'))
+
+
+def _find_weights_fault(potential: str | None, weights: E3RelaxPotentialData | None) -> str | None:
+    if weights is not None and weights.potential != potential:
+        return f'`potential_weights`: weights of {weights.potential}, expected those of `potential`, {potential}'
+    if weights is None and potential and POTENTIALS[potential].needs_weights:
+        return (
+            f'`potential_weights`: {potential} brings no weights: make a node of yours with '
+            f"`E3RelaxPotentialData.get_or_create(file, '{potential}')[0]`"
+        )
+    return None
 
 
 def validate_structures(structures: Mapping[str, orm.StructureData], _: Any) -> str | None:

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Mapping
 from typing import Any, Self
 
+from aiida_e3relax.calculations.pre_relaxer import PreRelaxer
 from aiida_e3relax.common.mappings import check_keys
-from aiida_e3relax.crystals.freedom.freedom import NO_VACUUM
+from aiida_e3relax.crystals.freedom.freedom import NO_VACUUM, Freedom
 from aiida_e3relax.gnn.potentials.registry import POTENTIALS
-from aiida_e3relax.gnn.prediction.settings import ENGINES, PredictionSettings
+from aiida_e3relax.gnn.prediction.settings import ENGINES, PotentialSettings, PredictionSettings
 
+POTENTIAL_OPTIONS = {
+    'start': 'start',
+    'steps': 'steps',
+    'force_max_eV_per_A': 'force-max',
+    'stress_max_kB': 'stress-max',
+}
+"""The parameters of a potential, and their options of `e3relax predict`."""
+OPINIONS = tuple(name for name, known in POTENTIALS.items() if not known.needs_weights)
+"""The potentials that `second_opinion` can name: it takes no weights."""
 DTYPES = ('float32', 'float64')
 DEVICE = re.compile(r'auto|cpu|cuda(:\d+)?')
 
@@ -33,13 +44,25 @@ class PredictParameters:
     engine
         `fast`, or `reference` for the plain layers, the same to rounding.
     second_opinion
-        `chgnet`: this potential states energies and forces before and after the prediction, in the report, from which
-        the guard and `comparison` take them; None asks no one.
+        The older form of `potential`, with `start: network`: this potential states energies and forces before and after
+        the prediction, in the report, from which the guard and `comparison` take them; None asks no one.
     second_opinion_steps
         Steps that it takes from the prediction, which stay where its energy falls.
     vacuum
         `none`: do not look for gaps. By default molecules are not predicted, and a layer or a wire with a vacuum that
         its periodic directions do not declare keeps its cell.
+    potential
+        The potential that relaxes crystals step by step, a name of `POTENTIALS`; None for the network alone.
+    start
+        Where it starts: `network`, from the network's prediction, or `input`, from the raw crystal, without a network.
+    steps
+        How many steps it takes at most.
+    force_max_eV_per_A, stress_max_kB
+        Below which largest force, and largest stress of a cell that is free, it takes no more.
+    freedom
+        What may move in its steps, as the chain's input `freedom` has it; the chain sets it to its own.
+    fixed
+        In a batch the sites that are held beside those of `freedom`, by the label of the structure.
     layers
         Whether the structure after every layer of the network comes as `TrajectoryData`, for a batch as a file.
     bonds
@@ -54,6 +77,13 @@ class PredictParameters:
     second_opinion: str | None = PredictionSettings.second_opinion
     second_opinion_steps: int = PredictionSettings.second_opinion_steps
     vacuum: str | None = None
+    potential: str | None = None
+    start: str | None = None
+    steps: int | None = None
+    force_max_eV_per_A: float | None = None  # noqa: N815 (the unit)
+    stress_max_kB: float | None = None  # noqa: N815
+    freedom: str | Mapping[str, Any] | None = None
+    fixed: Mapping[str, Mapping[str, Any]] | None = None
     layers: bool = False
     bonds: bool = False
 
@@ -68,8 +98,8 @@ class PredictParameters:
             raise ValueError(f'`max_edges`: expected a positive integer, found {self.max_edges!r}')
         if self.threads is not None and not _is_count(self.threads):
             raise ValueError(f'`threads`: expected a positive integer, found {self.threads!r}')
-        if self.second_opinion not in (None, *POTENTIALS):
-            raise ValueError(f'`second_opinion`: expected {" or ".join(POTENTIALS)}, found {self.second_opinion!r}')
+        if self.second_opinion not in (None, *OPINIONS):
+            raise ValueError(f'`second_opinion`: expected {" or ".join(OPINIONS)}, found {self.second_opinion!r}')
         if not _is_count(self.second_opinion_steps, least=0):
             raise ValueError(
                 f'`second_opinion_steps`: expected an integer from 0 on, found {self.second_opinion_steps!r}'
@@ -81,8 +111,33 @@ class PredictParameters:
                 raise ValueError(f'`{name}`: expected true or false, found {getattr(self, name)!r}')
         if self.second_opinion_steps and self.second_opinion is None:
             raise ValueError(
-                f'`second_opinion_steps`: expected `second_opinion` beside it, {" or ".join(POTENTIALS)}, found none'
+                f'`second_opinion_steps`: expected `second_opinion` beside it, {" or ".join(OPINIONS)}, found none'
             )
+        self._check_potential()
+
+    @property
+    def pre_relaxer(self) -> PreRelaxer:
+        """What makes VASP's start by these parameters."""
+        return PreRelaxer.of_parameters(self.potential, self.start)
+
+    def _check_potential(self) -> None:
+        """Raise ValueError for what the potential cannot be told."""
+        if self.potential is None:
+            given = [name for name in (*POTENTIAL_OPTIONS, 'freedom', 'fixed') if getattr(self, name) is not None]
+            if given:
+                raise ValueError(f'`{given[0]}`: expected `potential` beside it, {" or ".join(POTENTIALS)}, found none')
+            return
+        if self.potential not in POTENTIALS:
+            raise ValueError(f'`potential`: expected one of {", ".join(POTENTIALS)}, found {self.potential!r}')
+        if self.second_opinion is not None:
+            raise ValueError('`second_opinion` is the older form of `potential`: expected one of the two, found both')
+        settings = {name: getattr(self, name) for name in POTENTIAL_OPTIONS}
+        PotentialSettings(self.potential, **{name: value for name, value in settings.items() if value is not None})
+        if not self.pre_relaxer.has_network and (self.layers or self.bonds):
+            raise ValueError('`layers`, `bonds`: expected a network that has them; there is none with `start: input`')
+        for freedom in (self.freedom, *(self.fixed or {}).values()):
+            if freedom is not None:
+                Freedom.from_value(freedom if freedom is self.freedom else {'fixed': freedom})
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
@@ -97,7 +152,13 @@ class PredictParameters:
         """Return the options of `e3relax predict` that say the same."""
         words = []
         for name, value in dataclasses.asdict(self).items():
-            if value is True:
+            if name == 'fixed':
+                continue  # a file of its own
+            if name == 'freedom' and isinstance(value, dict):
+                words += ['--freedom', json.dumps(value)]
+            elif name in POTENTIAL_OPTIONS and value is not None:
+                words += [f'--{POTENTIAL_OPTIONS[name]}', str(value)]
+            elif value is True:
                 words.append(f'--{name}')
             elif value is not None and value is not False:
                 words += [f'--{name.replace("_", "-")}', str(value)]

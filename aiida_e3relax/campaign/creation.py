@@ -10,9 +10,10 @@ from typing import Any
 from aiida import orm
 
 from aiida_e3relax.calculations.batches import gather_structures
+from aiida_e3relax.campaign.arms import find_other_settings
 from aiida_e3relax.campaign.defaults import BATCH_SIZE, MAX_RUNNING, NETWORK_RETRIES
 from aiida_e3relax.campaign.group import CampaignGroup
-from aiida_e3relax.campaign.settings import CampaignSettings, draw_sample, split_batches
+from aiida_e3relax.campaign.settings import ALL, CampaignSettings, draw_sample, split_batches
 from aiida_e3relax.common.messages import short
 from aiida_e3relax.workflows.vasp.chain import E3RelaxVaspWorkChain
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
@@ -91,11 +92,12 @@ def create_campaign(
         if not structure.is_stored:
             structure.label = structure.label or label
             structure.store()
-    batches = [gather_structures(**part) for part in split_batches(structures, batch_size)] if choices.model else []
-    inputs = E3RelaxVaspWorkChain.get_protocol_inputs(choices.protocol, choices.overrides)
-    settings = CampaignSettings(
+    parts = split_batches(structures, batch_size) if choices.network_code else []
+    batches = [gather_structures(**part) for part in parts]
+    return _store_campaign(
+        choices,
+        max_running,
         name=name,
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
         structures={label: structure.uuid for label, structure in structures.items()},
         fixed=dict(fixed or {}),
         left_out=dict(left_out or {}),
@@ -104,16 +106,95 @@ def create_campaign(
         reference_share=reference_share,
         reference_sample=draw_sample(list(structures), reference_share, seed),
         seed=seed,
+        network_retries=network_retries,
+    )
+
+
+def create_arm(
+    name: str,
+    base: CampaignGroup,
+    choices: ChainChoices,
+    *,
+    left_out: Mapping[str, str] | None = None,
+    max_running: int | None = None,
+) -> CampaignGroup:
+    """Store an arm of the campaign `base` and return it; nothing of it runs yet.
+
+    It has the structures of `base`, the sample of which it takes the raw legs, and all else but what makes the starts.
+
+    Parameters
+    ----------
+    name
+        As in `create_campaign`.
+    base
+        The campaign that relaxes the raw crystals, which is no arm itself.
+    choices
+        Those of `base` for this arm, see `arm_choices`.
+    left_out
+        By label why structures of `base` are none of the arm.
+    max_running
+        How many chains may run at the same time where the arm is run alone; default is that of `base`.
+
+    Raises
+    ------
+    ValueError
+        For a name that is taken or odd, an arm in the place of `base`, no structures, choices by which VASP would
+        relax otherwise, and structures that have been deleted.
+    """
+    check_new_name(name)
+    of_base, node = base.settings, base.settings_node
+    if of_base.raw_legs_of is not None:
+        raise ValueError(f'campaign `{base.label}`: expected one that relaxes raw crystals itself, found an arm')
+    if other := find_other_settings(of_base.chain, choices.record()):
+        raise ValueError(
+            f'arm `{name}`: expected the `{"`, `".join(other)}` of the campaign `{base.label}`, whose raw legs it '
+            'takes, found another'
+        )
+    without = dict(left_out or {})
+    labels = [label for label in of_base.structures if label not in without]
+    if not labels:
+        raise ValueError(f'arm `{name}`: expected at least one structure, found none')
+    batches = of_base.batches
+    if without or not batches:
+        structures: dict[str, Any] = {label: orm.load_node(uuid=of_base.structures[label]) for label in labels}
+        batches = [gather_structures(**part).uuid for part in split_batches(structures, of_base.batch_size)]
+    sample = of_base.reference_sample
+    return _store_campaign(
+        choices,
+        max_running or base.max_running,
+        name=name,
+        structures={label: of_base.structures[label] for label in labels},
+        fixed={label: held for label, held in of_base.fixed.items() if label not in without},
+        left_out={**of_base.left_out, **without},
+        batches=batches,
+        batch_size=of_base.batch_size,
+        reference_share=of_base.reference_share,
+        reference_sample=sample if sample == ALL else [label for label in sample if label not in without],
+        seed=of_base.seed,
+        network_retries=of_base.network_retries,
+        raw_legs_of=node.uuid,
+    )
+
+
+def _store_campaign(choices: ChainChoices, max_running: int, **values: Any) -> CampaignGroup:
+    """Store the group with the structures, and with the settings of which these are `values`, at once."""
+    inputs = E3RelaxVaspWorkChain.get_protocol_inputs(choices.protocol, choices.overrides)
+    settings = CampaignSettings(
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
         chain=choices.record(),
         guard=inputs['guard'],
         versions={package: importlib.metadata.version(package) for package in PACKAGES},
-        network_retries=network_retries,
+        **values,
     )
+    query = orm.QueryBuilder().append(orm.Data, filters={'uuid': {'in': list(settings.structures.values())}})
+    structures = query.all(flat=True)
+    if len(structures) < len(set(settings.structures.values())):
+        raise ValueError(f'campaign `{settings.name}`: structures of it have been deleted from the profile')
     node = settings.to_node().store()
-    group = CampaignGroup(label=name)
+    group = CampaignGroup(label=settings.name)
     with group.backend.transaction():
         group.store()
-        group.add_nodes([node, *structures.values()])
+        group.add_nodes([node, *structures])
         group.max_running = max_running
     return group
 

@@ -11,11 +11,14 @@ import click
 from aiida import orm
 from aiida_vasp.data.potcar import PotcarGroup
 
+from aiida_e3relax.calculations.pre_relaxer import NETWORK, PreRelaxer
 from aiida_e3relax.cli.nodes import describe_node, find_node
 from aiida_e3relax.common.mappings import merge
 from aiida_e3relax.common.strict_yaml import load_yaml
 from aiida_e3relax.crystals.freedom.freedom import Freedom, read_freedom_text
 from aiida_e3relax.data.model import E3RelaxModelData
+from aiida_e3relax.data.potential import E3RelaxPotentialData
+from aiida_e3relax.gnn.potentials.registry import POTENTIALS
 from aiida_e3relax.workflows.vasp.arguments import NO_CODE, list_codes, load_code
 from aiida_e3relax.workflows.vasp.chain import E3RelaxVaspWorkChain
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
@@ -34,19 +37,59 @@ def read_choices(options: dict[str, Any]) -> ChainChoices:
     """
     overrides = merge(ONE_PROCESS, read_overrides(options['overrides']) if options['overrides'] else {})
     overrides = merge(overrides, _common_settings(options))
-    with_network = not options['no_network']
+    runs = not options['no_network']
+    pre_relaxer = _read_pre_relaxer(options)
     return ChainChoices(
         vasp_code=choose_code(options['vasp_code'], 'vasp.vasp', '--vasp-code'),
-        network_code=choose_code(options['network_code'], 'e3relax.predict', '--network-code')
-        if with_network
-        else None,
+        network_code=choose_code(options['network_code'], 'e3relax.predict', '--network-code') if runs else None,
         potential_family=options['potential_family'] or _only_family(),
         freedom=_choose_freedom(options, overrides),
-        model=choose_model(options['model']) if with_network else None,
+        model=choose_model(options['model']) if runs and pre_relaxer.has_network else None,
         protocol=options['protocol'],
         overrides=overrides,
         options=_job_options(options),
+        pre_relaxer=str(pre_relaxer),
+        potential_weights=choose_weights(options.get('potential_weights'), pre_relaxer.potential) if runs else None,
     )
+
+
+def _read_pre_relaxer(options: dict[str, Any]) -> PreRelaxer:
+    """Return what makes VASP's start; raises ClickException for an unknown one and for options that do not fit it."""
+    try:
+        chosen = PreRelaxer.parse(options.get('pre_relaxer') or NETWORK)
+    except ValueError as error:
+        raise click.ClickException(f'--pre-relaxer: {error}') from error
+    if not chosen.has_network and options.get('model'):
+        raise click.ClickException(
+            f'--model {options["model"]}: the pre-relaxer {chosen} has no network; leave it out, or give '
+            f'--pre-relaxer {NETWORK}+{chosen}'
+        )
+    if chosen != PreRelaxer(True, None) and options['no_network']:
+        raise click.ClickException(f'--no-network: expected no --pre-relaxer beside it, found {chosen}')
+    return chosen
+
+
+def choose_weights(text: str | None, potential: str | None) -> E3RelaxPotentialData | None:
+    """Return the weights that a person names for a potential, a file or a node; None where none are named or needed.
+
+    Raises ClickException where there are none, where some are needed, and where there is no potential to load them.
+    """
+    if potential is None:
+        if text:
+            raise click.ClickException('--potential-weights: expected a potential beside it, as --pre-relaxer mace')
+        return None
+    if text is None:
+        if POTENTIALS[potential].needs_weights:
+            raise click.ClickException(
+                f'--potential-weights: {potential} brings no weights; give the file that its package loads'
+            )
+        return None
+    if Path(text).is_file():
+        return E3RelaxPotentialData.get_or_create(text, potential)[0]
+    node = find_node(text, 'expected a file of weights that is there, or the PK or UUID of a node of them')
+    if not isinstance(node, E3RelaxPotentialData):
+        raise click.ClickException(f'{text}: expected an E3RelaxPotentialData, found {describe_node(node)}')
+    return node
 
 
 def read_overrides(path: Path) -> dict[str, Any]:

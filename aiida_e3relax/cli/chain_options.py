@@ -24,6 +24,19 @@ OPTIONS = (
     click.option('--vasp-code', help='The code that runs VASP.  [default: the only one]'),
     click.option('--network-code', help='The code that runs `e3relax`.  [default: the only one]'),
     click.option('--no-network', is_flag=True, help='Relax the raw structure alone.'),
+    click.option(
+        '--pre-relaxer',
+        metavar='WHO',
+        default='network',
+        show_default=True,
+        help='What makes the start of VASP: network, the name of an interatomic potential such as sevennet-mf-0 '
+        '(`e3relax potentials` lists them), or both as in network+sevennet-mf-0.',
+    ),
+    click.option(
+        '--potential-weights',
+        metavar='FILE|NODE',
+        help='The weights of that potential, where its package brings none, or a node of them.',
+    ),
     click.option('--potential-family', help='The family of potentials, see aiida-vasp.  [default: the only one]'),
     click.option('--model', help='A checkpoint file, a model node, or `default`.  [default: the shipped one]'),
     click.option('--protocol', metavar='NAME', help=f'See below.  [default: {DEFAULT_PROTOCOL}]'),

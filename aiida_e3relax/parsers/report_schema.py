@@ -26,7 +26,7 @@ class _Part(BaseModel):
 
 
 class _Opinion(_Part):
-    """A second opinion on one structure: its numbers, or why there are none."""
+    """What a potential says of one structure, or did to it: its numbers, or why there are none."""
 
     error: Text | None = None
     energy_input_eV_per_atom: Finite | None = None  # noqa: N815
@@ -48,6 +48,7 @@ class Row(_Part):
     n_atoms: Count | None = None
     uncertainty_A: NotNegative | None = None  # noqa: N815
     second_opinion: _Opinion = Field(default=None)  # type: ignore[assignment]  # absent, or an opinion; null is neither
+    potential: _Opinion = Field(default=None)  # type: ignore[assignment]
 
 
 class Error(_Part):
@@ -71,10 +72,11 @@ class Report(_Part):
     error: Error | None
     structures: list[Row] = []
     batches: list[list[Count]] = []
-    model: _Model = Field(default=None)  # type: ignore[assignment]
+    model: _Model | None = None
     device: _Device = Field(default=None)  # type: ignore[assignment]
     timings_s: dict[str, NotNegative] = {}
     second_opinion: dict[str, Any] | None = None
+    potential: dict[str, Any] | None = None
 
     @model_validator(mode='before')
     @classmethod
@@ -96,8 +98,11 @@ class Report(_Part):
             for row in self.structures:
                 if row.status == 'ok' and not row.n_atoms:
                     raise ValueError(f'structure `{row.label}` is `ok`: expected `n_atoms`, found {row.n_atoms}')
-        if self.second_opinion is None and any('second_opinion' in row.model_fields_set for row in self.structures):
-            raise ValueError('`second_opinion` is missing, but structures have one')
+        if self.error is None and self.model is None and (self.potential or {}).get('start') != 'input':
+            raise ValueError('`model`: expected the model that predicted, found none')
+        for key in ('second_opinion', 'potential'):
+            if getattr(self, key) is None and any(key in row.model_fields_set for row in self.structures):
+                raise ValueError(f'`{key}` is missing, but structures have one')
         return self
 
 

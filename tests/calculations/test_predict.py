@@ -12,6 +12,7 @@ from aiida.engine import run_get_node, submit
 
 from aiida_e3relax.calculations.predict import E3RelaxCalculation
 from aiida_e3relax.data.model import E3RelaxModelData, hash_file
+from aiida_e3relax.data.potential import E3RelaxPotentialData
 
 EXIT_CODES = E3RelaxCalculation.exit_codes
 NETWORK = Path(sys.executable).with_name('e3relax')
@@ -152,6 +153,49 @@ class TestRefusedBeforeSubmission:
     def test_parameters(self, e3relax_code, model, make_structure):
         with pytest.raises(ValueError, match='unknown key `max_edge`; did you mean `max_edges`'):
             run(e3relax_code, model, {'cu': make_structure('Cu')}, max_edge=1)
+
+
+class TestPotentials:
+    """What is refused of a potential before submission; `tests/gnn/prediction` has what it computes."""
+
+    @pytest.fixture
+    def weights(self, aiida_profile, tmp_path):
+        (tmp_path / 'small.model').write_bytes(b'weights')
+        return E3RelaxPotentialData.get_or_create(tmp_path / 'small.model', 'mace')[0]
+
+    @pytest.fixture
+    def refuse(self, e3relax_code, make_structure):
+        def refuse(message, parameters, **inputs):
+            inputs |= {'code': e3relax_code, 'structures': {'cu': make_structure('Cu')}, 'parameters': parameters}
+            with pytest.raises(ValueError, match=message):
+                run_get_node(E3RelaxCalculation, **inputs)
+
+        return refuse
+
+    def test_model_and_weights_are_those_that_the_parameters_ask_for(self, refuse, model, weights):
+        alone = {'potential': 'chgnet', 'start': 'input'}
+        refuse('found no `model`, expected one', {})
+        refuse('found no `model`, expected one', {'potential': 'chgnet'})
+        refuse('`model`: expected none beside `start: input`', alone, model=model)
+        refuse('weights of mace, expected those of `potential`, chgnet', alone, potential_weights=weights)
+        refuse('weights of mace, expected those of `potential`, None', {}, model=model, potential_weights=weights)
+        refuse('`potential_weights`: orb brings no weights', alone | {'potential': 'orb'})
+
+    def test_the_program_gets_weights_sites_and_no_network(self, make_program, make_structure, weights):
+        code = make_program('ls weights fixed.json; cat fixed.json; ls model.pt')
+        parameters = {'potential': 'mace', 'start': 'input', 'freedom': 'positions', 'fixed': {'cu': {'abc': [0]}}}
+        inputs = {'code': code, 'structures': {'cu': make_structure('Cu')}, 'potential_weights': weights}
+        _, node = run_get_node(E3RelaxCalculation, parameters=parameters, **inputs)
+        script = node.base.repository.get_object_content('_aiidasubmit.sh')
+        for words in (
+            "'--potential-weights' 'weights/small.model'",
+            "'--fixed-sites' 'fixed.json'",
+            "'--start' 'input'",
+        ):
+            assert words in script
+        assert '--model' not in script
+        printed = node.outputs.retrieved.base.repository.get_object_content('e3relax.out')
+        assert printed.split() == ['fixed.json', 'weights:', 'small.model', '{"cu":', '{"abc":', '[0]}}']
 
 
 class TestProgramsThatFail:

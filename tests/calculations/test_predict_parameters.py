@@ -1,8 +1,14 @@
 """The parameters of a prediction run."""
 
+import json
+
 import pytest
 
+from aiida_e3relax.calculations.pre_relaxer import PreRelaxer
 from aiida_e3relax.calculations.predict_parameters import PredictParameters
+from aiida_e3relax.gnn.potentials.registry import POTENTIALS
+
+OWN_WEIGHTS = 'chgnet or sevennet-0 or sevennet-mf-0 or sevennet-l3i5'
 
 
 def test_command_line_leaves_out_what_is_not_set():
@@ -26,6 +32,41 @@ def test_details_are_switches():
     assert not {'--layers', '--bonds'} & set(PredictParameters().command_line())
 
 
+def test_a_potential_and_what_it_may_move_reach_the_command_line():
+    freedom = {'moves': 'in-plane', 'vacuum': 'c'}
+    values = {'potential': 'chgnet', 'start': 'input', 'steps': 50, 'force_max_eV_per_A': 0.01, 'freedom': freedom}
+    words = PredictParameters(**values, fixed={'a': {'abc': [0]}}).command_line()
+    told = dict(zip(words[::2], words[1::2], strict=True))
+    assert {name: told[f'--{name}'] for name in ('potential', 'start', 'steps', 'force-max')} == {
+        'potential': 'chgnet',
+        'start': 'input',
+        'steps': '50',
+        'force-max': '0.01',
+    }
+    assert json.loads(told['--freedom']) == freedom
+    assert not {'--stress-max', '--fixed', '--vacuum'} & told.keys()
+
+
+@pytest.mark.parametrize('text', ['network', 'chgnet', 'network+sevennet-mf-0'])
+def test_a_pre_relaxer_is_what_its_parameters_ask_for(text):
+    parameters = PredictParameters(**PreRelaxer.parse(text).parameters())
+    assert str(parameters.pre_relaxer) == text
+
+
+@pytest.mark.parametrize(
+    ('text', 'found'),
+    [
+        ('chgnett', 'did you mean `chgnet`?'),
+        ('chgnet+network', "found 'chgnet+network'"),
+        ('network+', 'expected network'),
+    ],
+)
+def test_an_unknown_pre_relaxer_is_told_with_those_known(text, found):
+    with pytest.raises(ValueError, match=r'or both as in network\+chgnet') as caught:
+        PreRelaxer.parse(text)
+    assert found in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ('values', 'message'),
     [
@@ -36,7 +77,8 @@ def test_details_are_switches():
         (
             {'zzz': 1},
             'unknown key `zzz`; known are device, dtype, max_edges, threads, engine, second_opinion, '
-            'second_opinion_steps, vacuum, layers, bonds',
+            'second_opinion_steps, vacuum, potential, start, steps, force_max_eV_per_A, stress_max_kB, freedom, fixed, '
+            'layers, bonds',
         ),
         ({'device': 'gpu'}, "`device`: expected auto, cpu, cuda or cuda:<n>, found 'gpu'"),
         ({'device': 0}, '`device`: expected auto, cpu, cuda or cuda:<n>, found 0'),
@@ -46,14 +88,31 @@ def test_details_are_switches():
         ({'max_edges': None}, '`max_edges`: expected a positive integer, found None'),
         ({'threads': True}, '`threads`: expected a positive integer, found True'),
         ({'threads': 1.5}, '`threads`: expected a positive integer, found 1.5'),
-        ({'second_opinion': 'mace'}, "`second_opinion`: expected chgnet, found 'mace'"),
+        ({'second_opinion': 'mace'}, f"`second_opinion`: expected {OWN_WEIGHTS}, found 'mace'"),
         (
             {'second_opinion': 'chgnet', 'second_opinion_steps': -1},
             '`second_opinion_steps`: expected an integer from 0 on, found -1',
         ),
         (
             {'second_opinion_steps': 5},
-            '`second_opinion_steps`: expected `second_opinion` beside it, chgnet, found none',
+            f'`second_opinion_steps`: expected `second_opinion` beside it, {OWN_WEIGHTS}, found none',
+        ),
+        ({'potential': 'emt'}, f"`potential`: expected one of {', '.join(POTENTIALS)}, found 'emt'"),
+        ({'potential': 'chgnet', 'start': 'raw'}, "`start`: expected network or input, found 'raw'"),
+        ({'potential': 'chgnet', 'steps': -1}, '`steps`: expected an integer from 0 on, found -1'),
+        ({'potential': 'chgnet', 'stress_max_kB': 0}, '`stress_max_kB`: expected a number above 0, found 0'),
+        ({'steps': 5}, f'`steps`: expected `potential` beside it, {" or ".join(POTENTIALS)}, found none'),
+        (
+            {'potential': 'chgnet', 'second_opinion': 'chgnet'},
+            '`second_opinion` is the older form of `potential`: expected one of the two, found both',
+        ),
+        (
+            {'potential': 'chgnet', 'start': 'input', 'layers': True},
+            '`layers`, `bonds`: expected a network that has them; there is none with `start: input`',
+        ),
+        (
+            {'potential': 'chgnet', 'fixed': {'a': {'x': [0]}}},
+            "`fixed`: expected keys of the letters a, b and c, found 'x'",
         ),
     ],
 )

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from aiida_e3relax.calculations.pre_relaxer import NETWORK, PreRelaxer
 from aiida_e3relax.workflows.guard import REJECTED
 from aiida_e3relax.workflows.vasp.messages import describe_failure
 
@@ -100,11 +101,14 @@ def _lines_below(comparison: Mapping[str, Any]) -> Iterator[Text]:
         yield Text('; '.join([f'The prediction was {guard["verdict"]} by the guard', *guard['reasons']]) + '.')
     if comparison['network']:
         network = comparison['network']
-        took = f'The network took {1000 * network["wall_time_s"]:.0f} ms on {network["device"]}'
+        title = PreRelaxer.parse(network.get('pre_relaxer', NETWORK)).title  # comparisons of earlier versions lack it
+        took = f'{title} took {1000 * network["wall_time_s"]:.0f} ms on {network["device"]}'
         count = network.get('structures_in_run', 1)
         yield Text(f'{took}, the share of this crystal in a run of {count}.' if count > 1 else f'{took}.')
-        if opinion := network.get('second_opinion'):  # comparisons of earlier versions lack it
+        if opinion := network.get('second_opinion'):
             yield Text(_format_opinion(opinion))
+        if potential := network.get('potential'):
+            yield Text(_format_potential(potential))
     for remark in comparison['remarks']:
         yield Text(f'{remark}.', style='yellow')
 
@@ -120,6 +124,22 @@ def _format_opinion(opinion: Mapping[str, Any]) -> str:
         f'Second opinion of {opinion["potential"]}: the prediction{steps} changes the energy by '
         f'{1e3 * change:+.0f} meV/atom, the largest force from {forces} eV/A.'
     )
+
+
+def _format_potential(potential: Mapping[str, Any]) -> str:
+    """Return what a potential did to a crystal."""
+    name = f'{potential["potential"]} ({potential["weights"]})' if potential.get('weights') else potential['potential']
+    if 'error' in potential:
+        return f'{name} could not relax it: {potential["error"]}.'
+    change = 1e3 * (potential['energy_prediction_eV_per_atom'] - potential['energy_input_eV_per_atom'])
+    ended = 'converged' if potential['converged'] else 'did not converge'
+    told = (
+        f'{name} {ended} in {potential["steps"]} steps: energy {change:+.0f} meV/atom from the raw crystal, largest '
+        f'force {potential["max_force_prediction_eV_per_A"]:.3f} eV/A.'
+    )
+    if potential['left_basin']:
+        told += f' It left the basin where it started: {"; ".join(potential["basin"])}.'
+    return told
 
 
 def _format_saved(steps: int, percent: float | None) -> str:

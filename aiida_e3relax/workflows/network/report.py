@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from aiida_e3relax.calculations.pre_relaxer import PreRelaxer
+
 
 def find_row(report: Mapping[str, Any], label: str | None = None) -> Mapping[str, Any]:
     """Return what a report says of one structure; without `label` it must be the only one of its run.
@@ -31,11 +33,12 @@ def stated_uncertainty(report: Mapping[str, Any], label: str | None = None) -> f
 
 
 def stated_energy_rise(report: Mapping[str, Any], label: str | None = None) -> float | None:
-    """Return by how much a prediction lies above the raw crystal in energy, in eV/atom, by the second opinion on it.
+    """Return by how much a prediction lies above the raw crystal in energy, in eV/atom, by the potential of the run.
 
     None where no potential was asked, or where it failed. Raises ValueError as `find_row` does.
     """
-    opinion = find_row(report, label).get('second_opinion', {})
+    row = find_row(report, label)
+    opinion = row.get('potential') or row.get('second_opinion', {})
     if not opinion or 'error' in opinion:
         return None
     return opinion['energy_prediction_eV_per_atom'] - opinion['energy_input_eV_per_atom']
@@ -49,11 +52,24 @@ def network_facts(report: Mapping[str, Any], label: str | None = None) -> dict[s
     """
     rows, row = report['structures'], find_row(report, label)
     share = row['n_atoms'] / sum(other['n_atoms'] or 0 for other in rows)  # None of what could not be read
+    model, potential = report['model'], report.get('potential')
+    has_network = model is not None
+    pre_relaxer = PreRelaxer(has_network, potential and potential['potential'])
     return {
-        'content_hash': report['model']['content_hash'],
+        'pre_relaxer': str(pre_relaxer),
+        'content_hash': model['content_hash'] if has_network else None,
         'device': report['device']['used'],
         'structures_in_run': len(rows),
         'wall_time_s': share * report['timings_s']['total'],
         'uncertainty_A': stated_uncertainty(report, label),
         'second_opinion': {**report['second_opinion'], **row['second_opinion']} if 'second_opinion' in row else None,
+        'potential': potential and _merge(potential, row.get('potential')),
     }
+
+
+def _merge(potential: Mapping[str, Any], row: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the facts of a run's potential with what it did to one structure; `steps` are those that it took."""
+    if row is None:
+        return None
+    facts = {name: value for name, value in potential.items() if name != 'steps'}
+    return {**facts, 'steps_max': potential['steps'], **row}

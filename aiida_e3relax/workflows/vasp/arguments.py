@@ -10,11 +10,13 @@ from typing import Any
 from aiida import orm
 from aiida.common.exceptions import MultipleObjectsError, NotExistent
 
+from aiida_e3relax.calculations.pre_relaxer import PreRelaxer
 from aiida_e3relax.common.messages import short
 from aiida_e3relax.crystals.files.errors import CrystalFileError
 from aiida_e3relax.crystals.files.occupancies import refuse_partial
 from aiida_e3relax.crystals.freedom.freedom import Freedom
 from aiida_e3relax.data.model import E3RelaxModelData
+from aiida_e3relax.data.potential import E3RelaxPotentialData
 
 NO_CODE = (
     'make one with `verdi code create core.code.installed --default-calc-job-plugin {plugin}`, or a stand-in of VASP '
@@ -34,6 +36,11 @@ KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     'freedom': ((str, Mapping, Freedom), "a word such as 'positions', a mapping with `moves`, or a `Freedom`"),
     'reference_leg': ((str, orm.WorkChainNode), "'always', 'sample', 'never', or an earlier chain"),
     'prediction': ((Mapping,), 'a mapping with `label`, and `batch` and `report` of an earlier run of the network'),
+    'pre_relaxer': ((str, PreRelaxer), "a pre-relaxer such as 'network', 'chgnet' or 'network+chgnet'"),
+    'potential_weights': (
+        (E3RelaxPotentialData,),
+        "a node of weights: `E3RelaxPotentialData.get_or_create(path, 'mace')[0]`",
+    ),
     'campaign': ((orm.Dict,), 'the node with the settings of a campaign'),
 }
 """By argument what it may be, beside None, and what to say otherwise."""

@@ -11,8 +11,10 @@ from aiida import orm
 from aiida.common.exceptions import InputValidationError
 from aiida.engine.processes.builder import ProcessBuilder
 
+from aiida_e3relax.calculations.pre_relaxer import PreRelaxer
 from aiida_e3relax.common.mappings import check_keys, merge
 from aiida_e3relax.data.model import E3RelaxModelData
+from aiida_e3relax.data.potential import E3RelaxPotentialData
 from aiida_e3relax.workflows.protocols.files import CHAIN_PROTOCOLS
 from aiida_e3relax.workflows.protocols.protocol import ProtocolMixin, fill_builder
 from aiida_e3relax.workflows.vasp.arguments import check_kinds, check_structure, load_code
@@ -46,6 +48,8 @@ class VaspProtocolMixin(ProtocolMixin):
         freedom: Freedom | Mapping[str, Any] | Moves | str | None = None,
         reference_leg: str | orm.WorkChainNode | None = None,
         prediction: Mapping[str, Any] | None = None,
+        pre_relaxer: PreRelaxer | str | None = None,
+        potential_weights: E3RelaxPotentialData | None = None,
         campaign: orm.Dict | None = None,
     ) -> ProcessBuilder:
         """Return a builder with all inputs set.
@@ -78,6 +82,11 @@ class VaspProtocolMixin(ProtocolMixin):
             In the place of `network_code`: `batch` and `report`, outputs of an earlier run of the network, and `label`,
             the name of the structure in that run; without `batch` where it predicted nothing. Where it left no report,
             `failure`, how it ended, takes its place.
+        pre_relaxer
+            What `network_code` runs: `network`, the name of a potential such as `chgnet`, or `network+chgnet`, see
+            `PreRelaxer`; default is that of the parameters in `overrides`, else the network.
+        potential_weights
+            The weights of the potential, where its package does not bring them.
         campaign
             The settings of the campaign that the chain is a part of.
 
@@ -102,6 +111,8 @@ class VaspProtocolMixin(ProtocolMixin):
                 'freedom': freedom,
                 'reference_leg': reference_leg,
                 'prediction': prediction,
+                'pre_relaxer': pre_relaxer,
+                'potential_weights': potential_weights,
                 'campaign': campaign,
             }
         )
@@ -135,12 +146,9 @@ class VaspProtocolMixin(ProtocolMixin):
         if freedom is not None:
             chosen['freedom'] = _plain_freedom(freedom)
         if network_code is not None:
-            predict = {
-                'code': load_code(network_code, 'e3relax.predict', '`network_code`'),
-                'model': model or network['predict'].get('model') or E3RelaxModelData.default(),
-                'metadata': {'options': network_options or {}},
-            }
-            chosen['network'] = merge(network, {'predict': predict})
+            chosen['network'] = _pre_relaxation(network, pre_relaxer, model, potential_weights)
+            chosen['network']['predict']['code'] = load_code(network_code, 'e3relax.predict', '`network_code`')
+            chosen['network'] = merge(chosen['network'], {'predict': {'metadata': {'options': network_options or {}}}})
         given = {'prediction': prediction, 'campaign': campaign}
         chosen |= {port: value for port, value in given.items() if value is not None}
         if 'kpoints' in vasp:
@@ -160,6 +168,37 @@ class VaspProtocolMixin(ProtocolMixin):
         ):
             raise ValueError(fault)
         return builder
+
+
+def _pre_relaxation(
+    network: dict[str, Any],
+    pre_relaxer: PreRelaxer | str | None,
+    model: E3RelaxModelData | None,
+    weights: E3RelaxPotentialData | None,
+) -> dict[str, Any]:
+    """Return the inputs `network` with what `pre_relaxer` asks for, and the checkpoint where that is a network.
+
+    Raises ValueError for an unknown pre-relaxer, and for a `model` beside a potential alone.
+    """
+    predict = dict(network['predict'])
+    parameters = predict.get('parameters', {})
+    try:
+        if pre_relaxer is None:
+            chosen = PreRelaxer.of_parameters(parameters.get('potential'), parameters.get('start'))
+        else:
+            chosen = PreRelaxer.parse(str(pre_relaxer))
+            predict['parameters'] = merge(parameters, chosen.parameters())
+    except ValueError as error:
+        raise ValueError(f'`pre_relaxer`: {error}') from error
+    if chosen.has_network:
+        predict['model'] = model or predict.get('model') or E3RelaxModelData.default()
+    elif model is not None:
+        raise ValueError(f'`model`: expected none beside the pre-relaxer {chosen}, which has no network; leave it out')
+    else:
+        predict.pop('model', None)
+    if weights is not None:
+        predict['potential_weights'] = weights
+    return {**network, 'predict': predict}
 
 
 def _plain_freedom(freedom: Freedom | Mapping[str, Any] | str) -> dict[str, Any] | str:

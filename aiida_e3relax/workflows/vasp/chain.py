@@ -9,6 +9,8 @@ from aiida.engine import ExitCode, ToContext, WorkChain, if_
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
 from aiida_e3relax.calculations.batches import take_structure
+from aiida_e3relax.calculations.pre_relaxer import PreRelaxer
+from aiida_e3relax.calculations.predict_parameters import PredictParameters
 from aiida_e3relax.common.mappings import merge
 from aiida_e3relax.crystals.freedom.checks import find_drift
 from aiida_e3relax.data.structures import structures_to_crystals
@@ -17,7 +19,7 @@ from aiida_e3relax.workflows.comparison.legs import collect_leg, count_from_cach
 from aiida_e3relax.workflows.comparison.reference import earlier_chain, find_raw_leg, reason_against
 from aiida_e3relax.workflows.guard import guard_prediction
 from aiida_e3relax.workflows.network.base import E3RelaxBaseWorkChain
-from aiida_e3relax.workflows.network.report import find_row
+from aiida_e3relax.workflows.network.report import find_row, network_facts
 from aiida_e3relax.workflows.vasp.builder import VaspProtocolMixin
 from aiida_e3relax.workflows.vasp.exit_codes import define_exit_codes
 from aiida_e3relax.workflows.vasp.inputs.freedom import freedom_value, predict_all, read_freedom
@@ -84,21 +86,21 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
         return bool(self.inputs.get('network'))
 
     def predict(self) -> ToContext:
-        """Ask the network for the relaxed crystal."""
+        """Ask the network, or a potential, for the relaxed crystal."""
         inputs = self.exposed_inputs(E3RelaxBaseWorkChain, 'network')
         inputs.predict.structures = {CRYSTAL: self.inputs.structure}
-        inputs.predict.parameters = predict_all(inputs.predict.get('parameters'))
+        inputs.predict.parameters = predict_all(inputs.predict.get('parameters'), freedom_value(self.inputs.freedom))
         inputs.clean_workdir = self.inputs.clean_workdir
         inputs.metadata.call_link_label = 'network'
         running = self.submit(E3RelaxBaseWorkChain, **inputs)
-        self.report(f'The network predicts the relaxed {self.inputs.structure.get_formula()}: <{running.pk}>')
+        self.report(f'{self._title()} predicts the relaxed {self.inputs.structure.get_formula()}: <{running.pk}>')
         return ToContext(network=running)
 
     def inspect_network(self) -> ExitCode | None:
         """Take the prediction from the network's run."""
         network = self.ctx.network
         if not network.is_finished_ok:
-            return self._go_without(f'The network {describe_failure(network)}')
+            return self._go_without(f'{self._title()} {describe_failure(network)}')
         self.ctx.prediction = network.outputs.structures[CRYSTAL]
         self.ctx.network_facts = {'network_report': network.outputs.report}
         return None
@@ -121,7 +123,8 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
             return self._go_without(f'The network failed for `{label}`: {row["status"]}: {row["message"]}')
         self.ctx.prediction = take_structure(given.batch, given.label, **_linked('take_prediction'))
         self.ctx.network_facts = {'network_report': given.report, 'label': given.label}
-        self.report(f'The network has predicted the relaxed {self.inputs.structure.get_formula()} as `{label}`')
+        title = PreRelaxer.parse(network_facts(given.report.get_dict(), label)['pre_relaxer']).title
+        self.report(f'{title} has predicted the relaxed {self.inputs.structure.get_formula()} as `{label}`')
         return None
 
     def is_predicted(self) -> bool:
@@ -157,7 +160,8 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
             self.ctx.relax_raw = find_raw_leg(chain)
             self._remark(f'The raw leg is that of {chain.process_label}<{chain.pk}>')
         elif legs and (reason := reason_against(reference, structure, self.inputs.reference_share.value)):
-            self._remark(reason)
+            told = self.inputs.reference_leg.description  # of an arm of a campaign: why there is none to be had
+            self._remark(f'{reason}: {told}' if told else reason)
         else:
             self.ctx.starts['raw'] = structure
             legs.append('raw')
@@ -228,6 +232,12 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
         if 'comparison' not in self.outputs:
             return self.exit_codes.ERROR_COMPARISON_FAILED.format(detail=detail)
         return None
+
+    def _title(self) -> str:
+        """Return the subject of sentences on the pre-relaxer."""
+        predict = self.inputs.network.predict
+        parameters = predict.parameters.get_dict() if 'parameters' in predict else {}
+        return PredictParameters.from_mapping(parameters).pre_relaxer.title
 
     def _go_without(self, failure: str) -> ExitCode | None:
         """Go on from the raw structure alone because of the network's `failure`, or end, as the input says."""

@@ -9,15 +9,17 @@ from typing import Any
 from aiida import orm
 from aiida.engine import ProcessBuilder
 
+from aiida_e3relax.calculations.pre_relaxer import NETWORK, PreRelaxer
 from aiida_e3relax.common.mappings import merge
 from aiida_e3relax.crystals.freedom.freedom import Freedom
 from aiida_e3relax.data.model import E3RelaxModelData
+from aiida_e3relax.data.potential import E3RelaxPotentialData
 from aiida_e3relax.workflows.network.base import E3RelaxBaseWorkChain
 from aiida_e3relax.workflows.protocols.protocol import fill_builder
 from aiida_e3relax.workflows.vasp.chain import E3RelaxVaspWorkChain
 from aiida_e3relax.workflows.vasp.inputs.freedom import predict_all
 
-NODES = ('vasp_code', 'network_code', 'model')
+NODES = ('vasp_code', 'network_code', 'model', 'potential_weights')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,19 +29,23 @@ class ChainChoices:
     Attributes
     ----------
     vasp_code, network_code
-        The codes; without `network_code` VASP relaxes raw structures alone.
+        The codes; without `network_code`, which runs the pre-relaxer, VASP relaxes raw structures alone.
     potential_family
         The label of a family of aiida-vasp.
     freedom
         What may move, as the chain takes it; the sites that the file of a structure fixes are fixed as well.
     model
-        The checkpoint; None without a network.
+        The checkpoint; None where the pre-relaxer has no network.
     protocol
         The name of a protocol; None is the default one.
     overrides
         Inputs over those of the protocol, nested as the ports.
     options, network_options
         Options of the VASP jobs and of the network's, such as `resources`.
+    pre_relaxer
+        What makes VASP's start, as `PreRelaxer` reads it.
+    potential_weights
+        The weights of its potential, where the package of that brings none.
     """
 
     vasp_code: orm.AbstractCode
@@ -51,6 +57,8 @@ class ChainChoices:
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     network_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    pre_relaxer: str = NETWORK
+    potential_weights: E3RelaxPotentialData | None = None
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> ChainChoices:
@@ -58,8 +66,9 @@ class ChainChoices:
 
         Raises NotExistent when a code or the model has been deleted since.
         """
-        values = {field.name: record[field.name] for field in dataclasses.fields(cls)}
-        nodes: dict[str, Any] = {name: orm.load_node(uuid=values[name]) for name in NODES if values[name]}
+        names = [field.name for field in dataclasses.fields(cls)]
+        values = {name: record[name] for name in names if name in record}  # older records lack the last ones
+        nodes: dict[str, Any] = {name: orm.load_node(uuid=values[name]) for name in NODES if values.get(name)}
         return cls(**(values | nodes))
 
     def record(self) -> dict[str, Any]:
@@ -91,6 +100,8 @@ class ChainChoices:
             self.network_code if asks_network else None,
             potential_family=self.potential_family,
             model=self.model if asks_network else None,
+            pre_relaxer=self.pre_relaxer if asks_network else None,
+            potential_weights=self.potential_weights if asks_network else None,
             protocol=self.protocol,
             overrides=self.overrides,
             options=self.options,
@@ -99,14 +110,22 @@ class ChainChoices:
             **inputs,
         )
 
-    def network_builder(self, batch: orm.Data, campaign: orm.Dict) -> ProcessBuilder:
-        """Return the run of the network for a batch of a campaign."""
+    def network_builder(
+        self, batch: orm.Data, campaign: orm.Dict, fixed: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> ProcessBuilder:
+        """Return the run of the pre-relaxer for a batch of a campaign.
+
+        `fixed` are the sites that files fix, as `fixed` in `freedom`, by the label of the structure.
+        """
         inputs = E3RelaxVaspWorkChain.get_protocol_inputs(self.protocol, self.overrides)['network']
+        given = inputs.get('predict', {}).get('parameters', {})
+        parameters = merge(given, PreRelaxer.parse(self.pre_relaxer).parameters())
+        nodes = {'model': self.model, 'potential_weights': self.potential_weights}
         predict = {
             'code': self.network_code,
-            'model': self.model,
+            **{name: node for name, node in nodes.items() if node is not None},
             'batch': batch,
-            'parameters': predict_all(inputs.get('predict', {}).get('parameters')),
+            'parameters': predict_all(parameters, self.freedom, fixed),
             'metadata': {'options': self.network_options},
         }
         builder = E3RelaxBaseWorkChain.get_builder()

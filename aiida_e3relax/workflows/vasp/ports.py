@@ -34,7 +34,8 @@ def define_inputs(spec: WorkChainSpec) -> None:
         namespace_options={
             'required': False,
             'populate_defaults': False,
-            'help': 'The run of the network; without it and `prediction` VASP relaxes the raw structure alone.',
+            'help': 'The run of the network, of a potential or of both; without it and `prediction` VASP relaxes the '
+            'raw structure alone.',
         },
     )
     spec.input_namespace(
@@ -142,7 +143,7 @@ def define_outputs(spec: WorkChainSpec) -> None:
         'predicted_structure',
         valid_type=orm.StructureData,
         required=False,
-        help='The crystal as the network predicts it.',
+        help='The crystal as the network or the potential predicts it.',
     )
     for leg in LEG_NAMES:
         spec.output(f'{leg}.structure', valid_type=orm.StructureData, required=False, help='Relaxed by this leg.')

@@ -30,10 +30,18 @@ def open_axes(freedom: Freedom, structure: orm.StructureData) -> list[int]:
     return gap.open_axes if gap else []
 
 
-def predict_all(parameters: orm.Dict | Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the network's `parameters` with which it predicts whatever has gaps: the chain has looked, and keeps them.
+def predict_all(
+    parameters: orm.Dict | Mapping[str, Any] | None,
+    freedom: str | Mapping[str, Any],
+    fixed: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+    """Return the `parameters` of the run of the network or of a potential for structures that relax with `freedom`.
 
-    It projects the prediction on what may move itself.
+    The network predicts whatever has gaps: the chain has looked, and projects the prediction on what may move itself. A
+    potential is told what may move, as its steps would lead elsewhere otherwise; `fixed` are the sites that are held
+    beside those of `freedom`, by the label of the structure.
     """
     given = parameters.get_dict() if isinstance(parameters, orm.Dict) else parameters or {}
-    return {'vacuum': NO_VACUUM, **given}
+    if given.get('potential') is None:
+        return {'vacuum': NO_VACUUM, **given}
+    return {**given, 'freedom': freedom, **({'fixed': fixed} if fixed else {})}

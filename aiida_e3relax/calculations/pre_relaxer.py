@@ -1,0 +1,64 @@
+"""What makes VASP's start out of a raw crystal: the network, a potential, or one after the other."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from typing import Any, Self
+
+from aiida_e3relax.gnn.potentials.registry import POTENTIALS
+
+NETWORK = 'network'
+
+
+@dataclasses.dataclass(frozen=True)
+class PreRelaxer:
+    """A pre-relaxer, written as `network`, as the name of a potential, or as `network+POTENTIAL`.
+
+    Attributes
+    ----------
+    has_network
+        Whether the network predicts the relaxed crystal.
+    potential
+        The potential that relaxes the network's prediction or, without a network, the raw crystal; None for none.
+    """
+
+    has_network: bool
+    potential: str | None
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return the pre-relaxer that `text` names; raises ValueError for what names none."""
+        first, plus, second = text.partition('+')
+        if first == NETWORK and (not plus or second in POTENTIALS):
+            return cls(True, second or None)
+        if text in POTENTIALS:
+            return cls(False, text)
+        known = [NETWORK, *POTENTIALS, *(f'{NETWORK}+{name}' for name in POTENTIALS)]
+        near = difflib.get_close_matches(text.lower(), known, n=1)
+        hint = f'; did you mean `{near[0]}`?' if near else ''
+        raise ValueError(
+            f'expected {NETWORK}, the name of a potential ({", ".join(POTENTIALS)}), or both as in '
+            f'{NETWORK}+{next(iter(POTENTIALS))}, found {text!r}{hint}'
+        )
+
+    @classmethod
+    def of_parameters(cls, potential: str | None, start: str | None) -> Self:
+        """Return the pre-relaxer of the parameters `potential` and `start` of a run."""
+        return cls(potential is None or start != 'input', potential)
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters of a run that ask for it."""
+        if self.potential is None:
+            return {}
+        return {'potential': self.potential, 'start': NETWORK if self.has_network else 'input'}
+
+    @property
+    def title(self) -> str:
+        """The subject of a sentence on it."""
+        if self.potential is None:
+            return 'The network'
+        return f'The network with {self.potential}' if self.has_network else f'The potential {self.potential}'
+
+    def __str__(self) -> str:
+        return '+'.join([NETWORK] * self.has_network + [self.potential] * bool(self.potential))  # type: ignore[list-item]

@@ -1,0 +1,101 @@
+"""The weights of an interatomic potential, as one node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from aiida import orm
+from aiida.common.exceptions import ValidationError
+
+from aiida_e3relax.gnn.checkpoints.model_card import hash_file, hash_stream
+from aiida_e3relax.gnn.potentials.registry import POTENTIALS
+
+FACTS = ('licence', 'training_data', 'functional')
+
+
+class E3RelaxPotentialData(orm.SinglefileData):
+    """A file of weights for a potential whose package brings none, or for others than its own.
+
+    What a person knows of them stands beside the content hash: licence, training data and functional. Potentials
+    whose weights are in their package need no node: the report of a run has package, version and hash.
+    """
+
+    HASH_KEY = 'content_hash'
+    POTENTIAL_KEY = 'potential'
+
+    def __init__(
+        self,
+        file: str | Path,
+        potential: str,
+        licence: str | None = None,
+        training_data: str | None = None,
+        functional: str | None = None,
+        **kwargs: Any,
+    ):
+        """Make an unstored node from a file of weights.
+
+        Parameters
+        ----------
+        file
+            The weights, in the format that the package of the potential loads.
+        potential
+            Which potential loads them, a name of `POTENTIALS` such as `mace`.
+        licence, training_data, functional
+            Such as `MIT`, `MPtrj` and `PBE(+U)`; None where it is not known.
+
+        Raises
+        ------
+        ValueError
+            For a file that is not there, and for an unknown potential.
+        """
+        path = Path(file).absolute()
+        if not path.is_file():
+            raise ValueError(f'weights `{path}`: no such file; name the file that the package of the potential loads')
+        if potential not in POTENTIALS:
+            raise ValueError(f'`potential`: expected one of {", ".join(POTENTIALS)}, found {potential!r}')
+        super().__init__(file=path, **kwargs)
+        self.base.attributes.set(self.POTENTIAL_KEY, potential)
+        self.base.attributes.set(self.HASH_KEY, hash_file(path))
+        for name, value in zip(FACTS, (licence, training_data, functional), strict=True):
+            self.base.attributes.set(name, value)
+        self.label = self.label or path.stem
+
+    @classmethod
+    def get_or_create(cls, file: str | Path, potential: str, **facts: str | None) -> tuple[E3RelaxPotentialData, bool]:
+        """Return the stored node with these weights and facts, and whether it was created just now.
+
+        Raises ValueError as the constructor does.
+        """
+        node = cls(file, potential, **facts)
+        keys = (cls.HASH_KEY, cls.POTENTIAL_KEY)
+        filters: dict[str, Any] = {f'attributes.{key}': node.base.attributes.get(key) for key in keys}
+        query = orm.QueryBuilder().append(cls, filters=filters, project='*', tag='weights')
+        for stored in query.order_by({'weights': {'id': 'asc'}}).all(flat=True):
+            if stored.facts == node.facts:
+                return stored, False
+        return node.store(), True
+
+    @property
+    def potential(self) -> str:
+        """The potential that loads the weights."""
+        return self.base.attributes.get(self.POTENTIAL_KEY)
+
+    @property
+    def content_hash(self) -> str:
+        """`sha256:` and the hexadecimal digest of the file's bytes."""
+        return self.base.attributes.get(self.HASH_KEY)
+
+    @property
+    def facts(self) -> dict[str, str | None]:
+        """Licence, training data and functional; None where they are not known."""
+        return {name: self.base.attributes.get(name) for name in FACTS}
+
+    def _validate(self) -> bool:
+        """Check that the file in the repository is the one that was given."""
+        super()._validate()
+        with self.open(mode='rb') as handle:
+            found = hash_stream(handle)
+        if found != self.content_hash:
+            raise ValidationError(f'weights `{self.filename}`: expected {self.content_hash}, found {found}')
+        return True
