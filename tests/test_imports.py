@@ -63,6 +63,12 @@ OPTIONAL = {
     'gpaw': 'aiida_e3relax.standin.engines.gpaw',  # an extra that `make test` does not install
     'chgnet': 'aiida_e3relax.gnn.potentials.chgnet',
     'sevenn': 'aiida_e3relax.gnn.potentials.sevennet',
+    'mace': 'aiida_e3relax.gnn.potentials.mace',
+    'matgl': 'aiida_e3relax.gnn.potentials.matgl',
+    'nequip': 'aiida_e3relax.gnn.potentials.nequip',
+    'mattersim': 'aiida_e3relax.gnn.potentials.mattersim',
+    'orb_models': 'aiida_e3relax.gnn.potentials.orb',
+    'fairchem': 'aiida_e3relax.gnn.potentials.fairchem',
     'triton': 'aiida_e3relax.gnn.engine.triton_',  # for Linux alone
 }
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from aiida_e3relax.common.errors import InputError, MissingPackageError
+from aiida_e3relax.common.errors import InputError, MissingPackageError, RunError
 from aiida_e3relax.common.messages import describe_error, short, suggestion
 from aiida_e3relax.common.out_of_memory import is_out_of_memory
 from aiida_e3relax.gnn.checkpoints.model_card import hash_file
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _MPTRJ = 'MPtrj: relaxations of the Materials Project'
 _CORRECTED = 'PBE and PBE+U of the Materials Project, energies with its corrections of 2020'
 _UNCORRECTED = 'PBE and PBE+U of the Materials Project, energies as computed'
+_SINGLE = ('float32',)
 _MIT_OR_GPL = 'MIT by the wheel; an older index of models says GPL-3.0'
 
 POTENTIALS: dict[str, KnownPotential] = {
@@ -34,7 +35,7 @@ POTENTIALS: dict[str, KnownPotential] = {
             training_data=_MPTRJ,
             functional=_CORRECTED,
             weights='0.3.0',
-            dtypes=('float32',),
+            dtypes=_SINGLE,
         ),
         KnownPotential(
             'sevennet-0',
@@ -45,6 +46,7 @@ POTENTIALS: dict[str, KnownPotential] = {
             training_data=_MPTRJ,
             functional=_UNCORRECTED,
             weights='7net-0 (11 July 2024)',
+            dtypes=_SINGLE,
         ),
         KnownPotential(
             'sevennet-mf-0',
@@ -56,6 +58,7 @@ POTENTIALS: dict[str, KnownPotential] = {
             functional='PBE and PBE+U of the Materials Project',
             modal='PBE',
             weights='7net-mf-0',
+            dtypes=_SINGLE,
         ),
         KnownPotential(
             'sevennet-l3i5',
@@ -66,11 +69,12 @@ POTENTIALS: dict[str, KnownPotential] = {
             training_data=_MPTRJ,
             functional=_UNCORRECTED,
             weights='7net-l3i5',
+            dtypes=_SINGLE,
         ),
         KnownPotential('mace', 'mace', 'mace-torch', needs_weights=True),
         KnownPotential('matgl', 'matgl', 'matgl', needs_weights=True),
         KnownPotential('nequip', 'nequip', 'nequip', needs_weights=True),
-        KnownPotential('mattersim', 'mattersim', 'mattersim', needs_weights=True),
+        KnownPotential('mattersim', 'mattersim', 'mattersim', needs_weights=True, dtypes=_SINGLE),
         KnownPotential('orb', 'orb', 'orb-models', needs_weights=True),
         KnownPotential('fairchem', 'fairchem', 'fairchem-core', needs_weights=True),
     )
@@ -97,7 +101,7 @@ def load_potential(
     device
         Where it computes.
     dtype
-        `float32` or `float64`; CHGNet knows the first alone.
+        `float32` or `float64`; `KnownPotential.dtypes` tells which of the two there are.
     weights
         The file of its weights, of potentials that do not bring them. The packages run code that such a file holds:
         take it from whom you trust.
@@ -112,22 +116,32 @@ def load_potential(
     """
     known = find_potential(name)
     check_choices(known, dtype, weights)
-    adapter = _import_adapter(known)
-    path = Path(weights) if weights is not None else adapter.find_weights(known)
-    content_hash = hash_file(path)
-    try:
-        calculator = adapter.make_calculator(known, path, device, dtype)
-    except Exception as error:  # whatever the packages raise for a file that is not theirs
-        if is_out_of_memory(error):
+    import torch
+
+    from aiida_e3relax.gnn.potentials.torch_settings import Apart
+
+    version = installed_version(known) or 'of unknown version'
+    apart = Apart(getattr(torch, dtype))
+    with apart:
+        adapter = _import_adapter(known)
+        path = Path(weights) if weights is not None else adapter.find_weights(known)
+        try:
+            content_hash = hash_file(path)
+            calculator = adapter.make_calculator(known, path, device, dtype)
+        except RunError:
             raise
-        raise InputError(
-            f'{path}: expected weights of {name} that {known.package} {metadata.version(known.package)} reads, found '
-            f'{describe_error(error)}'
-        ) from error
+        except Exception as error:  # whatever the packages raise for a file that is not theirs
+            if is_out_of_memory(error):
+                raise
+            raise InputError(
+                f'{path}: expected weights of {name} that {known.package} {version} reads, found '
+                f'{describe_error(error)}'
+            ) from error
+    apart.keep(calculator)
     return Potential(
         calculator,
         known.name,
-        metadata.version(known.package),
+        version,
         known.weights or path.name,
         content_hash,
         known.licence,
