@@ -1,6 +1,6 @@
 """Building blocks that the models share, one idea a file."""
 
-from aiida_e3relax.gnn.layers.activation import ScaledSiLU, bounded, perceptron
+from aiida_e3relax.gnn.layers.activation import ScaledSiLU, bounded, limited, perceptron
 from aiida_e3relax.gnn.layers.basis import MAX_DEGREE, RadialBasis, solid_invariants
 from aiida_e3relax.gnn.layers.cell_head import CellHead
 from aiida_e3relax.gnn.layers.displacement import displaced, without_drift
@@ -27,6 +27,7 @@ __all__ = [
     'bounded',
     'displaced',
     'inverse',
+    'limited',
     'matrix_exponential',
     'perceptron',
     'solid_invariants',

@@ -31,8 +31,9 @@ class RadialBasis(nn.Module):
 
     def envelope(self, distance: Tensor) -> Tensor:
         """Return the envelope ``(E,)`` at `distance` ``(E,)`` in A."""
+        # As a product: the sum would end in rounding noise at the cutoff, below zero, too, which a softmax divides by.
         x = distance / self.cutoff
-        return torch.where(x < 1, 1 + x**5 * (-21 + x * (35 - 15 * x)), 0.0)
+        return (1 - x).clamp_min(0) ** 3 * (1 + x * (3 + x * (6 + x * (10 + 15 * x))))
 
 
 def solid_invariants(direction: Tensor, reference: Tensor, l_max: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from aiida_e3relax.gnn.layers.activation import limited
 from aiida_e3relax.gnn.layers.edge_geometry import EdgeGeometry
 from aiida_e3relax.gnn.layers.message_passing import HighDegreeMessagePassing
 from aiida_e3relax.gnn.layers.self_interaction import DotSelfInteraction
@@ -20,4 +21,4 @@ class PaiNNLayer(nn.Module):
         dx, dv = self.message_passing(x, v, edges, first)
         x, v = (x + dx) * 2**-0.5, v + dv
         dx, dv = self.self_interaction(x, v)
-        return x + dx, v + dv
+        return limited(x + dx), limited(v + dv)

@@ -16,6 +16,7 @@ Other than in the authors' code:
 - Heads split every product of the attention; theirs split the vector of all products.
 - The radial basis, its envelope and the activation are those of the other models here (theirs: exponential Gaussians, a
   cosine and SiLU), and there is no dropout.
+- Features beyond a bound are shortened, see `limited`; theirs are unbounded, or all normalised, which they leave off.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.common.fields import number
 from aiida_e3relax.crystals.structures import MAX_ATOMIC_NUMBER
 from aiida_e3relax.gnn.graph.batch import CrystalBatch
-from aiida_e3relax.gnn.layers import MAX_DEGREE, EdgeGeometry, RadialBasis, ScaledSiLU, displaced, perceptron
+from aiida_e3relax.gnn.layers import MAX_DEGREE, EdgeGeometry, RadialBasis, ScaledSiLU, displaced, limited, perceptron
 from aiida_e3relax.gnn.layers.gated_vectors import GatedVectorHead
 from aiida_e3relax.gnn.layers.steerable import components, scaled_by_degree, sums_by_degree
 from aiida_e3relax.gnn.models.raw_cell import RawCellRelaxation
@@ -125,11 +126,11 @@ class _Layer(nn.Module):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return the new scalars ``(A, F)``, steerable features ``(A, D, F)`` and scalars of the edges ``(E, F)``."""
         dx, change = self.attention(x, steerable, bond, harmonics, edges)
-        x, steerable = x + dx, steerable + change
+        x, steerable = limited(x + dx), limited(steerable + change)
         if self.refinement is not None:
-            bond = bond + self.refinement(steerable, bond, harmonics, edges)
+            bond = limited(bond + self.refinement(steerable, bond, harmonics, edges))
         dx, change = self.feed_forward(x, steerable)
-        return x + dx, steerable + change, bond
+        return limited(x + dx), limited(steerable + change), bond
 
 
 class _Attention(nn.Module):
@@ -170,10 +171,13 @@ def _shares(score: Tensor, envelope: Tensor, centre: Tensor, n_atoms: int) -> Te
     """Return the edges' shares ``(E, H)`` of their centre's attention, a softmax with weights and one place more.
 
     That is ``w exp(s) / (NO_NEIGHBOUR + sum of w exp(s))`` with scores s ``(E, H)`` and the `envelope` w ``(E, 1)``.
-    The largest exponent, which is what overflows, is taken off all.
+    The largest exponent, weights included, is taken off all, so that the sum neither overflows nor vanishes: without
+    its weight it could be that of an edge at the cutoff, which counts for nothing.
     """
-    largest = scatter(score.detach(), centre, dim_size=n_atoms, reduce='max').clamp_min(0)
-    weight = envelope * torch.exp(score - largest[centre])
+    logarithm = torch.log(envelope.clamp_min(torch.finfo(envelope.dtype).tiny))  # of 0 it would have no gradient
+    exponent = score + logarithm.masked_fill(envelope <= 0, -torch.inf)
+    largest = scatter(exponent.detach(), centre, dim_size=n_atoms, reduce='max').clamp_min(0)
+    weight = torch.exp(exponent - largest[centre])
     total = scatter(weight, centre, dim_size=n_atoms) + NO_NEIGHBOUR * torch.exp(-largest)
     return weight / total[centre]
 

@@ -18,7 +18,7 @@ from torch_geometric.utils import scatter
 
 from aiida_e3relax.common.fields import number
 from aiida_e3relax.gnn.graph.batch import CrystalBatch
-from aiida_e3relax.gnn.layers import MAX_DEGREE, ScaledSiLU, displaced, perceptron
+from aiida_e3relax.gnn.layers import MAX_DEGREE, ScaledSiLU, displaced, limited, perceptron
 from aiida_e3relax.gnn.layers.steerable import scaled_by_degree, sums_by_degree
 from aiida_e3relax.gnn.models.raw_cell import RawCellRelaxation
 
@@ -130,4 +130,5 @@ class _Layer(nn.Module):
         sent = torch.cat([message, turned, edges.vectors * self.step(message)], dim=1)
         sizes = [x.shape[1], steerable.shape[1], 3]
         received, change, displacement = edges.means(sent, len(x)).split(sizes, dim=1)
-        return x + self.node(torch.cat([x, received], dim=1)), steerable + change, displacement
+        x = x + self.node(torch.cat([x, received], dim=1))
+        return limited(x), limited(steerable + change), displacement

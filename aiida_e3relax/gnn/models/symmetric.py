@@ -20,6 +20,7 @@ from aiida_e3relax.gnn.layers import (
     RadialBasis,
     SelfInteraction,
     displaced,
+    limited,
     matrix_exponential,
     perceptron,
     volume,
@@ -192,10 +193,11 @@ class SymmetricLayer(nn.Module):
         dx, dv = self.message_passing(x, v, edges, first)
         x, v = (x + dx) * 2**-0.5, v + dv
         dx, dv = self.self_interaction(x, v)
-        x, v = (x + dx) * 2**-0.5, v + dv
+        x, v = limited((x + dx) * 2**-0.5), limited(v + dv)
         strain = None
         if self.atoms_to_lattice is not None:
             lattice, strain = self.atoms_to_lattice(x, v, edges, lattice, batch)
+            lattice = LatticeState(limited(lattice.scalar), limited(lattice.tensor))
         return x, v, lattice, self.displacements(x, v), strain
 
     def displacements(self, x: Tensor, v: Tensor) -> Tensor:

@@ -2,7 +2,8 @@ import pytest
 import torch
 from e3nn import o3
 
-from aiida_e3relax.gnn.layers import RadialBasis, inverse, matrix_exponential, solid_invariants, volume
+from aiida_e3relax.gnn.layers import RadialBasis, inverse, limited, matrix_exponential, solid_invariants, volume
+from aiida_e3relax.gnn.layers.activation import LARGEST_FEATURE
 
 
 def test_invariants_are_contracted_spherical_harmonics():
@@ -40,6 +41,27 @@ def test_radial_basis_ends_smoothly():
     assert slope[1].abs() < 1e-5
     assert torch.equal(values[2:], torch.zeros(2, 16, dtype=torch.float64))
     assert torch.equal(envelope[2:], torch.zeros(2, dtype=torch.float64))
+
+
+def test_envelope_is_its_polynomial_and_never_negative():
+    x = torch.linspace(0, 1, 20001, dtype=torch.float64)
+    basis = RadialBasis(4, 6.0)
+    polynomial = 1 - 21 * x**5 + 35 * x**6 - 15 * x**7
+    torch.testing.assert_close(basis.envelope(6 * x), polynomial, rtol=0, atol=1e-14)
+    single = basis.envelope(6 * x.float())
+    assert (single >= 0).all()
+    assert (single.diff() <= 0)[-100:].all()
+
+
+def test_features_within_the_limit_stay_to_the_last_bit_and_others_get_shorter():
+    torch.manual_seed(0)
+    features = torch.randn(3, 8, 5) * torch.tensor([1e-3, 20.0, 1e6])[:, None, None]
+    found = limited(features)
+    assert torch.equal(found[:2], features[:2])
+    torch.testing.assert_close(found[2].square().mean().sqrt(), torch.tensor(LARGEST_FEATURE))
+    torch.testing.assert_close(*(torch.nn.functional.normalize(t[2].flatten(), dim=0) for t in (found, features)))
+    zero = torch.zeros(2, 4, requires_grad=True)
+    assert torch.equal(torch.autograd.grad(limited(zero).sum(), zero)[0], torch.ones(2, 4))
 
 
 @pytest.mark.parametrize('norm', [0.0, 1e-3, 0.04, 0.3, 1.5])
