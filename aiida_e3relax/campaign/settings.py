@@ -45,6 +45,9 @@ class CampaignSettings:
     network_retries
         How often a batch is given to the network again where its run fails as a whole, before its structures are held
         back.
+    raw_legs_of
+        Of an arm the UUID of the settings of its base campaign: the one of the same structures that relaxes the raw
+        crystals for it. None of a campaign that relaxes its own.
     """
 
     name: str
@@ -61,6 +64,7 @@ class CampaignSettings:
     guard: dict[str, Any]
     versions: dict[str, str]
     network_retries: int = NETWORK_RETRIES
+    raw_legs_of: str | None = None
 
     @classmethod
     def from_node(cls, node: orm.Dict) -> CampaignSettings:

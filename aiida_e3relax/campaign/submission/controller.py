@@ -161,10 +161,12 @@ def advance_together(
     The base comes first, since all arms wait for its raw legs, and its cap holds for all of them together.
     """
     most = controllers[0].group.max_running
+    running = [len(controller.read().running) for controller in controllers]
     n_submitted = 0
-    for controller, confirm_lock in zip(controllers, confirm_locks, strict=True):
-        beside = sum(len(other.read().running) for other in controllers if other is not controller)
-        n_submitted += controller.advance(limit - n_submitted, confirm_lock, most, beside)
+    for place, (controller, confirm_lock) in enumerate(zip(controllers, confirm_locks, strict=True)):
+        submitted = controller.advance(limit - n_submitted, confirm_lock, most, sum(running) - running[place])
+        running[place] += submitted
+        n_submitted += submitted
     return n_submitted
 
 

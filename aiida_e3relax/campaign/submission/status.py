@@ -53,6 +53,25 @@ class Held:
 
 
 @dataclasses.dataclass(frozen=True)
+class Waiting:
+    """The structures of an arm whose chains wait for raw legs.
+
+    Attributes
+    ----------
+    base
+        The campaign that relaxes the raw crystals.
+    n_structures
+        That wait until it has relaxed theirs.
+    n_held
+        That wait because it holds theirs back.
+    """
+
+    base: str
+    n_structures: int
+    n_held: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Status:
     """The numbers of a campaign at one moment.
 
@@ -72,6 +91,8 @@ class Status:
         The batches whose structures are held back.
     foreign
         The PKs of processes that are linked to the campaign and are no part of it.
+    waiting
+        What of an arm waits for raw legs; None where nothing does.
     """
 
     name: str
@@ -84,11 +105,12 @@ class Status:
     failures: list[FailedChains]
     held: list[Held]
     foreign: list[int]
+    waiting: Waiting | None = None
 
     @property
     def n_held(self) -> int:
-        """The structures that are held back."""
-        return sum(held.n_structures for held in self.held)
+        """The structures that are held back, here or in the base campaign of an arm."""
+        return sum(held.n_structures for held in self.held) + (self.waiting.n_held if self.waiting else 0)
 
     @property
     def n_left(self) -> int:
@@ -123,6 +145,7 @@ def make_status(group: CampaignGroup, processes: CampaignProcesses, due: Due) ->
         failures=_group_failures(processes),
         held=[_describe_held(processes.networks[place][-1], labels) for place, labels in due.held.items()],
         foreign=[process.pk for process in processes.foreign],
+        waiting=_describe_waiting(due),
     )
 
 
@@ -136,6 +159,12 @@ def _rate(n_running: int, processes: CampaignProcesses) -> float | None:
 
 def _describe_held(run: Process, labels: list[str]) -> Held:
     return Held(run.label, len(labels), run.exit_message or f'<{run.pk}> was {run.state}')
+
+
+def _describe_waiting(due: Due) -> Waiting | None:
+    if due.raw_legs is None or not (due.waiting or due.held_with_base):
+        return None
+    return Waiting(due.raw_legs.name, len(due.waiting), len(due.held_with_base))
 
 
 def _group_failures(processes: CampaignProcesses) -> list[FailedChains]:

@@ -50,7 +50,11 @@ def list_campaigns(raw: bool, profile: str | None) -> None:
 
 @campaign.command()
 @click.argument('name')
-@click.option('--max-running', type=click.IntRange(min=1), help='Change how many chains run at the same time.')
+@click.option(
+    '--max-running',
+    type=click.IntRange(min=1),
+    help='Change how many chains run at the same time, those of its arms counted.',
+)
 @click.option(
     '--retry-failed',
     is_flag=True,
@@ -67,6 +71,7 @@ def list_campaigns(raw: bool, profile: str | None) -> None:
 @click.option(
     '--interval', type=click.FloatRange(min=0.1), default=5.0, show_default=True, help='Seconds between looks.'
 )
+@click.option('--this-arm', is_flag=True, help='Submit this campaign alone, and not the arms that share its raw legs.')
 @profile_option
 def run(
     name: str,
@@ -74,9 +79,10 @@ def run(
     retry_failed: bool,
     raw_on_network_failure: bool | None,
     interval: float,
+    this_arm: bool,
     profile: str | None,
 ) -> None:
-    """Submit the campaign NAME to the daemon, bit by bit, and show how far it is.
+    """Submit the campaign NAME and its arms to the daemon, bit by bit, and show how far they are.
 
     It can be stopped with Ctrl-C or killed: what is submitted goes on in the daemon, and the same command goes on
     submitting. The exit code is 1 where structures are held back at the end. In a file or a pipe a line is written for
@@ -86,7 +92,7 @@ def run(
 
     from aiida_e3relax.cli.campaign.run import run_campaign
 
-    run_campaign(name, max_running, retry_failed, raw_on_network_failure, interval)
+    run_campaign(name, max_running, retry_failed, raw_on_network_failure, interval, this_arm)
 
 
 @campaign.command()

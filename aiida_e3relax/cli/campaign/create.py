@@ -1,28 +1,58 @@
-"""`aiida-e3relax campaign create`: the settings and structures of a new campaign."""
+"""`aiida-e3relax campaign create`: the settings and structures of a new campaign, with its arms."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from aiida_e3relax.campaign.defaults import BATCH_SIZE, MAX_RUNNING, NETWORK_RETRIES
 from aiida_e3relax.cli.campaign.source_files import SOURCES_HELP, check_files
 from aiida_e3relax.cli.chain_options import PROTOCOLS_EPILOG, chain_options
 from aiida_e3relax.cli.profile import profile_option, use_profile
+from aiida_e3relax.cli.several_values import SeveralValues, SeveralValuesCommand
 from aiida_e3relax.common.messages import printable
+
+if TYPE_CHECKING:
+    from aiida_e3relax.campaign.group import CampaignGroup
 
 REFERENCE_WORDS = {'all': 1.0, 'none': 0.0}
 SHOWN_REFUSALS = 10
+OPTIONS_OF_ARM = {
+    'name',
+    'raw_legs_of',
+    'pre_relaxer',
+    'model',
+    'potential_weights',
+    'network_code',
+    'max_running',
+    'skip_refused',
+    'profile',
+}
+"""The options that say something on an arm; all else is that of its base campaign."""
 FILES_LEFT_OUT = 3
 """The exit code where the campaign is made without some files that cannot be read."""
 
 
-@click.command(epilog=PROTOCOLS_EPILOG)
+@click.command(cls=SeveralValuesCommand, epilog=PROTOCOLS_EPILOG)
 @click.argument('name')
-@click.option('--from', 'sources', metavar='SOURCE', multiple=True, required=True, help=SOURCES_HELP)
+@click.option('--from', 'sources', metavar='SOURCE', multiple=True, help=SOURCES_HELP)
+@click.option(
+    '--arms',
+    cls=SeveralValues,
+    metavar='WHO...',
+    help='Pre-relaxers to compare, written as for --pre-relaxer. NAME has the first and relaxes the raw crystals, once '
+    'for all; each other one is a campaign NAME-WHO beside it.',
+)
+@click.option(
+    '--raw-legs-of',
+    metavar='OTHER',
+    help='In the place of --from: make NAME an arm of the campaign OTHER, of its structures and with its settings but '
+    'for --pre-relaxer, --model, --potential-weights and --network-code.',
+)
 @click.option(
     '--reference',
     metavar='all|none|SHARE',
@@ -64,6 +94,8 @@ FILES_LEFT_OUT = 3
 def create(
     name: str,
     sources: tuple[str, ...],
+    arms: tuple[str, ...],
+    raw_legs_of: str | None,
     reference: str,
     seed: int,
     batch_size: int,
@@ -73,7 +105,7 @@ def create(
     profile: str | None,
     **options: Any,
 ) -> None:
-    """Make the campaign NAME; nothing runs yet.
+    """Make the campaign NAME, and its arms; nothing runs yet.
 
     All that it computes is decided here and recorded in one node: its structures, codes, protocol, model, what may
     move, and which structures are relaxed without the network too.
@@ -81,6 +113,18 @@ def create(
     Files that cannot be read are left out, listed and recorded; unless --skip-refused says that this is expected, the
     exit code is then 3.
     """
+    context = click.get_current_context()
+    given = {
+        option.name: option.opts[0]
+        for option in context.command.params
+        if option.name and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
+    }
+    if raw_legs_of is not None and (other := sorted(given.keys() - OPTIONS_OF_ARM)):
+        raise click.UsageError(
+            f'{given[other[0]]}: an arm has this of the campaign {raw_legs_of}; leave it out beside --raw-legs-of'
+        )
+    if raw_legs_of is None and not sources:
+        raise click.UsageError('expected the structures: give --from, or --raw-legs-of for those of a campaign')
     use_profile(profile)
     share = _read_share(reference)
     check_files(sources)
@@ -88,24 +132,29 @@ def create(
     from aiida.common.exceptions import NotExistent
 
     from aiida_e3relax.campaign.creation import check_new_name, create_campaign, find_refusals
+    from aiida_e3relax.cli.campaign.arms import create_arms, create_single_arm, read_arms
     from aiida_e3relax.cli.campaign.sources import read_sources
     from aiida_e3relax.cli.chain_choices import read_choices
 
+    if raw_legs_of is not None:
+        create_single_arm(name, raw_legs_of, options, max_running if 'max_running' in given else None, skip_refused)
+        return
     try:
         check_new_name(name)
+        arm_choices = read_arms(name, arms, options, given)
         found = read_sources(sources)
         for note, count in found.notes.items():
             click.echo(f'{count} x {note}', err=True)
         if found.left_out:
-            click.echo(_list_reasons(f'{len(found.left_out)} cannot be used:', found.left_out), err=True)
+            click.echo(list_reasons(f'{len(found.left_out)} cannot be used:', found.left_out), err=True)
         if not found.structures:
             raise click.ClickException('no structure is left')
-        choices = read_choices(options)
+        choices = arm_choices[name] if arms else read_choices(options)
         with click.progressbar(length=len(found.structures), label='Checking the inputs of each structure') as bar:
             refused = find_refusals(found.structures, choices, found.fixed, lambda: bar.update(1))
         if refused and not skip_refused:
             title = f'the chain refuses {len(refused)} of {len(found.structures)} structures; mend them, or give '
-            raise click.ClickException(_list_reasons(f'{title}--skip-refused:', refused))
+            raise click.ClickException(list_reasons(f'{title}--skip-refused:', refused))
         group = create_campaign(
             name,
             {label: structure for label, structure in found.structures.items() if label not in refused},
@@ -118,17 +167,31 @@ def create(
             max_running=max_running,
             network_retries=network_retries,
         )
+        others = create_arms(group, arm_choices)
     except (ValueError, NotExistent) as error:
         raise click.ClickException(printable(str(error))) from error
+    _describe_new(group, others)
+    if found.left_out and not skip_refused:
+        raise SystemExit(FILES_LEFT_OUT)
+
+
+def _describe_new(group: CampaignGroup, arms: Sequence[CampaignGroup]) -> None:
+    """Say what was made, how many relaxations by VASP it takes, and how to start it."""
+    from aiida_e3relax.campaign.arms import count_relaxations, find_pre_relaxer
+
     settings = group.settings
     legs = sum(settings.has_raw_leg(label) for label in settings.structures)
     click.echo(
-        f'Campaign {name}: {len(settings.structures)} structures, {legs} of them also relaxed without the network; '
-        f'{len(settings.left_out)} left out. Its settings are in Dict<{group.settings_node.pk}>. '
-        f'Start it: aiida-e3relax campaign run {shlex.quote(name)}'
+        f'Campaign {group.label}: {len(settings.structures)} structures, {legs} of them also relaxed without the '
+        f'network; {len(settings.left_out)} left out. Its settings are in Dict<{group.settings_node.pk}>.'
     )
-    if found.left_out and not skip_refused:
-        raise SystemExit(FILES_LEFT_OUT)
+    for arm in arms:
+        click.echo(f'Arm {arm.label}: the same from {find_pre_relaxer(arm.settings)}, with the raw legs of the former.')
+    counted = count_relaxations([settings, *(arm.settings for arm in arms)])
+    click.echo(
+        f'In all {counted}; fewer where a prediction is rejected. '
+        f'Start: aiida-e3relax campaign run {shlex.quote(group.label)}'
+    )
 
 
 def _read_share(text: str) -> float:
@@ -141,7 +204,7 @@ def _read_share(text: str) -> float:
     return share
 
 
-def _list_reasons(title: str, reasons: Mapping[str, str]) -> str:
+def list_reasons(title: str, reasons: Mapping[str, str]) -> str:
     """Return `title` and a line for each structure with its reason, the first `SHOWN_REFUSALS` of them."""
     lines = [f'{label}: {reason}' for label, reason in list(reasons.items())[:SHOWN_REFUSALS]]
     if len(reasons) > SHOWN_REFUSALS:

@@ -1,4 +1,4 @@
-"""Run a campaign: submit bit by bit, and show how far it is."""
+"""Run a campaign with its arms: submit bit by bit, and show how far it is."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import contextlib
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import click
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 
-from aiida_e3relax.campaign.group import CampaignGroup, load_campaign
-from aiida_e3relax.campaign.submission.controller import CampaignController
-from aiida_e3relax.campaign.submission.lock import lock
+from aiida_e3relax.campaign.arms import count_relaxations, find_arms
+from aiida_e3relax.campaign.group import load_campaign
+from aiida_e3relax.campaign.submission.controller import CampaignController, advance_together, has_ended
+from aiida_e3relax.campaign.submission.lock import CampaignLockedError, lock
 from aiida_e3relax.campaign.submission.status import Status, make_status
 from aiida_e3relax.cli.campaign.errors import plain_errors, shell_quote
 from aiida_e3relax.cli.campaign.status_lines import StatusLines
@@ -26,18 +27,25 @@ NO_DAEMON = 'no daemon runs, so nothing can: start one with `verdi daemon start`
 
 
 def run_campaign(
-    name: str, max_running: int | None, retry_failed: bool, raw_on_network_failure: bool | None, interval: float
+    name: str,
+    max_running: int | None,
+    retry_failed: bool,
+    raw_on_network_failure: bool | None,
+    interval: float,
+    this_arm: bool = False,
 ) -> None:
-    """Submit the campaign `name` until all has ended, or until somebody stops or pauses it.
+    """Submit the campaign `name` and its arms until all has ended, or until somebody stops or pauses it.
 
     Parameters
     ----------
     max_running, raw_on_network_failure
-        As in `CampaignGroup`; None changes nothing.
+        As in `CampaignGroup`; None changes nothing. The cap of a campaign holds for it and its arms together.
     retry_failed
         Whether what ended without success is tried again.
     interval
         Seconds between looks.
+    this_arm
+        Whether the arms are left alone.
 
     Raises
     ------
@@ -50,69 +58,116 @@ def run_campaign(
         signal.signal(number, lambda *_: stop.set())
     with plain_errors(name):
         group = load_campaign(name)
-        controller = CampaignController(group)
-        if not controller.daemon.count_workers():
+        controllers = [CampaignController(group)]
+        if not controllers[0].daemon.count_workers():
             raise click.ClickException(NO_DAEMON)
-        with lock(group) as confirm_lock:
+        with contextlib.ExitStack() as stack:
+            confirm_locks = [stack.enter_context(lock(group))]
+            for arm in [] if this_arm else find_arms(group):
+                try:
+                    confirm_locks.append(stack.enter_context(lock(arm)))
+                except CampaignLockedError as error:
+                    click.echo(
+                        f'Arm {printable(arm.label)}: left to the process that runs it ({printable(str(error))})'
+                    )
+                else:
+                    controllers.append(CampaignController(arm))
             if max_running is not None:
                 group.max_running = max_running
             if raw_on_network_failure is not None:
-                group.raw_on_network_failure = raw_on_network_failure
+                for controller in controllers:
+                    controller.group.raw_on_network_failure = raw_on_network_failure
             if retry_failed:
-                tried = ', '.join(map(printable, controller.retry_failed()))
-                click.echo(f'Trying again: {tried or "nothing has failed"}')
-            _run_until(stop, controller, confirm_lock, interval)
-        _say_what_is_next(group, controller)
+                _retry_failed(controllers)
+            _say_what_runs(controllers)
+            _run_until(stop, controllers, confirm_locks, interval)
+        _say_what_is_next(controllers)
+
+
+def _retry_failed(controllers: Sequence[CampaignController]) -> None:
+    tried = []
+    for controller in controllers:
+        of_arm = '' if controller is controllers[0] else f'{controller.group.label}: '
+        tried += [f'{of_arm}{label}' for label in controller.retry_failed()]
+    click.echo(f'Trying again: {", ".join(map(printable, tried)) or "nothing has failed"}')
+
+
+def _say_what_runs(controllers: Sequence[CampaignController]) -> None:
+    """Say how many relaxations by VASP the campaigns take in all."""
+    counted = count_relaxations(controller.group.settings for controller in controllers)
+    n_arms = len(controllers) - 1
+    arms = f' and {n_arms} arm{"s" * (n_arms > 1)} of it, which share its raw legs' if n_arms else ''
+    click.echo(f'In all {counted} for {printable(controllers[0].group.label)}{arms}.')
 
 
 def _run_until(
-    stop: threading.Event, controller: CampaignController, confirm_lock: Callable[[], None], interval: float
+    stop: threading.Event,
+    controllers: Sequence[CampaignController],
+    confirm_locks: Sequence[Callable[[], None]],
+    interval: float,
 ) -> None:
     """Submit and show until everything has ended, nothing more may be submitted, or someone asks to stop."""
-    with _show_status() as show:
+    with _show_status([controller.group.label for controller in controllers]) as show:
         while not stop.is_set():
-            n_submitted = controller.advance(SUBMITTED_BETWEEN_LOOKS, confirm_lock)
-            processes = controller.read()
-            has_daemon = bool(controller.daemon.count_workers())
-            status = make_status(controller.group, processes, controller.find_due(processes))
-            show(status, '' if has_daemon else NO_DAEMON)
-            if controller.is_done(processes) or (controller.group.is_paused and not processes.running):
+            n_submitted = advance_together(controllers, confirm_locks, SUBMITTED_BETWEEN_LOOKS)
+            has_daemon = bool(controllers[0].daemon.count_workers())
+            show([_read_status(controller) for controller in controllers], '' if has_daemon else NO_DAEMON)
+            if has_ended(controllers):
                 return
             if not n_submitted:
                 stop.wait(interval)
 
 
+def _read_status(controller: CampaignController) -> Status:
+    processes = controller.read()
+    return make_status(controller.group, processes, controller.find_due(processes))
+
+
 @contextlib.contextmanager
-def _show_status() -> Iterator[Callable[[Status, str], None]]:
-    """Give a function that shows a status and a warning: in place on a terminal, elsewhere what has changed."""
+def _show_status(names: Sequence[str]) -> Iterator[Callable[[Sequence[Status], str], None]]:
+    """Give a function that shows statuses and a warning: in place on a terminal, elsewhere what has changed."""
     if sys.stdout.isatty():
         with Live(console=Console(), auto_refresh=False) as live:
-            yield lambda status, warning: live.update(draw_status(status, warning), refresh=True)
-    else:
-        lines = StatusLines()
 
-        def show(status: Status, warning: str) -> None:
-            for line in lines.changes(status, warning):
-                click.echo(line)  # flushes
+            def draw(statuses: Sequence[Status], warning: str) -> None:
+                last = len(statuses) - 1
+                tables = (draw_status(status, warning * (n == last)) for n, status in enumerate(statuses))
+                live.update(Group(*tables), refresh=True)
+
+            yield draw
+    else:
+        lines = [StatusLines(f' {printable(name)}:' if len(names) > 1 else '') for name in names]
+
+        def show(statuses: Sequence[Status], warning: str) -> None:
+            for n, (status, of_campaign) in enumerate(zip(statuses, lines, strict=True)):
+                for line in of_campaign.changes(status, warning if n == 0 else ''):
+                    click.echo(line)  # flushes
 
         yield show
 
 
-def _say_what_is_next(group: CampaignGroup, controller: CampaignController) -> None:
+def _say_what_is_next(controllers: Sequence[CampaignController]) -> None:
     """Say what there is to do now, and exit with 1 where structures are held back."""
-    name = shell_quote(group.label)
-    processes = controller.read()
-    held = controller.find_due(processes).held
+    name = shell_quote(controllers[0].group.label)
+    n_held, is_done = 0, True
+    for controller in controllers:
+        processes = controller.read()
+        due = controller.find_due(processes)
+        n_held += due.n_held
+        is_done = is_done and due.is_empty and not processes.running
     if sys.stdout.isatty():
         click.echo()
-    if controller.is_done(processes) and held:
+    found = f'aiida-e3relax campaign report {name}'
+    if len(controllers) > 1:
+        found += f'; the arms side by side: aiida-e3relax campaign compare {name}'
+    if is_done and n_held:
         raise click.ClickException(
-            f'{sum(map(len, held.values()))} structures are held back, as said above; all others have ended. What was '
-            f'found so far: aiida-e3relax campaign report {name}'
+            f'{n_held} structures are held back, as said above; all others have ended. What was found so far: {found}'
         )
-    if controller.is_done(processes):
-        click.echo(f'All has ended. See what it found: aiida-e3relax campaign report {name}')
-    elif group.is_paused:
-        click.echo(f'Paused. Go on: aiida-e3relax campaign resume {name}')
+    if is_done:
+        click.echo(f'All has ended. See what it found: {found}')
+    elif any(controller.group.is_paused for controller in controllers):
+        paused = next(controller.group.label for controller in controllers if controller.group.is_paused)
+        click.echo(f'Paused. Go on: aiida-e3relax campaign resume {shell_quote(paused)}')
     else:
         click.echo(f'What is submitted goes on in the daemon. Go on submitting: aiida-e3relax campaign run {name}')

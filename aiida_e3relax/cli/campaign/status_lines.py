@@ -12,16 +12,17 @@ from aiida_e3relax.common.messages import printable
 
 
 class StatusLines:
-    """Gives the changes from one status of a campaign to the next."""
+    """Gives the changes from one status of a campaign to the next, each line after `prefix`."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = '') -> None:
+        self._prefix = prefix
         self._counts = ''
         self._failed: set[str] = set()
         self._notes: list[str] = []
 
     def changes(self, status: Status, warning: str = '') -> Iterator[str]:
         """Yield a line for each thing that is new, with the time."""
-        now = datetime.datetime.now().isoformat(' ', timespec='seconds')
+        now = f'{datetime.datetime.now().isoformat(" ", timespec="seconds")}{self._prefix}'
         counts = '; '.join(
             f'{name}: {_format_counts(of_state)}'
             for name, of_state in (('batches', status.networks), ('structures', status.chains))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from aiida.common.exceptions import NotExistent
 from rich import box
@@ -64,6 +64,7 @@ def _format_campaign(status: Status, created: str) -> tuple[str, ...]:
     failed = sum(status.chains[state] for state in UNSUCCESSFUL)
     counts = (sum(status.chains.values()), status.chains[State.FINISHED], failed, status.chains[State.RUNNING])
     notes = ['paused'] * status.is_paused + [f'{status.n_held} held back'] * bool(status.n_held)
+    notes += [f'waiting for raw legs of {printable(status.waiting.base)}'] if status.waiting else []
     return printable(status.name), printable(created), *map(str, counts), ', '.join(notes)
 
 
@@ -81,6 +82,7 @@ def format_notes(status: Status) -> list[str]:
             f'aiida-e3relax campaign run {name} --retry-failed; or relax them without the network: '
             f'aiida-e3relax campaign run {name} --raw-on-network-failure'
         )
+    lines += _format_waiting(status)
     if status.foreign:
         pks = ', '.join(map(str, status.foreign[:SHOWN_LABELS])) + ', ...' * (len(status.foreign) > SHOWN_LABELS)
         lines.append(
@@ -88,6 +90,21 @@ def format_notes(status: Status) -> list[str]:
             f'left alone: {pks}'
         )
     return lines
+
+
+def _format_waiting(status: Status) -> Iterator[str]:
+    """Yield what the chains of an arm wait for."""
+    if status.waiting is None:
+        return
+    base = printable(status.waiting.base)
+    run = f'aiida-e3relax campaign run {shlex.quote(base)}'
+    if n_waiting := status.waiting.n_structures:
+        yield f'{n_waiting} structures are waiting for raw legs of {base}, which come with: {run}'
+    if n_held := status.waiting.n_held:
+        yield (
+            f'{n_held} structures are held back: so are their raw legs in {base}; see why: '
+            f'aiida-e3relax campaign status {shlex.quote(base)}'
+        )
 
 
 def _format_rate(status: Status) -> str:

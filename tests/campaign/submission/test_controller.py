@@ -178,7 +178,7 @@ def test_processes_with_the_label_of_no_structure_are_told_and_left_alone(group)
 
 def test_a_campaign_of_an_older_version_is_read(group):
     content = group.settings_node.get_dict()
-    del content['network_retries']
+    del content['network_retries'], content['raw_legs_of']
     assert CampaignSettings.from_node(orm.Dict(content)) == group.settings
     del content['seed']
     with pytest.raises(ValueError, match='expected the key `seed`'):

@@ -1,0 +1,71 @@
+"""The raw legs of a base campaign, which its arms take in the place of relaxing the raw crystals again."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from aiida import orm
+from aiida.common.links import LinkType
+
+from aiida_e3relax.campaign.submission.processes import LINK, Process, State
+from aiida_e3relax.workflows.comparison.reference import CHAIN, RAW_LEG
+
+ENDED = ('finished', 'excepted', 'killed')
+
+
+@dataclasses.dataclass(frozen=True)
+class RawLegs:
+    """What a base campaign has for an arm.
+
+    Attributes
+    ----------
+    name
+        The base campaign; empty where it has been deleted.
+    chains
+        By the label of a structure the UUID of the chain whose raw leg finished.
+    to_come
+        The structures whose raw crystal is still to be relaxed.
+    held
+        Those of a batch that the base campaign holds back: their raw leg comes once somebody has mended what is at
+        fault there.
+    missing
+        By label why there is no raw leg and will be none.
+    """
+
+    name: str
+    chains: Mapping[str, str]
+    to_come: tuple[str, ...]
+    held: tuple[str, ...]
+    missing: Mapping[str, str]
+
+
+def find_raw_legs(node: orm.Dict) -> dict[str, str]:
+    """Return by label the UUID of the newest chain that has ended and relaxed the raw crystal, in one query.
+
+    `node` has the settings of the campaign.
+    """
+    query = orm.QueryBuilder().append(orm.Dict, filters={'id': node.pk}, tag='settings')
+    query.append(
+        orm.WorkChainNode,
+        with_incoming='settings',
+        edge_filters={'label': LINK},
+        filters={'attributes.process_label': CHAIN, 'attributes.process_state': {'in': list(ENDED)}},
+        project=['label', 'uuid'],
+        tag='chain',
+    )
+    query.append(
+        orm.WorkChainNode,
+        with_incoming='chain',
+        edge_filters={'label': RAW_LEG, 'type': LinkType.CALL_WORK.value},
+        filters={'attributes.exit_status': 0},
+    )
+    return dict(query.order_by({'chain': {'id': 'asc'}}).iterall(batch_size=1000))
+
+
+def describe_missing(name: str, chain: Process) -> str:
+    """Return why the last chain of a structure in the campaign `name` has left no raw leg."""
+    ended = f'ended with exit code {chain.exit_status}' if chain.state is State.FAILED else f'was {chain.state}'
+    if chain.state is State.FINISHED:
+        ended = 'ended without one'
+    return f'the raw leg did not finish in the campaign `{name}`, where the chain <{chain.pk}> {ended}'
