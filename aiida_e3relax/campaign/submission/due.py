@@ -26,7 +26,7 @@ class Due:
         By the place of a batch its structures that still get a chain, but not now: the network failed for the batch as
         a whole and as often as it may, which says that its code or its computer is at fault and not a structure.
     waiting
-        Of an arm the structures whose chain can be submitted once the base campaign has relaxed the raw crystal.
+        Of an arm the structures whose chain cannot be submitted before the base campaign has relaxed the raw crystal.
     held_with_base
         The structures whose chain waits for a raw leg that the base campaign holds back.
     raw_legs
@@ -58,12 +58,15 @@ def find_due(
     due = _find_own_due(group, settings, batch_index, processes)
     if settings.raw_legs_of is None:
         return due
-    raw_legs = read_raw_legs(settings)
+    raw_legs, attempts = read_raw_legs(settings), group.attempts
+    held_here = {label for labels in due.held.values() for label in labels}
+    left = [label for label in processes.chains if _may_begin(label, processes, attempts) and label not in held_here]
+    to_come, held = set(raw_legs.to_come), set(raw_legs.held)
     return dataclasses.replace(
         due,
-        chains=tuple(label for label in due.chains if label in raw_legs.chains or label in raw_legs.missing),
-        waiting=tuple(label for label in due.chains if label in raw_legs.to_come),
-        held_with_base=tuple(label for label in due.chains if label in raw_legs.held),
+        chains=tuple(label for label in due.chains if label not in to_come | held),
+        waiting=tuple(label for label in left if label in to_come),
+        held_with_base=tuple(label for label in left if label in held),
         raw_legs=raw_legs,
     )
 

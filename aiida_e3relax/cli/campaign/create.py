@@ -119,9 +119,9 @@ def create(
         for option in context.command.params
         if option.name and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
     }
-    if raw_legs_of is not None and (other := sorted(given.keys() - OPTIONS_OF_ARM)):
+    if raw_legs_of is not None and (other := [given[key] for key in given if key not in OPTIONS_OF_ARM]):
         raise click.UsageError(
-            f'{given[other[0]]}: an arm has this of the campaign {raw_legs_of}; leave it out beside --raw-legs-of'
+            f'{", ".join(other)}: an arm has this of the campaign {raw_legs_of}; leave it out beside --raw-legs-of'
         )
     if raw_legs_of is None and not sources:
         raise click.UsageError('expected the structures: give --from, or --raw-legs-of for those of a campaign')

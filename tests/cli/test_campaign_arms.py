@@ -1,0 +1,111 @@
+"""`aiida-e3relax campaign create` with arms: what it makes of words, what it refuses, and what it tells."""
+
+import ase.build
+import ase.io
+import pytest
+from aiida import orm
+from click.testing import CliRunner
+
+from aiida_e3relax.campaign.arms import find_arms
+from aiida_e3relax.campaign.group import CampaignGroup, load_campaign
+from aiida_e3relax.cli.campaign.commands import campaign
+from aiida_e3relax.data.potential import E3RelaxPotentialData
+
+
+@pytest.fixture
+def invoke(e3relax_code, standin_code, potential_family):
+    """A function that runs `aiida-e3relax campaign` and returns the exit code and the output."""
+    codes = ['--vasp-code', str(standin_code.uuid), '--network-code', str(e3relax_code.uuid)]
+
+    def run(command: str, *words: str) -> tuple[int, str]:
+        more = [*codes, '--potential-family', potential_family] if '--from' in words else []
+        done = CliRunner().invoke(campaign, [command, *words, *more])
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        return done.exit_code, done.output.replace('\n', ' ')
+
+    return run
+
+
+@pytest.fixture
+def crystals(tmp_path) -> str:
+    """A file of two crystals."""
+    ase.io.write(tmp_path / 'metals.extxyz', [ase.build.bulk('Cu', a=a) for a in (3.5, 3.7)])
+    return str(tmp_path / 'metals.extxyz')
+
+
+def test_arms_are_campaigns_beside_the_first(invoke, crystals):
+    arms = ('--arms', 'network', 'chgnet', 'network+chgnet')
+    words = ('three arms', '--from', crystals, '--freedom', 'positions', *arms)
+    code, output = invoke('create', *words)
+    assert code == 0, output
+    assert 'In all 8 relaxations by VASP (2 from raw crystals, 6 from predictions)' in output
+    assert 'Arm three arms-chgnet: the same from chgnet, with the raw legs of the former.' in output
+    base = load_campaign('three arms')
+    arms = find_arms(base)
+    assert [arm.label for arm in arms] == ['three arms-chgnet', 'three arms-network+chgnet']
+    chosen = [arm.settings.chain for arm in (base, *arms)]
+    assert [chain['pre_relaxer'] for chain in chosen] == ['network', 'chgnet', 'network+chgnet']
+    assert [bool(chain['model']) for chain in chosen] == [True, False, True]
+    assert '2 structures are waiting for raw legs of three arms' in invoke('status', 'three arms-chgnet')[1]
+    rows = {row.split('\t')[0] for row in CliRunner().invoke(campaign, ['list', '--raw']).output.splitlines()}
+    assert {arm.label for arm in arms} <= rows
+    code, output = invoke('create', *words)
+    assert (code, 'there is one of this name already' in output) == (1, True)
+
+
+def test_an_arm_of_a_campaign_that_is_there(invoke, crystals):
+    assert invoke('create', 'raw alone', '--from', crystals, '--no-network', '--freedom', 'positions')[0] == 0
+    code_uuid = orm.QueryBuilder().append(orm.InstalledCode, filters={'label': 'e3relax'}, project='uuid').first()[0]
+    words = ('--raw-legs-of', 'raw alone', '--pre-relaxer', 'chgnet', '--network-code', code_uuid)
+    code, output = invoke('create', 'late', *words, '--max-running', '2')
+    assert code == 0, output
+    assert 'Arm late of raw alone: 2 structures from chgnet' in output
+    assert 'In all 2 relaxations by VASP (2 from predictions)' in output
+    arm = load_campaign('late')
+    assert (arm.max_running, len(arm.settings.batches)) == (2, 1)
+    assert arm.settings.raw_legs_of == load_campaign('raw alone').settings_node.uuid
+    code, output = invoke('create', 'later', '--raw-legs-of', 'late')
+    assert (code, 'name the campaign that does: `raw alone`' in output) == (1, True)
+
+
+def test_weights_go_to_the_potential_that_brings_none(invoke, crystals, tmp_path):
+    (tmp_path / 'mace.model').write_bytes(b'weights')
+    arms = ('--from', crystals, '--arms', 'chgnet', 'mace', 'network')
+    code, output = invoke('create', 'weighed', *arms, '--potential-weights', str(tmp_path / 'mace.model'))
+    assert code == 0, output
+    base = load_campaign('weighed')
+    mace, network = find_arms(base)
+    weights = orm.load_node(uuid=mace.settings.chain['potential_weights'])
+    assert isinstance(weights, E3RelaxPotentialData)
+    assert (weights.potential, base.settings.chain['potential_weights']) == ('mace', None)
+    assert network.settings.chain['potential_weights'] is None
+    code, output = invoke('create', 'lighter', *arms)
+    assert (code, 'mace brings no weights' in output) == (1, True)
+    assert invoke('create', 'heavier', '--raw-legs-of', 'weighed', '--pre-relaxer', 'network+mace')[0] == 1
+
+
+@pytest.mark.parametrize(
+    ('words', 'code', 'message'),
+    [
+        (['--arms', 'network'], 1, 'expected two pre-relaxers at least'),
+        (['--arms', 'network', 'chgnte'], 1, 'did you mean `chgnet`'),
+        (['--arms', 'chgnet', 'chgnet'], 1, 'chgnet is named twice'),
+        (['--arms', 'network', 'chgnet', '--no-network'], 1, '--no-network: found --arms beside it'),
+        (['--arms', 'network', 'chgnet', '--pre-relaxer', 'chgnet'], 1, '--pre-relaxer: found --arms beside it'),
+        (['--arms', 'chgnet', 'sevennet-0', '--model', 'default'], 1, 'none of the --arms has a network'),
+        (['--raw-legs-of', 'nothing'], 2, 'an arm has this of the campaign nothing'),
+    ],
+)
+def test_mistakes(invoke, crystals, words, code, message):
+    found, output = invoke('create', 'mistaken', '--from', crystals, *words)
+    assert (found, message in output) == (code, True), output
+    assert not orm.QueryBuilder().append(CampaignGroup, filters={'label': {'like': 'mistaken%'}}).count()
+
+
+def test_an_arm_has_all_else_of_its_base(invoke):
+    code, output = invoke('create', 'other', '--raw-legs-of', 'nothing', '--force-cutoff', '0.1')
+    assert (code, '--force-cutoff: an arm has this of the campaign nothing' in output) == (2, True)
+    code, output = invoke('create', 'other', '--raw-legs-of', 'nothing')
+    assert (code, 'campaign `nothing`: not in this profile' in output) == (1, True)
+    code, output = invoke('create', 'other')
+    assert (code, 'give --from, or --raw-legs-of' in output) == (2, True)
