@@ -235,10 +235,11 @@ def _find_model_fault(inputs: Mapping[str, Any]) -> str | None:
         return 'found no `model`, expected one: `E3RelaxModelData.default()`, or the node of another checkpoint'
     if not parameters.pre_relaxer.has_network and 'model' in inputs:
         return '`model`: expected none beside `start: input`, which starts from the raw crystal; leave it out'
-    return _find_weights_fault(parameters.potential, inputs.get('potential_weights'))
+    return find_weights_fault(parameters.potential, inputs.get('potential_weights'))
 
 
-def _find_weights_fault(potential: str | None, weights: E3RelaxPotentialData | None) -> str | None:
+def find_weights_fault(potential: str | None, weights: E3RelaxPotentialData | None) -> str | None:
+    """Return why `weights` are not those that the parameter `potential` asks for, or None."""
     if weights is not None and weights.potential != potential:
         return f'`potential_weights`: weights of {weights.potential}, expected those of `potential`, {potential}'
     if weights is None and potential and POTENTIALS[potential].needs_weights:

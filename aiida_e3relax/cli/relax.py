@@ -31,7 +31,10 @@ DEMO_PROTOCOL = 'fast'
 @click.option('--submit', 'to_daemon', is_flag=True, help='Hand it to the daemon and return at once.')
 @profile_option
 def relax(structure: str | None, demo: str | None, to_daemon: bool, profile: str | None, **options: Any) -> None:
-    """Relax a crystal with VASP twice, from a network's prediction and from the crystal as it is, and compare.
+    """Relax a crystal with VASP twice, from a prediction and from the crystal as it is, and compare.
+
+    What predicts is a network or, with --pre-relaxer, an interatomic potential, or one after the other.
+    `--reference-leg never` leaves the second relaxation out.
 
     STRUCTURE is a file that ASE reads, such as POSCAR or CIF, or the PK or UUID of a StructureData. Sites that the file
     fixes, as by selective dynamics, stay fixed. `aiida-e3relax setup` makes all that a first try needs, with a stand-in
@@ -49,7 +52,7 @@ def relax(structure: str | None, demo: str | None, to_daemon: bool, profile: str
     from aiida.engine import submit
     from rich.console import Console
 
-    from aiida_e3relax.cli.relax_inputs import choose_start, make_builder
+    from aiida_e3relax.cli.relax_inputs import choose_start, describe_relaxations, make_builder
     from aiida_e3relax.cli.watch import run_watched
     from aiida_e3relax.workflows.comparison.text import format_chain
 
@@ -58,6 +61,7 @@ def relax(structure: str | None, demo: str | None, to_daemon: bool, profile: str
         builder = make_builder(choose_start(structure, demo, options['vasp_code']), options)
     except (ValueError, NotExistent) as error:
         raise click.ClickException(str(error)) from error
+    console.print(describe_relaxations(builder), style='dim', highlight=False)
     if to_daemon:
         try:
             chain = submit(builder)

@@ -85,6 +85,24 @@ def make_builder(start: Start, options: dict[str, Any]) -> ProcessBuilder:
     return read_choices(options).chain_builder(start.structure, start.fixed, reference_leg=reference)
 
 
+def describe_relaxations(builder: Any) -> str:
+    """Return how many relaxations VASP will run of a chain with these inputs, and how to have fewer or more."""
+    if not builder.network.predict.code:
+        return 'VASP runs one relaxation, from the raw crystal.'
+    reference = builder.reference_leg.value
+    if reference == Reference.ALWAYS:
+        return (
+            'VASP runs two relaxations: from the prediction, and from the raw crystal to compare with. '
+            '`--reference-leg never` runs the first alone.'
+        )
+    told = 'VASP runs one relaxation, from the prediction; one from the raw crystal '
+    if reference == Reference.NEVER:
+        return f'{told}only where that fails or is rejected. `--reference-leg always` compares them.'
+    if reference == Reference.SAMPLE:
+        return f'{told}beside it where the crystal is in the sample of {100 * builder.reference_share.value:g} %.'
+    return f'{told}has been run by {reference}.'
+
+
 def _find_reference(text: str) -> Any:
     """Return a word of `Reference`, or the node that another word names."""
     if text in list(Reference):

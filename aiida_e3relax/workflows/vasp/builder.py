@@ -11,6 +11,7 @@ from aiida import orm
 from aiida.common.exceptions import InputValidationError
 from aiida.engine.processes.builder import ProcessBuilder
 
+from aiida_e3relax.calculations.predict import find_weights_fault
 from aiida_e3relax.calculations.pre_relaxer import PreRelaxer
 from aiida_e3relax.common.mappings import check_keys, merge
 from aiida_e3relax.data.model import E3RelaxModelData
@@ -196,6 +197,8 @@ def _pre_relaxation(
         raise ValueError(f'`model`: expected none beside the pre-relaxer {chosen}, which has no network; leave it out')
     else:
         predict.pop('model', None)
+    if fault := find_weights_fault(chosen.potential, weights):
+        raise ValueError(fault)
     if weights is not None:
         predict['potential_weights'] = weights
     return {**network, 'predict': predict}

@@ -48,6 +48,8 @@ def test_a_disordered_structure_is_refused_as_in_files(make_builder):
         ('freedom', 3, "expected a word such as 'positions'"),
         ('reference_leg', 17, "expected 'always', 'sample', 'never', or an earlier chain; found int 17"),
         ('prediction', 'x', 'expected a mapping with `label`'),
+        ('pre_relaxer', 3, "expected a pre-relaxer such as 'network'"),
+        ('potential_weights', 'x.model', 'expected a node of weights'),
         ('campaign', {}, 'expected the node with the settings'),
         ('vasp_code', 1.5, 'expected a code or its label, found float 1.5'),
         ('network_code', ['e3relax'], 'expected a code or its label'),
@@ -88,3 +90,31 @@ def test_a_code_for_something_else_is_refused(make_builder, e3relax_code):
 
 def test_structure_data_is_taken(make_builder):
     assert make_builder(structure=orm.StructureData(ase=bulk('Cu'))).structure.get_formula() == 'Cu'
+
+
+def test_a_pre_relaxer_sets_parameters_and_model(make_builder, model):
+    network = make_builder().network.predict
+    assert (network.model, 'potential' in network.parameters.get_dict()) == (model, False)
+    alone = make_builder(pre_relaxer='sevennet-mf-0').network.predict
+    assert alone.model is None
+    assert alone.parameters['potential'] == 'sevennet-mf-0'
+    assert alone.parameters['start'] == 'input'
+    both = make_builder(pre_relaxer='network+chgnet', overrides={'network': {'predict': {'parameters': {'steps': 7}}}})
+    assert both.network.predict.model == model
+    parameters = both.network.predict.parameters.get_dict()
+    assert {key: parameters[key] for key in ('potential', 'start', 'steps')} == {
+        'potential': 'chgnet',
+        'start': 'network',
+        'steps': 7,
+    }
+    by_overrides = {'network': {'predict': {'parameters': {'potential': 'chgnet', 'start': 'input'}}}}
+    assert make_builder(overrides=by_overrides).network.predict.model is None
+
+
+def test_a_pre_relaxer_that_does_not_fit_is_refused(make_builder, model):
+    with pytest.raises(ValueError, match='`pre_relaxer`: expected network, the name of a potential'):
+        make_builder(pre_relaxer='emt')
+    with pytest.raises(ValueError, match='`model`: expected none beside the pre-relaxer chgnet'):
+        make_builder(pre_relaxer='chgnet', model=model)
+    with pytest.raises(ValueError, match='mace brings no weights'):
+        make_builder(pre_relaxer='mace')
