@@ -276,10 +276,10 @@ def _check_supercell(calculator: Calculator, atoms: Atoms, results: _Results, bo
 
 
 def _check_cell_vectors(calculator: Calculator, atoms: Atoms, results: _Results, bounds: dict[str, float]) -> Finding:
-    """Choose other vectors of the same lattice."""
+    """Choose other vectors of the same lattice, of the other hand."""
     other = atoms.copy()
-    other.set_cell(np.array([[1, 1, 0], [0, 1, 0], [0, -1, 1]]) @ atoms.cell.array)
-    return _compare('other cell vectors', _compute(calculator, other), results, bounds)
+    other.set_cell(np.array([[0, 1, 0], [1, 1, 0], [0, -1, 1]]) @ atoms.cell.array)
+    return _compare('left-handed cell vectors', _compute(calculator, other), results, bounds)
 
 
 def _check_repetition(calculator: Calculator, atoms: Atoms, results: _Results, bounds: dict[str, float]) -> Finding:

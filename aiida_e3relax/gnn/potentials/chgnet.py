@@ -8,23 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import chgnet
-import numpy as np
-from ase import Atoms
 from chgnet.model import CHGNet, CHGNetCalculator
 
 if TYPE_CHECKING:
     import torch
 
     from aiida_e3relax.gnn.potentials.base import KnownPotential
-
-
-class HandedCalculator(CHGNetCalculator):
-    """CHGNet with the right sign of the stress in left-handed cells, of which it takes the volume as negative."""
-
-    def calculate(self, atoms: Atoms, *arguments: Any, **options: Any) -> None:
-        """Compute, and put the sign right."""
-        super().calculate(atoms, *arguments, **options)
-        self.results['stress'] = self.results['stress'] * np.sign(np.linalg.det(atoms.cell.array))
 
 
 def find_weights(known: KnownPotential) -> Path:
@@ -37,4 +26,4 @@ def make_calculator(known: KnownPotential, weights: Path, device: torch.device, 
     """Return CHGNet; it refuses crystals with an atom that has no neighbour within its cutoff of 6 A."""
     with contextlib.redirect_stdout(io.StringIO()):  # it prints its device
         model = CHGNet.load(model_name=str(known.weights), use_device=str(device))
-        return HandedCalculator(model, use_device=str(device), on_isolated_atoms='error')
+        return CHGNetCalculator(model, use_device=str(device), on_isolated_atoms='error')

@@ -37,7 +37,7 @@ def _unpack(archive: Path, folder: Path) -> Path:
     formats = {'.zip': 'zip', '.tar': 'tar', '.gz': 'gztar', '.tgz': 'gztar'}
     if archive.suffix not in formats:
         raise InputError(f'{archive}: {expected}')
-    options = {} if archive.suffix == '.zip' else {'filter': 'data'}
+    options: dict[str, Any] = {} if archive.suffix == '.zip' else {'filter': 'data'}
     shutil.unpack_archive(archive, folder, formats[archive.suffix], **options)
     for found in folder.rglob(FILES[0]):
         if all((found.parent / name).is_file() for name in FILES):

@@ -72,7 +72,7 @@ POTENTIALS: dict[str, KnownPotential] = {
             dtypes=_SINGLE,
         ),
         KnownPotential('mace', 'mace', 'mace-torch', needs_weights=True),
-        KnownPotential('matgl', 'matgl', 'matgl', needs_weights=True),
+        KnownPotential('matgl', 'matgl', 'matgl', needs_weights=True, dtypes=_SINGLE),
         KnownPotential('nequip', 'nequip', 'nequip', needs_weights=True),
         KnownPotential('mattersim', 'mattersim', 'mattersim', needs_weights=True, dtypes=_SINGLE),
         KnownPotential('orb', 'orb', 'orb-models', needs_weights=True),
@@ -118,6 +118,7 @@ def load_potential(
     check_choices(known, dtype, weights)
     import torch
 
+    from aiida_e3relax.gnn.potentials.handedness import make_right_handed
     from aiida_e3relax.gnn.potentials.torch_settings import Apart
 
     version = installed_version(known) or 'of unknown version'
@@ -138,6 +139,7 @@ def load_potential(
                 f'{describe_error(error)}'
             ) from error
     apart.keep(calculator)
+    make_right_handed(calculator)
     return Potential(
         calculator,
         known.name,
