@@ -9,6 +9,8 @@ prototypes as they are: nothing about the new compound is put into them but its 
 from __future__ import annotations
 
 import argparse
+import functools
+from collections.abc import Mapping
 from pathlib import Path
 
 from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
@@ -47,14 +49,24 @@ SUBSTITUTIONS: tuple[tuple[str, str, dict[str, str]], ...] = (
 
 def hypothetical_crystals() -> dict[str, Structure]:
     """Return the crystals, primitive cells, by formula and prototype."""
-    library = {entry['tags']['aflow']: entry['snl'].structure for entry in AFLOW_PROTOTYPE_LIBRARY}
     crystals = {}
     for aflow, name, elements in SUBSTITUTIONS:
-        structure = library[aflow].copy()
-        structure.remove_oxidation_states()
-        structure.replace_species(elements)
+        structure = substitute(aflow, elements)
         crystals[f'{structure.composition.reduced_formula}-{name.replace(" ", "-")}'] = structure
     return crystals
+
+
+@functools.cache
+def _library() -> dict[str, Structure]:
+    return {entry['tags']['aflow']: entry['snl'].structure for entry in AFLOW_PROTOTYPE_LIBRARY}
+
+
+def substitute(aflow: str, elements: Mapping[str, str]) -> Structure:
+    """Return the primitive cell of a prototype, by its name of AFLOW, with others in the places of its elements."""
+    structure = _library()[aflow].copy()
+    structure.remove_oxidation_states()
+    structure.replace_species(elements)
+    return structure
 
 
 def main() -> None:
