@@ -17,11 +17,13 @@ import platform
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from aiida_e3relax.common.progress import ProgressLine
 from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
 from aiida_e3relax.crystals.metrics import bond_length_mae, coordinate_mae, volume_error
 from aiida_e3relax.crystals.pairs import Pairs, aligned
@@ -31,8 +33,10 @@ from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
 from aiida_e3relax.gnn.engine.accelerate import accelerate
 from aiida_e3relax.gnn.evaluation.evaluate import bonds_of
 from aiida_e3relax.gnn.potentials.registry import load_potential
+from aiida_e3relax.gnn.prediction.freedom import PredictionFreedom
+from aiida_e3relax.gnn.prediction.pre_relaxation import PreRelaxation
 from aiida_e3relax.gnn.prediction.predict import predict
-from aiida_e3relax.gnn.prediction.refinement import SecondOpinion
+from aiida_e3relax.gnn.prediction.settings import PotentialSettings
 
 RISES = (0.0, 0.01, 0.03, 0.1, 0.3)
 """Bounds on the rise of the energy in the first table, in eV/atom."""
@@ -81,9 +85,12 @@ def main() -> None:
         drawn = np.random.default_rng(0).permutation(len(pairs))[: options.count]
         pairs = pairs.select(drawn)
         predicted = predict(network, pairs.unrelaxed, checkpoint.elements, torch.device('cpu')).crystals
-        judged += judge(path.stem, pairs, predicted, SecondOpinion(potential))
+        judged += judge(
+            path.stem, pairs, predicted, PreRelaxation(potential, PotentialSettings(potential.name, steps=0))
+        )
         few = np.arange(min(options.stepped, len(pairs)))
-        stepped += improve(path.stem, pairs.select(few), predicted.select(few), SecondOpinion(potential, options.steps))
+        steps = PreRelaxation(potential, PotentialSettings(potential.name, steps=options.steps))
+        stepped += improve(path.stem, pairs.select(few), predicted.select(few), steps)
     print('| data | energy rises by more than eV/atom | pairs % | bonds worse % of them | of the others % |')
     print('\n'.join(['|---' * 5 + '|', *judged]))
     print('\n| data | | coordinates A | bonds A | volume A^3 | largest force eV/A, by it | s each |')
@@ -94,9 +101,18 @@ def main() -> None:
     )
 
 
-def judge(name: str, pairs: Pairs, predicted: Crystals, opinion: SecondOpinion) -> list[str]:
+def consult(opinion: PreRelaxation, pairs: Pairs, predicted: Crystals) -> tuple[Crystals, dict[int, dict[str, Any]]]:
+    """Return where the potential takes the predictions, and what it says of each."""
+    free = PredictionFreedom(None, pairs.unrelaxed, [None] * len(pairs))
+    line = ProgressLine('relaxing', len(pairs))
+    improved, opinions, _ = opinion.relax(pairs.unrelaxed, predicted, range(len(pairs)), free, line)
+    line.close()
+    return improved, opinions
+
+
+def judge(name: str, pairs: Pairs, predicted: Crystals, opinion: PreRelaxation) -> list[str]:
     """Return the rows of the first table for one data set."""
-    _, opinions = opinion.consult(pairs.unrelaxed, predicted, range(len(pairs)))
+    _, opinions = consult(opinion, pairs, predicted)
     known = np.array([index for index, told in opinions.items() if 'error' not in told])
     rise = np.array(
         [opinions[i]['energy_network_eV_per_atom'] - opinions[i]['energy_input_eV_per_atom'] for i in known]
@@ -111,17 +127,17 @@ def judge(name: str, pairs: Pairs, predicted: Crystals, opinion: SecondOpinion) 
     return rows
 
 
-def improve(name: str, pairs: Pairs, predicted: Crystals, opinion: SecondOpinion) -> list[str]:
+def improve(name: str, pairs: Pairs, predicted: Crystals, opinion: PreRelaxation) -> list[str]:
     """Return the rows of the second table for one data set."""
     start = time.process_time()
-    improved, opinions = opinion.consult(pairs.unrelaxed, predicted, range(len(pairs)))
+    improved, opinions = consult(opinion, pairs, predicted)
     seconds = (time.process_time() - start) / len(pairs)
     known = np.array(['error' not in opinions[index] for index in range(len(pairs))])
     rows = []
     for title, key, crystals in (
         ('unrelaxed', 'input', pairs.unrelaxed),
         ('network', 'network', predicted),
-        (f'{opinion.steps} steps more', 'prediction', improved),
+        (f'{opinion.settings.steps} steps more', 'prediction', improved),
     ):
         forces = [opinions[i][f'max_force_{key}_eV_per_A'] for i in np.flatnonzero(known)]
         cells = [*Errors.of(crystals, pairs).cells(known), f'{np.mean(forces):.2f} ({np.median(forces):.2f})']

@@ -24,6 +24,8 @@ class SpaceGroup:
         International symbol.
     rotations
         ``(O, 3, 3)`` integers, acting on columns of fractional coordinates.
+    translations
+        ``(O, 3)`` fractional translations after the rotations.
     images
         ``(O, N)`` the site that each site is mapped on.
     cell
@@ -32,6 +34,7 @@ class SpaceGroup:
 
     name: str
     rotations: NDArray[np.int64]
+    translations: NDArray[np.float64]
     images: NDArray[np.int64]
     cell: NDArray[np.float64]
 
@@ -54,13 +57,37 @@ class SpaceGroup:
             _map_sites(fractional, fractional @ rotation.T + shift, species, crystal.cell[0])
             for rotation, shift in zip(found.rotations, found.translations, strict=True)
         ]
-        return cls(found.international, np.array(found.rotations, dtype=np.int64), np.array(images), crystal.cell[0])
+        return cls(
+            found.international,
+            np.array(found.rotations, dtype=np.int64),
+            np.array(found.translations),
+            np.array(images),
+            crystal.cell[0],
+        )
+
+    def find_asymmetry(self, fractional: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return what makes the crystal symmetric to the last digit, all of it within the distance of `of`.
+
+        It is a displacement of the fractional coordinates ``(N, 3)`` and the logarithm ``(3, 3)`` of a symmetric
+        Cartesian stretch of the cell.
+        """
+        displacements = np.zeros_like(fractional)
+        for rotation, translation, images in zip(self.rotations, self.translations, self.images, strict=True):
+            off = fractional @ rotation.T + translation - fractional[images]
+            off -= np.round(off)
+            displacements[images] += off - off.mean(axis=0)  # spglib's translations are no group to the last digit
+        metric = (np.swapaxes(self.rotations, 1, 2) @ (self.cell @ self.cell.T) @ self.rotations).mean(axis=0)
+        inverse = np.linalg.inv(self.cell)
+        return displacements / len(self.rotations), _of_eigenvalues(inverse @ metric @ inverse.T, np.log) / 2
 
     def symmetrise_stretch(self, stretch: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the geometric mean of a symmetric Cartesian stretch ``(3, 3)`` over the operations."""
+        return _of_eigenvalues(self.symmetrise_strain(_of_eigenvalues(stretch, np.log)), np.exp)
+
+    def symmetrise_strain(self, strain: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the mean of a symmetric Cartesian tensor ``(3, 3)`` over the operations."""
         cartesian = np.linalg.inv(self.cell) @ np.swapaxes(self.rotations, 1, 2) @ self.cell
-        strain = _of_eigenvalues(stretch, np.log)
-        return _of_eigenvalues((np.swapaxes(cartesian, 1, 2) @ strain @ cartesian).mean(axis=0), np.exp)
+        return (np.swapaxes(cartesian, 1, 2) @ strain @ cartesian).mean(axis=0)
 
     def symmetrise_displacements(self, displacements: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the mean of fractional displacements ``(N, 3)`` over the operations."""
@@ -71,9 +98,28 @@ class SpaceGroup:
 
     def keeps(self, movable: NDArray[np.bool_]) -> bool:
         """Return whether every operation maps the free fractional coordinates ``(N, 3)`` of a site on free ones."""
-        return not any(
-            (np.abs(rotation)[None] * movable[:, None, :] * ~movable[images][:, :, None]).any()
-            for rotation, images in zip(self.rotations, self.images, strict=True)
+        return bool(self._keep(movable).all())
+
+    def keeping(self, movable: NDArray[np.bool_]) -> SpaceGroup:
+        """Return the group of the operations that map the free fractional coordinates ``(N, 3)`` on free ones."""
+        kept = self._keep(movable)
+        if kept.all():
+            return self
+        return dataclasses.replace(
+            self,
+            name=f'a subgroup of {self.name}',
+            rotations=self.rotations[kept],
+            translations=self.translations[kept],
+            images=self.images[kept],
+        )
+
+    def _keep(self, movable: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return ``(O,)`` which operations map free coordinates on free ones alone."""
+        return np.array(
+            [
+                not (np.abs(rotation)[None] * movable[:, None, :] * ~movable[images][:, :, None]).any()
+                for rotation, images in zip(self.rotations, self.images, strict=True)
+            ]
         )
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from aiida_e3relax.common.errors import SOME_UNREADABLE, InputError
 from aiida_e3relax.crystals.freedom.freedom import AXES, NO_VACUUM, Freedom, Moves, read_freedom_text
+from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
 from aiida_e3relax.gnn.cli.options import add_device, add_model
 from aiida_e3relax.gnn.potentials.registry import POTENTIALS
-from aiida_e3relax.gnn.prediction.settings import ENGINES, Details, PredictionSettings
+from aiida_e3relax.gnn.prediction.settings import ENGINES, STARTS, Details, PotentialSettings, PredictionSettings
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
@@ -44,18 +45,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         default=PredictionSettings.engine,
         help='reference: the plain layers, slower and the same to rounding (default: %(default)s)',
     )
-    parser.add_argument(
-        '--second-opinion',
-        choices=POTENTIALS,
-        help='states energy and force in the report, before and after the prediction; needs its package',
-    )
-    parser.add_argument(
-        '--second-opinion-steps',
-        type=int,
-        default=PredictionSettings.second_opinion_steps,
-        metavar='N',
-        help='steps that it takes from the prediction, which stay where its energy falls (default: %(default)s)',
-    )
+    _add_potential(parser)
     parser.add_argument(
         '--freedom',
         metavar='WORD|MAPPING',
@@ -67,6 +57,12 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         '--vacuum',
         choices=[*AXES, NO_VACUUM],
         help='the lattice vector across the vacuum of a layer; none: these are bulk crystals, do not look for gaps',
+    )
+    parser.add_argument(
+        '--fixed-sites',
+        type=Path,
+        metavar='FILE',
+        help='JSON with sites that are held, for formats that cannot say so: {"LABEL": {"abc": [0, 1], "c": [5]}}',
     )
     parser.add_argument(
         '--layers',
@@ -90,6 +86,44 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=_run)
 
 
+def _add_potential(parser: argparse.ArgumentParser) -> None:
+    """Add the options of potentials; those of second opinions, the older form, go on to work."""
+    parser.add_argument(
+        '--potential',
+        choices=POTENTIALS,
+        metavar='NAME',
+        help=f'relax with this interatomic potential, too: {", ".join(POTENTIALS)}; needs its package',
+    )
+    parser.add_argument(
+        '--start',
+        choices=STARTS,
+        help="where it begins: at the network's predictions (default), or at the input, without a network",
+    )
+    parser.add_argument(
+        '--steps', type=int, metavar='N', help=f'most steps that it takes (default: {PotentialSettings.steps})'
+    )
+    parser.add_argument(
+        '--force-max',
+        type=float,
+        metavar='X',
+        help=f'until no force is above X eV/A (default: {PotentialSettings.force_max_eV_per_A})',
+    )
+    parser.add_argument(
+        '--stress-max',
+        type=float,
+        metavar='X',
+        help=f'and no stress above X kB, of a cell that is free to move (default: {PotentialSettings.stress_max_kB:g})',
+    )
+    parser.add_argument(
+        '--potential-weights',
+        type=Path,
+        metavar='FILE',
+        help='its weights, where they do not come with the package; packages run code of such files: trust its source',
+    )
+    parser.add_argument('--second-opinion', choices=POTENTIALS, metavar='NAME', help=argparse.SUPPRESS)
+    parser.add_argument('--second-opinion-steps', type=int, default=0, metavar='N', help=argparse.SUPPRESS)
+
+
 def _run(options: argparse.Namespace) -> int:
     from aiida_e3relax.gnn.prediction.files import predict_files
 
@@ -98,6 +132,7 @@ def _run(options: argparse.Namespace) -> int:
             f'--second-opinion-steps {options.second_opinion_steps}: expected a number from 0 on, above 0 only with '
             f'--second-opinion {"|".join(POTENTIALS)}'
         )
+    potential = _potential(options)
     settings = PredictionSettings(
         options.device,
         options.dtype,
@@ -109,8 +144,36 @@ def _run(options: argparse.Namespace) -> int:
         _freedom(options.freedom, options.vacuum),
         Details(options.layers, options.bonds),
         options.plot,
+        potential,
+        options.fixed_sites,
     )
-    return predict_files(options.structures, options.model, options.output, options.report, settings)
+    model = options.model
+    if not settings.has_network:
+        if model != DEFAULT_CHECKPOINT:
+            raise InputError(f'--model {model}: with --start input no network is loaded; leave one of the two out')
+        model = None
+    return predict_files(options.structures, model, options.output, options.report, settings)
+
+
+def _potential(options: argparse.Namespace) -> PotentialSettings | None:
+    """Return what a potential is to do, None where none is asked for; raises InputError for what has no meaning."""
+    given = {name: getattr(options, name) for name in ('start', 'steps', 'force_max', 'stress_max')}
+    given = {name: value for name, value in given.items() if value is not None}
+    if options.potential is None:
+        if options.potential_weights is not None:
+            given['potential_weights'] = options.potential_weights
+        if given:
+            words = ', '.join(f'--{name.replace("_", "-")}' for name in given)
+            raise InputError(f'{words}: expected --potential beside it, one of {", ".join(POTENTIALS)}')
+        return None
+    if options.second_opinion is not None:
+        raise InputError('--second-opinion is the older form of --potential; leave one of the two out')
+    fields = {'force_max': 'force_max_eV_per_A', 'stress_max': 'stress_max_kB'}
+    settings = {fields.get(name, name): value for name, value in given.items()}
+    try:
+        return PotentialSettings(options.potential, weights=options.potential_weights, **settings)
+    except ValueError as error:
+        raise InputError(f'--potential: {error}') from error
 
 
 def _freedom(text: str | None, vacuum: str | None) -> Freedom | None:

@@ -29,15 +29,19 @@ from aiida_e3relax.crystals.files.errors import CrystalFileError, explain
 from aiida_e3relax.crystals.files.reader import check_file
 from aiida_e3relax.crystals.files.stream import describe_unreadable
 from aiida_e3relax.gnn.checkpoints import missing_checkpoint
+from aiida_e3relax.gnn.potentials.registry import check_choices, find_potential
 from aiida_e3relax.gnn.prediction.details import check_details
+from aiida_e3relax.gnn.prediction.fixed_sites import read_fixed_sites
 from aiida_e3relax.gnn.prediction.report import ReportWriter, describe_nothing_read
-from aiida_e3relax.gnn.prediction.settings import PredictionSettings
+from aiida_e3relax.gnn.prediction.settings import Details, PredictionSettings
 
 
 def predict_files(
-    inputs: list[Path], model: Path, output: Path, report: Path | None, settings: PredictionSettings
+    inputs: list[Path], model: Path | None, output: Path, report: Path | None, settings: PredictionSettings
 ) -> int:
     """Predict for the crystals of the files `inputs`, write `output` and `report`, and return the exit status.
+
+    There is no `model` where a potential relaxes the crystals as they came.
 
     What cannot be read is told and passed over: its rows in the report, of status ``unreadable``, come after those of
     the crystals, and the exit status is `SOME_UNREADABLE`. Labels that come again get a number.
@@ -47,14 +51,18 @@ def predict_files(
     a run that fails as a whole states its error there, for programs to read.
     """
     start = time.perf_counter()
+    of_potential = settings.potential.weights if settings.potential else None
+    read = [*inputs, *(path for path in (model, of_potential, settings.fixed_sites) if path is not None)]
     if report is not None:
-        check_output(report, '--report', [*inputs, model, output])
+        check_output(report, '--report', [*read, output])
     with ReportWriter(report) as writer, sigterm_as_interrupt():
         writer.content['versions'] = _versions()
         try:
-            check_output(output, '--output', [*inputs, model])
-            check_details(output, settings, [*inputs, model, output, *([report] if report else [])])
+            check_output(output, '--output', read)
+            check_details(output, settings, [*read, output, *([report] if report else [])])
             _check_inputs(inputs, model)
+            _check_potential(settings)
+            read_fixed_sites(settings.fixed_sites)
             with loading_torch():
                 from aiida_e3relax.gnn.prediction.streaming import predict_to_file
             unreadable = predict_to_file(inputs, model, output, settings, writer)
@@ -86,7 +94,20 @@ def _run_error(error: BaseException) -> RunError:
     return RunError(explain(error))
 
 
-def _check_inputs(inputs: list[Path], model: Path) -> None:
+def _check_potential(settings: PredictionSettings) -> None:
+    """Raise InputError for a potential that cannot do what it is asked for, before torch is loaded."""
+    potential = settings.potential
+    if potential is None:
+        return
+    check_choices(find_potential(potential.name), settings.dtype, potential.weights)
+    if not settings.has_network and settings.details != Details():
+        raise InputError(
+            '--layers, --bonds: they are those of a network, and with --start input none is loaded; leave them out, or '
+            'take --start network'
+        )
+
+
+def _check_inputs(inputs: list[Path], model: Path | None) -> None:
     """Raise InputError where no file is there at all, and CheckpointError where no model is, before torch is loaded."""
     faults = []
     for path in inputs:
@@ -96,7 +117,7 @@ def _check_inputs(inputs: list[Path], model: Path) -> None:
             faults.append(describe_unreadable(path, error))
     if inputs and len(faults) == len(inputs):
         raise InputError(describe_nothing_read(inputs, faults))
-    if not model.is_file():
+    if model is not None and not model.is_file():
         raise missing_checkpoint(model)
 
 

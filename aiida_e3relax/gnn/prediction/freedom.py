@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,12 +11,14 @@ import torch
 from numpy.typing import NDArray
 
 from aiida_e3relax.crystals.freedom.connectivity import find_networks
+from aiida_e3relax.crystals.freedom.constraints import movable_coordinates
 from aiida_e3relax.crystals.freedom.freedom import NO_VACUUM, Freedom, Moves
 from aiida_e3relax.crystals.freedom.vacuum import FIRST_LINK, find_gap
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.crystals.validation import CrystalFault
 from aiida_e3relax.gnn.graph.batch import CrystalBatch
 from aiida_e3relax.gnn.graph.shells import neighbour_graph
+from aiida_e3relax.gnn.prediction.fixed_sites import FixedSites
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -47,7 +50,13 @@ class PredictionFreedom:
         By index, what a person should know of how a vacuum was kept.
     """
 
-    def __init__(self, freedom: Freedom | None, crystals: Crystals, atoms: Sequence[Atoms | None]):
+    def __init__(
+        self,
+        freedom: Freedom | None,
+        crystals: Crystals,
+        atoms: Sequence[Atoms | None],
+        fixed: FixedSites | None = None,
+    ):
         self._given = freedom
         self._crystals = crystals
         self.faults: dict[int, CrystalFault] = {}
@@ -56,18 +65,21 @@ class PredictionFreedom:
         self._of: dict[int, Freedom] = {}
         for index, one in enumerate(atoms):
             if one is not None and one.constraints:
-                self._hold(index, one)
+                self._hold(index, partial(movable_coordinates, one))
+            if sites := (fixed or {}).get(str(crystals.labels[index])):
+                self._hold(index, partial(self._without, index, sites))
 
-    def find_faults(self, indices: Sequence[int], batch: CrystalBatch) -> dict[int, CrystalFault]:
+    def find_faults(self, indices: Sequence[int], batch: CrystalBatch | None = None) -> dict[int, CrystalFault]:
         """Return the faults, by place in `indices`, of crystals that cannot be predicted with what may move.
 
         The crystals at `indices` are those of `batch`. Those that its graph does not show to hang together are looked
-        at one by one.
+        at one by one; without a batch all are.
         """
         given, faults = self._given, {}
         if given is not None and given.moves == Moves.CELL and given.vacuum == NO_VACUUM and not self._restricts(given):
             return {}
-        doubtful = range(len(indices)) if given is not None else np.flatnonzero(~_hang_together(batch))
+        together = np.zeros(len(indices), dtype=bool) if given or batch is None else _hang_together(batch)
+        doubtful = np.flatnonzero(~together)
         for place in map(int, doubtful):
             crystal = self._crystals.select([indices[place]])
             fault = self._default(indices[place], crystal) if given is None else self._check(indices[place], crystal)
@@ -80,7 +92,7 @@ class PredictionFreedom:
 
         Of a cell that changes in part, nothing; `restrict` sees to it afterwards.
         """
-        freedoms = [self._freedom_of(index) for index in indices]
+        freedoms = [self.of(index) for index in indices]
         counts = self._crystals.n_atoms[list(indices)].tolist()
         fixed = np.concatenate(
             [
@@ -91,7 +103,8 @@ class PredictionFreedom:
         cells = np.array([f.moves == Moves.POSITIONS for f in freedoms])
         return fixed if fixed.any() else None, cells if cells.any() else None
 
-    def _freedom_of(self, index: int) -> Freedom:
+    def of(self, index: int) -> Freedom:
+        """Return what may move in the crystal at `index`, in which `find_faults` found no fault."""
         return self._of.get(index, self._given or Freedom()).holding(self.movable[index])
 
     def restrict(self, predicted: Crystals, faults: dict[int, CrystalFault]) -> Crystals:
@@ -102,31 +115,34 @@ class PredictionFreedom:
         for index in range(len(predicted)):
             if index in faults:
                 continue
-            freedom = self._freedom_of(index)
+            freedom = self.of(index)
             if not self._restricts(freedom):
                 continue
             start = self._crystals.select([index])
             try:
-                kept = restrict(start, predicted.select([index]), freedom, _kinds(start))
+                kept = restrict(start, predicted.select([index]), freedom, kinds_of(start))
             except (ValueError, np.linalg.LinAlgError) as error:
                 faults[index] = 'freedom', f'the prediction cannot be held to what may move: {error}'
                 kept = start
             positions[offsets[index] : offsets[index + 1]], cell[index] = kept.positions, kept.cell[0]
         return predicted.replace(positions, cell)
 
-    def _hold(self, index: int, atoms: Atoms) -> None:
-        from aiida_e3relax.crystals.freedom.constraints import movable_coordinates
-
+    def _hold(self, index: int, find_movable: Callable[[], NDArray[np.bool_] | None]) -> None:
         try:
-            movable = movable_coordinates(atoms)
+            movable = find_movable()
         except ValueError as error:
             self.faults[index] = 'freedom', str(error)
             return
         self.movable[index] = None if movable is None or movable.all() else movable
 
+    def _without(self, index: int, fixed: Mapping[str, Sequence[int]]) -> NDArray[np.bool_]:
+        """Return what may move in a crystal beside what its file holds, without the sites `fixed`."""
+        count = int(self._crystals.n_atoms[index])
+        return Freedom().holding(self.movable[index]).movable(count) & Freedom(fixed=fixed).movable(count)
+
     def _default(self, index: int, crystal: Crystals) -> CrystalFault | None:
         """Keep the cell of one crystal that has a vacuum, declared or not, and return the fault of a molecule."""
-        gap = find_gap(crystal, _search)
+        gap = find_gap(crystal, find_pairs)
         if gap is None:
             return None
         if not gap.dimension:
@@ -141,13 +157,13 @@ class PredictionFreedom:
 
         freedom = self._given or Freedom()
         if freedom.vacuum != NO_VACUUM and crystal.pbc.all():
-            gap = find_gap(crystal, _search)
+            gap = find_gap(crystal, find_pairs)
             if gap is not None and not gap.dimension:
                 return 'not_periodic', f'{gap}: {NO_CRYSTAL}'
-        if fault := find_vacuum_fault(freedom, crystal, _search):
+        if fault := find_vacuum_fault(freedom, crystal, find_pairs):
             return 'vacuum', fault
-        fault = find_restriction_fault(freedom, crystal, _kinds(crystal)) or find_restriction_fault(
-            freedom.holding(self.movable[index]), crystal, _kinds(crystal)
+        fault = find_restriction_fault(freedom, crystal, kinds_of(crystal)) or find_restriction_fault(
+            freedom.holding(self.movable[index]), crystal, kinds_of(crystal)
         )
         return ('freedom', fault) if fault else None
 
@@ -156,7 +172,8 @@ class PredictionFreedom:
         return freedom.moves != Moves.CELL or bool(freedom.fixed) or freedom.keep_symmetry
 
 
-def _kinds(crystal: Crystals) -> list[str]:
+def kinds_of(crystal: Crystals) -> list[str]:
+    """Return the ``(N,)`` kinds of the sites of one crystal: its elements."""
     return crystal.numbers.astype(np.str_).tolist()
 
 
@@ -171,7 +188,7 @@ def _hang_together(batch: CrystalBatch) -> NDArray[np.bool_]:
     return together
 
 
-def _search(crystal: Crystals, reach: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+def find_pairs(crystal: Crystals, reach: float) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Return the pairs of atoms of one crystal within `reach` A with torch alone, as `find_gap` asks for them."""
     fractional, cell = torch.from_numpy(crystal.fractional()), torch.from_numpy(crystal.cell)
     graph = neighbour_graph(fractional, cell, torch.from_numpy(crystal.n_atoms), reach, None)

@@ -17,9 +17,10 @@ from aiida_e3relax.common.progress import ProgressLine
 from aiida_e3relax.crystals.bonds import StatedBonds
 from aiida_e3relax.crystals.cells import reduction
 from aiida_e3relax.crystals.contacts import SMALLEST_DISTANCE
+from aiida_e3relax.crystals.freedom.vacuum import LONGEST_LINK
 from aiida_e3relax.crystals.metrics import Bonds
 from aiida_e3relax.crystals.orientation import Frame
-from aiida_e3relax.crystals.structures import Crystals
+from aiida_e3relax.crystals.structures import MAX_ATOMIC_NUMBER, Crystals
 from aiida_e3relax.crystals.validation import (
     CrystalFault,
     Nearest,
@@ -34,7 +35,7 @@ from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry, make_batch
 from aiida_e3relax.gnn.graph.bonds import find_bonds
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.models.uncertainty import BondLengths
-from aiida_e3relax.gnn.prediction.freedom import Masks, PredictionFreedom
+from aiida_e3relax.gnn.prediction.freedom import Masks, PredictionFreedom, find_pairs
 from aiida_e3relax.gnn.prediction.settings import Details, PredictionSettings
 
 
@@ -170,6 +171,39 @@ def predict(
         line.close()
     gathered.fill(result)
     return result
+
+
+def without_network(crystals: Crystals, device: torch.device, freedom: PredictionFreedom) -> Predictions:
+    """Return `crystals` as they are, in batches of one, with the faults of those that nothing can be computed for.
+
+    They are those of `predict` that come from no network: geometries that are no crystals, atoms on top of each other,
+    a vacuum that is not kept.
+    """
+    start = time.perf_counter()
+    everything = list(range(1, MAX_ATOMIC_NUMBER + 1))
+    faults = _faults_before(crystals, everything, LONGEST_LINK, device) | freedom.faults
+    for find in (partial(_overlaps, crystals), freedom.find_faults):
+        sound = [index for index in range(len(crystals)) if index not in faults]
+        faults |= {sound[place]: fault for place, fault in find(sound).items()}
+    batches = [[index] for index in range(len(crystals)) if index not in faults]
+    return Predictions(crystals, faults, batches, {'graph': time.perf_counter() - start, 'forward': 0.0})
+
+
+def _overlaps(crystals: Crystals, indices: list[int]) -> dict[int, CrystalFault]:
+    """Return the faults, by place in `indices`, of crystals with atoms on top of each other."""
+    faults: dict[int, CrystalFault] = {}
+    for place, index in enumerate(indices):
+        crystal = crystals.select([index])
+        count = len(crystal.numbers)
+        first, second, offset = find_pairs(crystal, SMALLEST_DISTANCE)
+        if not len(first):
+            continue
+        distance = Bonds(first, second, offset).lengths(crystal)
+        nearest = Nearest(np.full(count, np.inf), np.zeros(count, dtype=np.int64), np.ones(count, dtype=np.int64))
+        for pair in np.argsort(-distance):
+            nearest.distance[first[pair]], nearest.neighbour[first[pair]] = distance[pair], second[pair]
+        faults[place] = neighbour_faults(nearest, crystal, SMALLEST_DISTANCE)[0]
+    return faults
 
 
 def _selected(fixed: Masks, crystals: Crystals, indices: list[int]) -> Masks:

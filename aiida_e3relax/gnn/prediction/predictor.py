@@ -1,4 +1,4 @@
-"""A loaded model that predicts for one batch of crystals after the other: behind files and behind Python alike."""
+"""A loaded model, or potential, that relaxes one batch of crystals after the other, for files and for Python alike."""
 
 from __future__ import annotations
 
@@ -11,47 +11,77 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from aiida_e3relax.common.progress import ProgressLine
+from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.common.progress import NoProgress, ProgressLine
 from aiida_e3relax.crystals.freedom.freedom import Freedom
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.crystals.validation import has_sound_geometry
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint
 from aiida_e3relax.gnn.engine.accelerate import with_engine
 from aiida_e3relax.gnn.engine.cuda_graphs import ReplayedModel
+from aiida_e3relax.gnn.potentials.registry import POTENTIALS, load_potential
+from aiida_e3relax.gnn.prediction.fixed_sites import FixedSites
 from aiida_e3relax.gnn.prediction.freedom import PredictionFreedom
-from aiida_e3relax.gnn.prediction.predict import Predictions, check_bonds, predict
+from aiida_e3relax.gnn.prediction.predict import Predictions, check_bonds, predict, without_network
 from aiida_e3relax.gnn.prediction.report import structure_rows
-from aiida_e3relax.gnn.prediction.settings import Details, PredictionSettings
+from aiida_e3relax.gnn.prediction.settings import Details, PotentialSettings, PredictionSettings
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-    from aiida_e3relax.gnn.prediction.refinement import SecondOpinion
+    from aiida_e3relax.gnn.prediction.pre_relaxation import PreRelaxation
+
+
+def load_pre_relaxation(
+    settings: PotentialSettings | None, device: torch.device, dtype: str, is_opinion: bool = False
+) -> PreRelaxation | None:
+    """Return the potential that `settings` ask for, None where they ask for none; raises what `load_potential` does.
+
+    As a second opinion, which says nothing of precisions, one that does not compute in `dtype` takes its own.
+    """
+    if settings is None:
+        return None
+    if is_opinion and settings.name in POTENTIALS and dtype not in POTENTIALS[settings.name].dtypes:
+        dtype = POTENTIALS[settings.name].dtypes[0]
+    potential = load_potential(settings.name, device, dtype, settings.weights)
+    from aiida_e3relax.gnn.prediction.pre_relaxation import PreRelaxation  # needs ASE, which comes with the potential
+
+    return PreRelaxation(potential, settings, is_opinion)
+
+
+def check_details_of(checkpoint: Checkpoint | None, details: Details) -> None:
+    """Raise InputError for details that a model, or a potential without one, does not have."""
+    if checkpoint is None and details != Details():
+        raise InputError(
+            'layers and bonds are those of a network, and none is loaded where the potential starts from the input: '
+            'leave them out, or start from the network'
+        )
+    if checkpoint is not None and details.bonds:
+        check_bonds(checkpoint.model, checkpoint.architecture)
 
 
 class Predictor:
-    """A model on its device, ready for crystals; threads that share one take turns.
+    """A model on its device, a potential, or one after the other, ready for crystals; threads take turns with it.
 
     Attributes
     ----------
     checkpoint
-        Where the model comes from, and the elements that it knows.
+        Where the model comes from, and the elements that it knows; None where a potential relaxes the input.
     device, dtype
         Where and in which precision it runs.
     """
 
     def __init__(
         self,
-        checkpoint: Checkpoint,
+        checkpoint: Checkpoint | None,
         device: torch.device,
         dtype: torch.dtype,
         engine: str,
-        opinion: SecondOpinion | None = None,
+        relaxation: PreRelaxation | None = None,
     ):
         self.checkpoint, self.device, self.dtype = checkpoint, device, dtype
-        self._model = with_engine(checkpoint.model, engine)
-        self._replayed = ReplayedModel(self._model)
-        self._opinion = opinion
+        self._replayed = ReplayedModel(with_engine(checkpoint.model, engine)) if checkpoint else None
+        self._relaxation = relaxation
         self._lock = threading.Lock()  # what the engine keeps is for one batch at a time
 
     def predict(
@@ -62,6 +92,7 @@ class Predictor:
         max_edges: int,
         line: ProgressLine,
         details: Details = PredictionSettings.details,
+        fixed: FixedSites | None = None,
     ) -> tuple[Predictions, PredictionFreedom, list[dict[str, Any]]]:
         """Return the predictions for `crystals`, what was free to move in them, and their rows of the report.
 
@@ -79,39 +110,67 @@ class Predictor:
             The progress of the run.
         details
             What to return beside the structures.
+        fixed
+            Sites that are held beside those of `atoms`.
 
         Raises
         ------
         InputError
-            Where bonds are asked for, and the model states none.
+            Where details are asked for that there are not: bonds of a model that states none, or without a model.
         """
-        if details.bonds:
-            check_bonds(self.checkpoint.model, self.checkpoint.architecture)
+        check_details_of(self.checkpoint, details)
         with self._lock:
-            free = PredictionFreedom(freedom, crystals, atoms)
-            result = predict(
-                self._model,
-                crystals,
-                self.checkpoint.elements,
-                self.device,
-                self.dtype,
-                max_edges,
-                line,
-                self._replayed,
-                free,
-                details,
-            )
-            opinions: dict[int, dict[str, Any]] = {}
-            if self._opinion:
-                start, by_network = time.perf_counter(), result.crystals
-                sound = [index for index in range(len(crystals)) if index not in result.faults]
-                result.crystals, opinions = self._opinion.consult(crystals, result.crystals, sound)
-                result.seconds['second_opinion'] = time.perf_counter() - start
-                if result.layers is not None and self._opinion.steps:
-                    result.layers.append(by_network)
+            free = PredictionFreedom(freedom, crystals, atoms, fixed)
+            result = self._predict(crystals, free, max_edges, line, details)
+            told, key = {}, 'potential'
+            if self._relaxation:
+                key = self._relaxation.key
+                told = self._relax(crystals, result, free, line)
             result.crystals = free.restrict(result.crystals, result.faults)
             _complete_details(result, free)
-            return result, free, structure_rows(crystals, result, opinions)
+            return result, free, structure_rows(crystals, result, told, key)
+
+    def _predict(
+        self, crystals: Crystals, free: PredictionFreedom, max_edges: int, line: ProgressLine, details: Details
+    ) -> Predictions:
+        """Return what the network predicts, or without one the input."""
+        if self._replayed is None or self.checkpoint is None:
+            result = without_network(crystals, self.device, free)
+            line.advance(len(result.faults))
+            return result
+        return predict(
+            self._replayed.model,
+            crystals,
+            self.checkpoint.elements,
+            self.device,
+            self.dtype,
+            max_edges,
+            line,
+            self._replayed,
+            free,
+            details,
+        )
+
+    def _relax(
+        self, crystals: Crystals, result: Predictions, free: PredictionFreedom, line: ProgressLine
+    ) -> dict[int, dict[str, Any]]:
+        """Let the potential relax `result`, in its place, and return what it says of each structure."""
+        assert self._relaxation is not None
+        relaxation, start = self._relaxation, time.perf_counter()
+        starts = free.restrict(result.crystals, result.faults)
+        sound = [index for index in range(len(crystals)) if index not in result.faults]
+        own_line = self._replayed is not None and not isinstance(line, NoProgress)
+        if self._replayed is not None:
+            line = ProgressLine(f'relaxing by {relaxation.potential.name}', len(sound)) if own_line else NoProgress()
+        result.crystals, told, failures = relaxation.relax(crystals, starts, sound, free, line)
+        if own_line:
+            line.close()
+        result.seconds[relaxation.key] = time.perf_counter() - start
+        if self._replayed is None:
+            result.faults |= failures
+        elif result.layers is not None and relaxation.settings.steps:
+            result.layers.append(starts)
+        return told
 
 
 def _complete_details(result: Predictions, free: PredictionFreedom) -> None:

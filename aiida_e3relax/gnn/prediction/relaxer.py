@@ -26,9 +26,9 @@ from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from aiida_e3relax.gnn.device import DTYPES, resolve_device
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.prediction.objects import HeldStructure, describe_wrong, hold
-from aiida_e3relax.gnn.prediction.predict import check_bonds
-from aiida_e3relax.gnn.prediction.predictor import Predictor
-from aiida_e3relax.gnn.prediction.settings import ENGINES, Details, PredictionSettings
+from aiida_e3relax.gnn.prediction.predictor import Predictor, check_details_of, load_pre_relaxation
+from aiida_e3relax.gnn.prediction.report import note_on_steps
+from aiida_e3relax.gnn.prediction.settings import ENGINES, STARTS, Details, PotentialSettings, PredictionSettings
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -63,6 +63,9 @@ class Relaxation(Generic[S]):
         for. A list of them is a trajectory for ASE: ``ase.io.write('relaxed.traj', relaxed.layers)``.
     bonds
         Every bond with its length and uncertainty, in the images of the input; None if not asked for.
+    potential
+        What the potential says of it, by the keys of the report of `e3relax predict`: energies, forces, whether it has
+        converged and in how many steps; None where none was asked.
     """
 
     structure: S | None
@@ -72,6 +75,7 @@ class Relaxation(Generic[S]):
     notes: tuple[str, ...] = ()
     layers: tuple[S, ...] | None = None
     bonds: StatedBonds | None = None
+    potential: Mapping[str, Any] | None = None
 
     @property
     def ok(self) -> bool:
@@ -119,7 +123,7 @@ class RelaxationError(ValueError):
 
 
 class Relaxer:
-    """A model that is loaded once and relaxes structures from then on.
+    """A model, or a potential, that is loaded once and relaxes structures from then on.
 
     Threads may share one: they take turns. What is predicted is what `e3relax predict` predicts for the same crystals.
 
@@ -128,6 +132,7 @@ class Relaxer:
     model
         ``default`` for the model that comes with the package, the path of a checkpoint, or a loaded `Checkpoint`. The
         same file is read once for each device and precision in a process, however many ask for it, until it changes.
+        None where a potential starts from the structures as they are.
     device
         ``auto`` (the first GPU that works, else the CPU), ``cpu``, ``cuda`` or ``cuda:n``.
     dtype
@@ -138,6 +143,9 @@ class Relaxer:
         ``fast``, or ``reference`` for the plain layers that it is tested against.
     max_edges
         Edges of the graphs in one batch; bounds the memory.
+    potential
+        An interatomic potential that relaxes what the model predicts, a word of `POTENTIALS` such as ``chgnet``, or
+        `PotentialSettings` for the number of steps, the bounds, weights, or a start from the structures as they are.
 
     Raises
     ------
@@ -145,14 +153,19 @@ class Relaxer:
         For a checkpoint that is missing, damaged or of another release.
     DeviceError
         For a device that is not there.
+    InputError
+        For a potential that is not known, or cannot do what it is asked for.
+    MissingPackageError
+        Where the package of the potential is not installed.
     """
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | Checkpoint = 'default',
+        model: str | os.PathLike[str] | Checkpoint | None = 'default',
         device: str = 'auto',
         dtype: str = 'float32',
         *,
+        potential: str | PotentialSettings | None = None,
         threads: int | None = None,
         engine: str = ENGINES[0],
         max_edges: int = PredictionSettings.max_edges,
@@ -166,11 +179,12 @@ class Relaxer:
         if threads is not None:
             torch.set_num_threads(threads)
         self.max_edges = max_edges
-        self._predictor = _load(model, resolve_device(device), dtype, engine)
+        model, settings = _read_pre_relaxer(model, potential)
+        self._predictor = _load(model, resolve_device(device), dtype, engine, settings)
 
     @property
-    def checkpoint(self) -> Checkpoint:
-        """The model's origin: its content hash, and the elements that it was trained on."""
+    def checkpoint(self) -> Checkpoint | None:
+        """The model's origin: its content hash, and the elements that it was trained on; None without a model."""
         return self._predictor.checkpoint
 
     @property
@@ -242,8 +256,7 @@ class Relaxer:
         """
         _check_iterable(structures)
         may_move, details = _read_freedom(freedom, vacuum), Details(layers, bonds)
-        if bonds:
-            check_bonds(self.checkpoint.model, self.checkpoint.architecture)
+        check_details_of(self.checkpoint, details)
         total = len(structures) if isinstance(structures, Sized) else None
         line = ProgressLine('relaxing', total) if progress else NoProgress()
         done, waiting = 0, iter(structures)
@@ -279,11 +292,15 @@ class Relaxer:
         predicted: list[Relaxation[Any]] = []
         for index, ((structure, _, notes), row) in enumerate(zip(readable, rows, strict=True)):
             if row['status'] != 'ok':
-                predicted.append(Relaxation(None, status=row['status'], message=row['message'], notes=notes))
+                potential = row.get('potential')
+                predicted.append(
+                    Relaxation(None, status=row['status'], message=row['message'], notes=notes, potential=potential)
+                )
                 continue
             one, uncertainty = result.crystals.select([index]), row.get('uncertainty_A')
             moved = structure.moved(one.positions, one.cell[0], free.movable[index], uncertainty)
             told = (row['message'], *notes, free.notes.get(index, ''), result.broken_layers.get(index, ''))
+            told = (*told, note_on_steps(row))
             trajectory = None
             if result.layers is not None and index not in result.broken_layers:
                 earlier = [step.select([index]) for step in (crystals, *result.layers)]
@@ -291,7 +308,14 @@ class Relaxer:
                 trajectory = (*steps, moved)
             bonds = None if result.bonds is None else result.bonds[index]
             predicted.append(
-                Relaxation(moved, uncertainty, notes=tuple(filter(None, told)), layers=trajectory, bonds=bonds)
+                Relaxation(
+                    moved,
+                    uncertainty,
+                    notes=tuple(filter(None, told)),
+                    layers=trajectory,
+                    bonds=bonds,
+                    potential=row.get('potential'),
+                )
             )
         following = iter(predicted)
         return [next(following) if fault is None else fault for fault in relaxed]
@@ -300,10 +324,11 @@ class Relaxer:
 @overload
 def relax(
     structures: S,
-    model: str | os.PathLike[str] | Checkpoint = ...,
+    model: str | os.PathLike[str] | Checkpoint | None = ...,
     device: str = ...,
     dtype: str = ...,
     *,
+    potential: str | PotentialSettings | None = ...,
     freedom: str | Mapping[str, Any] | Freedom | None = ...,
     vacuum: str | None = ...,
     progress: bool = ...,
@@ -318,10 +343,11 @@ def relax(
 @overload
 def relax(
     structures: Iterable[S],
-    model: str | os.PathLike[str] | Checkpoint = ...,
+    model: str | os.PathLike[str] | Checkpoint | None = ...,
     device: str = ...,
     dtype: str = ...,
     *,
+    potential: str | PotentialSettings | None = ...,
     freedom: str | Mapping[str, Any] | Freedom | None = ...,
     vacuum: str | None = ...,
     progress: bool = ...,
@@ -335,10 +361,11 @@ def relax(
 
 def relax(
     structures: Any,
-    model: str | os.PathLike[str] | Checkpoint = 'default',
+    model: str | os.PathLike[str] | Checkpoint | None = 'default',
     device: str = 'auto',
     dtype: str = 'float32',
     *,
+    potential: str | PotentialSettings | None = None,
     freedom: str | Mapping[str, Any] | Freedom | None = None,
     vacuum: str | None = None,
     progress: bool = False,
@@ -348,7 +375,7 @@ def relax(
     engine: str = ENGINES[0],
     max_edges: int = PredictionSettings.max_edges,
 ) -> Any:
-    """Return the relaxed form of a structure as the network predicts it, or those of several in their order.
+    """Return the relaxed form of a structure as a network or a potential has it, or those of several in their order.
 
     What is predicted, and what is refused, is that of `e3relax predict` for the same crystals. Sites that ASE's
     constraints or pymatgen's ``selective_dynamics`` hold stay, and so does the cell around a layer or a wire.
@@ -358,8 +385,8 @@ def relax(
     structures
         An `Atoms` of ASE, a `Structure` or `IStructure` of pymatgen, or any iterable of these, mixed or not. They stay
         as they are.
-    model, device, dtype, threads, engine, max_edges
-        As for `Relaxer`. The model is loaded in the first call and kept for the next ones.
+    model, device, dtype, threads, engine, max_edges, potential
+        As for `Relaxer`. Model and potential are loaded in the first call and kept for the next ones.
     freedom
         What may move: a word of `--freedom` (``positions``, ``cell``, ``shape``, ``volume``, ``in-plane``), a mapping
         such as ``{'moves': 'in-plane', 'fixed': {'abc': [0, 1]}}``, or a `Freedom`.
@@ -395,8 +422,9 @@ def relax(
     >>> relaxed = relax(bulk('NaCl', 'rocksalt', a=5.8))
     >>> relaxed.structure.get_volume(), relaxed.uncertainty
     >>> good = [r.structure for r in relax(structures) if r.ok]
+    >>> by_potential = relax(structures, model=None, potential='sevennet-mf-0')
     """
-    relaxer = Relaxer(model, device, dtype, threads=threads, engine=engine, max_edges=max_edges)
+    relaxer = Relaxer(model, device, dtype, potential=potential, threads=threads, engine=engine, max_edges=max_edges)
     return relaxer.relax(structures, freedom=freedom, vacuum=vacuum, progress=progress, layers=layers, bonds=bonds)
 
 
@@ -404,25 +432,62 @@ _loaded: dict[tuple[Any, ...], Predictor] = {}
 _loading = threading.Lock()
 
 
-def _load(model: str | os.PathLike[str] | Checkpoint, device: torch.device, dtype: str, engine: str) -> Predictor:
-    """Return the model on its device; that of a file which has not changed is the one of an earlier call."""
+def _read_pre_relaxer(
+    model: str | os.PathLike[str] | Checkpoint | None, potential: str | PotentialSettings | None
+) -> tuple[str | os.PathLike[str] | Checkpoint | None, PotentialSettings | None]:
+    """Return the model and the potential that relax, None where there is none; raises ValueError for neither."""
+    start = STARTS[0] if model is not None else STARTS[1]
+    settings = PotentialSettings(potential, start) if isinstance(potential, str) else potential
+    if settings is None:
+        if model is None:
+            raise ValueError("model=None: expected a potential in its place, such as potential='chgnet'")
+        return model, None
+    if settings.start == STARTS[0]:
+        if model is None:
+            raise ValueError("model=None: expected PotentialSettings with start='input', found 'network'")
+        return model, settings
+    if model not in (None, 'default'):
+        raise ValueError("model: expected none beside a potential with start='input', which loads no network")
+    return None, settings
+
+
+def _load(
+    model: str | os.PathLike[str] | Checkpoint | None,
+    device: torch.device,
+    dtype: str,
+    engine: str,
+    potential: PotentialSettings | None,
+) -> Predictor:
+    """Return model and potential on their device; those of files that have not changed are those of an earlier call."""
     if isinstance(model, Checkpoint):
         own = dataclasses.replace(model, model=copy.deepcopy(model.model))  # it is moved, and made fast in its place
-        return Predictor(own, device, DTYPES[dtype], engine)
+        return Predictor(own, device, DTYPES[dtype], engine, load_pre_relaxation(potential, device, dtype))
     if isinstance(model, RelaxationModel):
         raise TypeError(
             f'expected a checkpoint, found a {type(model).__name__} alone, which does not know the elements that it '
             'was trained on: give what `load_checkpoint` returns'
         )
-    path = DEFAULT_CHECKPOINT if model == 'default' else Path(model)
+    path = None if model is None else DEFAULT_CHECKPOINT if model == 'default' else Path(model)
+    weights = potential.weights if potential else None
     with _loading:
-        stamp = path.stat() if path.is_file() else None
-        key = (stamp and (path.resolve(), stamp.st_ino, stamp.st_size, stamp.st_mtime_ns), str(device), dtype, engine)
-        predictor = _loaded.pop(key, None) or Predictor(load_checkpoint(path), device, DTYPES[dtype], engine)
+        key = (path and _stamp(path), str(device), dtype, engine, potential, weights and _stamp(weights))
+        predictor = _loaded.pop(key, None) or Predictor(
+            None if path is None else load_checkpoint(path),
+            device,
+            DTYPES[dtype],
+            engine,
+            load_pre_relaxation(potential, device, dtype),
+        )
         _loaded[key] = predictor
         while len(_loaded) > MOST_LOADED:
             del _loaded[next(iter(_loaded))]
     return predictor
+
+
+def _stamp(path: Path) -> tuple[Any, ...] | None:
+    """Return what is another for another file, or for this one when it has changed; None where there is none."""
+    stamp = path.stat() if path.is_file() else None
+    return stamp and (path.resolve(), stamp.st_ino, stamp.st_size, stamp.st_mtime_ns)
 
 
 def _read_freedom(freedom: str | Mapping[str, Any] | Freedom | None, vacuum: str | None) -> Freedom | None:

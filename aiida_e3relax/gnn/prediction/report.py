@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -82,11 +83,11 @@ class ReportWriter:
 
 
 def structure_rows(
-    crystals: Crystals, result: Predictions, opinions: Mapping[int, dict[str, Any]] | None = None
+    crystals: Crystals, result: Predictions, told: Mapping[int, dict[str, Any]] | None = None, key: str = 'potential'
 ) -> list[dict[str, Any]]:
     """Return one row a structure: label, status, message, and how far the prediction is from the input.
 
-    `opinions` are second opinions on structures, by index.
+    `told` is what a potential says of structures, by index, which stands under `key`.
     """
     rows = []
     for index in range(len(crystals)):
@@ -102,9 +103,28 @@ def structure_rows(
         rows[index] |= {name: float(values[place]) for name, values in changes.items()}
         if result.uncertainty is not None and np.isfinite(result.uncertainty[index]):
             rows[index]['uncertainty_A'] = float(result.uncertainty[index])
-    for index, opinion in (opinions or {}).items():
-        rows[index]['second_opinion'] = opinion
+    for index, of_one in (told or {}).items():
+        rows[index][key] = of_one
     return rows
+
+
+def note_on_steps(row: Mapping[str, Any]) -> str:
+    """Return what a person should know of the steps of a potential, by the row of a structure; empty for nothing."""
+    potential = row.get('potential') or {}
+    if 'error' in potential:
+        return f'the potential failed, the prediction of the network stands: {potential["error"]}'
+    return f'another basin than where it started: {", ".join(potential["basin"])}' if potential.get('basin') else ''
+
+
+def count_steps(rows: Sequence[Mapping[str, Any]]) -> Counter[str]:
+    """Return how many structures a potential did not relax as it should have, in words."""
+    counts: Counter[str] = Counter()
+    for potential in (row['potential'] for row in rows if 'potential' in row):
+        failed = 'error' in potential
+        counts['failed'] += failed
+        counts['not converged'] += not failed and not potential['converged']
+        counts['in another basin'] += not failed and potential['left_basin']
+    return +counts
 
 
 def _changes(before: Crystals, after: Crystals) -> dict[str, np.ndarray]:

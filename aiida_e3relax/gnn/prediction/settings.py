@@ -26,8 +26,8 @@ class PotentialSettings:
     steps
         Most steps of the optimiser; with 0 it computes and nothing moves.
     force_max_eV_per_A, stress_max_kB
-        It stops below both: the largest force on an atom, and of a cell that is free to move the largest component of
-        the stress that is, in kB.
+        It stops below both: the largest force on an atom, and of a cell that is free to move the largest principal
+        stress, in kB; without the parts of both along what may not move.
     weights
         The file of its weights, of potentials that do not bring them.
     only_if_lower
@@ -43,6 +43,8 @@ class PotentialSettings:
     only_if_lower: bool = True
 
     def __post_init__(self) -> None:
+        if self.weights is not None:
+            object.__setattr__(self, 'weights', Path(self.weights))
         if self.start not in STARTS:
             raise ValueError(f'`start`: expected {" or ".join(STARTS)}, found {self.start!r}')
         if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 0:
@@ -67,7 +69,8 @@ class PredictionSettings:
 
     And what may move: None for atoms and cell, but for the cell of a structure with a vacuum. And the details that
     stand beside the output, and the folder for figures of bonds. And the potential that relaxes what the network has
-    predicted, or the crystals in its place (None: none does).
+    predicted, or the crystals in its place (None: none does). And a JSON file with the sites that are held in crystals
+    beside those that their own file holds, by label.
 
     `second_opinion` and `second_opinion_steps` are the older form of `potential`, with a row of its own in the report.
     """
@@ -83,6 +86,7 @@ class PredictionSettings:
     details: Details = Details()
     plot: Path | None = None
     potential: PotentialSettings | None = None
+    fixed_sites: Path | None = None
 
     def __post_init__(self) -> None:
         if self.potential is not None and self.second_opinion is not None:

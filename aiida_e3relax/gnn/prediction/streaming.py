@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,19 +23,15 @@ from aiida_e3relax.crystals.files.writers import AseWriter, NpzWriter, open_writ
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from aiida_e3relax.gnn.device import DTYPES, device_name, prepare_device
-from aiida_e3relax.gnn.potentials.registry import load_potential
 from aiida_e3relax.gnn.prediction.details import DetailFiles
-from aiida_e3relax.gnn.prediction.predict import check_bonds
-from aiida_e3relax.gnn.prediction.predictor import Predictor
-from aiida_e3relax.gnn.prediction.report import ReportWriter, describe_nothing_read
+from aiida_e3relax.gnn.prediction.fixed_sites import FixedSites, read_fixed_sites
+from aiida_e3relax.gnn.prediction.predictor import Predictor, check_details_of, load_pre_relaxation
+from aiida_e3relax.gnn.prediction.report import ReportWriter, count_steps, describe_nothing_read, note_on_steps
 from aiida_e3relax.gnn.prediction.settings import PredictionSettings
-
-if TYPE_CHECKING:
-    from aiida_e3relax.gnn.prediction.refinement import SecondOpinion
 
 
 def predict_to_file(
-    inputs: list[Path], model: Path, output: Path, settings: PredictionSettings, report: ReportWriter
+    inputs: list[Path], model: Path | None, output: Path, settings: PredictionSettings, report: ReportWriter
 ) -> int:
     """Do what `predict_files` does with an open report, and return the number of rows that are unreadable."""
     start = time.perf_counter()
@@ -46,12 +42,14 @@ def predict_to_file(
     report.content['max_edges'] = settings.max_edges
     report.content['engine'] = settings.engine
     report.content['freedom'] = settings.freedom and dataclasses.asdict(settings.freedom)
-    opinion = _second_opinion(settings, device)
-    report.content['second_opinion'] = opinion and opinion.facts()
-    checkpoint = load_checkpoint(model)
-    report.content['model'] = _model_facts(checkpoint)
-    if settings.details.bonds:
-        check_bonds(checkpoint.model, checkpoint.architecture)
+    fixed = read_fixed_sites(settings.fixed_sites)
+    relaxation = load_pre_relaxation(settings.pre_relaxation, device, settings.dtype, settings.potential is None)
+    report.content |= dict.fromkeys(('second_opinion', 'potential'))
+    if relaxation:
+        report.content[relaxation.key] = relaxation.facts()
+    checkpoint = None if model is None else load_checkpoint(model)
+    report.content['model'] = checkpoint and _model_facts(checkpoint)
+    check_details_of(checkpoint, settings.details)
     pieces = stream_structures(inputs)
     unreadable: list[Unreadable] = []
     first = _first_crystals(pieces, unreadable)
@@ -60,10 +58,12 @@ def predict_to_file(
     with open_writer(output) as writer, DetailFiles(output, settings) as files:
         writer.check(len(first))
         report.content['timings_s'] = {'load': time.perf_counter() - start, 'graph': 0.0, 'forward': 0.0}
-        line = ProgressLine('predicting', count_structures(inputs))
+        title = 'predicting' if checkpoint or not relaxation else f'relaxing by {relaxation.potential.name}'
+        line = ProgressLine(title, count_structures(inputs))
         everything = itertools.chain([first], pieces)
         outputs = writer, files, report
-        counts = _predict_pieces(everything, unreadable, checkpoint, device, settings, opinion, outputs, line)
+        predictor = Predictor(checkpoint, device, DTYPES[settings.dtype], settings.engine, relaxation)
+        counts = _predict_pieces(everything, unreadable, predictor, settings, fixed, outputs, line)
         report.add('structures', [_unreadable_row(fault) for fault in unreadable])
         line.close()
         report.content['peak_memory_mb'] = _peak_memory_mb(device)
@@ -92,18 +92,18 @@ def _unreadable_row(fault: Unreadable) -> dict[str, Any]:
 def _predict_pieces(
     pieces: Iterator[Piece],
     unreadable: list[Unreadable],
-    checkpoint: Checkpoint,
-    device: torch.device,
+    predictor: Predictor,
     settings: PredictionSettings,
-    opinion: SecondOpinion | None,
+    fixed: FixedSites,
     outputs: tuple[NpzWriter | AseWriter, DetailFiles, ReportWriter],
     line: ProgressLine,
 ) -> Counter[str]:
     """Predict and write piece after piece, and return how many structures have each status; fills `unreadable`."""
     counts: Counter[str] = Counter()
+    tally: Counter[str] = Counter()
+    unknown = set(fixed)
     writer, files, report = outputs
     seconds = report.content['timings_s']
-    predictor = Predictor(checkpoint, device, DTYPES[settings.dtype], settings.engine, opinion)
     taken = UniqueLabels()
     for fault in unreadable:
         line.say(f'passed over: {fault.message}')
@@ -116,17 +116,19 @@ def _predict_pieces(
         crystals, notes = _with_own_labels(piece, taken)
         done = counts.total()
         result, freedom, rows = predictor.predict(
-            crystals, piece.atoms, settings.freedom, settings.max_edges, line, settings.details
+            crystals, piece.atoms, settings.freedom, settings.max_edges, line, settings.details, fixed
         )
         for index, (row, note) in enumerate(zip(rows, notes, strict=True)):
             told = [row['message'], note]
             if row['status'] == 'ok':
-                told += [freedom.notes.get(index), result.broken_layers.get(index)]
+                told += [freedom.notes.get(index), result.broken_layers.get(index), note_on_steps(row)]
                 told.append(writer.find_lost(result.crystals.cell[index], freedom.movable[index]))
             row['message'] = '; '.join(filter(None, told))
             if row['message']:
                 line.say(f'{printable(row["label"])}: {row["status"]}: {row["message"]}')
         counts.update(row['status'] for row in rows)
+        tally.update(count_steps(rows))
+        unknown -= set(crystals.labels.tolist())
         report.add('batches', [[done + index for index in batch] for batch in result.batches])
         report.add('structures', rows)
         for name, value in result.seconds.items():
@@ -134,6 +136,10 @@ def _predict_pieces(
         status = np.array([row['status'] for row in rows], dtype=np.str_)
         writer.write(result.crystals, status, result.uncertainty, freedom.movable)
         files.write(crystals, result, freedom.movable)
+    if tally:
+        line.say('the potential: ' + ', '.join(f'{count} {word}' for word, count in sorted(tally.items())))
+    if unknown:
+        line.say(f'--fixed-sites: no structure has the label {", ".join(sorted(map(printable, unknown))[:20])}')
     return counts
 
 
@@ -146,16 +152,6 @@ def _with_own_labels(piece: Piece, taken: UniqueLabels) -> tuple[Crystals, list[
         for note, label, old in zip(piece.notes, labels, given, strict=True)
     ]
     return dataclasses.replace(piece.crystals, labels=np.array(labels, dtype=np.str_)), notes
-
-
-def _second_opinion(settings: PredictionSettings, device: torch.device) -> SecondOpinion | None:
-    """Return who gives a second opinion, if one is asked for; raises MissingPackageError."""
-    if settings.second_opinion is None:
-        return None
-    potential = load_potential(settings.second_opinion, device)
-    from aiida_e3relax.gnn.prediction.refinement import SecondOpinion  # needs ASE, which comes with the potential
-
-    return SecondOpinion(potential, settings.second_opinion_steps)
 
 
 def _model_facts(checkpoint: Checkpoint) -> dict[str, Any]:

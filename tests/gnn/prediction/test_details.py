@@ -31,10 +31,10 @@ from aiida_e3relax.gnn.models.registry import make_model
 from aiida_e3relax.gnn.potentials.base import Potential
 from aiida_e3relax.gnn.prediction import streaming
 from aiida_e3relax.gnn.prediction.plot import bond_errors
+from aiida_e3relax.gnn.prediction.pre_relaxation import PreRelaxation
 from aiida_e3relax.gnn.prediction.predict import predict
 from aiida_e3relax.gnn.prediction.predictor import Predictor
-from aiida_e3relax.gnn.prediction.refinement import SecondOpinion
-from aiida_e3relax.gnn.prediction.settings import Details
+from aiida_e3relax.gnn.prediction.settings import Details, PotentialSettings
 from tests.gnn.crystals import batch_of, rattled
 
 CPU = torch.device('cpu')
@@ -316,7 +316,7 @@ def test_what_may_not_move_stays_in_every_layer(run, tmp_path):
 def test_steps_of_a_second_opinion_come_after_the_layers():
     torch.manual_seed(1)
     model = make_model('e3relax-h2', TINY)
-    opinion = SecondOpinion(Potential(EMT(), 'emt', '3', 'of ASE'), steps=3)
+    opinion = PreRelaxation(Potential(EMT(), 'emt', '3', 'of ASE'), PotentialSettings('emt', steps=3), is_opinion=True)
     predictor = Predictor(
         Checkpoint(model, 'e3relax-h2', ELEMENTS, {}, 'sha256:0'), CPU, torch.float64, 'fast', opinion
     )

@@ -1,0 +1,189 @@
+"""Relaxation by an interatomic potential before VASP: of a network's predictions, or of the crystals as they came."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from ase.data import chemical_symbols
+
+from aiida_e3relax.common.out_of_memory import is_out_of_memory
+from aiida_e3relax.common.progress import ProgressLine
+from aiida_e3relax.crystals.coordination import changed_shells
+from aiida_e3relax.crystals.files.errors import explain
+from aiida_e3relax.crystals.freedom.freedom import Freedom
+from aiida_e3relax.crystals.freedom.motion import Motion
+from aiida_e3relax.crystals.structures import Crystals
+from aiida_e3relax.crystals.validation import CrystalFault
+from aiida_e3relax.gnn.potentials.base import Potential
+from aiida_e3relax.gnn.prediction.freedom import PredictionFreedom, kinds_of
+from aiida_e3relax.gnn.prediction.optimisation import Measured, Stepped, measure, relax_crystal
+from aiida_e3relax.gnn.prediction.settings import PotentialSettings
+
+MOST_SITES = 3
+"""Sites with another shell of neighbours that a reason names."""
+
+OUT_OF_MEMORY = 'out_of_memory'
+
+CERTAIN = 1e-4
+"""In eV/atom; single precision has no smaller rise of an energy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PreRelaxation:
+    """A potential that relaxes crystals, or, with no steps, says what it thinks of them.
+
+    Attributes
+    ----------
+    potential
+        The potential.
+    settings
+        Where it begins, and when it stops.
+    is_opinion
+        Whether the report tells of it in the older form, under `second_opinion`.
+    """
+
+    potential: Potential
+    settings: PotentialSettings
+    is_opinion: bool = False
+
+    @property
+    def key(self) -> str:
+        """Its key in the report, in the rows of structures, and in the timings."""
+        return 'second_opinion' if self.is_opinion else 'potential'
+
+    def facts(self) -> dict[str, Any]:
+        """Return its entry in the report of a run."""
+        settings, facts = self.settings, dict(self.potential.facts())
+        if self.is_opinion:
+            return {name: facts[name] for name in ('potential', 'version', 'weights')} | {'steps': settings.steps}
+        names = ('start', 'steps', 'force_max_eV_per_A', 'stress_max_kB')
+        return facts | {name: getattr(settings, name) for name in names}
+
+    def relax(
+        self,
+        given: Crystals,
+        starts: Crystals,
+        indices: Sequence[int],
+        free: PredictionFreedom,
+        line: ProgressLine,
+    ) -> tuple[Crystals, dict[int, dict[str, Any]], dict[int, CrystalFault]]:
+        """Return `starts` with the crystals at `indices` relaxed, what the potential says of each, and its failures.
+
+        Parameters
+        ----------
+        given
+            The input of the run.
+        starts
+            Where the steps begin: predictions of a network, or the input again.
+        indices
+            The crystals that are relaxed, one after the other.
+        free
+            What may move in them.
+        line
+            The progress, in crystals.
+
+        Returns
+        -------
+        The crystals: one that the potential cannot compute, and by `only_if_lower` one whose energy has not fallen,
+        stays where it was. By index the rows of the report, with `error` alone for what failed, and the faults of that.
+        """
+        positions, cell, offsets = starts.positions.copy(), starts.cell.copy(), starts.offsets
+        rows: dict[int, dict[str, Any]] = {}
+        failures: dict[int, CrystalFault] = {}
+        for index in indices:
+            label = str(given.labels[index])
+
+            def on_step(step: int, label: str = label) -> None:
+                line.advance(0, f'{label}: step {step}')
+
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter('ignore')  # of CHGNet at every call
+                    relaxed, rows[index] = self._relax_one(
+                        given.select([index]), starts.select([index]), free.of(index), on_step
+                    )
+            except Exception as error:  # whatever the potential raises, the others go on
+                rows[index], failures[index] = self._describe_failure(error)
+            else:
+                positions[offsets[index] : offsets[index + 1]], cell[index] = relaxed.positions, relaxed.cell[0]
+            if failures.get(index, ('',))[0] == OUT_OF_MEMORY:
+                _free_memory()
+            line.advance()
+        return starts.replace(positions, cell), rows, failures
+
+    def _describe_failure(self, error: Exception) -> tuple[dict[str, Any], CrystalFault]:
+        """Return the row and the fault of a crystal that the potential could not relax."""
+        message = explain(error)
+        if is_out_of_memory(error):
+            return {'error': f'out of memory: {message}'}, (OUT_OF_MEMORY, f'{self.potential.name}: {message}')
+        return {'error': message}, ('potential_failed', f'{self.potential.name} cannot relax it: {message}')
+
+    def _relax_one(
+        self, given: Crystals, start: Crystals, freedom: Freedom, on_step: Callable[[int], None]
+    ) -> tuple[Crystals, dict[str, Any]]:
+        """Return one crystal relaxed, and its row of the report."""
+        settings, calculator, kinds = self.settings, self.potential.calculator, kinds_of(given)
+        motion = Motion.of(start, freedom, kinds, given)
+        before = measure(motion, start, calculator, settings)
+        row, raw = {}, before
+        if settings.start == 'network':
+            raw = measure(Motion.of(given, freedom, kinds, given), given, calculator, settings)
+            row = _told(before, 'network')
+        end = Stepped(start, before, 0)
+        if settings.steps:
+            end = relax_crystal(motion, calculator, settings, on_step)
+        improved = end.measured.energy < before.energy
+        relaxed, after = end.crystal, end.measured
+        if not improved and settings.only_if_lower:
+            relaxed, after = start, before
+        row = _told(raw, 'input') | row | _told(after, 'prediction')
+        if self.is_opinion:
+            return relaxed, row | {'improved': improved}
+        basin = describe_left_basin(start, relaxed, {'where it started': before.energy, 'the input': raw.energy}, after)
+        return relaxed, row | {
+            'max_stress_prediction_kB': after.stress,
+            'improved': improved,
+            'converged': after.is_within(settings),
+            'steps': end.steps,
+            'left_basin': bool(basin),
+            'basin': basin,
+        }
+
+
+def describe_left_basin(start: Crystals, end: Crystals, energies: dict[str, float], after: Measured) -> list[str]:
+    """Return why one crystal is not in the basin any more that it started in, each reason in words; empty if it is.
+
+    A site has other neighbours (`changed_shells`), or the energy lies above one of the `energies`, in eV/atom, by what
+    they are the energy of.
+    """
+    changed = changed_shells(start, end)
+    reasons = [
+        f'{chemical_symbols[start.numbers[site]]} {site} had {_in_words(old)} around it, now {_in_words(new)}'
+        for site, (old, new) in list(changed.items())[:MOST_SITES]
+    ]
+    if len(changed) > MOST_SITES:
+        reasons.append(f'{len(changed) - MOST_SITES} more sites have other neighbours')
+    for name, energy in energies.items():
+        if (rise := after.energy - energy) > CERTAIN:
+            reasons.append(f'the energy lies {rise:.4f} eV/atom above that of {name}')
+    return reasons
+
+
+def _told(measured: Measured, name: str) -> dict[str, float]:
+    return {f'energy_{name}_eV_per_atom': measured.energy, f'max_force_{name}_eV_per_A': measured.force}
+
+
+def _in_words(composition: dict[int, int]) -> str:
+    return ' and '.join(f'{count} {chemical_symbols[number]}' for number, count in composition.items())
+
+
+def _free_memory() -> None:
+    """Give back what a failed computation has taken, for the next one."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
