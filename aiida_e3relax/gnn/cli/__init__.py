@@ -15,12 +15,25 @@ from aiida_e3relax.gnn.cli import (
     evaluate,
     finetune,
     import_checkpoint,
+    potentials,
     predict,
     sweep,
     train,
 )
 
-COMMANDS = (predict, data, train, finetune, ensemble, evaluate, benchmark, ablate, sweep, import_checkpoint)
+COMMANDS = (
+    predict,
+    potentials,
+    data,
+    train,
+    finetune,
+    ensemble,
+    evaluate,
+    benchmark,
+    ablate,
+    sweep,
+    import_checkpoint,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

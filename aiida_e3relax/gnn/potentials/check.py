@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
@@ -18,8 +20,14 @@ from ase.stress import full_3x3_to_voigt_6_stress, voigt_6_to_full_3x3_stress
 from ase.units import GPa
 from numpy.typing import NDArray
 
+from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.common.messages import describe_error
 from aiida_e3relax.common.out_of_memory import is_out_of_memory
+from aiida_e3relax.gnn.potentials.base import DTYPES, Potential
+from aiida_e3relax.gnn.potentials.registry import load_potential
+
+if TYPE_CHECKING:
+    import torch
 
 STEPS = (0.015, 0.03)
 """Of the finite differences of positions, in A: the error falls with the fourth power of a step."""
@@ -42,6 +50,8 @@ BETWEEN_PRECISIONS = {'energy': 1e-4, 'forces': 1e-2, 'stress': 3e-4}
 
 REFLECTION = {'energy': 1e-3, 'forces': 2e-2, 'stress': 1e-3}
 """Of mirror images, in the same units: some networks have rotations alone built in, and learn reflections."""
+
+PRECISIONS = 'float32 beside float64'
 
 LEAST_FORCE = 0.05
 """In eV/A; with smaller ones nothing is told."""
@@ -81,13 +91,47 @@ class _Results:
     stress: NDArray
 
 
-def make_check_crystal() -> Atoms:
-    """Return MgO of four atoms, compressed, skewed and rattled: nothing in it is zero by symmetry."""
-    atoms = make_supercell(bulk('MgO', 'rocksalt', a=4.25), [[1, 0, 0], [0, 1, 0], [0, 0, 2]])
+def make_check_crystal(atoms: Atoms | None = None) -> Atoms:
+    """Return a crystal compressed, skewed and rattled: nothing is zero by symmetry; by default MgO of four atoms."""
+    if atoms is None:
+        atoms = make_supercell(bulk('MgO', 'rocksalt', a=4.25), [[1, 0, 0], [0, 1, 0], [0, 0, 2]])
+    atoms = atoms.copy()
+    atoms.set_constraint()
     strain = np.array([[-0.03, 0.02, 0.0], [0.01, -0.01, 0.03], [-0.02, 0.0, -0.05]])
     atoms.set_cell(atoms.cell.array @ (np.eye(3) + strain), scale_atoms=True)
     atoms.rattle(0.12, seed=7)
     return atoms
+
+
+def check_potential(
+    name: str, device: torch.device, dtype: str = 'float32', weights: Path | None = None, atoms: Atoms | None = None
+) -> tuple[Potential, list[Finding]]:
+    """Return a potential of `POTENTIALS` and what comes of every check of it, that of its other precision as well.
+
+    Parameters
+    ----------
+    name, device, dtype, weights
+        As of `load_potential`, which raises InputError or MissingPackageError.
+    atoms
+        A crystal of elements that it knows, of which a strained and rattled copy is computed; by default MgO.
+    """
+    atoms = make_check_crystal(atoms)
+    potential = load_potential(name, device, dtype, weights)
+    findings = check_calculator(potential.calculator, dtype, atoms)
+    if findings[0].passed:
+        findings.append(_check_precision(potential, device, weights, atoms))
+    return potential, findings
+
+
+def _check_precision(potential: Potential, device: torch.device, weights: Path | None, atoms: Atoms) -> Finding:
+    """Return how far it is from itself in the other precision, or that it has no other."""
+    (dtype,) = {*DTYPES} - {potential.dtype}
+    try:
+        other = load_potential(potential.name, device, dtype, weights)
+    except InputError as error:
+        return Finding(PRECISIONS, True, f'refused: {error}', 'the same, or an error')
+    single, double = (potential, other) if potential.dtype == DTYPES[0] else (other, potential)
+    return compare_precisions(single.calculator, double.calculator, atoms)
 
 
 def check_calculator(calculator: Calculator, dtype: str = 'float32', atoms: Atoms | None = None) -> list[Finding]:
@@ -145,7 +189,7 @@ def check_calculator(calculator: Calculator, dtype: str = 'float32', atoms: Atom
 def compare_precisions(single: Calculator, double: Calculator, atoms: Atoms | None = None) -> Finding:
     """Return how far the same potential in single precision is from itself in double precision."""
     atoms = make_check_crystal() if atoms is None else atoms
-    return _compare('float32 beside float64', _compute(single, atoms), _compute(double, atoms), BETWEEN_PRECISIONS)
+    return _compare(PRECISIONS, _compute(single, atoms), _compute(double, atoms), BETWEEN_PRECISIONS)
 
 
 def _compute(calculator: Calculator, atoms: Atoms) -> _Results:

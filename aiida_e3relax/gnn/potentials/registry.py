@@ -54,8 +54,8 @@ POTENTIALS: dict[str, KnownPotential] = {
             'sevenn',
             needs_weights=False,
             licence='MIT',
-            training_data=f'{_MPTRJ}, and r2SCAN of the Materials Project',
-            functional='PBE and PBE+U of the Materials Project',
+            training_data=f'{_MPTRJ}; its r2SCAN calculations',
+            functional=_UNCORRECTED,
             modal='PBE',
             weights='7net-mf-0',
             dtypes=_SINGLE,
@@ -167,8 +167,8 @@ def check_choices(known: KnownPotential, dtype: str = 'float32', weights: Path |
     if weights is None:
         if known.needs_weights:
             raise InputError(
-                f'{known.name}: the package {known.package} comes without weights: name the file of yours '
-                '(--potential-weights FILE, `potential_weights`)'
+                f'{known.name}: expected a file of its weights (--potential-weights, `potential_weights`), found none: '
+                f'the package {known.package} brings none'
             )
         return
     if not known.needs_weights:
