@@ -110,11 +110,20 @@ def draw_fates(n: int, generator: np.random.Generator) -> list[str]:
 
 
 def fill_campaign(
-    name: str, fates: Sequence[str], model: orm.Data, seed: int = 0, share: float = 1.0, stand_in: str | None = None
+    name: str,
+    fates: Sequence[str],
+    model: orm.Data,
+    seed: int = 0,
+    share: float = 1.0,
+    stand_in: str | None = None,
+    pre_relaxer: str = 'network',
+    raw_legs_of: str | None = None,
 ) -> None:
     """Store a campaign of one structure for each of `fates`, with `model` as its checkpoint.
 
     `share` of the structures are in the sample that also gets a raw leg; `stand_in` names the engine, None is VASP.
+    With `raw_legs_of`, the UUID of the settings of another campaign, it is an arm of that; the same seed gives the same
+    crystals.
     """
     generator = np.random.default_rng(seed)
     graph = Graph()
@@ -122,7 +131,7 @@ def fill_campaign(
     relaxed = [_draw_crystal(generator) for _ in labels]
     raw = [_disturb(atoms, generator.lognormal(-2.9, 0.6), generator) for atoms in relaxed]
     structures = dict(zip(labels, (_add_structure(graph, atoms) for atoms in raw), strict=True))
-    record = make_settings(name, structures, model, share, seed)
+    record = make_settings(name, structures, model, share, seed, pre_relaxer, raw_legs_of)
     settings = graph.add(orm.Dict, record.to_node().get_dict())
     network = _add_network(graph, settings, structures, fates, model, generator)
     for label, fate, start, end in zip(labels, fates, raw, relaxed, strict=True):
@@ -137,7 +146,13 @@ def fill_campaign(
 
 
 def make_settings(
-    name: str, structures: Mapping[str, str], model: orm.Data, share: float = 1.0, seed: int = 0
+    name: str,
+    structures: Mapping[str, str],
+    model: orm.Data,
+    share: float = 1.0,
+    seed: int = 0,
+    pre_relaxer: str = 'network',
+    raw_legs_of: str | None = None,
 ) -> CampaignSettings:
     """Return the settings of a campaign of structures, given by their UUIDs by label."""
     return CampaignSettings(
@@ -151,9 +166,10 @@ def make_settings(
         reference_share=share,
         reference_sample=draw_sample(list(structures), share, seed),
         seed=seed,
-        chain={'model': model.uuid},
+        chain={'model': model.uuid, 'pre_relaxer': pre_relaxer},
         guard={},
         versions={},
+        raw_legs_of=raw_legs_of,
     )
 
 

@@ -88,7 +88,7 @@ def arm_name(base: str, pre_relaxer: str) -> str:
 
 def find_pre_relaxer(settings: CampaignSettings) -> str:
     """Return the pre-relaxer of a campaign as text, `RAW_ALONE` for none."""
-    if not settings.chain.get('network_code'):
+    if not (settings.chain.get('network_code') or settings.chain.get('model')):
         return RAW_ALONE
     return settings.chain.get('pre_relaxer', NETWORK)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from aiida_e3relax.campaign.results.arms import ArmsComparison
 from aiida_e3relax.campaign.results.statistics import Summary
 from aiida_e3relax.campaign.results.trajectories import Trajectory
 from aiida_e3relax.crystals.structures import Crystals
@@ -33,6 +34,8 @@ class Contents:
         Energy and largest force against ionic step, by label and leg.
     structures
         The crystals of each of `STAGES`, labelled as in the frame; those that do not exist are left out.
+    arms
+        The campaign beside its arms; None where it has none.
     """
 
     name: str
@@ -42,3 +45,4 @@ class Contents:
     summary: Summary
     trajectories: Mapping[str, Mapping[str, Trajectory]]
     structures: Mapping[str, Crystals]
+    arms: ArmsComparison | None = None

@@ -12,7 +12,12 @@ from aiida_e3relax.campaign.output import written_together
 from aiida_e3relax.campaign.report.contents import Contents
 from aiida_e3relax.campaign.report.gather import gather_contents
 from aiida_e3relax.campaign.report.page import render_page
-from aiida_e3relax.campaign.report.print_figures import draw_figures
+from aiida_e3relax.campaign.report.print_figures import (
+    arms_figure,
+    describe_stand_in,
+    draw_figures,
+    save_figures,
+)
 from aiida_e3relax.campaign.results.spreadsheet import to_csv
 
 PAGE = 'report.html'
@@ -44,6 +49,9 @@ def write_contents(contents: Contents, folder: Path) -> Path:
         figures = partial / 'figures'
         figures.mkdir()
         draw_figures(contents.frame, contents.summary, figures)
+        if contents.arms and contents.arms.n:
+            arms = contents.arms
+            save_figures({'arms': lambda: arms_figure(arms)}, figures, describe_stand_in(arms.engines))
     return folder / PAGE
 
 

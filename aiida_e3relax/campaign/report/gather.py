@@ -5,8 +5,10 @@ from __future__ import annotations
 import pandas as pd
 from aiida import orm
 
+from aiida_e3relax.campaign.arms import find_arms
 from aiida_e3relax.campaign.group import load_campaign
 from aiida_e3relax.campaign.report.contents import Contents
+from aiida_e3relax.campaign.results.arm_frames import compare_campaigns
 from aiida_e3relax.campaign.results.records import chain_query
 from aiida_e3relax.campaign.results.statistics import summarise
 from aiida_e3relax.campaign.results.table import campaign_frame
@@ -20,7 +22,8 @@ OUTPUTS = {'predicted_structure': 'predicted', 'structure': 'relaxed'}
 
 def gather_contents(name: str) -> Contents:
     """Return what the report of the campaign `name` shows; raises ValueError when there is no such campaign."""
-    settings = load_campaign(name).settings_node
+    group = load_campaign(name)
+    settings = group.settings_node
     frame = campaign_frame(name)
     return Contents(
         name=name,
@@ -30,6 +33,7 @@ def gather_contents(name: str) -> Contents:
         summary=summarise(frame),
         trajectories=campaign_trajectories(name),
         structures=gather_crystals(settings, frame),
+        arms=compare_campaigns([name]) if find_arms(group) else None,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import jinja2
 from ase.data import chemical_symbols
 
+from aiida_e3relax.campaign.report.arms import draw_inline
 from aiida_e3relax.campaign.report.columns import PAGE_COLUMNS, make_rows
 from aiida_e3relax.campaign.report.contents import STAGES, Contents
 from aiida_e3relax.campaign.report.failures import explain_failures
@@ -20,6 +21,8 @@ from aiida_e3relax.campaign.report.key_figures import describe_pairs, list_key_f
 from aiida_e3relax.campaign.report.packing import pack_crystals, pack_trajectories
 from aiida_e3relax.campaign.report.plotly_style import LEG_COLOURS, LEG_TITLES, new_plot
 from aiida_e3relax.campaign.report.plots import Plot, draw_plots
+from aiida_e3relax.campaign.results.arm_tables import describe_arms, tabulate_arms, tabulate_crystals
+from aiida_e3relax.campaign.results.arms import ArmsComparison
 from aiida_e3relax.campaign.results.headline import format_headline
 from aiida_e3relax.workflows.comparison.text import ENGINES, ROWS
 
@@ -55,6 +58,8 @@ def render_page(contents: Contents, written: datetime) -> str:
         pairs=describe_pairs(contents.summary),
         key_figures=list_key_figures(contents.summary),
         plots=plots,
+        arms=_describe_arms(contents.arms),
+        zip=zip,
         failures=explain_failures(contents.summary),
         settings=list(_format_settings(contents.settings)),
         settings_uuid=contents.settings_uuid,
@@ -89,6 +94,17 @@ def _gather_data(contents: Contents, plots: list[Plot]) -> dict[str, Any]:
         'structures': {stage: pack_crystals(contents.structures[stage]) for stage in STAGES},
         'trajectories': pack_trajectories(contents.trajectories),
         'symbols': chemical_symbols,
+    }
+
+
+def _describe_arms(arms: ArmsComparison | None) -> dict[str, Any] | None:
+    """Return the sentences, tables and figure of a campaign beside its arms."""
+    if arms is None:
+        return None
+    return {
+        'sentences': describe_arms(arms),
+        'tables': [*tabulate_arms(arms), tabulate_crystals(arms)],
+        'figure': draw_inline(arms) if arms.n else None,
     }
 
 

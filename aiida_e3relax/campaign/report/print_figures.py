@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from aiida_e3relax.campaign.results.arms import RAW as RAW_START
+from aiida_e3relax.campaign.results.arms import ArmsComparison
 from aiida_e3relax.campaign.results.estimates import Values, column_values
 from aiida_e3relax.campaign.results.outcomes import OUTCOMES, find_outcomes, pair_costs
 from aiida_e3relax.campaign.results.statistics import GroupSaving, Summary
@@ -38,7 +40,7 @@ def draw_figures(frame: pd.DataFrame, summary: Summary, folder: Path) -> list[Pa
         The files, by figure.
     """
     both = frame[(find_outcomes(frame) == 'compared') & frame['in_sample'].astype(bool)]
-    note = f'computed by the VASP stand-in ({", ".join(summary.engines)})' if summary.stand_in else ''
+    note = describe_stand_in(summary.engines)
     drawings: dict[str, Callable[[], Any]] = {}
     if len(frame):
         drawings['outcomes'] = lambda: outcomes_figure(summary)
@@ -53,6 +55,11 @@ def draw_figures(frame: pd.DataFrame, summary: Summary, folder: Path) -> list[Pa
         drawings['geometry'] = lambda: geometry_figure(both)
     if both['uncertainty_A'].notna().any():
         drawings['uncertainty'] = lambda: uncertainty_figure(both)
+    return save_figures(drawings, folder, note)
+
+
+def save_figures(drawings: Mapping[str, Callable[[], Any]], folder: Path, note: str = '') -> list[Path]:
+    """Draw figures by their name, with a `note` in the corner, write them in `FORMATS` and return the files."""
     files = []
     for name, draw in drawings.items():
         figure = draw()
@@ -62,6 +69,12 @@ def draw_figures(frame: pd.DataFrame, summary: Summary, folder: Path) -> list[Pa
             files.append(folder / f'{name}.{suffix}')
             figure.savefig(files[-1], dpi=200)
     return files
+
+
+def describe_stand_in(engines: Sequence[str]) -> str:
+    """Return the note on figures of what the stand-in computed; empty where VASP did."""
+    own = [engine for engine in engines if engine != 'VASP']
+    return f'computed by the VASP stand-in ({", ".join(engines)})' if own else ''
 
 
 def energies_figure(both: pd.DataFrame) -> Any:
@@ -171,6 +184,27 @@ def groups_figure(summary: Summary) -> Any:
     return figure
 
 
+def arms_figure(comparison: ArmsComparison) -> Any:
+    """Return the figure of the ionic steps from each start, crystal by crystal, and of what each arm saves."""
+    arms = comparison.ranking[::-1]
+    steps = {RAW_START: comparison.steps_of(RAW_START)} | {arm.name: comparison.steps_of(arm.name) for arm in arms}
+    boxes = {_break_name(start): column.to_numpy(dtype=np.float64) for start, column in steps.items()}
+    colours = tuple(RAW if start == RAW_START else PREDICTED for start in steps)
+    figure = matplotlib_figure(max(8, 4 + len(boxes)), 3.8)
+    left, right = figure.subplots(1, 2, width_ratios=[0.8 + 0.5 * len(boxes), 2.2])
+    if comparison.n <= FEW:
+        places = np.arange(1, len(boxes) + 1)
+        left.plot(places, list(boxes.values()), color=GREY, linewidth=0.6, alpha=0.6, zorder=0)
+    _draw_boxes(left, boxes, colours)
+    left.set(ylabel='ionic steps of VASP', ylim=(0, None), title=f'{_format_count(comparison.n)} of all arms')
+    left.tick_params(axis='x', labelsize=7.5)
+    shares = [GroupSaving(arm.name, arm.savings['ionic_steps'].percent) for arm in arms]
+    _draw_shares(right, shares, range(len(arms)), horizontal=True)
+    right.set_yticks(range(len(arms)), [arm.name for arm in arms], fontsize=8)
+    right.set(xlabel='ionic steps saved (%)', ylim=(-0.6, len(arms) - 0.4))
+    return figure
+
+
 def geometry_figure(both: pd.DataFrame) -> Any:
     """Return the figure of how far predictions are from the relaxed crystals, beside the Dummy that moves nothing."""
     figure = matplotlib_figure(9, 3.0)
@@ -239,6 +273,11 @@ def _draw_boxes(axes: Any, boxes: dict[str, Values], colours: tuple[str, ...]) -
         if len(values) <= FEW:
             axes.plot(np.full(len(values), place), values, 'o', color=colour, markersize=3.5)
     axes.set_xticks(range(1, len(boxes) + 1), list(boxes))
+
+
+def _break_name(start: str) -> str:
+    """Return the name of a start on lines that fit below a box."""
+    return start.replace('+', '\n+ ').replace(' sevennet-', ' sevennet\n-') if '+' in start else start
 
 
 def _draw_shares(axes: Any, groups: Sequence[GroupSaving], places: Sequence[int], horizontal: bool) -> None:

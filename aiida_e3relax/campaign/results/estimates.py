@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -130,6 +131,22 @@ def signed_rank(differences: Values) -> float | None:
     if len(differences) < 2 or not differences.any():
         return None
     return float(stats.wilcoxon(differences, zero_method='pratt').pvalue)
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Return p-values corrected for being several, by Holm's step-down method: the familywise error stays in bounds.
+
+    One that is None, of a comparison in which nothing differs, counts among them and stays None.
+
+    Source: S. Holm, Scand. J. Stat. 6, 65 (1979).
+    """
+    known = sorted((p_value, place) for place, p_value in enumerate(p_values) if p_value is not None)
+    corrected: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p_value, place) in enumerate(known):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_value))
+        corrected[place] = largest
+    return corrected
 
 
 def rank_correlation(of: str, values: Values, against: str, others: Values) -> Correlation | None:

@@ -184,7 +184,7 @@ def summarise(frame: pd.DataFrame) -> Summary:
         states=_count_values(frame['state']),
         verdicts=_count_values(frame['verdict']),
         engines=find_engines(frame),
-        savings={cost: _estimate_saving(cost, costs[cost]) for cost in COSTS},
+        savings={cost: estimate_saving(cost, costs[cost]) for cost in COSTS},
         energy_difference=median_of(difference),
         absolute_energy_difference=median_of(np.abs(difference)),
         energy_p_value=signed_rank(difference),
@@ -208,7 +208,8 @@ def find_engines(frame: pd.DataFrame) -> tuple[str, ...]:
     return tuple(sorted(engines))
 
 
-def _estimate_saving(cost: str, pairs: pd.DataFrame) -> Saving:
+def estimate_saving(cost: str, pairs: pd.DataFrame) -> Saving:
+    """Return what is saved of a cost over pairs with the columns `without` and `with`, see `outcomes.pair_costs`."""
     known = pairs.dropna()
     without, with_network = column_values(known, 'without'), column_values(known, 'with')
     saved = without - with_network

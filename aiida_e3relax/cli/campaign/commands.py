@@ -10,6 +10,8 @@ from aiida_e3relax.cli.campaign.create import create
 from aiida_e3relax.cli.extras import require_report
 from aiida_e3relax.cli.profile import profile_option, use_profile
 
+SHOWN_CRYSTALS = 60
+"""More crystals than these are not printed one by one."""
 OUTPUT_FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
@@ -157,6 +159,48 @@ def report(name: str, folder: Path | None, profile: str | None) -> None:
     with plain_errors(name):
         page = write_report(name, folder or default_folder(name))
     click.echo(f'Report: {page.resolve()}')
+
+
+@campaign.command()
+@click.argument('names', metavar='NAME [OTHER...]', nargs=-1, required=True)
+@click.option(
+    '--output',
+    'folder',
+    metavar='FOLDER',
+    type=OUTPUT_FOLDER,
+    help='Write all of it into FOLDER as well: compare.md, compare.csv with one row a crystal, and a figure.',
+)
+@profile_option
+def compare(names: tuple[str, ...], folder: Path | None, profile: str | None) -> None:
+    """Set the arms of the campaign NAME side by side: which start saves VASP most, how surely, and for which crystals.
+
+    A campaign stands for itself and its arms, an arm for itself alone; OTHER ones are of the same structures. What is
+    waiting or running is in no figure, so that it can be given at any time.
+    """
+    require_report()
+    use_profile(profile)
+
+    from aiida_e3relax.campaign.report.arms import write_comparison
+    from aiida_e3relax.campaign.results.arm_frames import compare_campaigns
+    from aiida_e3relax.campaign.results.arm_tables import (
+        describe_arms,
+        format_text,
+        tabulate_arms,
+        tabulate_crystals,
+    )
+    from aiida_e3relax.cli.campaign.errors import plain_errors
+    from aiida_e3relax.common.messages import printable
+
+    with plain_errors(names[0]):
+        comparison = compare_campaigns(names)
+        tables = tabulate_arms(comparison)
+        if len(comparison.by_crystal) <= SHOWN_CRYSTALS:
+            tables.append(tabulate_crystals(comparison))
+        for line in '\n\n'.join([*describe_arms(comparison), *map(format_text, tables)]).split('\n'):
+            click.echo(printable(line))
+        files = write_comparison(comparison, names, folder) if folder else []
+    for file in files:
+        click.echo(f'Written: {file.resolve()}')
 
 
 @campaign.command()

@@ -1,0 +1,348 @@
+"""Arms side by side as sentences and tables of text, for a terminal, a file and the page of a report alike."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from aiida_e3relax.campaign.results.arms import RAW, SAME_MEV, WORSE_BY, ArmsComparison, ArmSummary, Pair, column
+from aiida_e3relax.campaign.results.estimates import FEWEST, Estimate
+from aiida_e3relax.campaign.results.noise import format_energy
+from aiida_e3relax.campaign.results.outcomes import OUTCOMES
+
+APART = f'{SAME_MEV:g} meV/atom'
+SURE = 0.05
+"""A difference with a smaller p-value is taken for more than chance."""
+SHOWN = 4
+"""So many crystals are named in a sentence."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TextTable:
+    """A table of text: what it shows, a heading for each column, its rows, and how to read it."""
+
+    title: str
+    headings: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+    reading: str
+
+    @property
+    def of_numbers(self) -> list[bool]:
+        """Whether the cells of a column are numbers, for all columns but the first."""
+        columns = zip(*self.rows, strict=True) if self.rows else ([] for _ in self.headings)
+        return [place > 0 and _are_numbers(cells) for place, cells in enumerate(columns)]
+
+
+def describe_arms(comparison: ArmsComparison) -> list[str]:
+    """Return what a comparison found, in sentences, the most important first, and what to know of it."""
+    return [*_iterate_sentences(comparison), *comparison.notes]
+
+
+def tabulate_arms(comparison: ArmsComparison) -> list[TextTable]:
+    """Return the tables of a comparison: costs, ends, pairs of starts, chemistry, and minima that differ."""
+    tables = [_tabulate_costs(comparison), _tabulate_ends(comparison), _tabulate_pairs(comparison)]
+    tables.append(_tabulate_classes(comparison))
+    if len(comparison.minima):
+        tables.append(_tabulate_minima(comparison))
+    return tables
+
+
+def tabulate_crystals(comparison: ArmsComparison) -> TextTable:
+    """Return the ionic steps of each structure from each start."""
+    starts = [RAW, *(arm.name for arm in comparison.arms)]
+    rows = []
+    for label, row in comparison.by_crystal.iterrows():
+        steps = {start: row[column(start, 'ionic_steps')] for start in starts}
+        known = {start: count for start, count in steps.items() if np.isfinite(count)}
+        best = [start for start, count in known.items() if count == min(known.values())]
+        rows.append(
+            (
+                str(label),
+                row['formula'],
+                row['class'],
+                *(f'{count:.0f}' if start in known else '–' for start, count in steps.items()),
+                ', '.join(best) if row['in_all'] else _explain_absence(comparison, label),
+            )
+        )
+    return TextTable(
+        'Ionic steps by crystal',
+        ('crystal', 'formula', 'class', *starts, 'fewest'),
+        rows,
+        'A crystal that not all arms have is in no figure above; its last column says why.',
+    )
+
+
+def format_text(table: TextTable) -> str:
+    """Return a table as lines of text in columns."""
+    cells = [table.headings, *table.rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        '  '.join(
+            cell.rjust(width) if is_number else cell.ljust(width)
+            for cell, width, is_number in zip(row, widths, table.of_numbers, strict=True)
+        ).rstrip()
+        for row in cells
+    ]
+    return '\n'.join([table.title, *lines, table.reading])
+
+
+def format_markdown(title: str, lines: Iterable[str], tables: Iterable[TextTable]) -> str:
+    """Return sentences and tables as a Markdown document."""
+    parts = [f'# {title}', *lines]
+    for table in tables:
+        rule = ['---:' if is_number else '---' for is_number in table.of_numbers]
+        headings, *rows = ([cell.replace('|', '\\|') for cell in row] for row in (table.headings, *table.rows))
+        text = '\n'.join(f'| {" | ".join(row)} |' for row in (headings, rule, *rows))
+        parts.append(f'## {table.title}\n{text}\n\n{table.reading}')
+    return '\n\n'.join(parts) + '\n'
+
+
+def _iterate_sentences(comparison: ArmsComparison) -> Iterator[str]:
+    ranking = comparison.ranking
+    if not comparison.n:
+        yield 'No crystal has been relaxed from the raw crystal and from all arms so far: there is nothing to compare.'
+        return
+    first = ranking[0]
+    steps = first.savings['ionic_steps']
+    arms, fewest = (f'all {len(ranking)} arms have', ', the fewest,') if len(ranking) > 1 else ('the arm has', '')
+    yield (
+        f'On the {_count(comparison.n, "crystal")} that {arms}, VASP takes {steps.with_network:,.0f} ionic steps from '
+        f'{first.name}{fewest} and {steps.without:,.0f} from the raw crystals: {_format_saved(steps.percent)} saved.'
+    )
+    if len(ranking) > 1:
+        yield _compare_with_next(comparison, first, ranking[1])
+    for arm in ranking:
+        if arm.worse:
+            named = ', '.join(f'{label} (+{more})' for label, more in list(arm.worse.items())[:SHOWN])
+            more = f' and {len(arm.worse) - SHOWN} more' if len(arm.worse) > SHOWN else ''
+            yield f'From {arm.name} VASP takes more than {WORSE_BY} ionic step above the raw crystal on {named}{more}.'
+    if not any(arm.worse for arm in ranking):
+        yield f'No arm takes more than {WORSE_BY} ionic step above the raw crystal on any of them.'
+    for where, excuse in (('lower', '; a start that leads to a lower minimum is no error'), ('higher', '')):
+        found = {arm.name: getattr(arm, where) for arm in ranking if getattr(arm, where)}
+        if found:
+            told = ', '.join(_describe_ends(name, ends) for name, ends in found.items())
+            yield f'Ends more than {APART} {where} than that from the raw crystal: {told}{excuse}.'
+    if comparison.stand_in:
+        yield f'Computed by the VASP stand-in ({" and ".join(comparison.engines)}), not by VASP.'
+
+
+def _describe_ends(name: str, ends: dict[str, float]) -> str:
+    """Return how many ends of an arm are apart from those of the raw crystals, and which one most."""
+    label, by = max(ends.items(), key=lambda item: item[1])
+    most = f'{label} by {by:.0f} meV/atom'
+    return f'from {name} {len(ends)} ({most if len(ends) == 1 else f"at most {most}"})'
+
+
+def _compare_with_next(comparison: ArmsComparison, first: ArmSummary, second: ArmSummary) -> str:
+    pair = _find_pair(comparison, first.name, second.name)
+    steps = second.savings['ionic_steps']
+    text = f'Next comes {second.name} with {steps.with_network:,.0f}'
+    if pair.corrected is None:
+        return f'{text}: the same on each crystal.'
+    n_pairs = len(comparison.pairs['ionic_steps'])
+    said = 'is more than chance' if pair.corrected < SURE else 'may be chance'
+    return (
+        f'{text}; the difference {said} (Wilcoxon’s signed-rank test, p {_format_p(pair.corrected)} corrected by Holm '
+        f'for {_count(n_pairs, "comparison")}).'
+    )
+
+
+def _tabulate_costs(comparison: ArmsComparison) -> TextTable:
+    rows = [_raw_row(comparison)]
+    for arm in comparison.arms:
+        ionic, electronic, time = (arm.savings[cost] for cost in ('ionic_steps', 'electronic_steps', 'core_time_s'))
+        rows.append(
+            (
+                arm.name,
+                f'{arm.counted} of {arm.structures}',
+                f'{ionic.with_network:,.0f}',
+                _format_saved(ionic.percent),
+                f'{electronic.with_network:,.0f}',
+                _format_saved(electronic.percent),
+                _format_time(time.with_network) if time.percent.n else '–',
+                _format_saved(time.percent),
+                _format_time(arm.own_time),
+                f'{ionic.less} / {ionic.same} / {ionic.more}',
+                f'{len(arm.worse)}',
+            )
+        )
+    return TextTable(
+        'What VASP costs from each start',
+        (
+            'start',
+            'compared',
+            'ionic steps',
+            'saved',
+            'electronic steps',
+            'saved',
+            'core time',
+            'saved',
+            'of it the arm',
+            'fewer / same / more',
+            f'> {WORSE_BY} step worse',
+        ),
+        rows,
+        f'Sums over the {_count(comparison.n, "crystal")} that all arms have; saved against the raw crystals, with the '
+        '95 % interval over crystals. A rejected prediction counts as nothing saved, one from which VASP failed as '
+        'lost. The core time has in it what the arm itself took, the network or the potential, a second of its device '
+        'as one of a core.',
+    )
+
+
+def _raw_row(comparison: ArmsComparison) -> tuple[str, ...]:
+    common = comparison.by_crystal[comparison.by_crystal['in_all']]
+    electronic, time = (common[column(RAW, cost)].astype('float64') for cost in ('electronic_steps', 'core_time_s'))
+    core_time = _format_time(float(time.sum())) if len(time) and time.notna().all() else '–'
+    steps = f'{comparison.raw_steps:,.0f}', '', f'{electronic.sum():,.0f}', '', core_time
+    return (f'{RAW} crystals', '', *steps, '', '', '', '')
+
+
+def _tabulate_ends(comparison: ArmsComparison) -> TextTable:
+    rows: list[tuple[str, ...]] = [
+        (f'{RAW} crystals', '', '', '', '', f'{comparison.raw_best}', f'{comparison.raw_tied}')
+    ]
+    for arm in comparison.arms:
+        rows.append(
+            (
+                arm.name,
+                f'{_format_above(arm.raw_start_error)} → {_format_above(arm.start_error)}',
+                _format_percent(arm.same_minimum),
+                _format_count_and_most(arm.lower),
+                _format_count_and_most(arm.higher),
+                f'{arm.best}',
+                f'{arm.tied}',
+            )
+        )
+    return TextTable(
+        'Where the starts lie and where they end',
+        ('start', 'start above end, raw → arm', 'same minimum', 'lower end', 'higher end', 'best', 'tied'),
+        rows,
+        'Start above end: median energy in meV/atom. Same minimum: as from the raw crystal. Lower and higher: ends '
+        f'more than {APART} below and above that from the raw crystal, and by how much at most in meV/atom; a start '
+        'that leads to a lower minimum is no error. Best, tied: crystals on which no other start takes as few ionic '
+        'steps, or some do.',
+    )
+
+
+def _tabulate_pairs(comparison: ArmsComparison) -> TextTable:
+    rows = [
+        (
+            f'{pair.fewer} instead of {pair.more}',
+            cost.replace('_', ' '),
+            _format_saved(pair.percent),
+            f'{pair.n_fewer} / {pair.n_same} / {pair.n_more}',
+            '–' if pair.p_value is None else _format_p(pair.p_value, ''),
+            '–' if pair.corrected is None else _format_p(pair.corrected, ''),
+        )
+        for cost, pairs in comparison.pairs.items()
+        for pair in pairs
+    ]
+    return TextTable(
+        'The starts against each other, crystal by crystal',
+        ('start', 'cost', 'saved', 'fewer / same / more', 'p', 'p corrected'),
+        rows,
+        'Wilcoxon’s signed-rank test over crystals, zeros counted (Pratt), two-sided; corrected by Holm’s method for '
+        'all pairs of a cost.',
+    )
+
+
+def _tabulate_classes(comparison: ArmsComparison) -> TextTable:
+    starts = [RAW, *(arm.name for arm in comparison.arms)]
+    rows = [
+        (
+            found.name,
+            f'{found.n}',
+            *(f'{found.steps[start]:.0f}' for start in starts),
+            ', '.join(found.best) + (' *' if found.n < FEWEST else ''),
+        )
+        for found in comparison.classes
+    ]
+    return TextTable(
+        'Ionic steps by class of compounds',
+        ('class', 'crystals', *starts, 'fewest'),
+        rows,
+        f'* of fewer than {FEWEST} crystals, which say little of others.',
+    )
+
+
+def _tabulate_minima(comparison: ArmsComparison) -> TextTable:
+    rows = []
+    for label, above in comparison.minima.iterrows():
+        lowest = [str(start) for start, value in above.items() if value <= SAME_MEV]
+        rows.append(
+            (
+                str(label),
+                comparison.by_crystal.loc[label, 'formula'],
+                *('–' if np.isnan(value) else f'{value:.1f}' for value in above),
+                ', '.join(lowest),
+            )
+        )
+    return TextTable(
+        'Crystals whose ends are not all in one minimum',
+        ('crystal', 'formula', *(str(start) for start in comparison.minima), 'lowest'),
+        rows,
+        f'Energy above the lowest end in meV/atom; lowest are all within {APART} of it. The lowest end is the one to '
+        'keep, whichever start led to it.',
+    )
+
+
+def _explain_absence(comparison: ArmsComparison, label: object) -> str:
+    """Return which arms do not have a crystal, and why."""
+    row = comparison.by_crystal.loc[label]
+    reasons = []
+    for arm in comparison.arms:
+        if np.isnan(row[column(arm.name, 'ionic_steps')]):
+            outcome = row[column(arm.name, 'outcome')]
+            reasons.append(f'{arm.name}: {OUTCOMES.get(outcome, "not in it")}')
+    return '; '.join(reasons)
+
+
+def _find_pair(comparison: ArmsComparison, one: str, other: str) -> Pair:
+    return next(pair for pair in comparison.pairs['ionic_steps'] if {pair.fewer, pair.more} == {one, other})
+
+
+def _are_numbers(cells: Iterable[str]) -> bool:
+    known = [cell for cell in cells if cell not in ('', '–')]
+    return bool(known) and all(cell.lstrip('−<→ ')[:1].isdigit() for cell in known)
+
+
+def _format_saved(percent: Estimate) -> str:
+    if percent.value is None:
+        return '–'
+    if percent.low is None or percent.high is None:
+        return f'{_sign(percent.value)} %'
+    return f'{_sign(percent.value)} % ({_sign(percent.low)} to {_sign(percent.high)})'
+
+
+def _format_percent(percent: Estimate) -> str:
+    return '–' if percent.value is None else f'{percent.value:.0f} % of {percent.n}'
+
+
+def _format_above(median: Estimate) -> str:
+    return '–' if median.value is None else format_energy(median.value, 3)
+
+
+def _format_count_and_most(found: dict[str, float]) -> str:
+    return f'{len(found)} (at most {max(found.values()):.0f})' if found else '0'
+
+
+def _format_time(seconds: float) -> str:
+    if seconds >= 3600:
+        return f'{seconds / 3600:,.4g} h'
+    return f'{seconds:,.0f} s' if seconds >= 100 else f'{seconds:.3g} s'
+
+
+def _format_p(p_value: float, equals: str = '= ') -> str:
+    return '< 0.0001' if p_value < 1e-4 else f'{equals}{p_value:.2g}'
+
+
+def _count(number: int, noun: str) -> str:
+    return f'{number:,} {noun}{"" if number == 1 else "s"}'
+
+
+def _sign(value: float) -> str:
+    """Return a number with a minus sign that is one, and never a negative zero."""
+    return f'{value:z.0f}'.replace('-', '−')

@@ -1,0 +1,322 @@
+"""Arms of a campaign side by side: what each start costs VASP, how surely they differ, and where they end."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+
+from aiida_e3relax.campaign.results.chemistry import anion_class
+from aiida_e3relax.campaign.results.estimates import (
+    Estimate,
+    column_values,
+    holm,
+    median_of,
+    percent_of,
+    percent_saved,
+    signed_rank,
+)
+from aiida_e3relax.campaign.results.outcomes import COSTS, find_outcomes, pair_costs
+from aiida_e3relax.campaign.results.statistics import Saving, estimate_saving, find_engines
+from aiida_e3relax.workflows.comparison.ledger import SAME_ENERGY
+
+RAW = 'raw'
+"""The name of the raw crystals as a start."""
+SAME_MEV = 1e3 * SAME_ENERGY
+"""In meV/atom; ends further apart are not of the same minimum."""
+WORSE_BY = 1
+"""Ionic steps. An arm is worse on a crystal where it takes more steps than this above those of the raw crystal."""
+ENERGY = 'energy_final_eV_per_atom'
+PAIR_COSTS = ('ionic_steps', 'electronic_steps')
+
+
+@dataclasses.dataclass(frozen=True)
+class ArmSummary:
+    """One arm over the structures that all arms have, against the raw crystals.
+
+    Attributes
+    ----------
+    name
+        Of the arm.
+    structures, counted
+        How many structures the arm has, and of how many of them both costs are known.
+    savings
+        By cost, see `outcomes.pair_costs`; times have what the arm itself took in them.
+    own_time
+        What the arm itself took, the network or the potential, in s of its device.
+    start_error, raw_start_error
+        Medians of the energy of the start above the end of its relaxation, in meV/atom, of structures relaxed both
+        ways, from the arm and from the raw crystal.
+    same_minimum
+        Percent of the structures relaxed both ways that end in the same minimum as from the raw crystal.
+    lower, higher
+        By label how far beyond `SAME_MEV` the end is below or above the one from the raw crystal, in meV/atom.
+    worse
+        By label how many ionic steps more than from the raw crystal, where they are more than `WORSE_BY`.
+    best, tied
+        For how many crystals no other start, the raw one among them, takes as few ionic steps, and for how many some
+        do.
+    """
+
+    name: str
+    structures: int
+    counted: int
+    savings: dict[str, Saving]
+    own_time: float
+    start_error: Estimate
+    raw_start_error: Estimate
+    same_minimum: Estimate
+    lower: dict[str, float]
+    higher: dict[str, float]
+    worse: dict[str, int]
+    best: int
+    tied: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """Two starts, one of which may be `RAW`, over the structures that all arms have.
+
+    Attributes
+    ----------
+    cost
+        `ionic_steps` or `electronic_steps`.
+    more, fewer
+        The start that costs more in all, and the one that costs less; in the order of names where they cost the same.
+    percent
+        What `fewer` saves of what `more` costs.
+    n_fewer, n_same, n_more
+        The structures on which `fewer` costs less, the same and more.
+    p_value, corrected
+        Of Wilcoxon's signed-rank test over structures, two-sided, and by Holm's method for all pairs of starts; None
+        where no structure differs.
+    """
+
+    cost: str
+    more: str
+    fewer: str
+    percent: Estimate
+    n_fewer: int
+    n_same: int
+    n_more: int
+    p_value: float | None
+    corrected: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassOfCompounds:
+    """The ionic steps of each start on compounds of one class, and the starts that take the fewest."""
+
+    name: str
+    n: int
+    steps: dict[str, float]
+    best: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class ArmsComparison:
+    """Arms side by side.
+
+    Attributes
+    ----------
+    n
+        The structures that all arms have, which all figures are of.
+    raw_steps, raw_best, raw_tied
+        The ionic steps from the raw crystals in all, and for how many crystals no start takes fewer, alone or not.
+    arms
+        In the order given.
+    pairs
+        Of all starts with each other, by cost.
+    classes
+        By chemistry.
+    minima
+        The structures whose ends are not all in one minimum, and by start how far the end is above the lowest, in
+        meV/atom; NaN where a start has no end of its own.
+    by_crystal
+        One row a structure of any arm: what it is, and the figures of each start in columns `START: FIGURE`.
+    engines
+        What computed: `VASP`, or the engines behind the stand-in.
+    notes
+        What a person should know of the arms before comparing them.
+    """
+
+    n: int
+    raw_steps: float
+    raw_best: int
+    raw_tied: int
+    arms: tuple[ArmSummary, ...]
+    pairs: dict[str, tuple[Pair, ...]]
+    classes: tuple[ClassOfCompounds, ...]
+    minima: pd.DataFrame
+    by_crystal: pd.DataFrame
+    engines: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def stand_in(self) -> bool:
+        """Whether anything was computed by the stand-in, and not by VASP."""
+        return any(engine != 'VASP' for engine in self.engines)
+
+    @property
+    def ranking(self) -> list[ArmSummary]:
+        """The arms, the one with the fewest ionic steps first."""
+        return sorted(self.arms, key=lambda arm: (arm.savings['ionic_steps'].with_network, arm.name))
+
+    def steps_of(self, start: str) -> pd.Series:
+        """Return the ionic steps from a start over the structures that all arms have, by label."""
+        common = self.by_crystal[self.by_crystal['in_all']]
+        return common[column(start, 'ionic_steps')].astype('float64')
+
+
+def column(start: str, figure: str) -> str:
+    """Return the name of a column of `ArmsComparison.by_crystal`."""
+    return f'{start}: {figure}'
+
+
+def compare_arms(frames: Mapping[str, pd.DataFrame]) -> ArmsComparison:
+    """Return arms side by side, from the table of each by its name, see `table.campaign_frame`.
+
+    An arm costs what `outcomes.pair_costs` counts: where its prediction is rejected the steps from the raw crystal,
+    where VASP failed from it both. The order of the arms and of their structures changes no number.
+
+    Raises ValueError where there is no arm, or one that is called `RAW`.
+    """
+    if not frames or RAW in frames:
+        raise ValueError(f'arms: expected at least one and none named `{RAW}`, found {", ".join(frames) or "none"}')
+    costs = {name: pair_costs(frame) for name, frame in frames.items()}
+    counted = {name: set(_known(pairs, 'ionic_steps').index) for name, pairs in costs.items()}
+    common = sorted(set.intersection(*counted.values()))
+    by_crystal = _list_crystals(frames, costs, common)
+    starts = [RAW, *frames]
+    steps = {cost: by_crystal.loc[common, [column(start, cost) for start in starts]] for cost in PAIR_COSTS}
+    steps = {cost: table.set_axis(starts, axis=1).astype('float64') for cost, table in steps.items()}
+    best, tied = _count_best(steps['ionic_steps'])
+    arms = [
+        _summarise_arm(name, frame, costs[name], len(counted[name]), common, best[name], tied[name])
+        for name, frame in frames.items()
+    ]
+    return ArmsComparison(
+        n=len(common),
+        raw_steps=float(steps['ionic_steps'][RAW].sum()),
+        raw_best=best[RAW],
+        raw_tied=tied[RAW],
+        arms=tuple(arms),
+        pairs={cost: _compare_pairs(cost, table) for cost, table in steps.items()},
+        classes=tuple(_compare_classes(steps['ionic_steps'], by_crystal.loc[common, 'class'])),
+        minima=_find_minima(by_crystal.loc[common], starts),
+        by_crystal=by_crystal,
+        engines=tuple(sorted({engine for frame in frames.values() for engine in find_engines(frame)})),
+    )
+
+
+def _known(pairs: pd.DataFrame, cost: str) -> pd.DataFrame:
+    """Return the pairs of a cost of which both are known, in the order of labels, on which resampling depends."""
+    return pairs[cost].dropna().sort_index()
+
+
+def _summarise_arm(
+    name: str, frame: pd.DataFrame, costs: pd.DataFrame, counted: int, common: list[str], best: int, tied: int
+) -> ArmSummary:
+    rows = frame.loc[common]
+    both = rows[find_outcomes(rows) == 'compared'] if common else rows
+    same = both['same_minimum'].dropna()
+    ends = both['energy_difference_final_meV_per_atom'].dropna()
+    steps = costs.loc[common, 'ionic_steps']
+    more = steps['with'] - steps['without']
+    return ArmSummary(
+        name=name,
+        structures=len(frame),
+        counted=counted,
+        savings={cost: estimate_saving(cost, costs.loc[common, cost]) for cost in COSTS},
+        own_time=float(rows['network_wall_time_s'].sum()),
+        start_error=_median(both, 'predicted_start_energy_error_meV_per_atom'),
+        raw_start_error=_median(both, 'raw_start_energy_error_meV_per_atom'),
+        same_minimum=percent_of(int(same.sum()), len(same)),
+        lower={str(label): -float(value) for label, value in ends.items() if value < -SAME_MEV},
+        higher={str(label): float(value) for label, value in ends.items() if value > SAME_MEV},
+        worse={str(label): int(value) for label, value in more.items() if value > WORSE_BY},
+        best=best,
+        tied=tied,
+    )
+
+
+def _median(rows: pd.DataFrame, name: str) -> Estimate:
+    values = column_values(rows, name)
+    return median_of(values[np.isfinite(values)])
+
+
+def _count_best(steps: pd.DataFrame) -> tuple[dict[str, int], dict[str, int]]:
+    """Return for how many structures each start takes the fewest steps, alone and as others do."""
+    is_least = steps.eq(steps.min(axis=1), axis=0)
+    alone = is_least.sum(axis=1) == 1
+    counts = [is_least[rows].sum() for rows in (alone, ~alone)]
+    best, tied = ({str(start): int(count) for start, count in count.items()} for count in counts)
+    return best, tied
+
+
+def _compare_pairs(cost: str, steps: pd.DataFrame) -> tuple[Pair, ...]:
+    """Return all starts against each other in a cost, over the structures of which all have it."""
+    steps = steps.dropna()
+    pairs = []
+    for names in itertools.combinations(steps.columns, 2):
+        fewer, more = sorted(names, key=lambda start: (steps[start].sum(), start))
+        without, with_less = column_values(steps, more), column_values(steps, fewer)
+        saved = without - with_less
+        counts = (int((saved > 0).sum()), int((saved == 0).sum()), int((saved < 0).sum()))
+        p_value = signed_rank(saved)
+        pairs.append(Pair(cost, more, fewer, percent_saved(without, with_less), *counts, p_value, None))
+    corrected = holm([pair.p_value for pair in pairs])
+    return tuple(dataclasses.replace(pair, corrected=p_value) for pair, p_value in zip(pairs, corrected, strict=True))
+
+
+def _compare_classes(steps: pd.DataFrame, classes: pd.Series) -> list[ClassOfCompounds]:
+    compared = []
+    for name, part in steps.groupby(classes):
+        totals = {str(start): float(total) for start, total in part.sum().items()}
+        least = min(totals.values())
+        best = tuple(start for start, total in totals.items() if total == least)
+        compared.append(ClassOfCompounds(str(name), len(part), totals, best))
+    return compared
+
+
+def _find_minima(common: pd.DataFrame, starts: list[str]) -> pd.DataFrame:
+    """Return by start how far the ends are above the lowest, of structures whose ends are further apart than noise."""
+    energies = common[[column(start, ENERGY) for start in starts]].set_axis(starts, axis=1)
+    above = 1e3 * energies.astype('float64').sub(energies.astype('float64').min(axis=1), axis=0)
+    return above[above.max(axis=1) > SAME_MEV]
+
+
+def _list_crystals(
+    frames: Mapping[str, pd.DataFrame], costs: Mapping[str, pd.DataFrame], common: list[str]
+) -> pd.DataFrame:
+    """Return the table `ArmsComparison.by_crystal`, in the order of labels."""
+    labels = sorted(set().union(*(frame.index for frame in frames.values())))
+    table = pd.DataFrame(index=pd.Index(labels, name='label'))
+    # The raw leg is the same in all arms of a campaign; where it is not, that of the first name is shown.
+    by_name = [(frames[name], costs[name]) for name in sorted(frames)]
+    told = {key: [frame[key] for frame, _ in by_name] for key in ('formula', 'elements', 'n_atoms')}
+    told |= {column(RAW, cost): [pairs[cost, 'without'] for _, pairs in by_name] for cost in COSTS}
+    told[column(RAW, ENERGY)] = [frame[f'raw_{ENERGY}'] for frame, _ in by_name]
+    for key, columns in told.items():
+        known = pd.concat([values.dropna() for values in columns])
+        table[key] = known[~known.index.duplicated()].reindex(labels)
+    table.insert(1, 'class', table.pop('elements').map(anion_class))
+    table.insert(3, 'in_all', table.index.isin(common))
+    for name, frame in frames.items():
+        outcomes = find_outcomes(frame)
+        compared = outcomes == 'compared'
+        figures = {
+            'outcome': outcomes,
+            **{cost: costs[name][cost, 'with'] for cost in COSTS},
+            'own_time_s': frame['network_wall_time_s'],
+            'start_energy_error_meV_per_atom': frame['predicted_start_energy_error_meV_per_atom'],
+            ENERGY: frame[f'predicted_{ENERGY}'].where(compared),
+            'energy_difference_final_meV_per_atom': frame['energy_difference_final_meV_per_atom'],
+            'same_minimum': frame['same_minimum'],
+        }
+        for figure, values in figures.items():
+            table[column(name, figure)] = values.reindex(table.index)
+    return table

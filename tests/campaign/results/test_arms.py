@@ -1,0 +1,194 @@
+"""Arms side by side: against cases that can be told by hand, and what must not change a number."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from aiida_e3relax.campaign.results import estimates
+from aiida_e3relax.campaign.results.arm_tables import (
+    describe_arms,
+    format_markdown,
+    format_text,
+    tabulate_arms,
+    tabulate_crystals,
+)
+from aiida_e3relax.campaign.results.arms import RAW, ArmsComparison, column, compare_arms
+from aiida_e3relax.campaign.results.estimates import holm
+from aiida_e3relax.campaign.results.table import make_frame
+
+COMPOUNDS = (['Mg', 'O'], ['Ca', 'O'], ['Na', 'Cl'], ['K', 'Br'], ['Al', 'P'], ['Cu', 'Zn'])
+
+
+def leg(steps: float, energy: float, error: float) -> dict[str, object]:
+    """Return the figures of a relaxation that finished, with ten electronic steps and 100 core-seconds an ionic one."""
+    costs = {'ionic_steps': steps, 'electronic_steps': 10 * steps, 'wall_time_s': 25 * steps}
+    facts = {'finished': True, 'code_version': '6.4.3', 'core_time_s': 100 * steps, 'energy_final_eV_per_atom': energy}
+    return costs | facts | {'start_energy_error_meV_per_atom': error}
+
+
+def make_arm(steps: dict[str, tuple[float, float | None]], ends: dict[str, float] | None = None) -> pd.DataFrame:
+    """Return an arm's table: by label the ionic steps from the raw crystal and from the arm, None for a rejected one.
+
+    `ends` are the energies of the ends above those from the raw crystals, in meV/atom.
+    """
+    rows = []
+    for place, (label, (raw, predicted)) in enumerate(steps.items()):
+        row = {'label': label, 'state': 'finished', 'in_sample': True, 'formula': 'X', 'n_atoms': 2}
+        row |= {'elements': COMPOUNDS[place % len(COMPOUNDS)], 'verdict': 'accepted', 'network_wall_time_s': 2.0}
+        row |= {f'raw_{key}': value for key, value in leg(raw, -5.0, 40.0).items()}
+        if predicted is None:
+            row['verdict'] = 'rejected'
+        else:
+            above = (ends or {}).get(label, 0.1)
+            row |= {f'predicted_{key}': value for key, value in leg(predicted, -5 + above / 1e3, 3.0).items()}
+            row |= {'same_minimum': abs(above) < 5, 'energy_difference_final_meV_per_atom': above}
+        rows.append(row)
+    return make_frame(rows)
+
+
+RAW_STEPS = {'a': 10, 'b': 8, 'c': 6, 'd': 9, 'e': 12, 'f': 5}
+
+
+def with_steps(*predicted: float | None, ends: dict[str, float] | None = None) -> pd.DataFrame:
+    pairs = zip(RAW_STEPS.items(), predicted, strict=True)
+    return make_arm({label: (raw, steps) for (label, raw), steps in pairs}, ends)
+
+
+@pytest.fixture(scope='module')
+def three() -> ArmsComparison:
+    """Three arms: one is rejected on `b`, costs 3 steps more on `c`, and ends lower on `e`; one lacks `f`."""
+    network = with_steps(7, None, 9, 6, 9, 5, ends={'e': -42.0, 'd': 7.5})
+    potential = with_steps(5, 4, 4, 5, 6, 3)
+    both = with_steps(5, 4, 5, 5, 6, 2).drop('f')
+    return compare_arms({'network': network, 'chgnet': potential, 'network+chgnet': both})
+
+
+def test_sums_are_of_the_crystals_that_all_arms_have(three):
+    assert three.n == 5
+    network, potential, both = three.arms
+    assert [(arm.structures, arm.counted) for arm in three.arms] == [(6, 6), (6, 6), (5, 5)]
+    steps = network.savings['ionic_steps']
+    assert (steps.without, steps.with_network, steps.less, steps.same, steps.more) == (45, 7 + 8 + 9 + 6 + 9, 3, 1, 1)
+    assert potential.savings['ionic_steps'].with_network == 24
+    assert potential.savings['electronic_steps'].percent.value == pytest.approx(100 * (1 - 24 / 45))
+    assert potential.own_time == 10
+    assert potential.savings['core_time_s'].with_network == 2400 + 10
+    assert three.raw_steps == 45
+    assert [arm.name for arm in three.ranking] == ['chgnet', 'network+chgnet', 'network']
+    assert both.savings['ionic_steps'].with_network == 25
+
+
+def test_where_starts_lie_and_end(three):
+    network, potential, _ = three.arms
+    assert (network.start_error.value, network.raw_start_error.value, network.start_error.n) == (3.0, 40.0, 4)
+    assert network.same_minimum.value == 50
+    assert (network.lower, network.higher) == ({'e': 42.0}, {'d': 7.5})
+    assert (network.worse, potential.worse) == ({'c': 3}, {})
+    assert [(arm.best, arm.tied) for arm in three.arms] == [(0, 0), (1, 4), (0, 4)]
+    assert (three.raw_best, three.raw_tied) == (0, 0)
+    assert three.minima.index.tolist() == ['d', 'e']
+    assert three.minima.loc['e', 'network'] == 0
+    assert three.minima.loc['e', RAW] == pytest.approx(42)
+    assert three.minima.loc['e', 'chgnet'] == pytest.approx(42.1)
+
+
+def test_pairs_are_tested_and_corrected(three):
+    pairs = {(pair.fewer, pair.more): pair for pair in three.pairs['ionic_steps']}
+    assert len(pairs) == 6
+    pair = pairs['chgnet', 'network']
+    saved = np.array([7, 8, 9, 6, 9]) - np.array([5, 4, 4, 5, 6])
+    assert pair.p_value == stats.wilcoxon(saved, zero_method='pratt').pvalue
+    assert (pair.n_fewer, pair.n_same, pair.n_more) == (5, 0, 0)
+    assert pair.percent.value == pytest.approx(100 * (1 - 24 / 39))
+    ordered = sorted(three.pairs['ionic_steps'], key=lambda pair: pair.p_value)
+    assert ordered[0].corrected == pytest.approx(min(1, 6 * ordered[0].p_value))
+    assert all(pair.corrected >= pair.p_value for pair in ordered)
+
+
+def test_classes(three):
+    found = {part.name: part for part in three.classes}
+    assert {name: part.n for name, part in found.items()} == {'oxides': 2, 'halides': 2, 'pnictides': 1}
+    assert found['oxides'].steps == {RAW: 18, 'network': 15, 'chgnet': 9, 'network+chgnet': 9}
+    assert found['oxides'].best == ('chgnet', 'network+chgnet')
+
+
+def test_an_arm_against_itself_is_zero():
+    arm = with_steps(7, None, 9, 6, 9, 5)
+    comparison = compare_arms({'one': arm, 'other': arm})
+    (pair,) = (pair for pair in comparison.pairs['ionic_steps'] if RAW not in (pair.fewer, pair.more))
+    assert (pair.percent.value, pair.percent.low, pair.percent.high) == (0, 0, 0)
+    assert (pair.p_value, pair.corrected, pair.n_same) == (None, None, 6)
+    one, other = comparison.arms
+    assert one == dataclasses.replace(other, name='one')
+    assert (one.best, one.tied) == (0, 5)
+    assert 'the same on each crystal' in ' '.join(describe_arms(comparison))
+
+
+STEPS = st.tuples(st.integers(1, 30), st.none() | st.integers(1, 30), st.none() | st.integers(1, 30))
+
+
+@settings(max_examples=5)
+@given(st.lists(STEPS, min_size=1, max_size=9), st.randoms(use_true_random=False))
+def test_orders_change_no_number(steps, random):
+    labels = [f'c{place}' for place in range(len(steps))]
+    frames = {
+        name: make_arm({label: (raw, others[place]) for label, (raw, *others) in zip(labels, steps, strict=True)})
+        for place, name in enumerate(('first', 'second'))
+    }
+    shuffled = random.sample(labels, len(labels))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(estimates, 'RESAMPLES', 99)
+        comparison = compare_arms(frames)
+        turned = compare_arms({name: frames[name].loc[shuffled] for name in ('second', 'first')})
+    assert turned.arms == comparison.arms[::-1] or str(turned.arms) == str(comparison.arms[::-1])  # NaN is not NaN
+    by_names = [
+        {(pair.fewer, pair.more): dataclasses.astuple(pair) for pair in one.pairs['ionic_steps']}
+        for one in (comparison, turned)
+    ]
+    assert by_names[0] == by_names[1]
+    pd.testing.assert_frame_equal(comparison.by_crystal, turned.by_crystal[list(comparison.by_crystal)])
+    pd.testing.assert_frame_equal(comparison.minima, turned.minima[list(comparison.minima)])
+    assert sum(comparison.steps_of(RAW)) == sum(raw for raw, *_ in steps)
+
+
+def test_holm():
+    assert holm([0.01, 0.04, None, 0.03]) == pytest.approx([0.04, 0.09, None, 0.09])
+    assert holm([0.6, 0.7]) == [1, 1]
+    assert holm([]) == []
+
+
+def test_text_tells_what_was_found(three):
+    sentences = ' '.join(describe_arms(three))
+    assert 'On the 5 crystals that all 3 arms have, VASP takes 24 ionic steps from chgnet, the fewest,' in sentences
+    assert 'Next comes network+chgnet with 25; the difference may be chance' in sentences
+    assert 'From network VASP takes more than 1 ionic step above the raw crystal on c (+3).' in sentences
+    assert 'from network 1 (e by 42 meV/atom); a start that leads to a lower minimum is no error' in sentences
+    assert 'Ends more than 5 meV/atom higher than that from the raw crystal: from network 1 (d by 8' in sentences
+    tables = [*tabulate_arms(three), tabulate_crystals(three)]
+    text = '\n'.join(map(format_text, tables))
+    assert 'chgnet instead of network' in text
+    row = next(line for line in text.splitlines() if line.startswith('f '))
+    assert 'network+chgnet: not in it' in row
+    markdown = format_markdown('Arms', describe_arms(three), tables)
+    assert '| oxides | 2 | 18 | 15 | 9 | 9 | chgnet, network+chgnet * |' in markdown
+    assert '| class | crystals | raw | network | chgnet | network+chgnet | fewest |\n| --- | ---: | ---: |' in markdown
+
+
+def test_nothing_to_compare_yet(three):
+    row = {'label': 'a', 'state': 'waiting', 'in_sample': True, 'formula': 'Cu', 'elements': ['Cu'], 'n_atoms': 1}
+    waiting = make_frame([row])
+    comparison = compare_arms({'network': waiting, 'chgnet': waiting})
+    assert comparison.n == 0
+    assert 'there is nothing to compare' in describe_arms(comparison)[0]
+    text = '\n'.join(map(format_text, [*tabulate_arms(comparison), tabulate_crystals(comparison)]))
+    assert 'network: waiting; chgnet: waiting' in text
+    with pytest.raises(ValueError, match='expected at least one'):
+        compare_arms({})
+    assert column(RAW, 'ionic_steps') in comparison.by_crystal

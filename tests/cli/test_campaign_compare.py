@@ -1,0 +1,85 @@
+"""`aiida-e3relax campaign compare`, and the arms in the report of a campaign, on graphs whose figures are drawn."""
+
+import re
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner
+
+from aiida_e3relax.campaign.group import load_campaign
+from aiida_e3relax.campaign.report import files
+from aiida_e3relax.campaign.report.gather import gather_contents
+from aiida_e3relax.campaign.results.table import campaign_frame
+from aiida_e3relax.cli.campaign.commands import campaign
+from aiida_e3relax.data.model import E3RelaxModelData
+from benchmarks.synthetic_campaign import fill_campaign
+
+FATES = ['compared'] * 6 + ['rejected', 'predicted failed', 'waiting']
+
+
+def invoke(*words: str) -> tuple[int, str]:
+    done = CliRunner().invoke(campaign, ['compare', *words])
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done.exit_code, done.output
+
+
+@pytest.fixture(scope='module')
+def _campaigns(aiida_profile, model_of_module) -> None:
+    """A base campaign, two arms of it, and a campaign of other crystals."""
+    fill_campaign('base', FATES, model_of_module)
+    uuid = load_campaign('base').settings_node.uuid
+    arm = ['compared'] * 5 + ['rejected'] + ['compared'] * 3
+    fill_campaign('base-chgnet', arm, model_of_module, pre_relaxer='chgnet', raw_legs_of=uuid)
+    fill_campaign('second', FATES, model_of_module, pre_relaxer='chgnet', raw_legs_of=uuid, stand_in='emt')
+    fill_campaign('other', ['compared'], model_of_module, seed=5)
+
+
+@pytest.fixture(scope='module')
+def model_of_module(aiida_profile):
+    """The checkpoint that comes with the package."""
+    return E3RelaxModelData.default()
+
+
+@pytest.mark.usefixtures('_campaigns')
+def test_a_base_stands_for_itself_and_its_arms(tmp_path):
+    code, output = invoke('base', '--output', str(tmp_path / 'out'))
+    assert code == 0, output
+    # Two arms have one pre-relaxer, and so go by their names.
+    for start in ('network', 'base-chgnet', 'second'):
+        assert re.search(rf'^{start}  .*of [89]  ', output, re.MULTILINE), output
+    assert 'On the 8 crystals that all 3 arms have' in output
+    assert 'network: 1 of 9 structures are waiting or running' in output
+    assert 'Computed by the VASP stand-in (VASP and emt), not by VASP.' in output
+    assert {path.name for path in (tmp_path / 'out').iterdir()} == {
+        f'compare.{end}' for end in ('md', 'csv', 'png', 'pdf')
+    }
+    table = pd.read_csv(tmp_path / 'out' / 'compare.csv', index_col='label')
+    frame = campaign_frame('base-chgnet')
+    compared = frame.index[:5]
+    found = table.loc[compared, 'base-chgnet: ionic_steps']
+    assert found.tolist() == frame.loc[compared, 'predicted_ionic_steps'].tolist()
+    assert table.loc[frame.index[5], 'base-chgnet: ionic_steps'] == frame['raw_ionic_steps'].iloc[5]
+    assert not table['in_all'].iloc[8]
+    assert (tmp_path / 'out' / 'compare.md').read_text().startswith('# Arms of base\n')
+
+
+@pytest.mark.usefixtures('_campaigns')
+def test_arms_alone_and_what_cannot_be_compared():
+    code, output = invoke('base-chgnet', 'second', 'second')
+    assert code == 0, output
+    assert 'all 2 arms have' in output
+    code, output = invoke('base', 'other')
+    assert (code, 'expected one crystal under the label `crystal-0000`, found two' in output) == (1, True)
+    code, output = invoke('nothing')
+    assert (code, 'campaign `nothing`: not in this profile' in output) == (1, True)
+
+
+@pytest.mark.usefixtures('_campaigns')
+def test_the_report_of_a_base_has_its_arms(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, 'draw_figures', lambda *_: None)
+    page = files.write_report('base', tmp_path).read_text()
+    assert '<section id="arms"' in page
+    assert 'instead of' in page
+    assert 'data:image/png;base64,' in page
+    assert {path.name for path in (tmp_path / 'figures').iterdir()} == {'arms.png', 'arms.pdf'}
+    assert gather_contents('second').arms is None
