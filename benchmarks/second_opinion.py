@@ -139,7 +139,7 @@ def improve(name: str, pairs: Pairs, predicted: Crystals, opinion: PreRelaxation
         ('network', 'network', predicted),
         (f'{opinion.settings.steps} steps more', 'prediction', improved),
     ):
-        forces = [opinions[i][f'max_force_{key}_eV_per_A'] for i in np.flatnonzero(known)]
+        forces = [opinions[i][f'max_force_{key}_eV_per_A'] for i in np.flatnonzero(known).tolist()]
         cells = [*Errors.of(crystals, pairs).cells(known), f'{np.mean(forces):.2f} ({np.median(forces):.2f})']
         rows.append(f'| {name}, {known.sum()} | {title} | {" | ".join(cells)} | {seconds:.1f} |')
     return rows

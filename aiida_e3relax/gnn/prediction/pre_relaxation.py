@@ -144,7 +144,8 @@ class PreRelaxation:
         row = _told(raw, 'input') | row | _told(after, 'prediction')
         if self.is_opinion:
             return relaxed, row | {'improved': improved}
-        basin = describe_left_basin(start, relaxed, {'where it started': before.energy, 'the input': raw.energy}, after)
+        energies = {'the input': raw.energy} | ({} if raw is before else {'the start': before.energy})
+        basin = describe_left_basin(start, relaxed, energies, after)
         return relaxed, row | {
             'max_stress_prediction_kB': after.stress,
             'improved': improved,
