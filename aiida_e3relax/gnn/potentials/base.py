@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from aiida_e3relax.common.errors import DeviceError
+
+if TYPE_CHECKING:
+    import torch
 
 DTYPES = ('float32', 'float64')
 
@@ -77,3 +82,13 @@ class Potential:
         """Return what a report says of it."""
         names = ('version', 'weights', 'content_hash', 'licence', 'training_data', 'functional', 'dtype')
         return {'potential': self.name} | {name: getattr(self, name) for name in names}
+
+
+def first_of_kind(known: KnownPotential, device: torch.device) -> str:
+    """Return ``cpu`` or ``cuda``, for packages that know the first GPU alone; raises DeviceError for another."""
+    if device.index:
+        raise DeviceError(
+            f'{known.package} computes on the first GPU that it sees, not on {device}: set CUDA_VISIBLE_DEVICES='
+            f'{device.index} and ask for cuda'
+        )
+    return device.type

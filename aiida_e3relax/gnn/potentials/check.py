@@ -40,7 +40,7 @@ RELATIVE = 0.01
 
 BOUNDS = {
     # Single precision rounds energies of some tens of eV by 2e-6 eV and positions by 1e-7 A.
-    'float32': {'energy': 1e-5, 'forces': 3e-3, 'stress': 3e-5, 'difference_forces': 4e-3, 'difference_stress': 2e-4},
+    'float32': {'energy': 5e-5, 'forces': 3e-3, 'stress': 3e-5, 'difference_forces': 4e-3, 'difference_stress': 2e-4},
     'float64': {'energy': 1e-7, 'forces': 1e-5, 'stress': 1e-7, 'difference_forces': 1e-4, 'difference_stress': 1e-6},
 }
 """Of what symmetries leave alone, and beside `RELATIVE` of finite differences; in eV/atom, eV/A and eV/A^3."""
@@ -307,7 +307,7 @@ def _check_translation(calculator: Calculator, atoms: Atoms, results: _Results, 
 
 
 def _check_permutation(calculator: Calculator, atoms: Atoms, results: _Results, bounds: dict[str, float]) -> Finding:
-    order = np.roll(np.arange(len(atoms))[::-1], 1)
+    order = np.arange(len(atoms))[::-1]
     expected = dataclasses.replace(results, forces=results.forces[order])
     return _compare('order of the atoms', _compute(calculator, atoms[order]), expected, bounds)
 

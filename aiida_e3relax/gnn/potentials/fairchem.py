@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from fairchem.core import FAIRChemCalculator
 from fairchem.core.units.mlip_unit import load_predict_unit
 from fairchem.core.units.mlip_unit.api.inference import InferenceSettings
 
-if TYPE_CHECKING:
-    from aiida_e3relax.gnn.potentials.base import KnownPotential
+from aiida_e3relax.gnn.potentials.base import KnownPotential, first_of_kind
 
 CRYSTALS = 'omat'
 """The task of inorganic crystals, of weights that know several."""
@@ -20,5 +19,5 @@ CRYSTALS = 'omat'
 def make_calculator(known: KnownPotential, weights: Path, device: torch.device, dtype: str) -> Any:
     """Return the model for inorganic crystals, without the faster modes that round more."""
     settings = InferenceSettings() if dtype == 'float32' else InferenceSettings(base_precision_dtype=torch.float64)
-    unit = load_predict_unit(weights, inference_settings=settings, device=device.type)
+    unit = load_predict_unit(weights, inference_settings=settings, device=first_of_kind(known, device))
     return FAIRChemCalculator(unit, task_name=CRYSTALS if CRYSTALS in unit.dataset_to_tasks else None)

@@ -28,7 +28,15 @@ def make_calculator(known: KnownPotential, weights: Path, device: torch.device, 
     """Return the potential; its stress, which the package gives in GPa unless it is told, is in eV/A^3."""
     with tempfile.TemporaryDirectory() as folder:
         potential = matgl.load_model(_unpack(weights, Path(folder)))
-    return PESCalculator(potential.to(device).eval(), stress_unit='eV/A3', use_voigt=True)
+    calculator = PESCalculator(potential.to(device).eval(), stress_unit='eV/A3', use_voigt=True)
+    calculate = calculator.calculate
+
+    def calculate_there(*arguments: Any, **options: Any) -> None:
+        with device:  # where the package then makes its graphs
+            calculate(*arguments, **options)
+
+    calculator.calculate = calculate_there
+    return calculator
 
 
 def _unpack(archive: Path, folder: Path) -> Path:

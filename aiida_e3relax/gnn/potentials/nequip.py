@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any
 from nequip.integrations.ase import NequIPCalculator
 
 from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.gnn.potentials.base import KnownPotential, first_of_kind
 
 if TYPE_CHECKING:
     import torch
-
-    from aiida_e3relax.gnn.potentials.base import KnownPotential
 
 COMMAND = 'nequip-compile MODEL out.nequip.pt2 --mode aotinductor --target ase --device cpu'
 SUFFIXES = ('.nequip.pt2', '.nequip.pth')
@@ -33,7 +32,7 @@ def make_calculator(known: KnownPotential, weights: Path, device: torch.device, 
     compiled = _read_dtype(weights)
     if compiled is not None and compiled != dtype:
         raise InputError(f'{weights}: was compiled for {compiled}: expected that precision, not {dtype}')
-    return NequIPCalculator.from_compiled_model(str(weights), device=device)
+    return NequIPCalculator.from_compiled_model(str(weights), device=first_of_kind(known, device))
 
 
 def _read_dtype(weights: Path) -> str | None:
