@@ -24,7 +24,7 @@ from aiida_e3relax.gnn.prediction.settings import PotentialSettings
 KILOBAR = 1602.176634
 """One eV/A^3 in kB."""
 
-MOST_OF_BFGS = 300
+MOST_OF_BFGS = 200
 """Atoms up to which the Hessian of BFGS costs little beside a potential; it takes half the steps of FIRE.
 
 L-BFGS without a line search takes as few near a minimum, and runs off from prototypes that are far from it.

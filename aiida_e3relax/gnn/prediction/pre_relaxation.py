@@ -168,7 +168,7 @@ def describe_left_basin(start: Crystals, end: Crystals, energies: dict[str, floa
         for site, (old, new) in list(changed.items())[:MOST_SITES]
     ]
     if len(changed) > MOST_SITES:
-        reasons.append(f'{len(changed) - MOST_SITES} more sites have other neighbours')
+        reasons.append(f'{len(changed) - MOST_SITES} more have other neighbours')
     for name, energy in energies.items():
         if (rise := after.energy - energy) > CERTAIN:
             reasons.append(f'the energy lies {rise:.4f} eV/atom above that of {name}')

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.common.errors import InputError, MissingPackageError
 from aiida_e3relax.common.progress import NoProgress, ProgressLine
 from aiida_e3relax.crystals.freedom.freedom import Freedom
 from aiida_e3relax.crystals.structures import Crystals
@@ -19,7 +19,7 @@ from aiida_e3relax.crystals.validation import has_sound_geometry
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint
 from aiida_e3relax.gnn.engine.accelerate import with_engine
 from aiida_e3relax.gnn.engine.cuda_graphs import ReplayedModel
-from aiida_e3relax.gnn.potentials.registry import POTENTIALS, load_potential
+from aiida_e3relax.gnn.potentials.registry import POTENTIALS, REMEDY, load_potential
 from aiida_e3relax.gnn.prediction.fixed_sites import FixedSites
 from aiida_e3relax.gnn.prediction.freedom import PredictionFreedom
 from aiida_e3relax.gnn.prediction.predict import Predictions, check_bonds, predict, without_network
@@ -44,6 +44,12 @@ def load_pre_relaxation(
     if is_opinion and settings.name in POTENTIALS and dtype not in POTENTIALS[settings.name].dtypes:
         dtype = POTENTIALS[settings.name].dtypes[0]
     potential = load_potential(settings.name, device, dtype, settings.weights)
+    try:
+        import spglib  # noqa: F401 (what keeps the symmetry; it comes with some potentials alone)
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(
+            f'relaxing by {settings.name} needs the package spglib, which is not installed; {REMEDY.format("spglib")}'
+        ) from error
     from aiida_e3relax.gnn.prediction.pre_relaxation import PreRelaxation  # needs ASE, which comes with the potential
 
     return PreRelaxation(potential, settings, is_opinion)

@@ -113,7 +113,7 @@ def note_on_steps(row: Mapping[str, Any]) -> str:
     potential = row.get('potential') or {}
     if 'error' in potential:
         return f'the potential failed, the prediction of the network stands: {potential["error"]}'
-    return f'another basin than where it started: {", ".join(potential["basin"])}' if potential.get('basin') else ''
+    return f'another basin than where it started: {"; ".join(potential["basin"])}' if potential.get('basin') else ''
 
 
 def count_steps(rows: Sequence[Mapping[str, Any]]) -> Counter[str]:

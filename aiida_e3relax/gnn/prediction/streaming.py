@@ -8,6 +8,7 @@ import resource
 import time
 from collections import Counter
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ def predict_to_file(
     report.content |= dict.fromkeys(('second_opinion', 'potential'))
     if relaxation:
         report.content[relaxation.key] = relaxation.facts()
+        report.content['versions']['ase'] = version('ase')
     checkpoint = None if model is None else load_checkpoint(model)
     report.content['model'] = checkpoint and _model_facts(checkpoint)
     check_details_of(checkpoint, settings.details)

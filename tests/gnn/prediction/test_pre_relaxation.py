@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -127,6 +128,7 @@ def test_from_the_input_no_network_is_loaded_and_its_elements_do_not_matter(run,
         'stress_max_kB': 1.0,
     }
     assert report['timings_s']['potential'] > 0
+    assert report['versions'].keys() >= {'ase', 'torch'}
     assert report['batches'] == [[0], [1]]
     assert [row['status'] for row in report['structures']] == ['ok', 'ok']
     for row in report['structures']:
@@ -427,3 +429,10 @@ def test_the_older_form_means_the_newer_one():
     assert settings.has_network
     with pytest.raises(ValueError, match='older form'):
         PredictionSettings(second_opinion='chgnet', potential=PotentialSettings('chgnet'))
+
+
+def test_what_keeps_the_symmetry_is_asked_for_before_anything_is_relaxed(run, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'spglib', None)
+    status, report, _ = run([copper()], *FROM_INPUT)
+    assert (status, report['error']['code']) == (7, 'missing_package')
+    assert 'needs the package spglib' in report['error']['message']
