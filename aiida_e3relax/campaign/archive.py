@@ -13,6 +13,7 @@ from aiida.tools.archive import create_archive
 from aiida.tools.archive.abstract import get_format
 from aiida_vasp.data.potcar import PotcarFileData
 
+from aiida_e3relax.campaign.arms import find_pre_relaxer
 from aiida_e3relax.campaign.group import load_campaign
 from aiida_e3relax.campaign.output import written_together
 from aiida_e3relax.campaign.results.table import campaign_frame
@@ -91,6 +92,7 @@ def _write_readme(name: str, settings: CampaignSettings, n_processes: int) -> st
         n_structures=len(settings.structures),
         n_processes=n_processes,
         model=f'`{model}` (its model card, with its licence, is in the node)' if model else 'none',
+        pre_relaxer=find_pre_relaxer(settings),
         protocol=settings.chain['protocol'] or 'the default one',
         versions=versions,
     )

@@ -90,7 +90,12 @@ def find_pre_relaxer(settings: CampaignSettings) -> str:
     """Return the pre-relaxer of a campaign as text, `RAW_ALONE` for none."""
     if not (settings.chain.get('network_code') or settings.chain.get('model')):
         return RAW_ALONE
-    return settings.chain.get('pre_relaxer', NETWORK)
+    text = settings.chain.get('pre_relaxer', NETWORK)
+    network = (settings.chain.get('overrides') or {}).get('network') or {}
+    parameters = (network.get('predict') or {}).get('parameters') or {}
+    if text == NETWORK and parameters.get('potential'):
+        return str(PreRelaxer.of_parameters(parameters['potential'], parameters.get('start')))
+    return text
 
 
 def find_arms(base: CampaignGroup) -> list[CampaignGroup]:

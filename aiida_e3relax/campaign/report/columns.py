@@ -61,7 +61,7 @@ PAGE_COLUMNS = (
     Column(
         'core_time_saved_s',
         'core time saved (s)',
-        'Core time saved, less the time of the network.',
+        'Core time saved, less the time of the prediction.',
         digits=1,
     ),
     Column(

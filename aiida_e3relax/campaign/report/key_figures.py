@@ -31,7 +31,7 @@ def describe_pairs(summary: Summary) -> str | None:
     if not steps.percent.n:
         return None
     text = (
-        f'With the network {steps.less:,} relaxations took fewer ionic steps, {steps.same:,} as many, and '
+        f'With {summary.pre_relaxer} {steps.less:,} relaxations took fewer ionic steps, {steps.same:,} as many, and '
         f'{steps.more:,} more'
     )
     if steps.p_value is None:
@@ -81,7 +81,7 @@ def _format_total(saving: Saving) -> str:
         f'{total:,.0f}' if total >= 1000 else f'{total:.3g}'
         for total in (saving.without / size, saving.with_network / size)
     )
-    return f'{without} {unit} without, {with_network} {unit} with, network included'
+    return f'{without} {unit} without, {with_network} {unit} with, prediction included'
 
 
 def _format_p_value(p_value: float) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import jinja2
 from ase.data import chemical_symbols
 
+from aiida_e3relax.calculations.pre_relaxer import NETWORK, PreRelaxer
 from aiida_e3relax.campaign.report.arms import draw_inline
 from aiida_e3relax.campaign.report.columns import PAGE_COLUMNS, make_rows
 from aiida_e3relax.campaign.report.contents import STAGES, Contents
@@ -52,7 +53,7 @@ def render_page(contents: Contents, written: datetime) -> str:
         all_in_sample=bool(frame['in_sample'].all()),
         engines=[ENGINES.get(engine, engine) for engine in contents.summary.engines if engine != 'VASP'],
         program=_describe_program(contents),
-        model=_describe_model(contents),
+        start=_describe_start(contents),
         n_unfinished=sum(contents.summary.states.get(state, 0) for state in ('waiting', 'running')),
         headline=format_headline(contents.summary),
         pairs=describe_pairs(contents.summary),
@@ -108,13 +109,22 @@ def _describe_arms(arms: ArmsComparison | None) -> dict[str, Any] | None:
     }
 
 
-def _describe_model(contents: Contents) -> str | None:
-    """Return what identifies the network; None of a campaign without one."""
+def _describe_start(contents: Contents) -> str | None:
+    """Return what made the starts of the predicted legs; None of a campaign without a prediction."""
     hashes = sorted(set(contents.frame['model'].dropna()))
-    if hashes:
-        return ', '.join(f'content hash {content_hash.removeprefix("sha256:")[:12]}…' for content_hash in hashes)
     node = contents.settings.get('model')
-    return f'node {node}' if node else None
+    network = ', '.join(f'content hash {content_hash.removeprefix("sha256:")[:12]}…' for content_hash in hashes)
+    texts = sorted(set(contents.frame['pre_relaxer'].dropna())) or ([NETWORK] if network or node else [])
+    asked = [PreRelaxer.parse(text) for text in texts]
+    sentences = []
+    if any(one.has_network for one in asked):
+        name = network or (f'node {node}' if node else 'the one of the settings')
+        sentences.append(f'A graph network ({name}) predicted the relaxed form of each raw crystal in one pass.')
+    for one in asked:
+        if one.potential:
+            what = 'what it predicted' if one.has_network else 'each raw crystal'
+            sentences.append(f'The potential {one.potential} relaxed {what}.')
+    return ' '.join(sentences) or None
 
 
 def _describe_program(contents: Contents) -> str:

@@ -134,8 +134,8 @@ PLOT_KINDS = (
     PlotKind(
         'times',
         'Time of VASP with and without the prediction',
-        'Time of all cores in VASP’s own accounting, on logarithmic scales; with the prediction that of the network '
-        'is counted, too. Below the dashed line the prediction saved time.',
+        'Time of all cores in VASP’s own accounting, on logarithmic scales; with the prediction the time that it '
+        'took is counted, too. Below the dashed line the prediction saved time.',
         _select_times,
         lambda rows, _: plotly_plots.plot_times(rows),
         'There is no crystal with times of both relaxations, measured side by side and not taken from a cache.',

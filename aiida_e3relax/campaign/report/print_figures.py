@@ -108,11 +108,11 @@ def energies_figure(both: pd.DataFrame) -> Any:
 
 
 def steps_figure(steps: pd.DataFrame, summary: Summary) -> Any:
-    """Return the figure of the ionic steps with and without the network, structure by structure."""
+    """Return the figure of the ionic steps with and without the prediction, structure by structure."""
     without, with_network = column_values(steps, 'without'), column_values(steps, 'with')
     figure = matplotlib_figure(8, 3.6)
     left, right = figure.subplots(1, 2, width_ratios=[1, 1.25])
-    _draw_boxes(left, {'without\nthe network': without, 'with\nthe network': with_network}, (RAW, PREDICTED))
+    _draw_boxes(left, {'from the\nraw crystal': without, 'from the\nprediction': with_network}, (RAW, PREDICTED))
     if len(steps) <= FEW:
         left.plot([1, 2], [without, with_network], color=GREY, linewidth=0.6, alpha=0.7, zorder=0)
     left.set(ylabel='ionic steps of VASP', ylim=(0, None), title=_format_count(len(steps)))
@@ -125,7 +125,7 @@ def steps_figure(steps: pd.DataFrame, summary: Summary) -> Any:
     right.plot([0, end], [0, end], '--', color=GREY, linewidth=1, zorder=0)
     saving = summary.savings['ionic_steps']
     counts_text = f'fewer for {saving.less}, the same for {saving.same}, more for {saving.more}'
-    right.set(xlabel='ionic steps without the network', ylabel='with the network', title=counts_text)
+    right.set(xlabel='ionic steps from the raw crystal', ylabel='from the prediction', title=counts_text)
     right.set(xlim=(0, end), ylim=(0, end))
     return figure
 
@@ -148,7 +148,7 @@ def time_figure(core_time: pd.DataFrame) -> Any:
     right.set(xlabel='structures, by time saved', ylabel=f'core time saved, summed (core-{unit})')
     total = core_time['without'].sum() / scale
     right.set_title(
-        f'{_format_time(saved.sum())} of {_format_time(total)} core-{unit} saved, network included', fontsize=9
+        f'{_format_time(saved.sum())} of {_format_time(total)} core-{unit} saved, prediction included', fontsize=9
     )
     for axes in (left, right):
         axes.set_xlim(0, len(saved) + 1)
@@ -210,7 +210,7 @@ def geometry_figure(both: pd.DataFrame) -> Any:
     figure = matplotlib_figure(9, 3.0)
     for axes, (measure, label) in zip(figure.subplots(1, 3, sharey=True), GEOMETRY, strict=True):
         of_legs = [np.maximum(column_values(both, f'{leg}_{measure}'), SMALLEST) for leg in ('raw', 'predicted')]
-        for values, name, colour in zip(of_legs, ('Dummy', 'network'), (RAW, PREDICTED), strict=True):
+        for values, name, colour in zip(of_legs, ('Dummy', 'prediction'), (RAW, PREDICTED), strict=True):
             axes.ecdf(values, color=colour, label=f'{name}, median {np.median(values):.2g}')
         axes.set(xscale='log', xlabel=label, ylim=(0, 1))
         label_decades(axes.xaxis, np.min(of_legs), np.max(of_legs))

@@ -19,9 +19,11 @@ def _format_savings(summary: Summary) -> str:
     steps = summary.savings['ionic_steps']
     if steps.percent.value is None:
         counts = ', '.join(f'{count} {state}' for state, count in summary.states.items()) or 'there are none'
-        return f'None of your {_format_structures(summary)} was relaxed with and without the network ({counts}).'
+        return (
+            f'None of your {_format_structures(summary)} was relaxed with and without {summary.pre_relaxer} ({counts}).'
+        )
     saved = f'{_format_percent(steps.percent)} of the ionic steps{_format_interval(steps.percent)}'
-    parts = [f'{_format_sample(summary)} the network {saved}']
+    parts = [f'{_format_sample(summary)} {summary.pre_relaxer} {saved}']
     time = summary.savings['core_time_s']
     if time.percent.value is not None:
         parts.append(_format_core_time(time.saved))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from aiida_e3relax.calculations.pre_relaxer import NETWORK, PreRelaxer
 from aiida_e3relax.campaign.results.chemistry import anion_class
 from aiida_e3relax.campaign.results.estimates import (
     Correlation,
@@ -116,6 +117,8 @@ class Summary:
         How many structures, in all and by outcome (all of `outcomes.OUTCOMES`), state and verdict of the guard.
     in_sample
         How many are in the sample that also gets a raw leg.
+    pre_relaxer
+        What made the starts of the predicted legs, as the subject of a sentence: `the network`, `the potential chgnet`.
     engines
         What computed: `VASP`, or the engines behind the stand-in, such as `gpaw`.
     savings
@@ -141,6 +144,7 @@ class Summary:
     outcomes: dict[str, int]
     states: dict[str, int]
     verdicts: dict[str, int]
+    pre_relaxer: str
     engines: tuple[str, ...]
     savings: dict[str, Saving]
     energy_difference: Estimate
@@ -183,6 +187,7 @@ def summarise(frame: pd.DataFrame) -> Summary:
         outcomes={name: int((outcomes == name).sum()) for name in OUTCOMES},
         states=_count_values(frame['state']),
         verdicts=_count_values(frame['verdict']),
+        pre_relaxer=_name_pre_relaxer(frame),
         engines=find_engines(frame),
         savings={cost: estimate_saving(cost, costs[cost]) for cost in COSTS},
         energy_difference=median_of(difference),
@@ -197,6 +202,12 @@ def summarise(frame: pd.DataFrame) -> Summary:
         correlations=tuple(_correlate(frame, steps, both)),
         failures=tuple(_list_failures(frame, outcomes)),
     )
+
+
+def _name_pre_relaxer(frame: pd.DataFrame) -> str:
+    found = sorted(set(frame['pre_relaxer'].dropna())) or [NETWORK]
+    titles = [PreRelaxer.parse(text).title for text in found]
+    return ' or '.join(f'{title[0].lower()}{title[1:]}' for title in titles)
 
 
 def find_engines(frame: pd.DataFrame) -> tuple[str, ...]:

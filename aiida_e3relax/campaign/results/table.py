@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from aiida_e3relax.calculations.pre_relaxer import NETWORK
+from aiida_e3relax.campaign.arms import RAW_ALONE, find_pre_relaxer
 from aiida_e3relax.campaign.group import load_campaign
 from aiida_e3relax.campaign.results.records import read_chains, read_comparisons, read_compositions
 from aiida_e3relax.campaign.submission.processes import State
@@ -27,6 +29,7 @@ FACTS = (
     'verdict',
     'reasons',
     'remarks',
+    'pre_relaxer',
     'model',
     'device',
 )
@@ -111,9 +114,11 @@ def campaign_frame(name: str) -> pd.DataFrame:
         for label, uuid in waiting.items()
     }
     attempts = Counter(chain['label'] for chain in chains.values())
-    rows = []
+    rows: list[dict[str, Any]] = []
+    asked = find_pre_relaxer(settings)
+    own = {} if asked == RAW_ALONE else {'pre_relaxer': asked}
     for label in settings.structures:
-        row = make_row(newest[label], comparisons.get(newest[label].get('chain_uuid', '')))
+        row = own | make_row(newest[label], comparisons.get(newest[label].get('chain_uuid', '')))
         rows.append(row | {'attempts': attempts[label], 'in_sample': settings.has_raw_leg(label)})
     return make_frame(rows)
 
@@ -128,6 +133,7 @@ def make_row(chain: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> 
         'verdict': guard.get('verdict'),
         'reasons': guard.get('reasons'),
         'remarks': comparison['remarks'],
+        'pre_relaxer': network.get('pre_relaxer', NETWORK) if network else None,
         'model': network.get('content_hash'),
         'device': network.get('device'),
         'network_wall_time_s': network.get('wall_time_s'),

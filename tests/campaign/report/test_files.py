@@ -14,6 +14,7 @@ import pandas as pd
 import plotly.offline
 import pytest
 
+from aiida_e3relax.campaign.report import page as page_module
 from aiida_e3relax.campaign.report.contents import STAGES
 from aiida_e3relax.campaign.report.failures import explain_failures
 from aiida_e3relax.campaign.report.files import write_contents
@@ -65,6 +66,23 @@ def test_the_page_says_that_a_stand_in_computed():
     page = render_page(replace(contents, frame=frame, summary=summarise(frame)), NOW)
     assert 'Not computed by VASP' not in page
     assert 'VASP 6.4.2 then relaxed' in page
+
+
+@pytest.mark.parametrize(
+    ('pre_relaxer', 'told'),
+    [
+        ('network', 'A graph network (content hash 9d3f9d3f9d3f…) predicted the relaxed form of each raw crystal in'),
+        ('chgnet', '<p>The potential chgnet relaxed each raw crystal. A guard'),
+        ('network+chgnet', 'in one pass. The potential chgnet relaxed what it predicted. A guard'),
+        (None, 'Nothing was predicted.'),
+    ],
+)
+def test_the_page_says_what_made_the_starts(pre_relaxer: str | None, told: str, monkeypatch):
+    monkeypatch.setattr(page_module, 'draw_plots', lambda *_: [])
+    contents = make_contents(12)
+    model = contents.frame['model'] if pre_relaxer and 'network' in pre_relaxer else None
+    frame = contents.frame.assign(pre_relaxer=pre_relaxer, model=model)
+    assert told in render_page(replace(contents, frame=frame, summary=summarise(frame)), NOW)
 
 
 def test_a_campaign_that_has_not_begun_has_a_report(unfinished, tmp_path: Path):

@@ -142,6 +142,15 @@ def test_times_count_only_where_both_legs_ran_or_both_came_from_the_cache(cached
             [row(leg(10), None, verdict='rejected')],
             'On your 1 structure the network saved 0 % of the ionic steps, 0 core-seconds.',
         ),
+        (
+            [row(leg(5), leg(4), pre_relaxer='chgnet')],
+            'On your 1 structure the potential chgnet saved 20 % of the ionic steps, 1 core-hours, median |dE| 0.4 '
+            'meV/atom, 100 % same minimum.',
+        ),
+        (
+            [row(state='waiting', pre_relaxer='network+chgnet')],
+            'None of your 1 structure was relaxed with and without the network with chgnet (1 waiting).',
+        ),
         ([row(leg(0), leg(0))], 'None of your 1 structure was relaxed with and without the network (1 finished).'),
     ],
 )
