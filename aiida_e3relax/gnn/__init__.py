@@ -13,9 +13,9 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from aiida_e3relax.gnn.prediction.relaxer import Relaxation, RelaxationError, Relaxer, relax
+    from aiida_e3relax.gnn.prediction.relaxer import PotentialSettings, Relaxation, RelaxationError, Relaxer, relax
 
-__all__ = ['Relaxation', 'RelaxationError', 'Relaxer', 'relax']
+__all__ = ['PotentialSettings', 'Relaxation', 'RelaxationError', 'Relaxer', 'relax']
 
 # oneDNN and what calls it keep a compiled kernel for every shape that they meet, a thousand each, some 100 kB a kernel;
 # a stream of batches meets new shapes all the time. Both are read when torch is loaded, hence here.

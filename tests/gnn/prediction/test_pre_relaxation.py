@@ -15,13 +15,13 @@ from ase.io import read, write
 
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.crystals.structures import write_npz
-from aiida_e3relax.gnn import Relaxer, relax
+from aiida_e3relax.gnn import PotentialSettings, Relaxer, relax
 from aiida_e3relax.gnn.checkpoints.checkpoint import save_checkpoint
 from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.models.registry import make_model
 from aiida_e3relax.gnn.potentials.base import Potential
 from aiida_e3relax.gnn.prediction import predictor, relaxer, streaming
-from aiida_e3relax.gnn.prediction.settings import PotentialSettings, PredictionSettings
+from aiida_e3relax.gnn.prediction.settings import PredictionSettings
 from tests.gnn.crystals import batch_of
 
 FACTS = {
