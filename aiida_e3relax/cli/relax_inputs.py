@@ -89,7 +89,7 @@ def describe_relaxations(builder: Any) -> str:
     """Return how many relaxations VASP will run of a chain with these inputs, and how to have fewer or more."""
     if not builder.network.predict.code:
         return 'VASP runs one relaxation, from the raw crystal.'
-    reference = builder.reference_leg.value
+    reference = _given(builder.reference_leg).value
     if reference == Reference.ALWAYS:
         return (
             'VASP runs two relaxations: from the prediction, and from the raw crystal to compare with. '
@@ -99,8 +99,13 @@ def describe_relaxations(builder: Any) -> str:
     if reference == Reference.NEVER:
         return f'{told}only where that fails or is rejected. `--reference-leg always` compares them.'
     if reference == Reference.SAMPLE:
-        return f'{told}beside it where the crystal is in the sample of {100 * builder.reference_share.value:g} %.'
+        return f'{told}beside it where the crystal is in the sample of {100 * _given(builder.reference_share).value:g} %.'
     return f'{told}has been run by {reference}.'
+
+
+def _given(port: Any) -> Any:
+    """Return the node of a port of a builder, which has the function that makes the default where none is set."""
+    return port() if callable(port) else port
 
 
 def _find_reference(text: str) -> Any:

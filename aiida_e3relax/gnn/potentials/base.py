@@ -49,6 +49,10 @@ class KnownPotential:
     weights: str | None = None
     dtypes: tuple[str, ...] = DTYPES
 
+    def nearest_dtype(self, dtype: str) -> str:
+        """Return `dtype` where the package computes in it, else the precision in which it does."""
+        return dtype if dtype in self.dtypes else self.dtypes[0]
+
 
 @dataclasses.dataclass(frozen=True)
 class Potential:

@@ -99,7 +99,8 @@ def _check_potential(settings: PredictionSettings) -> None:
     potential = settings.potential
     if potential is None:
         return
-    check_choices(find_potential(potential.name), settings.dtype, potential.weights)
+    known = find_potential(potential.name)
+    check_choices(known, known.nearest_dtype(settings.dtype), potential.weights)
     if not settings.has_network and settings.details != Details():
         raise InputError(
             '--layers, --bonds: they are those of a network, and with --start input none is loaded; leave them out, or '

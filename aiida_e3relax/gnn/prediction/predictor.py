@@ -37,12 +37,12 @@ def load_pre_relaxation(
 ) -> PreRelaxation | None:
     """Return the potential that `settings` ask for, None where they ask for none; raises what `load_potential` does.
 
-    As a second opinion, which says nothing of precisions, one that does not compute in `dtype` takes its own.
+    One that does not compute in `dtype`, which the network may, takes its own precision; the report states it.
     """
     if settings is None:
         return None
-    if is_opinion and settings.name in POTENTIALS and dtype not in POTENTIALS[settings.name].dtypes:
-        dtype = POTENTIALS[settings.name].dtypes[0]
+    if settings.name in POTENTIALS:
+        dtype = POTENTIALS[settings.name].nearest_dtype(dtype)
     potential = load_potential(settings.name, device, dtype, settings.weights)
     try:
         import spglib  # noqa: F401 (what keeps the symmetry; it comes with some potentials alone)

@@ -342,7 +342,6 @@ REFUSED = [
     (['--start', 'input', '--model', 'other.pt'], 'with --start input no network is loaded'),
     (['--second-opinion', 'chgnet'], '--second-opinion is the older form of --potential'),
     (['--potential-weights', 'mine.pt'], 'so it takes no file'),
-    (['--dtype', 'float64'], 'chgnet computes in float32, not in float64'),
     (['--potential', 'mace'], 'mace: expected a file of its weights'),
 ]
 
