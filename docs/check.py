@@ -40,7 +40,7 @@ BASES = (ROOT, PACKAGE, PACKAGE / 'gnn', ROOT / 'tests')
 """Where a path that is named may begin, beside the folder of the document."""
 
 CODE = ('py', 'md', 'yaml', 'yml', 'cpp', 'inc', 'toml', 'cff', 'sh', 'j2')
-WRITTEN = {'benchmark.yaml', 'table.md', 'run.yaml', 'tune.yaml', 'settings.yaml'}
+WRITTEN = {'benchmark.yaml', 'compare.md', 'table.md', 'run.yaml', 'tune.yaml', 'settings.yaml'}
 """Files that a reader writes."""
 
 COMMENT = re.compile(r'<!-- (table|columns|rows|words|equations): ([\w-]+) -->')
@@ -174,6 +174,12 @@ def models() -> set[tuple[str, ...]]:
     return {(f'`{name}`',) for name in MODELS}
 
 
+def potentials() -> set[tuple[str, ...]]:
+    from aiida_e3relax.gnn.potentials.registry import POTENTIALS
+
+    return {(f'`{known.name}`', f'`{known.package}`') for known in POTENTIALS.values()}
+
+
 def ablations() -> set[tuple[str, ...]]:
     """Return the rows of `e3relax ablate` with what they change."""
     from aiida_e3relax.gnn.experiments.ablations import ABLATIONS
@@ -269,6 +275,7 @@ COLUMNS: dict[str, Callable[[], set[tuple[str, ...]]]] = {
     'guard-settings': guard_settings,
     'models': models,
     'outcomes': outcomes,
+    'potentials': potentials,
     'protocols': protocols,
     'training-settings': training_settings,
 }

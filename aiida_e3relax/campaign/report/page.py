@@ -25,6 +25,7 @@ from aiida_e3relax.campaign.report.plots import Plot, draw_plots
 from aiida_e3relax.campaign.results.arm_tables import describe_arms, tabulate_arms, tabulate_crystals
 from aiida_e3relax.campaign.results.arms import ArmsComparison
 from aiida_e3relax.campaign.results.headline import format_headline
+from aiida_e3relax.campaign.results.statistics import find_pre_relaxers
 from aiida_e3relax.workflows.comparison.text import ENGINES, ROWS
 
 TEMPLATE = files(__package__) / 'template'
@@ -114,7 +115,7 @@ def _describe_start(contents: Contents) -> str | None:
     hashes = sorted(set(contents.frame['model'].dropna()))
     node = contents.settings.get('model')
     network = ', '.join(f'content hash {content_hash.removeprefix("sha256:")[:12]}…' for content_hash in hashes)
-    texts = sorted(set(contents.frame['pre_relaxer'].dropna())) or ([NETWORK] if network or node else [])
+    texts = find_pre_relaxers(contents.frame) or ([NETWORK] if network or node else [])
     asked = [PreRelaxer.parse(text) for text in texts]
     sentences = []
     if any(one.has_network for one in asked):

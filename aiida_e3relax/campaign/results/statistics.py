@@ -204,9 +204,13 @@ def summarise(frame: pd.DataFrame) -> Summary:
     )
 
 
+def find_pre_relaxers(frame: pd.DataFrame) -> list[str]:
+    """Return what made the starts of the predicted legs; nothing of a table that an earlier version has written."""
+    return sorted(set(frame['pre_relaxer'].dropna())) if 'pre_relaxer' in frame else []
+
+
 def _name_pre_relaxer(frame: pd.DataFrame) -> str:
-    found = sorted(set(frame['pre_relaxer'].dropna())) or [NETWORK]
-    titles = [PreRelaxer.parse(text).title for text in found]
+    titles = [PreRelaxer.parse(text).title for text in find_pre_relaxers(frame) or [NETWORK]]
     return ' or '.join(f'{title[0].lower()}{title[1:]}' for title in titles)
 
 
