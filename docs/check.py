@@ -175,6 +175,7 @@ def models() -> set[tuple[str, ...]]:
 
 
 def potentials() -> set[tuple[str, ...]]:
+    """Return the names of the registry of potentials with their packages."""
     from aiida_e3relax.gnn.potentials.registry import POTENTIALS
 
     return {(f'`{known.name}`', f'`{known.package}`') for known in POTENTIALS.values()}
