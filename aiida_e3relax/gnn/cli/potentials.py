@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,7 +76,9 @@ def _check(options: argparse.Namespace) -> int:
 
     device = prepare_device(options.device, options.threads)
     atoms = options.structure and _read_crystal(options.structure)
-    potential, findings = check_potential(options.name, device, options.dtype, options.weights, atoms)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # of the packages, about their own ways
+        potential, findings = check_potential(options.name, device, options.dtype, options.weights, atoms)
     for name, fact in potential.facts().items():
         if fact is not None:
             print(f'{name.replace("_", " "):<14}{printable(fact)}')

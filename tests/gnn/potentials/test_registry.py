@@ -16,57 +16,10 @@ from aiida_e3relax.common.errors import DeviceError, InputError, MissingPackageE
 from aiida_e3relax.gnn.potentials import registry
 from aiida_e3relax.gnn.potentials.base import DTYPES, Potential, first_of_kind
 from aiida_e3relax.gnn.potentials.registry import POTENTIALS, load_potential
+from tests.gnn.potentials.conftest import ADAPTERS, forget
 
 CPU = torch.device('cpu')
-ADAPTERS = 'aiida_e3relax.gnn.potentials'
 OF_THE_USER = ('mace', 'matgl', 'nequip', 'mattersim', 'orb', 'fairchem')
-
-
-@pytest.fixture
-def calls():
-    """What the adapters ask of packages that are not there."""
-    return []
-
-
-@pytest.fixture
-def install(monkeypatch, calls):
-    """Put a package of functions that note how they are called in place of a real one."""
-
-    def note(name, result=EMT):
-        def function(*arguments, **options):
-            calls.append((name, arguments, options))
-            return result() if callable(result) else result
-
-        return function
-
-    def install(adapter, modules):
-        for name in modules:
-            for parent in [name.rsplit('.', depth)[0] for depth in range(name.count('.') + 1)]:
-                monkeypatch.setitem(sys.modules, parent, sys.modules.get(parent) or types.ModuleType(parent))
-        for name, content in modules.items():
-            for key, value in content.items():
-                monkeypatch.setattr(sys.modules[name], key, note(key, value), raising=False)
-        forget(monkeypatch, adapter)
-
-    return install
-
-
-def forget(monkeypatch, adapter):
-    """Let an adapter be imported anew, now and after the test."""
-    monkeypatch.setitem(sys.modules, f'{ADAPTERS}.{adapter}', None)
-    del sys.modules[f'{ADAPTERS}.{adapter}']
-
-
-@pytest.fixture
-def weights(tmp_path):
-    """A file of weights under a name that each package takes."""
-
-    def make(name='weights.model'):
-        path = tmp_path / name
-        path.write_bytes(b'weights')
-        return path
-
-    return make
 
 
 def test_all_potentials_are_known_in_a_fixed_order():
