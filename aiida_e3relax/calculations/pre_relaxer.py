@@ -29,11 +29,9 @@ class PreRelaxer:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Return the pre-relaxer that `text` names; raises ValueError for what names none."""
-        first, plus, second = text.partition('+')
-        if first == NETWORK and (not plus or second in POTENTIALS):
-            return cls(True, second or None)
-        if text in POTENTIALS:
-            return cls(False, text)
+        named = cls.from_record(text)
+        if str(named) == text and (named.potential is None or named.potential in POTENTIALS):
+            return named
         known = [NETWORK, *POTENTIALS, *(f'{NETWORK}+{name}' for name in POTENTIALS)]
         near = difflib.get_close_matches(text.lower(), known, n=1)
         hint = f'; did you mean `{near[0]}`?' if near else ''
@@ -41,6 +39,12 @@ class PreRelaxer:
             f'expected {NETWORK}, the name of a potential ({", ".join(POTENTIALS)}), or both as in '
             f'{NETWORK}+{next(iter(POTENTIALS))}, found {text!r}{hint}'
         )
+
+    @classmethod
+    def from_record(cls, text: str) -> Self:
+        """Return the pre-relaxer of a record, whose potential this version need not know."""
+        first, _, second = text.partition('+')
+        return cls(True, second or None) if first == NETWORK else cls(False, text)
 
     @classmethod
     def of_parameters(cls, potential: str | None, start: str | None) -> Self:

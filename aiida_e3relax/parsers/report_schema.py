@@ -39,6 +39,33 @@ class _Opinion(_Part):
         return self
 
 
+class _Relaxation(_Opinion):
+    """What a potential did to one structure, or why it did nothing."""
+
+    max_force_prediction_eV_per_A: NotNegative | None = None  # noqa: N815
+    converged: Annotated[bool, Field(strict=True)] | None = None
+    steps: Count | None = None
+    left_basin: Annotated[bool, Field(strict=True)] | None = None
+    basin: list[Text] | None = None
+
+    @model_validator(mode='after')
+    def _is_told(self) -> Self:
+        needed = ('max_force_prediction_eV_per_A', 'converged', 'steps', 'left_basin', 'basin')
+        missing = [name for name in needed if getattr(self, name) is None]
+        if self.error is None and missing:
+            raise ValueError(f'expected `error`, or `{missing[0]}`')
+        return self
+
+
+class _Potential(_Part):
+    """The potential of a run."""
+
+    potential: Word
+    start: Word
+    steps: Count
+    weights: Text | None = None
+
+
 class Row(_Part):
     """One structure; `ok`, or a word for what went wrong, and a message."""
 
@@ -48,7 +75,7 @@ class Row(_Part):
     n_atoms: Count | None = None
     uncertainty_A: NotNegative | None = None  # noqa: N815
     second_opinion: _Opinion = Field(default=None)  # type: ignore[assignment]  # absent, or an opinion; null is neither
-    potential: _Opinion = Field(default=None)  # type: ignore[assignment]
+    potential: _Relaxation = Field(default=None)  # type: ignore[assignment]
 
 
 class Error(_Part):
@@ -76,7 +103,7 @@ class Report(_Part):
     device: _Device = Field(default=None)  # type: ignore[assignment]
     timings_s: dict[str, NotNegative] = {}
     second_opinion: dict[str, Any] | None = None
-    potential: dict[str, Any] | None = None
+    potential: _Potential | None = None
 
     @model_validator(mode='before')
     @classmethod
@@ -98,7 +125,7 @@ class Report(_Part):
             for row in self.structures:
                 if row.status == 'ok' and not row.n_atoms:
                     raise ValueError(f'structure `{row.label}` is `ok`: expected `n_atoms`, found {row.n_atoms}')
-        if self.error is None and self.model is None and (self.potential or {}).get('start') != 'input':
+        if self.error is None and self.model is None and (self.potential is None or self.potential.start != 'input'):
             raise ValueError('`model`: expected the model that predicted, found none')
         for key in ('second_opinion', 'potential'):
             if getattr(self, key) is None and any(key in row.model_fields_set for row in self.structures):

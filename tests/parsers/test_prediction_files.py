@@ -42,9 +42,22 @@ JSON = st.recursive(
 )
 """Any JSON, and NaN and lone surrogates, which are none."""
 
+OPINION = {'energy_input_eV_per_atom': -1.0, 'energy_prediction_eV_per_atom': -1.5}
+RELAXED = OPINION | {
+    'max_force_prediction_eV_per_A': 0.01,
+    'converged': True,
+    'steps': 7,
+    'left_basin': False,
+    'basin': [],
+}
+POTENTIAL = {'potential': 'chgnet', 'start': 'input', 'steps': 200, 'weights': '0.3.0'}
+
 PLACES = [
     *((key,) for key in ('schema', 'error', 'structures', 'batches', 'model', 'device', 'timings_s', 'second_opinion')),
     *(('structures', 0, key) for key in ('label', 'status', 'message', 'n_atoms', 'uncertainty_A', 'second_opinion')),
+    *(('structures', 0, 'potential', key) for key in ('error', 'steps', 'converged', 'left_basin', 'basin')),
+    *(('potential', key) for key in ('potential', 'start', 'steps', 'weights')),
+    *(('potential',), ('structures', 0, 'potential')),
     *(('structures', 0, 'second_opinion', key) for key in ('error', 'energy_input_eV_per_atom')),
     *(('structures', 1), ('model', 'content_hash'), ('device', 'used'), ('timings_s', 'total'), ('batches', 0), ('x',)),
 ]
@@ -138,6 +151,12 @@ class TestReport:
             (row(second_opinion=None) | {'second_opinion': {}}, r'`structures\.0\.second_opinion`'),
             (row(second_opinion={}) | {'second_opinion': {}}, 'expected `error`, or the energies'),
             (row(second_opinion={'error': 'no'}), '`second_opinion` is missing'),
+            (row(potential={'error': 'no'}), '`potential` is missing'),
+            (row(potential=RELAXED | {'steps': None}) | {'potential': POTENTIAL}, 'expected `error`, or `steps`'),
+            (row(potential=RELAXED | {'basin': 'x'}) | {'potential': POTENTIAL}, r'`structures\.0\.potential\.basin`'),
+            ({'potential': POTENTIAL | {'potential': ''}}, r'`potential\.potential`'),
+            ({'model': None}, '`model`: expected the model that predicted, found none'),
+            ({'model': None, 'potential': POTENTIAL | {'start': 'network'}}, '`model`: expected the model'),
             ({'device': None}, '`device`'),
             ({'device': {'used': 1}}, r'`device\.used`'),
             ({'model': {}}, r'`model\.content_hash`'),
@@ -176,10 +195,8 @@ class TestReport:
     def test_what_is_read_can_be_stored_and_used(self, tmp_path_factory, place, value):
         """Any value in any place of a good report."""
         content = make_report(second_opinion={'potential': 'p'}, batches=[[0, 1]])
-        content['structures'][0]['second_opinion'] = {
-            'energy_input_eV_per_atom': -1.0,
-            'energy_prediction_eV_per_atom': -1.5,
-        }
+        content['structures'][0] |= {'second_opinion': dict(OPINION), 'potential': dict(RELAXED)}
+        content['potential'] = dict(POTENTIAL)
         part = content
         for key in place[:-1]:
             part = part[key]

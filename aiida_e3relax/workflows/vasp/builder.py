@@ -11,8 +11,8 @@ from aiida import orm
 from aiida.common.exceptions import InputValidationError
 from aiida.engine.processes.builder import ProcessBuilder
 
-from aiida_e3relax.calculations.predict import find_weights_fault
 from aiida_e3relax.calculations.pre_relaxer import PreRelaxer
+from aiida_e3relax.calculations.predict import find_weights_fault
 from aiida_e3relax.common.mappings import check_keys, merge
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.data.potential import E3RelaxPotentialData

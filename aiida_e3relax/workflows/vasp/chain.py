@@ -123,7 +123,7 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
             return self._go_without(f'The network failed for `{label}`: {row["status"]}: {row["message"]}')
         self.ctx.prediction = take_structure(given.batch, given.label, **_linked('take_prediction'))
         self.ctx.network_facts = {'network_report': given.report, 'label': given.label}
-        title = PreRelaxer.parse(network_facts(given.report.get_dict(), label)['pre_relaxer']).title
+        title = PreRelaxer.from_record(network_facts(given.report.get_dict(), label)['pre_relaxer']).title
         self.report(f'{title} has predicted the relaxed {self.inputs.structure.get_formula()} as `{label}`')
         return None
 

@@ -64,6 +64,32 @@ def test_a_second_opinion_is_told():
     assert 'Second opinion of chgnet: none, ValueError: isolated atom.' in text_of(network=network)
 
 
+def test_what_a_potential_did_is_told():
+    """Also of a potential that only another version knows."""
+    did = {
+        'energy_input_eV_per_atom': -3.0,
+        'energy_prediction_eV_per_atom': -3.25,
+        'max_force_prediction_eV_per_A': 0.0125,
+        'converged': True,
+        'steps': 17,
+        'left_basin': True,
+        'basin': ['Cu 1 had 12 Au around it, now 8'],
+    }
+    network = COMPARISON['network'] | {
+        'pre_relaxer': 'network+newer-than-this',
+        'content_hash': None,
+        'potential': {'potential': 'newer-than-this', 'weights': 'v2', **did},
+    }
+    text = ' '.join(text_of(network=network).split())
+    assert 'The network with newer-than-this took' in text
+    assert (
+        'newer-than-this (v2) converged in 17 steps: energy -250 meV/atom from the raw crystal, largest force' in text
+    )
+    assert 'It left the basin where it started: Cu 1 had 12 Au around it, now 8.' in text
+    failed = network | {'potential': {'potential': 'chgnet', 'error': 'isolated atom'}}
+    assert 'chgnet could not relax it: isolated atom.' in text_of(network=failed)
+
+
 def test_what_was_not_measured_is_a_dash():
     assert row_of(text_of(), 'electronic steps') == ['-', '-', '-']
     assert row_of(text_of(predicted=None), 'ionic steps') == ['10', '-', '-']
