@@ -1,4 +1,7 @@
-"""UMA and eSEN of FAIRChem (Wood et al., arXiv 2506.23971) by a file of the user, `.pt`, as its authors publish."""
+"""UMA and eSEN of FAIRChem (Wood et al., arXiv 2506.23971) by a file of the user, `.pt`, as its authors publish.
+
+Written from the source of fairchem-core 2.24.0, and not run.
+"""
 
 from __future__ import annotations
 

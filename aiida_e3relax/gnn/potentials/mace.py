@@ -1,4 +1,7 @@
-"""MACE (Batatia et al., NeurIPS 2022) by a file of the user, `.model`, as `mace_run_train` and its authors write."""
+"""MACE (Batatia et al., NeurIPS 2022) by a file of the user, `.model`, as `mace_run_train` and its authors write.
+
+Run with mace-torch 0.3.16 and a small network of random weights, on a CPU.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Potentials of MatGL (M3GNet, TensorNet, ...; Ko et al., npj Comput. Mater. 11, 253 (2025)) by an archive of the user.
 
 MatGL saves a model as a folder of three files. The archive is a zip or tar file of that folder.
+Run with matgl 4.1.2 and a small TensorNet of random weights, on a CPU.
 """
 
 from __future__ import annotations

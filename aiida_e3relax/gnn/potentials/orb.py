@@ -1,4 +1,7 @@
-"""Orb (Rhodes et al., arXiv 2504.06231) by a file of the user, `.ckpt`, under the name that its authors give it."""
+"""Orb (Rhodes et al., arXiv 2504.06231) by a file of the user, `.ckpt`, under the name that its authors give it.
+
+Run with orb-models 0.5.5 and random weights, on a CPU; versions from 0.6 on by their source alone.
+"""
 
 from __future__ import annotations
 
