@@ -8,10 +8,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_e3relax.crystals.cells import inverse_of, reduction
 from aiida_e3relax.crystals.structures import Crystals
 
 SYMMETRY_DISTANCE = 1e-3
 """In A, how far sites may be off; files with four decimals are meant as symmetric."""
+
+MOST_MAPPED = 10**6
+"""Sites that are mapped at once; bounds the memory."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,15 +57,12 @@ class SpaceGroup:
         )
         if found is None:
             raise ValueError('spglib finds no space group; look for sites on top of each other')
-        images = [
-            _map_sites(fractional, fractional @ rotation.T + shift, species, crystal.cell[0])
-            for rotation, shift in zip(found.rotations, found.translations, strict=True)
-        ]
+        images = _map_sites(fractional, species, crystal.cell, found.rotations, found.translations)
         return cls(
             found.international,
             np.array(found.rotations, dtype=np.int64),
             np.array(found.translations),
-            np.array(images),
+            images,
             crystal.cell[0],
         )
 
@@ -133,12 +134,32 @@ def _of_eigenvalues(
 
 def _map_sites(
     fractional: NDArray[np.float64],
-    mapped: NDArray[np.float64],
     species: NDArray[np.int64],
     cell: NDArray[np.float64],
+    rotations: NDArray[np.int32],
+    translations: NDArray[np.float64],
 ) -> NDArray[np.int64]:
-    """Return the ``(N,)`` sites of the same species that lie where `mapped` says."""
-    difference = mapped[:, None] - fractional[None]
-    difference -= np.round(difference)
-    distance = np.linalg.norm(difference @ cell, axis=2)
-    return np.where(species[:, None] == species[None], distance, np.inf).argmin(axis=1)
+    """Return the ``(O, N)`` sites of the same species that each operation maps the sites on.
+
+    What is nearest in a reduced cell is so by its fractional coordinates, too. Trees find it in supercells with
+    thousands of operations.
+    """
+    from scipy.spatial import cKDTree
+
+    to_reduced = inverse_of(reduction(cell))[0]
+    images = np.empty((len(rotations), len(fractional)), dtype=np.int64)
+    for kind in np.unique(species):
+        sites = np.flatnonzero(species == kind)
+        tree = cKDTree(_wrapped(fractional[sites] @ to_reduced), boxsize=1.0)
+        at_once = max(1, MOST_MAPPED // len(sites))
+        for first in range(0, len(rotations), at_once):
+            some = slice(first, first + at_once)
+            mapped = fractional[sites] @ np.swapaxes(rotations[some], 1, 2) + translations[some, None]
+            images[some, sites] = sites[tree.query(_wrapped(mapped @ to_reduced))[1]]
+    return images
+
+
+def _wrapped(fractional: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return fractional coordinates from 0 up to, but not, 1."""
+    inside = fractional - np.floor(fractional)
+    return np.where(inside < 1.0, inside, 0.0)
