@@ -401,9 +401,11 @@ class TestPython:
         assert Relaxer(None, 'cpu', potential='chgnet')._predictor is relaxer_of._predictor
         assert relaxer_of.checkpoint is None
 
-    def test_the_precision_is_that_of_the_potential(self, calculator):
-        relaxed = Relaxer(None, 'cpu', 'float64', potential='sevennet-0')._predictor._relaxation
-        assert relaxed.potential.dtype == 'float64'
+    @pytest.mark.parametrize(('name', 'dtype'), [('mace', 'float64'), ('chgnet', 'float32')])
+    def test_it_takes_the_precision_that_is_asked_for_or_its_own(self, calculator, name, dtype):
+        settings = PotentialSettings(name, 'input', weights='its.model')
+        relaxed = Relaxer(None, 'cpu', 'float64', potential=settings)._predictor._relaxation
+        assert relaxed.potential.dtype == dtype
 
     @pytest.mark.parametrize(
         ('model', 'potential', 'message'),
