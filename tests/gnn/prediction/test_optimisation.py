@@ -279,3 +279,14 @@ def test_steps_into_what_is_no_crystal_are_an_error():
 
     with pytest.raises(ValueError, match='the steps lead to what is no crystal'):
         relaxed(alloy(), Freedom(), PotentialSettings('emt', 'input', 500), Imploding())
+
+
+def test_order_of_sites_and_supercells_change_no_end():
+    end, stepped = relaxed(alloy(), Freedom())
+    order = [2, 0, 3, 1]
+    other, again = relaxed(alloy()[order], Freedom())
+    np.testing.assert_allclose(other.positions, end.positions[order], atol=1e-9)
+    assert again.steps == stepped.steps
+    double, of_double = relaxed(alloy() * (2, 1, 1), Freedom())
+    assert of_double.measured.energy == pytest.approx(stepped.measured.energy, abs=1e-5)
+    np.testing.assert_allclose(double.positions[4:] - double.positions[:4], [double.cell.array[0] / 2] * 4, atol=1e-8)

@@ -437,3 +437,17 @@ def test_what_keeps_the_symmetry_is_asked_for_before_anything_is_relaxed(run, mo
     status, report, _ = run([copper()], *FROM_INPUT)
     assert (status, report['error']['code']) == (7, 'missing_package')
     assert 'needs the package spglib' in report['error']['message']
+
+
+def test_symmetry_is_kept_where_that_is_asked_for(run, tmp_path):
+    atoms = bulk('Cu', a=3.9, cubic=True)
+    atoms.numbers[[0, 3]] = 79
+    _, report, _ = run([atoms], *FROM_INPUT, '--freedom', '{moves: cell, keep_symmetry: true}')
+    assert report['structures'][0]['potential']['converged']
+    arrays = np.load(tmp_path / 'out.npz')
+    lengths = np.linalg.norm(arrays['cell'][0], axis=1)
+    assert lengths[0] == pytest.approx(lengths[1], abs=1e-10)
+    assert abs(lengths[2] - lengths[0]) > 1e-2
+    np.testing.assert_allclose(
+        arrays['positions'] @ np.linalg.inv(arrays['cell'][0]), atoms.get_scaled_positions(), atol=1e-10
+    )
