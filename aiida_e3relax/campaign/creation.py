@@ -138,13 +138,18 @@ def create_arm(
     Raises
     ------
     ValueError
-        For a name that is taken or odd, an arm in the place of `base`, no structures, choices by which VASP would
-        relax otherwise, and structures that have been deleted.
+        For a name that is taken or odd, an arm in the place of `base` or one without raw legs, no structures, choices
+        by which VASP would relax otherwise, and structures that have been deleted.
     """
     check_new_name(name)
     of_base, node = base.settings, base.settings_node
     if of_base.raw_legs_of is not None:
         raise ValueError(f'campaign `{base.label}`: expected one that relaxes raw crystals itself, found an arm')
+    if not of_base.reference_sample:
+        raise ValueError(
+            f'campaign `{base.label}`: it relaxes no raw crystals beside predictions (`--reference none`), so that '
+            'there is nothing to compare an arm with; make it with a share of them'
+        )
     if other := find_other_settings(of_base.chain, choices.record()):
         raise ValueError(
             f'arm `{name}`: expected the `{"`, `".join(other)}` of the campaign `{base.label}`, whose raw legs it '

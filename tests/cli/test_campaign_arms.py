@@ -47,8 +47,9 @@ def test_arms_are_campaigns_beside_the_first(invoke, crystals):
     assert [chain['pre_relaxer'] for chain in chosen] == ['network', 'chgnet', 'network+chgnet']
     assert [bool(chain['model']) for chain in chosen] == [True, False, True]
     assert '2 structures are waiting for raw legs of three arms' in invoke('status', 'three arms-chgnet')[1]
-    rows = {row.split('\t')[0] for row in CliRunner().invoke(campaign, ['list', '--raw']).output.splitlines()}
-    assert {arm.label for arm in arms} <= rows
+    rows = [row.split('\t') for row in CliRunner().invoke(campaign, ['list', '--raw']).output.splitlines()]
+    remarks = {row[0]: row[-1] for row in rows}
+    assert {remarks[arm.label] for arm in arms} == {'waiting for raw legs of three arms'}
     code, output = invoke('create', *words)
     assert (code, 'there is one of this name already' in output) == (1, True)
 
@@ -64,6 +65,9 @@ def test_an_arm_of_a_campaign_that_is_there(invoke, crystals):
     arm = load_campaign('late')
     assert (arm.max_running, len(arm.settings.batches)) == (2, 1)
     assert arm.settings.raw_legs_of == load_campaign('raw alone').settings_node.uuid
+    assert invoke('create', 'no legs', '--from', crystals, '--reference', 'none', '--freedom', 'positions')[0] == 0
+    code, output = invoke('create', 'later', '--raw-legs-of', 'no legs', '--pre-relaxer', 'chgnet')
+    assert (code, 'nothing to compare an arm with' in output) == (1, True)
     code, output = invoke('create', 'later', '--raw-legs-of', 'late')
     assert (code, 'name the campaign that does: `raw alone`' in output) == (1, True)
 
@@ -93,6 +97,7 @@ def test_weights_go_to_the_potential_that_brings_none(invoke, crystals, tmp_path
         (['--arms', 'network', 'chgnet', '--no-network'], 1, '--no-network: found --arms beside it'),
         (['--arms', 'network', 'chgnet', '--pre-relaxer', 'chgnet'], 1, '--pre-relaxer: found --arms beside it'),
         (['--arms', 'chgnet', 'sevennet-0', '--model', 'default'], 1, 'none of the --arms has a network'),
+        (['--arms', 'network', 'chgnet', '--reference', 'none'], 1, 'arms are compared with the relaxations of raw'),
         (['--raw-legs-of', 'nothing'], 2, 'an arm has this of the campaign nothing'),
     ],
 )

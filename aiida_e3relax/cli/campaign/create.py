@@ -127,6 +127,10 @@ def create(
         raise click.UsageError('expected the structures: give --from, or --raw-legs-of for those of a campaign')
     use_profile(profile)
     share = _read_share(reference)
+    if arms and not share:
+        raise click.ClickException(
+            f'--reference {reference}: arms are compared with the relaxations of raw crystals; give a share of them'
+        )
     check_files(sources)
 
     from aiida.common.exceptions import NotExistent

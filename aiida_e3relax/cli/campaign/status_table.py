@@ -12,7 +12,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from aiida_e3relax.campaign.arms import find_base
 from aiida_e3relax.campaign.group import CampaignGroup
+from aiida_e3relax.campaign.settings import CampaignSettings
 from aiida_e3relax.campaign.submission.processes import UNSUCCESSFUL, State
 from aiida_e3relax.campaign.submission.status import FailedChains, Status, read_status
 from aiida_e3relax.common.messages import printable, short
@@ -55,17 +57,21 @@ def draw_list(rows: Iterable[Sequence[str]]) -> Table:
 def format_group(group: CampaignGroup) -> tuple[str, ...]:
     """Return the cells of a campaign in a list, under `LIST_TITLES`; of one that cannot be read with the reason."""
     try:
-        return _format_campaign(read_status(group), group.settings.created)
+        return _format_campaign(read_status(group), group.settings)
     except (ValueError, NotExistent) as error:
         return printable(group.label), '', *[''] * len(LIST_COUNTS), printable(str(error))
 
 
-def _format_campaign(status: Status, created: str) -> tuple[str, ...]:
+def _format_campaign(status: Status, settings: CampaignSettings) -> tuple[str, ...]:
     failed = sum(status.chains[state] for state in UNSUCCESSFUL)
     counts = (sum(status.chains.values()), status.chains[State.FINISHED], failed, status.chains[State.RUNNING])
     notes = ['paused'] * status.is_paused + [f'{status.n_held} held back'] * bool(status.n_held)
-    notes += [f'waiting for raw legs of {printable(status.waiting.base)}'] if status.waiting else []
-    return printable(status.name), printable(created), *map(str, counts), ', '.join(notes)
+    if status.waiting:
+        notes.append(f'waiting for raw legs of {printable(status.waiting.base)}')
+    elif settings.raw_legs_of:
+        base = find_base(settings)
+        notes.append(f'arm of {printable(base.label) if base else "a campaign that has been deleted"}')
+    return printable(status.name), printable(settings.created), *map(str, counts), ', '.join(notes)
 
 
 def format_notes(status: Status) -> list[str]:
