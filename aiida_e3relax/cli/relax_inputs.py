@@ -99,7 +99,9 @@ def describe_relaxations(builder: Any) -> str:
     if reference == Reference.NEVER:
         return f'{told}only where that fails or is rejected. `--reference-leg always` compares them.'
     if reference == Reference.SAMPLE:
-        return f'{told}beside it where the crystal is in the sample of {100 * _given(builder.reference_share).value:g} %.'
+        return (
+            f'{told}beside it where the crystal is in the sample of {100 * _given(builder.reference_share).value:g} %.'
+        )
     return f'{told}has been run by {reference}.'
 
 

@@ -7,6 +7,7 @@ from aiida import orm
 from ase.build import bulk
 from pymatgen.core import Lattice, Structure
 
+from aiida_e3relax.cli.relax_inputs import describe_relaxations
 from aiida_e3relax.workflows.vasp.arguments import load_code
 
 CUBE = Lattice.cubic(4.2)
@@ -118,3 +119,16 @@ def test_a_pre_relaxer_that_does_not_fit_is_refused(make_builder, model):
         make_builder(pre_relaxer='chgnet', model=model)
     with pytest.raises(ValueError, match='mace brings no weights'):
         make_builder(pre_relaxer='mace')
+
+
+@pytest.mark.parametrize(
+    ('changes', 'told'),
+    [
+        ({}, 'VASP runs two relaxations: from the prediction, and from the raw crystal'),
+        ({'reference_leg': 'never'}, 'one from the raw crystal only where that fails or is rejected'),
+        ({'reference_leg': 'sample'}, 'where the crystal is in the sample of 10 %'),
+        ({'network_code': None}, 'VASP runs one relaxation, from the raw crystal.'),
+    ],
+)
+def test_a_person_is_told_how_many_relaxations_will_run(make_builder, changes, told):
+    assert told in describe_relaxations(make_builder(**changes))
