@@ -68,10 +68,10 @@ class GuardSettings:
         at it: a network alone states none, and where ensembles do, those least sure are still better than the raw
         crystals on average (`benchmarks/uncertainty.py`). With a bound, a network that states none is rejected.
     energy_rise_max_eV_per_atom
-        By how much the prediction may lie above the raw crystal in energy, by the second opinion of an interatomic
-        potential (`second_opinion` in the parameters of the network's run), in eV/atom. None does not look at it.
+        By how much the prediction may lie above the raw crystal in energy, by the interatomic potential that takes part
+        (`potential` in the parameters of the run), in eV/atom. None does not look at it.
         It is right about most rises in one set and wrong in the other (`benchmarks/second_opinion.py`). With a bound, a
-        prediction on which there is no such opinion is rejected.
+        prediction of which no potential says so is rejected.
     """
 
     mode: str = GuardMode.REJECT.value
@@ -137,7 +137,7 @@ def judge(
 ) -> Verdict:
     """Return whether VASP may start from `prediction`, a relaxed geometry guessed for `raw`. Each holds one crystal.
 
-    `uncertainty` is what the network states of it, in A, if it states any, and `energy_rise` what a second opinion says
+    `uncertainty` is what the network states of it, in A, if it states any, and `energy_rise` what a potential says
     of its energy over that of `raw`, in eV/atom.
     """
     numbers = _measure_cell(raw, prediction)
@@ -175,7 +175,7 @@ def guard_prediction(
     settings
         The fields of `GuardSettings` that differ from their defaults.
     network_report
-        The report of the run that predicted this crystal; its uncertainty, and a second opinion, are taken from there.
+        The report of the run that predicted this crystal: its uncertainty, and what a potential says of it.
     label
         The crystal's name in that report; not needed where it was predicted alone.
 
@@ -281,11 +281,11 @@ def _find_broken_bounds(numbers: Mapping[str, Any], settings: GuardSettings) -> 
     rise, bound = numbers['energy_rise_eV_per_atom'], settings.energy_rise_max_eV_per_atom
     if bound is not None and rise is None:
         yield (
-            f'no second opinion tells by how much the energy changes (bound {bound:g} eV/atom): predict with '
-            "`second_opinion`, or see in the network's report why it failed, or give no such bound"
+            f'no potential tells by how much the energy changes (bound {bound:g} eV/atom): predict with '
+            '`potential`, or see in the report of the run why it failed, or give no such bound'
         )
     elif bound is not None and not rise <= bound:
         yield (
-            f'the prediction lies {rise:+.3f} eV/atom above the raw structure by the second opinion '
+            f'the prediction lies {rise:+.3f} eV/atom above the raw structure by the potential '
             f'(bound {bound:g} eV/atom)'
         )

@@ -111,10 +111,10 @@ def test_uncertainty_is_looked_at_where_there_is_a_bound(mode, bound, stated, wo
         ('reject', 0.1, 0.11, 'rejected', r'lies \+0\.110 eV/atom above the raw .* \(bound 0\.1 eV/atom\)'),
         ('warn', 0.1, 0.11, 'accepted with warnings', 'above the raw'),
         ('off', 0.1, 0.11, 'accepted', ''),
-        ('reject', 0.1, None, 'rejected', 'no second opinion .* predict with `second_opinion`'),
+        ('reject', 0.1, None, 'rejected', 'no potential tells .* predict with `potential`'),
     ],
 )
-def test_a_second_opinion_is_looked_at_where_there_is_a_bound(mode, bound, rise, word, reason):
+def test_the_energy_of_a_potential_is_looked_at_where_there_is_a_bound(mode, bound, rise, word, reason):
     verdict = judge(RAW, GOOD, GuardSettings(mode=mode, energy_rise_max_eV_per_atom=bound), energy_rise=rise)
     assert verdict.word == word
     assert re.search(reason, ' '.join(verdict.reasons))
@@ -171,6 +171,7 @@ def test_uncertainty_comes_from_the_report_of_the_network():
 
 
 @pytest.mark.usefixtures('aiida_profile')
+@pytest.mark.parametrize('key', ['potential', 'second_opinion'])
 @pytest.mark.parametrize(
     ('opinion', 'rise'),
     [
@@ -178,9 +179,9 @@ def test_uncertainty_comes_from_the_report_of_the_network():
         ({'error': 'ValueError: an isolated atom'}, None),
     ],
 )
-def test_a_second_opinion_comes_from_the_report_of_the_network(opinion, rise):
+def test_the_energy_of_a_potential_comes_from_the_report(opinion, rise, key):
     raw = orm.StructureData(ase=copper_gold())
-    report = orm.Dict({'structures': [{'label': 'crystal', 'status': 'ok', 'second_opinion': opinion}]})
+    report = orm.Dict({'structures': [{'label': 'crystal', 'status': 'ok', key: opinion}]})
     outcome = guard_prediction(raw, raw, orm.Str('cell'), orm.Dict({'energy_rise_max_eV_per_atom': 0.1}), report)
     assert outcome['verdict']['numbers']['energy_rise_eV_per_atom'] == rise
     assert outcome['verdict']['verdict'] == 'rejected'
