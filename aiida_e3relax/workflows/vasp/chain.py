@@ -120,6 +120,8 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
             return self._go_without(f'The run of the network for the batch {given.failure.value}')
         if 'batch' not in given or label not in given.batch:
             row = find_row(given.report.get_dict(), label)
+            if row.get('n_atoms'):  # what was spent on it counts all the same
+                self.ctx.network_facts = {'network_report': given.report, 'label': given.label}
             return self._go_without(f'The network failed for `{label}`: {row["status"]}: {row["message"]}')
         self.ctx.prediction = take_structure(given.batch, given.label, **_linked('take_prediction'))
         self.ctx.network_facts = {'network_report': given.report, 'label': given.label}
