@@ -31,7 +31,7 @@ def _campaigns(aiida_profile, model_of_module) -> None:
     arm = ['compared'] * 5 + ['rejected'] + ['compared'] * 3
     fill_campaign('base-chgnet', arm, model_of_module, pre_relaxer='chgnet', raw_legs_of=uuid)
     fill_campaign('second', FATES, model_of_module, pre_relaxer='chgnet', raw_legs_of=uuid, stand_in='emt')
-    fill_campaign('other', ['compared'], model_of_module, seed=5)
+    fill_campaign('apart', ['compared'], model_of_module, seed=5)
 
 
 @pytest.fixture(scope='module')
@@ -68,7 +68,7 @@ def test_arms_alone_and_what_cannot_be_compared():
     code, output = invoke('base-chgnet', 'second', 'second')
     assert code == 0, output
     assert 'all 2 arms have' in output
-    code, output = invoke('base', 'other')
+    code, output = invoke('base', 'apart')
     assert (code, 'expected one crystal under the label `crystal-0000`, found two' in output) == (1, True)
     code, output = invoke('nothing')
     assert (code, 'campaign `nothing`: not in this profile' in output) == (1, True)
