@@ -36,8 +36,9 @@ def define_exit_codes(spec: CalcJobProcessSpec) -> None:
         321,
         'ERROR_OUT_OF_MEMORY',
         invalidates_cache=True,
-        message='The network ran out of memory ({detail}): set a smaller `max_edges` in `parameters`, or `device` '
-        'to `cpu` where not even one structure fits, or let `E3RelaxBaseWorkChain` do so.',
+        message='The run had too little memory ({detail}): set a smaller `max_edges` in `parameters` for a network, or '
+        '`device` to `cpu` for a potential alone and where not even one structure fits, or let `E3RelaxBaseWorkChain` '
+        'do so.',
     )
     spec.exit_code(
         322,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+from collections.abc import Mapping
 from typing import Any, Self
 
 from aiida_e3relax.gnn.potentials.registry import POTENTIALS
@@ -47,9 +48,15 @@ class PreRelaxer:
         return cls(True, second or None) if first == NETWORK else cls(False, text)
 
     @classmethod
-    def of_parameters(cls, potential: str | None, start: str | None) -> Self:
-        """Return the pre-relaxer of the parameters `potential` and `start` of a run."""
-        return cls(potential is None or start != 'input', potential)
+    def of_parameters(cls, parameters: Mapping[str, Any]) -> Self:
+        """Return the pre-relaxer that the parameters of a run ask for.
+
+        A `second_opinion` that takes steps is the older form of a potential after the network.
+        """
+        potential = parameters.get('potential')
+        if potential is not None:
+            return cls(parameters.get('start') != 'input', potential)
+        return cls(True, parameters.get('second_opinion') if parameters.get('second_opinion_steps') else None)
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters of a run that ask for it."""

@@ -40,7 +40,7 @@ class E3RelaxCalculation(CalcJob):
     are not finite or a cell without volume, which AiiDA cannot store.
     """
 
-    CACHE_VERSION = 3
+    CACHE_VERSION = 4
     """Raise it when the files written here, or what the network program makes of them, no longer mean the same."""
 
     STRUCTURES_FILE = 'structures.npz'
@@ -146,10 +146,11 @@ class E3RelaxCalculation(CalcJob):
         """Return whether a run may stand for another of the same inputs.
 
         Not where something else than the inputs made it fail: the exit codes say so, and in a run that is a success for
-        some structures the report, since others may have found no room in the memory at that moment.
+        some structures the report, since others may have found no room in the memory at that moment, and a potential
+        may have failed for them for any reason.
         """
         structures = node.outputs.report.get('structures', []) if 'report' in node.outputs else []
-        return super().is_valid_cache(node) and all(entry['status'] != 'out_of_memory' for entry in structures)
+        return super().is_valid_cache(node) and not any(map(_may_pass, structures))
 
     def prepare_for_submission(self, folder: Folder) -> CalcInfo:
         """Write the structures, copy the checkpoint with its card, and return the command to run."""
@@ -200,6 +201,12 @@ class E3RelaxCalculation(CalcJob):
         return calcinfo
 
 
+def _may_pass(row: Mapping[str, Any]) -> bool:
+    """Return whether another run may do better with a structure, by its row of the report."""
+    failed = 'error' in (row.get('potential') or row.get('second_opinion') or {})
+    return failed or row['status'] in ('out_of_memory', 'potential_failed')
+
+
 def crystals_of_inputs(inputs: Any) -> Crystals:
     """Return the crystals in the order in which the program gets them, from the inputs of a process or of its node."""
     if 'batch' in inputs:
@@ -242,6 +249,8 @@ def find_weights_fault(potential: str | None, weights: E3RelaxPotentialData | No
     """Return why `weights` are not those that the parameter `potential` asks for, or None."""
     if weights is not None and weights.potential != potential:
         return f'`potential_weights`: weights of {weights.potential}, expected those of `potential`, {potential}'
+    if weights is not None and not POTENTIALS[weights.potential].needs_weights:
+        return f'`potential_weights`: the package of {potential} brings its weights, and takes no others; leave it out'
     if weights is None and potential and POTENTIALS[potential].needs_weights:
         return (
             f'`potential_weights`: {potential} brings no weights: make a node of yours with '

@@ -21,6 +21,8 @@ POTENTIAL_OPTIONS = {
     'stress_max_kB': 'stress-max',
 }
 """The parameters of a potential, and their options of `e3relax predict`."""
+OF_POTENTIAL = ('potential', *POTENTIAL_OPTIONS, 'freedom', 'fixed', 'second_opinion_steps')
+"""The parameters that say something on the steps of a potential alone."""
 OPINIONS = tuple(name for name, known in POTENTIALS.items() if not known.needs_weights)
 """The potentials that `second_opinion` can name: it takes no weights."""
 DTYPES = ('float32', 'float64')
@@ -118,7 +120,7 @@ class PredictParameters:
     @property
     def pre_relaxer(self) -> PreRelaxer:
         """What makes VASP's start by these parameters."""
-        return PreRelaxer.of_parameters(self.potential, self.start)
+        return PreRelaxer.of_parameters(vars(self))
 
     def _check_potential(self) -> None:
         """Raise ValueError for what the potential cannot be told."""
@@ -127,7 +129,7 @@ class PredictParameters:
             if given:
                 raise ValueError(f'`{given[0]}`: expected `potential` beside it, {" or ".join(POTENTIALS)}, found none')
             return
-        if self.potential not in POTENTIALS:
+        if not isinstance(self.potential, str) or self.potential not in POTENTIALS:
             raise ValueError(f'`potential`: expected one of {", ".join(POTENTIALS)}, found {self.potential!r}')
         if self.second_opinion is not None:
             raise ValueError('`second_opinion` is the older form of `potential`: expected one of the two, found both')
@@ -163,6 +165,21 @@ class PredictParameters:
             elif value is not None and value is not False:
                 words += [f'--{name.replace("_", "-")}', str(value)]
         return words
+
+
+def choose_pre_relaxer(
+    parameters: Mapping[str, Any], pre_relaxer: PreRelaxer | None
+) -> tuple[PreRelaxer, dict[str, Any]]:
+    """Return who pre-relaxes, and the parameters of its run.
+
+    A `pre_relaxer` that is given goes over what `parameters` say of one: for the network alone those of a potential are
+    left out. Raises ValueError for parameters that there are not.
+    """
+    chosen = dict(parameters)
+    if pre_relaxer is not None:
+        of_another = ('potential', 'start') if pre_relaxer.potential else OF_POTENTIAL
+        chosen = {name: value for name, value in chosen.items() if name not in of_another} | pre_relaxer.parameters()
+    return PredictParameters.from_mapping(chosen).pre_relaxer, chosen
 
 
 def _is_count(value: Any, least: int = 1) -> bool:

@@ -92,6 +92,9 @@ def _write_readme(name: str, settings: CampaignSettings, n_processes: int) -> st
         n_structures=len(settings.structures),
         n_processes=n_processes,
         model=f'`{model}` (its model card, with its licence, is in the node)' if model else 'none',
+        weights=f'`{weights}`'
+        if (weights := settings.chain.get('potential_weights'))
+        else 'those of its package, if any',
         pre_relaxer=find_pre_relaxer(settings),
         protocol=settings.chain['protocol'] or 'the default one',
         versions=versions,

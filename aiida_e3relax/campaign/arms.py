@@ -8,7 +8,7 @@ from typing import Any
 
 from aiida import orm
 
-from aiida_e3relax.calculations.pre_relaxer import NETWORK, PreRelaxer
+from aiida_e3relax.calculations.pre_relaxer import PreRelaxer
 from aiida_e3relax.campaign.group import CampaignGroup, load_campaign
 from aiida_e3relax.campaign.settings import CampaignSettings
 from aiida_e3relax.data.model import E3RelaxModelData
@@ -90,12 +90,11 @@ def find_pre_relaxer(settings: CampaignSettings) -> str:
     """Return the pre-relaxer of a campaign as text, `RAW_ALONE` for none."""
     if not (settings.chain.get('network_code') or settings.chain.get('model')):
         return RAW_ALONE
-    text = settings.chain.get('pre_relaxer', NETWORK)
+    if text := settings.chain.get('pre_relaxer'):
+        return text
     network = (settings.chain.get('overrides') or {}).get('network') or {}
     parameters = (network.get('predict') or {}).get('parameters') or {}
-    if text == NETWORK and parameters.get('potential'):
-        return str(PreRelaxer.of_parameters(parameters['potential'], parameters.get('start')))
-    return text
+    return str(PreRelaxer.of_parameters(parameters))
 
 
 def find_arms(base: CampaignGroup) -> list[CampaignGroup]:

@@ -12,6 +12,7 @@ from aiida import orm
 from aiida_vasp.data.potcar import PotcarGroup
 
 from aiida_e3relax.calculations.pre_relaxer import NETWORK, PreRelaxer
+from aiida_e3relax.calculations.predict_parameters import choose_pre_relaxer
 from aiida_e3relax.cli.nodes import describe_node, find_node
 from aiida_e3relax.common.mappings import merge
 from aiida_e3relax.common.strict_yaml import load_yaml
@@ -38,7 +39,8 @@ def read_choices(options: dict[str, Any]) -> ChainChoices:
     overrides = merge(ONE_PROCESS, read_overrides(options['overrides']) if options['overrides'] else {})
     overrides = merge(overrides, _common_settings(options))
     runs = not options['no_network']
-    pre_relaxer = _read_pre_relaxer(options)
+    asked = _read_pre_relaxer(options)
+    pre_relaxer = _choose_pre_relaxer(asked, options, overrides)
     return ChainChoices(
         vasp_code=choose_code(options['vasp_code'], 'vasp.vasp', '--vasp-code'),
         network_code=choose_code(options['network_code'], 'e3relax.predict', '--network-code') if runs else None,
@@ -48,24 +50,38 @@ def read_choices(options: dict[str, Any]) -> ChainChoices:
         protocol=options['protocol'],
         overrides=overrides,
         options=_job_options(options),
-        pre_relaxer=str(pre_relaxer),
+        pre_relaxer=asked and str(asked),
         potential_weights=choose_weights(options.get('potential_weights'), pre_relaxer.potential) if runs else None,
     )
 
 
-def _read_pre_relaxer(options: dict[str, Any]) -> PreRelaxer:
-    """Return what makes VASP's start; raises ClickException for an unknown one and for options that do not fit it."""
+def _read_pre_relaxer(options: dict[str, Any]) -> PreRelaxer | None:
+    """Return what the options say of what makes VASP's start, None for nothing; raises ClickException."""
+    text = options.get('pre_relaxer')
     try:
-        chosen = PreRelaxer.parse(options.get('pre_relaxer') or NETWORK)
+        asked = None if text is None else PreRelaxer.parse(text)
     except ValueError as error:
         raise click.ClickException(f'--pre-relaxer: {error}') from error
+    if options['no_network'] and asked not in (None, PreRelaxer(True, None)):
+        raise click.ClickException(f'--no-network: expected no --pre-relaxer beside it, found {asked}')
+    return asked
+
+
+def _choose_pre_relaxer(asked: PreRelaxer | None, options: dict[str, Any], overrides: dict[str, Any]) -> PreRelaxer:
+    """Return what makes VASP's start: that which is `asked` for, else that of the overrides, else the network.
+
+    Raises ClickException for a model beside a potential alone, ValueError for overrides that do not fit.
+    """
+    predict = E3RelaxVaspWorkChain.get_protocol_inputs(options['protocol'], overrides)['network']['predict']
+    try:
+        chosen, _ = choose_pre_relaxer(predict['parameters'], asked)
+    except ValueError as error:
+        raise ValueError(f'--overrides: `network.predict.parameters`: {error}') from error
     if not chosen.has_network and options.get('model'):
         raise click.ClickException(
             f'--model {options["model"]}: the pre-relaxer {chosen} has no network; leave it out, or give '
             f'--pre-relaxer {NETWORK}+{chosen}'
         )
-    if chosen != PreRelaxer(True, None) and options['no_network']:
-        raise click.ClickException(f'--no-network: expected no --pre-relaxer beside it, found {chosen}')
     return chosen
 
 

@@ -27,10 +27,9 @@ OPTIONS = (
     click.option(
         '--pre-relaxer',
         metavar='WHO',
-        default='network',
-        show_default=True,
         help='What makes the start of VASP: network, the name of an interatomic potential such as sevennet-mf-0 '
-        '(`e3relax potentials` lists them), or both as in network+sevennet-mf-0.',
+        '(`e3relax potentials` lists them), or both as in network+sevennet-mf-0.  [default: of the overrides, else '
+        'network]',
     ),
     click.option(
         '--potential-weights',

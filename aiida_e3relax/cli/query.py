@@ -73,7 +73,7 @@ def query_chains(
 @click.argument('node')
 @profile_option
 def query_origin(node: str, profile: str | None) -> None:
-    """Print which checkpoint the result NODE goes back to, and by what steps.
+    """Print which checkpoint or potential the result NODE goes back to, and by what steps.
 
     NODE is the PK or UUID of a structure, of a Dict with energies, or of a chain, for the structure that it relaxed.
     """
@@ -93,10 +93,18 @@ def query_origin(node: str, profile: str | None) -> None:
     if not isinstance(result, orm.Data):
         raise click.ClickException(f'{node}: expected a result or a chain, found {result}')
     origin = trace_origin(result)
-    if origin.model is None:
-        click.echo(f'{describe_step(result)}: no network had a part in it; VASP started from the raw structure.')
+    sources = []
+    if origin.model is not None:
+        sources.append(f'the checkpoint {printable(origin.model.name)}, {origin.model.content_hash}')
+    if origin.potential is not None:
+        facts = [f'{name} {origin.potential[name]}' for name in ('version', 'weights') if origin.potential.get(name)]
+        facts += filter(None, [origin.potential.get('content_hash'), origin.weights and describe_step(origin.weights)])
+        sources.append(printable(f'the potential {origin.potential["potential"]} ({", ".join(facts)})'))
+    if not sources:
+        told = 'no network had a part in it, nor a potential; VASP started from the raw structure.'
+        click.echo(f'{describe_step(result)}: {told}')
         return
-    click.echo(f'It goes back to the checkpoint {printable(origin.model.name)}, {origin.model.content_hash}:')
+    click.echo(f'It goes back to {", and ".join(sources)}:')
     for step in origin.path:
         click.echo(f'  {describe_step(step)}')
 

@@ -15,7 +15,7 @@ FACTS = ('licence', 'training_data', 'functional')
 
 
 class E3RelaxPotentialData(orm.SinglefileData):
-    """A file of weights for a potential whose package brings none, or for others than its own.
+    """A file of weights for a potential whose package brings none.
 
     What a person knows of them stands beside the content hash: licence, training data and functional. Potentials
     whose weights are in their package need no node: the report of a run has package, version and hash.
@@ -47,13 +47,19 @@ class E3RelaxPotentialData(orm.SinglefileData):
         Raises
         ------
         ValueError
-            For a file that is not there, and for an unknown potential.
+            For a file that is not there, and for a potential that is unknown or takes no weights but its own.
         """
         path = Path(file).absolute()
         if not path.is_file():
             raise ValueError(f'weights `{path}`: no such file; name the file that the package of the potential loads')
         if potential not in POTENTIALS:
             raise ValueError(f'`potential`: expected one of {", ".join(POTENTIALS)}, found {potential!r}')
+        if not POTENTIALS[potential].needs_weights:
+            taking = ', '.join(name for name, known in POTENTIALS.items() if known.needs_weights)
+            raise ValueError(
+                f'`potential`: the package of {potential} brings its weights, and takes no others; give none, or those '
+                f'of {taking}'
+            )
         super().__init__(file=path, **kwargs)
         self.base.attributes.set(self.POTENTIAL_KEY, potential)
         self.base.attributes.set(self.HASH_KEY, hash_file(path))
@@ -65,6 +71,8 @@ class E3RelaxPotentialData(orm.SinglefileData):
     def get_or_create(cls, file: str | Path, potential: str, **facts: str | None) -> tuple[E3RelaxPotentialData, bool]:
         """Return the stored node with these weights and facts, and whether it was created just now.
 
+        The file has the same name, too, by which some packages tell what network the weights are of.
+
         Raises ValueError as the constructor does.
         """
         node = cls(file, potential, **facts)
@@ -72,7 +80,7 @@ class E3RelaxPotentialData(orm.SinglefileData):
         filters: dict[str, Any] = {f'attributes.{key}': node.base.attributes.get(key) for key in keys}
         query = orm.QueryBuilder().append(cls, filters=filters, project='*', tag='weights')
         for stored in query.order_by({'weights': {'id': 'asc'}}).all(flat=True):
-            if stored.facts == node.facts:
+            if (stored.facts, stored.filename) == (node.facts, node.filename):
                 return stored, False
         return node.store(), True
 

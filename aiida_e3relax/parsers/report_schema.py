@@ -31,6 +31,7 @@ class _Opinion(_Part):
     error: Text | None = None
     energy_input_eV_per_atom: Finite | None = None  # noqa: N815
     energy_prediction_eV_per_atom: Finite | None = None  # noqa: N815
+    wall_time_s: NotNegative | None = None
 
     @model_validator(mode='after')
     def _has_numbers(self) -> Self:

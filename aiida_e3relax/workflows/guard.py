@@ -65,8 +65,8 @@ class GuardSettings:
         Largest shift of a site relative to the common drift of all sites, in A (99 %: 7.0 and 1.6).
     uncertainty_max_A
         Largest uncertainty that the network may state of the lengths of the crystal's bonds, in A. None does not look
-        at it: a network alone states none, and where ensembles do, those least sure are still better than the raw
-        crystals on average (`benchmarks/uncertainty.py`). With a bound, a network that states none is rejected.
+        at it: single networks and potentials state none, and where ensembles do, those least sure are still better than
+        the raw crystals on average (`benchmarks/uncertainty.py`). With a bound, a prediction without one is rejected.
     energy_rise_max_eV_per_atom
         By how much the prediction may lie above the raw crystal in energy, by the interatomic potential that takes part
         (`potential` in the parameters of the run), in eV/atom. None does not look at it.
@@ -275,7 +275,10 @@ def _find_broken_bounds(numbers: Mapping[str, Any], settings: GuardSettings) -> 
         )
     uncertainty, bound = numbers['uncertainty_A'], settings.uncertainty_max_A
     if bound is not None and uncertainty is None:
-        yield f'the network states no uncertainty (bound {bound:g} A): predict with an ensemble, or give no such bound'
+        yield (
+            f'no uncertainty is stated (bound {bound:g} A), as a potential or a single network states none: predict '
+            'with an ensemble, or give no such bound'
+        )
     elif bound is not None and not uncertainty <= bound:
         yield f'the network expects errors of {uncertainty:.2g} A in the lengths of bonds (bound {bound:g} A)'
     rise, bound = numbers['energy_rise_eV_per_atom'], settings.energy_rise_max_eV_per_atom

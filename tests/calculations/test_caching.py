@@ -69,6 +69,16 @@ def test_a_failure_that_may_pass_is_not_taken(run, make_flaky, line, name):
     assert not again.base.caching.is_created_from_cache
 
 
+def test_a_success_in_which_a_potential_failed_is_not_taken(run, make_flaky):
+    of_row = """0,/"message": ""/s//"message": "", "second_opinion": {"error": "CUDA error"}/"""
+    of_run = """s/"second_opinion": null/"second_opinion": {}/"""
+    code = make_flaky(f"""{NETWORK} "$@"; sed -i '{of_row}; {of_run}' report.json""")
+    first = run(code)
+    assert first.is_finished_ok, first.exit_message
+    assert first.outputs.report['structures'][0]['second_opinion'] == {'error': 'CUDA error'}
+    assert not run(code).base.caching.is_created_from_cache
+
+
 def test_a_success_that_left_structures_out_for_want_of_memory_is_not_taken(run, make_flaky):
     code = make_flaky(f"""{NETWORK} "$@"; sed -i '0,/"status": "ok"/s//"status": "out_of_memory"/' report.json""")
     first = run(code)

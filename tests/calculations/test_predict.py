@@ -3,6 +3,7 @@
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import ase.build
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from aiida import orm
 from aiida.engine import run_get_node, submit
 
-from aiida_e3relax.calculations.predict import E3RelaxCalculation
+from aiida_e3relax.calculations.predict import E3RelaxCalculation, find_weights_fault
 from aiida_e3relax.data.model import E3RelaxModelData, hash_file
 from aiida_e3relax.data.potential import E3RelaxPotentialData
 
@@ -180,6 +181,11 @@ class TestPotentials:
         refuse('weights of mace, expected those of `potential`, chgnet', alone, potential_weights=weights)
         refuse('weights of mace, expected those of `potential`, None', {}, model=model, potential_weights=weights)
         refuse('`potential_weights`: orb brings no weights', alone | {'potential': 'orb'})
+
+    def test_weights_of_a_potential_that_brings_its_own_are_refused(self):
+        """An earlier version made such nodes."""
+        weights = SimpleNamespace(potential='chgnet')
+        assert 'the package of chgnet brings its weights' in find_weights_fault('chgnet', weights)
 
     def test_the_program_gets_weights_sites_and_no_network(self, make_program, make_structure, weights):
         code = make_program('ls weights fixed.json; cat fixed.json; ls model.pt')

@@ -1,11 +1,12 @@
 """The parameters of a prediction run."""
 
+import dataclasses
 import json
 
 import pytest
 
 from aiida_e3relax.calculations.pre_relaxer import PreRelaxer
-from aiida_e3relax.calculations.predict_parameters import PredictParameters
+from aiida_e3relax.calculations.predict_parameters import PredictParameters, choose_pre_relaxer
 from aiida_e3relax.gnn.potentials.registry import POTENTIALS
 
 OWN_WEIGHTS = 'chgnet or sevennet-0 or sevennet-mf-0 or sevennet-l3i5'
@@ -53,6 +54,44 @@ def test_a_pre_relaxer_is_what_its_parameters_ask_for(text):
     assert str(parameters.pre_relaxer) == text
 
 
+def test_a_second_opinion_that_takes_steps_is_a_pre_relaxer():
+    opinion = PredictParameters(second_opinion='chgnet')
+    assert str(opinion.pre_relaxer) == 'network'
+    assert str(dataclasses.replace(opinion, second_opinion_steps=3).pre_relaxer) == 'network+chgnet'
+
+
+@pytest.mark.parametrize(
+    ('text', 'values', 'asked', 'parameters'),
+    [
+        (None, {'device': 'cpu'}, 'network', {'device': 'cpu'}),
+        (None, {'potential': 'chgnet', 'start': 'input', 'steps': 5}, 'chgnet', None),
+        (
+            'network',
+            {'potential': 'chgnet', 'start': 'input', 'steps': 5, 'device': 'cpu'},
+            'network',
+            {'device': 'cpu'},
+        ),
+        ('network', {'second_opinion': 'chgnet', 'second_opinion_steps': 5}, 'network', {'second_opinion': 'chgnet'}),
+        ('chgnet', {'steps': 5}, 'chgnet', {'steps': 5, 'potential': 'chgnet', 'start': 'input'}),
+        (
+            'network+chgnet',
+            {'potential': 'mace', 'start': 'input'},
+            'network+chgnet',
+            {'potential': 'chgnet', 'start': 'network'},
+        ),
+    ],
+)
+def test_a_pre_relaxer_that_is_named_goes_over_that_of_the_parameters(text, values, asked, parameters):
+    chosen, left = choose_pre_relaxer(values, text and PreRelaxer.parse(text))
+    assert (str(chosen), left) == (asked, values if parameters is None else parameters)
+
+
+def test_steps_without_a_potential_are_refused_unless_the_network_is_asked_for():
+    with pytest.raises(ValueError, match='`steps`: expected `potential` beside it'):
+        choose_pre_relaxer({'steps': 5}, None)
+    assert choose_pre_relaxer({'steps': 5}, PreRelaxer.parse('network'))[1] == {}
+
+
 @pytest.mark.parametrize(
     ('text', 'found'),
     [
@@ -98,6 +137,7 @@ def test_an_unknown_pre_relaxer_is_told_with_those_known(text, found):
             f'`second_opinion_steps`: expected `second_opinion` beside it, {OWN_WEIGHTS}, found none',
         ),
         ({'potential': 'emt'}, f"`potential`: expected one of {', '.join(POTENTIALS)}, found 'emt'"),
+        ({'potential': ['chgnet']}, f"`potential`: expected one of {', '.join(POTENTIALS)}, found ['chgnet']"),
         ({'potential': 'chgnet', 'start': 'raw'}, "`start`: expected network or input, found 'raw'"),
         ({'potential': 'chgnet', 'steps': -1}, '`steps`: expected an integer from 0 on, found -1'),
         ({'potential': 'chgnet', 'stress_max_kB': 0}, '`stress_max_kB`: expected a number above 0, found 0'),

@@ -32,8 +32,17 @@ def test_the_same_weights_are_stored_once_and_other_facts_are_another_node(weigh
     assert E3RelaxPotentialData.get_or_create(weights, 'orb')[1]
 
 
+def test_the_same_weights_under_another_name_are_another_node(weights):
+    """By which packages tell what network they are of."""
+    first, _ = E3RelaxPotentialData.get_or_create(weights, 'orb')
+    other, created = E3RelaxPotentialData.get_or_create(weights.rename(weights.with_name('orb-v3.model')), 'orb')
+    assert (created, first.filename, other.filename) == (True, 'small.model', 'orb-v3.model')
+
+
 def test_what_is_no_weights_is_refused(weights):
     with pytest.raises(ValueError, match='absent`: no such file'):
         E3RelaxPotentialData(weights.with_name('absent'), 'mace')
     with pytest.raises(ValueError, match=r"`potential`: expected one of chgnet, .*, found 'emt'"):
         E3RelaxPotentialData(weights, 'emt')
+    with pytest.raises(ValueError, match=r'the package of chgnet brings its weights, and takes no others.* mace'):
+        E3RelaxPotentialData(weights, 'chgnet')

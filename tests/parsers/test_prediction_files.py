@@ -55,7 +55,7 @@ POTENTIAL = {'potential': 'chgnet', 'start': 'input', 'steps': 200, 'weights': '
 PLACES = [
     *((key,) for key in ('schema', 'error', 'structures', 'batches', 'model', 'device', 'timings_s', 'second_opinion')),
     *(('structures', 0, key) for key in ('label', 'status', 'message', 'n_atoms', 'uncertainty_A', 'second_opinion')),
-    *(('structures', 0, 'potential', key) for key in ('error', 'steps', 'converged', 'left_basin', 'basin')),
+    *(('structures', 0, 'potential', key) for key in ('error', 'steps', 'converged', 'basin', 'wall_time_s')),
     *(('potential', key) for key in ('potential', 'start', 'steps', 'weights')),
     *(('potential',), ('structures', 0, 'potential')),
     *(('structures', 0, 'second_opinion', key) for key in ('error', 'energy_input_eV_per_atom')),

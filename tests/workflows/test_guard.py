@@ -90,7 +90,7 @@ def test_no_mode_lets_pass_what_cannot_be_computed_with():
         ('reject', 0.5, 0.51, 'rejected', r'expects errors of 0\.51 A in the lengths of bonds \(bound 0\.5 A\)'),
         ('warn', 0.5, 0.51, 'accepted with warnings', 'expects errors'),
         ('off', 0.5, 0.51, 'accepted', ''),
-        ('reject', 0.5, None, 'rejected', 'states no uncertainty .* predict with an ensemble'),
+        ('reject', 0.5, None, 'rejected', 'no uncertainty is stated .* predict with an ensemble'),
     ],
 )
 def test_uncertainty_is_looked_at_where_there_is_a_bound(mode, bound, stated, word, reason):

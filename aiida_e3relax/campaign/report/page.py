@@ -116,7 +116,7 @@ def _describe_start(contents: Contents) -> str | None:
     node = contents.settings.get('model')
     network = ', '.join(f'content hash {content_hash.removeprefix("sha256:")[:12]}…' for content_hash in hashes)
     texts = find_pre_relaxers(contents.frame) or ([NETWORK] if network or node else [])
-    asked = [PreRelaxer.parse(text) for text in texts]
+    asked = [PreRelaxer.from_record(text) for text in texts]
     sentences = []
     if any(one.has_network for one in asked):
         name = network or (f'node {node}' if node else 'the one of the settings')

@@ -16,9 +16,11 @@ from aiida_e3relax.campaign.group import load_campaign
 from aiida_e3relax.campaign.results.records import read_chains, read_comparisons
 from aiida_e3relax.campaign.results.table import make_frame, make_row
 from aiida_e3relax.data.model import E3RelaxModelData
+from aiida_e3relax.data.potential import E3RelaxPotentialData
 from aiida_e3relax.data.structures import ATOMIC_NUMBERS
 from aiida_e3relax.workflows.comparison.reference import CHAIN, RAW_LEG, content, find_reference_fault
 
+PREDICTION = 'aiida.calculations:e3relax.predict'
 HASH_PREFIX = 'sha256:'
 PREDICTION_COLUMNS = ('status', 'message', 'n_atoms', 'uncertainty_A', 'device', 'job_pk', 'job_uuid', 'predicted')
 REFERENCE_COLUMNS = ('chain_pk', 'chain_uuid', 'ended', 'ionic_steps', 'energy_final_eV_per_atom', 'fault')
@@ -32,11 +34,17 @@ class Origin:
     ----------
     model
         The checkpoint whose prediction the relaxation started from; None where no network had a part.
+    potential
+        What the report of that prediction says of the potential that took part; None where none did.
+    weights
+        The node of its weights; None where its package brought them.
     path
-        From the checkpoint to the result, data and processes in turn.
+        From the checkpoint, else the weights, else the prediction, to the result, data and processes in turn.
     """
 
     model: E3RelaxModelData | None
+    potential: Mapping[str, Any] | None
+    weights: E3RelaxPotentialData | None
     path: tuple[orm.Node, ...]
 
 
@@ -98,9 +106,9 @@ def find_chains(
 
 
 def trace_origin(node: orm.Data) -> Origin:
-    """Return the checkpoint that a structure, an energy or anything else computed goes back to, and how.
+    """Return the prediction that a structure, an energy or anything else computed goes back to, and how.
 
-    Of several checkpoints, as where one campaign started from the results of another, it is the nearest. Raises
+    Of several predictions, as where one campaign started from the results of another, it is the nearest. Raises
     ValueError for a node that is not stored.
     """
     if node.pk is None:
@@ -109,13 +117,19 @@ def trace_origin(node: orm.Data) -> Origin:
     found = traverse_graph([node.pk], get_links=True, links_backward=backward)
     graph = nx.DiGraph((link.source_id, link.target_id) for link in found['links'] or ())
     graph.add_node(node.pk)
-    query = orm.QueryBuilder().append(E3RelaxModelData, filters={'id': {'in': list(found['nodes'])}}, project='id')
+    filters = {'id': {'in': list(found['nodes'])}, 'process_type': PREDICTION}
+    query = orm.QueryBuilder().append(orm.CalcJobNode, filters=filters, project='id')
     paths = [nx.shortest_path(graph, pk, node.pk) for pk in query.all(flat=True)]
     if not paths:
-        return Origin(None, (node,))
+        return Origin(None, None, None, (node,))
     path = tuple(orm.load_node(pk) for pk in min(paths, key=len))
-    model: Any = path[0]
-    return Origin(model, path)
+    job: Any = path[0]
+    inputs = job.base.links.get_incoming(link_type=LinkType.INPUT_CALC).nested()
+    model, weights = (inputs.get(port) for port in ('model', 'potential_weights'))
+    report = job.outputs.report.get_dict() if 'report' in job.outputs else {}
+    opinion = report.get('second_opinion') or {}
+    potential = report.get('potential') or (opinion if opinion.get('steps') else None)
+    return Origin(model, potential, weights, (*filter(None, (model or weights,)), *path))
 
 
 def find_predictions(model: str) -> pd.DataFrame:

@@ -210,7 +210,7 @@ def find_pre_relaxers(frame: pd.DataFrame) -> list[str]:
 
 
 def _name_pre_relaxer(frame: pd.DataFrame) -> str:
-    titles = [PreRelaxer.parse(text).title for text in find_pre_relaxers(frame) or [NETWORK]]
+    titles = [PreRelaxer.from_record(text).title for text in find_pre_relaxers(frame) or [NETWORK]]
     return ' or '.join(f'{title[0].lower()}{title[1:]}' for title in titles)
 
 

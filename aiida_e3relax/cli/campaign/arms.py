@@ -11,7 +11,7 @@ import click
 from aiida import orm
 from aiida.common.exceptions import NotExistent
 
-from aiida_e3relax.calculations.pre_relaxer import PreRelaxer
+from aiida_e3relax.calculations.pre_relaxer import NETWORK, PreRelaxer
 from aiida_e3relax.campaign.arms import arm_choices, arm_name, count_relaxations, load_base
 from aiida_e3relax.campaign.creation import check_new_name, create_arm, find_refusals
 from aiida_e3relax.campaign.group import CampaignGroup
@@ -112,7 +112,7 @@ def create_single_arm(
 def _read_choices(base: ChainChoices, options: Mapping[str, Any]) -> ChainChoices:
     """Return the choices of an arm: those of the base campaign but for what the options say."""
     try:
-        parsed = PreRelaxer.parse(options['pre_relaxer'])
+        parsed = PreRelaxer.parse(options['pre_relaxer'] or NETWORK)
     except ValueError as error:
         raise click.ClickException(f'--pre-relaxer: {error}') from error
     if options['model'] and not parsed.has_network:

@@ -20,16 +20,16 @@ WITHOUT_NETWORK = "`--no-network --freedom positions` (without `network_code`, f
 
 def find_freedom_fault(freedom: Freedom, crystal: Crystals, kinds: Sequence[str]) -> str | None:
     """Return why VASP cannot relax one crystal, its sites of these `kinds`, with this freedom."""
-    return find_restriction_fault(freedom, crystal, kinds) or _find_vasp_fault(freedom, crystal)
-
-
-def find_restriction_fault(freedom: Freedom, crystal: Crystals, kinds: Sequence[str]) -> str | None:
-    """Return why no relaxation of one crystal, its sites of these `kinds`, can be held to this freedom."""
     return (
-        find_vacuum_fault(freedom, crystal)
-        or _find_fixed_fault(freedom, len(kinds))
+        find_restriction_fault(freedom, crystal)
         or _find_symmetry_fault(freedom, crystal, kinds)
+        or _find_vasp_fault(freedom, crystal)
     )
+
+
+def find_restriction_fault(freedom: Freedom, crystal: Crystals) -> str | None:
+    """Return why no relaxation of one crystal can be held to this freedom, whatever its symmetry."""
+    return find_vacuum_fault(freedom, crystal) or _find_fixed_fault(freedom, len(crystal.numbers))
 
 
 def find_molecule(freedom: Freedom, crystal: Crystals) -> str | None:
@@ -37,7 +37,9 @@ def find_molecule(freedom: Freedom, crystal: Crystals) -> str | None:
     gap = None if freedom.vacuum == NO_VACUUM else find_gap(crystal)
     if gap is None or gap.dimension:
         return None
-    return f'{gap}, and the network knows crystals alone; take {WITHOUT_NETWORK}{_way_out(freedom)}'
+    return (
+        f'{gap}, and networks and potentials are asked about crystals alone; take {WITHOUT_NETWORK}{_way_out(freedom)}'
+    )
 
 
 def find_drift(freedom: Freedom, start: Crystals, end: Crystals) -> str | None:

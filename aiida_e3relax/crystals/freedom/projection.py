@@ -30,10 +30,11 @@ def restrict(start: Crystals, prediction: Crystals, freedom: Freedom, kinds: Seq
     freedom
         What may move.
     kinds
-        ``(N,)`` names of the sites' kinds; the preserved space group distinguishes them.
+        ``(N,)`` names of the sites' kinds; the preserved space group distinguishes them, and of it the operations are
+        preserved that map fixed coordinates on fixed ones.
     """
     movable = freedom.movable(len(kinds))
-    group = SpaceGroup.of(start, kinds) if freedom.keep_symmetry else None
+    group = SpaceGroup.of(start, kinds).keeping(movable) if freedom.keep_symmetry else None
     gap = gap_of(freedom, start)
     cell = _restrict_cell(start, prediction, freedom, gap)
     if group is not None and freedom.moves != Moves.POSITIONS:

@@ -117,7 +117,7 @@ def check_potential(
     """
     atoms = make_check_crystal(atoms)
     potential = load_potential(name, device, dtype, weights)
-    findings = check_calculator(potential.calculator, dtype, atoms)
+    findings = check_calculator(potential.calculator, potential.dtype, atoms)
     if findings[0].passed:
         findings.append(_check_precision(potential, device, weights, atoms))
     return potential, findings
@@ -130,6 +130,8 @@ def _check_precision(potential: Potential, device: torch.device, weights: Path |
         other = load_potential(potential.name, device, dtype, weights)
     except InputError as error:
         return Finding(PRECISIONS, True, f'refused: {error}', 'the same, or an error')
+    if other.dtype == potential.dtype:
+        return Finding(PRECISIONS, True, f'its weights are for {potential.dtype} alone', 'the same, or one alone')
     single, double = (potential, other) if potential.dtype == DTYPES[0] else (other, potential)
     return compare_precisions(single.calculator, double.calculator, atoms)
 

@@ -24,20 +24,17 @@ SUFFIXES = ('.nequip.pt2', '.nequip.pth')
 
 
 def make_calculator(known: KnownPotential, weights: Path, device: torch.device, dtype: str) -> Any:
-    """Return the compiled model, whose file has the precision."""
+    """Return the compiled model, in the precision of its file: see `read_dtype`."""
     if not weights.name.endswith(SUFFIXES):
         raise InputError(
             f'{weights}: expected a compiled model, a name that ends in {" or ".join(SUFFIXES)}; make one with '
             f'`{COMMAND}` (or cuda)'
         )
-    compiled = _read_dtype(weights)
-    if compiled is not None and compiled != dtype:
-        raise InputError(f'{weights}: was compiled for {compiled}: expected that precision, not {dtype}')
     return NequIPCalculator.from_compiled_model(str(weights), device=first_of_kind(known, device))
 
 
-def _read_dtype(weights: Path) -> str | None:
-    """Return the precision that a compiled model states, None where it states none."""
+def read_dtype(weights: Path) -> str | None:
+    """Return the precision that a compiled model has, None where it states none."""
     with zipfile.ZipFile(weights) as archive:
         for name in archive.namelist():
             if name.endswith('/extra/model_dtype'):

@@ -83,7 +83,7 @@ POTENTIALS: dict[str, KnownPotential] = {
 
 Each has the adapter `module`, with a function ``make_calculator(known, weights, device, dtype)`` that returns a
 calculator of ASE from a file of weights, and, where they come with the package, ``find_weights(known)`` that returns
-the file.
+the file. One whose files have one precision each has ``read_dtype(weights)``, and computes in that.
 """
 
 REMEDY = 'install it where the network runs, with `pip install {}`'
@@ -101,7 +101,8 @@ def load_potential(
     device
         Where it computes.
     dtype
-        `float32` or `float64`; `KnownPotential.dtypes` tells which of the two there are.
+        `float32` or `float64`; `KnownPotential.dtypes` tells which of the two there are. Weights that are compiled for
+        one of them compute in that, which `Potential.dtype` tells.
     weights
         The file of its weights, of potentials that do not bring them. The packages run code that such a file holds:
         take it from whom you trust.
@@ -125,17 +126,19 @@ def load_potential(
     apart = Apart(getattr(torch, dtype))
     with apart:
         adapter = _import_adapter(known)
-        path = Path(weights) if weights is not None else adapter.find_weights(known)
+        path = None if weights is None else Path(weights)
         try:
+            path = path or adapter.find_weights(known)
             content_hash = hash_file(path)
             calculator = adapter.make_calculator(known, path, device, dtype)
+            dtype = _dtype_of_file(adapter, path) or dtype
         except RunError:
             raise
         except Exception as error:  # whatever the packages raise for a file that is not theirs
             if is_out_of_memory(error):
                 raise
             raise InputError(
-                f'{path}: expected weights of {name} that {known.package} {version} reads, found '
+                f'{path or known.weights}: expected weights of {name} that {known.package} {version} reads, found '
                 f'{describe_error(error)}'
             ) from error
     apart.keep(calculator)
@@ -186,6 +189,11 @@ def installed_version(known: KnownPotential) -> str | None:
         return metadata.version(known.package)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _dtype_of_file(adapter: ModuleType, path: Path) -> str | None:
+    """Return the one precision that a file of weights has, of adapters that tell; None where any will do."""
+    return adapter.read_dtype(path) if hasattr(adapter, 'read_dtype') else None
 
 
 def _import_adapter(known: KnownPotential) -> ModuleType:

@@ -27,7 +27,7 @@ KEPT = (
     'the cell is kept, as by `--freedom positions`; `--freedom in-plane` relaxes the lattice of a layer too, '
     '`--vacuum none` is for bulk crystals'
 )
-NO_CRYSTAL = 'the network knows crystals alone; `--vacuum none` is for bulk crystals'
+NO_CRYSTAL = 'crystals alone are predicted; `--vacuum none` is for bulk crystals'
 
 
 Masks = tuple[NDArray[np.bool_] | None, NDArray[np.bool_] | None]
@@ -47,7 +47,7 @@ class PredictionFreedom:
     movable
         For each crystal, ``(N, 3)`` which fractional coordinates its file lets change; None where that is all.
     notes
-        By index, what a person should know of how a vacuum was kept.
+        By index, what a person should know of how a vacuum or the symmetry was kept.
     """
 
     def __init__(
@@ -162,10 +162,32 @@ class PredictionFreedom:
                 return 'not_periodic', f'{gap}: {NO_CRYSTAL}'
         if fault := find_vacuum_fault(freedom, crystal, find_pairs):
             return 'vacuum', fault
-        fault = find_restriction_fault(freedom, crystal, kinds_of(crystal)) or find_restriction_fault(
-            freedom.holding(self.movable[index]), crystal, kinds_of(crystal)
-        )
+        fault = find_restriction_fault(freedom, crystal)
+        if fault is None:
+            held = freedom.holding(self.movable[index])
+            fault = find_restriction_fault(held, crystal) or self._check_symmetry(index, held, crystal)
         return ('freedom', fault) if fault else None
+
+    def _check_symmetry(self, index: int, freedom: Freedom, crystal: Crystals) -> str | None:
+        """Return why the symmetry of one crystal cannot be kept, and note where fixed sites leave a part of it.
+
+        That is no fault: who gives the crystal may tell its sites apart by more than their elements, as by moments.
+        """
+        if not freedom.keep_symmetry:
+            return None
+        from aiida_e3relax.crystals.symmetry import SpaceGroup
+
+        try:
+            group = SpaceGroup.of(crystal, kinds_of(crystal))
+        except ValueError as error:
+            return f'`keep_symmetry`: {error}'
+        kept = group.keeping(freedom.movable(len(crystal.numbers)))
+        if len(kept.rotations) < len(group.rotations):
+            self.notes[index] = (
+                f'of {group.name} {len(kept.rotations)} of {len(group.rotations)} operations are kept, those that map '
+                'fixed coordinates on fixed ones'
+            )
+        return None
 
     @staticmethod
     def _restricts(freedom: Freedom) -> bool:

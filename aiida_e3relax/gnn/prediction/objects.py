@@ -202,7 +202,7 @@ def describe_wrong(value: Any) -> str:
     if isinstance(value, Mapping):
         return f'a {kind}: give its structures, as `list(d.values())`, or make one of it, as `Structure.from_dict(d)`'
     if kind in {'Molecule', 'IMolecule'}:
-        return f'a {kind}: the network knows crystals alone'
+        return f'a {kind}: crystals alone are predicted'
     return f'{short(repr(value))} of type {kind}'
 
 

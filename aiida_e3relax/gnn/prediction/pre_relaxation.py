@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -90,7 +91,8 @@ class PreRelaxation:
         Returns
         -------
         The crystals: one that the potential cannot compute, and by `only_if_lower` one whose energy has not fallen,
-        stays where it was. By index the rows of the report, with `error` alone for what failed, and the faults of that.
+        stays where it was. By index the rows of the report, for what failed with no more than `error` and the time, and
+        the faults of that.
         """
         positions, cell, offsets = starts.positions.copy(), starts.cell.copy(), starts.offsets
         rows: dict[int, dict[str, Any]] = {}
@@ -101,6 +103,7 @@ class PreRelaxation:
             def on_step(step: int, label: str = label) -> None:
                 line.advance(0, f'{label}: step {step}')
 
+            begin = time.perf_counter()
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter('ignore')  # of CHGNet at every call
@@ -113,6 +116,7 @@ class PreRelaxation:
                 positions[offsets[index] : offsets[index + 1]], cell[index] = relaxed.positions, relaxed.cell[0]
             if failures.get(index, ('',))[0] == OUT_OF_MEMORY:
                 _free_memory()
+            rows[index]['wall_time_s'] = time.perf_counter() - begin
             line.advance()
         return starts.replace(positions, cell), rows, failures
 

@@ -20,9 +20,9 @@ SMALLEST_MAX_EDGES = 5_000
 class E3RelaxBaseWorkChain(BaseRestartWorkChain):
     """Run `E3RelaxCalculation` until it succeeds, and restart it with other parameters where that can help.
 
-    Out of memory halves the batch, down to `SMALLEST_MAX_EDGES`, then goes to the CPU; a missing GPU goes to the CPU;
-    both only if `allow_cpu`. A crash or invalid output is tried once more. What no restart can help ends the work
-    chain at once with the exit code of the calculation.
+    Out of memory halves the batch, down to `SMALLEST_MAX_EDGES`, then goes to the CPU, and at once for a potential
+    alone, which has no batches; a missing GPU goes to the CPU; all only if `allow_cpu`. A crash or invalid output is
+    tried once more. What no restart can help ends the work chain at once with the exit code of the calculation.
 
     A run that predicts at least one structure is a success and is not repeated, even where others did not fit into
     the memory of the GPU: the output `report` gives these the status `out_of_memory`, and they can be run again alone.
@@ -75,6 +75,8 @@ class E3RelaxBaseWorkChain(BaseRestartWorkChain):
     @process_handler(exit_codes=[EXIT_CODES.ERROR_OUT_OF_MEMORY, EXIT_CODES.ERROR_SCHEDULER_OUT_OF_MEMORY])
     def handle_out_of_memory(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
         """Halve the batch; go to the CPU where that is of no use."""
+        if not self._parameters.pre_relaxer.has_network:
+            return self._restart_on_cpu(node, 'out of memory with a potential, which takes one structure at a time')
         max_edges = self._parameters.max_edges
         smaller = max_edges // 2
         if _does_not_fit_alone(node):

@@ -44,27 +44,38 @@ def stated_energy_rise(report: Mapping[str, Any], label: str | None = None) -> f
     return opinion['energy_prediction_eV_per_atom'] - opinion['energy_input_eV_per_atom']
 
 
+def find_pre_relaxer(report: Mapping[str, Any]) -> PreRelaxer:
+    """Return who made the predictions of a run; a second opinion that took steps relaxed those of the network."""
+    potential, opinion = report.get('potential'), report.get('second_opinion') or {}
+    name = potential['potential'] if potential else opinion['potential'] if opinion.get('steps') else None
+    return PreRelaxer(name is None or report['model'] is not None, name)
+
+
 def network_facts(report: Mapping[str, Any], label: str | None = None) -> dict[str, Any]:
     """Return the facts on the prediction of a structure for the comparison.
 
-    `wall_time_s` is its share of the time of the whole run, loading the checkpoint included, by the number of atoms.
-    Raises ValueError as `find_row` does.
+    `wall_time_s` is the time that the potential took for it, where the report says so, and its share of the rest of the
+    run, loading the checkpoint included, by the number of atoms. Raises ValueError as `find_row` does.
     """
     rows, row = report['structures'], find_row(report, label)
     share = row['n_atoms'] / sum(other['n_atoms'] or 0 for other in rows)  # None of what could not be read
+    rest = max(0.0, report['timings_s']['total'] - sum(map(_own_time, rows)))
     model, potential = report['model'], report.get('potential')
-    has_network = model is not None
-    pre_relaxer = PreRelaxer(has_network, potential and potential['potential'])
     return {
-        'pre_relaxer': str(pre_relaxer),
-        'content_hash': model['content_hash'] if has_network else None,
+        'pre_relaxer': str(find_pre_relaxer(report)),
+        'content_hash': model and model['content_hash'],
         'device': report['device']['used'],
         'structures_in_run': len(rows),
-        'wall_time_s': share * report['timings_s']['total'],
+        'wall_time_s': _own_time(row) + share * rest,
         'uncertainty_A': stated_uncertainty(report, label),
         'second_opinion': {**report['second_opinion'], **row['second_opinion']} if 'second_opinion' in row else None,
         'potential': potential and _merge(potential, row.get('potential')),
     }
+
+
+def _own_time(row: Mapping[str, Any]) -> float:
+    """Return the seconds that a potential took for a structure alone; older reports do not tell them apart."""
+    return (row.get('potential') or row.get('second_opinion') or {}).get('wall_time_s') or 0.0
 
 
 def _merge(potential: Mapping[str, Any], row: Mapping[str, Any] | None) -> dict[str, Any] | None:

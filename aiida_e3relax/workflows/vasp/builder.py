@@ -13,6 +13,7 @@ from aiida.engine.processes.builder import ProcessBuilder
 
 from aiida_e3relax.calculations.pre_relaxer import PreRelaxer
 from aiida_e3relax.calculations.predict import find_weights_fault
+from aiida_e3relax.calculations.predict_parameters import choose_pre_relaxer
 from aiida_e3relax.common.mappings import check_keys, merge
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.data.potential import E3RelaxPotentialData
@@ -85,9 +86,10 @@ class VaspProtocolMixin(ProtocolMixin):
             `failure`, how it ended, takes its place.
         pre_relaxer
             What `network_code` runs: `network`, the name of a potential such as `chgnet`, or `network+chgnet`, see
-            `PreRelaxer`; default is that of the parameters in `overrides`, else the network.
+            `PreRelaxer`; default is that of the parameters in `overrides`, else the network. Where it is given, what
+            these parameters say of another one is left out.
         potential_weights
-            The weights of the potential, where its package does not bring them.
+            The weights of the potential, where its package does not bring them; default is that of `overrides`.
         campaign
             The settings of the campaign that the chain is a part of.
 
@@ -147,7 +149,7 @@ class VaspProtocolMixin(ProtocolMixin):
         if freedom is not None:
             chosen['freedom'] = _plain_freedom(freedom)
         if network_code is not None:
-            chosen['network'] = _pre_relaxation(network, pre_relaxer, model, potential_weights)
+            chosen['network'] = pre_relaxation_inputs(network, pre_relaxer, model, potential_weights)
             chosen['network']['predict']['code'] = load_code(network_code, 'e3relax.predict', '`network_code`')
             chosen['network'] = merge(chosen['network'], {'predict': {'metadata': {'options': network_options or {}}}})
         given = {'prediction': prediction, 'campaign': campaign}
@@ -171,32 +173,37 @@ class VaspProtocolMixin(ProtocolMixin):
         return builder
 
 
-def _pre_relaxation(
-    network: dict[str, Any],
+def pre_relaxation_inputs(
+    network: Mapping[str, Any],
     pre_relaxer: PreRelaxer | str | None,
     model: E3RelaxModelData | None,
     weights: E3RelaxPotentialData | None,
 ) -> dict[str, Any]:
-    """Return the inputs `network` with what `pre_relaxer` asks for, and the checkpoint where that is a network.
+    """Return the inputs `network` of a protocol and overrides for a pre-relaxer, as `get_builder_from_protocol` has it.
 
-    Raises ValueError for an unknown pre-relaxer, and for a `model` beside a potential alone.
+    Its checkpoint and weights are those that are given, else those in `network`, and for a network the default ones.
+    Raises ValueError for an unknown pre-relaxer, for parameters or weights that do not fit it, and for a `model` beside
+    a potential alone.
     """
     predict = dict(network['predict'])
-    parameters = predict.get('parameters', {})
+    given = predict.get('parameters', {})
     try:
-        if pre_relaxer is None:
-            chosen = PreRelaxer.of_parameters(parameters.get('potential'), parameters.get('start'))
-        else:
-            chosen = PreRelaxer.parse(str(pre_relaxer))
-            predict['parameters'] = merge(parameters, chosen.parameters())
+        asked = None if pre_relaxer is None else PreRelaxer.parse(str(pre_relaxer))
     except ValueError as error:
         raise ValueError(f'`pre_relaxer`: {error}') from error
+    try:
+        chosen, predict['parameters'] = choose_pre_relaxer(
+            given.get_dict() if isinstance(given, orm.Dict) else given, asked
+        )
+    except ValueError as error:
+        raise ValueError(f'`network.predict.parameters`: {error}') from error
+    own_model, own_weights = predict.pop('model', None), predict.pop('potential_weights', None)
     if chosen.has_network:
-        predict['model'] = model or predict.get('model') or E3RelaxModelData.default()
+        predict['model'] = model or own_model or E3RelaxModelData.default()
     elif model is not None:
         raise ValueError(f'`model`: expected none beside the pre-relaxer {chosen}, which has no network; leave it out')
-    else:
-        predict.pop('model', None)
+    if weights is None and isinstance(own_weights, E3RelaxPotentialData):
+        weights = own_weights if asked is None or own_weights.potential == chosen.potential else None
     if fault := find_weights_fault(chosen.potential, weights):
         raise ValueError(fault)
     if weights is not None:

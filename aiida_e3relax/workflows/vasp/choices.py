@@ -9,13 +9,13 @@ from typing import Any
 from aiida import orm
 from aiida.engine import ProcessBuilder
 
-from aiida_e3relax.calculations.pre_relaxer import NETWORK, PreRelaxer
 from aiida_e3relax.common.mappings import merge
 from aiida_e3relax.crystals.freedom.freedom import Freedom
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.data.potential import E3RelaxPotentialData
 from aiida_e3relax.workflows.network.base import E3RelaxBaseWorkChain
 from aiida_e3relax.workflows.protocols.protocol import fill_builder
+from aiida_e3relax.workflows.vasp.builder import pre_relaxation_inputs
 from aiida_e3relax.workflows.vasp.chain import E3RelaxVaspWorkChain
 from aiida_e3relax.workflows.vasp.inputs.freedom import predict_all
 
@@ -43,9 +43,10 @@ class ChainChoices:
     options, network_options
         Options of the VASP jobs and of the network's, such as `resources`.
     pre_relaxer
-        What makes VASP's start, as `PreRelaxer` reads it.
+        What makes VASP's start, as `PreRelaxer` reads it; None for that of the parameters in `overrides`, else the
+        network.
     potential_weights
-        The weights of its potential, where the package of that brings none.
+        The weights of its potential, where the package of that brings none; None for those in `overrides`.
     """
 
     vasp_code: orm.AbstractCode
@@ -57,7 +58,7 @@ class ChainChoices:
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     network_options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    pre_relaxer: str = NETWORK
+    pre_relaxer: str | None = None
     potential_weights: E3RelaxPotentialData | None = None
 
     @classmethod
@@ -117,15 +118,16 @@ class ChainChoices:
 
         `fixed` are the sites that files fix, as `fixed` in `freedom`, by the label of the structure.
         """
-        inputs = E3RelaxVaspWorkChain.get_protocol_inputs(self.protocol, self.overrides)['network']
-        given = inputs.get('predict', {}).get('parameters', {})
-        parameters = merge(given, PreRelaxer.parse(self.pre_relaxer).parameters())
-        nodes = {'model': self.model, 'potential_weights': self.potential_weights}
+        inputs = pre_relaxation_inputs(
+            E3RelaxVaspWorkChain.get_protocol_inputs(self.protocol, self.overrides)['network'],
+            self.pre_relaxer,
+            self.model,
+            self.potential_weights,
+        )
         predict = {
             'code': self.network_code,
-            **{name: node for name, node in nodes.items() if node is not None},
             'batch': batch,
-            'parameters': predict_all(parameters, self.freedom, fixed),
+            'parameters': predict_all(inputs['predict']['parameters'], self.freedom, fixed),
             'metadata': {'options': self.network_options},
         }
         builder = E3RelaxBaseWorkChain.get_builder()

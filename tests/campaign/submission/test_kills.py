@@ -148,7 +148,7 @@ def test_chains_name_the_run_of_the_network_that_was_killed(choices, started_dae
     network.store().set_process_state(ProcessState.KILLED)
     (chain,) = run_until(group, CampaignController.is_done).chains['crystal_0']
     assert chain.state == State.FINISHED
-    remark = f'The run of the network for the batch was killed (<{network.pk}>)'
+    remark = f'The run of the pre-relaxer for the batch was killed (<{network.pk}>)'
     assert orm.load_node(chain.pk).outputs.comparison['remarks'] == [remark]
 
 

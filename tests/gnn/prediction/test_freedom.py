@@ -13,6 +13,7 @@ from ase.io import read, write
 
 from aiida_e3relax.crystals.freedom.freedom import Freedom
 from aiida_e3relax.crystals.structures import write_npz
+from aiida_e3relax.crystals.symmetry import SpaceGroup
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.graph.batch import make_batch
@@ -221,3 +222,19 @@ def test_one_structure_with_a_vacuum_takes_no_other_down(checkpoint, tmp_path):
     rows = json.loads((tmp_path / 'report.json').read_text())['structures']
     assert [row['status'] for row in rows] == ['ok', 'not_periodic', 'ok', 'ok']
     assert [row['message'].partition(' with')[0] for row in rows] == ['', 'a molecule', 'a wire', 'a layer']
+
+
+def test_of_the_symmetry_that_is_kept_goes_what_fixed_sites_do_not_have():
+    """The chain tells sites of one element apart by their kinds; the files of this program cannot."""
+    raw = batch_of(ase.build.bulk('Si', cubic=True))
+    free = PredictionFreedom(Freedom(keep_symmetry=True, fixed={'abc': [0]}), raw, [None])
+    assert free.find_faults([0]) == {}
+    assert free.notes[0].startswith('of Fd-3m 24 of 192 operations are kept')
+    generator = np.random.default_rng(1)
+    moved = raw.replace(raw.positions + 0.1 * generator.normal(size=(8, 3)), raw.cell + 0.1 * np.eye(3))
+    faults = {}
+    kept = free.restrict(moved, faults)
+    assert faults == {}
+    np.testing.assert_allclose(kept.fractional()[0], raw.fractional()[0], atol=1e-12)
+    group = SpaceGroup.of(kept, ['fixed', *7 * ['free']])
+    assert len(group.rotations) >= 24

@@ -38,7 +38,7 @@ OF_INPUT = {'energy_input_eV_per_atom', 'max_force_input_eV_per_A'}
 OF_NETWORK = {'energy_network_eV_per_atom', 'max_force_network_eV_per_A'}
 OF_END = {
     *('energy_prediction_eV_per_atom', 'max_force_prediction_eV_per_A', 'max_stress_prediction_kB'),
-    *('improved', 'converged', 'steps', 'left_basin', 'basin'),
+    *('improved', 'converged', 'steps', 'left_basin', 'basin', 'wall_time_s'),
 }
 
 
@@ -127,7 +127,9 @@ def test_from_the_input_no_network_is_loaded_and_its_elements_do_not_matter(run,
         'force_max_eV_per_A': 0.02,
         'stress_max_kB': 1.0,
     }
-    assert report['timings_s']['potential'] > 0
+    own = [row['potential']['wall_time_s'] for row in report['structures']]
+    assert min(own) > 0
+    assert sum(own) <= report['timings_s']['potential']
     assert report['versions'].keys() >= {'ase', 'torch'}
     assert report['batches'] == [[0], [1]]
     assert [row['status'] for row in report['structures']] == ['ok', 'ok']
@@ -178,7 +180,7 @@ def test_one_that_the_potential_does_not_know_takes_no_other_down(run, tmp_path)
     rows = report['structures']
     assert [row['status'] for row in rows] == ['ok', 'potential_failed', 'ok']
     assert rows[1]['message'].startswith('chgnet cannot relax it: ')
-    assert list(rows[1]['potential']) == ['error']
+    assert list(rows[1]['potential']) == ['error', 'wall_time_s']
     assert 'volume_predicted_A3' not in rows[1]
     assert [len(atoms) for atoms in read(tmp_path / 'out.extxyz', ':')] == [4, 1]
 
@@ -206,7 +208,7 @@ def test_after_the_network_a_failure_leaves_its_prediction_and_says_so(run, smal
     status, report, told = run([copper()], '--model', str(small))
     (row,) = report['structures']
     assert (status, row['status']) == (0, 'ok')
-    assert row['potential'] == {'error': 'RuntimeError: no'}
+    assert row['potential'] | {'wall_time_s': None} == {'error': 'RuntimeError: no', 'wall_time_s': None}
     assert row['message'] == 'the potential failed, the prediction of the network stands: RuntimeError: no'
     assert 'the potential: 1 failed' in told
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from aiida_e3relax.workflows.network.report import network_facts, stated_uncertainty
+from aiida_e3relax.workflows.network.report import find_pre_relaxer, network_facts, stated_uncertainty
 
 REPORT = {
     'model': {'content_hash': 'sha256:0'},
@@ -33,6 +33,22 @@ def test_facts_are_those_of_the_structure_asked_for():
 
 def test_the_shares_of_all_structures_are_the_time_of_the_run():
     assert sum(network_facts(REPORT, label)['wall_time_s'] for label in 'ab') == 8.0
+
+
+def test_the_time_of_a_potential_counts_for_the_structure_it_was_spent_on():
+    potential = {'potential': 'chgnet', 'start': 'input', 'steps': 9}
+    took = {'a': 1.0, 'b': 5.0}
+    rows = [row | {'potential': {'error': 'no', 'wall_time_s': took[row['label']]}} for row in REPORT['structures']]
+    report = REPORT | {'model': None, 'potential': potential, 'structures': rows}
+    assert [network_facts(report, label)['wall_time_s'] for label in 'ab'] == [2.5, 5.5]
+    assert network_facts(report, 'a')['pre_relaxer'] == 'chgnet'
+    assert network_facts(report, 'a')['potential']['wall_time_s'] == 1.0
+
+
+@pytest.mark.parametrize(('steps', 'name'), [(0, 'network'), (3, 'network+chgnet')])
+def test_a_second_opinion_that_took_steps_is_a_pre_relaxer(steps, name):
+    report = REPORT | {'second_opinion': {'potential': 'chgnet', 'steps': steps}}
+    assert network_facts(report, 'a')['pre_relaxer'] == str(find_pre_relaxer(report)) == name
 
 
 def test_a_structure_that_was_alone_needs_no_label():

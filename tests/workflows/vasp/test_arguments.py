@@ -1,5 +1,6 @@
 """What is handed to `get_builder_from_protocol`: the right kind, or how to make it."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,10 @@ from ase.build import bulk
 from pymatgen.core import Lattice, Structure
 
 from aiida_e3relax.cli.relax_inputs import describe_relaxations
+from aiida_e3relax.data.batch import StructureBatchData
+from aiida_e3relax.data.potential import E3RelaxPotentialData
 from aiida_e3relax.workflows.vasp.arguments import load_code
+from aiida_e3relax.workflows.vasp.choices import ChainChoices
 
 CUBE = Lattice.cubic(4.2)
 
@@ -110,6 +114,36 @@ def test_a_pre_relaxer_sets_parameters_and_model(make_builder, model):
     }
     by_overrides = {'network': {'predict': {'parameters': {'potential': 'chgnet', 'start': 'input'}}}}
     assert make_builder(overrides=by_overrides).network.predict.model is None
+    plain = make_builder(pre_relaxer='network', overrides=by_overrides).network.predict
+    assert (plain.model, plain.parameters.get_dict()) == (model, network.parameters.get_dict())
+
+
+def test_weights_of_the_overrides_are_taken_for_their_potential(make_builder, tmp_path):
+    (tmp_path / 'small.model').write_bytes(b'weights')
+    weights = E3RelaxPotentialData(tmp_path / 'small.model', 'mace')
+    parameters = {'potential': 'mace', 'start': 'input'}
+    overrides = {'network': {'predict': {'potential_weights': weights, 'parameters': parameters}}}
+    assert make_builder(overrides=overrides).network.predict.potential_weights == weights
+    assert make_builder(overrides=overrides, pre_relaxer='network+mace').network.predict.potential_weights == weights
+    assert make_builder(overrides=overrides, pre_relaxer='chgnet').network.predict.potential_weights is None
+
+
+def test_the_run_of_a_campaign_has_the_same_pre_relaxer_as_a_chain(make_builder, standin_code, e3relax_code, model):
+    steps = {'network': {'predict': {'parameters': {'steps': 7}}}}
+    choices = ChainChoices(standin_code, e3relax_code, 'none', 'positions', overrides=steps)
+    batch = StructureBatchData({'cu': orm.StructureData(ase=bulk('Cu'))})
+
+    def run(**changes):
+        return dataclasses.replace(choices, **changes).network_builder(batch, orm.Dict()).predict
+
+    alone = run(pre_relaxer='network')
+    assert (alone.model, 'steps' in alone.parameters.get_dict()) == (model, False)
+    potential = run(pre_relaxer='chgnet')
+    asked = {key: potential.parameters[key] for key in ('potential', 'start', 'steps', 'freedom')}
+    assert potential.model is None
+    assert asked == {'potential': 'chgnet', 'start': 'input', 'steps': 7, 'freedom': 'positions'}
+    with pytest.raises(ValueError, match=r'`network\.predict\.parameters`: `steps`: expected `potential` beside it'):
+        run()
 
 
 def test_a_pre_relaxer_that_does_not_fit_is_refused(make_builder, model):

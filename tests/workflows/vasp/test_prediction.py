@@ -97,7 +97,7 @@ def test_a_run_of_the_network_that_left_no_report_is_named(make_builder):
     prediction = {'label': 'Cu3Au-1', 'failure': 'was killed (<12>)'}
     results, chain = run_get_node(make_builder(network_code=None, prediction=prediction, freedom='positions'))
     assert chain.exit_status == 0, chain.exit_message
-    assert results['comparison']['remarks'] == ['The run of the network for the batch was killed (<12>)']
+    assert results['comparison']['remarks'] == ['The run of the pre-relaxer for the batch was killed (<12>)']
     assert set(links_of(chain)) == {'kpoints', 'relax_raw', 'compare'}
 
 

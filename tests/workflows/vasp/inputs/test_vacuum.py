@@ -37,7 +37,7 @@ REFUSED = [
     (wire, 'cell', '`--freedom positions`'),
     (wire, {'moves': 'in-plane', 'vacuum': 'a'}, 'a wire'),
     (molecule, 'cell', '--no-network --freedom positions'),
-    (molecule, 'positions', 'a molecule .* the network knows crystals alone; take `--no-network'),
+    (molecule, 'positions', 'a molecule .* networks and potentials are asked about crystals alone; take `--no-network'),
 ]  # fmt: skip
 
 

@@ -1,0 +1,55 @@
+"""Which pre-relaxer, model and weights the options of a command line and the overrides choose."""
+
+import click
+import pytest
+import yaml
+
+from aiida_e3relax.cli.chain_choices import read_choices
+from aiida_e3relax.cli.chain_options import chain_options
+
+POTENTIAL = {'potential': 'chgnet', 'start': 'input', 'steps': 5}
+
+
+@pytest.fixture
+def choose(e3relax_code, standin_code, potential_family, model, tmp_path):
+    """A function that returns the choices of options, with parameters of the run in the overrides."""
+
+    def choose(*words, **parameters):
+        path = tmp_path / 'overrides.yaml'
+        path.write_text(yaml.safe_dump({'network': {'predict': {'parameters': parameters}}}), encoding='utf-8')
+        command = click.command()(chain_options(lambda **options: options))
+        codes = ('--vasp-code', standin_code.uuid, '--network-code', e3relax_code.uuid)
+        words = [*codes, '--potential-family', potential_family, '--overrides', str(path), *words]
+        return read_choices(command.make_context('relax', words).params)
+
+    return choose
+
+
+def test_without_an_option_the_overrides_choose(choose, model):
+    choices = choose(**POTENTIAL)
+    assert (choices.pre_relaxer, choices.model) == (None, None)
+    assert (choose().pre_relaxer, choose().model) == (None, model)
+    assert choose(**POTENTIAL | {'start': 'network'}).model == model
+
+
+def test_an_option_goes_over_the_overrides(choose, model):
+    choices = choose('--pre-relaxer', 'network', **POTENTIAL)
+    assert (choices.pre_relaxer, choices.model) == ('network', model)
+    choices = choose('--pre-relaxer', 'network+chgnet', steps=5)
+    assert (choices.pre_relaxer, choices.model) == ('network+chgnet', model)
+
+
+def test_what_does_not_fit_is_refused(choose):
+    with pytest.raises(click.ClickException, match='--model default: the pre-relaxer chgnet has no network'):
+        choose('--model', 'default', **POTENTIAL)
+    with pytest.raises(click.ClickException, match='--pre-relaxer: expected network, the name of a potential'):
+        choose('--pre-relaxer', 'emt')
+    with pytest.raises(click.ClickException, match='--no-network: expected no --pre-relaxer beside it, found chgnet'):
+        choose('--pre-relaxer', 'chgnet', '--no-network')
+    with pytest.raises(ValueError, match=r'--overrides: `network\.predict\.parameters`: `steps`: expected `potential`'):
+        choose(steps=5)
+
+
+def test_raw_structures_alone_have_neither(choose):
+    choices = choose('--no-network', **POTENTIAL)
+    assert (choices.network_code, choices.model, choices.potential_weights) == (None, None, None)
