@@ -39,6 +39,7 @@ def test_arms_are_campaigns_beside_the_first(invoke, crystals):
     code, output = invoke('create', *words)
     assert code == 0, output
     assert 'In all 8 relaxations by VASP (2 from raw crystals, 6 from predictions)' in output
+    assert 'a raw leg that failed runs again in an arm whose prediction is of no use' in output
     assert 'Arm three arms-chgnet: the same from chgnet, with the raw legs of the former.' in output
     base = load_campaign('three arms')
     arms = find_arms(base)
@@ -52,6 +53,18 @@ def test_arms_are_campaigns_beside_the_first(invoke, crystals):
     assert {remarks[arm.label] for arm in arms} == {'waiting for raw legs of three arms'}
     code, output = invoke('create', *words)
     assert (code, 'there is one of this name already' in output) == (1, True)
+
+    def paused() -> list[bool]:
+        return [group.is_paused for group in (base, *arms)]
+
+    assert 'Paused, with three arms-chgnet, three arms-network+chgnet.' in invoke('pause', 'three arms')[1]
+    assert paused() == [True, True, True]
+    invoke('resume', 'three arms', '--this-arm')
+    assert paused() == [False, True, True]
+    assert 'No longer paused, with three arms-chgnet' in invoke('resume', 'three arms')[1]
+    invoke('pause', 'three arms', '--this-arm')
+    invoke('pause', 'three arms-chgnet')
+    assert paused() == [True, True, False]
 
 
 def test_an_arm_of_a_campaign_that_is_there(invoke, crystals):

@@ -118,26 +118,28 @@ def status(name: str, profile: str | None) -> None:
 @campaign.command()
 @click.argument('name')
 @click.option('--running', is_flag=True, help='Pause the chains that run, too; their VASP jobs go on.')
+@click.option('--this-arm', is_flag=True, help='Pause this campaign alone, and not the arms that share its raw legs.')
 @profile_option
-def pause(name: str, running: bool, profile: str | None) -> None:
-    """Submit no more of the campaign NAME until `resume`."""
+def pause(name: str, running: bool, this_arm: bool, profile: str | None) -> None:
+    """Submit no more of the campaign NAME and its arms until `resume`."""
     use_profile(profile)
 
     from aiida_e3relax.cli.campaign.pausing import pause_campaign
 
-    pause_campaign(name, running)
+    pause_campaign(name, running, this_arm)
 
 
 @campaign.command()
 @click.argument('name')
+@click.option('--this-arm', is_flag=True, help='Resume this campaign alone, and not the arms that share its raw legs.')
 @profile_option
-def resume(name: str, profile: str | None) -> None:
-    """Undo `pause`: chains that it paused go on, and `run` submits again."""
+def resume(name: str, this_arm: bool, profile: str | None) -> None:
+    """Undo `pause`: chains that it paused go on, and `run` submits the campaign NAME and its arms again."""
     use_profile(profile)
 
     from aiida_e3relax.cli.campaign.pausing import resume_campaign
 
-    resume_campaign(name)
+    resume_campaign(name, this_arm)
 
 
 @campaign.command()
