@@ -53,15 +53,22 @@ def _list_arms(names: list[str]) -> list[CampaignGroup]:
 def _name_arms(arms: list[CampaignGroup]) -> dict[str, CampaignGroup]:
     texts = [find_pre_relaxer(group.settings) for group in arms]
     counts = Counter(texts)
-    return {text if counts[text] == 1 else group.label: group for text, group in zip(texts, arms, strict=True)}
+    names = [text if counts[text] == 1 else group.label for text, group in zip(texts, arms, strict=True)]
+    if len(set(names)) < len(names):  # a campaign is called as the pre-relaxer of another one
+        names = [group.label for group in arms]
+    return dict(zip(names, arms, strict=True))
 
 
 def _iterate_notes(arms: Mapping[str, CampaignGroup], frames: Mapping[str, pd.DataFrame]) -> Iterator[str]:
     """Yield what makes arms hard to compare; raises ValueError for what cannot be compared at all."""
-    (first, of_first), *others = arms.items()
-    for name, group in others:
-        _check_structures(frames[first], frames[name], f'{of_first.label}` and `{group.label}')
-        if different := find_other_settings(of_first.settings.chain, group.settings.chain):
+    _check_structures({group.label: frames[name] for name, group in arms.items()})
+    (first, of_first), *others = ((name, group.settings) for name, group in arms.items())
+    for name, settings in others:
+        different = find_other_settings(of_first.chain, settings.chain)
+        labels = of_first.structures.keys() & settings.structures.keys()
+        if any(of_first.fixed.get(label) != settings.fixed.get(label) for label in labels):
+            different.append('fixed')
+        if different:
             yield (
                 f'{name} was relaxed with another `{"`, `".join(different)}` than {first}: steps and energies of the '
                 'two are not of the same relaxation.'
@@ -71,11 +78,14 @@ def _iterate_notes(arms: Mapping[str, CampaignGroup], frames: Mapping[str, pd.Da
             yield f'{name}: {n_left} of {len(frame)} structures are waiting or running, and in no figure yet.'
 
 
-def _check_structures(frame: pd.DataFrame, other: pd.DataFrame, names: str) -> None:
-    """Raise ValueError where the structures of one label are not the same crystal in two tables."""
-    labels = frame.index.intersection(other.index)
-    uuids = frame.loc[labels, 'structure_uuid'], other.loc[labels, 'structure_uuid']
-    for label in labels[uuids[0] != uuids[1]]:
-        nodes: list[Any] = [orm.load_node(uuid=column[label]) for column in uuids]
-        if content(nodes[0]) != content(nodes[1]):
-            raise ValueError(f'campaigns `{names}`: expected one crystal under the label `{label}`, found two')
+def _check_structures(frames: Mapping[str, pd.DataFrame]) -> None:
+    """Raise ValueError where a label stands for another crystal than in the first campaign that has it."""
+    known: dict[str, tuple[str, str]] = {}
+    for name, frame in frames.items():
+        for label, uuid in frame['structure_uuid'].items():
+            other, same = known.setdefault(str(label), (name, uuid))
+            nodes: list[Any] = [orm.load_node(uuid=each) for each in (same, uuid)] if same != uuid else []
+            if len(set(map(content, nodes))) > 1:
+                raise ValueError(
+                    f'campaigns `{other}` and `{name}`: expected one crystal under the label `{label}`, found two'
+                )

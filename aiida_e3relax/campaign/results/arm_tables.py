@@ -10,11 +10,13 @@ import numpy as np
 from aiida_e3relax.campaign.results.arms import RAW, SAME_MEV, WORSE_BY, ArmsComparison, ArmSummary, Pair, column
 from aiida_e3relax.campaign.results.estimates import FEWEST, Estimate
 from aiida_e3relax.campaign.results.noise import format_energy
-from aiida_e3relax.campaign.results.outcomes import OUTCOMES
+from aiida_e3relax.campaign.results.outcomes import COUNTED, OUTCOMES
 
 APART = f'{SAME_MEV:g} meV/atom'
 SURE = 0.05
 """A difference with a smaller p-value is taken for more than chance."""
+COST_NAMES = {'electronic_steps': 'electronic steps', 'core_time_s': 'core time'}
+"""The costs in a table beside the ionic steps, which are known wherever a crystal counts."""
 SHOWN = 4
 """So many crystals are named in a sentence."""
 
@@ -140,8 +142,10 @@ def _compare_with_next(comparison: ArmsComparison, first: ArmSummary, second: Ar
     pair = _find_pair(comparison, first.name, second.name)
     steps = second.savings['ionic_steps']
     text = f'Next comes {second.name} with {steps.with_network:,.0f}'
-    if pair.corrected is None:
+    if pair.n_same == comparison.n:
         return f'{text}: the same on each crystal.'
+    if pair.corrected is None:
+        return f'{text}; one crystal is too few for a test.'
     n_pairs = len(comparison.pairs['ionic_steps'])
     said = 'is more than chance' if pair.corrected < SURE else 'may be chance'
     return (
@@ -164,7 +168,7 @@ def _tabulate_costs(comparison: ArmsComparison) -> TextTable:
                 _format_saved(electronic.percent),
                 _format_time(time.with_network) if time.percent.n else '–',
                 _format_saved(time.percent),
-                _format_time(arm.own_time),
+                _format_time(arm.own_time) if time.percent.n else '–',
                 f'{ionic.less} / {ionic.same} / {ionic.more}',
                 f'{len(arm.worse)}',
             )
@@ -176,9 +180,9 @@ def _tabulate_costs(comparison: ArmsComparison) -> TextTable:
             'compared',
             'ionic steps',
             'saved',
-            'electronic steps',
+            _head_cost(comparison, 'electronic_steps'),
             'saved',
-            'core time',
+            _head_cost(comparison, 'core_time_s'),
             'saved',
             'of it the arm',
             'fewer / same / more',
@@ -188,14 +192,32 @@ def _tabulate_costs(comparison: ArmsComparison) -> TextTable:
         f'Sums over the {_count(comparison.n, "crystal")} that all arms have; saved against the raw crystals, with the '
         '95 % interval over crystals. A rejected prediction counts as nothing saved, one from which VASP failed as '
         'lost. The core time has in it what the arm itself took, the network or the potential, a second of its device '
-        'as one of a core.',
+        f'as one of a core.{"".join(_iterate_unknown(comparison))}',
     )
 
 
+def _head_cost(comparison: ArmsComparison, cost: str) -> str:
+    """Return the heading of a cost, with the number of crystals where it is not known of all."""
+    name, n_known = COST_NAMES[cost], len(comparison.known[cost])
+    return name if n_known == comparison.n else f'{name} of {n_known}'
+
+
+def _iterate_unknown(comparison: ArmsComparison) -> Iterator[str]:
+    """Yield sentences on the costs that not all arms have of all crystals."""
+    for cost, name in COST_NAMES.items():
+        if n_unknown := comparison.n - len(comparison.known[cost]):
+            yield (
+                f' The {name} of {_count(n_unknown, "crystal")} is not known in all arms, as of a run that was killed '
+                'or taken from a cache: the column is of the others.'
+            )
+
+
 def _raw_row(comparison: ArmsComparison) -> tuple[str, ...]:
-    common = comparison.by_crystal[comparison.by_crystal['in_all']]
-    electronic, time = (common[column(RAW, cost)].astype('float64') for cost in ('electronic_steps', 'core_time_s'))
-    core_time = _format_time(float(time.sum())) if len(time) and time.notna().all() else '–'
+    electronic, time = (
+        comparison.by_crystal.loc[list(comparison.known[cost]), column(RAW, cost)].astype('float64')
+        for cost in ('electronic_steps', 'core_time_s')
+    )
+    core_time = _format_time(float(time.sum())) if len(time) else '–'
     steps = f'{comparison.raw_steps:,.0f}', '', f'{electronic.sum():,.0f}', '', core_time
     return (f'{RAW} crystals', '', *steps, '', '', '', '')
 
@@ -245,7 +267,7 @@ def _tabulate_pairs(comparison: ArmsComparison) -> TextTable:
         ('start', 'cost', 'saved', 'fewer / same / more', 'p', 'p corrected'),
         rows,
         'Wilcoxon’s signed-rank test over crystals, zeros counted (Pratt), two-sided; corrected by Holm’s method for '
-        'all pairs of a cost.',
+        'all pairs of a cost, those with the raw crystals among them.',
     )
 
 
@@ -296,7 +318,8 @@ def _explain_absence(comparison: ArmsComparison, label: object) -> str:
     for arm in comparison.arms:
         if np.isnan(row[column(arm.name, 'ionic_steps')]):
             outcome = row[column(arm.name, 'outcome')]
-            reasons.append(f'{arm.name}: {OUTCOMES.get(outcome, "not in it")}')
+            uncounted = ', but outside the sample or at an unknown cost' if outcome in COUNTED else ''
+            reasons.append(f'{arm.name}: {OUTCOMES.get(outcome, "not in it")}{uncounted}')
     return '; '.join(reasons)
 
 

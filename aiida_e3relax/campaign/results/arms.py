@@ -44,9 +44,10 @@ class ArmSummary:
     structures, counted
         How many structures the arm has, and of how many of them both costs are known.
     savings
-        By cost, see `outcomes.pair_costs`; times have what the arm itself took in them.
+        By cost, see `outcomes.pair_costs`, over the structures `ArmsComparison.known` of it; times have what the arm
+        itself took in them.
     own_time
-        What the arm itself took, the network or the potential, in s of its device.
+        What the arm itself took in the core time, the network or the potential, in s of its device.
     start_error, raw_start_error
         Medians of the energy of the start above the end of its relaxation, in meV/atom, of structures relaxed both
         ways, from the arm and from the raw crystal.
@@ -91,8 +92,8 @@ class Pair:
     n_fewer, n_same, n_more
         The structures on which `fewer` costs less, the same and more.
     p_value, corrected
-        Of Wilcoxon's signed-rank test over structures, two-sided, and by Holm's method for all pairs of starts; None
-        where no structure differs.
+        Of Wilcoxon's signed-rank test over structures, two-sided, and by Holm's method for all pairs of starts, the raw
+        crystals among them, in this cost; None where no structure differs, and of a single one.
     """
 
     cost: str
@@ -123,7 +124,9 @@ class ArmsComparison:
     Attributes
     ----------
     n
-        The structures that all arms have, which all figures are of.
+        The structures that all arms have, which all figures are of but for those of a cost.
+    known
+        By cost the structures among them of which all arms have it, with and without the prediction.
     raw_steps, raw_best, raw_tied
         The ionic steps from the raw crystals in all, and for how many crystals no start takes fewer, alone or not.
     arms
@@ -144,6 +147,7 @@ class ArmsComparison:
     """
 
     n: int
+    known: dict[str, tuple[str, ...]]
     raw_steps: float
     raw_best: int
     raw_tied: int
@@ -189,17 +193,22 @@ def compare_arms(frames: Mapping[str, pd.DataFrame]) -> ArmsComparison:
     costs = {name: pair_costs(frame) for name, frame in frames.items()}
     counted = {name: set(_known(pairs, 'ionic_steps').index) for name, pairs in costs.items()}
     common = sorted(set.intersection(*counted.values()))
+    known = {
+        cost: tuple(sorted(set(common).intersection(*(_known(pairs, cost).index for pairs in costs.values()))))
+        for cost in COSTS
+    }
     by_crystal = _list_crystals(frames, costs, common)
     starts = [RAW, *frames]
     steps = {cost: by_crystal.loc[common, [column(start, cost) for start in starts]] for cost in PAIR_COSTS}
     steps = {cost: table.set_axis(starts, axis=1).astype('float64') for cost, table in steps.items()}
     best, tied = _count_best(steps['ionic_steps'])
     arms = [
-        _summarise_arm(name, frame, costs[name], len(counted[name]), common, best[name], tied[name])
+        _summarise_arm(name, frame, costs[name], len(counted[name]), common, known, best[name], tied[name])
         for name, frame in frames.items()
     ]
     return ArmsComparison(
         n=len(common),
+        known=known,
         raw_steps=float(steps['ionic_steps'][RAW].sum()),
         raw_best=best[RAW],
         raw_tied=tied[RAW],
@@ -218,7 +227,14 @@ def _known(pairs: pd.DataFrame, cost: str) -> pd.DataFrame:
 
 
 def _summarise_arm(
-    name: str, frame: pd.DataFrame, costs: pd.DataFrame, counted: int, common: list[str], best: int, tied: int
+    name: str,
+    frame: pd.DataFrame,
+    costs: pd.DataFrame,
+    counted: int,
+    common: list[str],
+    known: Mapping[str, tuple[str, ...]],
+    best: int,
+    tied: int,
 ) -> ArmSummary:
     rows = frame.loc[common]
     both = rows[find_outcomes(rows) == 'compared'] if common else rows
@@ -230,8 +246,8 @@ def _summarise_arm(
         name=name,
         structures=len(frame),
         counted=counted,
-        savings={cost: estimate_saving(cost, costs.loc[common, cost]) for cost in COSTS},
-        own_time=float(rows['network_wall_time_s'].sum()),
+        savings={cost: estimate_saving(cost, costs.loc[list(known[cost]), cost]) for cost in COSTS},
+        own_time=float(frame.loc[list(known['core_time_s']), 'network_wall_time_s'].sum()),
         start_error=_median(both, 'predicted_start_energy_error_meV_per_atom'),
         raw_start_error=_median(both, 'raw_start_energy_error_meV_per_atom'),
         same_minimum=percent_of(int(same.sum()), len(same)),

@@ -66,6 +66,13 @@ def read_chains(settings: orm.Dict | None = None) -> dict[str, dict[str, Any]]:
     return chains
 
 
+def read_references(settings: orm.Dict) -> dict[str, str]:
+    """Return the input `reference_leg` of the chains of the campaign with these settings, by UUID, in one query."""
+    query = chain_query(settings, ['uuid'])
+    query.append(orm.Str, with_outgoing='chain', edge_filters={'label': 'reference_leg'}, project='attributes.value')
+    return dict(query.iterall(batch_size=1000))
+
+
 def read_comparisons(
     settings: orm.Dict | None = None, filters: Mapping[str, Any] | None = None
 ) -> dict[str, dict[str, Any]]:

@@ -11,8 +11,14 @@ import pandas as pd
 from aiida_e3relax.calculations.pre_relaxer import NETWORK
 from aiida_e3relax.campaign.arms import RAW_ALONE, find_pre_relaxer
 from aiida_e3relax.campaign.group import load_campaign
-from aiida_e3relax.campaign.results.records import read_chains, read_comparisons, read_compositions
+from aiida_e3relax.campaign.results.records import (
+    read_chains,
+    read_comparisons,
+    read_compositions,
+    read_references,
+)
 from aiida_e3relax.campaign.submission.processes import State
+from aiida_e3relax.workflows.comparison.reference import Reference
 
 LEGS = ('raw', 'predicted')
 FACTS = (
@@ -80,11 +86,12 @@ COLUMNS = (
 
 
 def campaign_frame(name: str) -> pd.DataFrame:
-    """Return the campaign `name` as a table, in three queries whatever its size.
+    """Return the campaign `name` as a table, in three queries whatever its size, and one more of an arm.
 
     There is one row for each structure of the campaign, in the order of its settings, failed and unfinished ones
     included; `state` is `waiting` where no chain has started yet. Where a structure has several chains, counted in
-    `attempts`, the row is that of the newest.
+    `attempts`, the row is that of the newest. `in_sample` are the structures of the sample; of an arm without those for
+    which its base campaign had no raw leg, since a raw leg then runs just where the prediction is of no use.
 
     Returns
     -------
@@ -101,6 +108,7 @@ def campaign_frame(name: str) -> pd.DataFrame:
     settings, node = group.settings, group.settings_node
     chains = read_chains(node)
     comparisons = read_comparisons(node)
+    references = read_references(node) if settings.raw_legs_of else {}
     newest = {chain['label']: chain for chain in chains.values()}
     waiting = {label: uuid for label, uuid in settings.structures.items() if label not in newest}
     structures = read_compositions(waiting.values())
@@ -118,8 +126,10 @@ def campaign_frame(name: str) -> pd.DataFrame:
     asked = find_pre_relaxer(settings)
     own = {} if asked == RAW_ALONE else {'pre_relaxer': asked}
     for label in settings.structures:
-        row = own | make_row(newest[label], comparisons.get(newest[label].get('chain_uuid', '')))
-        rows.append(row | {'attempts': attempts[label], 'in_sample': settings.has_raw_leg(label)})
+        uuid = newest[label].get('chain_uuid', '')
+        row = own | make_row(newest[label], comparisons.get(uuid))
+        in_sample = settings.has_raw_leg(label) and references.get(uuid) != Reference.NEVER
+        rows.append(row | {'attempts': attempts[label], 'in_sample': in_sample})
     return make_frame(rows)
 
 

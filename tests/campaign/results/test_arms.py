@@ -85,6 +85,41 @@ def test_sums_are_of_the_crystals_that_all_arms_have(three):
     assert both.savings['ionic_steps'].with_network == 25
 
 
+def test_a_cost_is_summed_over_the_crystals_of_which_all_arms_have_it():
+    network, potential = with_steps(7, None, 9, 6, 9, 5), with_steps(5, 4, 4, 5, 6, 3)
+    potential.loc['c', 'predicted_core_time_s'] = np.nan  # killed before it wrote its time
+    network.loc['e', 'predicted_electronic_steps'] = np.nan
+    comparison = compare_arms({'network': network, 'chgnet': potential})
+    assert (comparison.n, comparison.known['core_time_s']) == (6, tuple('abdef'))
+    for arm, steps in zip(comparison.arms, (7 + 8 + 6 + 9 + 5, 5 + 4 + 5 + 6 + 3), strict=True):
+        time = arm.savings['core_time_s']
+        assert (time.without, time.with_network, arm.own_time) == (4400, 100 * steps + 10, 10)
+        assert arm.savings['electronic_steps'].without == 380
+        assert arm.savings['ionic_steps'].without == 50
+    costs = tabulate_arms(comparison)[0]
+    assert (costs.headings[4], costs.headings[6]) == ('electronic steps of 5', 'core time of 5')
+    assert costs.rows[0][2:7] == ('50', '', '380', '', '1.222 h')
+    assert 'The core time of 1 crystal is not known in all arms' in costs.reading
+    for arm in (network, potential):
+        arm['predicted_core_time_s'] = np.nan
+    rows = tabulate_arms(compare_arms({'network': network.drop('b'), 'chgnet': potential}))[0].rows
+    assert [row[6:9] for row in rows] == [('–', '', ''), *[('–', '–', '–')] * 2]
+
+
+def test_one_crystal_is_too_few_for_a_test():
+    comparison = compare_arms({'one': make_arm({'a': (9, 5)}), 'other': make_arm({'a': (9, 4)})})
+    sentences = ' '.join(describe_arms(comparison))
+    assert 'Next comes one with 5; one crystal is too few for a test.' in sentences
+    assert 'the same on each crystal' not in sentences
+
+
+def test_why_a_crystal_is_in_no_figure():
+    outside = with_steps(5, 4, 4, 5, 6, 3)
+    outside.loc['b', 'in_sample'] = False
+    row = tabulate_crystals(compare_arms({'network': outside, 'chgnet': with_steps(5, 4, 4, 5, 6, 3)})).rows[1]
+    assert row[-1] == 'network: relaxed both ways, but outside the sample or at an unknown cost'
+
+
 def test_where_starts_lie_and_end(three):
     network, potential, _ = three.arms
     assert (network.start_error.value, network.raw_start_error.value, network.start_error.n) == (3.0, 40.0, 4)

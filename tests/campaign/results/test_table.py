@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from aiida import orm
 
+from aiida_e3relax.campaign.group import load_campaign
 from aiida_e3relax.campaign.results.outcomes import find_outcomes
 from aiida_e3relax.campaign.results.records import read_chains
 from aiida_e3relax.campaign.results.table import COLUMNS, LEG_FACTS, LEG_NUMBERS, NUMBERS, campaign_frame
+from aiida_e3relax.campaign.settings import CampaignSettings
 from aiida_e3relax.workflows.comparison.ledger import compare_legs
 from benchmarks.synthetic_campaign import fill_campaign
 from tests.workflows.comparison.test_ledger import PREDICTED, RAW
@@ -80,6 +82,18 @@ def test_the_newest_chain_of_a_structure_counts(filled):
     assert (before.iloc[6]['state'], after.iloc[6]['state']) == ('excepted', 'running')
     assert (after.iloc[6]['attempts'], after.iloc[6]['chain_uuid']) == (2, again.uuid)
     assert len(read_chains()) == 9
+
+
+def test_an_arm_has_in_its_sample_what_its_base_had_a_raw_leg_for(aiida_profile_clean, model, monkeypatch):
+    fill_campaign('base', ['compared'] * 4, model, share=0.5)
+    uuid = load_campaign('base').settings_node.uuid
+    fill_campaign('arm', ['compared', 'rejected', 'rejected', 'waiting'], model, share=0.5, raw_legs_of=uuid)
+    drawn = campaign_frame('arm')['in_sample'].tolist()
+    assert sum(drawn) == 2
+    # As where all are in the sample, and some raw legs failed in the base: those chains went on with `never`.
+    monkeypatch.setattr(CampaignSettings, 'has_raw_leg', lambda *_: True)
+    assert campaign_frame('base')['in_sample'].all()
+    assert campaign_frame('arm')['in_sample'].tolist() == [*drawn[:3], True]
 
 
 def test_a_campaign_that_is_not_there_is_refused_with_those_that_are(filled):
