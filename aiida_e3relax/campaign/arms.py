@@ -19,9 +19,15 @@ RAW_ALONE = 'raw'
 """What stands for the pre-relaxer of a campaign without one."""
 
 
+COUNT_REMARK = (
+    'fewer where a prediction is rejected; a raw leg that failed runs again in an arm whose prediction is of no use'
+)
+"""What to add where relaxations of arms are counted."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Relaxations:
-    """How many relaxations by VASP campaigns ask for, where no prediction is rejected and none fails.
+    """How many relaxations by VASP campaigns ask for, where no prediction is rejected and nothing fails.
 
     Attributes
     ----------
@@ -142,6 +148,13 @@ def count_relaxations(campaigns: Iterable[CampaignSettings]) -> Relaxations:
 
 
 def find_other_settings(base: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """Return by which entries of `CampaignSettings.chain` VASP relaxes otherwise in one campaign than in the other."""
-    own = {'network_code', 'model', 'network_options', 'pre_relaxer', 'potential_weights'}
-    return sorted(key for key in base.keys() & other.keys() if key not in own and base[key] != other[key])
+    """Return by which entries of `CampaignSettings.chain` VASP relaxes otherwise in one campaign than in the other.
+
+    What the pre-relaxer is given counts for nothing, and so does where jobs run and on how many cores.
+    """
+    own = {'network_code', 'model', 'network_options', 'pre_relaxer', 'potential_weights', 'options'}
+    one, two = (
+        chain | {'overrides': {**(chain.get('overrides') or {}), 'network': None}}
+        for chain in (dict(base), dict(other))
+    )
+    return sorted(key for key in base.keys() & other.keys() if key not in own and one[key] != two[key])

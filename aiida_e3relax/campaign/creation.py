@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from aiida_e3relax.campaign.arms import find_other_settings
 from aiida_e3relax.campaign.defaults import BATCH_SIZE, MAX_RUNNING, NETWORK_RETRIES
 from aiida_e3relax.campaign.group import CampaignGroup
 from aiida_e3relax.campaign.settings import ALL, CampaignSettings, draw_sample, split_batches
+from aiida_e3relax.campaign.submission.raw_legs import explain_refusal, find_raw_legs
 from aiida_e3relax.common.messages import short
 from aiida_e3relax.workflows.vasp.chain import E3RelaxVaspWorkChain
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
@@ -139,7 +141,8 @@ def create_arm(
     ------
     ValueError
         For a name that is taken or odd, an arm in the place of `base` or one without raw legs, no structures, choices
-        by which VASP would relax otherwise, and structures that have been deleted.
+        by which VASP would relax otherwise, raw legs with other inputs than VASP would get now, and structures that
+        have been deleted.
     """
     check_new_name(name)
     of_base, node = base.settings, base.settings_node
@@ -155,6 +158,7 @@ def create_arm(
             f'arm `{name}`: expected the `{"`, `".join(other)}` of the campaign `{base.label}`, whose raw legs it '
             'takes, found another'
         )
+    _check_raw_leg(name, base, choices)
     without = dict(left_out or {})
     labels = [label for label in of_base.structures if label not in without]
     if not labels:
@@ -179,6 +183,20 @@ def create_arm(
         network_retries=of_base.network_retries,
         raw_legs_of=node.uuid,
     )
+
+
+def _check_raw_leg(name: str, base: CampaignGroup, choices: ChainChoices) -> None:
+    """Raise ValueError where the chain of an arm refuses a raw leg of its base campaign; one stands for all."""
+    settings = base.settings
+    legs = (
+        (label, chain) for label, chain in find_raw_legs(base.settings_node).items() if label in settings.structures
+    )
+    for label, chain in itertools.islice(legs, 1):
+        structure: Any = orm.load_node(uuid=settings.structures[label])
+        try:
+            choices.chain_builder(structure, settings.fixed.get(label), reference_leg=chain)
+        except ValueError as error:
+            raise ValueError(f'arm `{name}`, structure `{label}`: {explain_refusal(error, base.label)}') from error
 
 
 def _store_campaign(choices: ChainChoices, max_running: int, **values: Any) -> CampaignGroup:

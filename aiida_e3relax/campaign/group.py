@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from aiida import orm
@@ -9,6 +11,34 @@ from aiida.common.exceptions import NotExistent
 
 from aiida_e3relax.campaign.settings import CampaignSettings
 from aiida_e3relax.common.messages import printable
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupExtras:
+    """What may change of a campaign, as it is at one moment.
+
+    Attributes
+    ----------
+    label
+        The name of the campaign.
+    is_paused
+        Whether nothing more is submitted for now.
+    max_running
+        How many chains may run at the same time.
+    attempts
+        How many chains a structure may have by its label, where it is more than one.
+    network_attempts
+        How many runs of the network a batch may have by its place, where it is more than the settings allow.
+    raw_on_network_failure
+        Whether structures for whose batch the network failed are relaxed without it, and not held back.
+    """
+
+    label: str
+    is_paused: bool = False
+    max_running: int = 1
+    attempts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    network_attempts: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    raw_on_network_failure: bool = False
 
 
 class CampaignGroup(orm.Group):
@@ -36,10 +66,22 @@ class CampaignGroup(orm.Group):
         """The content of `settings_node`."""
         return CampaignSettings.from_node(self.settings_node)
 
+    def read_extras(self) -> GroupExtras:
+        """Return the extras as they are now, whoever set them, in one query; raises NotExistent of a deleted group."""
+        label, extras = orm.QueryBuilder().append(orm.Group, filters={'id': self.pk}, project=['label', 'extras']).one()
+        names = {
+            'is_paused': self._PAUSED,
+            'max_running': self._MAX_RUNNING,
+            'attempts': self._ATTEMPTS,
+            'network_attempts': self._NETWORK_ATTEMPTS,
+            'raw_on_network_failure': self._RAW_ON_NETWORK_FAILURE,
+        }
+        return GroupExtras(label, **{name: extras[key] for name, key in names.items() if key in extras})
+
     @property
     def is_paused(self) -> bool:
-        """Whether nothing more is submitted for now."""
-        return self._extra(self._PAUSED, False)
+        """As in `GroupExtras`."""
+        return self.read_extras().is_paused
 
     @is_paused.setter
     def is_paused(self, value: bool) -> None:
@@ -47,44 +89,39 @@ class CampaignGroup(orm.Group):
 
     @property
     def max_running(self) -> int:
-        """How many chains may run at the same time."""
-        return self._extra(self._MAX_RUNNING, 1)
+        """As in `GroupExtras`."""
+        return self.read_extras().max_running
 
     @max_running.setter
     def max_running(self, value: int) -> None:
         self.base.extras.set(self._MAX_RUNNING, value)
 
     @property
-    def attempts(self) -> dict[str, int]:
-        """How many chains a structure may have by its label, where it is more than one."""
-        return self._extra(self._ATTEMPTS, {})
+    def attempts(self) -> Mapping[str, int]:
+        """As in `GroupExtras`."""
+        return self.read_extras().attempts
 
     @attempts.setter
-    def attempts(self, value: dict[str, int]) -> None:
-        self.base.extras.set(self._ATTEMPTS, value)
+    def attempts(self, value: Mapping[str, int]) -> None:
+        self.base.extras.set(self._ATTEMPTS, dict(value))
 
     @property
-    def network_attempts(self) -> dict[str, int]:
-        """How many runs of the network a batch may have by its place, where it is more than the settings allow."""
-        return self._extra(self._NETWORK_ATTEMPTS, {})
+    def network_attempts(self) -> Mapping[str, int]:
+        """As in `GroupExtras`."""
+        return self.read_extras().network_attempts
 
     @network_attempts.setter
-    def network_attempts(self, value: dict[str, int]) -> None:
-        self.base.extras.set(self._NETWORK_ATTEMPTS, value)
+    def network_attempts(self, value: Mapping[str, int]) -> None:
+        self.base.extras.set(self._NETWORK_ATTEMPTS, dict(value))
 
     @property
     def raw_on_network_failure(self) -> bool:
-        """Whether structures for whose batch the network failed are relaxed without it, and not held back."""
-        return self._extra(self._RAW_ON_NETWORK_FAILURE, False)
+        """As in `GroupExtras`."""
+        return self.read_extras().raw_on_network_failure
 
     @raw_on_network_failure.setter
     def raw_on_network_failure(self, value: bool) -> None:
         self.base.extras.set(self._RAW_ON_NETWORK_FAILURE, value)
-
-    def _extra(self, key: str, default: Any) -> Any:
-        """Return an extra as it is now, whoever set it."""
-        query = orm.QueryBuilder().append(orm.Group, filters={'id': self.pk}, project='extras')
-        return query.one()[0].get(key, default)
 
 
 def find_settings(group: orm.Group, name: str) -> orm.Dict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -93,7 +94,11 @@ class CampaignSettings:
 
     def has_raw_leg(self, label: str) -> bool:
         """Return whether a structure is relaxed from the raw one whatever the network predicts."""
-        return self.reference_sample == ALL or label in self.reference_sample
+        return self.reference_sample == ALL or label in self._sample
+
+    @functools.cached_property
+    def _sample(self) -> frozenset[str]:
+        return frozenset(self.reference_sample)
 
     def batch_index(self) -> dict[str, int]:
         """Return by label the place of its batch; empty without a network.

@@ -18,17 +18,12 @@ from typing import Any
 from aiida import orm
 
 from aiida_e3relax.campaign.group import CampaignGroup
+from aiida_e3relax.campaign.plan import read_plan
 from aiida_e3relax.campaign.submission.daemon import Daemon, find_room, submit_some
-from aiida_e3relax.campaign.submission.due import Due, find_due
+from aiida_e3relax.campaign.submission.due import Look, look_at
 from aiida_e3relax.campaign.submission.orphans import repair_orphans
-from aiida_e3relax.campaign.submission.processes import (
-    NETWORK_LABEL,
-    UNSUCCESSFUL,
-    CampaignProcesses,
-    State,
-    read_processes,
-)
-from aiida_e3relax.campaign.submission.raw_legs import RawLegs
+from aiida_e3relax.campaign.submission.processes import NETWORK_LABEL, UNSUCCESSFUL, CampaignProcesses, State
+from aiida_e3relax.campaign.submission.raw_legs import RawLegs, explain_refusal
 from aiida_e3relax.workflows.comparison.reference import Reference
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
 from aiida_e3relax.workflows.vasp.messages import describe_failure
@@ -44,21 +39,26 @@ class CampaignController:
     ----------
     group
         The campaign.
+    plan
+        What never changes of it.
     daemon
         The one that runs the processes.
+    refusal
+        Why a chain that is due cannot be submitted, since its inputs are refused that were sound before; nothing more
+        of the campaign is submitted then. None where all goes well.
     """
 
     def __init__(self, group: CampaignGroup):
         self.group = group
+        self.plan = read_plan(group)
         self.daemon = Daemon()
-        self._node = group.settings_node
-        self._settings = group.settings
+        self.refusal: ValueError | None = None
+        self._settings = self.plan.settings
         self._choices = ChainChoices.from_record(self._settings.chain)
-        self._batch_index = self._settings.batch_index()
 
-    def read(self) -> CampaignProcesses:
-        """Return the campaign's processes as they are now."""
-        return read_processes(self._settings, self._node)
+    def look(self) -> Look:
+        """Return how the campaign is now."""
+        return look_at(self.plan)
 
     def retry_failed(self) -> list[str]:
         """Allow another try to all that ended without success, and return the labels.
@@ -66,73 +66,54 @@ class CampaignController:
         It is another chain for each structure whose last one failed, and another run of the network for each batch that
         is held back.
         """
-        processes = self.read()
+        look = self.look()
+        processes, held = look.processes, look.due.held
         failed = [label for label in processes.chains if processes.chain_state(label) in UNSUCCESSFUL]
         tries = {label: len(processes.chains[label]) + 1 for label in failed}
-        held = self.find_due(processes).held
         runs = {str(place): len(processes.networks[place]) + 1 for place in held}
         if tries:
-            self.group.attempts = self.group.attempts | tries
+            self.group.attempts = {**look.extras.attempts, **tries}
         if runs:
-            self.group.network_attempts = self.group.network_attempts | runs
+            self.group.network_attempts = {**look.extras.network_attempts, **runs}
         return [*failed, *(NETWORK_LABEL.format(place=place) for place in held)]
 
-    def find_due(self, processes: CampaignProcesses) -> Due:
-        """Return what is left to submit, and what is held back."""
-        return find_due(self.group, self._settings, self._batch_index, processes)
+    def advance(self, limit: int, confirm_lock: Callable[[], None] = lambda: None) -> int:
+        """Submit as `advance_together` does, of this campaign alone; raises ValueError for a `refusal`."""
+        n_submitted = advance_together([self], [self.look()], [confirm_lock], limit, self.daemon.count_workers())
+        if self.refusal:
+            raise self.refusal
+        return n_submitted
 
-    def is_done(self, processes: CampaignProcesses) -> bool:
-        """Return whether nothing runs and nothing is left to submit, other than what is held back."""
-        return not processes.running and self.find_due(processes).is_empty
+    def due_builders(self, look: Look) -> Iterator[Any]:
+        """Yield what can be submitted: one run of the network at a time, then the chains it has nothing to say to.
 
-    def advance(
-        self,
-        limit: int,
-        confirm_lock: Callable[[], None] = lambda: None,
-        max_running: int | None = None,
-        running_beside: int = 0,
-    ) -> int:
-        """Submit at most `limit` processes that are due and for which there is room, and return how many.
-
-        Orphaned submissions are repaired first. Nothing is submitted while the campaign is paused or no daemon runs.
-        `confirm_lock` is that of `lock`, and is called before each submission. `max_running`, by default that of the
-        group, bounds the processes of the campaign with those that are `running_beside` it, of its arms.
-
-        Raises ValueError, which names the structure, when inputs are refused that were sound before.
+        It ends with the first one that is refused, with the reason in `refusal`.
         """
-        workers = self.daemon.count_workers()
-        if not workers:
-            return 0
-        confirm_lock()
-        processes = self.read()
-        if repair_orphans(processes.running):
-            processes = self.read()
-        if self.group.is_paused:
-            return 0
-        most = self.group.max_running if max_running is None else max_running
-        room = find_room(workers, most, len(processes.running) + running_beside, SLOTS_PER_CHAIN)
-        return submit_some(self._due_builders(processes), min(room, limit), confirm_lock)
-
-    def _due_builders(self, processes: CampaignProcesses) -> Iterator[Any]:
-        """Yield what can be submitted: one run of the network at a time, then the chains it has nothing to say to."""
-        due = self.find_due(processes)
+        processes, due = look.processes, look.due
         is_running = any(processes.network_state(place) is State.RUNNING for place in processes.networks)
-        if due.networks and not is_running:
+        if due.networks and not is_running and not self.refusal:
             yield self._network_builder(due.networks[0])
         for label in due.chains:
-            yield self._chain_builder(label, processes, due.raw_legs)
+            if self.refusal:
+                return
+            try:
+                builder = self._chain_builder(label, processes, due.raw_legs)
+            except ValueError as error:
+                self.refusal = error
+            else:
+                yield builder
 
     def _network_builder(self, place: int) -> Any:
         batch: Any = orm.load_node(uuid=self._settings.batches[place])
         fixed = {label: sites for label, sites in self._settings.fixed.items() if label in batch.labels}
-        builder: Any = self._choices.network_builder(batch, self._node, fixed)
+        builder: Any = self._choices.network_builder(batch, self.plan.node, fixed)
         builder.metadata.label = NETWORK_LABEL.format(place=place)
         builder.metadata.description = f'The network on a batch of the campaign {self.group.label}'
         return builder
 
     def _chain_builder(self, label: str, processes: CampaignProcesses, raw_legs: RawLegs | None) -> Any:
-        inputs: dict[str, Any] = {'campaign': self._node}
-        place = self._batch_index.get(label)
+        inputs: dict[str, Any] = {'campaign': self.plan.node}
+        place = self.plan.batch_index.get(label)
         if place is not None:
             inputs['prediction'] = {**_find_prediction(processes.networks[place][-1].pk), 'label': label}
         structure: Any = orm.load_node(uuid=self._settings.structures[label])
@@ -145,7 +126,8 @@ class CampaignController:
                 structure, self._settings.fixed.get(label), reference_leg=reference, **inputs
             )
         except ValueError as error:
-            raise ValueError(f'structure `{label}`: {error}') from error
+            reason = explain_refusal(error, raw_legs.name) if raw_legs else error
+            raise ValueError(f'campaign `{self.group.label}`, structure `{label}`: {reason}') from error
         if raw_legs and label in raw_legs.missing:
             builder.reference_leg = orm.Str(reference, description=raw_legs.missing[label])
         builder.metadata.label = label
@@ -153,43 +135,65 @@ class CampaignController:
         return builder
 
 
+def look_together(controllers: Sequence[CampaignController]) -> list[Look]:
+    """Return how a base campaign and its arms are now.
+
+    The base comes first: an arm that is read after it knows of each raw leg that had ended then.
+    """
+    return [controller.look() for controller in controllers]
+
+
 def advance_together(
-    controllers: Sequence[CampaignController], confirm_locks: Sequence[Callable[[], None]], limit: int
+    controllers: Sequence[CampaignController],
+    looks: Sequence[Look],
+    confirm_locks: Sequence[Callable[[], None]],
+    limit: int,
+    workers: int,
 ) -> int:
     """Advance a base campaign and its arms by at most `limit` submissions in all, and return how many there were.
 
-    The base comes first, since all arms wait for its raw legs, and its cap holds for all of them together.
+    Orphaned submissions are repaired first. Then what is due is submitted as far as there is room: nothing of a
+    campaign that is paused or has a `refusal`, and nothing at all where no daemon runs. The base comes first, since all
+    arms wait for its raw legs, and its cap holds for all of them together.
+
+    Parameters
+    ----------
+    controllers, looks, confirm_locks
+        Of the base campaign first: who submits, how the campaign is now, and the function that `lock` gives, which is
+        called before each submission.
+    workers
+        Of the daemon.
     """
-    most = controllers[0].group.max_running
-    running = [len(controller.read().running) for controller in controllers]
-    n_submitted = 0
-    for place, (controller, confirm_lock) in enumerate(zip(controllers, confirm_locks, strict=True)):
-        submitted = controller.advance(limit - n_submitted, confirm_lock, most, sum(running) - running[place])
-        running[place] += submitted
-        n_submitted += submitted
+    if not workers:
+        return 0
+    for confirm_lock in confirm_locks:
+        confirm_lock()
+    deleted = [repair_orphans(look.processes.running) for look in looks]
+    if any(deleted):
+        looks = look_together(controllers)
+    most, n_submitted = looks[0].extras.max_running, 0
+    n_running = sum(len(look.processes.running) for look in looks)
+    for controller, look, confirm_lock in zip(controllers, looks, confirm_locks, strict=True):
+        if not look.extras.is_paused:
+            room = find_room(workers, most, n_running + n_submitted, SLOTS_PER_CHAIN)
+            builders = controller.due_builders(look)
+            n_submitted += submit_some(builders, min(room, limit - n_submitted), confirm_lock)
     return n_submitted
 
 
-def has_ended(controllers: Sequence[CampaignController]) -> bool:
+def has_ended(controllers: Sequence[CampaignController], looks: Sequence[Look]) -> bool:
     """Return whether all that is left to do for a base campaign and its arms, or an arm alone, is to resume or to mend.
 
     An arm alone waits for raw legs, whoever drives its base campaign; one beside its base waits no longer than there
-    is something to do for that.
+    is something to do for that. One with a `refusal` has nothing more to do.
     """
-    # The base first: an arm that is read after it knows of each raw leg that had ended then.
-    states = []
-    for controller in controllers:
-        processes = controller.read()
-        states.append((controller, processes, controller.find_due(processes)))
-    beside = {controller.group.label for controller in controllers}
-    return not any(
-        processes.running
-        or (
-            not controller.group.is_paused
-            and (due.networks or due.chains or (due.waiting and due.raw_legs and due.raw_legs.name not in beside))
-        )
-        for controller, processes, due in states
-    )
+    nodes = {controller.plan.node.uuid for controller in controllers}
+    for controller, look in zip(controllers, looks, strict=True):
+        due, is_alone = look.due, controller.plan.settings.raw_legs_of not in nodes
+        is_left = due.networks or due.chains or (due.waiting and is_alone)
+        if not controller.refusal and (look.processes.running or (is_left and not look.extras.is_paused)):
+            return False
+    return True
 
 
 def _find_prediction(pk: int) -> dict[str, Any]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from aiida_e3relax.campaign.arms import find_base
-from aiida_e3relax.campaign.group import CampaignGroup
+from aiida.common.exceptions import NotExistent
+
+from aiida_e3relax.campaign.group import GroupExtras
+from aiida_e3relax.campaign.plan import Plan
 from aiida_e3relax.campaign.settings import CampaignSettings
 from aiida_e3relax.campaign.submission.processes import UNSUCCESSFUL, CampaignProcesses, State, read_processes
 from aiida_e3relax.campaign.submission.raw_legs import RawLegs, describe_missing, find_raw_legs
@@ -28,7 +30,8 @@ class Due:
     waiting
         Of an arm the structures whose chain cannot be submitted before the base campaign has relaxed the raw crystal.
     held_with_base
-        The structures whose chain waits for a raw leg that the base campaign holds back.
+        The structures whose chain waits for a raw leg that comes once somebody has mended what is at fault in the base
+        campaign.
     raw_legs
         What the base campaign of an arm has; None of a campaign that relaxes its own raw crystals.
     """
@@ -41,9 +44,14 @@ class Due:
     raw_legs: RawLegs | None = None
 
     @property
+    def held_in_batches(self) -> set[str]:
+        """The structures of `held`."""
+        return set().union(*self.held.values())
+
+    @property
     def n_held(self) -> int:
         """How many structures are held back, for either reason."""
-        return sum(map(len, self.held.values())) + len(self.held_with_base)
+        return len(self.held_in_batches) + len(self.held_with_base)
 
     @property
     def is_empty(self) -> bool:
@@ -51,90 +59,121 @@ class Due:
         return not (self.networks or self.chains or self.waiting)
 
 
-def find_due(
-    group: CampaignGroup, settings: CampaignSettings, batch_index: Mapping[str, int], processes: CampaignProcesses
-) -> Due:
-    """Return what is left to submit of a campaign whose structures are in the batches `batch_index`."""
-    due = _find_own_due(group, settings, batch_index, processes)
-    if settings.raw_legs_of is None:
+@dataclasses.dataclass(frozen=True)
+class Look:
+    """A campaign at one moment: what may change of it, its processes, and what is left to submit."""
+
+    extras: GroupExtras
+    processes: CampaignProcesses
+    due: Due
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing runs and nothing is left to submit, other than what is held back."""
+        return not self.processes.running and self.due.is_empty
+
+
+def look_at(plan: Plan) -> Look:
+    """Return how a campaign is now, in two queries, and three more of an arm.
+
+    Raises NotExistent where it has been deleted.
+    """
+    extras = plan.read_extras()
+    if extras is None:
+        raise NotExistent(f'campaign `{plan.settings.name}`: it has been deleted')
+    processes = read_processes(plan.settings, plan.node)
+    return Look(extras, processes, _find_due(plan, extras, processes))
+
+
+def read_raw_legs(plan: Plan) -> RawLegs:
+    """Return what the base campaign of an arm has relaxed so far, what is to come, and what there never will be.
+
+    Each structure of the arm is in one of the four. A raw leg that is there counts even where its chain failed or is to
+    be tried again, where its crystal is not in the sample, and where the base campaign has been deleted.
+    """
+    settings, base = plan.settings, plan.base
+    deleted = f'the campaign that was to relax the raw crystal (settings {settings.raw_legs_of}) has been deleted'
+    if base is None:
+        return RawLegs('', {}, (), (), {label: _outside(settings, label) or deleted for label in settings.structures})
+    extras = base.read_extras()
+    # The legs are read last: a chain that ends between the two queries would else seem to have left none.
+    processes = read_processes(base.settings, base.node)
+    due = _find_own_due(base, extras, processes) if extras else Due((), (), {})
+    begin = _find_left(due, extras, processes) if extras else set()
+    found = find_raw_legs(base.node)
+    chains: dict[str, str] = {}
+    to_come: list[str] = []
+    held: list[str] = []
+    missing: dict[str, str] = {}
+    for label in settings.structures:
+        state = processes.chain_state(label)
+        if label in found:
+            chains[label] = found[label]
+        elif outside := _outside(settings, label):
+            missing[label] = outside
+        elif state is State.RUNNING or label in begin:
+            to_come.append(label)
+        elif extras is None:
+            missing[label] = deleted
+        elif label in due.held_in_batches or state in (State.KILLED, State.EXCEPTED):
+            held.append(label)
+        else:
+            missing[label] = describe_missing(extras.label, processes.chains[label][-1])
+    return RawLegs(extras.label if extras else base.settings.name, chains, tuple(to_come), tuple(held), missing)
+
+
+def _outside(settings: CampaignSettings, label: str) -> str | None:
+    """Return why no raw leg was planned for a structure; None where one was."""
+    return None if settings.has_raw_leg(label) else 'its raw crystal is not in the sample'
+
+
+def _find_due(plan: Plan, extras: GroupExtras, processes: CampaignProcesses) -> Due:
+    due = _find_own_due(plan, extras, processes)
+    if plan.settings.raw_legs_of is None:
         return due
-    raw_legs, attempts = read_raw_legs(settings), group.attempts
-    held_here = {label for labels in due.held.values() for label in labels}
-    left = [label for label in processes.chains if _may_begin(label, processes, attempts) and label not in held_here]
-    to_come, held = set(raw_legs.to_come), set(raw_legs.held)
+    raw_legs = read_raw_legs(plan)
+    left = _find_left(due, extras, processes)
+    to_come, held = left.intersection(raw_legs.to_come), left.intersection(raw_legs.held)
+    blocked = to_come | held
     return dataclasses.replace(
         due,
-        chains=tuple(label for label in due.chains if label not in to_come | held),
-        waiting=tuple(label for label in left if label in to_come),
-        held_with_base=tuple(label for label in left if label in held),
+        chains=tuple(label for label in due.chains if label not in blocked),
+        waiting=tuple(label for label in processes.chains if label in to_come),
+        held_with_base=tuple(label for label in processes.chains if label in held),
         raw_legs=raw_legs,
     )
 
 
-def read_raw_legs(settings: CampaignSettings) -> RawLegs:
-    """Return what the base campaign of an arm has relaxed so far, what is to come, and what there never will be.
-
-    Each structure of the arm is in one of the four. A raw leg that is there counts even where its chain failed or is to
-    be tried again.
-    """
-    assert settings.raw_legs_of is not None
-    sample = [label for label in settings.structures if settings.has_raw_leg(label)]
-    missing = {label: 'its raw crystal is not in the sample' for label in settings.structures if label not in sample}
-    base = find_base(settings)
-    if base is None:
-        reason = f'the campaign that was to relax the raw crystal (settings {settings.raw_legs_of}) has been deleted'
-        return RawLegs('', {}, (), (), missing | dict.fromkeys(sample, reason))
-    of_base, node = base.settings, base.settings_node
-    # The legs are read last: a chain that ends between the two queries would else seem to have left none.
-    processes = read_processes(of_base, node)
-    due = _find_own_due(base, of_base, of_base.batch_index(), processes)
-    attempts, found = base.attempts, find_raw_legs(node)
-    held_there = {label for labels in due.held.values() for label in labels}
-    chains: dict[str, str] = {}
-    to_come: list[str] = []
-    held: list[str] = []
-    for label in sample:
-        if label in found:
-            chains[label] = found[label]
-        elif label in held_there:
-            held.append(label)
-        elif processes.chain_state(label) is State.RUNNING or _may_begin(label, processes, attempts):
-            to_come.append(label)
-        else:
-            missing[label] = describe_missing(base.label, processes.chains[label][-1])
-    return RawLegs(base.label, chains, tuple(to_come), tuple(held), missing)
+def _find_left(due: Due, extras: GroupExtras, processes: CampaignProcesses) -> set[str]:
+    """Return the structures that get a chain, now or later, but for those that are held back with their batch."""
+    return {label for label in processes.chains if _may_begin(label, processes, extras)} - due.held_in_batches
 
 
-def _find_own_due(
-    group: CampaignGroup, settings: CampaignSettings, batch_index: Mapping[str, int], processes: CampaignProcesses
-) -> Due:
+def _find_own_due(plan: Plan, extras: GroupExtras, processes: CampaignProcesses) -> Due:
     """Return what is left to submit, raw legs of another campaign or not."""
-    attempts = group.attempts
     without_batch: list[str] = []
     of_batch: dict[int, list[str]] = {}
     for label in processes.chains:
-        if not _may_begin(label, processes, attempts):
+        if not _may_begin(label, processes, extras):
             continue
-        if label in batch_index:
-            of_batch.setdefault(batch_index[label], []).append(label)
+        if label in plan.batch_index:
+            of_batch.setdefault(plan.batch_index[label], []).append(label)
         else:
             without_batch.append(label)
-    network_attempts = group.network_attempts
-    goes_raw = group.raw_on_network_failure
     networks, chains, held = [], without_batch, {}
     for place, labels in sorted(of_batch.items()):
         state, has_no_report = processes.network_state(place), processes.has_no_report(place)
-        allowed = max(1 + settings.network_retries, network_attempts.get(str(place), 0))
+        allowed = max(1 + plan.settings.network_retries, extras.network_attempts.get(str(place), 0))
         if state is State.WAITING or (has_no_report and len(processes.networks[place]) < allowed):
             networks.append(place)
-        elif has_no_report and not goes_raw:
+        elif has_no_report and not extras.raw_on_network_failure:
             held[place] = labels
         elif state is not State.RUNNING:
             chains += labels
     return Due(tuple(networks), tuple(chains), held)
 
 
-def _may_begin(label: str, processes: CampaignProcesses, attempts: Mapping[str, int]) -> bool:
+def _may_begin(label: str, processes: CampaignProcesses, extras: GroupExtras) -> bool:
     """Return whether a structure may get a chain, or another one."""
     may_begin = processes.chain_state(label) in (State.WAITING, *UNSUCCESSFUL)
-    return may_begin and len(processes.chains[label]) < attempts.get(label, 1)
+    return may_begin and len(processes.chains[label]) < extras.attempts.get(label, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Mapping
 
 from aiida import orm
@@ -21,14 +22,14 @@ class RawLegs:
     Attributes
     ----------
     name
-        The base campaign; empty where it has been deleted.
+        The base campaign; empty where nothing is left of it.
     chains
         By the label of a structure the UUID of the chain whose raw leg finished.
     to_come
         The structures whose raw crystal is still to be relaxed.
     held
-        Those of a batch that the base campaign holds back: their raw leg comes once somebody has mended what is at
-        fault there.
+        Those whose raw leg comes once somebody has mended what is at fault there: the base campaign holds back their
+        batch, or their chain was killed or stopped by an exception, of which no other comes by itself.
     missing
         By label why there is no raw leg and will be none.
     """
@@ -65,7 +66,16 @@ def find_raw_legs(node: orm.Dict) -> dict[str, str]:
 
 def describe_missing(name: str, chain: Process) -> str:
     """Return why the last chain of a structure in the campaign `name` has left no raw leg."""
-    ended = f'ended with exit code {chain.exit_status}' if chain.state is State.FAILED else f'was {chain.state}'
-    if chain.state is State.FINISHED:
-        ended = 'ended without one'
+    ended = 'ended without one' if chain.state is State.FINISHED else f'ended with exit code {chain.exit_status}'
     return f'the raw leg did not finish in the campaign `{name}`, where the chain <{chain.pk}> {ended}'
+
+
+def explain_refusal(error: ValueError, name: str) -> str:
+    """Return why a chain is refused, and what to do where that is for its raw leg, out of the campaign `name`."""
+    if '`reference_leg`' not in str(error):
+        return str(error)
+    return (
+        f'{error}. The raw legs of `{name}` were relaxed with other inputs than VASP gets now, as after an upgrade: '
+        'make a new base campaign with its arms, '
+        f'`aiida-e3relax campaign create NAME --from {shlex.quote(f"group:{name}")} --arms ...`'
+    )

@@ -7,8 +7,9 @@ import datetime
 from collections import Counter
 
 from aiida_e3relax.campaign.group import CampaignGroup
-from aiida_e3relax.campaign.submission.due import Due, find_due
-from aiida_e3relax.campaign.submission.processes import UNSUCCESSFUL, CampaignProcesses, Process, State, read_processes
+from aiida_e3relax.campaign.plan import read_plan
+from aiida_e3relax.campaign.submission.due import Due, Look, look_at
+from aiida_e3relax.campaign.submission.processes import UNSUCCESSFUL, CampaignProcesses, Process, State
 
 RECENT = 50
 """The number of chains, the last that ended, from which durations are taken."""
@@ -61,9 +62,9 @@ class Waiting:
     base
         The campaign that relaxes the raw crystals.
     n_structures
-        That wait until it has relaxed theirs.
+        That wait until somebody runs it; none where that is done beside the arm.
     n_held
-        That wait because it holds theirs back.
+        That wait because theirs is held back, or lost with a chain that was killed or stopped by an exception.
     """
 
     base: str
@@ -125,27 +126,26 @@ class Status:
 
 def read_status(group: CampaignGroup) -> Status:
     """Return how far a campaign is now."""
-    settings = group.settings
-    processes = read_processes(settings, group.settings_node)
-    return make_status(group, processes, find_due(group, settings, settings.batch_index(), processes))
+    return make_status(look_at(read_plan(group)))
 
 
-def make_status(group: CampaignGroup, processes: CampaignProcesses, due: Due) -> Status:
-    """Return how far a campaign is with these processes, of which `due` is left."""
+def make_status(look: Look, is_with_base: bool = False) -> Status:
+    """Return how far a campaign is; of an arm `is_with_base` says whether its base campaign is submitted beside it."""
+    extras, processes = look.extras, look.processes
     chains = Counter(processes.chain_state(label) for label in processes.chains)
     networks = Counter(processes.network_state(place) for place in processes.networks)
     return Status(
-        name=group.label,
+        name=extras.label,
         chains={state: chains[state] for state in State},
         networks={state: networks[state] for state in State},
-        is_paused=group.is_paused,
-        max_running=group.max_running,
+        is_paused=extras.is_paused,
+        max_running=extras.max_running,
         n_retried=sum(len(tries) > 1 for tries in processes.chains.values()),
         chains_per_hour=_rate(chains[State.RUNNING], processes),
         failures=_group_failures(processes),
-        held=[_describe_held(processes.networks[place][-1], labels) for place, labels in due.held.items()],
+        held=[_describe_held(processes.networks[place][-1], labels) for place, labels in look.due.held.items()],
         foreign=[process.pk for process in processes.foreign],
-        waiting=_describe_waiting(due),
+        waiting=_describe_waiting(look.due, is_with_base),
     )
 
 
@@ -161,10 +161,11 @@ def _describe_held(run: Process, labels: list[str]) -> Held:
     return Held(run.label, len(labels), run.exit_message or f'<{run.pk}> was {run.state}')
 
 
-def _describe_waiting(due: Due) -> Waiting | None:
-    if due.raw_legs is None or not (due.waiting or due.held_with_base):
+def _describe_waiting(due: Due, is_with_base: bool) -> Waiting | None:
+    n_structures = 0 if is_with_base else len(due.waiting)
+    if due.raw_legs is None or not (n_structures or due.held_with_base):
         return None
-    return Waiting(due.raw_legs.name, len(due.waiting), len(due.held_with_base))
+    return Waiting(due.raw_legs.name, n_structures, len(due.held_with_base))
 
 
 def _group_failures(processes: CampaignProcesses) -> list[FailedChains]:

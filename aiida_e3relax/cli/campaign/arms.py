@@ -12,7 +12,7 @@ from aiida import orm
 from aiida.common.exceptions import NotExistent
 
 from aiida_e3relax.calculations.pre_relaxer import NETWORK, PreRelaxer
-from aiida_e3relax.campaign.arms import arm_choices, arm_name, count_relaxations, load_base
+from aiida_e3relax.campaign.arms import COUNT_REMARK, arm_choices, arm_name, count_relaxations, load_base
 from aiida_e3relax.campaign.creation import check_new_name, create_arm, find_refusals
 from aiida_e3relax.campaign.group import CampaignGroup
 from aiida_e3relax.cli.campaign.create import list_reasons
@@ -104,7 +104,7 @@ def create_single_arm(
         f'legs of {raw_legs_of}; {len(refused)} left out. Its settings are in Dict<{arm.settings_node.pk}>.'
     )
     click.echo(
-        f'In all {count_relaxations([of_arm])}; fewer where a prediction is rejected. '
+        f'In all {count_relaxations([of_arm])}; {COUNT_REMARK}. '
         f'Start, with {raw_legs_of}: aiida-e3relax campaign run {shlex.quote(raw_legs_of)}'
     )
 

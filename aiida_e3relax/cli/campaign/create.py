@@ -181,7 +181,7 @@ def create(
 
 def _describe_new(group: CampaignGroup, arms: Sequence[CampaignGroup]) -> None:
     """Say what was made, how many relaxations by VASP it takes, and how to start it."""
-    from aiida_e3relax.campaign.arms import count_relaxations, find_pre_relaxer
+    from aiida_e3relax.campaign.arms import COUNT_REMARK, count_relaxations, find_pre_relaxer
 
     settings = group.settings
     legs = sum(settings.has_raw_leg(label) for label in settings.structures)
@@ -192,10 +192,8 @@ def _describe_new(group: CampaignGroup, arms: Sequence[CampaignGroup]) -> None:
     for arm in arms:
         click.echo(f'Arm {arm.label}: the same from {find_pre_relaxer(arm.settings)}, with the raw legs of the former.')
     counted = count_relaxations([settings, *(arm.settings for arm in arms)])
-    click.echo(
-        f'In all {counted}; fewer where a prediction is rejected. '
-        f'Start: aiida-e3relax campaign run {shlex.quote(group.label)}'
-    )
+    remark = COUNT_REMARK if arms else 'fewer where a prediction is rejected'
+    click.echo(f'In all {counted}; {remark}. Start: aiida-e3relax campaign run {shlex.quote(group.label)}')
 
 
 def _read_share(text: str) -> float:

@@ -14,7 +14,12 @@ from rich.live import Live
 
 from aiida_e3relax.campaign.arms import count_relaxations, find_arms
 from aiida_e3relax.campaign.group import load_campaign
-from aiida_e3relax.campaign.submission.controller import CampaignController, advance_together, has_ended
+from aiida_e3relax.campaign.submission.controller import (
+    CampaignController,
+    advance_together,
+    has_ended,
+    look_together,
+)
 from aiida_e3relax.campaign.submission.lock import CampaignLockedError, lock
 from aiida_e3relax.campaign.submission.status import Status, make_status
 from aiida_e3relax.cli.campaign.errors import plain_errors, shell_quote
@@ -94,7 +99,7 @@ def _retry_failed(controllers: Sequence[CampaignController]) -> None:
 
 def _say_what_runs(controllers: Sequence[CampaignController]) -> None:
     """Say how many relaxations by VASP the campaigns take in all."""
-    counted = count_relaxations(controller.group.settings for controller in controllers)
+    counted = count_relaxations(controller.plan.settings for controller in controllers)
     n_arms = len(controllers) - 1
     arms = f' and {n_arms} arm{"s" * (n_arms > 1)} of it, which share its raw legs' if n_arms else ''
     click.echo(f'In all {counted} for {printable(controllers[0].group.label)}{arms}.')
@@ -107,20 +112,19 @@ def _run_until(
     interval: float,
 ) -> None:
     """Submit and show until everything has ended, nothing more may be submitted, or someone asks to stop."""
+    nodes = {controller.plan.node.uuid for controller in controllers}
+    are_with_base = [controller.plan.settings.raw_legs_of in nodes for controller in controllers]
     with _show_status([controller.group.label for controller in controllers]) as show:
         while not stop.is_set():
-            n_submitted = advance_together(controllers, confirm_locks, SUBMITTED_BETWEEN_LOOKS)
-            has_daemon = bool(controllers[0].daemon.count_workers())
-            show([_read_status(controller) for controller in controllers], '' if has_daemon else NO_DAEMON)
-            if has_ended(controllers):
+            looks = look_together(controllers)
+            workers = controllers[0].daemon.count_workers()
+            warnings = [*_list_refusals(controllers), *[NO_DAEMON] * (not workers)]
+            statuses = [make_status(look, with_base) for look, with_base in zip(looks, are_with_base, strict=True)]
+            show(statuses, '; '.join(warnings))
+            if has_ended(controllers, looks):
                 return
-            if not n_submitted:
+            if not advance_together(controllers, looks, confirm_locks, SUBMITTED_BETWEEN_LOOKS, workers):
                 stop.wait(interval)
-
-
-def _read_status(controller: CampaignController) -> Status:
-    processes = controller.read()
-    return make_status(controller.group, processes, controller.find_due(processes))
 
 
 @contextlib.contextmanager
@@ -149,12 +153,10 @@ def _show_status(names: Sequence[str]) -> Iterator[Callable[[Sequence[Status], s
 def _say_what_is_next(controllers: Sequence[CampaignController]) -> None:
     """Say what there is to do now, and exit with 1 where structures are held back."""
     name = shell_quote(controllers[0].group.label)
-    n_held, is_done = 0, True
-    for controller in controllers:
-        processes = controller.read()
-        due = controller.find_due(processes)
-        n_held += due.n_held
-        is_done = is_done and due.is_empty and not processes.running
+    if refusals := _list_refusals(controllers):
+        raise click.ClickException('\n'.join(refusals))
+    looks = look_together(controllers)
+    n_held, is_done = sum(look.due.n_held for look in looks), all(look.is_done for look in looks)
     if sys.stdout.isatty():
         click.echo()
     found = f'aiida-e3relax campaign report {name}'
@@ -166,8 +168,12 @@ def _say_what_is_next(controllers: Sequence[CampaignController]) -> None:
         )
     if is_done:
         click.echo(f'All has ended. See what it found: {found}')
-    elif any(controller.group.is_paused for controller in controllers):
-        paused = next(controller.group.label for controller in controllers if controller.group.is_paused)
-        click.echo(f'Paused. Go on: aiida-e3relax campaign resume {shell_quote(paused)}')
+    elif paused := [look.extras.label for look in looks if look.extras.is_paused]:
+        click.echo(f'Paused. Go on: aiida-e3relax campaign resume {shell_quote(paused[0])}')
     else:
         click.echo(f'What is submitted goes on in the daemon. Go on submitting: aiida-e3relax campaign run {name}')
+
+
+def _list_refusals(controllers: Sequence[CampaignController]) -> list[str]:
+    """Return why campaigns could not be submitted to the end."""
+    return [printable(str(controller.refusal)) for controller in controllers if controller.refusal]

@@ -18,7 +18,7 @@ class StatusLines:
         self._prefix = prefix
         self._counts = ''
         self._failed: set[str] = set()
-        self._notes: list[str] = []
+        self._notes: set[str] = set()
 
     def changes(self, status: Status, warning: str = '') -> Iterator[str]:
         """Yield a line for each thing that is new, with the time."""
@@ -37,11 +37,16 @@ class StatusLines:
                     yield f'{now} {printable(label)}: {ended}'
         notes = [*format_notes(status), *['paused'] * status.is_paused, *filter(None, [warning])]
         for note in notes:
-            if note not in self._notes:
+            if _without_count(note) not in self._notes:
                 yield f'{now} {note}'
-        self._counts, self._notes = counts, notes
+        self._counts, self._notes = counts, set(map(_without_count, notes))
         self._failed = {label for failure in status.failures for label in failure.labels}
 
 
 def _format_counts(counts: dict[State, int]) -> str:
     return ', '.join(f'{count} {state}' for state, count in counts.items() if count)
+
+
+def _without_count(note: str) -> str:
+    """Return a note without the number that it begins with, which changes while the note says the same."""
+    return note.lstrip('0123456789')

@@ -108,8 +108,8 @@ def _format_waiting(status: Status) -> Iterator[str]:
         yield f'{n_waiting} structures are waiting for raw legs of {base}, which come with: {run}'
     if n_held := status.waiting.n_held:
         yield (
-            f'{n_held} structures are held back: so are their raw legs in {base}; see why: '
-            f'aiida-e3relax campaign status {shlex.quote(base)}'
+            f'{n_held} structures are held back: their raw legs are held back or lost in {base}; see why: '
+            f'aiida-e3relax campaign status {shlex.quote(base)}; and then: {run} --retry-failed'
         )
 
 

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import click
 import pytest
 from aiida import orm
 from aiida.common.links import LinkType
 from ase.build import bulk
 from plumpy.process_states import ProcessState
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 
 from aiida_e3relax.campaign.arms import arm_choices, arm_name, count_relaxations, find_arms, find_base, load_base
 from aiida_e3relax.campaign.creation import create_arm, create_campaign
 from aiida_e3relax.campaign.group import CampaignGroup
 from aiida_e3relax.campaign.submission import daemon
-from aiida_e3relax.campaign.submission.controller import CampaignController, advance_together, has_ended
+from aiida_e3relax.campaign.submission.controller import (
+    CampaignController,
+    advance_together,
+    has_ended,
+    look_together,
+)
 from aiida_e3relax.campaign.submission.due import Due
 from aiida_e3relax.campaign.submission.processes import State
-from aiida_e3relax.campaign.submission.status import Waiting, read_status
+from aiida_e3relax.campaign.submission.status import Waiting, make_status, read_status
+from aiida_e3relax.cli.campaign import run
+from aiida_e3relax.cli.campaign.status_lines import StatusLines
 from aiida_e3relax.cli.campaign.status_table import format_notes
 from aiida_e3relax.workflows.vasp.chain import E3RelaxVaspWorkChain
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
@@ -81,7 +92,7 @@ def end(process: orm.WorkChainNode, exit_status: int | None = 0, raw_leg: int | 
 
 def chains_of(group: CampaignGroup) -> dict[str, list[orm.WorkChainNode]]:
     """Return the chains of a campaign by label."""
-    found = CampaignController(group).read().chains
+    found = CampaignController(group).look().processes.chains
     return {label: [orm.load_node(process.pk) for process in tries] for label, tries in found.items() if tries}
 
 
@@ -89,13 +100,16 @@ def run_network(group: CampaignGroup, exit_status: int = 0) -> None:
     """Let the network run on the next batch of a campaign, and advance what it has to say nothing to."""
     controller = CampaignController(group)
     controller.advance(1)
-    (process,) = (tries[-1] for tries in controller.read().networks.values())
+    (process,) = (tries[-1] for tries in controller.look().processes.networks.values())
     end(orm.load_node(process.pk), exit_status)
 
 
+def advance(controllers: list[CampaignController], locks: list[Callable[[], None]]) -> int:
+    return advance_together(controllers, look_together(controllers), locks, 5, workers=1)
+
+
 def find_due(group: CampaignGroup) -> Due:
-    controller = CampaignController(group)
-    return controller.find_due(controller.read())
+    return CampaignController(group).look().due
 
 
 @pytest.fixture
@@ -204,30 +218,128 @@ def test_what_the_base_holds_back_is_held_back_in_its_arms(base, arm):
     due = find_due(arm)
     assert (due.held_with_base, due.waiting, due.n_held) == (('a', 'b', 'd'), (), 3)
     controllers = [CampaignController(group) for group in (base, arm)]
-    assert has_ended(controllers)
+    assert has_ended(controllers, look_together(controllers))
     status = read_status(arm)
     assert (status.waiting, status.n_left) == (Waiting(base.label, 0, 3), 0)
     assert format_notes(status) == [
-        f'3 structures are held back: so are their raw legs in {base.label}; see why: aiida-e3relax campaign status '
-        f'{base.label}'
+        f'3 structures are held back: their raw legs are held back or lost in {base.label}; see why: aiida-e3relax '
+        f'campaign status {base.label}; and then: aiida-e3relax campaign run {base.label} --retry-failed'
     ]
     base.raw_on_network_failure = True
     assert find_due(arm).waiting == ('a', 'b', 'd')
-    assert not has_ended(controllers)
+    assert not has_ended(controllers, look_together(controllers))
 
 
 @pytest.mark.usefixtures('little_inputs')
-def test_an_arm_goes_without_raw_legs_where_its_base_is_deleted(base, arm):
+def test_an_arm_waits_where_a_chain_of_the_base_was_killed_and_will_be_tried_again(base, arm):
     run_network(base)
-    CampaignController(base).advance(1)
-    end(next(iter(chains_of(base).values()))[0], 0, raw_leg=0)
-    uuid = base.settings_node.uuid
-    CampaignGroup.collection.delete(base.pk)
+    CampaignController(base).advance(4)
+    of_base = chains_of(base)
+    end(of_base['a'][0], None)
+    of_base['b'][0].set_process_state(ProcessState.EXCEPTED)
+    end(of_base['d'][0], 0, raw_leg=0)
+    end(of_base['c'][0], 0)
+    CampaignController(arm).advance(4)
+    end(chains_of(arm)['d'][0])
+    end(chains_of(arm)['c'][0])
     due = find_due(arm)
-    assert set(due.chains) == set(LABELS)
-    assert uuid in due.raw_legs.missing['a']
+    assert (due.chains, due.waiting, due.held_with_base) == ((), (), ('a', 'b'))
+    (note,) = format_notes(read_status(arm))
+    assert note.startswith('2 structures are held back')
+    assert note.endswith(f'aiida-e3relax campaign run {base.label} --retry-failed')
+    controllers = [CampaignController(group) for group in (base, arm)]
+    assert has_ended(controllers, look_together(controllers))
+    controllers[0].retry_failed()
+    assert find_due(arm).waiting == ('a', 'b')
+    assert not has_ended(controllers, look_together(controllers))
+
+
+@pytest.mark.usefixtures('little_inputs')
+def test_a_raw_leg_that_is_there_is_taken_outside_the_sample_too(base, arm):
+    run_network(base)
+    CampaignController(base).advance(4)
+    of_base = chains_of(base)['c'][0]
+    end(of_base, 0, raw_leg=0)  # its prediction was rejected
+    CampaignController(arm).advance(4)
+    reference = chains_of(arm)['c'][0].inputs.reference_leg
+    assert (reference.value, reference.description) == (of_base.uuid, '')
+
+
+@pytest.mark.usefixtures('little_inputs')
+def test_an_arm_keeps_the_raw_legs_of_a_base_that_is_deleted(base, arm):
+    run_network(base)
+    CampaignController(base).advance(3)
+    of_base = {label: tries[0] for label, tries in chains_of(base).items()}
+    (with_leg, running), uuid = sorted(of_base.keys() - {'c'}), base.settings_node.uuid
+    end(of_base[with_leg], 0, raw_leg=0)
+    before = CampaignController(arm)
+    CampaignGroup.collection.delete(base.pk)
+    for due in (before.look().due, find_due(arm)):
+        assert due.raw_legs.chains == {with_leg: of_base[with_leg].uuid}
+        assert (due.waiting, due.held_with_base) == ((running,), ())
+        assert set(due.chains) == {*LABELS} - {running}
+        assert uuid in due.raw_legs.missing['d']
     with pytest.raises(ValueError, match='the one that did has been deleted'):
         load_base(arm.label)
+
+
+def refuse_raw_legs(choices: ChainChoices, structure: orm.StructureData, fixed: Any = None, **inputs: Any) -> Any:
+    """Return the chain of a structure as `build_little` does, and refuse raw legs of other chains."""
+    if inputs['reference_leg'] not in ('always', 'never'):
+        raise ValueError('`reference_leg`: E3RelaxVaspWorkChain<1> had another `vasp.settings`; take the same')
+    return build_little(choices, structure, fixed, **inputs)
+
+
+def test_an_arm_whose_raw_legs_are_refused_lets_the_others_go_on(base, arm, choices, monkeypatch):
+    monkeypatch.setattr(ChainChoices, 'chain_builder', refuse_raw_legs)
+    run_network(base)
+    CampaignController(base).advance(2)
+    end(next(tries[0] for label, tries in chains_of(base).items() if label != 'c'), 0, raw_leg=0)
+    controllers = [CampaignController(group) for group in (arm, base)]  # the arm first: it would stop the base
+    locks = [lambda: None] * 2
+    assert advance(controllers, locks) == 3  # an arm's chain without a raw leg, and what is left of the base
+    assert advance(controllers, locks) == 0
+    message = str(controllers[0].refusal)
+    assert f'campaign `{arm.label}`, structure `' in message
+    assert 'had another `vasp.settings`' in message
+    assert f'aiida-e3relax campaign create NAME --from group:{base.label} --arms' in message
+    assert controllers[1].refusal is None
+    assert not has_ended(controllers, look_together(controllers))  # the base runs
+    assert has_ended(controllers[:1], look_together(controllers[:1]))
+    with pytest.raises(ValueError, match='make a new base campaign'):
+        CampaignController(arm).advance(1)
+    with pytest.raises(click.ClickException, match='make a new base campaign'):
+        run._say_what_is_next(controllers)
+    with pytest.raises(ValueError, match=r'arm `late`, structure `.`: .*; take the same\. The raw legs of'):
+        create_arm('late', base, arm_choices(choices, 'chgnet'))
+
+
+def test_a_look_takes_as_few_queries_however_many_structures(base, arm):
+    controllers = [CampaignController(group) for group in (base, arm)]
+    are_queries = []
+
+    def count(_: Any, __: Any, statement: str, *___: Any) -> None:
+        are_queries.append(statement.startswith('SELECT'))
+
+    event.listen(Engine, 'before_cursor_execute', count)
+    try:
+        looks = look_together(controllers)
+        for look in looks:
+            make_status(look)
+        has_ended(controllers, looks)
+    finally:
+        event.remove(Engine, 'before_cursor_execute', count)
+    assert sum(are_queries) == 2 + 5
+
+
+def test_a_note_is_written_once_and_not_beside_the_base(base, arm):
+    waiting = read_status(arm)
+    later = dataclasses.replace(waiting, waiting=dataclasses.replace(waiting.waiting, n_structures=1))
+    lines = StatusLines()
+    assert '3 structures are waiting for raw legs' in ' '.join(lines.changes(waiting))
+    assert list(lines.changes(later)) == []
+    beside = make_status(CampaignController(arm).look(), is_with_base=True)
+    assert (beside.waiting, format_notes(beside)) == (None, [])
 
 
 @pytest.mark.usefixtures('little_inputs')
@@ -237,12 +349,12 @@ def test_a_base_and_its_arms_share_the_cap_and_the_base_comes_first(base, arm):
     controllers = [CampaignController(group) for group in (base, arm)]
     confirmed = []
     locks = [lambda: confirmed.append('base'), lambda: confirmed.append('arm')]
-    assert advance_together(controllers, locks, 5) == 3
+    assert advance(controllers, locks) == 3
     assert read_status(base).chains[State.RUNNING] == 3
-    assert advance_together(controllers, locks, 5) == 0
+    assert advance(controllers, locks) == 0
     for label in sorted(chains_of(base)):
         end(chains_of(base)[label][0], 0, raw_leg=0)
-    assert advance_together(controllers, locks, 5) == 3
+    assert advance(controllers, locks) == 3
     assert [read_status(group).chains[State.RUNNING] for group in (base, arm)] == [1, 2]
     assert confirmed.count('base') >= 5
     assert confirmed.count('arm') >= 2
@@ -254,12 +366,12 @@ def test_when_a_base_and_its_arms_have_ended(base, arm):
     both, alone = [CampaignController(group) for group in (base, arm)], [CampaignController(arm)]
     CampaignController(arm).advance(1)
     end(chains_of(arm)['c'][0])
-    assert not has_ended(both)
+    assert not has_ended(both, look_together(both))
     base.is_paused = True  # nothing of it runs
-    assert has_ended(both)
-    assert not has_ended(alone)  # somebody may resume and run it elsewhere
+    assert has_ended(both, look_together(both))
+    assert not has_ended(alone, look_together(alone))  # somebody may resume and run it elsewhere
     arm.is_paused = True
-    assert has_ended(alone)
+    assert has_ended(alone, look_together(alone))
 
 
 def test_what_is_no_arm(base, arm, choices, potential_family, standin_code):

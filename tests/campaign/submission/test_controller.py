@@ -73,13 +73,13 @@ def test_what_failed_is_tried_again_once_for_each_asking_and_the_last_try_counts
     for label, exit_status in zip(LABELS, (0, 410, 0, 410), strict=True):
         add_chain(group, label, 'finished', exit_status)
     controller = CampaignController(group)
-    assert controller.is_done(controller.read())
+    assert controller.look().is_done
     assert controller.retry_failed() == ['b', 'd']
     assert controller.retry_failed() == ['b', 'd']
-    assert not controller.is_done(controller.read())
+    assert not controller.look().is_done
     add_chain(group, 'b', 'finished', 0)
     add_chain(group, 'd', 'finished', 410)
-    assert controller.is_done(controller.read())
+    assert controller.look().is_done
     status = read_status(group)
     assert (status.chains[State.FINISHED], status.chains[State.FAILED], status.n_retried) == (3, 1, 2)
     assert CampaignController(group).retry_failed() == ['d']
@@ -125,8 +125,7 @@ def with_network(standin_code, e3relax_code, potential_family, model, tmp_path) 
 
 
 def find_due(group: CampaignGroup) -> Due:
-    controller = CampaignController(group)
-    return controller.find_due(controller.read())
+    return CampaignController(group).look().due
 
 
 @pytest.mark.parametrize(('state', 'exit_status'), [('finished', 310), ('finished', 340), ('excepted', None)])
@@ -141,7 +140,7 @@ def test_structures_are_held_back_where_the_network_failed_for_their_batch(with_
     assert find_due(group) == Due((), ('d',), {0: ['a', 'b']})
     add_chain(group, 'd', 'finished', 410)
     controller = CampaignController(group)
-    assert controller.is_done(controller.read())
+    assert controller.look().is_done
     status = read_status(group)
     assert [(held.label, held.n_structures) for held in status.held] == [('batch_0', 2)]
     assert 'message of batch_0' in status.held[0].reason or state == 'excepted'
@@ -173,7 +172,7 @@ def test_processes_with_the_label_of_no_structure_are_told_and_left_alone(group)
     status = read_status(group)
     assert status.foreign == [foreign.pk, network.pk]
     assert (status.chains[State.FINISHED], status.chains[State.RUNNING]) == (1, 0)
-    assert not CampaignController(group).read().running
+    assert not CampaignController(group).look().processes.running
 
 
 def test_a_campaign_of_an_older_version_is_read(group):

@@ -20,6 +20,7 @@ from aiida_e3relax.campaign.creation import create_campaign
 from aiida_e3relax.campaign.group import CampaignGroup
 from aiida_e3relax.campaign.submission import orphans
 from aiida_e3relax.campaign.submission.controller import CampaignController
+from aiida_e3relax.campaign.submission.due import Look
 from aiida_e3relax.campaign.submission.processes import CampaignProcesses, State
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
 from tests.workflows.crystals import copper_gold
@@ -53,16 +54,14 @@ with lock(controller.group) as confirm_lock:
 """
 
 
-def run_until(
-    group: CampaignGroup, is_done: Callable[[CampaignController, CampaignProcesses], bool]
-) -> CampaignProcesses:
+def run_until(group: CampaignGroup, is_done: Callable[[Look], bool] = lambda look: look.is_done) -> CampaignProcesses:
     controller = CampaignController(group)
     end = time.monotonic() + PATIENCE
-    while not is_done(controller, processes := controller.read()):
-        assert time.monotonic() < end, processes
+    while not is_done(look := controller.look()):
+        assert time.monotonic() < end, look
         controller.advance(5)
         time.sleep(0.2)
-    return processes
+    return look.processes
 
 
 @pytest.fixture
@@ -109,9 +108,9 @@ def test_a_submission_cut_short_is_mended(choices, start_controller, started_dae
     monkeypatch.setattr(orphans, 'GRACE', datetime.timedelta(0))
     group = create_campaign(f'cut short: {death}', make_crystals(1), choices, reference_share=0.0)
     assert start_controller(group, death).wait(PATIENCE) == -signal.SIGKILL
-    (network,) = CampaignController(group).read().networks[0]
+    (network,) = CampaignController(group).look().processes.networks[0]
     assert network.process_state == (None if death == 'stored' else 'created')
-    processes = run_until(group, lambda _, processes: processes.network_state(0) == State.FINISHED)
+    processes = run_until(group, lambda look: look.processes.network_state(0) == State.FINISHED)
     (after,) = processes.networks[0]
     assert (after.pk == network.pk) == (death == 'not sent')
 
@@ -126,7 +125,7 @@ def test_what_ended_or_began_meanwhile_is_not_lost(choices, started_daemon_clien
         chain.base.links.add_incoming(group.settings_node, LinkType.INPUT_WORK, 'campaign')
         chain.store().set_process_state(ProcessState.CREATED)
         chains.append(chain)
-    seen = CampaignController(group).read().running
+    seen = CampaignController(group).look().processes.running
     # Neither has a checkpoint: the first has finished since, and AiiDA has deleted it; a job of the third is there.
     chains[0].set_process_state(ProcessState.FINISHED)
     job = orm.CalcJobNode()
@@ -146,7 +145,7 @@ def test_chains_name_the_run_of_the_network_that_was_killed(choices, started_dae
     network.set_process_label('E3RelaxBaseWorkChain')
     network.base.links.add_incoming(group.settings_node, LinkType.INPUT_WORK, 'campaign')
     network.store().set_process_state(ProcessState.KILLED)
-    (chain,) = run_until(group, CampaignController.is_done).chains['crystal_0']
+    (chain,) = run_until(group).chains['crystal_0']
     assert chain.state == State.FINISHED
     remark = f'The run of the pre-relaxer for the batch was killed (<{network.pk}>)'
     assert orm.load_node(chain.pk).outputs.comparison['remarks'] == [remark]
@@ -162,14 +161,14 @@ def test_killing_controller_and_workers_loses_and_repeats_nothing(
     for running in ('networks', 'chains'):
         process = start_controller(group, 'later')
         end = time.monotonic() + PATIENCE
-        while not any(tries[-1:] for tries in getattr(controller.read(), running).values()):
-            assert time.monotonic() < end, controller.read()
+        while not any(tries[-1:] for tries in getattr(controller.look().processes, running).values()):
+            assert time.monotonic() < end, controller.look().processes
             time.sleep(0.1)
         process.kill()
         process.wait()
         for pid in started_daemon_client.get_worker_info()['info']:
             os.kill(int(pid), signal.SIGKILL)
-    processes = run_until(group, CampaignController.is_done)
+    processes = run_until(group)
     tries = [*processes.networks.values(), *processes.chains.values()]
     assert [[process.state for process in each] for each in tries] == [[State.FINISHED]] * 3
     started = Counter((tmp_path / 'started').read_text().split())

@@ -52,7 +52,7 @@ def test_structures_wait_for_a_network_that_is_mended(broken, run_campaign, star
     assert any('--retry-failed' in line for line in lines)
     assert '\x1b' not in done.stdout
     assert len(lines) == len(set(lines))
-    processes = CampaignController(broken).read()
+    processes = CampaignController(broken).look().processes
     assert [process.exit_status for process in processes.networks[0]] == [330, 330]
     assert processes.chains == {'c0': [], 'c1': []}
 
@@ -61,6 +61,6 @@ def test_structures_wait_for_a_network_that_is_mended(broken, run_campaign, star
     assert done.returncode == 0, done.stderr
     assert 'Trying again: batch_0' in done.stdout
     assert 'All has ended' in done.stdout
-    processes = CampaignController(broken).read()
+    processes = CampaignController(broken).look().processes
     assert len(processes.networks[0]) == 3
     assert [chain.exit_status for tries in processes.chains.values() for chain in tries] == [0, 0]
