@@ -99,6 +99,7 @@ def read_raw_legs(plan: Plan) -> RawLegs:
     # The legs are read last: a chain that ends between the two queries would else seem to have left none.
     processes = read_processes(base.settings, base.node)
     due = _find_own_due(base, extras, processes) if extras else Due((), (), {})
+    held_there = due.held_in_batches
     begin = _find_left(due, extras, processes) if extras else set()
     found = find_raw_legs(base.node)
     chains: dict[str, str] = {}
@@ -115,7 +116,7 @@ def read_raw_legs(plan: Plan) -> RawLegs:
             to_come.append(label)
         elif extras is None:
             missing[label] = deleted
-        elif label in due.held_in_batches or state in (State.KILLED, State.EXCEPTED):
+        elif label in held_there or state in (State.KILLED, State.EXCEPTED):
             held.append(label)
         else:
             missing[label] = describe_missing(extras.label, processes.chains[label][-1])
