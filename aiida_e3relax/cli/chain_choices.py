@@ -50,7 +50,7 @@ def read_choices(options: dict[str, Any]) -> ChainChoices:
         protocol=options['protocol'],
         overrides=overrides,
         options=_job_options(options),
-        pre_relaxer=asked and str(asked),
+        pre_relaxer=None if asked is None else str(asked),
         potential_weights=choose_weights(options.get('potential_weights'), pre_relaxer.potential) if runs else None,
     )
 

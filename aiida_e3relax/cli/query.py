@@ -98,7 +98,9 @@ def query_origin(node: str, profile: str | None) -> None:
         sources.append(f'the checkpoint {printable(origin.model.name)}, {origin.model.content_hash}')
     if origin.potential is not None:
         facts = [f'{name} {origin.potential[name]}' for name in ('version', 'weights') if origin.potential.get(name)]
-        facts += filter(None, [origin.potential.get('content_hash'), origin.weights and describe_step(origin.weights)])
+        facts += filter(None, [origin.potential.get('content_hash')])
+        if origin.weights is not None:
+            facts.append(describe_step(origin.weights))
         sources.append(printable(f'the potential {origin.potential["potential"]} ({", ".join(facts)})'))
     if not sources:
         told = 'no network had a part in it, nor a potential; VASP started from the raw structure.'
