@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -330,6 +331,22 @@ def test_a_look_takes_as_few_queries_however_many_structures(base, arm):
     finally:
         event.remove(Engine, 'before_cursor_execute', count)
     assert sum(are_queries) == 2 + 5
+
+
+@pytest.mark.usefixtures('little_inputs')
+def test_run_ends_when_a_base_and_its_arm_have(base, arm, monkeypatch, capsys):
+    monkeypatch.setattr(daemon, 'submit', lambda builder: end(store_process(builder), 0, raw_leg=0))
+    controllers = [CampaignController(group) for group in (base, arm)]
+    run._run_until(threading.Event(), controllers, [lambda: None] * 2, 0.0)
+    run._say_what_is_next(controllers)
+    output = capsys.readouterr().out
+    assert all(look.is_done for look in look_together(controllers))
+    raw = {label: tries[0].uuid for label, tries in chains_of(base).items()}
+    taken = {label: tries[0].inputs.reference_leg.value for label, tries in chains_of(arm).items()}
+    assert taken == raw | {'c': 'never'}  # nothing waits for what is outside the sample
+    assert f' {arm.label}: batches: 1 finished; structures: 4 finished' in output
+    assert 'All has ended' in output
+    assert 'waiting for raw legs' not in output
 
 
 def test_a_note_is_written_once_and_not_beside_the_base(base, arm):
