@@ -156,7 +156,7 @@ def find_predictions(model: str) -> pd.DataFrame:
     rows = []
     for pk, uuid, structures, device in query.iterall(batch_size=1000):
         of_job = outputs.get(uuid, {})
-        for row in structures:
+        for row in structures or ():  # a run that failed as a whole tells of none
             node = of_job.get('batch', of_job.get(f'structures__{row["label"]}')) if row['status'] == 'ok' else None
             rows.append({**row, 'device': device, 'job_pk': pk, 'job_uuid': uuid, 'predicted': node})
     return _make_table(rows, PREDICTION_COLUMNS)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from aiida import orm
+from aiida.common.links import LinkType
 from aiida.engine import run_get_node
 
 from aiida_e3relax.campaign.group import CampaignGroup
@@ -31,6 +32,17 @@ def refer_to(chain: orm.WorkChainNode, label: str) -> orm.WorkChainNode:
         node = orm.Str(chain.uuid).store() if link.link_label == 'reference_leg' else link.node
         referring.base.links.add_incoming(node, link.link_type, link.link_label)
     return referring.store()
+
+
+def test_a_run_that_failed_as_a_whole_has_no_predictions(aiida_localhost, model):
+    before = len(find_predictions(model.content_hash))
+    job = orm.CalcJobNode(computer=aiida_localhost, process_type='aiida.calculations:e3relax.predict')
+    job.base.links.add_incoming(model, LinkType.INPUT_CALC, 'model')
+    job.store()
+    report = orm.Dict({'error': {'code': 'no_device', 'message': 'no GPU'}})
+    report.base.links.add_incoming(job, LinkType.CREATE, 'report')
+    report.store()
+    assert len(find_predictions(model.content_hash)) == before
 
 
 def test_a_real_chain_is_found_with_its_trajectory_its_origin_and_its_references(make_builder, settings, model):
