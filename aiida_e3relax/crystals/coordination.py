@@ -22,8 +22,7 @@ FURTHEST_OF_SHELL = 1.8
 """Neighbours further than the nearest by this factor belong to no first shell."""
 
 CLEAR = 0.5
-"""A gap larger than this part of the largest one may end the shell as well: with it 4 % of 400 pairs of substituted and
-relaxed crystals have a site whose shell changes, with 0.3 2 % and with 0.8 9 %."""
+"""A gap larger than this part of the largest one may end the shell as well: two about as large decide nothing."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -101,9 +101,8 @@ def _lines_below(comparison: Mapping[str, Any]) -> Iterator[Text]:
         yield Text('; '.join([f'The prediction was {guard["verdict"]} by the guard', *guard['reasons']]) + '.')
     if comparison['network']:
         network = comparison['network']
-        title = PreRelaxer.from_record(
-            network.get('pre_relaxer', NETWORK)
-        ).title  # comparisons of earlier versions lack it
+        # Comparisons of earlier versions lack this key and the two below.
+        title = PreRelaxer.from_record(network.get('pre_relaxer', NETWORK)).title
         took = f'{title} took {1000 * network["wall_time_s"]:.0f} ms on {network["device"]}'
         count = network.get('structures_in_run', 1)
         yield Text(f'{took}, the share of this crystal in a run of {count}.' if count > 1 else f'{took}.')
