@@ -29,7 +29,9 @@ from aiida.manage import get_manager
 from ase import Atoms
 from hypothesis import HealthCheck, settings
 from sqlalchemy import Engine, event
+from sqlalchemy.orm import Session
 
+from aiida_e3relax.campaign.group import CampaignGroup
 from aiida_e3relax.cli.resources import STANDIN_FAMILY, provide_potentials
 from aiida_e3relax.data.model import E3RelaxModelData
 
@@ -89,14 +91,27 @@ def _write_without_waiting(connection: Any, _: object) -> None:
         connection.execute('PRAGMA synchronous=OFF')
 
 
+@event.listens_for(Session, 'after_transaction_create')
+def _keep_what_was_read(session: Session, _: object) -> None:
+    """AiiDA itself reads every field that may change anew; without this each commit has the others read again, too."""
+    session.expire_on_commit = False
+
+
 @pytest.fixture(scope='session')
 def aiida_profile(aiida_config, aiida_profile_factory, pytestconfig):
     """A temporary profile with a broker, so that tests can submit."""
     with aiida_profile_factory(aiida_config, broker_backend=pytestconfig.getoption('--broker')) as profile:
         aiida_config.set_option('daemon.timeout', DAEMON_TIMEOUT, scope=profile.name)
-        # AiiDA itself reads every field that may change anew; without this each commit has the others read again, too.
-        get_manager().get_profile_storage().get_session().expire_on_commit = False
         yield profile
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _campaigns_of_one_file() -> Iterator[None]:
+    """Campaigns and their groups go when a file of tests ends: the profile, and so each name, is shared with others."""
+    yield
+    if get_manager().get_profile() is not None:
+        for pk in orm.QueryBuilder().append(CampaignGroup, project='id').all(flat=True):
+            orm.Group.collection.delete(pk)
 
 
 @pytest.fixture(scope='module')
