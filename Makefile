@@ -46,11 +46,11 @@ demo: profile $(if $(filter gpaw,$(ENGINE)),$(INSTALLED_GPAW))
 campaign: NAME = first
 campaign: STAND_IN = emt
 campaign: CRYSTALS = workflows/validation_campaign.py
-campaign: CHOICES = --max-running 4
+campaign: CHOICES = --max-running 4 --reference all
 campaign-pbe: NAME = pbe
 campaign-pbe: STAND_IN = gpaw
 campaign-pbe: CRYSTALS = benchmarks/hypothetical.py
-campaign-pbe: CHOICES = --max-running 1 --kpoints-spacing 0.08 --overrides benchmarks/hypothetical.yaml
+campaign-pbe: CHOICES = --max-running 1 --reference all --kpoints-spacing 0.08 --overrides benchmarks/hypothetical.yaml
 campaign-pbe: $(INSTALLED_GPAW)
 campaign campaign-pbe: profile
 	@echo '== codes, potentials and model'

@@ -12,7 +12,7 @@ from aiida import orm
 
 from aiida_e3relax.calculations.batches import gather_structures
 from aiida_e3relax.campaign.arms import find_other_settings
-from aiida_e3relax.campaign.defaults import BATCH_SIZE, MAX_RUNNING, NETWORK_RETRIES
+from aiida_e3relax.campaign.defaults import BATCH_SIZE, MAX_RUNNING, NETWORK_RETRIES, REFERENCE_SHARE
 from aiida_e3relax.campaign.group import CampaignGroup
 from aiida_e3relax.campaign.settings import ALL, CampaignSettings, draw_sample, split_batches
 from aiida_e3relax.campaign.submission.raw_legs import explain_refusal, find_raw_legs
@@ -52,7 +52,7 @@ def create_campaign(
     *,
     fixed: Mapping[str, dict[str, list[int]]] | None = None,
     left_out: Mapping[str, str] | None = None,
-    reference_share: float = 1.0,
+    reference_share: float = REFERENCE_SHARE,
     seed: int = 0,
     batch_size: int = BATCH_SIZE,
     max_running: int = MAX_RUNNING,

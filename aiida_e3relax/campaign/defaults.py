@@ -6,3 +6,5 @@ MAX_RUNNING = 10
 """How many chains run at the same time."""
 NETWORK_RETRIES = 1
 """How often a batch is given to the network again where its run fails as a whole."""
+REFERENCE_SHARE = 0.1
+"""The share of the structures that VASP also relaxes without the network, to see what it saves."""

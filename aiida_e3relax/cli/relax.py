@@ -26,15 +26,15 @@ DEMO_PROTOCOL = 'fast'
     '--reference-leg',
     metavar='WHEN',
     help='When to relax the raw structure too, for the comparison: always, sample, never, or the PK or UUID of an '
-    'earlier chain whose raw leg is taken.  [default: always]',
+    'earlier chain whose raw leg is taken.  [default: never; always of a demo]',
 )
 @click.option('--submit', 'to_daemon', is_flag=True, help='Hand it to the daemon and return at once.')
 @profile_option
 def relax(structure: str | None, demo: str | None, to_daemon: bool, profile: str | None, **options: Any) -> None:
-    """Relax a crystal with VASP twice, from a prediction and from the crystal as it is, and compare.
+    """Relax a crystal with VASP from a prediction of what it relaxes to.
 
-    What predicts is a network or, with --pre-relaxer, an interatomic potential, or one after the other.
-    `--reference-leg never` leaves the second relaxation out.
+    What predicts is a network or, with --pre-relaxer, an interatomic potential, or one after the other. With
+    `--reference-leg always` VASP also relaxes the crystal as it is, and both are compared.
 
     STRUCTURE is a file that ASE reads, such as POSCAR or CIF, or the PK or UUID of a StructureData. Sites that the file
     fixes, as by selective dynamics, stay fixed. `aiida-e3relax setup` makes all that a first try needs, with a stand-in

@@ -33,10 +33,13 @@ class Start:
         Its node.
     fixed
         The sites that its file holds, as `fixed` in `freedom`.
+    is_demo
+        Whether it comes with the package, to show what a prediction saves.
     """
 
     structure: orm.StructureData
     fixed: dict[str, list[int]] = dataclasses.field(default_factory=dict)
+    is_demo: bool = False
 
 
 def choose_start(structure: str | None, demo: str | None, vasp_code: str | None) -> Start:
@@ -73,7 +76,7 @@ def demo_start(kind: str) -> Start:
     """Return a crystal of `DEMO_CRYSTALS`."""
     structure = orm.StructureData(ase=demo_crystal(kind))
     structure.label = f'demo {kind}'
-    return Start(structure)
+    return Start(structure, is_demo=True)
 
 
 def make_builder(start: Start, options: dict[str, Any]) -> ProcessBuilder:
@@ -81,8 +84,11 @@ def make_builder(start: Start, options: dict[str, Any]) -> ProcessBuilder:
 
     Raises ClickException for what the profile lacks, ValueError for what the chain refuses.
     """
+    choices = read_choices(options)
     reference = _find_reference(options['reference_leg']) if options['reference_leg'] else None
-    return read_choices(options).chain_builder(start.structure, start.fixed, reference_leg=reference)
+    if start.is_demo and reference is None and 'reference_leg' not in choices.overrides:
+        reference = Reference.ALWAYS.value
+    return choices.chain_builder(start.structure, start.fixed, reference_leg=reference)
 
 
 def describe_relaxations(builder: Any) -> str:
@@ -93,7 +99,7 @@ def describe_relaxations(builder: Any) -> str:
     if reference == Reference.ALWAYS:
         return (
             'VASP runs two relaxations: from the prediction, and from the raw crystal to compare with. '
-            '`--reference-leg never` runs the first alone.'
+            '`--reference-leg never` runs the first alone, and the second only where that fails or is rejected.'
         )
     told = 'VASP runs one relaxation, from the prediction; one from the raw crystal '
     if reference == Reference.NEVER:

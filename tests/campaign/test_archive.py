@@ -35,7 +35,7 @@ def group(standin_code, potential_family, tmp_path) -> CampaignGroup:
     """A campaign of three structures, none of which has a chain yet."""
     choices = ChainChoices(standin_code, None, potential_family, 'cell')
     structures = {label: orm.StructureData(ase=copper_gold()) for label in ('good', 'bad', 'waiting')}
-    return create_campaign(tmp_path.name, structures, choices)
+    return create_campaign(tmp_path.name, structures, choices, reference_share=1.0)
 
 
 @pytest.fixture

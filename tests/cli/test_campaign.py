@@ -69,7 +69,7 @@ def test_status_pause_and_resume_outlive_the_command(invoke, crystals):
 
 
 def test_groups_and_queries(invoke, crystals):
-    invoke('create', 'source', '--from', str(crystals))
+    assert '4 structures, 1 of them also relaxed' in invoke('create', 'source', '--from', str(crystals))[1]
     assert len(read_sources(['group:source']).structures) == 4
     silver = read_sources(['query:elements=Ag,Pd;atoms=2']).structures
     assert {node.get_formula() for node in silver.values()} == {'AgPd'}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from aiida_e3relax.campaign.defaults import BATCH_SIZE, MAX_RUNNING, NETWORK_RETRIES
+from aiida_e3relax.campaign.defaults import BATCH_SIZE, MAX_RUNNING, NETWORK_RETRIES, REFERENCE_SHARE
 from aiida_e3relax.cli.campaign.source_files import SOURCES_HELP, check_files
 from aiida_e3relax.cli.chain_options import PROTOCOLS_EPILOG, chain_options
 from aiida_e3relax.cli.profile import profile_option, use_profile
@@ -56,10 +56,9 @@ FILES_LEFT_OUT = 3
 @click.option(
     '--reference',
     metavar='all|none|SHARE',
-    default='all',
-    show_default=True,
     help='Which structures VASP also relaxes without the network, for the comparison: all, none, or a share from 0 '
-    'to 1 of them drawn at random, which is recorded. What the network saves is known for these only.',
+    'to 1 of them drawn at random, which is recorded. What the network saves is known for these only.  '
+    f'[default: {REFERENCE_SHARE}; all with --arms]',
 )
 @click.option('--seed', type=click.IntRange(min=0), default=0, show_default=True, help='For drawing that share.')
 @click.option(
@@ -96,7 +95,7 @@ def create(
     sources: tuple[str, ...],
     arms: tuple[str, ...],
     raw_legs_of: str | None,
-    reference: str,
+    reference: str | None,
     seed: int,
     batch_size: int,
     max_running: int,
@@ -126,7 +125,7 @@ def create(
     if raw_legs_of is None and not sources:
         raise click.UsageError('expected the structures: give --from, or --raw-legs-of for those of a campaign')
     use_profile(profile)
-    share = _read_share(reference)
+    share = _read_share(reference or ('all' if arms else str(REFERENCE_SHARE)))
     if arms and not share:
         raise click.ClickException(
             f'--reference {reference}: arms are compared with the relaxations of raw crystals; give a share of them'

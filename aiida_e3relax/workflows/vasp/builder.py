@@ -79,7 +79,7 @@ class VaspProtocolMixin(ProtocolMixin):
             everything.
         reference_leg
             When to relax the raw structure too: a word of `Reference`, or an earlier chain whose raw leg is taken;
-            default is that of `overrides`, else always.
+            default is that of `overrides`, else never.
         prediction
             In the place of `network_code`: `batch` and `report`, outputs of an earlier run of the network, and `label`,
             the name of the structure in that run; without `batch` where it predicted nothing. Where it left no report,

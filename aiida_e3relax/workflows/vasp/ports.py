@@ -103,7 +103,7 @@ def define_inputs(spec: WorkChainSpec) -> None:
     spec.input(
         'reference_leg',
         valid_type=orm.Str,
-        default=lambda: orm.Str(Reference.ALWAYS.value),
+        default=lambda: orm.Str(Reference.NEVER.value),
         serializer=orm.to_aiida_type,
         validator=validate_reference,
         help='When VASP also relaxes the raw structure, to measure what the prediction saves: `always`, `sample` '

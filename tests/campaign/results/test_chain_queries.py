@@ -48,7 +48,7 @@ def test_a_run_that_failed_as_a_whole_has_no_predictions(aiida_localhost, model)
 def test_a_real_chain_is_found_with_its_trajectory_its_origin_and_its_references(make_builder, settings, model):
     name = settings['name']
     structure = orm.load_node(settings['structures']['first'])
-    builder = make_builder(structure=structure, campaign=settings)
+    builder = make_builder(structure=structure, campaign=settings, reference_leg='always')
     builder.metadata.label = 'first'
     chain = run_get_node(builder).node
     assert chain.is_finished_ok, chain.exit_message

@@ -121,7 +121,7 @@ def with_network(standin_code, e3relax_code, potential_family, model, tmp_path) 
     """A campaign of four structures in two batches."""
     choices = ChainChoices(standin_code, e3relax_code, potential_family, 'cell', model)
     structures = {label: orm.StructureData(ase=bulk('Cu', a=3.5 + place / 10)) for place, label in enumerate(LABELS)}
-    return create_campaign(tmp_path.name, structures, choices, batch_size=2)
+    return create_campaign(tmp_path.name, structures, choices, reference_share=1.0, batch_size=2)
 
 
 def find_due(group: CampaignGroup) -> Due:

@@ -156,7 +156,7 @@ def test_chains_name_the_run_of_the_network_that_was_killed(choices, started_dae
 def test_killing_controller_and_workers_loses_and_repeats_nothing(
     choices, start_controller, started_daemon_client, tmp_path
 ):
-    group = create_campaign('killed', make_crystals(2), choices, batch_size=2, max_running=2)
+    group = create_campaign('killed', make_crystals(2), choices, reference_share=1.0, batch_size=2, max_running=2)
     controller = CampaignController(group)
     for running in ('networks', 'chains'):
         process = start_controller(group, 'later')

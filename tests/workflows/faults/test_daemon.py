@@ -44,6 +44,7 @@ def test_a_chain_outlives_its_workers_and_runs_nothing_twice(
         network_code=make_scripted_code(slowly, 'e3relax', 'e3relax.predict'),
         vasp_code=make_scripted_code(slowly, 'e3relax-vasp-standin', 'vasp.vasp'),
         freedom='positions',
+        reference_leg='always',
     )
     chain = submit(builder)
     for n_running in (1, 3):  # the network alone, and VASP in both legs

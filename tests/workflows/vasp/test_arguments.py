@@ -158,8 +158,8 @@ def test_a_pre_relaxer_that_does_not_fit_is_refused(make_builder, model):
 @pytest.mark.parametrize(
     ('changes', 'told'),
     [
-        ({}, 'VASP runs two relaxations: from the prediction, and from the raw crystal'),
-        ({'reference_leg': 'never'}, 'one from the raw crystal only where that fails or is rejected'),
+        ({'reference_leg': 'always'}, 'VASP runs two relaxations: from the prediction, and from the raw crystal'),
+        ({}, 'one from the raw crystal only where that fails or is rejected'),
         ({'reference_leg': 'sample'}, 'where the crystal is in the sample of 10 %'),
         ({'network_code': None}, 'VASP runs one relaxation, from the raw crystal.'),
     ],

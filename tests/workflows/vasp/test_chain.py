@@ -67,7 +67,7 @@ def count_ionic_steps(job: orm.CalcJobNode) -> int:
 
 
 def test_full_chain_compares_the_two_legs(make_builder):
-    _, chain = run_get_node(make_builder())
+    _, chain = run_get_node(make_builder(reference_leg='always'))
     assert chain.exit_status == 0, chain.exit_message
     called = links_of(chain)
     assert set(called) == {'kpoints', 'network', 'guard', 'relax_predicted', 'relax_raw', 'compare'}
@@ -212,7 +212,7 @@ def test_a_comparison_that_fails_loses_no_result(make_builder, monkeypatch):
         raise KeyError('timings_s')
 
     monkeypatch.setattr(chain_module, 'compare', fail)
-    results, chain = run_get_node(make_builder(**POSITIONS))
+    results, chain = run_get_node(make_builder(reference_leg='always', **POSITIONS))
     assert chain.exit_status == E3RelaxVaspWorkChain.exit_codes.ERROR_COMPARISON_FAILED.status
     assert "KeyError('timings_s')" in chain.exit_message
     assert 'comparison' not in results
@@ -231,7 +231,7 @@ def test_without_a_network_vasp_relaxes_the_raw_structure(make_builder):
 @pytest.mark.daemon
 def test_chain_runs_under_a_daemon(make_builder, submit_and_await):
     structure = orm.StructureData(ase=rattled_copper_gold())
-    chain = submit_and_await(make_builder(structure=structure), timeout=270)
+    chain = submit_and_await(make_builder(structure=structure, reference_leg='always'), timeout=270)
     assert chain.is_finished_ok, chain.exit_message
     assert chain.outputs.comparison['same_minimum']
     legs = structures_to_crystals({leg: chain.outputs[leg]['structure'] for leg in ('raw', 'predicted')})

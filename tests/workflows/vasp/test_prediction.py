@@ -54,7 +54,8 @@ def make_prediction(predicted):
 
 def test_chain_goes_on_from_a_structure_of_the_batch(make_builder, make_prediction, predicted):
     campaign = orm.Dict({'name': 'metals'})
-    builder = make_builder(network_code=None, prediction=make_prediction('Cu3Au-1'), campaign=campaign)
+    inputs = {'prediction': make_prediction('Cu3Au-1'), 'campaign': campaign, 'reference_leg': 'always'}
+    builder = make_builder(network_code=None, **inputs)
     results, chain = run_get_node(builder)
     assert chain.exit_status == 0, chain.exit_message
     called = links_of(chain)

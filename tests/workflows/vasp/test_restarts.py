@@ -25,7 +25,8 @@ def run_chain(make_builder, make_scripted_code):
         code = make_scripted_code(lines, 'e3relax-vasp-standin', 'vasp.vasp')
         quick = {'guard': {'mode': 'off'}, 'vasp': {'relax_settings': {'force_cutoff': 0.2}}}
         overrides = merge(quick, changes.pop('overrides', {}))
-        builder = make_builder(structure=structure, vasp_code=code, overrides=overrides, **changes)
+        inputs = {'structure': structure, 'vasp_code': code, 'overrides': overrides, 'reference_leg': 'always'}
+        builder = make_builder(**inputs, **changes)
         return run_get_node(builder).node
 
     return run
