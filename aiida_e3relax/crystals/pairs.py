@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,9 @@ class Pairs:
         selective dynamics; None where none is fixed in any pair.
     fixed_cell
         ``(S,)`` the pairs whose cell a relaxation does not change; None where it may in all of them.
+    about
+        Texts ``(S,)`` that tell of each pair, by name, such as its `kind` or the `teacher` that relaxed it; empty where
+        a pair has none.
     """
 
     unrelaxed: Crystals
@@ -70,8 +73,12 @@ class Pairs:
     filed: Crystals | None = None
     fixed: NDArray[np.bool_] | None = None
     fixed_cell: NDArray[np.bool_] | None = None
+    about: Mapping[str, NDArray[np.str_]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        for name, texts in self.about.items():
+            if len(texts) != len(self):
+                raise ValueError(f'pairs: `about` {name} has {len(texts)} texts, expected {len(self)}')
         for name, shape in (('fixed', self.unrelaxed.positions.shape), ('fixed_cell', (len(self),))):
             mask = getattr(self, name)
             if mask is not None and mask.shape != shape:
@@ -106,6 +113,11 @@ class Pairs:
         """The relaxed crystals as their files give them: with drift, rotation and wrapped atoms."""
         return self.relaxed if self.filed is None else self.filed
 
+    @property
+    def kinds(self) -> NDArray[np.str_]:
+        """``(S,)`` the kind of each pair, such as ``layer`` or ``denoising``; empty where it has none."""
+        return self.about.get('kind', np.full(len(self), ''))
+
     def select(self, indices: NDArray[np.int64]) -> Pairs:
         """Return the pairs at `indices`."""
         return Pairs(
@@ -116,6 +128,7 @@ class Pairs:
             None if self.filed is None else self.filed.select(indices),
             None if self.fixed is None else self.fixed[self.unrelaxed.atoms_of(indices)],
             None if self.fixed_cell is None else self.fixed_cell[indices],
+            {name: texts[indices] for name, texts in self.about.items()},
         )
 
     def of_split(self, split: str) -> Pairs:
@@ -137,6 +150,10 @@ class Pairs:
             None if filed else Crystals.concatenate(p.as_filed for p in parts),
             None if fixed else np.concatenate([_mask(p.fixed, p.unrelaxed.positions.shape) for p in parts]),
             None if fixed_cell else np.concatenate([_mask(p.fixed_cell, (len(p),)) for p in parts]),
+            {
+                name: np.concatenate([p.about.get(name, np.full(len(p), '')) for p in parts])
+                for name in dict.fromkeys(name for p in parts for name in p.about)
+            },
         )
 
 

@@ -28,6 +28,9 @@ from aiida_e3relax.crystals.validation import geometry_fault, has_sound_geometry
 
 CARD_MEMBER = 'card.json'
 
+ABOUT = 'about_'
+"""Begins the names of the arrays of `Pairs.about`."""
+
 
 def write_pairs(path: str | Path, pairs: Pairs, card: Mapping[str, Any] | None = None) -> None:
     """Write `pairs`, and their data `card` where there is one, as one file without pickles."""
@@ -123,7 +126,8 @@ def _arrays(pairs: Pairs) -> dict[str, NDArray]:
     for stage, crystals in stages.items():
         arrays |= {f'cell_{stage}': crystals.cell, f'positions_{stage}': crystals.positions}
     masks = {'fixed': pairs.fixed, 'fixed_cell': pairs.fixed_cell}
-    return arrays | {name: mask for name, mask in masks.items() if mask is not None}
+    arrays |= {name: mask for name, mask in masks.items() if mask is not None}
+    return arrays | {f'{ABOUT}{name}': texts for name, texts in pairs.about.items()}
 
 
 def _pairs(path: Path, arrays: dict[str, NDArray]) -> Pairs:
@@ -160,6 +164,7 @@ def _pairs(path: Path, arrays: dict[str, NDArray]) -> Pairs:
         crystals[2] if len(crystals) > 2 else None,
         check.logical('fixed', ('A', 3)) if 'fixed' in arrays else None,
         check.logical('fixed_cell', ('S',)) if 'fixed_cell' in arrays else None,
+        {name.removeprefix(ABOUT): check.text(name) for name in arrays if name.startswith(ABOUT)},
     )
     for index, reason in find_moved(pairs).items():
         raise InputError(f'{path}: pair {index} ({short(labels[index])}): {reason}: make the file again')
