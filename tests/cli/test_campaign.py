@@ -60,7 +60,9 @@ def test_settings_say_everything_and_the_sample_is_drawn_once(invoke, crystals):
 
 
 def test_status_pause_and_resume_outlive_the_command(invoke, crystals):
-    invoke('create', 'waiting', '--from', str(crystals / 'metals.extxyz'), '--no-network')
+    told = invoke('create', 'waiting', '--from', str(crystals / 'metals.extxyz'), '--no-network')[1]
+    assert '3 structures, relaxed without a network; 0 left out' in told
+    assert 'In all 3 relaxations by VASP (3 from raw crystals). Start:' in told
     assert invoke('pause', 'waiting')[0] == 0
     assert load_campaign('waiting').is_paused
     assert 'paused' in invoke('status', 'waiting')[1]

@@ -183,16 +183,17 @@ def _describe_new(group: CampaignGroup, arms: Sequence[CampaignGroup]) -> None:
     from aiida_e3relax.campaign.arms import COUNT_REMARK, count_relaxations, find_pre_relaxer
 
     settings = group.settings
+    counted = count_relaxations([settings, *(arm.settings for arm in arms)])
     legs = sum(settings.has_raw_leg(label) for label in settings.structures)
+    told = f'{legs} of them also relaxed without the network' if counted.predicted else 'relaxed without a network'
     click.echo(
-        f'Campaign {group.label}: {len(settings.structures)} structures, {legs} of them also relaxed without the '
-        f'network; {len(settings.left_out)} left out. Its settings are in Dict<{group.settings_node.pk}>.'
+        f'Campaign {group.label}: {len(settings.structures)} structures, {told}; {len(settings.left_out)} left out. '
+        f'Its settings are in Dict<{group.settings_node.pk}>.'
     )
     for arm in arms:
         click.echo(f'Arm {arm.label}: the same from {find_pre_relaxer(arm.settings)}, with the raw legs of the former.')
-    counted = count_relaxations([settings, *(arm.settings for arm in arms)])
-    remark = COUNT_REMARK if arms else 'fewer where a prediction is rejected'
-    click.echo(f'In all {counted}; {remark}. Start: aiida-e3relax campaign run {shlex.quote(group.label)}')
+    fewer = f'; {COUNT_REMARK}' if arms else '; fewer where a prediction is rejected' if counted.predicted else ''
+    click.echo(f'In all {counted}{fewer}. Start: aiida-e3relax campaign run {shlex.quote(group.label)}')
 
 
 def _read_share(text: str) -> float:
