@@ -10,7 +10,10 @@ from aiida_e3relax.common.errors import DeviceError
 if TYPE_CHECKING:
     import torch
 
+    from aiida_e3relax.gnn.potentials.evaluation import Batches
+
 DTYPES = ('float32', 'float64')
+ALONE = 'one after the other'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +73,10 @@ class Potential:
         Of the weights; None where they do not say.
     dtype
         The precision in which it computes.
+    batches
+        What computes several crystals at once; None where they are computed one after the other.
+    evaluation
+        Which of the two it is, and why, in words.
     """
 
     calculator: Any
@@ -81,10 +88,12 @@ class Potential:
     training_data: str | None = None
     functional: str | None = None
     dtype: str = 'float32'
+    batches: Batches | None = None
+    evaluation: str = ALONE
 
     def facts(self) -> dict[str, str | None]:
         """Return what a report says of it."""
-        names = ('version', 'weights', 'content_hash', 'licence', 'training_data', 'functional', 'dtype')
+        names = ('version', 'weights', 'content_hash', 'licence', 'training_data', 'functional', 'dtype', 'evaluation')
         return {'potential': self.name} | {name: getattr(self, name) for name in names}
 
 

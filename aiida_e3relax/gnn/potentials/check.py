@@ -24,6 +24,7 @@ from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.common.messages import describe_error
 from aiida_e3relax.common.out_of_memory import is_out_of_memory
 from aiida_e3relax.gnn.potentials.base import DTYPES, Potential
+from aiida_e3relax.gnn.potentials.evaluation import Batches, Results
 from aiida_e3relax.gnn.potentials.registry import load_potential
 
 if TYPE_CHECKING:
@@ -82,15 +83,6 @@ class Finding:
     bound: str = ''
 
 
-@dataclasses.dataclass(frozen=True)
-class _Results:
-    """Energy in eV, forces (N, 3) in eV/A and stress (3, 3) in eV/A^3."""
-
-    energy: float
-    forces: NDArray
-    stress: NDArray
-
-
 def make_check_crystal(atoms: Atoms | None = None) -> Atoms:
     """Return a crystal compressed, skewed and rattled: nothing is zero by symmetry; by default MgO of four atoms."""
     if atoms is None:
@@ -120,6 +112,8 @@ def check_potential(
     findings = check_calculator(potential.calculator, potential.dtype, atoms)
     if findings[0].passed:
         findings.append(_check_precision(potential, device, weights, atoms))
+        if potential.batches is not None:
+            findings.append(check_batches(potential.calculator, potential.batches, potential.dtype, atoms))
     return potential, findings
 
 
@@ -127,7 +121,7 @@ def _check_precision(potential: Potential, device: torch.device, weights: Path |
     """Return how far it is from itself in the other precision, or that it has no other."""
     (dtype,) = {*DTYPES} - {potential.dtype}
     try:
-        other = load_potential(potential.name, device, dtype, weights)
+        other = load_potential(potential.name, device, dtype, weights, in_batches=False)
     except InputError as error:
         return Finding(PRECISIONS, True, f'refused: {error}', 'the same, or an error')
     if other.dtype == potential.dtype:
@@ -166,7 +160,7 @@ def check_calculator(calculator: Calculator, dtype: str = 'float32', atoms: Atom
             f'numbers, forces from {LEAST_FORCE} eV/A on',
         )
     ]
-    checks: Sequence[Callable[[Calculator, Atoms, _Results, dict[str, float]], Finding]] = (
+    checks: Sequence[Callable[[Calculator, Atoms, Results, dict[str, float]], Finding]] = (
         _check_forces,
         _check_stress,
         _check_sum,
@@ -194,7 +188,26 @@ def compare_precisions(single: Calculator, double: Calculator, atoms: Atoms | No
     return _compare(PRECISIONS, _compute(single, atoms), _compute(double, atoms), BETWEEN_PRECISIONS)
 
 
-def _compute(calculator: Calculator, atoms: Atoms) -> _Results:
+def check_batches(calculator: Calculator, batches: Batches, dtype: str, atoms: Atoms) -> Finding:
+    """Return how far crystals in one batch are from what a calculator says of them, the worst of them."""
+    supercell, turned, far = make_supercell(atoms, SUPERCELL), atoms.copy(), atoms.copy()
+    turned.set_cell(-atoms.cell.array)
+    far.positions[0] += 20 * atoms.cell.array[1]
+    crystals = [supercell, atoms, turned, far]
+    check, bounds = f'{len(crystals)} crystals in a batch', BOUNDS[dtype]
+    try:
+        together = batches.evaluate(crystals)
+    except Exception as error:
+        _raise_out_of_memory(error)
+        return Finding(check, False, describe_error(error))
+    findings = [
+        _compare(check, found, _compute(calculator, crystal), bounds)
+        for found, crystal in zip(together, crystals, strict=True)
+    ]
+    return next((finding for finding in findings if not finding.passed), findings[0])
+
+
+def _compute(calculator: Calculator, atoms: Atoms) -> Results:
     """Return what a calculator states of `atoms`; raises ValueError where it is not finite or of another shape."""
     atoms = atoms.copy()
     atoms.calc = calculator
@@ -204,7 +217,7 @@ def _compute(calculator: Calculator, atoms: Atoms) -> _Results:
         raise ValueError(f'forces of shape {forces.shape} and a stress of shape {stress.shape}')
     if not (math.isfinite(energy) and np.isfinite(forces).all() and np.isfinite(stress).all()):
         raise ValueError(f'energy {energy} eV, forces {forces.tolist()}, stress {stress.tolist()}')
-    return _Results(energy, forces, voigt_6_to_full_3x3_stress(stress))
+    return Results(energy, forces, voigt_6_to_full_3x3_stress(stress))
 
 
 def _slope(energy: Callable[[float], float], steps: tuple[float, float]) -> float:
@@ -213,7 +226,7 @@ def _slope(energy: Callable[[float], float], steps: tuple[float, float]) -> floa
     return (4 * small - large) / 3
 
 
-def _check_forces(calculator: Calculator, atoms: Atoms, results: _Results, bounds: dict[str, float]) -> Finding:
+def _check_forces(calculator: Calculator, atoms: Atoms, results: Results, bounds: dict[str, float]) -> Finding:
     """Displace all atoms at once in three random directions, and the atom with the largest force along it."""
     generator = np.random.default_rng(1)
     directions = [*generator.normal(size=(3, len(atoms), 3)), np.zeros((len(atoms), 3))]
@@ -234,7 +247,7 @@ def _check_forces(calculator: Calculator, atoms: Atoms, results: _Results, bound
     return _compare_slopes('forces against the energy', np.array(stated), np.array(found), bound, 'eV/A')
 
 
-def _check_stress(calculator: Calculator, atoms: Atoms, results: _Results, bounds: dict[str, float]) -> Finding:
+def _check_stress(calculator: Calculator, atoms: Atoms, results: Results, bounds: dict[str, float]) -> Finding:
     """Strain the crystal in each of the six ways; the stress is the slope of the energy over the volume."""
     found = []
     for i, j in ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)):
@@ -271,16 +284,16 @@ def _compare_slopes(check: str, stated: NDArray, found: NDArray, bound: float, u
     return Finding(check, bool(error <= bound), text, f'up to {bound:.1e} {unit}')
 
 
-def _check_sum(calculator: Calculator, atoms: Atoms, results: _Results, bounds: dict[str, float]) -> Finding:
+def _check_sum(calculator: Calculator, atoms: Atoms, results: Results, bounds: dict[str, float]) -> Finding:
     total, bound = np.abs(results.forces.sum(axis=0)).max(), bounds['forces'] * len(atoms)
     return Finding('sum of the forces', bool(total <= bound), f'{total:.1e} eV/A', f'up to {bound:.1e} eV/A')
 
 
-def _check_rotation(calculator: Calculator, atoms: Atoms, results: _Results, bounds: dict[str, float]) -> Finding:
+def _check_rotation(calculator: Calculator, atoms: Atoms, results: Results, bounds: dict[str, float]) -> Finding:
     return _check_turned('rotation', _rotation(), calculator, atoms, results, bounds)
 
 
-def _check_reflection(calculator: Calculator, atoms: Atoms, results: _Results, bounds: dict[str, float]) -> Finding:
+def _check_reflection(calculator: Calculator, atoms: Atoms, results: Results, bounds: dict[str, float]) -> Finding:
     return _check_turned('reflection', -_rotation(), calculator, atoms, results, REFLECTION)
 
 
@@ -291,15 +304,15 @@ def _rotation() -> NDArray:
 
 
 def _check_turned(
-    check: str, matrix: NDArray, calculator: Calculator, atoms: Atoms, results: _Results, bounds: dict[str, float]
+    check: str, matrix: NDArray, calculator: Calculator, atoms: Atoms, results: Results, bounds: dict[str, float]
 ) -> Finding:
     turned = atoms.copy()
     turned.set_cell(atoms.cell.array @ matrix.T, scale_atoms=True)
-    expected = _Results(results.energy, results.forces @ matrix.T, matrix @ results.stress @ matrix.T)
+    expected = Results(results.energy, results.forces @ matrix.T, matrix @ results.stress @ matrix.T)
     return _compare(check, _compute(calculator, turned), expected, bounds)
 
 
-def _check_translation(calculator: Calculator, atoms: Atoms, results: _Results, bounds: dict[str, float]) -> Finding:
+def _check_translation(calculator: Calculator, atoms: Atoms, results: Results, bounds: dict[str, float]) -> Finding:
     """Move all atoms, and put single ones into other cells."""
     moved = atoms.copy()
     moved.positions += [0.7, -0.4, 1.1]
@@ -308,32 +321,32 @@ def _check_translation(calculator: Calculator, atoms: Atoms, results: _Results, 
     return _compare('translation', _compute(calculator, moved), results, bounds)
 
 
-def _check_permutation(calculator: Calculator, atoms: Atoms, results: _Results, bounds: dict[str, float]) -> Finding:
+def _check_permutation(calculator: Calculator, atoms: Atoms, results: Results, bounds: dict[str, float]) -> Finding:
     order = np.arange(len(atoms))[::-1]
     expected = dataclasses.replace(results, forces=results.forces[order])
     return _compare('order of the atoms', _compute(calculator, atoms[order]), expected, bounds)
 
 
-def _check_supercell(calculator: Calculator, atoms: Atoms, results: _Results, bounds: dict[str, float]) -> Finding:
+def _check_supercell(calculator: Calculator, atoms: Atoms, results: Results, bounds: dict[str, float]) -> Finding:
     larger = make_supercell(atoms, SUPERCELL)
     copies = len(larger) // len(atoms)
-    expected = _Results(copies * results.energy, np.tile(results.forces, (copies, 1)), results.stress)
+    expected = Results(copies * results.energy, np.tile(results.forces, (copies, 1)), results.stress)
     return _compare(f'supercell of {copies}', _compute(calculator, larger), expected, bounds)
 
 
-def _check_cell_vectors(calculator: Calculator, atoms: Atoms, results: _Results, bounds: dict[str, float]) -> Finding:
+def _check_cell_vectors(calculator: Calculator, atoms: Atoms, results: Results, bounds: dict[str, float]) -> Finding:
     """Choose other vectors of the same lattice, of the other hand."""
     other = atoms.copy()
     other.set_cell(np.array([[0, 1, 0], [1, 1, 0], [0, -1, 1]]) @ atoms.cell.array)
     return _compare('left-handed cell vectors', _compute(calculator, other), results, bounds)
 
 
-def _check_repetition(calculator: Calculator, atoms: Atoms, results: _Results, bounds: dict[str, float]) -> Finding:
+def _check_repetition(calculator: Calculator, atoms: Atoms, results: Results, bounds: dict[str, float]) -> Finding:
     """After other crystals the first must give the same."""
     return _compare('the same crystal again', _compute(calculator, atoms), results, bounds)
 
 
-def _check_isolated_atom(calculator: Calculator, atoms: Atoms, results: _Results, bounds: dict[str, float]) -> Finding:
+def _check_isolated_atom(calculator: Calculator, atoms: Atoms, results: Results, bounds: dict[str, float]) -> Finding:
     """Look at an atom without neighbours: it is refused, or has no force."""
     check, bound = 'an isolated atom', 'an error, or a number and no force'
     atom = Atoms(atoms.get_chemical_symbols()[:1], cell=[25.0, 26.0, 27.0], pbc=True)
@@ -351,7 +364,7 @@ def _energy(calculator: Calculator, atoms: Atoms) -> float:
     return float(atoms.get_potential_energy())
 
 
-def _compare(check: str, found: _Results, expected: _Results, bounds: dict[str, float]) -> Finding:
+def _compare(check: str, found: Results, expected: Results, bounds: dict[str, float]) -> Finding:
     """Return whether two results are the same within bounds."""
     errors = {
         'energy': abs(found.energy - expected.energy) / len(expected.forces),
@@ -367,7 +380,7 @@ def _compare(check: str, found: _Results, expected: _Results, bounds: dict[str, 
     )
 
 
-def _pressure(results: _Results) -> float:
+def _pressure(results: Results) -> float:
     """Return the pressure in GPa."""
     return -float(np.trace(results.stress)) / 3 / GPa
 

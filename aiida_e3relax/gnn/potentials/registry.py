@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aiida_e3relax.common.errors import InputError, MissingPackageError, RunError
 from aiida_e3relax.common.messages import describe_error, short, suggestion
 from aiida_e3relax.common.out_of_memory import is_out_of_memory
 from aiida_e3relax.gnn.checkpoints.model_card import hash_file
-from aiida_e3relax.gnn.potentials.base import KnownPotential, Potential
+from aiida_e3relax.gnn.potentials.base import ALONE, KnownPotential, Potential
 
 if TYPE_CHECKING:
     import torch
+
+    from aiida_e3relax.gnn.potentials.evaluation import Batches
 
 _MPTRJ = 'MPtrj: relaxations of the Materials Project'
 _CORRECTED = 'PBE and PBE+U of the Materials Project, energies with its corrections of 2020'
@@ -83,14 +86,19 @@ POTENTIALS: dict[str, KnownPotential] = {
 
 Each has the adapter `module`, with a function ``make_calculator(known, weights, device, dtype)`` that returns a
 calculator of ASE from a file of weights, and, where they come with the package, ``find_weights(known)`` that returns
-the file. One whose files have one precision each has ``read_dtype(weights)``, and computes in that.
+the file. One whose files have one precision each has ``read_dtype(weights)``, and computes in that. One that computes
+several crystals at once has ``make_batches(known, weights, device, dtype, calculator)``, which returns `Batches`.
 """
 
 REMEDY = 'install it where the network runs, with `pip install {}`'
 
 
 def load_potential(
-    name: str, device: torch.device, dtype: str = 'float32', weights: Path | str | None = None
+    name: str,
+    device: torch.device,
+    dtype: str = 'float32',
+    weights: Path | str | None = None,
+    in_batches: bool | None = None,
 ) -> Potential:
     """Return a potential of `POTENTIALS` on `device`; its package is imported when it is asked for.
 
@@ -106,6 +114,9 @@ def load_potential(
     weights
         The file of its weights, of potentials that do not bring them. The packages run code that such a file holds:
         take it from whom you trust.
+    in_batches
+        Whether several crystals are computed at once. By default they are on a GPU, where that can be done; on a CPU it
+        gains nothing. `Potential.evaluation` tells.
 
     Raises
     ------
@@ -113,13 +124,13 @@ def load_potential(
         For an unknown name, a precision in which it does not compute, and weights that are missing, superfluous or no
         weights of this potential.
     MissingPackageError
-        Where its package is not installed.
+        Where its package is not installed, or what computes several crystals at once and was asked for.
     """
     known = find_potential(name)
     check_choices(known, dtype, weights)
     import torch
 
-    from aiida_e3relax.gnn.potentials.handedness import make_right_handed
+    from aiida_e3relax.gnn.potentials.handedness import evaluate_right_handed, make_right_handed
     from aiida_e3relax.gnn.potentials.torch_settings import Apart
 
     version = installed_version(known) or 'of unknown version'
@@ -132,6 +143,7 @@ def load_potential(
             content_hash = hash_file(path)
             calculator = adapter.make_calculator(known, path, device, dtype)
             dtype = _dtype_of_file(adapter, path) or dtype
+            batches, evaluation = _load_batches(adapter, known, path, device, dtype, calculator, in_batches)
         except RunError:
             raise
         except Exception as error:  # whatever the packages raise for a file that is not theirs
@@ -143,6 +155,8 @@ def load_potential(
             ) from error
     apart.keep(calculator)
     make_right_handed(calculator)
+    if batches is not None:
+        batches = dataclasses.replace(batches, evaluate=apart.within(evaluate_right_handed(batches.evaluate)))
     return Potential(
         calculator,
         known.name,
@@ -153,6 +167,8 @@ def load_potential(
         known.training_data,
         known.functional,
         dtype,
+        batches,
+        evaluation,
     )
 
 
@@ -194,6 +210,39 @@ def installed_version(known: KnownPotential) -> str | None:
 def _dtype_of_file(adapter: ModuleType, path: Path) -> str | None:
     """Return the one precision that a file of weights has, of adapters that tell; None where any will do."""
     return adapter.read_dtype(path) if hasattr(adapter, 'read_dtype') else None
+
+
+def _load_batches(
+    adapter: ModuleType,
+    known: KnownPotential,
+    path: Path,
+    device: torch.device,
+    dtype: str,
+    calculator: Any,
+    asked: bool | None,
+) -> tuple[Batches | None, str]:
+    """Return what computes several crystals at once, None where nothing does, and in words which and why.
+
+    Raises MissingPackageError where it was `asked` for and cannot be.
+    """
+    if asked is False:
+        return None, f'{ALONE}, as was asked for'
+    if asked is None and device.type == 'cpu':
+        return None, f'{ALONE}: on a CPU batches gain nothing'
+    reason = f'no batches of {known.package} are known here'
+    if hasattr(adapter, 'make_batches'):
+        try:
+            batches = adapter.make_batches(known, path, device, dtype, calculator)
+            return batches, f'in batches, by {batches.by}'
+        except Exception as error:  # packages that are not installed, or do not fit together
+            if is_out_of_memory(error):
+                raise
+            reason = describe_error(error)
+    if asked:
+        raise MissingPackageError(
+            f'{known.name}: expected to compute crystals in batches, found that it cannot: {reason}'
+        )
+    return None, f'{ALONE}: {reason}'
 
 
 def _import_adapter(known: KnownPotential) -> ModuleType:

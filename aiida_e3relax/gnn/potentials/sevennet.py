@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from sevenn import _const
 from sevenn.calculator import SevenNetCalculator
 
+from aiida_e3relax.gnn.potentials.evaluation import Batches, Results, batches_of_torch_sim
+
 if TYPE_CHECKING:
-    import torch
+    from ase import Atoms
 
     from aiida_e3relax.gnn.potentials.base import KnownPotential
 
@@ -31,3 +35,22 @@ def make_calculator(known: KnownPotential, weights: Path, device: torch.device, 
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of accelerators for GPUs that are not installed
         return SevenNetCalculator(str(weights), device=device, modal=known.modal)
+
+
+def make_batches(known: KnownPotential, weights: Path, device: torch.device, dtype: str, calculator: Any) -> Batches:
+    """Return SevenNet as the package has it for torch-sim, a second copy of the network."""
+    from sevenn.torchsim import SevenNetModel
+
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        model = SevenNetModel(weights, modal=known.modal, device=device, dtype=getattr(torch, dtype))
+    batches = batches_of_torch_sim(model)
+
+    def evaluate(crystals: Sequence[Atoms]) -> list[Results]:
+        for atoms in crystals:
+            calculator.set_atoms(
+                atoms
+            )  # elements that it does not know: on a GPU they would end the process's use of it
+        return batches.evaluate(crystals)
+
+    return Batches(evaluate, batches.by)

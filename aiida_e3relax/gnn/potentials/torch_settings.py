@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, Self
+from collections.abc import Callable
+from typing import Any, ParamSpec, Self, TypeVar
 
 import torch
+
+P = ParamSpec('P')
+T = TypeVar('T')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,11 +51,14 @@ class Apart:
 
     def keep(self, calculator: Any) -> None:
         """Let a calculator of ASE calculate within such a block."""
-        calculate = calculator.calculate
+        calculator.calculate = self.within(calculator.calculate)
 
-        @functools.wraps(calculate)
-        def calculate_apart(*arguments: Any, **options: Any) -> None:
+    def within(self, function: Callable[P, T]) -> Callable[P, T]:
+        """Return a function that does what `function` does, within such a block."""
+
+        @functools.wraps(function)
+        def function_apart(*arguments: P.args, **options: P.kwargs) -> T:
             with self:
-                calculate(*arguments, **options)
+                return function(*arguments, **options)
 
-        calculator.calculate = calculate_apart
+        return function_apart

@@ -1,8 +1,4 @@
-"""One crystal relaxed by an interatomic potential, with ASE, one after the other.
-
-`relax_crystal` is all that knows of ASE's optimiser: what relaxes many crystals at once has to give the same `Stepped`
-for the same `Motion`.
-"""
+"""One crystal relaxed by an interatomic potential, with ASE's optimisers. `Lockstep` relaxes several at once."""
 
 from __future__ import annotations
 
@@ -19,6 +15,8 @@ from numpy.typing import NDArray
 from aiida_e3relax.crystals.freedom.motion import Motion
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.crystals.validation import geometry_fault
+from aiida_e3relax.gnn.potentials.evaluation import Results
+from aiida_e3relax.gnn.prediction.lockstep import Steps
 from aiida_e3relax.gnn.prediction.settings import PotentialSettings
 
 KILOBAR = 1602.176634
@@ -69,13 +67,15 @@ class Stepped:
 class MovingCrystal(Optimizable):
     """A crystal for an optimiser of ASE: its coordinates are displacements and, of a cell that moves, a strain.
 
-    Raises ValueError where a potential returns no finite numbers, or its steps lead to what is no crystal.
+    Energy and gradient are those that it was told with `take`, of where it is. Raises ValueError where they are no
+    finite numbers, or the steps lead to what is no crystal.
     """
 
-    def __init__(self, motion: Motion, calculator: Any, settings: PotentialSettings):
+    def __init__(self, motion: Motion, settings: PotentialSettings):
         self.motion, self._settings = motion, settings
         start = motion.start
-        self.atoms = Atoms(start.numbers, start.positions, cell=start.cell[0], pbc=True, calculator=calculator)
+        self.atoms = Atoms(start.numbers, start.positions, cell=start.cell[0], pbc=True)
+        self._results: Results | None = None
         self._displacements = np.zeros_like(start.positions)
         self._strain = np.zeros((3, 3))
         # Along the crystal's own axes: turned, it takes the same steps.
@@ -88,23 +88,26 @@ class MovingCrystal(Optimizable):
         """The crystal where it is now."""
         return self.motion.start.replace(self.atoms.positions.copy(), self.atoms.cell.array[None])
 
+    @property
+    def _here(self) -> Results:
+        assert self._results is not None, 'nothing is known of where the crystal has moved to'
+        return self._results
+
+    def take(self, results: Results) -> None:
+        """Take what the potential says of it where it is."""
+        self._results = results
+
     def measure(self) -> Measured:
         """Return what the potential says of it."""
-        energy = float(self.atoms.get_potential_energy()) / len(self.atoms)
-        forces = self.motion.project_displacements(self._forces(), self.atoms.cell.array)
+        energy = self._here.energy / len(self.atoms)
+        forces = self.motion.project_displacements(self._here.forces, self.atoms.cell.array)
         stress = None
         if self.motion.cell_moves:
-            stress = float(np.linalg.norm(self.motion.project_strain(self._stress()), 2)) * KILOBAR
+            stress = float(np.linalg.norm(self.motion.project_strain(self._here.stress), 2)) * KILOBAR
         measured = Measured(energy, float(np.linalg.norm(forces, axis=1).max()), stress)
         if not np.isfinite([energy, measured.force, stress or 0.0]).all():
             raise ValueError(f'energy {energy} eV/atom, largest force {measured.force} eV/A, stress {stress} kB')
         return measured
-
-    def _forces(self) -> NDArray[np.float64]:
-        return np.asarray(self.atoms.get_forces(), dtype=np.float64)
-
-    def _stress(self) -> NDArray[np.float64]:
-        return np.asarray(self.atoms.get_stress(voigt=False), dtype=np.float64)
 
     def ndofs(self) -> int:
         """Return the number of coordinates."""
@@ -116,7 +119,8 @@ class MovingCrystal(Optimizable):
         return np.concatenate([self._displacements.ravel(), strain.ravel()])[: self.ndofs()]
 
     def set_x(self, x: NDArray[np.float64]) -> None:
-        """Move the crystal."""
+        """Move the crystal, to where nothing is known of it."""
+        self._results = None
         motion, size = self.motion, self._displacements.size
         self._displacements = motion.project_displacements(x[:size].reshape(-1, 3))
         if motion.cell_moves:
@@ -131,15 +135,15 @@ class MovingCrystal(Optimizable):
         """Return the derivatives of the energy by the coordinates."""
         motion, cell = self.motion, self.atoms.cell.array
         stretch = np.linalg.inv(motion.start.cell[0]) @ cell
-        parts = [-motion.project_displacements(self._forces() @ stretch.T).ravel()]
+        parts = [-motion.project_displacements(self._here.forces @ stretch.T).ravel()]
         if motion.cell_moves:
-            by_strain = motion.strain_gradient(self._strain, cell, self._stress())
+            by_strain = motion.strain_gradient(self._strain, cell, self._here.stress)
             parts.append((self._axes.T @ by_strain @ self._axes).ravel() / self._scale)
         return np.concatenate(parts)
 
     def get_value(self) -> float:
         """Return the energy in eV."""
-        return float(self.atoms.get_potential_energy())
+        return self._here.energy
 
     def converged(self, gradient: NDArray[np.float64], fmax: float) -> bool:
         """Return whether forces and stress are within their bounds, whatever those of the coordinates are."""
@@ -151,35 +155,45 @@ class MovingCrystal(Optimizable):
 
 
 def relax_crystal(
-    motion: Motion, calculator: Any, settings: PotentialSettings, on_step: Callable[[int], None] | None = None
-) -> Stepped:
-    """Return where a calculator of ASE relaxes one crystal, in steps of BFGS or FIRE along what may move.
+    motion: Motion, settings: PotentialSettings, on_step: Callable[[int], None] | None = None
+) -> Steps[Stepped]:
+    """Relax one crystal in steps of BFGS or FIRE along what may move, and return where they lead.
 
     Parameters
     ----------
     motion
         The crystal, and what may move in it.
-    calculator
-        Energy in eV, forces in eV/A, stress in eV/A^3.
     settings
         Most steps, and the bounds of force and stress.
     on_step
         Is called with the number of each step.
+
+    Yields
+    ------
+    The crystal, wherever the potential is asked for `Results`.
 
     Raises
     ------
     ValueError
         Where the numbers of the potential are not finite, or its steps lead to what is no crystal.
     """
-    moving = MovingCrystal(motion, calculator, settings)
+    moving = MovingCrystal(motion, settings)
     method: Any = BFGS if len(moving.atoms) <= MOST_OF_BFGS else FIRE
     optimiser = method(moving, logfile=None)
-    if on_step:
-        optimiser.attach(lambda: on_step(optimiser.nsteps))
-    optimiser.run(steps=settings.steps)
-    return Stepped(moving.crystal, moving.measure(), optimiser.nsteps)
+    for step in range(settings.steps + 1):
+        if step:
+            optimiser.step()
+        moving.take((yield moving.atoms))
+        if on_step:
+            on_step(step)
+        measured = moving.measure()
+        if measured.is_within(settings):
+            break
+    return Stepped(moving.crystal, measured, step)
 
 
-def measure(motion: Motion, crystal: Crystals, calculator: Any, settings: PotentialSettings) -> Measured:
-    """Return what a calculator says of a crystal that moves as in `motion`, but lies where it lies."""
-    return MovingCrystal(dataclasses.replace(motion, start=crystal), calculator, settings).measure()
+def measure(motion: Motion, crystal: Crystals, settings: PotentialSettings) -> Steps[Measured]:
+    """Return what a potential says of a crystal that moves as in `motion`, but lies where it lies; yields it once."""
+    moving = MovingCrystal(dataclasses.replace(motion, start=crystal), settings)
+    moving.take((yield moving.atoms))
+    return moving.measure()

@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
-import time
+import functools
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
 from ase.data import chemical_symbols
 
-from aiida_e3relax.common.out_of_memory import is_out_of_memory
 from aiida_e3relax.common.progress import ProgressLine
 from aiida_e3relax.crystals.coordination import changed_shells
-from aiida_e3relax.crystals.files.errors import explain
 from aiida_e3relax.crystals.freedom.freedom import Freedom
 from aiida_e3relax.crystals.freedom.motion import Motion
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.crystals.validation import CrystalFault
 from aiida_e3relax.gnn.potentials.base import Potential
 from aiida_e3relax.gnn.prediction.freedom import PredictionFreedom, kinds_of
+from aiida_e3relax.gnn.prediction.lockstep import Failure, Lockstep, Steps, Walk
 from aiida_e3relax.gnn.prediction.optimisation import Measured, Stepped, measure, relax_crystal
 from aiida_e3relax.gnn.prediction.settings import PotentialSettings
 
 MOST_SITES = 3
 """Sites with another shell of neighbours that a reason names."""
-
-OUT_OF_MEMORY = 'out_of_memory'
 
 CERTAIN = 1e-4
 """In eV/atom; single precision has no smaller rise of an energy."""
@@ -82,7 +77,7 @@ class PreRelaxation:
         starts
             Where the steps begin: predictions of a network, or the input again.
         indices
-            The crystals that are relaxed, one after the other.
+            The crystals that are relaxed.
         free
             What may move in them.
         line
@@ -97,50 +92,64 @@ class PreRelaxation:
         positions, cell, offsets = starts.positions.copy(), starts.cell.copy(), starts.offsets
         rows: dict[int, dict[str, Any]] = {}
         failures: dict[int, CrystalFault] = {}
-        for index in indices:
-            label = str(given.labels[index])
 
-            def on_step(step: int, label: str = label) -> None:
-                line.advance(0, f'{label}: step {step}')
+        def on_step(index: int, step: int) -> None:
+            line.advance(0, f'{given.labels[index]}: step {step}')
 
-            begin = time.perf_counter()
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter('ignore')  # of CHGNet at every call
-                    relaxed, rows[index] = self._relax_one(
-                        given.select([index]), starts.select([index]), free.of(index), on_step
-                    )
-            except Exception as error:  # whatever the potential raises, the others go on
-                rows[index], failures[index] = self._describe_failure(error)
-            else:
+        def on_end(walk: Walk[tuple[Crystals, dict[str, Any]]]) -> None:
+            index = walk.index
+            if isinstance(walk.outcome, Failure):
+                rows[index], failures[index] = self._describe_failure(walk.outcome)
+            elif walk.outcome is not None:
+                relaxed, rows[index] = walk.outcome
                 positions[offsets[index] : offsets[index + 1]], cell[index] = relaxed.positions, relaxed.cell[0]
-            if failures.get(index, ('',))[0] == OUT_OF_MEMORY:
-                _free_memory()
-            rows[index]['wall_time_s'] = time.perf_counter() - begin
+                if walk.alone:
+                    rows[index]['computed_alone'] = walk.alone
+            rows[index]['wall_time_s'] = walk.seconds
             line.advance()
+
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of CHGNet at every call
+            self._lockstep.run(
+                [
+                    Walk(
+                        index,
+                        int(given.n_atoms[index]),
+                        self._relax_one(given, starts, index, free.of(index), functools.partial(on_step, index)),
+                    )
+                    for index in indices
+                ],
+                on_end,
+            )
         return starts.replace(positions, cell), rows, failures
 
-    def _describe_failure(self, error: Exception) -> tuple[dict[str, Any], CrystalFault]:
+    @functools.cached_property
+    def _lockstep(self) -> Lockstep:
+        """What steps the crystals; it remembers how many fit into memory."""
+        return Lockstep(self.potential)
+
+    def _describe_failure(self, failure: Failure) -> tuple[dict[str, Any], CrystalFault]:
         """Return the row and the fault of a crystal that the potential could not relax."""
-        message = explain(error)
-        if is_out_of_memory(error):
-            return {'error': f'out of memory: {message}'}, (OUT_OF_MEMORY, f'{self.potential.name}: {message}')
-        return {'error': message}, ('potential_failed', f'{self.potential.name} cannot relax it: {message}')
+        name, message = self.potential.name, failure.message
+        if failure.out_of_memory:
+            return {'error': f'out of memory: {message}'}, ('out_of_memory', f'{name}: {message}')
+        return {'error': message}, ('potential_failed', f'{name} cannot relax it: {message}')
 
     def _relax_one(
-        self, given: Crystals, start: Crystals, freedom: Freedom, on_step: Callable[[int], None]
-    ) -> tuple[Crystals, dict[str, Any]]:
-        """Return one crystal relaxed, and its row of the report."""
-        settings, calculator, kinds = self.settings, self.potential.calculator, kinds_of(given)
+        self, given: Crystals, starts: Crystals, index: int, freedom: Freedom, on_step: Callable[[int], None]
+    ) -> Steps[tuple[Crystals, dict[str, Any]]]:
+        """Return the crystal at `index` relaxed, and its row of the report."""
+        settings, given, start = self.settings, given.select([index]), starts.select([index])
+        kinds = kinds_of(given)
         motion = Motion.of(start, freedom, kinds, given)
-        before = measure(motion, start, calculator, settings)
+        before = yield from measure(motion, start, settings)
         row, raw = {}, before
         if settings.start == 'network':
-            raw = measure(Motion.of(given, freedom, kinds, given), given, calculator, settings)
+            raw = yield from measure(Motion.of(given, freedom, kinds, given), given, settings)
             row = _told(before, 'network')
         end = Stepped(start, before, 0)
         if settings.steps:
-            end = relax_crystal(motion, calculator, settings, on_step)
+            end = yield from relax_crystal(motion, settings, on_step)
         improved = end.measured.energy < before.energy
         relaxed, after = end.crystal, end.measured
         if not improved and settings.only_if_lower:
@@ -185,10 +194,3 @@ def _told(measured: Measured, name: str) -> dict[str, float]:
 
 def _in_words(composition: dict[int, int]) -> str:
     return ' and '.join(f'{count} {chemical_symbols[number]}' for number, count in composition.items())
-
-
-def _free_memory() -> None:
-    """Give back what a failed computation has taken, for the next one."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

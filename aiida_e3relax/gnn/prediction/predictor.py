@@ -43,7 +43,7 @@ def load_pre_relaxation(
         return None
     if settings.name in POTENTIALS:
         dtype = POTENTIALS[settings.name].nearest_dtype(dtype)
-    potential = load_potential(settings.name, device, dtype, settings.weights)
+    potential = load_potential(settings.name, device, dtype, settings.weights, settings.in_batches)
     try:
         import spglib  # noqa: F401 (what keeps the symmetry; it comes with some potentials alone)
     except ModuleNotFoundError as error:

@@ -122,6 +122,7 @@ def count_steps(rows: Sequence[Mapping[str, Any]]) -> Counter[str]:
     for potential in (row['potential'] for row in rows if 'potential' in row):
         failed = 'error' in potential
         counts['failed'] += failed
+        counts['computed alone, as their batches failed'] += 'computed_alone' in potential
         counts['not converged'] += not failed and not potential['converged']
         counts['in another basin'] += not failed and potential['left_basin']
     return +counts

@@ -32,6 +32,8 @@ class PotentialSettings:
         The file of its weights, of potentials that do not bring them.
     only_if_lower
         Whether a prediction of the network stands as it was where the energy of the potential has not fallen.
+    in_batches
+        Whether several crystals are computed at once; None, the default, where that can be done on a GPU.
     """
 
     name: str
@@ -41,6 +43,7 @@ class PotentialSettings:
     stress_max_kB: float = 1.0  # noqa: N815
     weights: Path | None = None
     only_if_lower: bool = True
+    in_batches: bool | None = None
 
     def __post_init__(self) -> None:
         if self.weights is not None:

@@ -33,6 +33,7 @@ FACTS = {
     'training_data': None,
     'functional': None,
     'dtype': 'float32',
+    'evaluation': 'one after the other',
 }
 OF_INPUT = {'energy_input_eV_per_atom', 'max_force_input_eV_per_A'}
 OF_NETWORK = {'energy_network_eV_per_atom', 'max_force_network_eV_per_A'}
@@ -65,7 +66,7 @@ class Uphill(Emt):
 def calculator(monkeypatch):
     """The calculator that any potential has here."""
 
-    def load(name, device, dtype='float32', weights=None):
+    def load(name, device, dtype='float32', weights=None, in_batches=None):
         return Potential(Emt(), name, '3.29', 'of ASE', 'sha256:0', dtype=dtype)
 
     monkeypatch.setattr(predictor, 'load_potential', load)
