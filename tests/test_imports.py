@@ -51,11 +51,22 @@ NETWORK_ROOMS = {
     'data': set(),
     'prediction': {'graph', 'models', 'engine', 'checkpoints', 'potentials', 'device'},
     'evaluation': {'graph', 'engine', 'checkpoints', 'prediction'},
+    'distillation': {'checkpoints', 'data', 'prediction'},
     'training': {'graph', 'models', 'engine', 'checkpoints', 'prediction', 'evaluation'},
     'experiments': {'graph', 'models', 'engine', 'checkpoints', 'prediction', 'evaluation', 'training', 'device'},
     'device': set(),
     'pyg': {'graph', 'models'},
-    'cli': {'checkpoints', 'potentials', 'data', 'prediction', 'evaluation', 'training', 'experiments', 'device'},
+    'cli': {
+        'checkpoints',
+        'potentials',
+        'data',
+        'prediction',
+        'evaluation',
+        'training',
+        'experiments',
+        'distillation',
+        'device',
+    },
 }
 """The same within `gnn/`, for its folders and its modules."""
 

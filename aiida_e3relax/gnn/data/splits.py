@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.common.progress import progress
 from aiida_e3relax.crystals.pairs import SPLIT_NAMES, SPLITS, Pairs, is_split
+from aiida_e3relax.crystals.structures import Crystals
 
 METHODS = ('as-given', 'random', 'chemical-system', 'prototype')
 SYMMETRY_TOLERANCE = 0.01
@@ -78,13 +79,17 @@ def chemical_systems(pairs: Pairs) -> list[str]:
 
 
 def prototypes(pairs: Pairs) -> list[str]:
-    """Return space group, anonymous formula and Wyckoff letters of each unrelaxed crystal, such as ``216:1-1:ac``.
+    """Return the prototype of each unrelaxed crystal, see `prototypes_of`.
 
     The unrelaxed crystal is taken because it is what a model sees, and relaxations may break or make symmetry.
     """
+    return prototypes_of(pairs.unrelaxed)
+
+
+def prototypes_of(crystals: Crystals) -> list[str]:
+    """Return space group, anonymous formula and Wyckoff letters of each crystal, such as ``216:1-1:ac``."""
     import spglib
 
-    crystals = pairs.unrelaxed
     offsets, fractional = crystals.offsets, crystals.fractional()
     names = []
     for i in progress(range(len(crystals)), 'prototypes'):

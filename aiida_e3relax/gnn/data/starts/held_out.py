@@ -1,0 +1,111 @@
+"""What starts may not be, so that nothing leaks into the splits that judge, and which are held out to judge by."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.common.messages import short, suggestion
+from aiida_e3relax.crystals.pairs import Pairs
+from aiida_e3relax.gnn.data.splits import chemical_systems
+from aiida_e3relax.gnn.data.starts.elements import ELEMENTS, FAMILIES, INTERMETALLICS
+
+PROTOTYPE_CLASSES = {
+    'perovskites': ('221:1-1-3:', '62:1-1-3:', '167:1-1-3:', '161:1-1-3:', '99:1-1-3:', '140:1-1-3:'),
+    'matlockites': ('129:1-1-1:',),
+    'spinels': ('227:1-2-4:',),
+    'half-Heuslers': ('216:1-1-1:',),
+}
+"""Classes of prototypes that can be held out: how the names of theirs begin, the inverse compounds among them."""
+
+HELD_OUT = ('fluorides', 'nitrides', 'perovskites', 'matlockites')
+"""What is held out by default: two families of anions, two classes of prototypes."""
+
+VALIDATION_SHARE = 20
+"""One chemical system in so many is validated on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Refusals:
+    """What starts may not be.
+
+    Attributes
+    ----------
+    systems
+        Chemical systems, such as ``Al-As-Ga``, that no start may have: those of the splits to validate and to test on,
+        and of compounds that are judged elsewhere.
+    known
+        Reduced formula and prototype of real crystals to train on, which no start may have with other elements put in:
+        DFT has relaxed that compound.
+    """
+
+    systems: frozenset[str]
+    known: frozenset[tuple[str, str]]
+
+    def reason(self, system: str, formula: str, prototype: str, is_real: bool) -> str | None:
+        """Return why a start is refused, None where it is not."""
+        if system in self.systems:
+            return 'a chemical system of a split to judge by, or of a compound that is never to be learnt'
+        if not is_real and (formula, prototype) in self.known:
+            return 'formula and prototype of a training pair: DFT relaxed it'
+        return None
+
+
+def systems_to_judge_by(pairs: Pairs) -> frozenset[str]:
+    """Return the chemical systems of all splits of `pairs` but ``train``."""
+    return frozenset(chemical_systems(pairs.select(np.flatnonzero(pairs.split != 'train'))))
+
+
+def read_never(words: Iterable[str]) -> frozenset[str]:
+    """Return the chemical systems of formulas, or of those in text files, one a line, `#` before remarks.
+
+    Raises InputError for what is neither.
+    """
+    from pymatgen.core import Composition
+
+    formulas = []
+    for word in words:
+        path = Path(word)
+        if path.is_file():
+            lines = (line.partition('#')[0].strip() for line in path.read_text(encoding='utf-8').splitlines())
+            formulas += [(line, word) for line in lines if line]
+        else:
+            formulas.append((word, '--never'))
+    systems = []
+    for formula, where in formulas:
+        try:
+            composition = Composition(formula, strict=True)
+        except ValueError as error:
+            raise InputError(
+                f'{where}: expected a formula such as MoS2, or a file of such, found {short(repr(formula))}'
+            ) from error
+        systems.append('-'.join(sorted(element.symbol for element in composition.elements)))
+    return frozenset(systems)
+
+
+def check_held_out(names: Collection[str]) -> None:
+    """Raise InputError for what is no family of anions and no class of prototypes."""
+    known = [*FAMILIES, INTERMETALLICS, ELEMENTS, *PROTOTYPE_CLASSES]
+    for name in names:
+        if name not in known:
+            raise InputError(f'--held-out: unknown {short(repr(name))}{suggestion(name, known)}')
+
+
+def split_of(system: str, family: str, prototype: str, held_out: Collection[str]) -> str:
+    """Return the split of a start: ``test_`` and what is held out that it belongs to, ``val``, or ``train``.
+
+    A prototype that is held out goes before a family. One chemical system in `VALIDATION_SHARE` is validated on, by a
+    hash of its name: whatever else is drawn, the same ones.
+    """
+    for name, beginnings in PROTOTYPE_CLASSES.items():
+        if name in held_out and prototype.startswith(beginnings):
+            return f'test_{name}'
+    if family in held_out:
+        return f'test_{family}'
+    digest = int.from_bytes(hashlib.sha256(system.encode()).digest()[:4], 'big')
+    return 'val' if digest % VALIDATION_SHARE == 0 else 'train'

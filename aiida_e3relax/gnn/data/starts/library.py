@@ -1,0 +1,138 @@
+"""What starts are made from: pymatgen's AFLOW prototypes, and the real crystals that the training pairs end in."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from aiida_e3relax.crystals.pairs import Pairs
+from aiida_e3relax.crystals.structures import Crystals, make_crystals, pymatgen_structure
+from aiida_e3relax.crystals.symmetry import SpaceGroup
+from aiida_e3relax.gnn.data.splits import SYMMETRY_TOLERANCE, prototypes_of
+from aiida_e3relax.gnn.data.starts.elements import NOBLE_GASES
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+MOST_ATOMS = 24
+"""Of a start."""
+
+MOST_OF_PROTOTYPE = 16
+"""Atoms of a crystal that stands for its prototype."""
+
+FREE = 1e-3
+"""In A: what displacements of about 1 A leave of themselves where symmetry fixes all sites is less."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Base:
+    """A crystal that starts are made from: its name, its prototype as `prototypes_of` names it, and its structure."""
+
+    name: str
+    prototype: str
+    structure: Structure
+
+    @property
+    def symbols(self) -> list[str]:
+        """The elements in it, by their atomic numbers."""
+        return [element.symbol for element in sorted(self.structure.composition.elements, key=lambda e: e.Z)]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Library:
+    """The crystals that starts are made from.
+
+    Attributes
+    ----------
+    elements
+        Those that starts are made of.
+    real
+        Crystals as DFT relaxed them.
+    by_prototype
+        Those and AFLOW's, by the prototypes that leave some coordinate free.
+    """
+
+    elements: frozenset[str]
+    real: list[Base]
+    by_prototype: dict[str, list[Base]]
+
+    @classmethod
+    def of(cls, pairs: Pairs) -> Library:
+        """Return the library that the training split of `pairs` makes, with AFLOW's prototypes."""
+        real = real_crystals(pairs)
+        elements = frozenset(symbol for base in real for symbol in base.symbols) - NOBLE_GASES
+        by_prototype = defaultdict(list)
+        for base in [*aflow_prototypes(), *real]:
+            if len(base.structure) <= MOST_OF_PROTOTYPE:
+                by_prototype[base.prototype].append(base)
+        free = {name: found for name, found in by_prototype.items() if has_free_coordinates(found[0].structure)}
+        return cls(elements, real, dict(sorted(free.items())))
+
+
+def real_crystals(pairs: Pairs) -> list[Base]:
+    """Return the relaxed crystals of the training split, up to `MOST_ATOMS`, each once.
+
+    Those of equal sites and equal volume are the same. Labels such as ``donor>target`` name the target.
+    """
+    chosen = distinct(pairs, np.flatnonzero((pairs.split == 'train') & (pairs.unrelaxed.n_atoms <= MOST_ATOMS)))
+    crystals = pairs.as_filed.select(chosen)
+    names = [str(label).rpartition('>')[2] for label in crystals.labels]
+    return _bases(names, crystals)
+
+
+def distinct(pairs: Pairs, indices: np.ndarray) -> list[int]:
+    """Return the first of each relaxed crystal among the pairs at `indices`; same elements and volume are the same."""
+    offsets, volumes = pairs.relaxed.offsets, np.abs(pairs.relaxed.volumes)
+    found: dict[tuple, int] = {}
+    for index in indices.tolist():
+        numbers = pairs.relaxed.numbers[offsets[index] : offsets[index + 1]]
+        found.setdefault((*np.sort(numbers).tolist(), round(volumes[index] / len(numbers), 2)), index)
+    return list(found.values())
+
+
+def aflow_prototypes() -> list[Base]:
+    """Return pymatgen's prototypes of AFLOW, up to `MOST_ATOMS`, under AFLOW's names."""
+    from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
+
+    names, structures = [], []
+    for entry in AFLOW_PROTOTYPE_LIBRARY:
+        structure = entry['snl'].structure.copy()
+        structure.remove_oxidation_states()
+        if structure.is_ordered and len(structure) <= MOST_ATOMS:
+            names.append(entry['tags']['aflow'])
+            structures.append(structure)
+    return _bases(names, as_crystals(structures))
+
+
+def _bases(names: Iterable[str], crystals: Crystals) -> list[Base]:
+    return [
+        Base(name, prototype, pymatgen_structure(crystals, index))
+        for index, (name, prototype) in enumerate(zip(names, prototypes_of(crystals), strict=True))
+    ]
+
+
+def as_crystals(structures: Iterable[Structure], labels: list[str] | None = None) -> Crystals:
+    """Return structures of pymatgen as one batch."""
+    structures = list(structures)
+    return make_crystals(
+        [[site.specie.Z for site in structure] for structure in structures],
+        [structure.cart_coords for structure in structures],
+        [structure.lattice.matrix for structure in structures],
+        labels,
+    )
+
+
+def has_free_coordinates(structure: Structure) -> bool:
+    """Return whether symmetry leaves some coordinate free, so that a relaxation may move atoms."""
+    crystal = as_crystals([structure])
+    moves = np.random.default_rng(0).normal(size=crystal.positions.shape)
+    try:
+        group = SpaceGroup.of(crystal, crystal.numbers, SYMMETRY_TOLERANCE)
+    except ValueError:
+        return True
+    kept = group.symmetrise_displacements(moves @ np.linalg.inv(crystal.cell[0])) @ crystal.cell[0]
+    return bool(np.linalg.norm(kept - kept.mean(axis=0), axis=1).max() > FREE)

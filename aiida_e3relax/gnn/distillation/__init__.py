@@ -1,0 +1,1 @@
+"""A teacher potential relaxes starts, chunk by chunk, and its relaxations become pairs to train on."""

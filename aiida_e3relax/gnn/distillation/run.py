@@ -1,0 +1,165 @@
+"""From training pairs to distilled ones: starts are drawn, a teacher relaxes them, what is sound is kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+from collections import Counter
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.crystals.coordination import changed_shells
+from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash, read_data_card, read_pairs, write_pairs
+from aiida_e3relax.crystals.pairs import Pairs, aligned
+from aiida_e3relax.gnn.data.card import CARD_VERSION, write_card_beside
+from aiida_e3relax.gnn.data.starts.draw import Drawn, draw_starts
+from aiida_e3relax.gnn.data.starts.held_out import HELD_OUT, Refusals, systems_to_judge_by
+from aiida_e3relax.gnn.data.starts.library import Library
+from aiida_e3relax.gnn.data.starts.screening import find_outliers, find_refusal
+from aiida_e3relax.gnn.data.summary import summary
+from aiida_e3relax.gnn.distillation.chunks import Relaxed, locked
+
+STARTS_FILE = 'starts.npz'
+"""In the folder of the parts."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StartOptions:
+    """How starts are drawn.
+
+    Attributes
+    ----------
+    held_out
+        Families of anions and classes of prototypes to test on.
+    never
+        Chemical systems that no start may have.
+    kinds
+        Kinds of starts; all where there are none.
+    seed
+        Of the draws.
+    """
+
+    held_out: tuple[str, ...] = HELD_OUT
+    never: tuple[str, ...] = ()
+    kinds: tuple[str, ...] = ()
+    seed: int = 0
+
+
+def starts_of(paths: Sequence[Path], count: int, options: StartOptions, folder: Path | None) -> Drawn:
+    """Return `count` starts that the training files at `paths` make.
+
+    In `folder`, where there is one, they are written, and read where that was done before.
+
+    Raises
+    ------
+    InputError
+        For files that are no training files, and where nothing can be drawn.
+    """
+    files = [read_pairs(path) for path in paths]
+    asked = {
+        'count': count,
+        'options': json.loads(json.dumps(dataclasses.asdict(options))),
+        'pairs': [pairs_hash(pairs) for pairs in files],
+    }
+    if folder is None:
+        return _draw(files, count, options)
+    folder.mkdir(exist_ok=True)
+    path = folder / STARTS_FILE
+    with locked(path.with_suffix('.lock'), wait=True):
+        if path.is_file():
+            card = read_data_card(path) or {}
+            if card.get('asked') == asked:
+                return Drawn(read_pairs(path), card['refused'])
+        drawn = _draw(files, count, options)
+        write_pairs(path, drawn.starts, {'asked': asked, 'refused': drawn.refused})
+    return drawn
+
+
+def _draw(files: Sequence[Pairs], count: int, options: StartOptions) -> Drawn:
+    pairs = Pairs.concatenate(files)
+    library = Library.of(pairs)
+    if not library.real:
+        raise InputError('the training files have no crystal to train on that is small enough for a start')
+    known = frozenset((base.structure.composition.reduced_formula, base.prototype) for base in library.real)
+    refusals = Refusals(systems_to_judge_by(pairs) | set(options.never), known)
+    return draw_starts(library, refusals, count, options.held_out, options.seed, options.kinds)
+
+
+@dataclasses.dataclass(frozen=True)
+class Distilled:
+    """The pairs that are kept, and how many relaxations of each kind were refused for what."""
+
+    pairs: Pairs
+    refused: dict[str, dict[str, int]]
+
+
+def screened(relaxed: Relaxed, teacher: str) -> Distilled:
+    """Return the relaxations that are sound as pairs in the frame of their starts.
+
+    They know the `teacher`, and whether they left the `basin` that they started in: whether some site has other
+    neighbours at the end. Such pairs are kept, as starts that users make do leave it, within the bounds of
+    `find_refusal`.
+
+    Raises InputError where none is left.
+    """
+    pairs, rows = relaxed
+    reasons: dict[int, str] = {}
+    for index, row in enumerate(rows):
+        start, end = pairs.unrelaxed.select([index]), pairs.relaxed.select([index])
+        if reason := find_refusal(start, end, row):
+            reasons[index] = reason
+    kept = np.setdiff1d(np.arange(len(pairs)), list(reasons))
+    if len(kept):
+        energies = [rows[index]['potential']['energy_prediction_eV_per_atom'] for index in kept.tolist()]
+        outliers = kept[find_outliers(pairs.relaxed.select(kept), energies)]
+        reasons |= dict.fromkeys(outliers.tolist(), 'an energy far from what its elements make of it')
+        kept = np.setdiff1d(kept, outliers)
+    kinds = pairs.kinds
+    counts: dict[str, Counter[str]] = {kind: Counter() for kind in np.unique(kinds).tolist()}
+    for index, reason in reasons.items():
+        counts[str(kinds[index])][reason] += 1
+    if not len(kept):
+        raise InputError(f'no relaxation is sound: {dict(Counter(reasons.values()))}')
+    chosen = pairs.select(kept)
+    left = [
+        bool(changed_shells(chosen.unrelaxed.select([index]), chosen.relaxed.select([index])))
+        for index in range(len(chosen))
+    ]
+    about = {**chosen.about, 'teacher': np.full(len(chosen), teacher), 'basin': np.where(left, 'left', 'kept')}
+    filed = dataclasses.replace(chosen, filed=None, about=about)
+    return Distilled(aligned(filed), {kind: dict(found) for kind, found in counts.items()})
+
+
+def write_distilled(
+    path: Path,
+    distilled: Distilled,
+    drawn: Drawn,
+    sources: Sequence[Path],
+    options: StartOptions,
+    teacher: dict[str, Any],
+) -> dict[str, Any]:
+    """Write the training file with its card, which it returns, and a copy of the card beside it."""
+    pairs = distilled.pairs
+    card = {
+        'version': CARD_VERSION,
+        'made': datetime.datetime.now(datetime.UTC).date().isoformat(),
+        'by': f'aiida-e3relax {version("aiida-e3relax")}',
+        'licence': teacher.get('licence'),
+        'citation': None,
+        'sources': [{'name': source.stem, 'path': source.name, 'kind': 'training file'} for source in sources],
+        'options': dataclasses.asdict(options),
+        'teacher': teacher,
+        'starts': {'drawn': len(drawn.starts), 'refused': drawn.refused},
+        'rejected': {'pairs': sum(sum(r.values()) for r in distilled.refused.values()), 'reasons': distilled.refused},
+        'summary': summary(pairs),
+        'content_hash': pairs_hash(pairs),
+    }
+    write_pairs(path, pairs, card)
+    write_card_beside(path, card)
+    return card
