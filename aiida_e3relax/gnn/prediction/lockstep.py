@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import gc
+import itertools
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Generic, Self, TypeVar
@@ -120,16 +121,20 @@ class Lockstep:
         """
         waiting = collections.deque(walks)
         walking: list[Walk[T]] = []
-        while waiting or walking:
+
+        def goes_on(walk: Walk[T]) -> bool:
+            if walk.go_on():
+                return True
+            on_end(walk)
+            return False
+
+        while True:
+            walking = list(filter(goes_on, walking))
             while waiting and (not walking or _count([*walking, waiting[0]]) <= self.most_atoms):
-                walking.append(waiting.popleft())
-            under_way = [walk for walk in walking if walk.go_on()]
-            for walk in walking:
-                if walk.outcome is not None:
-                    on_end(walk)
-            walking = under_way
-            for batch in self._split(walking):
-                self._compute(batch)
+                walking += filter(goes_on, [waiting.popleft()])
+            if not walking:
+                return
+            self._compute(walking)
 
     def _split(self, walks: Sequence[Walk]) -> list[list[Walk]]:
         """Return the batches in which they are computed."""
@@ -143,26 +148,30 @@ class Lockstep:
         return batches + [[walk] for walk in walks if walk.alone or self._batches is None]
 
     def _compute(self, walks: Sequence[Walk]) -> None:
-        """Answer all of them, together or in smaller batches."""
-        start, n_atoms = time.perf_counter(), _count(walks)
-        answers, failure = self._evaluate(walks)
-        if failure and failure.out_of_memory:
-            _free_memory()
-        for walk in walks:
-            walk.seconds += (time.perf_counter() - start) * walk.n_atoms / n_atoms
-        if failure is None:
-            for walk, answer in zip(walks, answers, strict=True):
-                walk.answer(answer)
-        elif len(walks) > 1:
-            if failure.out_of_memory:
+        """Answer all of them, in as few batches as they fit into."""
+        pending = self._split(walks)
+        while pending:
+            batch, *pending = pending
+            start, n_atoms = time.perf_counter(), _count(batch)
+            answers, failure = self._evaluate(batch)
+            if failure and failure.out_of_memory:
+                _free_memory()
+            for walk in batch:
+                walk.seconds += (time.perf_counter() - start) * walk.n_atoms / n_atoms
+            if failure is None:
+                for walk, answer in zip(batch, answers, strict=True):
+                    walk.answer(answer)
+            elif len(batch) > 1 and failure.out_of_memory:
                 self.most_atoms = min(self.most_atoms, n_atoms // 2)
-            self._compute(walks[: len(walks) // 2])
-            self._compute(walks[len(walks) // 2 :])
-        elif self._batches and not walks[0].alone:
-            walks[0].alone = failure.message
-            self._compute(walks)
-        else:
-            walks[0].answer(failure)
+                pending = self._split([*batch, *itertools.chain(*pending)])
+            elif len(batch) > 1:
+                half = len(batch) // 2
+                pending = [batch[:half], batch[half:], *pending]
+            elif self._batches and not batch[0].alone:
+                batch[0].alone = failure.message
+                pending = [batch, *pending]
+            else:
+                batch[0].answer(failure)
 
     def _evaluate(self, walks: Sequence[Walk]) -> tuple[list[Results], Failure | None]:
         """Return what the potential says of crystals, or why it says nothing."""

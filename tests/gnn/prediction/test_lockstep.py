@@ -1,0 +1,218 @@
+"""Crystals that are stepped together take the steps that they take alone, whatever happens to the others."""
+
+import time
+
+import numpy as np
+import pytest
+from ase.build import bulk, fcc111
+from ase.calculators.emt import EMT
+from ase.constraints import FixAtoms
+
+from aiida_e3relax.common.progress import NoProgress
+from aiida_e3relax.crystals.freedom.freedom import Freedom
+from aiida_e3relax.gnn.potentials.base import Potential
+from aiida_e3relax.gnn.potentials.evaluation import Batches, evaluate_alone
+from aiida_e3relax.gnn.prediction.freedom import PredictionFreedom
+from aiida_e3relax.gnn.prediction.pre_relaxation import PreRelaxation
+from aiida_e3relax.gnn.prediction.settings import PotentialSettings
+from tests.gnn.crystals import batch_of
+
+
+def alloy(seed):
+    atoms = bulk('Cu', a=3.7, cubic=True)
+    atoms.numbers[: seed % 3] = 79
+    atoms.set_cell(atoms.cell.array + 0.1 * np.random.default_rng(seed).normal(size=(3, 3)), scale_atoms=True)
+    atoms.rattle(0.1, seed=seed)
+    return atoms
+
+
+def slab():
+    atoms = fcc111('Cu', (1, 1, 3), a=3.7, vacuum=6.0, periodic=True)
+    atoms.rattle(0.05, seed=1)
+    return atoms
+
+
+def held():
+    atoms = alloy(4)
+    atoms.set_constraint(FixAtoms([0, 1]))
+    return atoms
+
+
+def unknown():
+    """EMT has no parameters for it."""
+    return bulk('NaCl', 'rocksalt', a=5.64)
+
+
+CRYSTALS = [alloy(1), slab(), held(), bulk('Ag', a=4.3), alloy(2), alloy(3) * (2, 1, 1)]
+
+
+class Together:
+    """EMT in batches, which notes how many atoms its crystals had; `fault` is called with the crystals of a batch."""
+
+    def __init__(self, fault=lambda crystals: None):
+        self.fault, self.seen = fault, []
+
+    def __call__(self, crystals):
+        self.fault(crystals)
+        results = [evaluate_alone(EMT(), atoms) for atoms in crystals]
+        self.seen.append([len(atoms) for atoms in crystals])
+        return results
+
+
+def relaxed(frames, together=None, start='input', calculator=None, freedom=None, most_atoms=None):
+    """Return positions, cell and row of each crystal, without its time, and the failures."""
+    batches = together and Batches(together, 'EMT')
+    potential = Potential(calculator or EMT(), 'emt', '3', 'of ASE', batches=batches)
+    relaxation = PreRelaxation(potential, PotentialSettings('emt', start, 12, 0.1, 10.0))
+    if most_atoms:
+        relaxation._lockstep.most_atoms = most_atoms
+    crystals = batch_of(*frames)
+    free = PredictionFreedom(freedom, crystals, frames)
+    begin = time.perf_counter()
+    end, rows, failures = relaxation.relax(crystals, crystals, range(len(frames)), free, NoProgress())
+    times = [row.pop('wall_time_s') for row in rows.values()]
+    assert 0 < min(times) <= sum(times) <= time.perf_counter() - begin
+    assert rows.keys() == {*range(len(frames))}
+    ends = [end.select([index]) for index in range(len(frames))]
+    return [(one.positions, one.cell[0], rows[index]) for index, one in enumerate(ends)], failures
+
+
+def assert_same(found, expected):
+    """EMT rounds sums in the order of its list of neighbours, which depends on what came before."""
+    for (positions, cell, row), (other_positions, other_cell, other) in zip(found, expected, strict=True):
+        np.testing.assert_allclose(positions, other_positions, rtol=0, atol=1e-9)
+        np.testing.assert_allclose(cell, other_cell, rtol=0, atol=1e-9)
+        numbers = {name: value for name, value in row.items() if isinstance(value, float)}
+        assert numbers == pytest.approx({name: other[name] for name in numbers}, rel=1e-6, abs=1e-9)
+        assert row == other | numbers
+
+
+@pytest.fixture(scope='module')
+def alone():
+    return relaxed(CRYSTALS)[0]
+
+
+@pytest.mark.parametrize('most_atoms', [None, 9, 1])
+def test_company_changes_nothing(alone, most_atoms):
+    together = Together()
+    found, failures = relaxed(CRYSTALS, together, most_atoms=most_atoms)
+    assert_same(found, alone)
+    assert not failures
+    steps = [row['steps'] for *_, row in alone]
+    assert len({*steps}) > 2
+    assert {row['converged'] for *_, row in alone} == {True, False}
+    assert all(len(batch) == 1 or sum(batch) <= (most_atoms or 1000) for batch in together.seen)
+    if most_atoms is None:
+        assert together.seen[0] == [len(atoms) for atoms in CRYSTALS]
+        assert len(together.seen) == max(steps) + 2  # where each begins, and again when its symmetry is made exact
+    if most_atoms == 1:
+        assert {len(batch) for batch in together.seen} == {1}
+
+
+def test_nor_does_the_order(alone):
+    assert_same(relaxed(CRYSTALS[::-1], Together(), most_atoms=12)[0], alone[::-1])
+
+
+def test_what_waits_takes_the_place_of_what_has_ended():
+    together = Together()
+    relaxed([alloy(seed) for seed in range(5)], together, most_atoms=8)
+    assert {len(batch) for batch in together.seen[:28]} == {2}
+
+
+@pytest.mark.parametrize('moves', ['positions', 'volume'])
+def test_freedoms_hold_in_company(moves):
+    frames = [alloy(1), held(), alloy(2)]
+    assert_same(relaxed(frames, Together(), freedom=Freedom(moves))[0], relaxed(frames, freedom=Freedom(moves))[0])
+
+
+def test_after_the_network_the_input_is_measured_too():
+    frames = [alloy(1), alloy(2)]
+    assert_same(relaxed(frames, Together(), start='network')[0], relaxed(frames, start='network')[0])
+
+
+def test_a_crystal_that_cannot_be_computed_takes_no_other_down(alone):
+    together = Together()
+    found, failures = relaxed([*CRYSTALS[:3], unknown(), *CRYSTALS[3:]], together)
+    assert failures.keys() == {3}
+    assert failures[3][0] == 'potential_failed'
+    assert found.pop(3)[2].keys() == {'error'}
+    assert_same(found, alone)
+    assert max(map(len, together.seen)) == 6  # with the fault gone they are together again
+
+
+def test_a_crystal_that_fails_in_batches_is_computed_alone_and_says_so(alone):
+    def fault(crystals):
+        if any('Ag' in atoms.symbols for atoms in crystals):
+            raise RuntimeError('no silver in batches')
+
+    together = Together(fault)
+    found, failures = relaxed(CRYSTALS, together)
+    assert not failures
+    told = [row.pop('computed_alone', None) for *_, row in found]
+    assert told == [None, None, None, 'RuntimeError: no silver in batches', None, None]
+    assert_same(found, alone)
+    assert max(map(len, together.seen)) == 5
+
+
+def test_batches_that_never_work_leave_the_calculator(alone):
+    def fault(crystals):
+        raise TypeError('of another version')
+
+    found, failures = relaxed(CRYSTALS, Together(fault))
+    assert not failures
+    assert {row.pop('computed_alone') for *_, row in found} == {'TypeError: of another version'}
+    assert_same(found, alone)
+
+
+def test_where_memory_runs_out_batches_become_smaller(alone):
+    failed = []
+
+    def fault(crystals):
+        if sum(map(len, crystals)) > 10:
+            failed.append(len(crystals))
+            raise RuntimeError('CUDA out of memory')
+
+    together = Together(fault)
+    assert_same(relaxed(CRYSTALS, together)[0], alone)
+    assert len(failed) == 2  # and then it is known
+    assert max(map(sum, together.seen)) <= 10
+    assert max(map(len, together.seen)) > 1
+
+
+def test_memory_that_runs_out_for_one_alone_is_its_own(alone):
+    def fault(crystals):
+        if any(len(atoms) == 8 for atoms in crystals):
+            raise MemoryError
+
+    class Small(EMT):
+        def calculate(self, atoms=None, *arguments, **options):
+            fault([atoms])
+            super().calculate(atoms, *arguments, **options)
+
+    found, failures = relaxed(CRYSTALS, Together(fault), calculator=Small())
+    assert {index: failure[0] for index, failure in failures.items()} == {5: 'out_of_memory'}
+    assert found[5][2]['error'].startswith('out of memory: ')
+    assert_same(found[:5], alone[:5])
+
+
+def test_numbers_that_are_not_finite_are_the_fault_of_one(alone):
+    class Broken(Together):
+        def __call__(self, crystals):
+            results = super().__call__(crystals)
+            for atoms, each in zip(crystals, results, strict=True):
+                if 'Ag' in atoms.symbols:
+                    each.forces[:] = np.nan
+            return results
+
+    found, failures = relaxed(CRYSTALS, Broken())
+    assert failures.keys() == {3}
+    assert 'largest force nan eV/A' in failures[3][1]
+    assert_same(found[:3] + found[4:], alone[:3] + alone[4:])
+
+
+def test_an_interruption_ends_all():
+    def fault(crystals):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        relaxed(CRYSTALS, Together(fault))
