@@ -17,7 +17,7 @@ from aiida_e3relax.common.errors import TrainingError
 from aiida_e3relax.common.messages import describe_error
 from aiida_e3relax.common.progress import ProgressLine
 from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash
-from aiida_e3relax.crystals.pairs import Pairs, split_names
+from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint, load_content, save_atomically, save_checkpoint
 from aiida_e3relax.gnn.checkpoints.frames import OWN, frame_name
 from aiida_e3relax.gnn.checkpoints.model_card import write_card
@@ -150,11 +150,7 @@ class TrainingRun:
         self.data_hash = pairs_hash(pairs)
         elements = set(torch.unique(self.training.numbers).tolist())
         self.elements = sorted(elements | set(tuned_from.elements if tuned_from else ()))
-        names = split_names(pairs.split.tolist())
-        self.data = {
-            str(source): {split: int(((pairs.source == source) & (pairs.split == split)).sum()) for split in names}
-            for source in np.unique(pairs.source)
-        }
+        self.data, self.kinds = pairs.count(pairs.source), pairs.count(pairs.kinds)
         self.schedule = Schedule(settings)
         self.step = 0
         self.running = np.zeros(2)
@@ -285,6 +281,7 @@ class TrainingRun:
             'validation_coordinates_A': coordinates,
             'validation_cell_A': cell,
             'data': self.data,
+            **({'kinds': self.kinds} if self.kinds else {}),
             'frame': frame_name(self.model),
         }
         if self.tuned_from:
