@@ -118,6 +118,17 @@ class Pairs:
         """``(S,)`` the kind of each pair, such as ``layer`` or ``denoising``; empty where it has none."""
         return self.about.get('kind', np.full(len(self), ''))
 
+    def count(self, by: NDArray[np.str_]) -> dict[str, dict[str, int]]:
+        """Return how many pairs of each split have each of the names `by` ``(S,)``, such as `source` or `kinds`.
+
+        The empty name does not count.
+        """
+        splits = split_names(self.split.tolist())
+        return {
+            str(name): {split: int(((by == name) & (self.split == split)).sum()) for split in splits}
+            for name in np.unique(by[by != ''])
+        }
+
     def select(self, indices: NDArray[np.int64]) -> Pairs:
         """Return the pairs at `indices`."""
         return Pairs(

@@ -6,12 +6,13 @@ import dataclasses
 import datetime
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash
+from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash, read_data_card
+from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.gnn.data.build import BuildOptions, BuiltData
 from aiida_e3relax.gnn.data.sources.base import Source
 from aiida_e3relax.gnn.data.summary import summary
@@ -48,6 +49,35 @@ def data_card(
         'summary': summary(data.pairs),
         'content_hash': pairs_hash(data.pairs),
     }
+
+
+def made_card(
+    pairs: Pairs, sources: Sequence[Path], options: Any, rejected: Mapping[str, int], **facts: Any
+) -> dict[str, Any]:
+    """Return the card of pairs that were made from the training files `sources`, by the dataclass `options`.
+
+    `rejected` counts by reason what was left out; `facts` are what else there is to tell.
+    """
+    return {
+        'version': CARD_VERSION,
+        'made': datetime.datetime.now(datetime.UTC).date().isoformat(),
+        'by': f'aiida-e3relax {version("aiida-e3relax")}',
+        'licence': None,
+        'citation': None,
+        'sources': [_described(path) for path in sources],
+        'options': dataclasses.asdict(options),
+        **facts,
+        'rejected': {'pairs': sum(rejected.values()), 'reasons': dict(rejected)},
+        'summary': summary(pairs),
+        'content_hash': pairs_hash(pairs),
+    }
+
+
+def _described(path: Path) -> dict[str, Any]:
+    """Return what the card of made pairs says of a training file."""
+    card = read_data_card(path) or {}
+    names = ('licence', 'citation', 'content_hash')
+    return {'name': path.stem, 'path': path.name, 'kind': 'training file'} | {n: card.get(n) for n in names}
 
 
 def write_card_beside(path: Path, card: dict[str, Any]) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_e3relax.crystals.pairs import Pairs, aligned, split_names
+from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.gnn.data.repair import rotation_angles
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -51,11 +51,10 @@ class Changes:
 
 
 def summary(pairs: Pairs) -> dict[str, Any]:
-    """Return counts, elements, sizes, what is fixed, if anything, and quantiles of what relaxation changes."""
+    """Return counts, kinds and what is fixed, if any, elements, sizes, and quantiles of what relaxation changes."""
     from ase.data import chemical_symbols
 
     crystals, changes = pairs.unrelaxed, Changes.of(pairs)
-    names = split_names(pairs.split.tolist())
     owner = np.unique(np.stack([crystals.numbers, crystals.structure_index]), axis=1)[0]
     elements, counts = np.unique(owner, return_counts=True)
     fixed = {}
@@ -64,14 +63,13 @@ def summary(pairs: Pairs) -> dict[str, Any]:
         fixed['atoms_fixed_in_part'] = int(pairs.fixed.any(axis=1).sum()) - fixed['atoms_fixed']
     if pairs.fixed_cell is not None:
         fixed['cells_fixed'] = int(pairs.fixed_cell.sum())
+    kinds = {'pairs_of_kind': found} if (found := pairs.count(pairs.kinds)) else {}
     return {
         'pairs': len(pairs),
         'atoms': int(crystals.n_atoms.sum()),
         **fixed,
-        'pairs_of_split': {
-            str(source): {s: int(((pairs.source == source) & (pairs.split == s)).sum()) for s in names}
-            for source in np.unique(pairs.source)
-        },
+        'pairs_of_split': pairs.count(pairs.source),
+        **kinds,
         'pairs_with_element': {chemical_symbols[z]: int(n) for z, n in zip(elements, counts, strict=True)},
         'quantiles': {
             'of': list(QUANTILES),
@@ -91,7 +89,8 @@ def text(facts: Mapping[str, Any]) -> str:
     if fixed := [f'{facts[name]} {name.replace("_", " ")}' for name in _FIXED if name in facts]:
         lines.append(f'  {", ".join(fixed)}')
     for source, counts in facts['pairs_of_split'].items():
-        lines.append(f'  {source}: ' + ', '.join(f'{n} {split}' for split, n in counts.items()))
+        lines.append(f'  {source}: {_counted(counts)}')
+    lines += [f'    {kind}: {_counted(counts)}' for kind, counts in facts.get('pairs_of_kind', {}).items()]
     elements = facts['pairs_with_element']
     common = sorted(elements, key=lambda s: -elements[s])
     lines.append(f'{len(elements)} elements: {" ".join(common[:20])}{" ..." if len(common) > 20 else ""}')
@@ -100,6 +99,10 @@ def text(facts: Mapping[str, Any]) -> str:
     for name, values in quantiles.items():
         lines.append(f'  {_TITLES[name]:<26}' + ''.join(f'{value:>9.3g}' for value in values))
     return '\n'.join(lines)
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ', '.join(f'{n} {split}' for split, n in counts.items())
 
 
 _FIXED = ('atoms_fixed', 'atoms_fixed_in_part', 'cells_fixed')

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import json
 from collections import Counter
 from collections.abc import Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +15,11 @@ from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.crystals.coordination import changed_shells
 from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash, read_data_card, read_pairs, write_pairs
 from aiida_e3relax.crystals.pairs import Pairs, aligned
-from aiida_e3relax.gnn.data.card import CARD_VERSION, write_card_beside
+from aiida_e3relax.gnn.data.card import made_card, write_card_beside
 from aiida_e3relax.gnn.data.starts.draw import Drawn, draw_starts
 from aiida_e3relax.gnn.data.starts.held_out import HELD_OUT, Refusals, systems_to_judge_by
 from aiida_e3relax.gnn.data.starts.library import Library
 from aiida_e3relax.gnn.data.starts.screening import find_outliers, find_refusal
-from aiida_e3relax.gnn.data.summary import summary
 from aiida_e3relax.gnn.distillation.chunks import Relaxed, locked
 
 STARTS_FILE = 'starts.npz'
@@ -145,21 +142,11 @@ def write_distilled(
     teacher: dict[str, Any],
 ) -> dict[str, Any]:
     """Write the training file with its card, which it returns, and a copy of the card beside it."""
-    pairs = distilled.pairs
-    card = {
-        'version': CARD_VERSION,
-        'made': datetime.datetime.now(datetime.UTC).date().isoformat(),
-        'by': f'aiida-e3relax {version("aiida-e3relax")}',
-        'licence': teacher.get('licence'),
-        'citation': None,
-        'sources': [{'name': source.stem, 'path': source.name, 'kind': 'training file'} for source in sources],
-        'options': dataclasses.asdict(options),
-        'teacher': teacher,
-        'starts': {'drawn': len(drawn.starts), 'refused': drawn.refused},
-        'rejected': {'pairs': sum(sum(r.values()) for r in distilled.refused.values()), 'reasons': distilled.refused},
-        'summary': summary(pairs),
-        'content_hash': pairs_hash(pairs),
-    }
-    write_pairs(path, pairs, card)
+    rejected: Counter[str] = Counter()
+    for reasons in distilled.refused.values():
+        rejected.update(reasons)
+    starts = {'drawn': len(drawn.starts), 'draws_refused': drawn.refused, 'relaxations_refused': distilled.refused}
+    card = made_card(distilled.pairs, sources, options, rejected, teacher=teacher, starts=starts)
+    write_pairs(path, distilled.pairs, card)
     write_card_beside(path, card)
     return card

@@ -8,6 +8,7 @@ import numpy as np
 
 from aiida_e3relax.common.fields import number
 from aiida_e3relax.crystals.pairs import Pairs, aligned
+from aiida_e3relax.crystals.perturbation import perturbed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,19 +40,11 @@ class Augmentation:
 
     def _copy(self, pairs: Pairs, rng: np.random.Generator) -> Pairs:
         before, after = pairs.unrelaxed, pairs.relaxed
-        crystal, count = before.structure_index, len(pairs)
-        fraction = rng.uniform(0.0, self.path, count)
-        noise = rng.normal(scale=self.strain, size=(count, 3, 3))
-        if pairs.fixed_cell is not None:
-            noise[pairs.fixed_cell] = 0.0
+        fraction = rng.uniform(0.0, self.path, len(pairs))
         cell = before.cell + fraction[:, None, None] * (after.cell - before.cell)
-        cell = cell @ (np.eye(3) + (noise + np.swapaxes(noise, 1, 2)) / 2)
-        start = before.fractional()
-        fractional = start + fraction[crystal, None] * (after.fractional() - start)
-        positions = np.einsum('ac,acx->ax', fractional, cell[crystal])
-        moves = rng.normal(scale=self.rattle, size=positions.shape)
-        if pairs.fixed is not None:
-            along = np.einsum('ax,axc->ac', moves, np.linalg.inv(cell)[crystal])
-            moves = np.einsum('ac,acx->ax', np.where(pairs.fixed, 0.0, along), cell[crystal])
-        positions += moves
-        return aligned(dataclasses.replace(pairs, unrelaxed=before.replace(positions, cell)))
+        start, along = before.fractional(), fraction[before.structure_index, None]
+        fractional = start + along * (after.fractional() - start)
+        positions = np.einsum('ac,acx->ax', fractional, cell[before.structure_index])
+        between = before.replace(positions, cell)
+        unrelaxed = perturbed(between, self.strain, self.rattle, rng, pairs.fixed, pairs.fixed_cell)
+        return aligned(dataclasses.replace(pairs, unrelaxed=unrelaxed))

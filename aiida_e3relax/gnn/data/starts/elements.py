@@ -60,9 +60,9 @@ def alike(symbol: str, known: Collection[str]) -> list[str]:
     with a common oxidation state in common. Hydrogen is no alkali metal: it stands for `SMALL_HALOGENS`, and these for
     it.
     """
-    one = _element(symbol)
+    one, allowed = _element(symbol), set(known) - NOBLE_GASES
     others = []
-    for name in sorted(set(known) - NOBLE_GASES - {symbol}):
+    for name in sorted(allowed - {symbol}):
         other = _element(name)
         apart = abs(other.mendeleev_no - one.mendeleev_no)
         if 'H' in (symbol, name):
@@ -74,7 +74,7 @@ def alike(symbol: str, known: Collection[str]) -> list[str]:
             stands = apart <= PLACES and bool(common) and not _FAMILY_OF.keys() & {symbol, name}
         if stands:
             others.append((apart, name))
-    return [symbol] * (symbol in known) + [name for _, name in sorted(others)]
+    return [symbol] * (symbol in allowed) + [name for _, name in sorted(others)]
 
 
 @cache

@@ -6,14 +6,17 @@ import dataclasses
 import itertools
 import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from aiida_e3relax.crystals.freedom.words import Moves
+from aiida_e3relax.crystals.perturbation import perturbed
+from aiida_e3relax.crystals.structures import pymatgen_structure
 from aiida_e3relax.gnn.data.starts.elements import alike
 from aiida_e3relax.gnn.data.starts.layers import cut_layer
-from aiida_e3relax.gnn.data.starts.library import MOST_ATOMS, Base, Library
+from aiida_e3relax.gnn.data.starts.library import MOST_ATOMS, Base, Library, as_crystals
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -42,7 +45,7 @@ class Start:
     moves
         What the relaxation moves, a word of `Moves`.
     is_real
-        Whether it is a real crystal but for a perturbation, so that its compound is known.
+        Whether it is a real crystal but for noise or a vacancy, which no formula and prototype tell from another.
     """
 
     recipe: str
@@ -63,18 +66,18 @@ def make_prototype(library: Library, rng: np.random.Generator) -> Start | None:
 
 def make_donor(library: Library, rng: np.random.Generator) -> Start | None:
     """Return a real crystal with other elements put in, its cell as it is."""
-    return _substituted(_any(library.real, rng), library, rng, scaled=False)
+    return _substituted(_real(library, rng), library, rng, scaled=False)
 
 
 def make_scaled_donor(library: Library, rng: np.random.Generator) -> Start | None:
     """Return a real crystal with other elements put in, at the volume that pymatgen predicts from bond lengths."""
-    return _substituted(_any(library.real, rng), library, rng, scaled=True)
+    return _substituted(_real(library, rng), library, rng, scaled=True)
 
 
 def make_layer(library: Library, rng: np.random.Generator) -> Start | None:
     """Return one layer of a real layered crystal with other elements put in; its lattice relaxes within the plane."""
-    base = _any(library.real, rng)
-    if cut_layer(base.structure) is None:
+    base = _real(library, rng)
+    if not _is_layered(base):
         return None
     start = _substituted(base, library, rng, scaled=True)
     layer = None if start is None else cut_layer(start.structure)
@@ -85,7 +88,7 @@ def make_layer(library: Library, rng: np.random.Generator) -> Start | None:
 
 def make_vacancy(library: Library, rng: np.random.Generator) -> Start | None:
     """Return a real crystal, repeated where it is small, without one of its atoms; its cell is fixed or not."""
-    base = _any(library.real, rng)
+    base = _real(library, rng)
     repeats = [r for r in _repeats() if SMALLEST_CELL <= len(base.structure) * np.prod(r) <= MOST_ATOMS]
     if not repeats or len(base.structure) == 1:
         return None
@@ -97,20 +100,18 @@ def make_vacancy(library: Library, rng: np.random.Generator) -> Start | None:
     moves = Moves.POSITIONS if _as_likely(rng) else Moves.CELL
     times = 'x'.join(map(str, repeat))
     recipe = f'{base.name} {times} without one {symbol}, {"cell fixed" if moves == Moves.POSITIONS else "cell free"}'
-    return Start(recipe, base.prototype, structure, moves.value)
+    return Start(recipe, base.prototype, structure, moves.value, is_real=True)
 
 
 def make_rattled(library: Library, rng: np.random.Generator) -> Start | None:
     """Return a real crystal, or one with other elements put in, strained and its atoms displaced at random."""
-    base = _any(library.real, rng)
+    base = _real(library, rng)
     start: Start | None = Start(base.name, base.prototype, base.structure, is_real=True)
     if _as_likely(rng):
         start = _substituted(base, library, rng, scaled=True)
     if start is None:
         return None
-    strain, moves = rng.normal(scale=STRAIN, size=(3, 3)), rng.normal(scale=RATTLE, size=(len(start.structure), 3))
-    cell = start.structure.lattice.matrix @ (np.eye(3) + (strain + strain.T) / 2)
-    structure = _structure(cell, start.structure.species, start.structure.frac_coords @ cell + moves)
+    structure = pymatgen_structure(perturbed(as_crystals([start.structure]), STRAIN, RATTLE, rng), 0)
     return dataclasses.replace(start, recipe=f'{start.recipe}, strained and rattled', structure=structure)
 
 
@@ -126,13 +127,17 @@ KINDS: dict[str, tuple[float, Callable[[Library, np.random.Generator], Start | N
 
 
 def _substituted(base: Base, library: Library, rng: np.random.Generator, scaled: bool) -> Start | None:
-    """Return a crystal with elements that are alike put in, not all its own; None where two came out the same."""
+    """Return a crystal with elements that are alike put in; None where all stay, or two came out the same.
+
+    Each element is as likely to stay as to go.
+    """
     swaps: dict[Any, Any] = {}
     for symbol in base.symbols:
         choices = alike(symbol, library.elements)
         if not choices:
             return None
-        swaps[symbol] = _any(choices, rng)
+        keeps = choices[0] == symbol and (len(choices) == 1 or _as_likely(rng))
+        swaps[symbol] = symbol if keeps else _any(choices[choices[0] == symbol :], rng)
     if len(set(swaps.values())) < len(swaps) or all(old == new for old, new in swaps.items()):
         return None
     structure = base.structure.copy()
@@ -152,12 +157,6 @@ def _at_predicted_volume(structure: Structure) -> Structure:
     return DLSVolumePredictor().get_predicted_structure(structure)
 
 
-def _structure(cell: np.ndarray, species: list, positions: np.ndarray) -> Structure:
-    from pymatgen.core import Lattice, Structure
-
-    return Structure(Lattice(cell), species, positions, coords_are_cartesian=True)
-
-
 def _repeats() -> list[tuple[int, ...]]:
     return list(itertools.product(range(1, LARGEST_REPEAT + 1), repeat=3))
 
@@ -166,6 +165,16 @@ def _most_cubic(structure: Structure, repeats: list[tuple[int, ...]]) -> tuple[i
     """Return the repeat whose shortest lattice vector is the longest, the smallest of those."""
     lengths = np.array(structure.lattice.abc)
     return max(repeats, key=lambda r: (round((lengths * r).min(), 3), -np.prod(r), [-n for n in r]))
+
+
+def _real(library: Library, rng: np.random.Generator) -> Base:
+    """Return a real crystal, of each family as likely."""
+    return _any(library.by_family[_any(list(library.by_family), rng)], rng)
+
+
+@cache
+def _is_layered(base: Base) -> bool:
+    return cut_layer(base.structure) is not None
 
 
 def _any(items: Sequence[T], rng: np.random.Generator) -> T:

@@ -13,7 +13,7 @@ from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.crystals.structures import Crystals, make_crystals, pymatgen_structure
 from aiida_e3relax.crystals.symmetry import SpaceGroup
 from aiida_e3relax.gnn.data.splits import SYMMETRY_TOLERANCE, prototypes_of
-from aiida_e3relax.gnn.data.starts.elements import NOBLE_GASES
+from aiida_e3relax.gnn.data.starts.elements import NOBLE_GASES, family_of
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MOST_ATOMS = 24
 """Of a start."""
 
-MOST_OF_PROTOTYPE = 16
+MOST_OF_PROTOTYPE = 12
 """Atoms of a crystal that stands for its prototype."""
 
 FREE = 1e-3
@@ -52,12 +52,15 @@ class Library:
         Those that starts are made of.
     real
         Crystals as DFT relaxed them.
+    by_family
+        Those, by the family of the compound.
     by_prototype
         Those and AFLOW's, by the prototypes that leave some coordinate free.
     """
 
     elements: frozenset[str]
     real: list[Base]
+    by_family: dict[str, list[Base]]
     by_prototype: dict[str, list[Base]]
 
     @classmethod
@@ -65,12 +68,14 @@ class Library:
         """Return the library that the training split of `pairs` makes, with AFLOW's prototypes."""
         real = real_crystals(pairs)
         elements = frozenset(symbol for base in real for symbol in base.symbols) - NOBLE_GASES
-        by_prototype = defaultdict(list)
+        by_family, by_prototype = defaultdict(list), defaultdict(list)
+        for base in real:
+            by_family[family_of(base.symbols)].append(base)
         for base in [*aflow_prototypes(), *real]:
             if len(base.structure) <= MOST_OF_PROTOTYPE:
                 by_prototype[base.prototype].append(base)
         free = {name: found for name, found in by_prototype.items() if has_free_coordinates(found[0].structure)}
-        return cls(elements, real, dict(sorted(free.items())))
+        return cls(elements, real, dict(sorted(by_family.items())), dict(sorted(free.items())))
 
 
 def real_crystals(pairs: Pairs) -> list[Base]:

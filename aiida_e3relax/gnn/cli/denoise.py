@@ -1,0 +1,55 @@
+"""``e3relax denoise``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from aiida_e3relax.common.errors import InputError
+
+
+def add_to(commands: argparse._SubParsersAction) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        'denoise',
+        help='make training pairs of relaxed crystals that are strained and rattled',
+        description='Take each relaxed crystal of the training splits of training files, strain and rattle it at '
+        'random, and write the way back as a training file: real targets at no cost.',
+    )
+    parser.add_argument('pairs', nargs='+', type=Path, help='training files that `e3relax data` wrote')
+    parser.add_argument('--output', type=Path, required=True, metavar='NAME.npz', help='the training file to write')
+    parser.add_argument(
+        '--strain', type=float, default=0.05, metavar='X', help='standard deviation of its entries (default: 0.05)'
+    )
+    parser.add_argument(
+        '--rattle',
+        type=float,
+        default=0.2,
+        metavar='X',
+        help='standard deviation of displacements, in A in each direction (default: 0.2)',
+    )
+    parser.add_argument('--copies', type=int, default=1, metavar='N', help='pairs of each crystal (default: 1)')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from aiida_e3relax.crystals.datasets.pairs_file import read_pairs, write_pairs
+    from aiida_e3relax.crystals.pairs import Pairs
+    from aiida_e3relax.gnn.data.card import made_card, write_card_beside
+    from aiida_e3relax.gnn.data.denoising import Noise, denoising_pairs
+    from aiida_e3relax.gnn.data.summary import text
+
+    if options.output.suffix != '.npz' or not options.output.parent.is_dir():
+        raise InputError(f'{options.output}: expected a training file NAME.npz in a folder that exists')
+    noise = Noise(options.strain, options.rattle, options.copies, options.seed)
+    noise.check()
+    pairs, missing = denoising_pairs(Pairs.concatenate(read_pairs(path) for path in options.pairs), noise)
+    card = made_card(pairs, options.pairs, noise, rejected={'no sound crystal with noise': missing} if missing else {})
+    write_pairs(options.output, pairs, card)
+    beside = write_card_beside(options.output, card)
+    print(text(card['summary']))
+    if missing:
+        print(f'left out {missing}, whose atoms came too close whatever the noise')
+    print(f'wrote {options.output} and {beside.name}')
+    return 0
