@@ -190,10 +190,12 @@ def compare_precisions(single: Calculator, double: Calculator, atoms: Atoms | No
 
 def check_batches(calculator: Calculator, batches: Batches, dtype: str, atoms: Atoms) -> Finding:
     """Return how far crystals in one batch are from what a calculator says of them, the worst of them."""
-    supercell, turned, far = make_supercell(atoms, SUPERCELL), atoms.copy(), atoms.copy()
-    turned.set_cell(-atoms.cell.array)
-    far.positions[0] += 20 * atoms.cell.array[1]
-    crystals = [supercell, atoms, turned, far]
+    left_handed, far = atoms.copy(), atoms.copy()
+    left_handed.set_cell(1.02 * atoms.cell.array, scale_atoms=True)
+    left_handed.set_cell(-left_handed.cell.array)
+    far.set_cell(0.99 * atoms.cell.array, scale_atoms=True)
+    far.positions[0] += 20 * far.cell.array[1]
+    crystals = [make_supercell(atoms, SUPERCELL), atoms, left_handed, far]
     check, bounds = f'{len(crystals)} crystals in a batch', BOUNDS[dtype]
     try:
         together = batches.evaluate(crystals)

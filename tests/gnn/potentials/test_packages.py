@@ -1,13 +1,21 @@
 """The potentials whose weights come with their packages, loaded and checked."""
 
+import dataclasses
 import hashlib
 
+import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.build import bulk
 
-from aiida_e3relax.gnn.potentials.check import check_calculator, make_check_crystal
+from aiida_e3relax.common.progress import NoProgress
+from aiida_e3relax.gnn.potentials.check import check_batches, check_calculator, make_check_crystal
 from aiida_e3relax.gnn.potentials.registry import POTENTIALS, load_potential
+from aiida_e3relax.gnn.prediction.freedom import PredictionFreedom
+from aiida_e3relax.gnn.prediction.pre_relaxation import PreRelaxation
+from aiida_e3relax.gnn.prediction.settings import PotentialSettings
+from tests.gnn.crystals import batch_of
 
 CPU = torch.device('cpu')
 HASHES = {
@@ -49,6 +57,45 @@ def test_weights_in_the_wheel_are_those_that_are_known():
     for name, digest in HASHES.items():
         if POTENTIALS[name].package == 'sevenn':
             assert hashlib.sha256(find_weights(POTENTIALS[name]).read_bytes()).hexdigest() == digest
+
+
+def relaxed(potential, frames):
+    """Return the crystals relaxed, and their rows."""
+    relaxation = PreRelaxation(potential, PotentialSettings(potential.name, 'input', 10, 0.05, 5.0))
+    crystals = batch_of(*frames)
+    free = PredictionFreedom(None, crystals, frames)
+    end, rows, failures = relaxation.relax(crystals, crystals, range(len(frames)), free, NoProgress())
+    assert not failures
+    return [(end.select([index]), rows[index]) for index in range(len(frames))]
+
+
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize(('name', 'package'), [('chgnet', 'chgnet'), ('sevennet-mf-0', 'torch_sim')])
+def test_crystals_in_a_batch_are_relaxed_as_they_are_alone(name, package):
+    pytest.importorskip(package)
+    pytest.importorskip(POTENTIALS[name].package)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        potential = load_potential(name, CPU, in_batches=True)
+        assert check_batches(potential.calculator, potential.batches, 'float32', SMALL).passed
+        frames = [bulk('MgO', 'rocksalt', a=4.3), bulk('NaCl', 'rocksalt', a=5.4), bulk('SiC', 'zincblende', a=4.5)]
+        frames[0].rattle(0.05, seed=1)
+        if name == 'sevennet-mf-0':
+            with pytest.raises(ValueError, match='atomic number: 84'):  # in batches the package does not look
+                potential.batches.evaluate([*frames, Atoms('Po', cell=[3.3] * 3, pbc=True)])
+        alone = relaxed(dataclasses.replace(potential, batches=None), frames)
+        together = relaxed(potential, frames)
+    finally:
+        torch.set_num_threads(threads)
+    for (end, row), (other, expected) in zip(together, alone, strict=True):
+        assert 'computed_alone' not in row
+        assert row['steps'] == expected['steps'] > 1
+        for where in ('input', 'prediction'):
+            energy = f'energy_{where}_eV_per_atom'
+            assert row[energy] == pytest.approx(expected[energy], abs=1e-5)
+        np.testing.assert_allclose(end.cell, other.cell, atol=1e-3)
+        np.testing.assert_allclose(end.positions, other.positions, atol=1e-3)
 
 
 @pytest.mark.slow
