@@ -30,7 +30,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     parser.add_argument('pairs', nargs='+', type=Path, help='training files that `e3relax data` wrote')
     parser.add_argument('--output', type=Path, required=True, metavar='NAME.npz', help='the training file to write')
     parser.add_argument('--count', type=int, default=10_000, metavar='N', help='starts to draw (default: %(default)s)')
-    parser.add_argument('--list', action='store_true', help='list the starts by kind, and end')
+    parser.add_argument('--list', action='store_true', help='list the starts by kind, once they are drawn, and end')
     parser.add_argument('--so-far', action='store_true', help='write what is relaxed already, and relax no more')
     drawing = parser.add_argument_group('drawing')
     drawing.add_argument('--kinds', nargs='+', default=[], metavar='KIND', help='kinds of starts; default: all')
@@ -77,7 +77,7 @@ def _run(options: argparse.Namespace) -> int:
     choices = _start_options(options, StartOptions)
     folder = options.output.with_suffix('.parts')
     with sigterm_as_interrupt():
-        drawn = starts_of(options.pairs, options.count, choices, None if options.list else folder)
+        drawn = starts_of(options.pairs, options.count, choices, folder)
         if options.list:
             print(_listed(drawn))
             return 0

@@ -42,8 +42,8 @@ def _run(options: argparse.Namespace) -> int:
     from aiida_e3relax.crystals.pairs import Pairs
     from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
     from aiida_e3relax.gnn.device import prepare_device
-    from aiida_e3relax.gnn.evaluation.evaluate import measure
-    from aiida_e3relax.gnn.evaluation.report import table, write_csv, write_json
+    from aiida_e3relax.gnn.evaluation.evaluate import GROUPS, measure
+    from aiida_e3relax.gnn.evaluation.report import group_table, table, write_csv, write_json
 
     _check_outputs(options)
     device = prepare_device(options.device, options.threads)
@@ -57,6 +57,9 @@ def _run(options: argparse.Namespace) -> int:
         )
     measured = measure(models, pairs, device, with_matches=not options.no_match)
     print(table([m.row() for m in measured]))
+    for group in GROUPS:
+        if told := group_table(measured, group):
+            print('', told, sep='\n')
     if options.json:
         hashes = {name: checkpoint.content_hash for name, checkpoint in models.items()}
         write_json(options.json, measured, {'models': hashes, 'split': options.split})

@@ -48,10 +48,10 @@ class StartOptions:
     seed: int = 0
 
 
-def starts_of(paths: Sequence[Path], count: int, options: StartOptions, folder: Path | None) -> Drawn:
+def starts_of(paths: Sequence[Path], count: int, options: StartOptions, folder: Path) -> Drawn:
     """Return `count` starts that the training files at `paths` make.
 
-    In `folder`, where there is one, they are written, and read where that was done before.
+    They are written in `folder`, and read where that was done before.
 
     Raises
     ------
@@ -64,8 +64,6 @@ def starts_of(paths: Sequence[Path], count: int, options: StartOptions, folder: 
         'options': json.loads(json.dumps(dataclasses.asdict(options))),
         'pairs': [pairs_hash(pairs) for pairs in files],
     }
-    if folder is None:
-        return _draw(files, count, options)
     folder.mkdir(exist_ok=True)
     path = folder / STARTS_FILE
     with locked(path.with_suffix('.lock'), wait=True):

@@ -25,7 +25,7 @@ from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint
 from aiida_e3relax.gnn.engine.accelerate import accelerate
-from aiida_e3relax.gnn.evaluation.calibration import Calibration
+from aiida_e3relax.gnn.evaluation.calibration import Calibration, distance_row
 from aiida_e3relax.gnn.graph.bonds import find_bonds
 from aiida_e3relax.gnn.prediction.predict import predict
 
@@ -36,6 +36,9 @@ ALL_MEASURES = (*MEASURES, 'bond_length_mae_A', 'lattice_mae_A')
 
 MOVABLE = 'movable_coordinate_mae_A'
 """The coordinates' error of atoms that may move, where some of a data set are fixed."""
+
+GROUPS = ('kind', 'family')
+"""Of the texts `about` pairs, those by which errors are averaged, too."""
 
 FRAMES = ('as filed', 'aligned')
 DUMMY = 'dummy'
@@ -61,6 +64,10 @@ class Measured:
         ``(S,)`` whether StructureMatcher maps the prediction on the relaxed crystal; None where it was not asked.
     uncertainty
         ``(S,)`` uncertainty that the model states, in A, NaN where it refused; None where it states none.
+    distance
+        ``(S,)`` distance to the crystals of the training, NaN where it refused; None where the model states none.
+    groups
+        ``(S,)`` what each structure belongs to, for each of `GROUPS` that the pairs tell of.
     """
 
     data: str
@@ -74,13 +81,21 @@ class Measured:
     failed: NDArray[np.bool_]
     matched: NDArray[np.bool_] | None
     uncertainty: NDArray[np.float64] | None
+    distance: NDArray[np.float64] | None = None
+    groups: Mapping[str, NDArray[np.str_]] = dataclasses.field(default_factory=dict)
 
     @property
     def calibration(self) -> Calibration | None:
         """The stated uncertainty against the errors, if there is one."""
+        return self.calibration_of(np.ones(len(self.labels), dtype=bool))
+
+    def calibration_of(self, chosen: NDArray[np.bool_]) -> Calibration | None:
+        """Return `calibration` of the `chosen` structures ``(S,)``."""
         if self.uncertainty is None:
             return None
-        return Calibration.of(self.uncertainty, self.values['bond_length_mae_A'], self.values['coordinate_mae_A'])
+        errors = self.values['bond_length_mae_A'][chosen], self.values['coordinate_mae_A'][chosen]
+        distance = None if self.distance is None else self.distance[chosen]
+        return Calibration.of(self.uncertainty[chosen], *errors, distance)
 
     def row(self) -> dict[str, Any]:
         """Return means and medians over the structures, and what can be said of a stated uncertainty."""
@@ -92,6 +107,8 @@ class Measured:
             row['match_rate_percent'] = float(100 * self.matched.mean())
         if self.calibration is not None:
             row |= self.calibration.row()
+        elif self.distance is not None:
+            row |= distance_row(self.distance, self.values['bond_length_mae_A'])
         return row
 
 
@@ -150,14 +167,20 @@ def _measure_source(
     unrelaxed = pairs.unrelaxed
     candidates: dict[str, Crystals] = {}
     rescaled: dict[str, Crystals] = {}
-    failed, uncertainty = {}, {}
+    failed, uncertainty, distance = {}, {}, {}
     for name, checkpoint in models.items():
-        masks = pairs.fixed, pairs.fixed_cell
-        result = predict(accelerate(checkpoint.model), unrelaxed, checkpoint.elements, device, fixed=masks)
+        result = predict(
+            accelerate(checkpoint.model),
+            unrelaxed,
+            checkpoint.elements,
+            device,
+            fixed=(pairs.fixed, pairs.fixed_cell),
+            reference=checkpoint.reference,
+        )
         candidates[name] = result.crystals
-        uncertainty[name] = result.uncertainty
+        uncertainty[name], distance[name] = result.uncertainty, result.distance
         failed[name] = np.isin(np.arange(len(pairs)), list(result.faults))
-        rescaled[f'{DUMMY} at volume of {name}'] = scaled_to(unrelaxed, result.crystals.volumes)
+        rescaled[f'{DUMMY} at volume of {name}'] = unrelaxed.scaled_to(result.crystals.volumes)
     if with_dummy:
         candidates[DUMMY] = unrelaxed
     matched = {name: matches(c, pairs.as_filed) if with_matches else None for name, c in candidates.items()}
@@ -196,6 +219,8 @@ def _measure_source(
                     failed.get(name, nothing_failed),
                     matched[name],
                     uncertainty.get(name),
+                    distance.get(name),
+                    {group: pairs.about[group] for group in GROUPS if group in pairs.about},
                 )
             )
     return sorted(measured, key=lambda m: FRAMES.index(m.frame))
@@ -212,14 +237,6 @@ def as_filed(predicted: Crystals, pairs: Pairs) -> Crystals:
     cell = np.where((upper < 1e-6)[:, None, None], standard, predicted.cell)
     positions = np.einsum('ac,acx->ax', predicted.fractional(), cell[predicted.structure_index])
     return predicted.replace(positions, cell)
-
-
-def scaled_to(crystals: Crystals, volumes: NDArray[np.float64]) -> Crystals:
-    """Return `crystals` scaled alike in all directions to `volumes` ``(S,)``, in A^3."""
-    factor = np.cbrt(np.abs(volumes / crystals.volumes))
-    return crystals.replace(
-        crystals.positions * factor[crystals.structure_index, None], crystals.cell * factor[:, None, None]
-    )
 
 
 def bonds_of(crystals: Crystals) -> Bonds:

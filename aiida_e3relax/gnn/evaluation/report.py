@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from aiida_e3relax.gnn.evaluation.evaluate import ALL_MEASURES, MOVABLE, Measured
+from aiida_e3relax.gnn.evaluation.evaluate import ALL_MEASURES, GROUPS, MOVABLE, Measured
 
 SIZE_EDGES = (1, 5, 9, 17, 33, 65)
 """Sizes at which a new class of `by_size` begins; the last has no end."""
@@ -73,15 +74,43 @@ def by_size(measured: Sequence[Measured]) -> list[dict[str, Any]]:
     for m in measured:
         classes = np.searchsorted(SIZE_EDGES, m.n_atoms, side='right') - 1
         for k in np.unique(classes):
-            chosen = classes == k
             last = SIZE_EDGES[k + 1] - 1 if k + 1 < len(SIZE_EDGES) else None
-            row: dict[str, Any] = {'data': m.data, 'frame': m.frame, 'of': m.of}
-            row |= {'atoms': size_name(SIZE_EDGES[k], last), 'pairs': int(chosen.sum())}
-            for name, values in m.values.items():
-                row[f'{name}_mean'] = float(np.nanmean(values[chosen]))
-                row[f'{name}_median'] = float(np.nanmedian(values[chosen]))
-            rows.append(row)
+            rows.append(_row_of_some(m, {'atoms': size_name(SIZE_EDGES[k], last)}, classes == k))
     return rows
+
+
+def by_group(measured: Sequence[Measured], group: str) -> list[dict[str, Any]]:
+    """Return rows of means and medians for the names of one of `GROUPS`; pairs without one are left out."""
+    return [
+        _row_of_some(m, {group: name}, m.groups[group] == name)
+        for m in measured
+        if group in m.groups
+        for name in np.unique(m.groups[group]).tolist()
+        if name
+    ]
+
+
+def _row_of_some(m: Measured, named: Mapping[str, str], chosen: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return the row of the `chosen` structures, with what they are `named`."""
+    row: dict[str, Any] = {'data': m.data, 'frame': m.frame, 'of': m.of, **named, 'pairs': int(chosen.sum())}
+    for name, values in m.values.items():
+        row[f'{name}_mean'] = float(np.nanmean(values[chosen]))
+        row[f'{name}_median'] = float(np.nanmedian(values[chosen]))
+    return row
+
+
+def group_table(measured: Sequence[Measured], group: str) -> str:
+    """Return the rows `by_group` in the aligned frame as text, empty where no pair has one: mean (median)."""
+    rows = by_group([m for m in measured if m.frame == 'aligned'], group)
+    if not rows:
+        return ''
+    width = max(len(row['of']) for row in rows)
+    measures = measures_in(name for row in rows for name in row)
+    lines = [f'{group:<16}{"":<{width}} {"pairs":>6}' + ''.join(f'  {TITLES[name]:>17}' for name in measures)]
+    for row in sorted(rows, key=lambda row: row[group]):
+        cells = [f'{row[f"{m}_mean"]:.3f} ({row[f"{m}_median"]:.3f})' if f'{m}_mean' in row else '-' for m in measures]
+        lines.append(f'{row[group]:<16}{row["of"]:<{width}} {row["pairs"]:>6}' + ''.join(f'  {c:>17}' for c in cells))
+    return '\n'.join(lines)
 
 
 def size_name(first: int, last: int | None) -> str:
@@ -116,6 +145,7 @@ def write_json(path: Path, measured: Sequence[Measured], facts: Mapping[str, Any
         'rows': [m.row() for m in measured],
         'by_size': by_size(measured),
         'by_element': by_element(measured),
+        **{f'by_{group}': rows for group in GROUPS if (rows := by_group(measured, group))},
     }
     path.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
 
@@ -125,12 +155,15 @@ def write_csv(path: Path, measured: Sequence[Measured]) -> None:
     with path.open('w', newline='', encoding='utf-8') as handle:
         writer = csv.writer(handle)
         measures = measures_in(name for m in measured for name in m.values)
-        writer.writerow(['data', 'label', 'atoms', 'frame', 'of', *measures, 'matched', 'failed', 'uncertainty_A'])
+        groups = [group for group in GROUPS if any(group in m.groups for m in measured)]
+        named = ['data', 'label', 'atoms', 'frame', 'of']
+        writer.writerow([*named, *measures, 'matched', 'failed', 'uncertainty_A', *groups])
         for m in measured:
             for i, label in enumerate(m.labels):
                 matched = '' if m.matched is None else int(m.matched[i])
                 values = [f'{m.values[name][i]:.6g}' if name in m.values else '' for name in measures]
                 stated = '' if m.uncertainty is None else f'{m.uncertainty[i]:.6g}'
+                of_groups = [m.groups[group][i] if group in m.groups else '' for group in groups]
                 writer.writerow(
-                    [m.data, label, m.n_atoms[i], m.frame, m.of, *values, matched, int(m.failed[i]), stated]
+                    [m.data, label, m.n_atoms[i], m.frame, m.of, *values, matched, int(m.failed[i]), stated, *of_groups]
                 )

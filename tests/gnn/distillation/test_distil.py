@@ -169,7 +169,7 @@ def test_starts_can_be_listed(command, tmp_path, capsys):
     assert '8 starts: ' in told
     assert 'donor: ' in told
     assert calculator.count == 0
-    assert not (tmp_path / 'd.parts').exists()
+    assert [path.name for path in (tmp_path / 'd.parts').glob('*.npz')] == ['starts.npz']
 
 
 def test_options_must_make_sense(command, tmp_path, capsys):

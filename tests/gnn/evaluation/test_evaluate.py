@@ -16,9 +16,9 @@ from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.crystals.structures import Crystals, make_crystals, write_npz
 from aiida_e3relax.gnn.checkpoints.checkpoint import save_checkpoint
 from aiida_e3relax.gnn.cli import main
-from aiida_e3relax.gnn.evaluation.evaluate import ALL_MEASURES, as_filed, measure, scaled_to
+from aiida_e3relax.gnn.evaluation.evaluate import ALL_MEASURES, as_filed, measure
 from aiida_e3relax.gnn.evaluation.plot import plot_measured
-from aiida_e3relax.gnn.evaluation.report import by_element, by_size
+from aiida_e3relax.gnn.evaluation.report import by_element, by_group, by_size, group_table
 from aiida_e3relax.gnn.models.registry import make_model
 from aiida_e3relax.gnn.training.ensembles import combine
 from tests.gnn.crystals import PROTOTYPES, batch_of, rattled
@@ -119,7 +119,7 @@ def test_bond_lengths_and_lattices_by_hand():
 
 def test_input_is_scaled_to_a_volume():
     crystals = batch_of(*rattled())
-    scaled = scaled_to(crystals, crystals.volumes * [0.5, 1.0, 2.0])
+    scaled = crystals.scaled_to(crystals.volumes * [0.5, 1.0, 2.0])
     np.testing.assert_allclose(scaled.volumes, crystals.volumes * [0.5, 1.0, 2.0])
     np.testing.assert_allclose(scaled.fractional(), crystals.fractional(), atol=1e-12)
 
@@ -139,7 +139,7 @@ def test_measures_of_a_perfect_prediction_are_zero():
 def test_bonds_of_a_stretched_crystal_are_off_by_the_stretch():
     frames = [PROTOTYPES['rock salt'](), PROTOTYPES['perovskite']()]
     before = batch_of(*frames)
-    after = scaled_to(before, before.volumes * 1.01**3)
+    after = before.scaled_to(before.volumes * 1.01**3)
     pairs = Pairs(before, after, np.array(['test'] * 2), np.array(['made'] * 2))
     (measured,) = (m for m in measure({}, pairs, torch.device('cpu'), with_matches=False) if m.frame == 'aligned')
     rock_salt = np.sqrt([n for n in (1, 2, 3, 4) for _ in range({1: 6, 2: 12, 3: 8, 4: 6}[n])]) * 5.64 / 2
@@ -160,6 +160,30 @@ def test_tables_by_size_and_element():
     assert sum(row['atoms'] for row in elements.values()) == len(pairs.unrelaxed.numbers)
     of_sodium = aligned_dummy.atom_errors[pairs.unrelaxed.numbers == 11]
     assert elements['Na']['coordinate_mae_A_mean'] == pytest.approx(of_sodium.mean())
+
+
+def test_tables_by_kind_and_family(tmp_path, capsys):
+    pairs = made_pairs()
+    kinds = np.resize(['layer', 'rattled', ''], len(pairs))
+    told = dataclasses.replace(pairs, about={'kind': kinds, 'recipe': np.full(len(pairs), 'any')})
+    measured = measure({}, told, torch.device('cpu'), with_matches=False)
+    rows = [row for row in by_group(measured, 'kind') if row['frame'] == 'aligned']
+    assert [row['kind'] for row in rows] == ['layer', 'rattled']
+    (dummy,) = (m for m in measured if m.frame == 'aligned')
+    errors = dummy.values['volume_mae_A3'][kinds == 'rattled']
+    assert rows[1]['volume_mae_A3_mean'] == pytest.approx(errors.mean())
+    assert rows[1]['pairs'] == (kinds == 'rattled').sum()
+    assert by_group(measured, 'family') == []
+    assert group_table(measured, 'family') == ''
+    assert f'({np.median(errors):.3f})' in group_table(measured, 'kind')
+    write_pairs(tmp_path / 'told.npz', told)
+    model = saved_model(tmp_path / 'zeros.pt')
+    files = ['--json', str(tmp_path / 'e.json'), '--csv', str(tmp_path / 'e.csv')]
+    assert main(['evaluate', str(tmp_path / 'told.npz'), '--model', str(model), '--no-match', *files]) == 0
+    assert 'rattled' in capsys.readouterr().out
+    assert {row['kind'] for row in json.loads((tmp_path / 'e.json').read_text())['by_kind']} == {'layer', 'rattled'}
+    with (tmp_path / 'e.csv').open() as handle:
+        assert {row['kind'] for row in csv.DictReader(handle)} == {'layer', 'rattled', ''}
 
 
 def test_several_models_in_one_table_with_files_and_figure(tmp_path, capsys):
