@@ -213,6 +213,10 @@ def _read(
         np.array([title for _, title in usable]),
         fixed=np.concatenate([np.zeros_like(s.positions, dtype=bool) if s.fixed is None else s.fixed for s in afters]),
         fixed_cell=np.array([options.fixed_cell or bool(s.fixed_cell) for s in afters]),
+        about={
+            name: np.array([candidate.about.get(name, '') for candidate, _ in usable])
+            for name in dict.fromkeys(name for candidate, _ in usable for name in candidate.about)
+        },
     )
     moved = find_moved(pairs)
     rejections += [Rejection(usable[i][1], usable[i][0].label, reason) for i, reason in sorted(moved.items())]

@@ -1,6 +1,7 @@
 """Repairs, repeats, splits, the training file and its card."""
 
 import csv
+import dataclasses
 import errno
 import json
 
@@ -195,6 +196,17 @@ def test_training_file_is_mapped_and_survives(tmp_path):
     with np.load(tmp_path / 'pairs.npz', allow_pickle=False) as arrays:
         np.testing.assert_array_equal(arrays['positions_relaxed'], pairs.relaxed.positions)
     assert read_pairs(tmp_path / 'pairs.npz', 'other').source.tolist() == ['other'] * 3
+
+
+def test_what_is_told_about_pairs_stays_when_files_are_joined(tmp_path):
+    pairs = made_pairs(3)
+    told = dataclasses.replace(pairs, about={'kind': np.full(len(pairs), 'layer')})
+    for name, part in (('plain', pairs), ('told', told)):
+        write_pairs(tmp_path / f'{name}.npz', part)
+    sources = [str(tmp_path / f'{name}.npz') for name in ('plain', 'told')]
+    assert main(['data', *sources, '--output', str(tmp_path / 'both.npz'), '--no-repeats']) == 0
+    assert read_pairs(tmp_path / 'both.npz').kinds.tolist() == [''] * len(pairs) + ['layer'] * len(pairs)
+    assert read_data_card(tmp_path / 'both.npz')['summary']['pairs_of_kind'].keys() == {'layer'}
 
 
 def test_files_of_earlier_versions_are_read(tmp_path):

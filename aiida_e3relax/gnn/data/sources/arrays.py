@@ -66,7 +66,12 @@ def open_source(path: Path, options: SourceOptions) -> Source:
 def _source(kind: str, path: Path, pairs: Pairs) -> Source:
     offsets = pairs.unrelaxed.offsets
     candidates = [
-        Candidate(str(label), str(pairs.split[i]), partial(_load, pairs, i, slice(offsets[i], offsets[i + 1])))
+        Candidate(
+            str(label),
+            str(pairs.split[i]),
+            partial(_load, pairs, i, slice(offsets[i], offsets[i + 1])),
+            {name: str(texts[i]) for name, texts in pairs.about.items()},
+        )
         for i, label in enumerate(pairs.unrelaxed.labels)
     ]
     return Source(kind, str(path), path.stem, candidates)

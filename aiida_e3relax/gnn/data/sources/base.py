@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -54,12 +54,14 @@ class Loaded(NamedTuple):
 class Candidate:
     """A possible pair, not yet read: ``load`` returns it, or raises UnusableError.
 
-    `split` is a name that `is_split` knows where the source says so, else empty.
+    `split` is a name that `is_split` knows where the source says so, else empty; `about` are texts that tell of the
+    pair, by name, as those of `Pairs`.
     """
 
     label: str
     split: str
     load: Callable[[], Loaded]
+    about: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
