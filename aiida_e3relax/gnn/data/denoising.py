@@ -14,7 +14,7 @@ from aiida_e3relax.crystals.perturbation import perturbed
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.crystals.validation import has_sound_geometry
 from aiida_e3relax.gnn.data.starts.elements import family_of
-from aiida_e3relax.gnn.data.starts.library import distinct
+from aiida_e3relax.gnn.data.starts.library import real_pairs
 
 SOURCE = 'denoising'
 """The data set that the pairs are of, and their kind."""
@@ -65,11 +65,10 @@ def denoising_pairs(pairs: Pairs, noise: Noise) -> tuple[Pairs, int]:
         For noise that cannot be, and where there is no real crystal to train on.
     """
     noise.check()
-    taught = np.char.str_len(pairs.about.get('teacher', np.full(len(pairs), ''))) > 0
-    chosen = distinct(pairs, np.flatnonzero((pairs.split == 'train') & ~taught))
-    if not chosen:
+    chosen = real_pairs(pairs)
+    if not len(chosen):
         raise InputError('no pair of the split train that DFT relaxed: there is no real crystal to strain and rattle')
-    real = pairs.select(np.array(chosen))
+    real = pairs.select(chosen)
     real = dataclasses.replace(real, relaxed=real.as_filed, filed=None)
     parts = [_noisy(real, noise, copy) for copy in range(noise.copies)]
     made = Pairs.concatenate(part for part, _ in parts)

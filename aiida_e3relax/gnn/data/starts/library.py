@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.crystals.structures import Crystals, make_crystals, pymatgen_structure
@@ -79,24 +80,25 @@ class Library:
 
 
 def real_crystals(pairs: Pairs) -> list[Base]:
-    """Return the relaxed crystals of the training split, up to `MOST_ATOMS`, each once.
+    """Return the relaxed crystals to train on, up to `MOST_ATOMS`; labels such as ``donor>target`` name the target."""
+    real = real_pairs(pairs)
+    crystals = pairs.as_filed.select(real[pairs.unrelaxed.n_atoms[real] <= MOST_ATOMS])
+    return _bases([str(label).rpartition('>')[2] for label in crystals.labels], crystals)
 
-    Those of equal sites and equal volume are the same. Labels such as ``donor>target`` name the target.
+
+def real_pairs(pairs: Pairs) -> NDArray[np.int64]:
+    """Return the pairs of the split ``train`` that no teacher relaxed, one for each relaxed crystal.
+
+    Crystals of the same elements and volume per atom are the same.
     """
-    chosen = distinct(pairs, np.flatnonzero((pairs.split == 'train') & (pairs.unrelaxed.n_atoms <= MOST_ATOMS)))
-    crystals = pairs.as_filed.select(chosen)
-    names = [str(label).rpartition('>')[2] for label in crystals.labels]
-    return _bases(names, crystals)
-
-
-def distinct(pairs: Pairs, indices: np.ndarray) -> list[int]:
-    """Return the first of each relaxed crystal among the pairs at `indices`; same elements and volume are the same."""
-    offsets, volumes = pairs.relaxed.offsets, np.abs(pairs.relaxed.volumes)
-    found: dict[tuple, int] = {}
-    for index in indices.tolist():
-        numbers = pairs.relaxed.numbers[offsets[index] : offsets[index + 1]]
-        found.setdefault((*np.sort(numbers).tolist(), round(volumes[index] / len(numbers), 2)), index)
-    return list(found.values())
+    crystals, offsets = pairs.relaxed, pairs.relaxed.offsets
+    volumes = np.abs(crystals.volumes) / crystals.n_atoms
+    taught = pairs.about.get('teacher', np.full(len(pairs), '')) != ''
+    found: dict[tuple[int | float, ...], int] = {}
+    for index in np.flatnonzero((pairs.split == 'train') & ~taught).tolist():
+        numbers = crystals.numbers[offsets[index] : offsets[index + 1]]
+        found.setdefault((*np.sort(numbers).tolist(), round(volumes[index], 2)), index)
+    return np.array(list(found.values()), dtype=np.int64)
 
 
 def aflow_prototypes() -> list[Base]:
