@@ -11,6 +11,7 @@ import dataclasses
 import fcntl
 import hashlib
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,15 +30,22 @@ Relaxed = tuple[Pairs, list[dict[str, Any]]]
 """Pairs, and what the report says of each."""
 
 
+DECISIVE = ('potential', 'version', 'content_hash', 'start', 'steps', 'force_max_eV_per_A', 'stress_max_kB', 'network')
+"""Facts of the teacher on which relaxations depend; on device and batches they do not, but for rounding."""
+
+
 @contextlib.contextmanager
 def locked(path: Path, wait: bool) -> Iterator[bool]:
     """Hold the lock file at `path`; without `wait` tell whether it could be had."""
     with path.open('a') as handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield False
-            return
+            if not wait:
+                yield False
+                return
+            print(f'{path.with_suffix("")}: waiting for another process that is at it', file=sys.stderr)
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield True
 
 
@@ -116,5 +124,5 @@ class Chunks:
 
     def _key(self, starts: Pairs) -> str:
         """Return the hash of what a chunk is made of."""
-        facts = json.dumps(self.facts, sort_keys=True, default=str)
+        facts = json.dumps([self.facts.get(name) for name in DECISIVE])
         return hashlib.sha256(f'{pairs_hash(starts)} {facts}'.encode()).hexdigest()
