@@ -17,7 +17,9 @@ from aiida_e3relax.gnn.checkpoints import missing_checkpoint
 from aiida_e3relax.gnn.checkpoints.content import read_elements, read_model, read_training
 from aiida_e3relax.gnn.checkpoints.frames import warn_of_frame
 from aiida_e3relax.gnn.checkpoints.model_card import card_path, check_card, hash_file, read_card
+from aiida_e3relax.gnn.checkpoints.reference import read_reference
 from aiida_e3relax.gnn.models.base import RelaxationModel
+from aiida_e3relax.gnn.models.reference_set import ReferenceSet
 
 FORMAT_VERSION = 1
 
@@ -38,6 +40,8 @@ class Checkpoint:
         How it was trained.
     content_hash
         ``sha256:`` and the digest of the file.
+    reference
+        Environments that it was trained on, to which others have a distance; None where the file holds none.
     """
 
     model: RelaxationModel
@@ -45,6 +49,7 @@ class Checkpoint:
     elements: list[int]
     training: dict[str, Any]
     content_hash: str
+    reference: ReferenceSet | None = None
 
 
 def save_atomically(path: str | Path, content: dict[str, Any]) -> None:
@@ -128,10 +133,11 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         )
     try:
         elements, training, model = read_elements(content), read_training(content), read_model(content)
+        reference = read_reference(content, model)
     except ValueError as error:
         raise CheckpointError(f'{path}: does not hold a model of this release: {error}') from error
     warn_of_frame(path, model, training)
-    return Checkpoint(model.eval(), content['architecture'], elements, training, digest)
+    return Checkpoint(model.eval(), content['architecture'], elements, training, digest, reference)
 
 
 def load_content(path: Path) -> dict[str, Any]:

@@ -30,11 +30,13 @@ class ReplayedModel:
     """A model for prediction by CUDA graphs, without gradients, with fixed weights.
 
     The first batch of a shape runs kernel by kernel, the second is captured, all others are replayed. On the CPU, for
-    large batches, and for models that are not `capturable`, every batch runs kernel by kernel.
+    large batches, and for models that are not `capturable`, every batch runs kernel by kernel. Features of sites are
+    returned `with_features` alone.
     """
 
-    def __init__(self, model: RelaxationModel):
+    def __init__(self, model: RelaxationModel, with_features: bool = False):
         self.model = model
+        self.with_features = with_features
         self._capturable = model.capturable
         self._pool: Any = None
         self._captured: OrderedDict[BatchShape, _Captured | None] = OrderedDict()
@@ -59,7 +61,7 @@ class ReplayedModel:
         self._captured[shape] = captured
         if len(self._captured) > MOST_SHAPES:
             self._captured.popitem(last=False)
-        return self.model(batch)[-1] if captured is None else captured.replay(batch)
+        return self.model(batch)[-1] if captured is None else captured.replay(batch, self.with_features)
 
     def _capture(self, batch: CrystalBatch) -> _Captured | None:
         """Return the forward pass over `batch` as a graph; None, and a warning, where it cannot be captured."""
@@ -97,7 +99,7 @@ class _Captured:
         with torch.cuda.graph(self._graph, pool=pool, stream=stream):
             self._geometry: Geometry = model(batch)[-1]
 
-    def replay(self, batch: CrystalBatch) -> Geometry:
+    def replay(self, batch: CrystalBatch, with_features: bool) -> Geometry:
         """Return the prediction for `batch`, which fits into the captured shape."""
         for held, new in zip(_tensors(self._batch), _tensors(padded_batch(batch, self._shape)), strict=True):
             held.copy_(new)
@@ -105,7 +107,10 @@ class _Captured:
         atoms, crystals = len(batch.numbers), len(batch.n_atoms)
         given = self._geometry
         uncertainty = None if given.uncertainty is None else given.uncertainty[:crystals].clone()
-        return Geometry(given.fractional[:atoms].clone(), given.cell[:crystals].clone(), uncertainty)
+        features = None
+        if with_features and given.features is not None:
+            features = tuple(values[:atoms].clone() for values in given.features)
+        return Geometry(given.fractional[:atoms].clone(), given.cell[:crystals].clone(), uncertainty, features)
 
 
 def _tensors(batch: CrystalBatch) -> list[Tensor]:

@@ -78,11 +78,15 @@ class Geometry:
         ``(S, 3, 3)`` with rows in A.
     uncertainty
         ``(S,)`` expected error of the lengths of the crystal's bonds, in A, of a model that states it; else None.
+    features
+        What the model made of every site on the way to its prediction, invariant scalars ``(A, ...)`` that tell sites
+        apart; None of earlier layers, and of models that have none to show.
     """
 
     fractional: Tensor
     cell: Tensor
     uncertainty: Tensor | None = None
+    features: tuple[Tensor, ...] | None = None
 
     def positions(self, batch: CrystalBatch) -> Tensor:
         """Return the ``(A, 3)`` Cartesian positions in A."""

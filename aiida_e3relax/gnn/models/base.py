@@ -67,6 +67,11 @@ class RelaxationModel(nn.Module, ABC):
         return self.hyperparameters.max_neighbours
 
     @property
+    def site_features(self) -> int:
+        """How many numbers of a site `Geometry.features` has, in the last geometry; 0 where it has none."""
+        return 0
+
+    @property
     def standard_orientation(self) -> bool:
         """Whether the prediction is right only for an input with a along x and b in the xy plane, positive in y."""
         return False

@@ -25,7 +25,7 @@ class Ensemble(RelaxationModel):
     times a factor that `gnn.training.ensembles.calibrate` finds.
 
     Members that predict distances, the forms of DeepRelax, are averaged before the structure is solved; the scales that
-    they state count in the uncertainty, too (eq. 24).
+    they state count in the uncertainty, too (eq. 24). The features of sites are those of the first member.
     """
 
     @dataclasses.dataclass(frozen=True)
@@ -73,6 +73,11 @@ class Ensemble(RelaxationModel):
     def max_neighbours(self) -> int:
         """Neighbours of the members' graph."""
         return self._first.max_neighbours
+
+    @property
+    def site_features(self) -> int:
+        """Those of the first member."""
+        return self._first.site_features
 
     @property
     def standard_orientation(self) -> bool:
@@ -137,7 +142,11 @@ class Ensemble(RelaxationModel):
         crystal = batch.structure_index[batch.graph.centre]
         uncertainty = distance_uncertainty(lengths, torch.zeros_like(lengths), crystal, len(batch.n_atoms))
         scale = self.hyperparameters.uncertainty_scale
-        return [*layers[:-1], dataclasses.replace(layers[-1], uncertainty=scale * uncertainty.epistemic)]
+        features = of_members[0][-1].features
+        return [
+            *layers[:-1],
+            dataclasses.replace(layers[-1], uncertainty=scale * uncertainty.epistemic, features=features),
+        ]
 
 
 def _edge_lengths(geometries: list[Geometry], batch: CrystalBatch) -> Tensor:

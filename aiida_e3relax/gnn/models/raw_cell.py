@@ -46,6 +46,11 @@ class RawCellRelaxation(RelaxationModel):
         self.cell_head = CellHead(features)
 
     @property
+    def site_features(self) -> int:
+        """The scalars after the last layer."""
+        return self.embedding.embedding_dim
+
+    @property
     def standard_orientation(self) -> bool:
         """Whether the prediction is right only for an input with a along x and b in the xy plane, positive in y."""
         return True
@@ -57,4 +62,4 @@ class RawCellRelaxation(RelaxationModel):
     def forward(self, batch: CrystalBatch) -> list[Geometry]:
         """Return the prediction."""
         fractional, x = self.relaxed_atoms(self.embedding(batch.numbers), batch)
-        return [Geometry(fractional, bounded_cell(self.cell_head, x, batch))]
+        return [Geometry(fractional, bounded_cell(self.cell_head, x, batch), features=(x,))]

@@ -123,6 +123,11 @@ class SymmetricRelaxation(SymmetricModel):
         """Whether the prediction is right only for an input with a along x and b in the xy plane, positive in y."""
         return not self.hyperparameters.lattice_nodes
 
+    @property
+    def site_features(self) -> int:
+        """The scalars after every layer."""
+        return self.hyperparameters.layers * self.hyperparameters.features
+
     @abstractmethod
     def layer(self) -> SymmetricLayer:
         """Return a new layer."""
@@ -140,11 +145,12 @@ class SymmetricRelaxation(SymmetricModel):
         strain = x.new_zeros(len(batch.n_atoms), 3, 3)
         lattice = self._lattice(batch) if p.lattice_nodes else None
         cell = batch.cell
-        geometries = []
+        geometries, features = [], []
         for index, layer in enumerate(self.layers):
             vectors = batch.edge_vectors(fractional, cell)
             edges = EdgeGeometry.of(vectors, batch.graph.centre, batch.graph.neighbour, self.radial_basis, n)
             x, v, lattice, displacement, increment = layer(x, v, lattice, edges, batch, first=index == 0)
+            features.append(x)
             if not p.refinement and index + 1 < p.layers:
                 continue
             if increment is not None:
@@ -155,6 +161,7 @@ class SymmetricRelaxation(SymmetricModel):
         if not p.lattice_nodes:
             cell = bounded_cell(self.cell_head, x, batch)
             geometries = [Geometry(geometry.fractional, cell) for geometry in geometries]
+        geometries[-1] = dataclasses.replace(geometries[-1], features=tuple(features))
         return geometries
 
     def _lattice(self, batch: CrystalBatch) -> LatticeState:

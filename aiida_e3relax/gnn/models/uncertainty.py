@@ -60,6 +60,15 @@ class BondLengths:
         spread = (lengths - mean).square().mean(dim=0).sqrt()
         return BondLengths(bonds, mean, torch.hypot(scales.mean(dim=0), spread))
 
+    def scaled(self, factor: Tensor, structure_index: Tensor) -> BondLengths:
+        """Return it with uncertainties times the `factor` ``(S,)`` of their crystal; those that are 0 stay so.
+
+        `structure_index` is ``(A,)``, the crystal of each atom.
+        """
+        of_bonds = factor[structure_index[self.bonds.centre]]
+        uncertainty = torch.where(self.uncertainty > 0, self.uncertainty * of_bonds, 0.0)
+        return dataclasses.replace(self, uncertainty=uncertainty)
+
 
 def distance_uncertainty(distance: Tensor, scale: Tensor, structure_index: Tensor, n_structures: int) -> Uncertainty:
     """Return the uncertainty of an ensemble of T models that predict R distances of S crystals.

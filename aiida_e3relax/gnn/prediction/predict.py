@@ -34,6 +34,7 @@ from aiida_e3relax.gnn.graph import pair_search
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry, make_batch
 from aiida_e3relax.gnn.graph.bonds import find_bonds
 from aiida_e3relax.gnn.models.base import RelaxationModel
+from aiida_e3relax.gnn.models.reference_set import Nearness, ReferenceSet
 from aiida_e3relax.gnn.models.uncertainty import BondLengths
 from aiida_e3relax.gnn.prediction.freedom import Masks, PredictionFreedom, find_pairs
 from aiida_e3relax.gnn.prediction.settings import Details, PredictionSettings
@@ -55,6 +56,11 @@ class Predictions:
         Time spent in the neighbour search (``graph``) and in the network (``forward``).
     uncertainty
         ``(S,)`` expected error of a crystal's bond lengths in A, NaN where it failed; None of models that state none.
+    distance, example
+        ``(S,)`` how far a crystal is from those of the training, in the unit of `reference`, NaN where it failed, and
+        which of these is nearest; None of models without a reference set.
+    reference
+        Environments of the training.
     layers
         The crystals after every layer of the network before the last, which gives `crystals`; None if not asked for.
     broken_layers
@@ -68,6 +74,9 @@ class Predictions:
     batches: list[list[int]]
     seconds: dict[str, float]
     uncertainty: NDArray[np.float64] | None = None
+    distance: NDArray[np.float64] | None = None
+    example: NDArray[np.int64] | None = None
+    reference: ReferenceSet | None = None
     layers: list[Crystals] | None = None
     broken_layers: dict[int, str] = dataclasses.field(default_factory=dict)
     bonds: dict[int, StatedBonds] | None = None
@@ -94,6 +103,7 @@ def predict(
     freedom: PredictionFreedom | None = None,
     details: Details = PredictionSettings.details,
     fixed: Masks = (None, None),
+    reference: ReferenceSet | None = None,
 ) -> Predictions:
     """Return the relaxed forms of `crystals` as `model` predicts them.
 
@@ -123,13 +133,16 @@ def predict(
     fixed
         Fractional coordinates ``(A, 3)`` that do not move and crystals ``(S,)`` whose cell does not change, each None
         where there are none. A `freedom` says it instead.
+    reference
+        Environments that the model was trained on; distances to them are stated, and uncertainties grow with these.
     """
     if details.bonds:
         check_bonds(model, type(model).__name__)
     model = model.to(device=device, dtype=dtype).eval()
-    replayed = replayed or ReplayedModel(model)
+    replayed = replayed or ReplayedModel(model, with_features=reference is not None)
+    reference = reference and reference.to(device, dtype)
     faults = _faults_before(crystals, elements, model.cutoff, device) | (freedom.faults if freedom else {})
-    result = Predictions(crystals, faults, [], {'graph': 0.0, 'forward': 0.0})
+    result = Predictions(crystals, faults, [], {'graph': 0.0, 'forward': 0.0}, reference=reference)
     gathered = _Gathered(crystals, details)
     sound = [index for index in np.argsort(crystals.n_atoms, kind='stable').tolist() if index not in faults]
     waiting = list(_batches(crystals, sound, model.max_neighbours, max_edges))[::-1]
@@ -142,7 +155,9 @@ def predict(
         find_more = partial(freedom.find_faults, indices) if freedom else None
         masks = partial(freedom.masks if freedom else partial(_selected, fixed, crystals), indices)
         try:
-            outcome, found = _predict_batch(replayed, chosen, device, dtype, result.seconds, find_more, masks, details)
+            outcome, found = _predict_batch(
+                replayed, reference, chosen, device, dtype, result.seconds, find_more, masks, details
+            )
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -237,6 +252,8 @@ class _Outcome:
     layers: list[Crystals]
     uncertainty: NDArray[np.float64] | None
     bonds: list[StatedBonds] | None
+    distance: NDArray[np.float64] | None = None
+    example: NDArray[np.int64] | None = None
 
 
 class _Gathered:
@@ -245,7 +262,8 @@ class _Gathered:
     def __init__(self, crystals: Crystals, details: Details):
         self._crystals, self._offsets, self._details = crystals, crystals.offsets, details
         self._layers = [self._input()]
-        self._uncertainty = np.full(len(crystals), np.nan)
+        self._uncertainty, self._distance = (np.full(len(crystals), np.nan) for _ in range(2))
+        self._example = np.zeros(len(crystals), dtype=np.int64)
         self._bonds: dict[int, StatedBonds] = {}
 
     def _input(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -261,6 +279,8 @@ class _Gathered:
             cell[index] = layer.cell[i]
         if outcome.uncertainty is not None:
             self._uncertainty[index] = outcome.uncertainty[i]
+        if outcome.distance is not None and outcome.example is not None:
+            self._distance[index], self._example[index] = outcome.distance[i], outcome.example[i]
         if outcome.bonds is not None:
             self._bonds[index] = outcome.bonds[i]
 
@@ -269,12 +289,15 @@ class _Gathered:
         *layers, result.crystals = [self._crystals.replace(*layer) for layer in self._layers]
         if np.isfinite(self._uncertainty).any():
             result.uncertainty = self._uncertainty
+        if result.reference is not None:
+            result.distance, result.example = self._distance, self._example
         result.layers = layers if self._details.layers else None
         result.bonds = self._bonds if self._details.bonds else None
 
 
 def _predict_batch(
     replayed: ReplayedModel,
+    reference: ReferenceSet | None,
     crystals: Crystals,
     device: torch.device,
     dtype: torch.dtype,
@@ -300,11 +323,29 @@ def _predict_batch(
     batch = dataclasses.replace(batch, fixed=coordinates, fixed_cell=cells)
     geometries, stated = _run(replayed, batch, crystals, details)
     layers = [frame.turned_back(_crystals(geometry, crystals, fixed)) for geometry in geometries]
+    near = None if reference is None else _nearness(reference, geometries[-1], batch)
     spread = geometries[-1].uncertainty
-    uncertainty = None if spread is None else spread.double().cpu().numpy()
+    if reference is not None and near is not None and spread is not None:
+        widened = reference.widened(spread, near.distance)
+        stated = stated and stated.scaled(widened / spread, batch.structure_index)
+        spread = widened
+    uncertainty, distance, example = (
+        None if values is None else values.cpu().numpy()
+        for values in (
+            None if spread is None else spread.double(),
+            None if near is None else near.distance.double(),
+            None if near is None else near.example,
+        )
+    )
     seconds['forward'] += time.perf_counter() - start
     bonds = None if stated is None else _split_bonds(stated, frame, given, layers[-1])
-    return _Outcome(layers, uncertainty, bonds), {}
+    return _Outcome(layers, uncertainty, bonds, distance, example), {}
+
+
+def _nearness(reference: ReferenceSet, prediction: Geometry, batch: CrystalBatch) -> Nearness:
+    """Return how near the crystals of `batch` are to those of the training, by what the network made of their sites."""
+    assert prediction.features is not None, 'a checkpoint with a reference set is of a model that has features'
+    return reference.find_nearest(prediction.features, batch.structure_index, batch.n_atoms)
 
 
 def _run(

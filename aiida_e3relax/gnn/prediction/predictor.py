@@ -86,7 +86,11 @@ class Predictor:
         relaxation: PreRelaxation | None = None,
     ):
         self.checkpoint, self.device, self.dtype = checkpoint, device, dtype
-        self._replayed = ReplayedModel(with_engine(checkpoint.model, engine)) if checkpoint else None
+        self._replayed = (
+            ReplayedModel(with_engine(checkpoint.model, engine), with_features=checkpoint.reference is not None)
+            if checkpoint
+            else None
+        )
         self._relaxation = relaxation
         self._lock = threading.Lock()  # what the engine keeps is for one batch at a time
 
@@ -155,6 +159,7 @@ class Predictor:
             self._replayed,
             free,
             details,
+            reference=self.checkpoint.reference,
         )
 
     def _relax(

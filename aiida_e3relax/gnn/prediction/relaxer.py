@@ -27,7 +27,7 @@ from aiida_e3relax.gnn.device import DTYPES, resolve_device
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.prediction.objects import HeldStructure, describe_wrong, hold
 from aiida_e3relax.gnn.prediction.predictor import Predictor, check_details_of, load_pre_relaxation
-from aiida_e3relax.gnn.prediction.report import note_on_steps
+from aiida_e3relax.gnn.prediction.report import note_on_steps, note_on_training
 from aiida_e3relax.gnn.prediction.settings import ENGINES, STARTS, Details, PotentialSettings, PredictionSettings
 
 if TYPE_CHECKING:
@@ -52,6 +52,11 @@ class Relaxation(Generic[S]):
         The relaxed structure, of the kind that was given; None where none could be predicted.
     uncertainty
         Expected error of its bond lengths in A; None of a model that states none.
+    distance_to_training
+        How far it is from the crystals that the network was trained on, in the network's features: above 1 it is unlike
+        them. None of a model that holds none of them.
+    nearest_training
+        The ``label`` and the ``formula`` of the nearest of them; None likewise.
     status
         ``ok``, or the word of `e3relax predict`'s report for why there is no prediction, such as ``unknown_element``.
     message
@@ -76,6 +81,8 @@ class Relaxation(Generic[S]):
     layers: tuple[S, ...] | None = None
     bonds: StatedBonds | None = None
     potential: Mapping[str, Any] | None = None
+    distance_to_training: float | None = None
+    nearest_training: Mapping[str, str] | None = None
 
     @property
     def ok(self) -> bool:
@@ -300,7 +307,7 @@ class Relaxer:
             one, uncertainty = result.crystals.select([index]), row.get('uncertainty_A')
             moved = structure.moved(one.positions, one.cell[0], free.movable[index], uncertainty)
             told = (row['message'], *notes, free.notes.get(index, ''), result.broken_layers.get(index, ''))
-            told = (*told, note_on_steps(row))
+            told = (*told, note_on_steps(row), note_on_training(row))
             trajectory = None
             if result.layers is not None and index not in result.broken_layers:
                 earlier = [step.select([index]) for step in (crystals, *result.layers)]
@@ -315,6 +322,8 @@ class Relaxer:
                     layers=trajectory,
                     bonds=bonds,
                     potential=row.get('potential'),
+                    distance_to_training=row.get('distance_to_training'),
+                    nearest_training=row.get('nearest_training'),
                 )
             )
         following = iter(predicted)

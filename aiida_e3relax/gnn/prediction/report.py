@@ -103,9 +103,36 @@ def structure_rows(
         rows[index] |= {name: float(values[place]) for name, values in changes.items()}
         if result.uncertainty is not None and np.isfinite(result.uncertainty[index]):
             rows[index]['uncertainty_A'] = float(result.uncertainty[index])
+        rows[index] |= _nearness(result, index)
     for index, of_one in (told or {}).items():
         rows[index][key] = of_one
     return rows
+
+
+def _nearness(result: Predictions, index: int) -> dict[str, Any]:
+    """Return how far a crystal is from those that the network was trained on, if the model can tell."""
+    if result.reference is None or result.distance is None or result.example is None:
+        return {}
+    distance, example = float(result.distance[index]), int(result.example[index])
+    return {
+        'distance_to_training': distance,
+        'unlike_training': distance > 1,
+        'nearest_training': {
+            'label': result.reference.labels[example],
+            'formula': result.reference.formulas[example],
+        },
+    }
+
+
+def note_on_training(row: Mapping[str, Any]) -> str:
+    """Return that a structure is unlike the training data, by its row, with the nearest example; else nothing."""
+    if not row.get('unlike_training'):
+        return ''
+    nearest = row['nearest_training']
+    return (
+        f'unlike the training data (distance {row["distance_to_training"]:.2f}, nearest example '
+        f'{nearest["formula"]}, {nearest["label"]})'
+    )
 
 
 def note_on_steps(row: Mapping[str, Any]) -> str:

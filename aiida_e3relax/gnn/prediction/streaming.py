@@ -27,7 +27,13 @@ from aiida_e3relax.gnn.device import DTYPES, device_name, prepare_device
 from aiida_e3relax.gnn.prediction.details import DetailFiles
 from aiida_e3relax.gnn.prediction.fixed_sites import FixedSites, read_fixed_sites
 from aiida_e3relax.gnn.prediction.predictor import Predictor, check_details_of, load_pre_relaxation
-from aiida_e3relax.gnn.prediction.report import ReportWriter, count_steps, describe_nothing_read, note_on_steps
+from aiida_e3relax.gnn.prediction.report import (
+    ReportWriter,
+    count_steps,
+    describe_nothing_read,
+    note_on_steps,
+    note_on_training,
+)
 from aiida_e3relax.gnn.prediction.settings import PredictionSettings
 
 
@@ -121,7 +127,7 @@ def _predict_pieces(
             crystals, piece.atoms, settings.freedom, settings.max_edges, line, settings.details, fixed
         )
         for index, (row, note) in enumerate(zip(rows, notes, strict=True)):
-            told = [row['message'], note]
+            told = [row['message'], note, note_on_training(row)]
             if row['status'] == 'ok':
                 told += [freedom.notes.get(index), result.broken_layers.get(index), note_on_steps(row)]
                 told.append(writer.find_lost(result.crystals.cell[index], freedom.movable[index]))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from aiida_e3relax.common.errors import InputError
@@ -17,7 +20,11 @@ from aiida_e3relax.gnn.checkpoints.checkpoint import (
     save_checkpoint,
 )
 from aiida_e3relax.gnn.checkpoints.model_card import card_path, read_card, write_card
+from aiida_e3relax.gnn.checkpoints.reference import FIELD, reference_content
 from aiida_e3relax.gnn.evaluation.calibration import Calibration
+from aiida_e3relax.gnn.evaluation.error_law import ErrorLaw, fit_errors
+from aiida_e3relax.gnn.evaluation.evaluate import measure
+from aiida_e3relax.gnn.models.reference_set import Growth
 from aiida_e3relax.gnn.models.registry import make_model
 
 ARCHITECTURE = 'ensemble'
@@ -65,18 +72,40 @@ def combine(paths: list[Path], output: Path, half: bool = False) -> Checkpoint:
     return load_checkpoint(output)
 
 
+def copy_checkpoint(source: Path, output: Path) -> Checkpoint:
+    """Write the checkpoint at `source`, with its card where it has one, as `output`, and return it as read back.
+
+    Raises
+    ------
+    InputError
+        Where both are one file.
+    CheckpointError
+        For a file that is missing or damaged.
+    """
+    if output.resolve() == source.resolve():
+        raise InputError(f'{output}: is the checkpoint itself, which would be lost: name another output')
+    load_checkpoint(source)
+    card_path(output).unlink(missing_ok=True)
+    save_atomically(output, load_content(source))
+    if card_path(source).is_file():
+        write_card(output, read_card(source) | {'name': output.stem})
+    return load_checkpoint(output)
+
+
 def calibrate(path: Path, pairs: Pairs, device: torch.device) -> Checkpoint:
     """Scale the uncertainties of the ensemble at `path` to the errors found on `pairs`, and return it as read back.
 
-    Afterwards the median of the bonds' error over the stated uncertainty is 1. One factor is all there is to choose, so
-    ranks stay as they are. Predictions do not change.
+    Afterwards the median of the bonds' error over the stated uncertainty is about 1 in each group: data set, split, and
+    family where the pairs tell of it. Where the ensemble has a reference set, the uncertainty grows with the distance
+    to it, too (`fit_errors`); else one factor is all there is to choose. Predictions do not change.
 
     Parameters
     ----------
     path
         An ensemble that `combine` wrote; the file and its card are written anew.
     pairs
-        Pairs that no member was trained on; not those that the ensemble is to be measured on.
+        Pairs that no member was trained on, best with chemical systems, families or prototypes that none was trained
+        on, too: errors elsewhere are told by these alone. Not those that the ensemble is to be measured on.
     device
         Where the members run.
 
@@ -85,21 +114,54 @@ def calibrate(path: Path, pairs: Pairs, device: torch.device) -> Checkpoint:
     InputError
         Where no pair has both an uncertainty and an error.
     """
-    from aiida_e3relax.gnn.evaluation.evaluate import measure
-
     checkpoint = load_checkpoint(path)
     if checkpoint.architecture != ARCHITECTURE:
         raise InputError(f'{path}: expected an ensemble, found {checkpoint.architecture}: combine several first')
-    measured = measure({ARCHITECTURE: checkpoint}, pairs, device, with_matches=False)
-    found = [m.calibration for m in measured if m.frame == 'aligned' and m.calibration is not None]
-    factor = Calibration.concatenate(found).row()['observed_over_stated_median'] if found else None
-    if not factor:
+    reference = checkpoint.reference and dataclasses.replace(checkpoint.reference, growth=None)
+    groups = _calibrations(dataclasses.replace(checkpoint, reference=reference), pairs, device)
+    law = fit_errors(list(groups.values()))
+    if law is None:
         raise InputError(f'{path}: its members agree or refuse on all {len(pairs)} pairs: calibrate on other pairs')
     content, card = load_content(path), read_card(path)
-    scale = factor * checkpoint.model.hyperparameters.uncertainty_scale
-    names = sorted(set(pairs.source.tolist()))
-    training = checkpoint.training | {'calibration': {'data': names, 'pairs': len(pairs), 'factor': scale}}
+    scale = law.scale * checkpoint.model.hyperparameters.uncertainty_scale
+    found: dict[str, Any] = {'data': sorted(set(pairs.source.tolist())), 'pairs': len(pairs), 'factor': scale}
+    if reference is not None:
+        growth = Growth(law.scale * law.coefficient, law.power, law.limit) if law.coefficient else None
+        content |= {FIELD: reference_content(dataclasses.replace(reference, growth=growth))}
+        found |= {'growth': growth and dataclasses.asdict(growth), 'groups': _describe_groups(groups, law)}
+    training = checkpoint.training | {'calibration': found}
     hyperparameters = content['hyperparameters'] | {'uncertainty_scale': scale}
     save_atomically(path, content | {'hyperparameters': hyperparameters, 'training': training})
     write_card(path, card | {'training': training})
     return load_checkpoint(path)
+
+
+def _calibrations(checkpoint: Checkpoint, pairs: Pairs, device: torch.device) -> dict[str, Calibration]:
+    """Return what is stated and found of each group of `pairs`, by its name."""
+    groups = {}
+    for split in np.unique(pairs.split).tolist():
+        models = {ARCHITECTURE: checkpoint}
+        for m in measure(models, pairs.of_split(split), device, with_matches=False, with_dummy=False):
+            if m.frame != 'aligned' or m.calibration is None:
+                continue
+            names = m.groups.get('family', np.full(len(m.labels), ''))
+            for name in np.unique(names).tolist():
+                found = m.calibration_of(names == name)
+                if found is not None and len(found.stated):
+                    groups[', '.join(filter(None, (m.data, split, name)))] = found
+    return groups
+
+
+def _describe_groups(groups: Mapping[str, Calibration], law: ErrorLaw) -> dict[str, dict[str, Any]]:
+    """Return, by group, the median of errors over uncertainties, also where the group itself is left out of the fit."""
+    described = {}
+    for name, found in groups.items():
+        others = [group for other, group in groups.items() if other != name]
+        blind = fit_errors(others) if others else None
+        described[name] = {
+            'pairs': len(found.stated),
+            'distance_median': found.row()['distance_median'],
+            'observed_over_stated_median': law.ratio(found),
+            'observed_over_stated_median_left_out': blind and blind.ratio(found),
+        }
+    return described
