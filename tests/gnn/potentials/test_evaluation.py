@@ -85,6 +85,19 @@ def test_models_of_torch_sim_give_each_crystal_its_own_results(monkeypatch):
     np.testing.assert_array_equal(far.positions, CRYSTAL.positions + 30 * CRYSTAL.cell.array[0])
 
 
+def test_mace_gets_the_file_and_the_precision_in_batches_too(install, weights, calls, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'torch_sim', types.ModuleType('torch_sim'))
+    monkeypatch.setattr(evaluation, 'version', lambda name: '0.6.2')
+    install(
+        'mace',
+        {'mace.calculators': {'MACECalculator': EMT}, 'mace.calculators.mace_torchsim': {'MaceTorchSimModel': None}},
+    )
+    path = weights()
+    potential = load_potential('mace', CPU, 'float64', path, in_batches=True)
+    assert potential.evaluation == 'in batches, by torch-sim 0.6.2'
+    assert calls[1] == ('MaceTorchSimModel', (path,), {'device': CPU, 'dtype': torch.float64})
+
+
 def take_signed_volume(crystals):
     """Turn the stress round in left-handed cells, as CHGNet and SevenNet do."""
     return [
