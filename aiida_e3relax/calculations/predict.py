@@ -225,7 +225,7 @@ def validate_inputs(inputs: Mapping[str, Any], namespace: PortNamespace) -> str 
                 'found neither `structures` nor `batch`, expected one of them: give at least one StructureData, such '
                 'as `structures={"crystal": node}`, or a StructureBatchData as `batch`'
             )
-    if 'parameters' in namespace and (fault := _find_model_fault(inputs)):
+    if {'parameters', 'model'} <= set(namespace) and (fault := _find_model_fault(inputs)):
         return fault
     return validate_calc_job(inputs, namespace)
 

@@ -57,3 +57,5 @@ class RunInterruptedError(RunError):
 
 class TrainingError(RunError):
     """Training that cannot go on."""
+
+    code = 'training_failed'

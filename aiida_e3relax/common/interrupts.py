@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 
 class Terminated(KeyboardInterrupt):
@@ -32,5 +32,22 @@ def sigterm_as_interrupt() -> Iterator[None]:
     before = signal.signal(signal.SIGTERM, end)
     try:
         yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def sigterm_as_request() -> Iterator[Callable[[], bool]]:
+    """Keep SIGTERM for later: the function that is yielded says whether it has come, so that the work ends in order.
+
+    Outside of the main thread it never says so.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    requests = []
+    before = signal.signal(signal.SIGTERM, lambda *_: requests.append(True))
+    try:
+        yield lambda: bool(requests)
     finally:
         signal.signal(signal.SIGTERM, before)

@@ -117,6 +117,11 @@ class Crystals:
         """Return the same crystals with other `positions` (A, 3) and `cell` (S, 3, 3), both in A."""
         return dataclasses.replace(self, positions=positions, cell=cell)
 
+    def scaled_to(self, volumes: NDArray[np.float64]) -> Crystals:
+        """Return the crystals scaled alike in all directions to `volumes` ``(S,)``, in A^3."""
+        factor = np.cbrt(np.abs(volumes / self.volumes))
+        return self.replace(self.positions * factor[self.structure_index, None], self.cell * factor[:, None, None])
+
     @staticmethod
     def concatenate(parts: Iterable[Crystals]) -> Crystals:
         """Return one batch holding the crystals of all `parts`."""

@@ -8,24 +8,20 @@ from typing import Any
 import numpy as np
 from aiida import orm
 from aiida.engine import ExitCode
-from aiida.parsers import Parser
 from numpy.typing import NDArray
 
 from aiida_e3relax.calculations.predict import E3RelaxCalculation, crystals_of_inputs
-from aiida_e3relax.common.messages import short
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.data.structures import SYMBOLS, moved_structure
 from aiida_e3relax.parsers.prediction_files import (
     PredictionFilesError,
     RunReport,
-    find_last_words,
-    find_out_of_memory,
     read_all_bonds,
     read_predictions,
     read_report,
     read_trajectories,
 )
-from aiida_e3relax.parsers.report_schema import Error
+from aiida_e3relax.parsers.program import ProgramParser, exit_name
 
 OUT_OF_MEMORY = 'out_of_memory'
 EXIT_OF_ERROR = {
@@ -36,19 +32,12 @@ EXIT_OF_ERROR = {
     OUT_OF_MEMORY: 'ERROR_OUT_OF_MEMORY',
 }
 INTERRUPTED = 'interrupted'
-SCHEDULER_STATUSES = range(100, 200)
-LONGEST_DETAIL = 1000
-"""Characters of an exit message that come from the program."""
-
-LAST_BYTES = 2**18
-"""How much of the end of a program's output is looked through for what made it stop."""
 
 
-class E3RelaxParser(Parser):
-    """Turn the retrieved files of `e3relax predict` into structures and a report.
+class E3RelaxParser(ProgramParser):
+    """Turn the retrieved files of `e3relax predict` into structures and a report."""
 
-    An exit status that the scheduler's parser has set, such as out of walltime, stays unless the report says more.
-    """
+    stderr_file = E3RelaxCalculation.STDERR_FILE
 
     def parse(self, **_: Any) -> ExitCode | None:
         """Attach the outputs and return the exit code."""
@@ -72,7 +61,8 @@ class E3RelaxParser(Parser):
             return self._attach_structures(folder / E3RelaxCalculation.PREDICTIONS_FILE, report, given)
         if report.error.code == INTERRUPTED:
             return self._unless_scheduler('ERROR_PROGRAM_FAILED', report.error.message)
-        return self._exit(_exit_name(report.error), report.error.message)
+        name = exit_name(report.error.code, report.error.message, EXIT_OF_ERROR)
+        return self._exit(name, report.error.message)
 
     def _attach_structures(self, predictions_file: Path, report: RunReport, given: Crystals) -> ExitCode:
         predictions = read_predictions(predictions_file, report, given)
@@ -119,22 +109,6 @@ class E3RelaxParser(Parser):
             moved = moved_structure(inputs.structures[label], crystal.positions, crystal.cell[0])
             self.out(f'structures.{label}', moved)
 
-    def _explain_crash(self, folder: Path) -> ExitCode | None:
-        program_stderr = _read_if_there(folder / E3RelaxCalculation.STDERR_FILE)
-        scheduler_stderr = _read_if_there(folder / (self.node.get_option('scheduler_stderr') or ''))
-        line = find_out_of_memory(f'{program_stderr}\n{scheduler_stderr}')
-        if line is not None:
-            return self._unless_scheduler('ERROR_OUT_OF_MEMORY', line)
-        last_words = find_last_words(program_stderr) or find_last_words(scheduler_stderr)
-        return self._unless_scheduler('ERROR_PROGRAM_CRASHED', last_words or 'standard error is empty')
-
-    def _unless_scheduler(self, name: str, detail: str) -> ExitCode | None:
-        """Return the exit code `name`, or None, which keeps it, when the scheduler's parser has set one."""
-        return None if self.node.exit_status in SCHEDULER_STATUSES else self._exit(name, detail)
-
-    def _exit(self, name: str, detail: str) -> ExitCode:
-        return self.exit_codes[name].format(detail=short(detail, LONGEST_DETAIL))
-
 
 def _trajectory(positions: NDArray[np.float64], cells: NDArray[np.float64], crystal: Crystals) -> orm.TrajectoryData:
     trajectory = orm.TrajectoryData()
@@ -145,18 +119,3 @@ def _trajectory(positions: NDArray[np.float64], cells: NDArray[np.float64], crys
         pbc=crystal.pbc[0].tolist(),
     )
     return trajectory
-
-
-def _exit_name(error: Error) -> str:
-    """Return the exit code for the error of a report; memory may run out where the program does not expect it."""
-    unexpected = 'ERROR_OUT_OF_MEMORY' if find_out_of_memory(error.message) else 'ERROR_PROGRAM_FAILED'
-    return EXIT_OF_ERROR.get(error.code, unexpected)
-
-
-def _read_if_there(path: Path) -> str:
-    """Return the end of a file's text."""
-    if not path.is_file():
-        return ''
-    with path.open('rb') as handle:
-        handle.seek(max(0, path.stat().st_size - LAST_BYTES))
-        return handle.read(LAST_BYTES).decode('utf-8', errors='replace')

@@ -27,10 +27,4 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         '--new-elements', action='store_true', help='accept elements that the checkpoint was not trained on'
     )
     add_run_options(parser)
-    parser.set_defaults(run=_run)
-
-
-def _run(options: argparse.Namespace) -> int:
-    from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
-
-    return run_training(options, load_checkpoint(options.checkpoint))
+    parser.set_defaults(run=lambda options: run_training(options, options.checkpoint))

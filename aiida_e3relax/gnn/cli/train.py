@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from aiida_e3relax.gnn.cli.options import add_device
-
-if TYPE_CHECKING:
-    from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint
 
 DESCRIPTION = """
 Train a model as CONFIG says, a YAML or JSON file with `data` (training files that `e3relax data` wrote), `output` (the
@@ -37,34 +35,50 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         help='change a line of the file, or a size of the model, e.g. --set steps=5000 --set features=64',
     )
     parser.add_argument('--stop-after', type=int, help='stop at this step; the same command continues later')
+    parser.add_argument('--report', type=Path, metavar='FILE', help='write how the run ended into this JSON file')
     parser.add_argument('--tensorboard', action='store_true', help="write TensorBoard's files into the output, too")
     add_device(parser)
 
 
-def run_training(options: argparse.Namespace, tuned_from: Checkpoint | None) -> int:
-    """Train as the options say, from the weights of `tuned_from` where it is given; return the exit status."""
+def run_training(options: argparse.Namespace, start: Path | None) -> int:
+    """Train as the options say, from the weights of a checkpoint where one is given; return the exit status."""
+    from aiida_e3relax.gnn.training.report import training_report
+
+    with training_report(options.report) as report:
+        _train(options, start, report)
+    return 0
+
+
+def _train(options: argparse.Namespace, start: Path | None, report: dict[str, Any]) -> None:
+    """Train, and put the facts of the run into `report`."""
+    from importlib.metadata import version
+
     from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
     from aiida_e3relax.crystals.pairs import Pairs
+    from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
     from aiida_e3relax.gnn.device import prepare_device
     from aiida_e3relax.gnn.training.config import read_config
+    from aiida_e3relax.gnn.training.finetune import check_trained_elements
     from aiida_e3relax.gnn.training.processes import launched_processes
     from aiida_e3relax.gnn.training.run import train
 
+    report['versions'] = {name: version(name) for name in ('aiida-e3relax', 'torch', 'numpy')}
+    tuned_from = load_checkpoint(start) if start else None
     config = read_config(options.config, options.set, tuned_from)
     pairs = Pairs.concatenate(read_pairs(path) for path in config.data)
     if tuned_from and not options.new_elements:
-        from aiida_e3relax.gnn.training.finetune import check_trained_elements
-
         check_trained_elements(tuned_from, pairs)
-    with launched_processes(options.device) as (processes, device):
-        train(
+    with launched_processes(options.device) as (processes, name):
+        device = prepare_device(name, options.threads)
+        report['device'] = str(device)
+        end = train(
             pairs,
             config.settings,
             config.output,
-            prepare_device(device, options.threads),
+            device,
             stop_after=options.stop_after,
             tuned_from=tuned_from,
             processes=processes,
             with_tensorboard=options.tensorboard,
         )
-    return 0
+    report |= {'steps': config.settings.steps, **dataclasses.asdict(end)}

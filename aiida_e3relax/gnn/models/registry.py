@@ -1,7 +1,7 @@
 """The models by name. A new model is one new file and one line in `MODELS`.
 
 A model's module is imported when it is asked for: some need packages that others do without. Other packages add models
-by entry points of the group `GROUP`.
+by entry points of the group `GROUP`. Needs no torch until then.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ import importlib
 import importlib.metadata
 import warnings
 from collections import UserDict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiida_e3relax.common.errors import InputError, MissingPackageError
 from aiida_e3relax.common.messages import suggestion
-from aiida_e3relax.gnn.models.base import RelaxationModel
+
+if TYPE_CHECKING:
+    from aiida_e3relax.gnn.models.base import RelaxationModel
 
 REMEDY = "install it where the network runs, with `pip install 'aiida-e3relax[baselines]'`"
 GROUP = 'e3relax.models'
@@ -32,6 +34,8 @@ class Models(UserDict[str, Any]):
         entry = self.data[name]
         if not isinstance(entry, str):
             return entry
+        from aiida_e3relax.gnn.models.base import RelaxationModel
+
         module, _, model = entry.partition(':')
         try:
             found = getattr(importlib.import_module(module), model, None)

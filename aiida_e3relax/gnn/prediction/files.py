@@ -14,17 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from aiida_e3relax.common.errors import (
-    SOME_UNREADABLE,
-    InputError,
-    OutOfMemoryError,
-    OutputError,
-    RunError,
-    RunInterruptedError,
-)
+from aiida_e3relax.common.errors import SOME_UNREADABLE, InputError, RunError, RunInterruptedError
 from aiida_e3relax.common.interrupts import sigterm_as_interrupt
-from aiida_e3relax.common.out_of_memory import is_out_of_memory
 from aiida_e3relax.common.output_files import check_output
+from aiida_e3relax.common.run_errors import as_run_error, error_entry
 from aiida_e3relax.crystals.files.errors import CrystalFileError, explain
 from aiida_e3relax.crystals.files.reader import check_file
 from aiida_e3relax.crystals.files.stream import describe_unreadable
@@ -67,31 +60,14 @@ def predict_files(
                 from aiida_e3relax.gnn.prediction.streaming import predict_to_file
             unreadable = predict_to_file(inputs, model, output, settings, writer)
         except BaseException as error:  # an interrupt too: a report without an error would promise an output
-            failure = _run_error(error)
-            writer.content['error'] = {
-                'code': failure.code,
-                'message': str(failure),
-                'exit_status': failure.exit_status,
-            }
+            failure = as_run_error(error, 'use a smaller --max-edges, or a larger device', explain)
+            writer.content['error'] = error_entry(failure)
             if failure is error or type(failure) in (RunError, RunInterruptedError):
                 raise
             raise failure from error
         finally:
             writer.content.setdefault('timings_s', {})['total'] = time.perf_counter() - start
     return SOME_UNREADABLE if unreadable else 0
-
-
-def _run_error(error: BaseException) -> RunError:
-    """Return what an exception means for the run; one that nobody expected keeps its name."""
-    if isinstance(error, RunError):
-        return error
-    if isinstance(error, KeyboardInterrupt):
-        return RunInterruptedError(str(error) or 'interrupted')
-    if is_out_of_memory(error):
-        return OutOfMemoryError(f'{explain(error)}: use a smaller --max-edges, or a larger device')
-    if isinstance(error, OSError):
-        return OutputError(f'{error.filename or "a temporary file"}: {error.strerror or error}')
-    return RunError(explain(error))
 
 
 def _check_potential(settings: PredictionSettings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -13,7 +14,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from aiida_e3relax.common.errors import TrainingError
+from aiida_e3relax.common.errors import RunInterruptedError, TrainingError
+from aiida_e3relax.common.interrupts import sigterm_as_request
 from aiida_e3relax.common.messages import describe_error
 from aiida_e3relax.common.progress import ProgressLine
 from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash
@@ -44,12 +46,13 @@ def train(
     tuned_from: Checkpoint | None = None,
     processes: TrainingProcesses = ALONE,
     with_tensorboard: bool = False,
-) -> None:
-    """Train on the train split of `pairs`, validate on another, and keep everything in `output`.
+) -> TrainingEnd:
+    """Train on the train split of `pairs`, validate on another, keep everything in `output`, and return how it ended.
 
     `output` receives ``last.pt`` (the state to resume from, every validation, with the seconds that its steps took),
     ``best.pt`` (the checkpoint of the best validation) with its card, ``settings.json``, and what `Record` writes. A
-    run found there is continued: its losses are those of a run that never stopped.
+    run found there is continued: its losses are those of a run that never stopped. SIGTERM ends a single process after
+    the step that it is in, at a state to resume from.
 
     Parameters
     ----------
@@ -69,25 +72,41 @@ def train(
         and for a loss that is not finite, naming the pairs.
     InputError
         Where TensorBoard is asked for and not installed.
+    RunInterruptedError
+        After SIGTERM.
     """
     run = TrainingRun(pairs, settings, output, device, tuned_from, processes, with_tensorboard)
     run.resume()
     end = settings.steps if stop_after is None else min(stop_after, settings.steps)
     line = ProgressLine('training', settings.steps, run.step) if processes.first else None
-    while run.step < end and not run.schedule.finished:
-        errors = run.train_step()
-        if line:
-            line.advance(note=f'coordinates {errors[0]:.3f} A, cell {errors[1]:.3f} A')
-        if run.step % settings.validate_every == 0 or run.step == settings.steps:
-            run.validate()
-            run.save()
-        elif run.step == end:
-            run.save()
+    # Several processes would stop at different steps, and wait for each other.
+    with sigterm_as_request() if processes.count == 1 else contextlib.nullcontext(lambda: False) as is_ended:
+        while run.step < end and not run.schedule.finished:
+            errors = run.train_step()
+            if line:
+                line.advance(note=f'coordinates {errors[0]:.3f} A, cell {errors[1]:.3f} A')
+            if run.step % settings.validate_every == 0 or run.step == settings.steps:
+                run.validate()
+                run.save()
+            elif run.step == end or is_ended():
+                run.save()
+            if is_ended() and run.step < end and not run.schedule.finished:
+                raise RunInterruptedError(f'ended by SIGTERM after step {run.step}: the same command goes on there')
     if processes.first:
         run.record.draw()
     if line:
         stopped = ', stopped early' if run.schedule.finished else ''
         line.close(f'best validation: {settings.monitor} {run.schedule.best:.4f} A{stopped}')
+    return TrainingEnd(run.step, run.schedule.finished or run.step == settings.steps, run.schedule.finished)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingEnd:
+    """How a call of `train` ended: after which step, whether the run is complete, and whether by an early stop."""
+
+    step: int
+    is_complete: bool
+    has_stopped_early: bool
 
 
 class TrainingRun:

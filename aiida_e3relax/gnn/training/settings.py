@@ -1,4 +1,4 @@
-"""The settings of a training run."""
+"""The settings of a training run. Only what is the model's own needs torch to be checked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.common.fields import choice, describe_value, number, read_fields
 from aiida_e3relax.common.messages import short, suggestion
-from aiida_e3relax.gnn.models.losses import COORDINATE_ERRORS, LossSettings
+from aiida_e3relax.gnn.models.loss_settings import COORDINATE_ERRORS, LossSettings
 from aiida_e3relax.gnn.models.registry import MODELS
 from aiida_e3relax.gnn.prediction.settings import ENGINES
 from aiida_e3relax.gnn.training.augmentation import Augmentation
@@ -165,20 +165,12 @@ def read_settings(content: Mapping[str, Any], where: str, preset: str = 'short')
         For names, types and values that cannot be, those of the model's hyper-parameters too; the message begins with
         `where`.
     """
-    if preset not in PRESETS:
-        raise InputError(f'{where}: unknown preset {preset!r}{suggestion(preset, list(PRESETS))}')
     names = [field.name for field in dataclasses.fields(TrainingSettings)]
     for name in set(content) - set(names):
         architecture = str(content.get('architecture', TrainingSettings.architecture))
         if name in hyperparameter_names(architecture):
             raise InputError(f'{where}: {name} is a size of {architecture}: write it below `hyperparameters:`')
-    settings = read_fields(TrainingSettings, {**PRESETS[preset], **content}, where)
-    for source, times in settings.oversampling.items():
-        if type(times) is not int or not 1 <= times <= LARGEST_SIZE:
-            raise InputError(
-                f'{where}: oversampling: {short(source)}: expected a whole number from 1 to {LARGEST_SIZE}, '
-                f'found {describe_value(times)}'
-            )
+    settings = read_common_settings(content, where, preset)
     sizes = f'{where}: hyperparameters'
     described = MODELS[settings.architecture].Hyperparameters
     read_fields(described, settings.hyperparameters, sizes)
@@ -189,6 +181,20 @@ def read_settings(content: Mapping[str, Any], where: str, preset: str = 'short')
                 f'{sizes}: {name}: expected a number above 0, up to {LARGEST_SIZE}, found {describe_value(value)}'
             )
     loss_settings(settings, where)
+    return settings
+
+
+def read_common_settings(content: Mapping[str, Any], where: str, preset: str = 'short') -> TrainingSettings:
+    """Return the settings in `content` as `read_settings` does, without a look at what is the model's own."""
+    if preset not in PRESETS:
+        raise InputError(f'{where}: unknown preset {preset!r}{suggestion(preset, list(PRESETS))}')
+    settings = read_fields(TrainingSettings, {**PRESETS[preset], **content}, where)
+    for source, times in settings.oversampling.items():
+        if type(times) is not int or not 1 <= times <= LARGEST_SIZE:
+            raise InputError(
+                f'{where}: oversampling: {short(source)}: expected a whole number from 1 to {LARGEST_SIZE}, '
+                f'found {describe_value(times)}'
+            )
     return settings
 
 

@@ -1,0 +1,156 @@
+"""Calculation functions of learning from relaxations: splits, crystals to judge by, and the judgement."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from aiida import orm
+from aiida.engine import calcfunction
+from numpy.typing import NDArray
+from scipy import stats
+
+from aiida_e3relax.common.fields import choice, number, read_fields
+from aiida_e3relax.crystals.metrics import cell_shape_deviation, coordinate_mae, lattice_mae, volume_error
+from aiida_e3relax.crystals.pairs import Pairs, aligned
+from aiida_e3relax.crystals.structures import Crystals
+from aiida_e3relax.data.batch import StructureBatchData
+from aiida_e3relax.data.pairs import E3RelaxPairsData
+from aiida_e3relax.gnn.data.splits import make_split
+
+TEST = 'test'
+RESAMPLES = 2000
+FEWEST = 3
+"""Crystals of which an interval can be told."""
+MEASURES = {
+    'coordinates_A': coordinate_mae,
+    'cell_shape_A2': cell_shape_deviation,
+    'volume_A3': volume_error,
+    'lattice_A': lattice_mae,
+}
+"""The papers' measures that need no bonds, by their names in the evaluation."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitSettings:
+    """How pairs are divided, and how many of others are learnt from beside them.
+
+    Attributes
+    ----------
+    by
+        What stays together: pairs of a chemical system, of a prototype, or nothing (`random`); `as-given` keeps the
+        splits that the pairs have.
+    val, test
+        The shares of the pairs that judge the steps, and the end.
+    replay
+        How many pairs of other data are learnt from for each new one, at most.
+    seed
+        Of the draws.
+    """
+
+    by: str = choice('chemical-system', 'random', 'prototype', 'as-given')
+    val: float = number(0.1, 0.01, 0.8)
+    test: float = number(0.2, 0.01, 0.8)
+    replay: float = number(1.0, 0, 100)
+    seed: int = number(0, 0, 2**31)
+
+    def __post_init__(self) -> None:
+        if self.val + self.test > 0.9:
+            raise ValueError(f'split: expected `val` and `test` of at most 0.9 together, found {self.val + self.test}')
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> SplitSettings:
+        """Return the settings in a mapping; raises ValueError naming what is wrong."""
+        return read_fields(cls, values, 'split')
+
+
+@calcfunction
+def divide_pairs(pairs: E3RelaxPairsData, split: orm.Dict, **replay: E3RelaxPairsData) -> E3RelaxPairsData:
+    """Return the pairs divided as `SplitSettings` in `split` say, with some of `replay` beside those to learn from.
+
+    Pairs of `replay` are drawn at random from its splits `train`, and go nowhere else: what is measured is new.
+    """
+    settings, found = SplitSettings.from_mapping(split.get_dict()), pairs.pairs
+    fractions = (1 - settings.val - settings.test, settings.val, settings.test)
+    names = make_split(found, settings.by, fractions, settings.seed, None)
+    divided = dataclasses.replace(found, split=names)
+    old = Pairs.concatenate(replay[key].pairs.of_split('train') for key in sorted(replay)) if replay else None
+    if old is None or not len(old):
+        return E3RelaxPairsData.from_pairs(divided)
+    count = min(len(old), round(settings.replay * len(divided.of_split('train'))))
+    drawn = np.random.default_rng(settings.seed).choice(len(old), size=count, replace=False)
+    return E3RelaxPairsData.from_pairs(Pairs.concatenate([divided, old.select(np.sort(drawn))]))
+
+
+@calcfunction
+def take_test_crystals(pairs: E3RelaxPairsData) -> StructureBatchData:
+    """Return the unrelaxed crystals of the split `test`, labelled by their numbers in it."""
+    crystals = pairs.pairs.of_split(TEST).unrelaxed
+    return StructureBatchData(dataclasses.replace(crystals, labels=_labels(len(crystals))))
+
+
+@calcfunction
+def compare_models(pairs: E3RelaxPairsData, tuned: StructureBatchData, base: StructureBatchData) -> orm.Dict:
+    """Return the errors of two models on the split `test`, and whether the tuned one is better.
+
+    `tuned` and `base` are their predictions of `take_test_crystals`; where a model failed, the unrelaxed crystal counts
+    as its prediction. Beside them stand the unrelaxed crystal itself, `dummy`, and that scaled to the volume that the
+    tuned model predicts, `scaled_dummy`. Each has the mean and median of `MEASURES`.
+
+    The models are judged by the mean error of coordinates and lattice vectors, in A, of each crystal (what training
+    minimises): `tuned` is better where that has fallen on average. `difference` has the mean over crystals of the
+    change, and its 95 % bootstrap interval.
+    """
+    test = pairs.pairs.of_split(TEST)
+    target = test.centred(aligned(test).relaxed)
+    predicted = {name: _predictions(batch, test) for name, batch in (('tuned', tuned), ('base', base))}
+    candidates = predicted | {
+        'dummy': test.unrelaxed,
+        'scaled_dummy': test.unrelaxed.scaled_to(predicted['tuned'].volumes),
+    }
+    errors = {
+        name: {measure: of(test.centred(crystals), target) for measure, of in MEASURES.items()}
+        for name, crystals in candidates.items()
+    }
+    change = np.subtract(*(errors[name]['coordinates_A'] + errors[name]['lattice_A'] for name in ('tuned', 'base')))
+    content = {
+        'crystals': len(test),
+        'failed': {name: len(test) - len(batch.labels) for name, batch in (('tuned', tuned), ('base', base))},
+        'errors': {
+            name: {
+                measure: {'mean': float(values.mean()), 'median': float(np.median(values))}
+                for measure, values in of_one.items()
+            }
+            for name, of_one in errors.items()
+        },
+        'difference': {'mean_A': float(change.mean()), 'interval_A': _interval_of_mean(change)},
+        'is_better': bool(change.mean() < 0),
+    }
+    return orm.Dict(content)
+
+
+def _interval_of_mean(values: NDArray[np.float64]) -> list[float] | None:
+    """Return the 95 % bootstrap interval of the mean of values ``(S,)``; None of too few, or of equal ones."""
+    if len(values) < FEWEST:
+        return None
+    found = stats.bootstrap((values,), np.mean, n_resamples=RESAMPLES, method='percentile', rng=0).confidence_interval
+    return [float(found.low), float(found.high)]
+
+
+def _labels(count: int) -> NDArray[np.str_]:
+    return np.array([f'crystal_{number}' for number in range(count)])
+
+
+def _predictions(batch: StructureBatchData, test: Pairs) -> Crystals:
+    """Return the predictions of all test crystals in their order; a crystal without one stays where it was."""
+    positions, cell = test.unrelaxed.positions.copy(), test.unrelaxed.cell.copy()
+    offsets, places = test.unrelaxed.offsets, {label: place for place, label in enumerate(_labels(len(test)).tolist())}
+    crystals = batch.crystals
+    for index, label in enumerate(crystals.labels.tolist()):
+        place = places[label]
+        atoms = slice(*crystals.offsets[index : index + 2])
+        positions[offsets[place] : offsets[place + 1]] = crystals.positions[atoms]
+        cell[place] = crystals.cell[index]
+    return test.unrelaxed.replace(positions, cell)

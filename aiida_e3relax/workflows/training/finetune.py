@@ -1,0 +1,164 @@
+"""The work chain that tunes a model on relaxations, and takes the tuned one where it is better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from aiida import orm
+from aiida.common import AttributeDict
+from aiida.engine import ExitCode, ToContext, WorkChain
+from aiida.engine.processes.workchains.workchain import WorkChainSpec
+
+from aiida_e3relax.calculations.learning import (
+    TEST,
+    SplitSettings,
+    compare_models,
+    divide_pairs,
+    take_test_crystals,
+)
+from aiida_e3relax.data.model import E3RelaxModelData
+from aiida_e3relax.data.pairs import E3RelaxPairsData
+from aiida_e3relax.workflows.network.base import E3RelaxBaseWorkChain
+from aiida_e3relax.workflows.training.base import E3RelaxTrainBaseWorkChain
+
+MODELS = ('tuned', 'base')
+
+
+class E3RelaxFinetuneWorkChain(WorkChain):
+    """Tune a model on pairs, judge it on pairs that were left out, and give back the better of the two.
+
+    The pairs are divided by chemical system, or as `split` says. The tuned model and the one that it came from predict
+    the crystals of the split `test`, and `evaluation` compares them, beside the unrelaxed crystals as they are and
+    scaled to the predicted volume. `model` is the tuned one only if its error has fallen. Some pairs of `replay`, which
+    the model has learnt from before, are learnt from beside the new ones, against forgetting.
+    """
+
+    @classmethod
+    def define(cls, spec: WorkChainSpec) -> None:  # type: ignore[override]
+        """Define the inputs, outline, outputs and exit codes."""
+        super().define(spec)
+        spec.input('pairs', valid_type=E3RelaxPairsData, help='What it learns from, and is judged by.')
+        spec.input('model', valid_type=E3RelaxModelData, help='The model to tune.')
+        spec.input_namespace(
+            'replay',
+            dynamic=True,
+            required=False,
+            valid_type=E3RelaxPairsData,
+            help='Pairs, such as the model has learnt from before, of which some are learnt from beside the new ones.',
+        )
+        spec.input(
+            'split',
+            valid_type=orm.Dict,
+            default=orm.Dict,
+            serializer=orm.to_aiida_type,
+            validator=validate_split,
+            help='How `pairs` are divided: `by` (chemical-system, random, prototype, as-given), the shares `val` (0.1) '
+            'and `test` (0.2), `replay` (1.0), the number of pairs of `replay` for each new one, and `seed`.',
+        )
+        spec.expose_inputs(
+            E3RelaxTrainBaseWorkChain,
+            namespace='training',
+            exclude=['train.pairs', 'train.model'],
+            namespace_options={'help': 'How it trains.'},
+        )
+        spec.expose_inputs(
+            E3RelaxBaseWorkChain,
+            namespace='prediction',
+            exclude=['predict.model', 'predict.structures', 'predict.batch', 'campaign'],
+            namespace_options={'help': 'How both models predict the crystals that were left out.'},
+        )
+        spec.outline(cls.divide, cls.train, cls.inspect_training, cls.predict, cls.judge)  # type: ignore[arg-type]
+
+        spec.output('model', valid_type=E3RelaxModelData, help='The better of the two models.')
+        spec.output('tuned', valid_type=E3RelaxModelData, required=False, help='The tuned model.')
+        spec.output('curves', valid_type=orm.ArrayData, required=False, help='The log of the training.')
+        spec.output('evaluation', valid_type=orm.Dict, required=False, help='The errors of both; see `compare_models`.')
+        spec.output('divided', valid_type=E3RelaxPairsData, required=False, help='The pairs with their splits.')
+        spec.exit_code(
+            410,
+            'ERROR_SPLIT_IS_EMPTY',
+            message='The pairs cannot be divided ({detail}): give more of them, larger shares `val` and `test` in '
+            '`split`, or `by: random`, which parts chemical systems.',
+        )
+        spec.exit_code(
+            411,
+            'ERROR_TRAINING_FAILED',
+            message='The training ended with {detail}; what it left is in the graph. The model stays the one to use.',
+        )
+        spec.exit_code(
+            412,
+            'ERROR_PREDICTION_FAILED',
+            message='A model could not predict the crystals that were left out ({detail}); `tuned` is not judged.',
+        )
+
+    def divide(self) -> ExitCode | None:
+        """Divide the pairs."""
+        divided = divide_pairs(self.inputs.pairs, self.inputs.split, **self.inputs.get('replay', {}))
+        self.out('divided', divided)
+        self.ctx.divided = divided
+        counts = {kind: divided.splits.get(kind, 0) for kind in ('train', 'val', TEST)}
+        if empty := [kind for kind, count in counts.items() if not count]:
+            detail = f'no pair of {" or ".join(empty)} among {len(divided)}'
+            return self.exit_codes.ERROR_SPLIT_IS_EMPTY.format(detail=detail)
+        return None
+
+    def train(self) -> ToContext:
+        """Tune the model."""
+        inputs = AttributeDict(self.exposed_inputs(E3RelaxTrainBaseWorkChain, 'training'))
+        inputs.train.pairs = {'divided': self.ctx.divided}
+        inputs.train.model = self.inputs.model
+        inputs.metadata.call_link_label = 'train'
+        return ToContext(training=self.submit(E3RelaxTrainBaseWorkChain, **inputs))
+
+    def inspect_training(self) -> ExitCode | None:
+        """Take the tuned model over."""
+        training = self.ctx.training
+        if 'curves' in training.outputs:
+            self.out('curves', training.outputs.curves)
+        if not training.is_finished_ok:
+            self.out('model', self.inputs.model)
+            detail = f'exit code {training.exit_status}: {training.exit_message}'
+            return self.exit_codes.ERROR_TRAINING_FAILED.format(detail=detail)
+        self.out('tuned', training.outputs.model)
+        return None
+
+    def predict(self) -> ToContext:
+        """Let both models predict what was left out."""
+        batch = take_test_crystals(self.ctx.divided)
+        running = {}
+        for name, model in zip(MODELS, (self.ctx.training.outputs.model, self.inputs.model), strict=True):
+            inputs = AttributeDict(self.exposed_inputs(E3RelaxBaseWorkChain, 'prediction'))
+            inputs.predict.model, inputs.predict.batch = model, batch
+            inputs.metadata.call_link_label = f'predict_{name}'
+            running[f'predicted_{name}'] = self.submit(E3RelaxBaseWorkChain, **inputs)
+        return ToContext(**running)
+
+    def judge(self) -> ExitCode | None:
+        """Compare the two, and give back the better one."""
+        runs = {name: self.ctx[f'predicted_{name}'] for name in MODELS}
+        if failed := [name for name, run in runs.items() if 'batch' not in run.outputs]:
+            self.out('model', self.inputs.model)
+            told = '; '.join(f'the {name} model: {runs[name].exit_message}' for name in failed)
+            return self.exit_codes.ERROR_PREDICTION_FAILED.format(detail=told)
+        batches = {name: run.outputs.batch for name, run in runs.items()}
+        evaluation = compare_models(self.ctx.divided, **batches)
+        self.out('evaluation', evaluation)
+        better = evaluation['is_better']
+        self.out('model', self.ctx.training.outputs.model if better else self.inputs.model)
+        change, count = evaluation['difference']['mean_A'], evaluation['crystals']
+        self.report(
+            f'the error of coordinates and lattice changed by {change:+.4f} A on {count} crystals that were left out: '
+            f'the {"tuned model is" if better else "model stays"} the one to use'
+        )
+        return None
+
+
+def validate_split(split: orm.Dict, _: Any) -> str | None:
+    """Return what is wrong with `split`, or None."""
+    values: Mapping[str, Any] = split.get_dict()
+    try:
+        SplitSettings.from_mapping(values)
+    except ValueError as error:
+        return f'`split`: {error}'
+    return None

@@ -1,0 +1,123 @@
+"""Tuning as a work chain: what is divided, what is judged, and which model is given back."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from aiida import orm
+from aiida.engine import run_get_node
+
+from aiida_e3relax.calculations.learning import compare_models, divide_pairs, take_test_crystals
+from aiida_e3relax.crystals.pairs import aligned
+from aiida_e3relax.data.batch import StructureBatchData
+from aiida_e3relax.data.model import E3RelaxModelData
+from aiida_e3relax.data.pairs import E3RelaxPairsData
+from aiida_e3relax.gnn.training.run import train
+from aiida_e3relax.gnn.training.settings import TrainingSettings
+from aiida_e3relax.workflows.training.finetune import E3RelaxFinetuneWorkChain
+from tests.gnn.pairs import made_pairs
+
+PARAMETERS = {'device': 'cpu', 'threads': 1}
+
+
+@pytest.fixture
+def pairs(aiida_profile) -> E3RelaxPairsData:
+    """A node of pairs with a test split."""
+    return E3RelaxPairsData.from_pairs(made_pairs()).store()
+
+
+@pytest.fixture
+def run(make_code, tmp_path):
+    """A factory of runs of the work chain on the CPU, with the program as the code of all its jobs."""
+    code = make_code('e3relax', f'learn-{tmp_path.name}', 'e3relax.train')
+
+    def tune(pairs: E3RelaxPairsData, model: orm.Data, settings: dict, **inputs) -> orm.WorkChainNode:
+        training = {'code': code, 'parameters': {**PARAMETERS, 'settings': settings}}
+        prediction = {'code': code, 'parameters': PARAMETERS}
+        builder = {'pairs': pairs, 'model': model, 'training': {'train': training}, **inputs}
+        return run_get_node(E3RelaxFinetuneWorkChain, prediction={'predict': prediction}, **builder)[1]
+
+    return tune
+
+
+@pytest.fixture
+def base(aiida_profile, tmp_path) -> E3RelaxModelData:
+    """A model that has learnt next to nothing."""
+    settings = TrainingSettings(hyperparameters={'features': 8, 'layers': 1}, steps=2, batch_size=4, validate_every=1)
+    train(made_pairs(), settings, tmp_path / 'base', torch.device('cpu'))
+    return E3RelaxModelData(tmp_path / 'base' / 'best.pt').store()
+
+
+def test_the_tuned_model_is_taken_if_it_is_better(run, pairs, base):
+    split = {'by': 'as-given'}
+    node = run(pairs, base, {'steps': 60, 'batch_size': 4, 'learning_rate': 2e-3}, split=split)
+    assert node.is_finished_ok, node.exit_message
+    found = node.outputs.evaluation.get_dict()
+    assert found['is_better']
+    assert node.outputs.model == node.outputs.tuned != base
+    errors = found['errors']
+    assert errors['tuned']['volume_A3']['mean'] < errors['base']['volume_A3']['mean']
+    assert found['difference']['mean_A'] == pytest.approx(
+        sum(errors['tuned'][name]['mean'] - errors['base'][name]['mean'] for name in ('coordinates_A', 'lattice_A'))
+    )
+    assert (found['crystals'], found['failed']) == (9, {'tuned': 0, 'base': 0})
+
+
+@pytest.mark.slow
+def test_a_worse_model_is_not_taken(run, pairs, base):
+    worse = run(pairs, base, {'steps': 1, 'batch_size': 4, 'learning_rate': 0.5}, split={'by': 'as-given'})
+    assert worse.is_finished_ok, worse.exit_message
+    assert not worse.outputs.evaluation['is_better']
+    assert worse.outputs.model == base != worse.outputs.tuned
+
+
+def test_a_training_that_fails_leaves_the_model(run, pairs, model):
+    node = run(pairs, model, {'batch_size': 4000}, split={'by': 'as-given'})
+    assert node.exit_status == E3RelaxFinetuneWorkChain.exit_codes.ERROR_TRAINING_FAILED.status
+    assert 'lower batch_size' in node.exit_message
+    assert node.outputs.model == model
+    assert 'tuned' not in node.outputs
+
+
+def test_too_few_pairs_to_divide_are_told_before_anything_trains(run, pairs, model):
+    few = E3RelaxPairsData.from_pairs(pairs.pairs.select(np.array([0, 1])))
+    node = run(few, model, {'steps': 2})
+    assert node.exit_status == E3RelaxFinetuneWorkChain.exit_codes.ERROR_SPLIT_IS_EMPTY.status
+    assert 'among 2' in node.exit_message
+    with pytest.raises(ValueError, match='`split`: split: unknown setting'):
+        run(pairs, model, {'steps': 2}, split={'bye': 'random'})
+
+
+def test_chemical_systems_stay_together_and_replay_is_learnt_from_alone(pairs):
+    split = orm.Dict({'val': 0.2, 'test': 0.3, 'replay': 0.5, 'seed': 3})
+    divided = divide_pairs(pairs, split).pairs
+    systems = [frozenset(divided.unrelaxed.select([i]).numbers.tolist()) for i in range(len(divided))]
+    splits = {
+        system: {name for s, name in zip(systems, divided.split, strict=True) if s == system} for system in systems
+    }
+    assert all(len(names) == 1 for names in splits.values())
+    old = E3RelaxPairsData.from_pairs(dataclasses.replace(pairs.pairs, source=np.full(len(pairs), 'old')))
+    both = divide_pairs(pairs, split, old=old).pairs
+    n_new = len(divided.of_split('train'))
+    assert (both.source == 'old').sum() == round(0.5 * n_new)
+    assert set(both.split[both.source == 'old']) == {'train'}
+    assert divide_pairs(pairs, split, old=old).content_hash == divide_pairs(pairs, split, old=old).content_hash
+
+
+def test_errors_are_those_of_the_papers_measures(pairs):
+    batch = take_test_crystals(pairs)
+    test = pairs.pairs.of_split('test')
+    relaxed = dataclasses.replace(aligned(test).relaxed, labels=batch.crystals.labels)
+    perfect = StructureBatchData(relaxed)
+    found = compare_models(pairs, perfect, batch).get_dict()
+    for measure, values in found['errors']['tuned'].items():
+        assert values['mean'] == pytest.approx(0.0, abs=1e-9), measure
+    assert found['errors']['base'] == found['errors']['dummy']
+    assert found['errors']['scaled_dummy']['volume_A3']['mean'] == pytest.approx(0.0, abs=1e-9)
+    low, high = found['difference']['interval_A']
+    assert low < found['difference']['mean_A'] < high < 0
+    missing = StructureBatchData(relaxed.select(np.arange(1, len(relaxed))))
+    found = compare_models(pairs, missing, batch).get_dict()
+    assert found['failed'] == {'tuned': 1, 'base': 0}
+    assert found['errors']['tuned']['lattice_A']['mean'] > 0
