@@ -21,6 +21,7 @@ from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.models.registry import make_model
 from aiida_e3relax.gnn.potentials.base import Potential
 from aiida_e3relax.gnn.prediction import predictor, relaxer, streaming
+from aiida_e3relax.gnn.prediction.report import count_steps
 from aiida_e3relax.gnn.prediction.settings import PredictionSettings
 from tests.gnn.crystals import batch_of
 
@@ -335,6 +336,11 @@ def test_a_crystal_that_collapses_into_another_structure_has_left_its_basin(run,
     assert 'the potential: 1 in another basin' in told
 
 
+def test_those_whose_batches_failed_are_counted():
+    row = {'converged': True, 'left_basin': False, 'computed_alone': 'RuntimeError: no'}
+    assert count_steps([{'potential': row}, {}]) == {'computed alone, as their batches failed': 1}
+
+
 REFUSED = [
     (['--start', 'elsewhere'], None),
     (['--steps', '-1'], '`steps`: expected an integer from 0 on, found -1'),
@@ -403,6 +409,18 @@ class TestPython:
         monkeypatch.setattr(predictor, 'load_potential', None)
         assert Relaxer(None, 'cpu', potential='chgnet')._predictor is relaxer_of._predictor
         assert relaxer_of.checkpoint is None
+
+    @pytest.mark.parametrize('in_batches', [None, True, False])
+    def test_batches_are_asked_for_in_the_settings(self, calculator, monkeypatch, in_batches):
+        asked = []
+
+        def load(name, device, dtype, weights, in_batches):
+            asked.append(in_batches)
+            return Potential(Emt(), name, '3', 'of ASE')
+
+        monkeypatch.setattr(predictor, 'load_potential', load)
+        Relaxer(None, 'cpu', potential=PotentialSettings('chgnet', 'input', in_batches=in_batches))
+        assert asked == [in_batches]
 
     @pytest.mark.parametrize(('name', 'dtype'), [('mace', 'float64'), ('chgnet', 'float32')])
     def test_it_takes_the_precision_that_is_asked_for_or_its_own(self, calculator, name, dtype):
