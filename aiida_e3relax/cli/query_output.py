@@ -36,6 +36,7 @@ PREDICTION_TITLES = {
     'status': 'status',
     'n_atoms': 'atoms',
     'uncertainty_A': 'uncertainty (A)',
+    'distance_to_training': 'distance',
     'device': 'device',
     'job_pk': 'job',
     'message': 'message',

@@ -70,7 +70,8 @@ class Crystals:
     @property
     def volumes(self) -> NDArray[np.float64]:
         """``(S,)`` cell volumes in A^3, positive for right-handed cells."""
-        return np.linalg.det(self.cell)
+        with np.errstate(divide='ignore'):  # of vectors so short that their product is 0
+            return np.linalg.det(self.cell)
 
     def fractional(self) -> NDArray[np.float64]:
         """Return the ``(A, 3)`` fractional coordinates, not wrapped."""

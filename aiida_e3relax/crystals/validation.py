@@ -59,7 +59,8 @@ def has_sound_geometry(crystals: Crystals) -> NDArray[np.bool_]:
     sound = _has_all(crystals, np.abs(crystals.positions).max(axis=1) <= FURTHEST)  # NaN is not
     sound &= (np.abs(cell) <= FURTHEST).all(axis=(1, 2)) & (crystals.n_atoms > 0)
     rest = np.flatnonzero(sound)
-    sound[rest] = np.abs(np.linalg.det(cell[rest])) >= SMALLEST_VOLUME * crystals.n_atoms[rest]
+    with np.errstate(divide='ignore'):  # of vectors so short that their product is 0
+        sound[rest] = np.abs(np.linalg.det(cell[rest])) >= SMALLEST_VOLUME * crystals.n_atoms[rest]
     rest = np.flatnonzero(sound)
     sound[rest] = shortest_lattice_vectors(cell[rest]) >= SMALLEST_DISTANCE
     return sound
@@ -76,7 +77,7 @@ def geometry_fault(crystal: Crystals) -> CrystalFault | None:
         if (largest := np.abs(values).max()) > FURTHEST:
             message = f'a {name} has a coordinate of {largest:.3g} A, expected at most {FURTHEST:g}'
             return 'out_of_range', f'{message}; look for other units, or reduce the cell'
-    volume = abs(float(np.linalg.det(cell[0])))
+    volume = abs(float(crystal.volumes[0]))
     if volume < SMALLEST_VOLUME * count:
         return 'singular_cell', f'the cell volume of {volume:.3g} A^3 holds no {count} atom(s)'
     if (shortest := float(shortest_lattice_vectors(cell)[0])) < SMALLEST_DISTANCE:

@@ -67,6 +67,13 @@ class _Potential(_Part):
     weights: Text | None = None
 
 
+class _Example(_Part):
+    """A crystal that the network was trained on."""
+
+    label: Text
+    formula: Text
+
+
 class Row(_Part):
     """One structure; `ok`, or a word for what went wrong, and a message."""
 
@@ -75,6 +82,9 @@ class Row(_Part):
     message: Text
     n_atoms: Count | None = None
     uncertainty_A: NotNegative | None = None  # noqa: N815
+    distance_to_training: NotNegative | None = None
+    unlike_training: Annotated[bool, Field(strict=True)] | None = None
+    nearest_training: _Example | None = None
     second_opinion: _Opinion = Field(default=None)  # type: ignore[assignment]  # absent, or an opinion; null is neither
     potential: _Relaxation = Field(default=None)  # type: ignore[assignment]
 

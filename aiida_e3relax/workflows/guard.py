@@ -18,7 +18,7 @@ from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.crystals.validation import geometry_fault
 from aiida_e3relax.data.structures import moved_structure, structures_to_crystals
 from aiida_e3relax.workflows.allowed_values import GuardMode
-from aiida_e3relax.workflows.network.report import stated_energy_rise, stated_uncertainty
+from aiida_e3relax.workflows.network.report import stated_distance, stated_energy_rise, stated_uncertainty
 from aiida_e3relax.workflows.vasp.inputs.freedom import freedom_value, read_freedom
 
 REJECTED = 'rejected'
@@ -31,9 +31,10 @@ SETTING_RANGES = {
     'strain_max': (0.0, 10.0),
     'displacement_max_A': (0.0, 1e3),
     'uncertainty_max_A': (0.0, 1e3),
+    'distance_to_training_max': (0.0, 1e3),
     'energy_rise_max_eV_per_atom': (-1e3, 1e3),
 }
-NOT_LOOKED_AT = ('uncertainty_max_A', 'energy_rise_max_eV_per_atom')
+NOT_LOOKED_AT = ('uncertainty_max_A', 'distance_to_training_max', 'energy_rise_max_eV_per_atom')
 """Bounds that may be None."""
 
 
@@ -67,6 +68,9 @@ class GuardSettings:
         Largest uncertainty that the network may state of the lengths of the crystal's bonds, in A. None does not look
         at it: single networks and potentials state none, and where ensembles do, those least sure are still better than
         the raw crystals on average (`benchmarks/uncertainty.py`). With a bound, a prediction without one is rejected.
+    distance_to_training_max
+        How far the raw crystal may be from those that the network was trained on, in their unit (above 1 it is unlike
+        them). None does not look at it. With a bound, a prediction of a network that cannot tell is rejected.
     energy_rise_max_eV_per_atom
         By how much the prediction may lie above the raw crystal in energy, by the interatomic potential that takes part
         (`potential` in the parameters of the run), in eV/atom. None does not look at it.
@@ -82,6 +86,7 @@ class GuardSettings:
     strain_max: float = 1.5
     displacement_max_A: float = 7.0  # noqa: N815 (the unit)
     uncertainty_max_A: float | None = None  # noqa: N815
+    distance_to_training_max: float | None = None
     energy_rise_max_eV_per_atom: float | None = None  # noqa: N815
 
     def __post_init__(self) -> None:
@@ -134,11 +139,12 @@ def judge(
     settings: GuardSettings,
     uncertainty: float | None = None,
     energy_rise: float | None = None,
+    distance: float | None = None,
 ) -> Verdict:
     """Return whether VASP may start from `prediction`, a relaxed geometry guessed for `raw`. Each holds one crystal.
 
-    `uncertainty` is what the network states of it, in A, if it states any, and `energy_rise` what a potential says
-    of its energy over that of `raw`, in eV/atom.
+    `uncertainty` is what the network states of it, in A, if it states any, `distance` how far it says that `raw` is
+    from its training, and `energy_rise` what a potential says of its energy over that of `raw`, in eV/atom.
     """
     numbers = _measure_cell(raw, prediction)
     unusable = tuple(_find_unusable(raw, prediction))
@@ -149,6 +155,7 @@ def judge(
     except ValueError as error:  # more pairs of atoms than can be looked at
         return Verdict(accepted=False, reasons=(f'contacts cannot be measured: {error}',), numbers=numbers)
     numbers |= {'uncertainty_A': uncertainty, 'energy_rise_eV_per_atom': energy_rise}
+    numbers |= {'distance_to_training': distance}
     reasons = () if settings.mode == GuardMode.OFF else tuple(_find_broken_bounds(numbers, settings))
     return Verdict(accepted=not reasons or settings.mode == GuardMode.WARN, reasons=reasons, numbers=numbers)
 
@@ -175,7 +182,8 @@ def guard_prediction(
     settings
         The fields of `GuardSettings` that differ from their defaults.
     network_report
-        The report of the run that predicted this crystal: its uncertainty, and what a potential says of it.
+        The report of the run that predicted this crystal: its uncertainty, its distance to what the network was
+        trained on, and what a potential says of it.
     label
         The crystal's name in that report; not needed where it was predicted alone.
 
@@ -195,7 +203,11 @@ def guard_prediction(
     stated: dict[str, float | None] = {}
     if network_report:
         report, name = network_report.get_dict(), label.value if label else None
-        stated = {'uncertainty': stated_uncertainty(report, name), 'energy_rise': stated_energy_rise(report, name)}
+        stated = {
+            'uncertainty': stated_uncertainty(report, name),
+            'energy_rise': stated_energy_rise(report, name),
+            'distance': stated_distance(report, name),
+        }
     verdict = judge(raw, start, bounds, **stated)
     outputs: dict[str, orm.Data] = {
         'verdict': orm.Dict(
@@ -281,6 +293,14 @@ def _find_broken_bounds(numbers: Mapping[str, Any], settings: GuardSettings) -> 
         )
     elif bound is not None and not uncertainty <= bound:
         yield f'the network expects errors of {uncertainty:.2g} A in the lengths of bonds (bound {bound:g} A)'
+    distance, bound = numbers['distance_to_training'], settings.distance_to_training_max
+    if bound is not None and distance is None:
+        yield (
+            f'no distance to the training data is stated (bound {bound:g}): predict with a checkpoint to which '
+            '`e3relax ensemble --reference` gave what it was trained on, or give no such bound'
+        )
+    elif bound is not None and not distance <= bound:
+        yield f'the crystal is unlike what the network was trained on: distance {distance:.2f} (bound {bound:g})'
     rise, bound = numbers['energy_rise_eV_per_atom'], settings.energy_rise_max_eV_per_atom
     if bound is not None and rise is None:
         yield (

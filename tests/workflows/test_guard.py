@@ -102,6 +102,27 @@ def test_uncertainty_is_looked_at_where_there_is_a_bound(mode, bound, stated, wo
 
 
 @pytest.mark.parametrize(
+    ('mode', 'bound', 'distance', 'word', 'reason'),
+    [
+        ('reject', None, None, 'accepted', ''),
+        ('reject', None, 5.0, 'accepted', ''),
+        ('reject', 1.5, 1.5, 'accepted', ''),
+        ('reject', 1.5, 1.51, 'rejected', r'unlike what the network was trained on: distance 1\.51 \(bound 1\.5\)'),
+        ('warn', 1.5, 1.51, 'accepted with warnings', 'unlike what the network'),
+        ('off', 1.5, 1.51, 'accepted', ''),
+        ('reject', 1.5, None, 'rejected', 'no distance .* is stated .*--reference'),
+    ],
+)
+def test_distance_is_looked_at_where_there_is_a_bound(mode, bound, distance, word, reason):
+    settings = GuardSettings(mode=mode, distance_to_training_max=bound)
+    verdict = judge(RAW, GOOD, settings, distance=distance)
+    assert verdict.word == word
+    assert re.search(reason, ' '.join(verdict.reasons))
+    assert bool(verdict.reasons) == bool(reason)
+    assert verdict.numbers['distance_to_training'] == distance
+
+
+@pytest.mark.parametrize(
     ('mode', 'bound', 'rise', 'word', 'reason'),
     [
         ('reject', None, None, 'accepted', ''),
@@ -163,9 +184,10 @@ def test_a_rejected_prediction_gives_no_structure():
 @pytest.mark.usefixtures('aiida_profile')
 def test_uncertainty_comes_from_the_report_of_the_network():
     raw = orm.StructureData(ase=copper_gold())
-    report = orm.Dict({'structures': [{'label': 'crystal', 'status': 'ok', 'uncertainty_A': 0.2}]})
+    stated = {'uncertainty_A': 0.2, 'distance_to_training': 0.8}
+    report = orm.Dict({'structures': [{'label': 'crystal', 'status': 'ok', **stated}]})
     outcome = guard_prediction(raw, raw, orm.Str('cell'), orm.Dict({'uncertainty_max_A': 0.1}), report)
-    assert outcome['verdict']['numbers']['uncertainty_A'] == 0.2
+    assert outcome['verdict']['numbers'].items() >= stated.items()
     assert outcome['verdict']['verdict'] == 'rejected'
     assert outcome['verdict'].creator.inputs.network_report == report
 

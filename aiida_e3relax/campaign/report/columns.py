@@ -79,6 +79,13 @@ PAGE_COLUMNS = (
         digits=3,
     ),
     Column(
+        'distance_to_training',
+        'distance to training',
+        'How far the crystal is from those that the network was trained on; above 1 it is unlike them.',
+        width=100,
+        digits=2,
+    ),
+    Column(
         'energy_difference_final_meV_per_atom',
         'ΔE at the end (meV/atom)',
         'Energy at the end with the prediction minus without.',

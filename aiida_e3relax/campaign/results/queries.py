@@ -22,7 +22,17 @@ from aiida_e3relax.workflows.comparison.reference import CHAIN, RAW_LEG, content
 
 PREDICTION = 'aiida.calculations:e3relax.predict'
 HASH_PREFIX = 'sha256:'
-PREDICTION_COLUMNS = ('status', 'message', 'n_atoms', 'uncertainty_A', 'device', 'job_pk', 'job_uuid', 'predicted')
+PREDICTION_COLUMNS = (
+    'status',
+    'message',
+    'n_atoms',
+    'uncertainty_A',
+    'distance_to_training',
+    'device',
+    'job_pk',
+    'job_uuid',
+    'predicted',
+)
 REFERENCE_COLUMNS = ('chain_pk', 'chain_uuid', 'ended', 'ionic_steps', 'energy_final_eV_per_atom', 'fault')
 
 

@@ -38,11 +38,13 @@ FACTS = (
     'pre_relaxer',
     'model',
     'device',
+    'nearest_training',
 )
 """What names things; missing is None."""
 NUMBERS = (
     'network_wall_time_s',
     'uncertainty_A',
+    'distance_to_training',
     'energy_difference_final_meV_per_atom',
     'ionic_steps_saved',
     'ionic_steps_saved_percent',
@@ -148,6 +150,8 @@ def make_row(chain: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> 
         'device': network.get('device'),
         'network_wall_time_s': network.get('wall_time_s'),
         'uncertainty_A': network.get('uncertainty_A'),
+        'distance_to_training': network.get('distance_to_training'),
+        'nearest_training': (network.get('nearest_training') or {}).get('formula'),
     }
     row |= {key: comparison[key] for key in ('same_minimum', *NUMBERS) if key in comparison}
     for leg in LEGS:

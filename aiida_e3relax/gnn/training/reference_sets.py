@@ -166,12 +166,12 @@ def _choose(sites: Tensor, crystal: Tensor, most: int) -> Tensor:
     candidates = torch.as_tensor(np.sort(first))
     if len(candidates) <= most:
         return candidates
-    places = sites[candidates]
-    squares = places.square().sum(dim=1)
+    places = sites[candidates].T.contiguous()
+    squares = places.square().sum(dim=0)
     last = int(squares.argmin())
     chosen, nearest = [last], torch.full_like(squares, torch.inf)
     for _ in progress(range(most - 1), 'choosing among them'):
-        torch.minimum(nearest, squares - 2 * (places @ places[last]) + squares[last], out=nearest)
+        torch.minimum(nearest, squares - 2 * (places[:, last] @ places) + squares[last], out=nearest)
         last = int(nearest.argmax())
         chosen.append(last)
     return candidates[torch.as_tensor(chosen)]

@@ -32,6 +32,14 @@ def stated_uncertainty(report: Mapping[str, Any], label: str | None = None) -> f
     return find_row(report, label).get('uncertainty_A')
 
 
+def stated_distance(report: Mapping[str, Any], label: str | None = None) -> float | None:
+    """Return how far a structure is from what the network was trained on; None of networks that cannot tell.
+
+    Raises ValueError as `find_row` does.
+    """
+    return find_row(report, label).get('distance_to_training')
+
+
 def stated_energy_rise(report: Mapping[str, Any], label: str | None = None) -> float | None:
     """Return by how much a prediction lies above the raw crystal in energy, in eV/atom, by the potential of the run.
 
@@ -68,6 +76,7 @@ def network_facts(report: Mapping[str, Any], label: str | None = None) -> dict[s
         'structures_in_run': len(rows),
         'wall_time_s': _own_time(row) + share * rest,
         'uncertainty_A': stated_uncertainty(report, label),
+        **{key: row.get(key) for key in ('distance_to_training', 'unlike_training', 'nearest_training')},
         'second_opinion': {**report['second_opinion'], **row['second_opinion']} if 'second_opinion' in row else None,
         'potential': potential and _merge(potential, row.get('potential')),
     }

@@ -2,14 +2,19 @@
 
 import pytest
 
-from aiida_e3relax.workflows.network.report import find_pre_relaxer, network_facts, stated_uncertainty
+from aiida_e3relax.workflows.network.report import find_pre_relaxer, network_facts, stated_distance, stated_uncertainty
 
+NEAR = {
+    'distance_to_training': 1.5,
+    'unlike_training': True,
+    'nearest_training': {'label': 'mp-1', 'formula': 'NaCl'},
+}
 REPORT = {
     'model': {'content_hash': 'sha256:0'},
     'device': {'used': 'cuda:0'},
     'timings_s': {'total': 8.0},
     'structures': [
-        {'label': 'a', 'n_atoms': 6, 'uncertainty_A': 0.2},
+        {'label': 'a', 'n_atoms': 6, 'uncertainty_A': 0.2, **NEAR},
         {'label': 'b', 'n_atoms': 2, 'status': 'empty'},
     ],
 }
@@ -26,9 +31,12 @@ def test_facts_are_those_of_the_structure_asked_for():
             'structures_in_run': 2,
             'wall_time_s': 6.0,
             'uncertainty_A': 0.2,
+            **NEAR,
         }.items()
     )
     assert stated_uncertainty(REPORT, 'b') is None
+    assert stated_distance(REPORT, 'a') == 1.5
+    assert network_facts(REPORT, 'b').items() >= dict.fromkeys(NEAR).items(), 'as of a network that cannot tell'
 
 
 def test_the_shares_of_all_structures_are_the_time_of_the_run():
