@@ -12,6 +12,7 @@ import fcntl
 import hashlib
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,12 @@ class Chunks:
         return Pairs.concatenate(parts), rows
 
     def check_done(self) -> None:
-        """Raise InputError where a chunk is relaxed already, but was made from other starts or by another teacher."""
+        """Raise InputError for chunks in the folder of another size, of other starts or by another teacher."""
+        own = {self.path(number).name for number in range(len(self))}
+        others = [path for path in self.folder.glob('chunk-*.npz') if path.name not in own]
+        for size, count in Counter(int(path.stem.rpartition('-')[2]) for path in others).items():
+            if size > self.size or (size < self.size and count > 1):  # one may be the last chunk of fewer starts
+                raise InputError(f'{self.folder}: relaxed in chunks of {size}: give --chunk {size} to go on')
         for number in range(len(self)):
             if not self.is_done(number):
                 continue

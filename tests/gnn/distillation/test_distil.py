@@ -114,6 +114,8 @@ def test_a_killed_run_goes_on_and_more_starts_can_be_added(command, tmp_path, ca
     assert calculator.count == 0
     assert main([*words, '--count', '9']) == 0  # the two full chunks are there
     assert 0 < calculator.count < all_of_it
+    assert main([*words, '--chunk', '2']) == 3
+    assert 'relaxed in chunks of 3: give --chunk 3 to go on' in capsys.readouterr().err
     assert main([*words, '--seed', '1']) == 3
     assert 'made from other starts or by another teacher' in capsys.readouterr().err
 
