@@ -33,6 +33,12 @@ _CALIBRATION_TITLES = {
     'observed_over_stated_median': 'bond error / it',
 }
 
+_DISTANCE_TITLES = {
+    'distance_median': 'distance',
+    'unlike_training_percent': 'unlike %',
+    'spearman_distance_bonds': 'rank, distance',
+}
+
 
 def measures_in(names: Iterable[str]) -> list[str]:
     """Return the measures that tables show, of those with these `names` in a row or in `Measured.values`."""
@@ -55,17 +61,24 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     return '\n'.join([*lines, *_uncertainty_lines(rows)])
 
 
-def _uncertainty_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the table of the models that state an uncertainty, in the aligned frame; nothing where none does."""
-    stating = [row for row in rows if 'uncertainty_A_median' in row and row['frame'] == 'aligned']
+def _uncertainty_lines(rows: Sequence[Mapping[str, Any]], by: str = 'data', wide: int = 14) -> list[str]:
+    """Return the table of the models that state an uncertainty or a distance, in the aligned frame, if any does.
+
+    `by` is the key that names rows, `wide` the width of its column.
+    """
+    titles = _CALIBRATION_TITLES | _DISTANCE_TITLES
+    stating = [row for row in rows if titles.keys() & row.keys() and row['frame'] == 'aligned']
     if not stating:
         return []
+    titles = {name: title for name, title in titles.items() if any(name in row for row in stating)}
     width = max(len(row['of']) for row in stating)
-    lines = ['', f'{"data":<14}{"":<{width}}' + ''.join(f'  {title:>18}' for title in _CALIBRATION_TITLES.values())]
+    lines = ['', f'{by:<{wide}}{"":<{width}}' + ''.join(f'  {title:>18}' for title in titles.values())]
     for row in stating:
-        cells = ['-' if row[name] is None else f'{row[name]:.3f}' for name in _CALIBRATION_TITLES]
-        lines.append(f'{row["data"]:<14}{row["of"]:<{width}}' + ''.join(f'  {cell:>18}' for cell in cells))
-    return [*lines, "aligned frame; rank: Spearman's correlation of the uncertainty with that error"]
+        cells = ['-' if row.get(name) is None else f'{row[name]:.3f}' for name in titles]
+        lines.append(f'{row[by]:<{wide}}{row["of"]:<{width}}' + ''.join(f'  {cell:>18}' for cell in cells))
+    told = "aligned frame; rank: Spearman's correlation of the uncertainty with that error"
+    more = ', of the distance with that of bonds; distance: to the training, above 1 unlike it'
+    return [*lines, told + (more if 'distance_median' in titles else '')]
 
 
 def by_size(measured: Sequence[Measured]) -> list[dict[str, Any]]:
@@ -96,7 +109,8 @@ def _row_of_some(m: Measured, named: Mapping[str, str], chosen: NDArray[np.bool_
     for name, values in m.values.items():
         row[f'{name}_mean'] = float(np.nanmean(values[chosen]))
         row[f'{name}_median'] = float(np.nanmedian(values[chosen]))
-    return row
+    calibration = m.calibration_of(chosen)
+    return row if calibration is None else row | calibration.row()
 
 
 def group_table(measured: Sequence[Measured], group: str) -> str:
@@ -110,7 +124,7 @@ def group_table(measured: Sequence[Measured], group: str) -> str:
     for row in sorted(rows, key=lambda row: row[group]):
         cells = [f'{row[f"{m}_mean"]:.3f} ({row[f"{m}_median"]:.3f})' if f'{m}_mean' in row else '-' for m in measures]
         lines.append(f'{row[group]:<16}{row["of"]:<{width}} {row["pairs"]:>6}' + ''.join(f'  {c:>17}' for c in cells))
-    return '\n'.join(lines)
+    return '\n'.join([*lines, *_uncertainty_lines(sorted(rows, key=lambda row: row[group]), group, 16)])
 
 
 def size_name(first: int, last: int | None) -> str:
@@ -156,14 +170,16 @@ def write_csv(path: Path, measured: Sequence[Measured]) -> None:
         writer = csv.writer(handle)
         measures = measures_in(name for m in measured for name in m.values)
         groups = [group for group in GROUPS if any(group in m.groups for m in measured)]
+        distance = ['distance_to_training'] if any(m.distance is not None for m in measured) else []
         named = ['data', 'label', 'atoms', 'frame', 'of']
-        writer.writerow([*named, *measures, 'matched', 'failed', 'uncertainty_A', *groups])
+        writer.writerow([*named, *measures, 'matched', 'failed', 'uncertainty_A', *distance, *groups])
         for m in measured:
             for i, label in enumerate(m.labels):
                 matched = '' if m.matched is None else int(m.matched[i])
                 values = [f'{m.values[name][i]:.6g}' if name in m.values else '' for name in measures]
                 stated = '' if m.uncertainty is None else f'{m.uncertainty[i]:.6g}'
+                told = [stated, *('' if m.distance is None else f'{m.distance[i]:.6g}' for _ in distance)]
                 of_groups = [m.groups[group][i] if group in m.groups else '' for group in groups]
                 writer.writerow(
-                    [m.data, label, m.n_atoms[i], m.frame, m.of, *values, matched, int(m.failed[i]), stated, *of_groups]
+                    [m.data, label, m.n_atoms[i], m.frame, m.of, *values, matched, int(m.failed[i]), *told, *of_groups]
                 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 from typing import cast
@@ -128,7 +129,7 @@ def _features_of_sites(checkpoint: Checkpoint, pairs: Pairs, device: torch.devic
     """Return the ``(A, D)`` features of all sites, from the first member of an ensemble, whose they are."""
     model = checkpoint.model
     first = cast(RelaxationModel, model.members[0]) if isinstance(model, Ensemble) else model
-    first = accelerate(first).to(device=device, dtype=torch.float32).eval()
+    first = accelerate(copy.deepcopy(first)).to(device=device, dtype=torch.float32).eval()
     parts = []
     line = ProgressLine('environments of the training', len(pairs))
     with torch.no_grad():
