@@ -37,7 +37,19 @@ ROOMS = {
     'workflows': {'common', 'crystals', 'standin', 'data', 'calculations'},
     'campaign': {'common', 'crystals', 'data', 'calculations', 'workflows'},
     'validation': {'common', 'crystals', 'data', 'calculations', 'workflows', 'campaign'},
-    'cli': {'common', 'crystals', 'gnn', 'standin', 'data', 'calculations', 'workflows', 'campaign', 'validation'},
+    'learning': {'common', 'crystals', 'gnn', 'data', 'calculations', 'workflows', 'campaign'},
+    'cli': {
+        'common',
+        'crystals',
+        'gnn',
+        'standin',
+        'data',
+        'calculations',
+        'workflows',
+        'campaign',
+        'validation',
+        'learning',
+    },
 }
 """The rooms that each room may import: nothing imports the command line."""
 

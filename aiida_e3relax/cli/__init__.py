@@ -13,6 +13,7 @@ from aiida_e3relax.cli.lazy_group import LazyGroup
     cls=LazyGroup,
     places={
         'campaign': 'aiida_e3relax.cli.campaign.commands:campaign',
+        'data': 'aiida_e3relax.cli.data:data',
         'query': 'aiida_e3relax.cli.query:query',
         'relax': 'aiida_e3relax.cli.relax:relax',
         'setup': 'aiida_e3relax.cli.setup:setup',

@@ -25,6 +25,7 @@ HEAVY = {'aiida', 'ase', 'matplotlib', 'numpy', 'pandas', 'pymatgen', 'rich', 's
         (['campaign', '--help'], 0, 'Undo `pause`'),
         (['campaign', 'create', '--help'], 0, 'Protocols: fast'),
         (['relax', '--help'], 0, '[semiconductor|salt|metal]'),
+        (['data', '--help'], 0, 'campaign:NAME'),
         (['setup', '--help'], 0, '[emt|ionic|gpaw]'),
         (['show', '--help'], 0, '--plot'),
         (['query', '--help'], 0, 'predictions'),

@@ -116,10 +116,10 @@ def _read_group(label: str, notes: Counter[str]) -> list[orm.StructureData]:
 
 
 def _run_query(word: str) -> list[orm.StructureData]:
-    conditions = _read_conditions(word)
+    conditions = read_conditions(word)
     filters: dict[str, Any] = {'and': []}
     if match := conditions.get('atoms'):
-        least, most = _read_bounds(word, match)
+        least, most = read_bounds(word, match)
         filters['and'] += [{'attributes.sites': {'longer': least - 1}}, {'attributes.sites': {'shorter': most + 1}}]
     query = orm.QueryBuilder()
     query.append(
@@ -140,7 +140,8 @@ def _run_query(word: str) -> list[orm.StructureData]:
     return found
 
 
-def _read_conditions(word: str) -> dict[str, str]:
+def read_conditions(word: str) -> dict[str, str]:
+    """Return the conditions in `query:elements=Cu,Au;atoms=2-8`, by `QUERY_KEYS`; raises ClickException."""
     conditions = {}
     for text in filter(None, word.removeprefix(QUERY).split(';')):
         key, _, value = text.partition('=')
@@ -153,8 +154,8 @@ def _read_conditions(word: str) -> dict[str, str]:
     return conditions
 
 
-def _read_bounds(word: str, text: str) -> tuple[int, int]:
-    """Return the bounds in `8`, `2-8`, `2-` or `-8`."""
+def read_bounds(word: str, text: str) -> tuple[int, int]:
+    """Return the bounds in `8`, `2-8`, `2-` or `-8`; raises ClickException."""
     if text.isdigit():
         return int(text), int(text)
     match = BOUNDS.fullmatch(text)

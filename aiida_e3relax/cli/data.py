@@ -1,0 +1,181 @@
+"""`aiida-e3relax data`: relaxations in the graph as pairs to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aiida_e3relax.cli.profile import profile_option, use_profile
+from aiida_e3relax.cli.several_values import SeveralValues, SeveralValuesCommand
+from aiida_e3relax.common.messages import printable
+
+if TYPE_CHECKING:
+    from aiida_e3relax.learning.gather import Gathered
+    from aiida_e3relax.learning.relaxations import Relaxation, RelaxationKind
+
+CAMPAIGN, GROUP, QUERY = 'campaign:', 'group:', 'query:'
+SHOWN_REASONS = 10
+
+
+@click.command(cls=SeveralValuesCommand)
+@click.option(
+    '--from',
+    'sources',
+    cls=SeveralValues,
+    required=True,
+    metavar='SOURCE...',
+    help='Where the relaxations are: campaign:NAME; group:LABEL, the work chains in an AiiDA group; '
+    'query:elements=Cu,Ag,Au;atoms=2-8, those in the profile of crystals of these elements only and with that many '
+    'sites, where either condition may be left out.',
+)
+@click.option('--output', type=click.Path(dir_okay=False, path_type=Path), help='Write a training file, .npz, too.')
+@click.option('--label', help='Of the node, and of the data set in tables.  [default: made of the sources]')
+@click.option(
+    '--kinds',
+    'kinds_file',
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help='A YAML file with other work chains that relax: {MyRelaxWorkChain: {start: structure, end: relaxed}}, the '
+    'labels of the links to the crystals.',
+)
+@click.option('--settings', metavar='KEY', help='Only relaxations with these settings of VASP, as an error names them.')
+@click.option('--mix-settings', is_flag=True, help='Take relaxations with different settings of VASP together.')
+@click.option(
+    '--split',
+    type=click.Choice(['chemical-system', 'random', 'prototype']),
+    default='chemical-system',
+    show_default=True,
+    help='What stays together when the pairs are divided into train, val and test.',
+)
+@click.option('--seed', type=click.IntRange(min=0), default=0, show_default=True, help='Of that division.')
+@click.option('--drop-duplicates', is_flag=True, help='Leave out pairs that repeat an earlier one of their split.')
+@profile_option
+def data(
+    sources: tuple[str, ...],
+    output: Path | None,
+    label: str | None,
+    kinds_file: Path | None,
+    settings: str | None,
+    mix_settings: bool,
+    split: str,
+    seed: int,
+    drop_duplicates: bool,
+    profile: str | None,
+) -> None:
+    """Gather finished relaxations by VASP into one node of pairs, to train or tune networks on.
+
+    A pair is where a relaxation started, the raw crystal, and where it ended. Relaxations that did not converge are
+    left out and counted; those that were computed with different settings are never mixed without being told to.
+    """
+    use_profile(profile)
+    if output is not None and output.suffix != '.npz':
+        raise click.ClickException(f'--output {output}: expected a name that ends in .npz')
+
+    from aiida_e3relax.common.errors import InputError
+    from aiida_e3relax.gnn.data.build import BuildOptions
+    from aiida_e3relax.learning.gather import gather
+    from aiida_e3relax.learning.relaxations import KINDS
+
+    kinds = {**KINDS, **(_read_kinds(kinds_file) if kinds_file else {})}
+    found: dict[str, Relaxation] = {}
+    for word in sources:
+        found |= {relaxation.process: relaxation for relaxation in _find(word, kinds)}
+    options = BuildOptions(split=split, seed=seed, drop_duplicates=drop_duplicates)
+    try:
+        gathered = gather(found.values(), label or _name_of(sources), options, mix_settings, settings)
+    except InputError as error:
+        raise click.ClickException(printable(str(error))) from error
+    node = gathered.node.store()
+    _describe(gathered, len(found))
+    click.echo(f'E3RelaxPairsData<{node.pk}> ({node.uuid})')
+    if output is not None:
+        with node.open(mode='rb') as handle:
+            output.write_bytes(handle.read())
+        click.echo(f'The same as a training file: {output}')
+
+
+def _find(word: str, kinds: dict[str, RelaxationKind]) -> Sequence[Relaxation]:
+    """Return the relaxations that a word of --from stands for; raises ClickException."""
+    from aiida import orm
+
+    from aiida_e3relax.campaign.group import load_campaign
+    from aiida_e3relax.campaign.results.records import chain_query
+    from aiida_e3relax.learning.relaxations import find_relaxations
+
+    if word.startswith(CAMPAIGN):
+        try:
+            settings = load_campaign(word.removeprefix(CAMPAIGN)).settings_node
+        except ValueError as error:
+            raise click.ClickException(f'--from {printable(word)}: {printable(str(error))}') from error
+        return find_relaxations(chain_query(settings, ['id']), kinds)
+    if word.startswith(GROUP):
+        query = orm.QueryBuilder().append(orm.Group, filters={'label': word.removeprefix(GROUP)}, tag='group')
+        if not query.count():
+            raise click.ClickException(f'--from {printable(word)}: no group has this label; see `verdi group list`')
+        return find_relaxations(query.append(orm.WorkChainNode, with_group='group', project='id'), kinds)
+    if word.startswith(QUERY):
+        return _run_query(word, kinds)
+    raise click.ClickException(
+        f'--from {printable(word)}: expected {CAMPAIGN}NAME, {GROUP}LABEL or {QUERY}CONDITIONS; files of finished '
+        'relaxations are read by `e3relax data`'
+    )
+
+
+def _run_query(word: str, kinds: dict[str, RelaxationKind]) -> Sequence[Relaxation]:
+    from aiida import orm
+
+    from aiida_e3relax.campaign.results.records import read_compositions
+    from aiida_e3relax.cli.campaign.sources import read_bounds, read_conditions
+    from aiida_e3relax.learning.relaxations import find_relaxations
+
+    conditions = read_conditions(word)
+    elements = set(filter(None, conditions.get('elements', '').split(',')))
+    least, most = read_bounds(word, conditions['atoms']) if 'atoms' in conditions else (1, 10**9)
+    filters = {'attributes.process_label': {'in': list(kinds)}}
+    found = find_relaxations(orm.QueryBuilder().append(orm.WorkChainNode, filters=filters, project='id'), kinds)
+    made_of = read_compositions([relaxation.start for relaxation in found])
+    return [
+        relaxation
+        for relaxation in found
+        if least <= made_of[relaxation.start]['n_atoms'] <= most
+        and (not elements or elements >= set(made_of[relaxation.start]['elements']))
+    ]
+
+
+def _read_kinds(path: Path) -> dict[str, RelaxationKind]:
+    """Return the work chains that relax in a YAML file; raises ClickException."""
+    from aiida_e3relax.common.errors import InputError
+    from aiida_e3relax.common.fields import read_fields
+    from aiida_e3relax.common.strict_yaml import load_yaml
+    from aiida_e3relax.learning.relaxations import RelaxationKind
+
+    try:
+        content: Any = load_yaml(path.read_text(encoding='utf-8'))
+        if not isinstance(content, dict):
+            raise InputError('expected labels of work chains with `start` and `end`')
+        return {str(name): read_fields(RelaxationKind, value, str(name)) for name, value in content.items()}
+    except (ValueError, OSError) as error:
+        raise click.ClickException(f'--kinds {path}: {printable(str(error))}') from error
+
+
+def _name_of(sources: Sequence[str]) -> str:
+    return '+'.join(word.partition(':')[2] or word for word in sources)[:80]
+
+
+def _describe(gathered: Gathered, n_found: int) -> None:
+    """Say what became of the relaxations."""
+    built = gathered.data
+    splits = ', '.join(f'{count} {name}' for name, count in gathered.node.splits.items())
+    click.echo(f'{n_found} relaxations that finished well, {len(built.pairs)} pairs: {splits}.')
+    reasons: dict[str, int] = {}
+    for rejection in built.rejections:
+        reasons[rejection.kind] = reasons.get(rejection.kind, 0) + 1
+    for reason, count in sorted(reasons.items(), key=lambda item: -item[1])[:SHOWN_REASONS]:
+        click.echo(f'{count} left out: {reason}')
+    for what, count in built.repeats.items():
+        if count:
+            click.echo(f'{count} {what}')
+    for key, settings in gathered.settings.items():
+        click.echo(f'Settings {key}: {", ".join(f"{name} {value}" for name, value in settings.items())}')

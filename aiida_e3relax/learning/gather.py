@@ -1,0 +1,189 @@
+"""Pairs out of the provenance graph: what relaxed, from where to where, and computed with what."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from aiida import orm
+from aiida.common.exceptions import NotExistent
+
+from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.crystals.geometry import is_same_crystal
+from aiida_e3relax.data.pairs import RELAXATION, E3RelaxPairsData
+from aiida_e3relax.data.structures import structures_to_crystals
+from aiida_e3relax.gnn.data.build import BuildOptions, BuiltData, build
+from aiida_e3relax.gnn.data.card import data_card
+from aiida_e3relax.gnn.data.sources.base import Candidate, Loaded, Sites, Source, UnusableError, sites_of, with_isif
+from aiida_e3relax.learning.relaxations import Relaxation
+
+KIND = 'AiiDA'
+KEPT_VOLUME_OR_SHAPE = (4, 8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Gathered:
+    """Pairs that were gathered.
+
+    Attributes
+    ----------
+    node
+        The node of pairs, not stored.
+    data
+        What was built: pairs, rejections, repeats.
+    settings
+        By their key in `Pairs.about`, `settings`, what the relaxations were computed with.
+    """
+
+    node: E3RelaxPairsData
+    data: BuiltData
+    settings: Mapping[str, Mapping[str, Any]]
+
+
+def settings_key(relaxation: Relaxation) -> str:
+    """Return a short key of what a relaxation was computed with, apart from what belongs to its elements."""
+    text = json.dumps(dict(sorted(relaxation.settings.items())), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def check_settings(relaxations: Sequence[Relaxation]) -> None:
+    """Raise InputError unless all relaxations go down one energy surface, saying what differs and how often.
+
+    They do where engine and INCAR tags agree, and each element has one potential and one U.
+    """
+    groups: dict[str, list[Relaxation]] = defaultdict(list)
+    for relaxation in relaxations:
+        groups[settings_key(relaxation)].append(relaxation)
+    if len(groups) > 1:
+        names = sorted({name for found in groups.values() for name in found[0].settings})
+        differing = [name for name in names if len({str(g[0].settings.get(name)) for g in groups.values()}) > 1]
+        told = '; '.join(
+            f'{len(found)} with {_in_words(found[0].settings, differing)} (settings {key})'
+            for key, found in sorted(groups.items(), key=lambda item: -len(item[1]))
+        )
+        raise InputError(
+            f'{len(relaxations)} relaxations have {len(groups)} kinds of settings: {told}. Take one with --settings '
+            'KEY, or all with --mix-settings: their energy surfaces differ, and so do the crystals at the end'
+        )
+    of_elements: dict[str, Counter[str]] = defaultdict(Counter)
+    for relaxation in relaxations:
+        for symbol, what in relaxation.of_elements.items():
+            of_elements[symbol][what] += 1
+    if several := {symbol: found for symbol, found in of_elements.items() if len(found) > 1}:
+        told = '; '.join(
+            f'{symbol}: {", ".join(f"{what} ({count})" for what, count in found.most_common())}'
+            for symbol, found in sorted(several.items())
+        )
+        raise InputError(
+            f'elements were computed with more than one potential or U: {told}. Leave some of the relaxations out, or '
+            'take all with --mix-settings'
+        )
+
+
+def gather(
+    relaxations: Iterable[Relaxation],
+    source: str,
+    options: BuildOptions,
+    mix_settings: bool = False,
+    settings: str | None = None,
+) -> Gathered:
+    """Return the pairs of relaxations, from their start to their end, with the UUID of each.
+
+    Parameters
+    ----------
+    relaxations
+        Those that finished well.
+    source
+        The name of the data set.
+    options
+        How pairs are repaired, divided, and searched for repeats; see `build`.
+    mix_settings
+        Take relaxations that were computed with different settings together.
+    settings
+        Only those with settings of this key.
+
+    Raises
+    ------
+    InputError
+        Where there are none, where their settings differ, and where no pair can be used.
+    """
+    found = list(relaxations)
+    if settings is not None:
+        known = Counter(map(settings_key, found))
+        found = [relaxation for relaxation in found if settings_key(relaxation) == settings]
+        if not found:
+            keys = ', '.join(f'{key} ({count})' for key, count in known.most_common()) or 'none'
+            raise InputError(f'--settings {settings}: no relaxation has these; found {keys}')
+    if not found:
+        raise InputError('found no relaxation that finished well; `aiida-e3relax campaign status` says what runs')
+    if not mix_settings:
+        check_settings(found)
+    kinds = {settings_key(relaxation): dict(relaxation.settings) for relaxation in found}
+    candidates = [_candidate(relaxation) for relaxation in found]
+    data = build([Source(KIND, source, source, candidates)], options)
+    card = data_card(data, [Source(KIND, source, source, candidates)], options, None, None)
+    card |= {'settings': kinds, 'of_elements': _elements_in_words(found)}
+    return Gathered(E3RelaxPairsData.from_pairs(data.pairs, card, label=source), data, kinds)
+
+
+def check_origin(node: E3RelaxPairsData, ends: Mapping[str, str]) -> dict[str, str]:
+    """Return by label why the relaxation of a pair in `node` is not the one that it names; empty where all are.
+
+    `ends` has the UUIDs of relaxed crystals by the UUID of the relaxation, as `Relaxation` has them.
+    """
+    pairs, faults = node.pairs, {}
+    for index, process in enumerate(pairs.about[RELAXATION].tolist()):
+        label = str(pairs.unrelaxed.labels[index])
+        if process not in ends:
+            faults[label] = f'relaxation {process}: not in this profile, or it did not finish well'
+            continue
+        node_of_end: Any = orm.load_node(uuid=ends[process])
+        end = structures_to_crystals({label: node_of_end})
+        if not is_same_crystal(pairs.relaxed.select([index]), end):
+            faults[label] = f'relaxation {process}: ended in another crystal'
+    return faults
+
+
+def _candidate(relaxation: Relaxation) -> Candidate:
+    about = {RELAXATION: relaxation.process, 'settings': settings_key(relaxation)}
+    return Candidate(relaxation.label or relaxation.process, '', lambda: _load(relaxation), about)
+
+
+def _load(relaxation: Relaxation) -> Loaded:
+    if relaxation.is_converged is False:
+        raise UnusableError('not converged: the last run of VASP stopped before its forces were below their bound')
+    before, after = (_read(uuid) for uuid in (relaxation.start, relaxation.end))
+    if relaxation.positions_dof is not None:
+        held = ~np.asarray(relaxation.positions_dof, dtype=bool)
+        if held.shape != after.positions.shape:
+            raise UnusableError(f'fixed sites: `positions_dof` has the shape {held.shape}, not one row a site')
+        after = after._replace(fixed=held)
+    return Loaded(before, after if relaxation.isif is None else with_isif(after, str(relaxation.isif)))
+
+
+def _read(uuid: str) -> Sites:
+    try:
+        structure: Any = orm.load_node(uuid=uuid)
+    except NotExistent as error:
+        raise UnusableError(f'deleted: the crystal {uuid}') from error
+    try:
+        return sites_of(structure.get_ase())
+    except ValueError as error:  # kinds with several elements, or vacancies
+        raise UnusableError(f'partial occupancies: {error}') from error
+
+
+def _in_words(settings: Mapping[str, Any], names: Sequence[str]) -> str:
+    return ', '.join(f'{name} {settings.get(name, "not set")}' for name in names)
+
+
+def _elements_in_words(relaxations: Iterable[Relaxation]) -> dict[str, list[str]]:
+    found: dict[str, set[str]] = defaultdict(set)
+    for relaxation in relaxations:
+        for symbol, what in relaxation.of_elements.items():
+            found[symbol].add(what)
+    return {symbol: sorted(whats) for symbol, whats in sorted(found.items())}

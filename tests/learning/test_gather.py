@@ -1,0 +1,194 @@
+"""Relaxations in the graph as pairs: which are found, what they were computed with, and what is never mixed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import ase.build
+import numpy as np
+import pytest
+from aiida import orm
+from aiida.common.links import LinkType
+from aiida_vasp.data.potcar import PotcarData
+from click.testing import CliRunner
+
+from aiida_e3relax.cli.data import data
+from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.crystals.datasets.pairs_file import read_data_card, read_pairs
+from aiida_e3relax.gnn.data.build import BuildOptions
+from aiida_e3relax.learning.gather import check_origin, gather, settings_key
+from aiida_e3relax.learning.relaxations import KINDS, RelaxationKind, find_relaxations
+
+TAGS = {'nsw': 50, 'isif': 3, 'gga': 'PE', 'encut': 400, 'ediff': 1e-5}
+FINISHED = {'process_state': 'finished', 'exit_status': 0}
+RANDOM = BuildOptions(split='random')
+
+
+@pytest.fixture
+def relax(standin_code, potential_family, tmp_path) -> Callable[..., orm.WorkChainNode]:
+    """A function that stores a relaxation as aiida-vasp leaves it: work chain, restarts, job, crystals."""
+    numbers = itertools.count()
+
+    def store(
+        label: str = 'VaspRelaxWorkChain',
+        end: str = 'relax__structure',
+        tags: dict[str, Any] | None = None,
+        converged: bool = True,
+        caller: orm.WorkChainNode | None = None,
+        state: dict[str, Any] | None = None,
+        held: list[int] | None = None,
+        symbols: str = 'CuAu',
+        code: orm.Code = standin_code,
+    ) -> orm.WorkChainNode:
+        lattice = 5.5 + 0.05 * next(numbers)
+        atoms = ase.build.bulk(symbols, 'rocksalt', a=lattice)
+        relaxed = atoms.copy()
+        relaxed.set_cell(atoms.cell * 1.02, scale_atoms=True)
+        start, after = (orm.StructureData(ase=crystal).store() for crystal in (atoms, relaxed))
+        chain = orm.WorkChainNode(label=f'{tmp_path.name}-{lattice:.2f}')
+        chain.base.links.add_incoming(start, LinkType.INPUT_WORK, 'structure')
+        if caller is not None:
+            chain.base.links.add_incoming(caller, LinkType.CALL_WORK, 'relax_raw')
+        chain.base.attributes.set_many({'process_label': label, **(FINISHED if state is None else state)})
+        chain.store()
+        base = orm.WorkChainNode()
+        base.base.links.add_incoming(chain, LinkType.CALL_WORK, 'relax_01')
+        base.store()
+        job = orm.CalcJobNode(computer=code.computer, process_type='aiida.calculations:vasp.vasp')
+        parameters = orm.Dict({**TAGS, **(tags or {})}).store()
+        inputs: dict[str, orm.Data] = {'structure': start, 'parameters': parameters, 'code': code}
+        if held is not None:
+            dynamics = orm.Dict({'positions_dof': [[site not in held] * 3 for site in range(len(atoms))]})
+            inputs['dynamics'] = dynamics.store()
+        for symbol in set(atoms.get_chemical_symbols()):
+            query = orm.QueryBuilder().append(PotcarData, filters={'attributes.full_name': symbol})
+            inputs[f'potential__{symbol}'] = query.first(flat=True)
+        for link, node in inputs.items():
+            job.base.links.add_incoming(node, LinkType.INPUT_CALC, link)
+        job.base.links.add_incoming(base, LinkType.CALL_CALC, 'iteration_01')
+        job.store()
+        misc = orm.Dict({'run_status': {'ionic_converged': converged}})
+        misc.base.links.add_incoming(job, LinkType.CREATE, 'misc')
+        misc.store()
+        after.base.links.add_incoming(chain, LinkType.RETURN, end)
+        return chain
+
+    return store
+
+
+def query_of(*chains: orm.WorkChainNode) -> orm.QueryBuilder:
+    return orm.QueryBuilder().append(orm.WorkChainNode, filters={'id': {'in': [c.pk for c in chains]}}, project='id')
+
+
+def test_a_relaxation_is_read_with_what_it_was_computed_with(relax):
+    chain = relax()
+    (found,) = find_relaxations(query_of(chain))
+    assert (found.process, found.label) == (chain.uuid, chain.label)
+    assert found.settings == {'engine': 'stand-in emt', 'GGA': 'PE', 'ENCUT': 400}
+    assert found.of_elements == {'Au': 'Au', 'Cu': 'Cu'}
+    assert (found.isif, found.is_converged, found.positions_dof) == (3, True, None)
+    assert found.start == chain.inputs.structure.uuid
+
+
+def test_legs_and_what_failed_are_no_relaxations_of_their_own(relax):
+    chain = relax('E3RelaxVaspWorkChain', 'structure')
+    leg = relax(caller=chain)
+    failed = relax(state={'process_state': 'finished', 'exit_status': 410})
+    running = relax(state={'process_state': 'waiting'})
+    found = find_relaxations(query_of(chain, leg, failed, running))
+    assert [relaxation.process for relaxation in found] == [chain.uuid]
+    assert find_relaxations(query_of(leg))[0].process == leg.uuid  # asked for by itself
+
+
+def test_other_work_chains_are_found_by_their_links(relax):
+    chain = relax('PwRelaxWorkChain', 'output_structure')
+    assert find_relaxations(query_of(chain)) == []
+    kinds = {**KINDS, 'PwRelaxWorkChain': RelaxationKind(end='output_structure')}
+    assert [found.process for found in find_relaxations(query_of(chain), kinds)] == [chain.uuid]
+
+
+def test_pairs_are_the_crystals_and_name_their_relaxations(relax):
+    chains = [relax() for _ in range(4)]
+    found = find_relaxations(query_of(*chains))
+    gathered = gather(found, 'mine', RANDOM)
+    pairs = gathered.node.pairs
+    assert sorted(pairs.about['relaxation']) == sorted(chain.uuid for chain in chains)
+    np.testing.assert_allclose(pairs.relaxed.volumes / pairs.unrelaxed.volumes, 1.02**3)
+    assert set(pairs.source) == {'mine'}
+    ends = {relaxation.process: relaxation.end for relaxation in found}
+    assert check_origin(gathered.node, ends) == {}
+    other = {**ends, found[0].process: found[1].start, found[1].process: 'nowhere'}
+    del other[found[1].process]
+    faults = check_origin(gathered.node, other)
+    assert faults == {found[1].label: f'relaxation {found[1].process}: not in this profile, or it did not finish well'}
+
+
+def test_what_vasp_held_is_held_in_the_pairs(relax):
+    chain = relax(held=[0], tags={'isif': 2})
+    with pytest.raises(InputError, match='no usable pair'):  # the cell of the fixture moves although ISIF says no
+        gather(find_relaxations(query_of(chain)), 'held', RANDOM)
+    free = relax(held=[1])
+    pairs = gather(find_relaxations(query_of(free)), 'held', RANDOM).node.pairs
+    assert pairs.fixed.tolist() == [[False] * 3, [True] * 3]
+
+
+def test_relaxations_that_did_not_converge_are_left_out_and_counted(relax):
+    gathered = gather(find_relaxations(query_of(relax(), relax(converged=False))), 'mine', RANDOM)
+    assert len(gathered.data.pairs) == 1
+    assert [rejection.kind for rejection in gathered.data.rejections] == ['not converged']
+
+
+def test_settings_are_never_mixed_in_silence(relax):
+    chains = [relax(), relax(), relax(tags={'encut': 520})]
+    found = find_relaxations(query_of(*chains))
+    with pytest.raises(InputError, match=r'2 with ENCUT 400.*1 with ENCUT 520.*--settings KEY, or all with --mix-set'):
+        gather(found, 'mine', RANDOM)
+    assert len(gather(found, 'mine', RANDOM, mix_settings=True).data.pairs) == 3
+    key = settings_key(found[2])
+    assert gather(found, 'mine', RANDOM, settings=key).node.pairs.about['relaxation'].tolist() == [found[2].process]
+    with pytest.raises(InputError, match='no relaxation has these; found'):
+        gather(found, 'mine', RANDOM, settings='12345678')
+
+
+def test_one_element_with_two_corrections_is_told(relax):
+    plus_u = {'ldau': True, 'ldaul': [2, -1], 'ldauu': [4.0, 0.0], 'ldauj': [0.0, 0.0]}
+    found = find_relaxations(query_of(relax(), relax(tags=plus_u)))
+    assert found[1].of_elements == {'Au': 'Au', 'Cu': 'Cu with L, U, J = 2, 4, 0'}
+    with pytest.raises(InputError, match=r'Cu: Cu \(1\), Cu with L, U, J = 2, 4, 0 \(1\)'):
+        gather(found, 'mine', RANDOM)
+
+
+def test_the_command_writes_a_node_and_a_file(relax, tmp_path):
+    group = orm.Group(label=f'relaxations of {tmp_path.name}').store()
+    group.add_nodes([relax() for _ in range(3)])
+    path = tmp_path / 'pairs.npz'
+    words = ['--from', f'group:{group.label}', '--split', 'random', '--output', str(path)]
+    done = CliRunner().invoke(data, words)
+    assert done.exit_code == 0, done.output
+    assert '3 relaxations that finished well, 3 pairs' in done.output
+    assert 'engine stand-in emt, GGA PE, ENCUT 400' in done.output
+    assert len(read_pairs(path)) == 3
+    card = read_data_card(path)
+    assert card['of_elements'] == {'Au': ['Au'], 'Cu': ['Cu']}
+    assert list(card['settings'].values()) == [{'engine': 'stand-in emt', 'GGA': 'PE', 'ENCUT': 400}]
+    done = CliRunner().invoke(data, ['--from', 'query:elements=Ag,Pd;atoms=2'])
+    assert (done.exit_code, 'found no relaxation that finished well' in done.output) == (1, True)
+
+
+@pytest.mark.usefixtures('aiida_profile')
+@pytest.mark.parametrize(
+    ('words', 'told'),
+    [
+        (['campaign:nothing'], 'campaign `nothing`: not in this profile'),
+        (['group:nothing'], 'no group has this label'),
+        (['POSCAR'], 'files of finished relaxations are read by `e3relax data`'),
+        (['query:sites=3'], 'expected conditions such as elements=Cu,Au'),
+        (['group:any', '--output', 'pairs.txt'], 'expected a name that ends in .npz'),
+    ],
+)
+def test_mistakes_are_told(words, told):
+    done = CliRunner().invoke(data, ['--from', *words])
+    assert done.exit_code == 1
+    assert told in done.output.replace('\n', ' ')
