@@ -11,10 +11,8 @@ from aiida import orm
 from aiida.engine import ExitCode
 
 from aiida_e3relax.calculations.train import E3RelaxTrainCalculation
-from aiida_e3relax.common.errors import CheckpointError
 from aiida_e3relax.common.strict_json import parse_json
 from aiida_e3relax.data.model import E3RelaxModelData
-from aiida_e3relax.gnn.checkpoints.model_card import read_card
 from aiida_e3relax.parsers.program import ProgramParser, exit_name
 
 EXIT_OF_ERROR = {
@@ -68,9 +66,12 @@ class E3RelaxTrainParser(ProgramParser):
 
     def _read_model(self, folder: Path) -> E3RelaxModelData:
         """Return the best checkpoint, whose card says which nodes it was made of."""
-        checkpoint = folder / E3RelaxTrainCalculation.BEST_FILE
-        if not checkpoint.is_file():
-            raise OutputFilesError(f'{checkpoint.name}: expected the checkpoint of the best validation, found none')
+        checkpoint, card_file = (
+            folder / E3RelaxTrainCalculation.BEST_FILE,
+            folder / E3RelaxTrainCalculation.BEST_CARD_FILE,
+        )
+        if not (checkpoint.is_file() and card_file.is_file()):
+            raise OutputFilesError(f'{checkpoint.name}: expected the checkpoint of the best validation and its card')
         inputs = self.node.inputs
         made_of: dict[str, Any] = {
             'process': self.node.uuid,
@@ -79,8 +80,8 @@ class E3RelaxTrainParser(ProgramParser):
         if 'model' in inputs:
             made_of['model'] = _named(inputs.model)
         try:
-            return E3RelaxModelData(checkpoint, {**read_card(checkpoint), 'made_of': made_of})
-        except CheckpointError as error:
+            return E3RelaxModelData(checkpoint, {**parse_json(_read(card_file)), 'made_of': made_of})
+        except (ValueError, TypeError) as error:
             raise OutputFilesError(f'{checkpoint.name}: {error}') from error
 
 
