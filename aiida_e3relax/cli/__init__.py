@@ -14,6 +14,7 @@ from aiida_e3relax.cli.lazy_group import LazyGroup
     places={
         'campaign': 'aiida_e3relax.cli.campaign.commands:campaign',
         'data': 'aiida_e3relax.cli.data:data',
+        'model': 'aiida_e3relax.cli.model:model',
         'query': 'aiida_e3relax.cli.query:query',
         'relax': 'aiida_e3relax.cli.relax:relax',
         'setup': 'aiida_e3relax.cli.setup:setup',

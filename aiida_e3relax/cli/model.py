@@ -1,0 +1,176 @@
+"""`aiida-e3relax model`: the networks of a profile, and how they come and go as files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from aiida_e3relax.cli.profile import profile_option, use_profile
+from aiida_e3relax.common.messages import printable
+
+if TYPE_CHECKING:
+    from aiida_e3relax.data.model import E3RelaxModelData
+
+SHOWN_HASH = 12
+SHOWN_ELEMENTS = 12
+
+
+@click.group()
+def model() -> None:
+    """List, show, import and export networks."""
+
+
+@model.command('list')
+@click.option('--raw', is_flag=True, help='Print lines with tabs between the cells and no headings.')
+@profile_option
+def list_models(raw: bool, profile: str | None) -> None:
+    """List the networks of the profile, the newest last."""
+    use_profile(profile)
+
+    from aiida import orm
+    from rich.console import Console
+    from rich.table import Table
+
+    from aiida_e3relax.data.model import E3RelaxModelData
+
+    query = orm.QueryBuilder().append(E3RelaxModelData, tag='model').order_by({'model': {'id': 'asc'}})
+    rows = [
+        (str(node.pk), node.label, node.architecture, _short(node.content_hash), f'{node.ctime:%Y-%m-%d %H:%M}')
+        for node in query.all(flat=True)
+    ]
+    if raw:
+        for cells in rows:
+            click.echo('\t'.join(map(printable, cells)))
+    elif rows:
+        table = Table()
+        for title in ('PK', 'label', 'architecture', 'content hash', 'made'):
+            table.add_column(title)
+        for cells in rows:
+            table.add_row(*map(printable, cells))
+        Console().print(table)
+        click.echo('More on one: aiida-e3relax model show PK')
+    else:
+        click.echo('There are none in this profile. `aiida-e3relax setup` stores the one that comes with the package')
+
+
+@model.command('show')
+@click.argument('name', metavar='MODEL')
+@click.option('--card', 'as_card', is_flag=True, help='Print the whole model card, as JSON.')
+@profile_option
+def show_model(name: str, as_card: bool, profile: str | None) -> None:
+    """Show what the network MODEL is, what it was made of, and where its card says that it fails.
+
+    MODEL is a label, PK or UUID, a checkpoint file, or `default`.
+    """
+    use_profile(profile)
+    node = _find(name)
+    if as_card:
+        click.echo(json.dumps(node.card, indent=2))
+        return
+    for title, text in _facts(node):
+        click.echo(f'{title}: {text}')
+    for limit in node.card.get('limits') or ():
+        click.echo(f'- {limit}')
+
+
+@model.command('export')
+@click.argument('name', metavar='MODEL')
+@click.argument('folder', type=click.Path(file_okay=False, path_type=Path))
+@profile_option
+def export_model(name: str, folder: Path, profile: str | None) -> None:
+    """Write the checkpoint of the network MODEL, and its card beside it, into FOLDER.
+
+    MODEL is a label, PK or UUID, a checkpoint file, or `default`. `aiida-e3relax model import` takes the files into
+    another profile, where the content hash stays the same; `e3relax predict --model` takes them as they are.
+    """
+    use_profile(profile)
+
+    from aiida_e3relax.crystals.files import make_label
+    from aiida_e3relax.gnn.checkpoints.model_card import card_path
+
+    node = _find(name)
+    path = folder / f'{make_label(node.name)}.pt'
+    for target in (path, card_path(path)):
+        if target.exists():
+            raise click.ClickException(f'{target}: is there already; name another folder, or remove it')
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with node.open(mode='rb') as handle:
+            path.write_bytes(handle.read())
+        card_path(path).write_text(json.dumps(node.card, indent=2) + '\n', encoding='utf-8')
+    except OSError as error:
+        raise click.ClickException(f'{error.filename or folder}: {error.strerror or error}') from error
+    click.echo(f'{path}\n{card_path(path)}')
+
+
+@model.command('import')
+@click.argument('file', type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option('--licence', help='Of the weights, such as CC-BY-4.0; goes into the card.')
+@click.option('--doi', help='Of what describes the model; goes into the card.')
+@click.option('--label', help='Of the node.  [default: the name in the card]')
+@profile_option
+def import_model(file: Path, licence: str | None, doi: str | None, label: str | None, profile: str | None) -> None:
+    """Store the checkpoint FILE, whose card lies beside it, as a node; one that is there already stays as it is."""
+    use_profile(profile)
+
+    from aiida_e3relax.data.model import E3RelaxModelData
+    from aiida_e3relax.gnn.checkpoints.model_card import read_card
+
+    try:
+        card = read_card(file) | {key: value for key, value in (('licence', licence), ('doi', doi)) if value}
+        node, created = E3RelaxModelData.get_or_create(file, card)
+    except ValueError as error:
+        raise click.ClickException(printable(str(error))) from error
+    if label:
+        node.label = label
+    state = 'stored' if created else 'was there'
+    click.echo(f'E3RelaxModelData<{node.pk}> {printable(node.label)}, {_short(node.content_hash)}: {state}')
+
+
+def _find(name: str) -> E3RelaxModelData:
+    from aiida_e3relax.cli.chain_choices import choose_model
+
+    try:
+        return choose_model(name)
+    except ValueError as error:
+        raise click.ClickException(printable(str(error))) from error
+
+
+def _short(content_hash: str) -> str:
+    return content_hash.removeprefix('sha256:')[:SHOWN_HASH]
+
+
+def _facts(node: E3RelaxModelData) -> Iterator[tuple[str, str]]:
+    """Yield titles and texts."""
+    card = node.card
+    yield 'model', f'{printable(node.name)}, E3RelaxModelData<{node.pk}> {node.uuid}'
+    yield 'content hash', node.content_hash
+    yield 'architecture', node.architecture
+    for key in ('form', 'parameters', 'licence', 'doi', 'citation'):
+        if card.get(key) is not None:
+            yield key, printable(str(card[key]))
+    elements = [str(element) for element in card.get('elements') or ()]
+    if elements:
+        more = f' and {len(elements) - SHOWN_ELEMENTS} more' if len(elements) > SHOWN_ELEMENTS else ''
+        yield 'elements', f'{", ".join(elements[:SHOWN_ELEMENTS])}{more}'
+    training: Mapping[str, Any] = card.get('training') or {}
+    data = training.get('data') or card.get('training_data') or {}
+    if isinstance(data, Mapping):
+        for source, told in data.items():
+            counts = told if isinstance(told, Mapping) else {}
+            numbers = [f'{value:,} {split}' for split, value in counts.items() if isinstance(value, int)]
+            yield 'trained on', printable(f'{source}: {", ".join(numbers)}' if numbers else str(source))
+    for key in ('validation_coordinates_A', 'validation_cell_A'):
+        if key in training:
+            yield key.replace('_A', ' (A)').replace('_', ' '), f'{training[key]:.4f}'
+    if tuned := training.get('tuned_from'):
+        yield 'tuned from', str(tuned.get('content_hash'))
+    made_of: Mapping[str, Any] = card.get('made_of') or {}
+    if made_of:
+        yield 'made by', f'process {made_of.get("process")}'
+        for key, pairs in (made_of.get('pairs') or {}).items():
+            yield 'made of', f'pairs {printable(key)} {pairs.get("uuid")}'

@@ -1,0 +1,68 @@
+"""`aiida-e3relax model`: what a person sees of networks, and that they come back from files as they were."""
+
+import json
+
+import pytest
+from aiida import orm
+from click.testing import CliRunner
+
+from aiida_e3relax.cli.model import model as command
+from aiida_e3relax.data.model import E3RelaxModelData
+
+
+@pytest.fixture
+def invoke(aiida_profile):
+    """A function that runs `aiida-e3relax model` and returns the exit code and the output."""
+
+    def run(*words: object) -> tuple[int, str]:
+        done = CliRunner().invoke(command, [str(word) for word in words])
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        return done.exit_code, done.output
+
+    return run
+
+
+def test_models_are_listed_and_shown(invoke, model):
+    rows = [line.split('\t') for line in invoke('list', '--raw')[1].splitlines()]
+    assert [str(model.pk), 'e3relax-h2-default', 'ensemble', model.content_hash[7:19]] in [row[:4] for row in rows]
+    code, output = invoke('show', model.pk)
+    assert code == 0
+    assert f'content hash: {model.content_hash}' in output
+    assert 'licence: CC-BY-4.0' in output
+    assert '- Bulk crystals only' in output
+    assert json.loads(invoke('show', 'default', '--card')[1]) == model.card
+    assert 'More on one: aiida-e3relax model show PK' in invoke('list')[1]
+
+
+def test_a_model_comes_back_from_its_files_with_its_hash(invoke, model, tmp_path):
+    code, output = invoke('export', model.pk, tmp_path / 'files')
+    assert code == 0, output
+    checkpoint, card = output.splitlines()
+    assert json.loads((tmp_path / 'files' / card.rpartition('/')[2]).read_text()) == model.card
+    code, output = invoke('import', checkpoint)
+    assert (code, output) == (0, f'E3RelaxModelData<{model.pk}> {model.label}, {model.content_hash[7:19]}: was there\n')
+    code, output = invoke('import', checkpoint, '--doi', '10.1000/182', '--licence', 'MIT', '--label', 'mine')
+    assert 'mine' in output
+    assert ': stored' in output
+    node = orm.QueryBuilder().append(E3RelaxModelData, filters={'label': 'mine'}).first(flat=True)
+    assert (node.content_hash, node.card['doi'], node.card['licence']) == (model.content_hash, '10.1000/182', 'MIT')
+    assert 'doi: 10.1000/182' in invoke('show', 'mine')[1]
+    code, output = invoke('export', model.pk, tmp_path / 'files')
+    assert (code, 'is there already; name another folder' in output) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ('words', 'told'),
+    [
+        (('show', 'nothing'), 'expected `default`, a checkpoint file that is there, or the label, PK or UUID'),
+        (('import', 'nowhere.pt'), "File 'nowhere.pt' does not exist"),
+        (('import', '{text}'), 'model card'),
+        (('export', '{structure}', 'files'), 'expected an E3RelaxModelData, found StructureData'),
+    ],
+)
+def test_mistakes_are_told(invoke, tmp_path, words, told):
+    (tmp_path / 'text.pt').write_text('weights')
+    structure = orm.StructureData(cell=[[1, 0, 0], [0, 1, 0], [0, 0, 1]]).store()
+    code, output = invoke(*(word.format(text=tmp_path / 'text.pt', structure=structure.pk) for word in words))
+    assert code in (1, 2)
+    assert told in output
