@@ -115,8 +115,8 @@ def load_potential(
         The file of its weights, of potentials that do not bring them. The packages run code that such a file holds:
         take it from whom you trust.
     in_batches
-        Whether several crystals are computed at once. By default they are on a GPU, where that can be done; on a CPU it
-        gains nothing. `Potential.evaluation` tells.
+        Whether several crystals are computed at once. By default they are on a GPU, where that can be done, and not on
+        a CPU. `Potential.evaluation` tells.
 
     Raises
     ------
@@ -228,7 +228,7 @@ def _load_batches(
     if asked is False:
         return None, f'{ALONE}, as was asked for'
     if asked is None and device.type == 'cpu':
-        return None, f'{ALONE}: on a CPU batches gain nothing'
+        return None, f'{ALONE}, as on a CPU unless batches are asked for'
     reason = f'no batches of {known.package} are known here'
     if hasattr(adapter, 'make_batches'):
         try:

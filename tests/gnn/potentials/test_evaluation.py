@@ -151,7 +151,7 @@ def test_which_way_it_takes_is_told(mace):
         raise ImportError('no torch_sim')
 
     told = {
-        (CPU, None, make): 'one after the other: on a CPU batches gain nothing',
+        (CPU, None, make): 'one after the other, as on a CPU unless batches are asked for',
         (CPU, True, make): 'in batches, by EMT 3',
         (GPU, None, make): 'in batches, by EMT 3',
         (GPU, False, make): 'one after the other, as was asked for',

@@ -102,7 +102,7 @@ def test_facts_say_where_numbers_come_from(install, weights):
         'training_data': None,
         'functional': None,
         'dtype': 'float64',
-        'evaluation': 'one after the other: on a CPU batches gain nothing',
+        'evaluation': 'one after the other, as on a CPU unless batches are asked for',
     }
     assert Potential(EMT(), 'emt', '3', 'of ASE').facts()['potential'] == 'emt'
 
