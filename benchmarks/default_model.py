@@ -5,8 +5,8 @@
 
 The default is an ensemble. Its members are trained one after the other, each in two stages: on the relaxations as they
 are, then on the part of them that keeps the symmetry of the start, with the pnictides taken more often. The command
-goes on where it was stopped, and leaves out what is done. The ensemble's uncertainty is calibrated on the validation
-splits; the test splits are only measured.
+goes on where it was stopped, and leaves out what is done. The ensemble gets environments of its training, and its
+uncertainty is calibrated on the validation splits, named ones too; the test splits are only measured.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from accuracy import report
 
 from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
@@ -22,6 +23,7 @@ from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
 from aiida_e3relax.gnn.device import prepare_device
 from aiida_e3relax.gnn.training.ensembles import calibrate, combine
+from aiida_e3relax.gnn.training.reference_sets import add_reference_set
 from aiida_e3relax.gnn.training.run import train
 from aiida_e3relax.gnn.training.settings import read_settings
 
@@ -65,7 +67,8 @@ def main() -> None:
         members.append(second / 'best.pt')
     ensemble = options.output / 'ensemble.pt'
     combine(members, ensemble, half=True)
-    calibrate(ensemble, pairs.of_split('val'), device)
+    add_reference_set(ensemble, pairs.of_split('train'), device)
+    calibrate(ensemble, pairs.select(np.flatnonzero(np.char.startswith(pairs.split, 'val'))), device)
     report(ensemble, pairs, device, options.publish)
 
 

@@ -68,10 +68,11 @@ class _Potential(_Part):
 
 
 class _Example(_Part):
-    """A crystal that the network was trained on."""
+    """A crystal that the network was trained on, and the site that is most distant from it and all others."""
 
     label: Text
     formula: Text
+    site: Count | None = None
 
 
 class Row(_Part):

@@ -56,9 +56,10 @@ class Predictions:
         Time spent in the neighbour search (``graph``) and in the network (``forward``).
     uncertainty
         ``(S,)`` expected error of a crystal's bond lengths in A, NaN where it failed; None of models that state none.
-    distance, example
-        ``(S,)`` how far a crystal is from those of the training, in the unit of `reference`, NaN where it failed, and
-        which of these is nearest; None of models without a reference set.
+    distance, example, distant_site
+        ``(S,)`` how far a crystal is from those of the training, in the unit of `reference`, NaN where it failed; which
+        of its sites, from 0, is the most distant, and which of those is nearest to it; None of models without a
+        reference set.
     reference
         Environments of the training.
     layers
@@ -76,6 +77,7 @@ class Predictions:
     uncertainty: NDArray[np.float64] | None = None
     distance: NDArray[np.float64] | None = None
     example: NDArray[np.int64] | None = None
+    distant_site: NDArray[np.int64] | None = None
     reference: ReferenceSet | None = None
     layers: list[Crystals] | None = None
     broken_layers: dict[int, str] = dataclasses.field(default_factory=dict)
@@ -252,8 +254,16 @@ class _Outcome:
     layers: list[Crystals]
     uncertainty: NDArray[np.float64] | None
     bonds: list[StatedBonds] | None
-    distance: NDArray[np.float64] | None = None
-    example: NDArray[np.int64] | None = None
+    near: _Near | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Near:
+    """`Nearness` of a batch in NumPy's arrays."""
+
+    distance: NDArray[np.float64]
+    example: NDArray[np.int64]
+    site: NDArray[np.int64]
 
 
 class _Gathered:
@@ -263,7 +273,7 @@ class _Gathered:
         self._crystals, self._offsets, self._details = crystals, crystals.offsets, details
         self._layers = [self._input()]
         self._uncertainty, self._distance = (np.full(len(crystals), np.nan) for _ in range(2))
-        self._example = np.zeros(len(crystals), dtype=np.int64)
+        self._example, self._site = (np.zeros(len(crystals), dtype=np.int64) for _ in range(2))
         self._bonds: dict[int, StatedBonds] = {}
 
     def _input(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -279,8 +289,9 @@ class _Gathered:
             cell[index] = layer.cell[i]
         if outcome.uncertainty is not None:
             self._uncertainty[index] = outcome.uncertainty[i]
-        if outcome.distance is not None and outcome.example is not None:
-            self._distance[index], self._example[index] = outcome.distance[i], outcome.example[i]
+        if outcome.near is not None:
+            self._distance[index] = outcome.near.distance[i]
+            self._example[index], self._site[index] = outcome.near.example[i], outcome.near.site[i]
         if outcome.bonds is not None:
             self._bonds[index] = outcome.bonds[i]
 
@@ -290,7 +301,7 @@ class _Gathered:
         if np.isfinite(self._uncertainty).any():
             result.uncertainty = self._uncertainty
         if result.reference is not None:
-            result.distance, result.example = self._distance, self._example
+            result.distance, result.example, result.distant_site = self._distance, self._example, self._site
         result.layers = layers if self._details.layers else None
         result.bonds = self._bonds if self._details.bonds else None
 
@@ -329,17 +340,13 @@ def _predict_batch(
         widened = reference.widened(spread, near.distance)
         stated = stated and stated.scaled(widened / spread, batch.structure_index)
         spread = widened
-    uncertainty, distance, example = (
-        None if values is None else values.cpu().numpy()
-        for values in (
-            None if spread is None else spread.double(),
-            None if near is None else near.distance.double(),
-            None if near is None else near.example,
-        )
-    )
+    uncertainty = None if spread is None else spread.double().cpu().numpy()
+    told = None
+    if near is not None:
+        told = _Near(*(values.cpu().numpy() for values in (near.distance.double(), near.example, near.site)))
     seconds['forward'] += time.perf_counter() - start
     bonds = None if stated is None else _split_bonds(stated, frame, given, layers[-1])
-    return _Outcome(layers, uncertainty, bonds, distance, example), {}
+    return _Outcome(layers, uncertainty, bonds, told), {}
 
 
 def _nearness(reference: ReferenceSet, prediction: Geometry, batch: CrystalBatch) -> Nearness:

@@ -56,7 +56,8 @@ class Relaxation(Generic[S]):
         How far it is from the crystals that the network was trained on, in the network's features: above 1 it is unlike
         them. None of a model that holds none of them.
     nearest_training
-        The ``label`` and the ``formula`` of the nearest of them; None likewise.
+        The ``site`` that is most distant, from 0, and the ``label`` and ``formula`` of what is nearest to it; None
+        likewise.
     status
         ``ok``, or the word of `e3relax predict`'s report for why there is no prediction, such as ``unknown_element``.
     message
@@ -82,7 +83,7 @@ class Relaxation(Generic[S]):
     bonds: StatedBonds | None = None
     potential: Mapping[str, Any] | None = None
     distance_to_training: float | None = None
-    nearest_training: Mapping[str, str] | None = None
+    nearest_training: Mapping[str, Any] | None = None
 
     @property
     def ok(self) -> bool:

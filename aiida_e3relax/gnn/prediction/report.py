@@ -111,7 +111,7 @@ def structure_rows(
 
 def _nearness(result: Predictions, index: int) -> dict[str, Any]:
     """Return how far a crystal is from those that the network was trained on, if the model can tell."""
-    if result.reference is None or result.distance is None or result.example is None:
+    if result.reference is None or result.distance is None or result.example is None or result.distant_site is None:
         return {}
     distance, example = float(result.distance[index]), int(result.example[index])
     return {
@@ -120,6 +120,7 @@ def _nearness(result: Predictions, index: int) -> dict[str, Any]:
         'nearest_training': {
             'label': result.reference.labels[example],
             'formula': result.reference.formulas[example],
+            'site': int(result.distant_site[index]),
         },
     }
 
@@ -130,8 +131,8 @@ def note_on_training(row: Mapping[str, Any]) -> str:
         return ''
     nearest = row['nearest_training']
     return (
-        f'unlike the training data (distance {row["distance_to_training"]:.2f}, nearest example '
-        f'{nearest["formula"]}, {nearest["label"]})'
+        f'unlike the training data (distance {row["distance_to_training"]:.2f}, most by site {nearest["site"]}, '
+        f'nearest example {nearest["formula"]}, {nearest["label"]})'
     )
 
 

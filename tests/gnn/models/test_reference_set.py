@@ -27,6 +27,7 @@ def test_distance_by_hand():
     found = reference.find_nearest([features[:, :1], features[:, 1:]], torch.tensor([0, 0, 1]), torch.tensor([2, 1]))
     torch.testing.assert_close(found.distance, torch.tensor([(0.5 * (2 / 2) ** 4) ** 0.25, 0.0]))
     assert found.example.tolist() == [0, 1]
+    assert found.site.tolist() == [1, 0]
 
 
 def test_nearest_environments_leave_out_what_is_barred():

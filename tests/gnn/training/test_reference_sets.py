@@ -147,6 +147,7 @@ def test_report_and_python_say_what_is_unlike_the_training(folder, told, capsys)
     assert far['message'].startswith('unlike the training data (distance ')
     assert near['nearest_training']['formula'] == 'NaCl'
     assert far['nearest_training']['label'] in far['message']
+    assert f'most by site {far["nearest_training"]["site"]}, ' in far['message']
     assert 'unlike the training data' in capsys.readouterr().err
     for row, relaxed in zip((near, far), relax(frames, folder / 'strict.pt', 'cpu'), strict=True):
         assert relaxed.distance_to_training == pytest.approx(row['distance_to_training'], rel=1e-5)
