@@ -23,7 +23,7 @@ from aiida_e3relax.gnn.data.starts.library import MOST_ATOMS, Library, as_crysta
 SOURCE = 'distilled'
 """The data set that the pairs are of."""
 
-MOST_TRIES = 500
+MOST_TRIES = 5000
 """For one start: what takes more there is no more of."""
 
 
