@@ -1,7 +1,7 @@
 """Measure what the stated uncertainty of an ensemble, and its distance to the training, are worth.
 
-    python benchmarks/uncertainty.py pnictides.npz substitution.npz
-    python benchmarks/uncertainty.py distilled.npz slabs.npz --model new.pt --split test test_ood_oxides --no-members
+    python -m benchmarks.uncertainty pnictides.npz substitution.npz
+    python -m benchmarks.uncertainty distilled.npz slabs.npz --model new.pt --split test test_ood_oxides --no-members
 
 These are the tables of docs/model.md, and what a bound of the guard is chosen from. The data sets are those that
 `e3relax data` writes. The ensemble is measured beside its members. The first table has accuracy and calibration, in the

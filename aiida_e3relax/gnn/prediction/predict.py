@@ -158,7 +158,7 @@ def predict(
         masks = partial(freedom.masks if freedom else partial(_selected, fixed, crystals), indices)
         try:
             outcome, found = _predict_batch(
-                replayed, reference, chosen, device, dtype, result.seconds, find_more, masks, details
+                replayed, chosen, device, dtype, result.seconds, find_more, masks, details, reference
             )
         except Exception as error:
             if not is_out_of_memory(error):
@@ -308,7 +308,6 @@ class _Gathered:
 
 def _predict_batch(
     replayed: ReplayedModel,
-    reference: ReferenceSet | None,
     crystals: Crystals,
     device: torch.device,
     dtype: torch.dtype,
@@ -316,6 +315,7 @@ def _predict_batch(
     find_more_faults: Callable[[CrystalBatch], dict[int, CrystalFault]] | None,
     masks: Callable[[], Masks],
     details: Details,
+    reference: ReferenceSet | None,
 ) -> tuple[_Outcome | None, dict[int, CrystalFault]]:
     """Return what one batch gives, or None and the faults of its neighbour search."""
     model, start, given = replayed.model, time.perf_counter(), crystals
