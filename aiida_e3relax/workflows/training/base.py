@@ -19,8 +19,8 @@ class E3RelaxTrainBaseWorkChain(BaseRestartWorkChain):
     """Run `E3RelaxTrainCalculation` until the training is complete.
 
     A run that its walltime, a kill, a crash, a lost node or memory that ran out has ended is continued from its last
-    saved state, as often as `max_iterations` says while it makes progress. What another run would not mend ends the work chain at once with
-    the exit code of the calculation.
+    saved state, as often as `max_iterations` says while it makes progress. What another run would not mend ends the
+    work chain at once with the exit code of the calculation.
     """
 
     _process_class = E3RelaxTrainCalculation
