@@ -21,7 +21,7 @@ def perturbed(
     Parameters
     ----------
     strain
-        Standard deviation of the entries of the strain.
+        Standard deviation of the diagonal entries of the strain; that of the others is smaller by sqrt(2).
     rattle
         Standard deviation of the displacements, in A in each direction.
     fixed, fixed_cell

@@ -10,7 +10,7 @@ PLACES = 4
 """How far elements may be apart in Pettifor's order to be alike."""
 
 ROWS = 2
-"""How many rows of the periodic table elements of one group may be apart; scandium's group holds all rare earths."""
+"""How many rows of the periodic table elements of one group may be apart."""
 
 SMALL_HALOGENS = frozenset({'F', 'Cl'})
 """Halogens whose sites hydrogen takes in hydrides such as KMgH3."""
@@ -55,8 +55,9 @@ def family_of(symbols: Iterable[str]) -> str:
 def alike(symbol: str, known: Collection[str]) -> list[str]:
     """Return the elements among `known` that may stand for an element, itself first if it is known.
 
-    They are those of its group in the periodic table, not more than `ROWS` rows away, and of elements that are no
-    anions those within `PLACES` of it in Pettifor's order (J. Phys. C 19, 285 (1986); pymatgen's Mendeleev numbers)
+    They are those of its group in the periodic table, not more than `ROWS` rows away, in scandium's group, which holds
+    all lanthanides and actinides, with a common oxidation state in common, and of elements that are no anions those
+    within `PLACES` of it in Pettifor's order (J. Phys. C 19, 285 (1986); pymatgen's Mendeleev numbers)
     with a common oxidation state in common. Hydrogen is no alkali metal: it stands for `SMALL_HALOGENS`, and these for
     it.
     """
@@ -64,14 +65,14 @@ def alike(symbol: str, known: Collection[str]) -> list[str]:
     others = []
     for name in sorted(allowed - {symbol}):
         other = _element(name)
+        shares = bool(set(one.common_oxidation_states) & set(other.common_oxidation_states))
         apart = abs(other.mendeleev_no - one.mendeleev_no)
         if 'H' in (symbol, name):
             stands = bool(SMALL_HALOGENS & {symbol, name})
         elif other.group == one.group:
-            stands = one.group == 3 or abs(other.row - one.row) <= ROWS
+            stands = shares if one.group == 3 else abs(other.row - one.row) <= ROWS
         else:
-            common = set(one.common_oxidation_states) & set(other.common_oxidation_states)
-            stands = apart <= PLACES and bool(common) and not _FAMILY_OF.keys() & {symbol, name}
+            stands = apart <= PLACES and shares and not _FAMILY_OF.keys() & {symbol, name}
         if stands:
             others.append((apart, name))
     return [symbol] * (symbol in allowed) + [name for _, name in sorted(others)]

@@ -34,7 +34,7 @@ def cut_layer(structure: Structure) -> Structure | None:
     crystal = as_crystals([structure])
     networks = find_networks(len(structure), *_bonds(crystal))
     normal = networks.normal[0]
-    if not (networks.dimension == 2).all() or (networks.normal != normal).any():
+    if not (networks.dimension == 2).all() or np.cross(networks.normal, normal).any():  # (0, 0, -1) is (0, 0, 1)
         return None
     plane = _plane(normal, crystal.cell[0])
     if plane is None:
