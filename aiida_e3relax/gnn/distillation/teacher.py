@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from aiida_e3relax.common.errors import MissingPackageError
 from aiida_e3relax.common.progress import NoProgress, ProgressLine
 from aiida_e3relax.crystals.freedom.freedom import AXES, NO_VACUUM, Freedom, Moves
 from aiida_e3relax.crystals.pairs import Pairs
@@ -35,7 +36,9 @@ class Teacher:
 
     @classmethod
     def load(cls, settings: PotentialSettings, model: Path, device: torch.device) -> Teacher:
-        """Return the potential that `settings` name; raises as `load_checkpoint` and `load_potential` do.
+        """Return the potential that `settings` name, in batches where that can be.
+
+        Raises as `load_checkpoint` and `load_potential` do.
 
         Parameters
         ----------
@@ -46,7 +49,10 @@ class Teacher:
         device
             Where both compute.
         """
-        relaxation = load_pre_relaxation(settings, device, 'float32')
+        try:
+            relaxation = load_pre_relaxation(dataclasses.replace(settings, in_batches=True), device, 'float32')
+        except MissingPackageError:  # of what batches need, or of the potential, which is told then
+            relaxation = load_pre_relaxation(settings, device, 'float32')
         assert relaxation is not None
         return cls.of(relaxation, model if settings.start == 'network' else None, device)
 
