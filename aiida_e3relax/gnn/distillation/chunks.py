@@ -1,7 +1,8 @@
 """The work in chunks, a file each, that several processes share and that goes on after a kill.
 
-A chunk is a training file of its own, whose card has the rows of the report. A process holds a lock on the chunk that
-it relaxes; the lock goes with the process, however that ends.
+A chunk is a training file of its own, whose card has the rows of the report, and the hash of what it was made of and
+by. A process holds a lock on the chunk that it relaxes; the lock goes with the process, however that ends, and another
+one takes the chunk over.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import fcntl
 import hashlib
 import json
 import sys
-from collections import Counter
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,15 @@ from aiida_e3relax.gnn.distillation.teacher import Teacher
 Relaxed = tuple[Pairs, list[dict[str, Any]]]
 """Pairs, and what the report says of each."""
 
+
+ANOTHER_RUN = (
+    'made from other starts or by another teacher: name another output, or give the pairs, options and teacher that it '
+    'was made with to go on'
+)
+"""What to do about a file of another run."""
+
+SECONDS_BETWEEN_LOOKS = 2.0
+"""At chunks that other processes are at."""
 
 DECISIVE = ('potential', 'version', 'content_hash', 'start', 'steps', 'force_max_eV_per_A', 'stress_max_kB', 'network')
 """Facts of the teacher on which relaxations depend; on device and batches they do not, but for rounding."""
@@ -83,47 +93,70 @@ class Chunks:
         return sum(len(self._indices(number)) for number in range(len(self)) if self.is_done(number))
 
     def relax(self, teacher: Teacher, line: ProgressLine) -> None:
-        """Relax what no other process has relaxed, or is at."""
-        for number in range(len(self)):
-            if self.is_done(number):
-                continue
-            with locked(self.path(number).with_suffix('.lock'), wait=False) as is_ours:
-                if not is_ours or self.is_done(number):
-                    continue
-                starts = self.of(number)
-                pairs, rows = teacher.relax(starts)
-                card = {'key': self._key(starts), 'teacher': teacher.facts, 'rows': finite(rows)}
-                write_pairs(self.path(number), pairs, card)
-            self.path(number).with_suffix('.lock').unlink(missing_ok=True)
-            line.done = self.relaxed - len(starts)  # those of other processes, too
-            line.advance(len(starts))
+        """Relax what no other process has relaxed or is at, and wait for the rest: a process may end before its chunk.
+
+        Raises InputError for a chunk that others have made from other starts or by another teacher meanwhile.
+        """
+        checked: set[int] = set()
+        while left := [number for number in range(len(self)) if number not in checked]:
+            held = [number for number in left if not self._relax_one(number, teacher, line)]
+            checked.update(set(left) - set(held))
+            if held:
+                line.done = self.relaxed
+                line.advance(0, f'waiting for {len(held)} chunks that other processes are at')
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+
+    def _relax_one(self, number: int, teacher: Teacher, line: ProgressLine) -> bool:
+        """Return whether a chunk is done, once it is relaxed where no other process holds it."""
+        path, lock = self.path(number), self.path(number).with_suffix('.lock')
+        if not self.is_done(number):
+            with locked(lock, wait=False) as is_ours:
+                if is_ours and not self.is_done(number):
+                    starts = self.of(number)
+                    pairs, rows = teacher.relax(starts)
+                    facts = {'key': self._key(starts), 'size': self.size, 'teacher': teacher.facts}
+                    write_pairs(path, pairs, facts | {'rows': finite(rows)})
+                    line.done = self.relaxed - len(starts)  # those of other processes, too
+                    line.advance(len(starts))
+            if not self.is_done(number):
+                return False
+        lock.unlink(missing_ok=True)
+        self._card(number)
+        return True
 
     def read(self) -> Relaxed:
-        """Return all pairs that are relaxed, and what the report says of each; raises InputError where none is."""
+        """Return all pairs that are relaxed, and what the report says of each.
+
+        Raises InputError where none is, and for a chunk of other starts or by another teacher.
+        """
         parts, rows = [], []
         for number in range(len(self)):
             if self.is_done(number):
+                rows += self._card(number)['rows']
                 parts.append(read_pairs(self.path(number)))
-                rows += (read_data_card(self.path(number)) or {})['rows']
         if not parts:
             raise InputError(f'{self.folder}: nothing is relaxed yet')
         return Pairs.concatenate(parts), rows
 
     def check_done(self) -> None:
-        """Raise InputError for chunks in the folder of another size, of other starts or by another teacher."""
-        own = {self.path(number).name for number in range(len(self))}
-        others = [path for path in self.folder.glob('chunk-*.npz') if path.name not in own]
-        for size, count in Counter(int(path.stem.rpartition('-')[2]) for path in others).items():
-            if size > self.size or (size < self.size and count > 1):  # one may be the last chunk of fewer starts
+        """Raise InputError for chunks in the folder of another size, of other starts or by another teacher.
+
+        The last chunk of fewer starts, which was not full, may be left there.
+        """
+        for path in sorted(self.folder.glob('chunk-*.npz')):
+            size = (read_data_card(path) or {}).get('size', self.size)
+            if size != self.size:
                 raise InputError(f'{self.folder}: relaxed in chunks of {size}: give --chunk {size} to go on')
         for number in range(len(self)):
-            if not self.is_done(number):
-                continue
-            if (read_data_card(self.path(number)) or {}).get('key') != self._key(self.of(number)):
-                raise InputError(
-                    f'{self.path(number)}: made from other starts or by another teacher: name another output, or give '
-                    'the pairs, options and teacher that it was made with to go on'
-                )
+            if self.is_done(number):
+                self._card(number)
+
+    def _card(self, number: int) -> dict[str, Any]:
+        """Return the card of a chunk; raises InputError where it is of other starts or by another teacher."""
+        card = read_data_card(self.path(number)) or {}
+        if card.get('key') != self._key(self.of(number)):
+            raise InputError(f'{self.path(number)}: {ANOTHER_RUN}')
+        return card
 
     def _indices(self, number: int) -> NDArray[np.int64]:
         return np.arange(number * self.size, min((number + 1) * self.size, len(self.starts)))
