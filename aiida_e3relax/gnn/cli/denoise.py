@@ -19,7 +19,11 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     parser.add_argument('pairs', nargs='+', type=Path, help='training files that `e3relax data` wrote')
     parser.add_argument('--output', type=Path, required=True, metavar='NAME.npz', help='the training file to write')
     parser.add_argument(
-        '--strain', type=float, default=0.05, metavar='X', help='standard deviation of its entries (default: 0.05)'
+        '--strain',
+        type=float,
+        default=0.05,
+        metavar='X',
+        help='standard deviation of its diagonal entries; that of the others is smaller by sqrt(2) (default: 0.05)',
     )
     parser.add_argument(
         '--rattle',
@@ -44,12 +48,12 @@ def _run(options: argparse.Namespace) -> int:
         raise InputError(f'{options.output}: expected a training file NAME.npz in a folder that exists')
     noise = Noise(options.strain, options.rattle, options.copies, options.seed)
     noise.check()
-    pairs, missing = denoising_pairs(Pairs.concatenate(read_pairs(path) for path in options.pairs), noise)
-    card = made_card(pairs, options.pairs, noise, rejected={'no sound crystal with noise': missing} if missing else {})
+    pairs, left_out = denoising_pairs(Pairs.concatenate(read_pairs(path) for path in options.pairs), noise)
+    card = made_card(pairs, options.pairs, noise, rejected=left_out)
     write_pairs(options.output, pairs, card)
     beside = write_card_beside(options.output, card)
     print(text(card['summary']))
-    if missing:
-        print(f'left out {missing}, whose atoms came too close whatever the noise')
+    for reason, count in left_out.items():
+        print(f'left out {count}: {reason}')
     print(f'wrote {options.output} and {beside.name}')
     return 0

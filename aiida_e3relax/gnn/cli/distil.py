@@ -77,7 +77,7 @@ def _run(options: argparse.Namespace) -> int:
     choices = _start_options(options, StartOptions)
     folder = options.output.with_suffix('.parts')
     with sigterm_as_interrupt():
-        drawn = starts_of(options.pairs, options.count, choices, folder)
+        drawn = starts_of(options.pairs, options.count, choices, folder, only_look=options.list)
         if options.list:
             print(_listed(drawn))
             return 0
@@ -100,9 +100,6 @@ def _distil(options: argparse.Namespace, choices: Any, drawn: Drawn, folder: Pat
         line = ProgressLine(f'relaxing starts by {teacher.facts["potential"]}', len(drawn.starts), chunks.relaxed)
         chunks.relax(teacher, line)
         line.close()
-        if left := len(drawn.starts) - chunks.relaxed:
-            print(f'other processes are at the last {left} starts: who ends last writes {options.output}')
-            return 0
     with locked(folder / 'output.lock', wait=True):
         distilled = screened(chunks.read(), teacher.name)
         card = write_distilled(options.output, distilled, drawn, options.pairs, choices, teacher.facts)

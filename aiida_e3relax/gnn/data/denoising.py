@@ -19,6 +19,9 @@ from aiida_e3relax.gnn.data.starts.library import real_pairs
 SOURCE = 'denoising'
 """The data set that the pairs are of, and their kind."""
 
+NO_BULK, NO_SOUND_CRYSTAL = 'fixed sites, a fixed cell or a vacuum', 'no sound crystal with noise'
+"""Why pairs are left out."""
+
 MOST_TRIES = 20
 """Of noise for one crystal: where atoms are on top of each other it is drawn again."""
 
@@ -30,7 +33,8 @@ class Noise:
     Attributes
     ----------
     strain
-        Standard deviation of the entries of a random symmetric strain.
+        Standard deviation of the diagonal entries of a random symmetric strain; that of the others is smaller by
+        sqrt(2).
     rattle
         Standard deviation of random displacements, in A in each direction.
     copies
@@ -53,11 +57,10 @@ class Noise:
             raise InputError(f'--copies {self.copies}: expected a number above 0')
 
 
-def denoising_pairs(pairs: Pairs, noise: Noise) -> tuple[Pairs, int]:
-    """Return each relaxed crystal of the training split once with `noise`, and how many could not have it.
+def denoising_pairs(pairs: Pairs, noise: Noise) -> tuple[Pairs, dict[str, int]]:
+    """Return each relaxed crystal of `real_pairs` with `noise`, and how many were left out for what.
 
-    The end is the relaxed crystal in the frame of the noisy one: no drift, no rotation. What is fixed stays; labels,
-    fixed sites and cells are those of the pairs. Pairs that a teacher relaxed are left out: their ends are not real.
+    The end is the relaxed crystal in the frame of the noisy one: no drift, no rotation. Labels are those of the pairs.
 
     Raises
     ------
@@ -65,14 +68,18 @@ def denoising_pairs(pairs: Pairs, noise: Noise) -> tuple[Pairs, int]:
         For noise that cannot be, and where there is no real crystal to train on.
     """
     noise.check()
-    chosen = real_pairs(pairs)
+    chosen, no_bulk = real_pairs(pairs)
     if not len(chosen):
-        raise InputError('no pair of the split train that DFT relaxed: there is no real crystal to strain and rattle')
+        raise InputError(
+            'no pair of the split train that DFT relaxed, a bulk crystal with nothing fixed: there is no real crystal '
+            'to strain and rattle'
+        )
     real = pairs.select(chosen)
     real = dataclasses.replace(real, relaxed=real.as_filed, filed=None)
     parts = [_noisy(real, noise, copy) for copy in range(noise.copies)]
     made = Pairs.concatenate(part for part, _ in parts)
-    return aligned(made), sum(missing for _, missing in parts)
+    left_out = {NO_BULK: no_bulk, NO_SOUND_CRYSTAL: sum(missing for _, missing in parts)}
+    return aligned(made), {reason: count for reason, count in left_out.items() if count}
 
 
 def _noisy(real: Pairs, noise: Noise, copy: int) -> tuple[Pairs, int]:
@@ -82,8 +89,8 @@ def _noisy(real: Pairs, noise: Noise, copy: int) -> tuple[Pairs, int]:
     waiting = np.arange(len(real))
     for attempt in range(MOST_TRIES):
         rng = np.random.default_rng([noise.seed, copy, attempt])
-        some = real.select(waiting)
-        found = perturbed(some.relaxed, noise.strain, noise.rattle, rng, some.fixed, some.fixed_cell)
+        some = crystals.select(waiting)
+        found = perturbed(some, noise.strain, noise.rattle, rng)
         positions[crystals.atoms_of(waiting)], cell[waiting] = found.positions, found.cell
         waiting = waiting[~_is_sound(found, f'noise of copy {copy + 1}')]
         if not len(waiting):

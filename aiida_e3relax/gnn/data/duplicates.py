@@ -56,7 +56,7 @@ class Repeats:
 
 def find_repeats(pairs: Pairs) -> Repeats:
     """Return which of `pairs` hold the same crystals; needs pymatgen."""
-    relaxed = _same(pairs.relaxed, _of_one_formula(pairs.relaxed), 'relaxed')
+    relaxed = same_crystals(pairs.relaxed)
     whole = _same(pairs.unrelaxed, _members(relaxed), 'unrelaxed')
     if pairs.fixed is None and pairs.fixed_cell is None:
         return Repeats(relaxed, whole)
@@ -66,6 +66,11 @@ def find_repeats(pairs: Pairs) -> Repeats:
     cells = np.zeros(len(pairs)) if pairs.fixed_cell is None else pairs.fixed_cell
     keys = np.column_stack([whole, fixed, cells])
     return Repeats(relaxed, np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1))
+
+
+def same_crystals(crystals: Crystals) -> NDArray[np.int64]:
+    """Return ``(S,)`` a group number, the same for relaxed crystals that are the same; needs pymatgen."""
+    return _same(crystals, _of_one_formula(crystals), 'relaxed')
 
 
 def _of_one_formula(crystals: Crystals) -> list[list[int]]:

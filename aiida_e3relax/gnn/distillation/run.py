@@ -17,13 +17,16 @@ from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash, read_data_car
 from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.gnn.data.card import made_card, write_card_beside
 from aiida_e3relax.gnn.data.starts.draw import Drawn, draw_starts
-from aiida_e3relax.gnn.data.starts.held_out import HELD_OUT, Refusals, systems_to_judge_by
+from aiida_e3relax.gnn.data.starts.held_out import HELD_OUT, Refusals, systems_to_judge_by, systems_to_train_on
 from aiida_e3relax.gnn.data.starts.library import Library
 from aiida_e3relax.gnn.data.starts.screening import find_outliers, find_refusal
-from aiida_e3relax.gnn.distillation.chunks import Relaxed, locked
+from aiida_e3relax.gnn.distillation.chunks import ANOTHER_RUN, Relaxed, locked
 
 STARTS_FILE = 'starts.npz'
 """In the folder of the parts."""
+
+RULES = 2
+"""Of drawing and of splits; those of other rules are other starts."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,18 +51,20 @@ class StartOptions:
     seed: int = 0
 
 
-def starts_of(paths: Sequence[Path], count: int, options: StartOptions, folder: Path) -> Drawn:
+def starts_of(paths: Sequence[Path], count: int, options: StartOptions, folder: Path, only_look: bool = False) -> Drawn:
     """Return `count` starts that the training files at `paths` make.
 
-    They are written in `folder`, and read where that was done before.
+    They are written in `folder`, and read where that was done before. Who wants `only_look` at them overwrites none.
 
     Raises
     ------
     InputError
-        For files that are no training files, and where nothing can be drawn.
+        For files that are no training files, where nothing can be drawn, and for a folder in which chunks of other
+        starts are.
     """
     files = [read_pairs(path) for path in paths]
     asked = {
+        'rules': RULES,
         'count': count,
         'options': json.loads(json.dumps(dataclasses.asdict(options))),
         'pairs': [pairs_hash(pairs) for pairs in files],
@@ -67,12 +72,15 @@ def starts_of(paths: Sequence[Path], count: int, options: StartOptions, folder: 
     folder.mkdir(exist_ok=True)
     path = folder / STARTS_FILE
     with locked(path.with_suffix('.lock'), wait=True):
-        if path.is_file():
-            card = read_data_card(path) or {}
-            if card.get('asked') == asked:
-                return Drawn(read_pairs(path), card['refused'])
+        before = (read_data_card(path) or {}) if path.is_file() else {}
+        if before.get('asked') == asked:
+            return Drawn(read_pairs(path), before['refused'])
+        is_begun = any(folder.glob('chunk-*'))  # files, and locks of those that are not there yet
+        if is_begun and not only_look and {**before.get('asked', {}), 'count': count} != asked:
+            raise InputError(f'{path}: {ANOTHER_RUN}')
         drawn = _draw(files, count, options)
-        write_pairs(path, drawn.starts, {'asked': asked, 'refused': drawn.refused})
+        if not (before and only_look):
+            write_pairs(path, drawn.starts, {'asked': asked, 'refused': drawn.refused})
     return drawn
 
 
@@ -81,8 +89,8 @@ def _draw(files: Sequence[Pairs], count: int, options: StartOptions) -> Drawn:
     library = Library.of(pairs)
     if not library.real:
         raise InputError('the training files have no crystal to train on that is small enough for a start')
-    known = frozenset((base.structure.composition.reduced_formula, base.prototype) for base in library.real)
-    refusals = Refusals(systems_to_judge_by(pairs) | set(options.never), known)
+    judged = systems_to_judge_by(pairs) | set(options.never)
+    refusals = Refusals(judged, systems_to_train_on(pairs), library.known)
     return draw_starts(library, refusals, count, options.held_out, options.seed, options.kinds)
 
 

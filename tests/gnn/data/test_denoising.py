@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from ase.build import bulk
 
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.crystals.datasets.pairs_file import read_data_card, read_pairs, write_pairs
@@ -12,13 +13,14 @@ from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.data.denoising import Noise, denoising_pairs
 from aiida_e3relax.gnn.data.summary import Changes
+from tests.gnn.crystals import batch_of
 from tests.gnn.pairs import made_pairs
 
 
 def test_each_real_crystal_of_the_training_split_is_an_end_once():
     pairs = made_pairs()
     made, missing = denoising_pairs(pairs, Noise())
-    assert missing == 0
+    assert missing == {}
     train = pairs.of_split('train')
     assert len(made) == len(train) // 4  # the same nine crystals, four times
     assert set(made.split) == {'train'}
@@ -45,18 +47,29 @@ def test_the_seed_decides():
     assert np.abs(one - other).max() > 0.01
 
 
-def test_fixed_atoms_and_cells_stay():
-    pairs = made_pairs()
+def test_only_bulk_crystals_that_are_free_are_real_minima():
+    pairs = made_pairs().of_split('train')
+    pairs = pairs.select(np.arange(9))
     fixed = np.zeros_like(pairs.unrelaxed.positions, dtype=bool)
-    fixed[pairs.unrelaxed.offsets[:-1]] = True
-    held = np.ones(len(pairs), dtype=bool)
-    made, _ = denoising_pairs(
-        dataclasses.replace(pairs, unrelaxed=pairs.relaxed, fixed=fixed, fixed_cell=held), Noise()
-    )
-    np.testing.assert_allclose(made.unrelaxed.cell, made.relaxed.cell)
-    moved = np.abs(made.unrelaxed.positions - made.relaxed.positions)
-    assert moved[made.fixed].max() < 1e-9
-    assert moved[~made.fixed].max() > 0.1
+    fixed[pairs.unrelaxed.offsets[0]] = True
+    held = np.arange(9) == 1
+    cell = pairs.relaxed.cell.copy()
+    cell[4, 2] *= 4  # of hcp: c
+    open_ = pairs.relaxed.replace(pairs.relaxed.positions, cell)
+    made, left_out = denoising_pairs(dataclasses.replace(pairs, relaxed=open_, fixed=fixed, fixed_cell=held), Noise())
+    assert left_out == {'fixed sites, a fixed cell or a vacuum': 3}
+    assert made.unrelaxed.labels.tolist() == pairs.unrelaxed.labels[[2, 3, 5, 6, 7, 8]].tolist()
+    assert made.fixed is None
+    assert made.fixed_cell is None
+
+
+def test_crystals_of_one_volume_need_not_be_the_same():
+    frames = [bulk('Mg', 'hcp', a=3.2, c=5.2), bulk('Mg', 'fcc', a=(4 * 3.2**2 * 5.2 * np.sqrt(3) / 4) ** (1 / 3))]
+    frames.append(frames[0] * (2, 1, 1))
+    crystals = batch_of(*frames)
+    np.testing.assert_allclose(np.ptp(crystals.volumes / crystals.n_atoms), 0, atol=1e-9)
+    made, _ = denoising_pairs(Pairs(crystals, crystals, np.full(3, 'train'), np.full(3, 'x')), Noise())
+    assert made.unrelaxed.n_atoms.tolist() == [2, 1]
 
 
 def test_what_a_teacher_relaxed_is_not_real():

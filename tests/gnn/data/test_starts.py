@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, mx2
+from ase.spacegroup import crystal
 from scipy.spatial.transform import Rotation
 
 from aiida_e3relax.common.errors import InputError
@@ -14,6 +15,7 @@ from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.crystals.structures import pymatgen_structure
 from aiida_e3relax.gnn.data.splits import chemical_systems
 from aiida_e3relax.gnn.data.starts import held_out
+from aiida_e3relax.gnn.data.starts.classes import prototype_class_of
 from aiida_e3relax.gnn.data.starts.draw import draw_starts
 from aiida_e3relax.gnn.data.starts.elements import alike, family_of
 from aiida_e3relax.gnn.data.starts.kinds import KINDS
@@ -60,8 +62,8 @@ def library(pairs):
 
 @pytest.fixture(scope='module')
 def refusals(pairs, library):
-    known = frozenset((base.structure.composition.reduced_formula, base.prototype) for base in library.real)
-    return held_out.Refusals(held_out.systems_to_judge_by(pairs) | held_out.read_never(['CaS']), known)
+    judged = held_out.systems_to_judge_by(pairs) | held_out.read_never(['CaS'])
+    return held_out.Refusals(judged, held_out.systems_to_train_on(pairs), library.known)
 
 
 @pytest.fixture(scope='module')
@@ -77,6 +79,8 @@ def test_elements_stand_for_those_that_are_alike():
     assert set(alike('O', known)) == {'O', 'S'}
     assert alike('Mn', known)[:1] == ['Fe']
     assert 'Lu' in alike('La', known)
+    assert alike('U', {'Sc', 'Y', 'La', 'Th', 'U'}) == ['U']
+    assert alike('Sc', {'Y', 'U', 'Ac'}) == ['Y', 'Ac']
     assert alike('Ar', known) == []
 
 
@@ -124,17 +128,64 @@ def test_nothing_leaks(drawn, library, refusals):
         assert (formula, starts.about['prototype'][index]) not in refusals.known
     for system, split, family in zip(systems, starts.split, starts.about['family'], strict=True):
         assert (split == 'test_fluorides') == (family == 'fluorides')
-        assert split in ('test_fluorides', held_out.split_of(system, 'oxides', '', ()))
+        assert split in ('test_fluorides', held_out.split_of(system, 'oxides', '', (), refusals.trained))
+
+
+def test_nothing_is_judged_by_what_is_trained_on(library, refusals, monkeypatch):
+    monkeypatch.setattr(held_out, 'VALIDATION_SHARE', 1)  # every chemical system that may be
+    starts = draw_starts(library, refusals, 40, ('oxides',), 0, ('vacancy', 'rattled', 'donor')).starts
+    systems = np.array(chemical_systems(starts))
+    assert {'train', 'val', 'test_oxides'} == set(starts.split)
+    assert not refusals.trained & set(systems[starts.split == 'val'])
+    assert refusals.trained >= set(systems[starts.split == 'train'])
+    swapped = np.array([' with ' in recipe for recipe in starts.about['recipe'].tolist()])
+    assert set(starts.split[~swapped]) == {'train'}
 
 
 def test_prototypes_are_held_out_before_families():
-    cubic = '221:1-1-3:abc'
-    assert held_out.split_of('Ca-F-K', 'fluorides', cubic, ('fluorides', 'perovskites')) == 'test_perovskites'
-    assert held_out.split_of('Ca-F-K', 'fluorides', cubic, ('fluorides',)) == 'test_fluorides'
-    assert held_out.split_of('Ca-F-K', 'fluorides', '225:1-1-3:abc', ('perovskites',)) in ('train', 'val')
+    both = ('fluorides', 'perovskites')
+    assert held_out.split_of('Ca-F-K', 'fluorides', 'perovskites', both) == 'test_perovskites'
+    assert held_out.split_of('Ca-F-K', 'fluorides', 'perovskites', ('fluorides',)) == 'test_fluorides'
+    assert held_out.split_of('Ca-F-K', 'fluorides', '', ('perovskites',)) in ('train', 'val')
     systems = [f'A{n}' for n in range(2000)]
     share = np.mean([held_out.split_of(system, '', '', ()) == 'val' for system in systems])
     assert 0.03 < share < 0.07
+
+
+def test_a_perovskite_is_one_however_distorted():
+    cubic = PROTOTYPES['perovskite']()
+    polar, tilted, turned = cubic.copy(), cubic * (2, 2, 2), cubic.copy()
+    polar.set_cell(np.diag([3.9, 3.9, 4.15]), scale_atoms=True)
+    polar.positions[polar.numbers == 22, 2] += 0.3  # as in PbTiO3, P4mm
+    tilted.rattle(0.15, seed=1)  # P1
+    turned.numbers = turned.numbers.max() + turned.numbers.min() - turned.numbers  # its inverse
+    for atoms in (cubic, polar, tilted, turned):
+        assert prototype_class_of(batch_of(atoms), '') == 'perovskites'
+    chains = crystal(  # 2H BaNiO3: octahedra that share faces
+        ['Ba', 'Ni', 'O'],
+        [(1 / 3, 2 / 3, 0.75), (0, 0, 0), (0.1462, 0.2924, 0.25)],
+        spacegroup=194,
+        cellpar=[5.629, 5.629, 4.811, 90, 90, 120],
+    )
+    ilmenite = crystal(
+        ['Fe', 'Ti', 'O'],
+        [(0, 0, 0.3554), (0, 0, 0.1465), (0.3174, 0.0233, 0.2452)],
+        spacegroup=148,
+        cellpar=[5.088, 5.088, 14.08, 90, 90, 120],
+    )
+    for atoms in (chains, ilmenite, PROTOTYPES['rutile']()):
+        assert prototype_class_of(batch_of(atoms), '') == ''
+    assert prototype_class_of(batch_of(PROTOTYPES['rock salt']()), '227:1-2-4:ade') == 'spinels'
+
+
+def test_what_dft_relaxed_to_a_lower_symmetry_is_not_taught_to_stay():
+    distorted = PROTOTYPES['rutile']()
+    before = distorted.copy()
+    distorted.rattle(0.1, seed=0)
+    pairs = Pairs(batch_of(before), batch_of(distorted), np.full(1, 'train'), np.full(1, 'x'))
+    known = Library.of(pairs).known
+    assert {name.partition(':')[0] for _, name in known} == {'136', '1'}
+    assert {formula for formula, _ in known} == {'TiO2'}
 
 
 def test_what_is_asked_for_must_be_known():
@@ -187,6 +238,21 @@ def test_a_layer_is_the_same_however_the_crystal_is_written():
         assert np.sort(own[own > 0])[0] == pytest.approx(np.hypot(3.18 / np.sqrt(3), 3.13 / 2))
     for other in ('rock salt', 'hcp', 'rutile'):
         assert cut_layer(pymatgen_structure(batch_of(PROTOTYPES[other]()), 0)) is None
+
+
+def test_layers_that_face_each_other_are_one_kind_of_plane():
+    one = layered()[:3]
+    other = one.copy()
+    other.positions = one.positions @ np.diag([-1, -1, 1]) + [0, 0, 6.15]  # the 2H polytype, a turn by 180 degrees
+    polytype = one + other
+    polytype.cell = np.diag([1, 1, 2]) @ one.cell.array
+    for seed in range(8):
+        order = np.random.default_rng(seed).permutation(6)
+        shifted = polytype[order]
+        shifted.positions += np.random.default_rng(seed).uniform(0, 12, 3)
+        shifted.wrap()
+        layer = cut_layer(pymatgen_structure(batch_of(shifted), 0))
+        assert sorted(site.specie.symbol for site in layer) == ['Mo', 'S', 'S']
 
 
 def test_relaxations_are_kept_that_end_at_crystals():

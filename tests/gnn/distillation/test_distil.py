@@ -1,5 +1,6 @@
 """A teacher relaxes starts in chunks that survive kills, and what is sound becomes pairs: EMT teaches alloys."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -8,11 +9,13 @@ import torch
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
+from aiida_e3relax.common.errors import InputError, MissingPackageError
 from aiida_e3relax.common.progress import NoProgress
 from aiida_e3relax.crystals.datasets.pairs_file import read_data_card, read_pairs, write_pairs
 from aiida_e3relax.crystals.freedom.vacuum import find_gap
 from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.gnn.cli import main
+from aiida_e3relax.gnn.distillation import chunks as chunks_module
 from aiida_e3relax.gnn.distillation.chunks import Chunks, locked
 from aiida_e3relax.gnn.distillation.teacher import Teacher
 from aiida_e3relax.gnn.potentials.base import Potential
@@ -116,27 +119,77 @@ def test_a_killed_run_goes_on_and_more_starts_can_be_added(command, tmp_path, ca
     assert 0 < calculator.count < all_of_it
     assert main([*words, '--chunk', '2']) == 3
     assert 'relaxed in chunks of 3: give --chunk 3 to go on' in capsys.readouterr().err
+    before = (tmp_path / 'd.parts' / 'starts.npz').read_bytes()
     assert main([*words, '--seed', '1']) == 3
+    assert (tmp_path / 'd.parts' / 'starts.npz').read_bytes() == before
     assert 'made from other starts or by another teacher' in capsys.readouterr().err
 
 
-def test_processes_share_the_work(tmp_path):
-    frames = [bulk('Cu', a=3.5 + 0.05 * number) for number in range(4)]
-    crystals = batch_of(*frames)
-    starts = Pairs(crystals, crystals, np.full(4, 'train'), np.full(4, 'x'), about={'moves': np.full(4, 'cell')})
+def copper(count):
+    """Starts of copper in cells that are too small or too large."""
+    crystals = batch_of(*[bulk('Cu', a=3.5 + 0.05 * number) for number in range(count)])
+    about = {'moves': np.full(count, 'cell')}
+    return Pairs(crystals, crystals, np.full(count, 'train'), np.full(count, 'x'), about=about)
+
+
+def test_processes_share_the_work_and_take_over_what_one_that_died_held(tmp_path, monkeypatch):
     teacher = teacher_of(EMT())
-    chunks = Chunks(starts, 2, teacher.facts, tmp_path)
-    with locked(chunks.path(0).with_suffix('.lock'), wait=False) as is_ours:  # another process has it
-        assert is_ours
-        chunks.relax(teacher, NoProgress())
-        assert [chunks.is_done(number) for number in range(2)] == [False, True]
-        assert chunks.relaxed == 2
+    chunks = Chunks(copper(4), 2, teacher.facts, tmp_path)
+    other = contextlib.ExitStack()
+    assert other.enter_context(locked(chunks.path(0).with_suffix('.lock'), wait=False))
+    looks = []
+
+    def wait(seconds):
+        looks.append([chunks.is_done(number) for number in range(2)])
+        if len(looks) == 2:
+            other.close()
+
+    monkeypatch.setattr(chunks_module.time, 'sleep', wait)
     chunks.relax(teacher, NoProgress())
+    assert looks == [[False, True]] * 2
     assert chunks.relaxed == 4
+    assert not list(tmp_path.glob('*.lock'))
     pairs, rows = chunks.read()
     volumes = np.abs(pairs.relaxed.volumes)
     assert np.ptp(volumes) < 0.02 * volumes.mean()
     assert all(row['potential']['converged'] for row in rows)
+
+
+def test_chunks_of_another_teacher_that_came_meanwhile_are_not_taken(tmp_path):
+    teacher, other = teacher_of(EMT()), teacher_of(EMT())
+    other.facts['content_hash'] = 'sha256:1'
+    chunks = Chunks(copper(4), 2, teacher.facts, tmp_path)
+    Chunks(copper(2), 2, other.facts, tmp_path).relax(other, NoProgress())
+    with pytest.raises(InputError, match=r'chunk-00000-2.npz: made from other starts or by another teacher'):
+        chunks.read()
+    with pytest.raises(InputError, match=r'chunk-00000-2.npz: made from other starts or by another teacher'):
+        chunks.relax(teacher, NoProgress())
+
+
+def test_chunks_that_were_the_last_of_fewer_starts_are_passed_over(tmp_path):
+    teacher = teacher_of(EMT())
+    for count in (4, 7, 10):  # one start in the last chunk of each
+        chunks = Chunks(copper(count), 3, teacher.facts, tmp_path)
+        chunks.check_done()
+        chunks.relax(teacher, NoProgress())
+        assert len(chunks.read()[0]) == count
+    with pytest.raises(InputError, match='relaxed in chunks of 3: give --chunk 3 to go on'):
+        Chunks(copper(7), 4, teacher.facts, tmp_path).check_done()
+
+
+def test_a_teacher_computes_in_batches_where_that_can_be(monkeypatch):
+    asked = []
+
+    def load(settings, *_):
+        asked.append(settings.in_batches)
+        if settings.in_batches:
+            raise MissingPackageError('no batches here')
+        return PreRelaxation(Potential(EMT(), 'emt', '3', 'of ASE', 'sha256:0'), settings)
+
+    monkeypatch.setattr('aiida_e3relax.gnn.distillation.teacher.load_pre_relaxation', load)
+    teacher = Teacher.load(PotentialSettings('emt', 'input'), None, torch.device('cpu'))
+    assert asked == [True, None]
+    assert teacher.name.startswith('emt 3')
 
 
 def test_what_may_not_move_stays():
@@ -171,7 +224,12 @@ def test_starts_can_be_listed(command, tmp_path, capsys):
     assert '8 starts: ' in told
     assert 'donor: ' in told
     assert calculator.count == 0
-    assert [path.name for path in (tmp_path / 'd.parts').glob('*.npz')] == ['starts.npz']
+    path = tmp_path / 'd.parts' / 'starts.npz'
+    assert [path.name for path in path.parent.glob('*.npz')] == ['starts.npz']
+    before = path.read_bytes()
+    assert main([*words, '--list', '--count', '5', '--seed', '1']) == 0
+    assert '5 starts: ' in capsys.readouterr().out
+    assert path.read_bytes() == before
 
 
 def test_options_must_make_sense(command, tmp_path, capsys):

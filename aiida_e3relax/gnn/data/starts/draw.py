@@ -104,15 +104,15 @@ def _draws(
         formula = start.structure.composition.reduced_formula
         symbols = sorted(element.symbol for element in start.structure.composition.elements)
         system = '-'.join(symbols)
-        reason = refusals.reason(system, formula, start.prototype, start.is_real) or _fault(start)
-        if reason is None and (same := (start.recipe if start.is_real else formula, start.prototype)) in known:
+        family = family_of(symbols)
+        split = split_of(system, family, start.base.prototype_class, held_out, refusals.trained)
+        reason = refusals.reason(system, formula, start.base.prototype, start.is_real, split) or _fault(start)
+        if reason is None and (same := (start.recipe if start.is_real else formula, start.base.prototype)) in known:
             reason = 'drawn before'
         if reason:
             refused[reason] += 1
             continue
         known.add(same)
-        family = family_of(symbols)
-        split = split_of(system, family, start.prototype, held_out)
         yield _Accepted(kind, f'{kind}-{number:05d}-{formula}', split, family, start)
         number, since = number + 1, 0
 
@@ -132,7 +132,7 @@ def _as_pairs(accepted: Sequence[_Accepted]) -> Pairs:
     about: Mapping[str, list[str]] = {
         'kind': [one.kind for one in accepted],
         'recipe': [one.start.recipe for one in accepted],
-        'prototype': [one.start.prototype for one in accepted],
+        'prototype': [one.start.base.prototype for one in accepted],
         'family': [one.family for one in accepted],
         'moves': [one.start.moves for one in accepted],
     }

@@ -13,15 +13,8 @@ from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.common.messages import short, suggestion
 from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.gnn.data.splits import chemical_systems
+from aiida_e3relax.gnn.data.starts.classes import PROTOTYPE_CLASSES
 from aiida_e3relax.gnn.data.starts.elements import ELEMENTS, FAMILIES, INTERMETALLICS
-
-PROTOTYPE_CLASSES = {
-    'perovskites': ('221:1-1-3:', '62:1-1-3:', '167:1-1-3:', '161:1-1-3:', '99:1-1-3:', '140:1-1-3:'),
-    'matlockites': ('129:1-1-1:',),
-    'spinels': ('227:1-2-4:',),
-    'half-Heuslers': ('216:1-1-1:',),
-}
-"""Classes of prototypes that can be held out: how the names of theirs begin, the inverse compounds among them."""
 
 HELD_OUT = ('fluorides', 'nitrides', 'perovskites', 'matlockites')
 """What is held out by default: two families of anions, two classes of prototypes."""
@@ -39,18 +32,23 @@ class Refusals:
     systems
         Chemical systems, such as ``Al-As-Ga``, that no start may have: those of the splits to validate and to test on,
         and of compounds that are judged elsewhere.
+    trained
+        Chemical systems of the pairs to train on: no split to validate on may have one of them.
     known
         Reduced formula and prototype of real crystals to train on, which no start may have with other elements put in:
         DFT has relaxed that compound.
     """
 
     systems: frozenset[str]
+    trained: frozenset[str]
     known: frozenset[tuple[str, str]]
 
-    def reason(self, system: str, formula: str, prototype: str, is_real: bool) -> str | None:
-        """Return why a start is refused, None where it is not."""
+    def reason(self, system: str, formula: str, prototype: str, is_real: bool, split: str) -> str | None:
+        """Return why a start for this `split` is refused, None where it is not."""
         if system in self.systems:
             return 'a chemical system of a split to judge by, or of a compound that is never to be learnt'
+        if is_real and split != 'train':
+            return 'a training crystal of what is held out or validated on'
         if not is_real and (formula, prototype) in self.known:
             return 'formula and prototype of a training pair: DFT relaxed it'
         return None
@@ -59,6 +57,11 @@ class Refusals:
 def systems_to_judge_by(pairs: Pairs) -> frozenset[str]:
     """Return the chemical systems of all splits of `pairs` but ``train``."""
     return frozenset(chemical_systems(pairs.select(np.flatnonzero(pairs.split != 'train'))))
+
+
+def systems_to_train_on(pairs: Pairs) -> frozenset[str]:
+    """Return the chemical systems of the split ``train`` of `pairs`."""
+    return frozenset(chemical_systems(pairs.of_split('train')))
 
 
 def read_never(words: Iterable[str]) -> frozenset[str]:
@@ -96,16 +99,18 @@ def check_held_out(names: Collection[str]) -> None:
             raise InputError(f'--held-out: unknown {short(repr(name))}{suggestion(name, known)}')
 
 
-def split_of(system: str, family: str, prototype: str, held_out: Collection[str]) -> str:
+def split_of(
+    system: str, family: str, prototype_class: str, held_out: Collection[str], trained: Collection[str] = ()
+) -> str:
     """Return the split of a start: ``test_`` and what is held out that it belongs to, ``val``, or ``train``.
 
-    A prototype that is held out goes before a family. One chemical system in `VALIDATION_SHARE` is validated on, by a
-    hash of its name: whatever else is drawn, the same ones.
+    A class of prototypes that is held out goes before a family. Of the chemical systems that are not `trained` on
+    already, one in `VALIDATION_SHARE` is validated on, by a hash of its name: whatever else is drawn, the same ones.
     """
-    for name, beginnings in PROTOTYPE_CLASSES.items():
-        if name in held_out and prototype.startswith(beginnings):
+    for name in (prototype_class, family):
+        if name in held_out:
             return f'test_{name}'
-    if family in held_out:
-        return f'test_{family}'
+    if system in trained:
+        return 'train'
     digest = int.from_bytes(hashlib.sha256(system.encode()).digest()[:4], 'big')
     return 'val' if digest % VALIDATION_SHARE == 0 else 'train'

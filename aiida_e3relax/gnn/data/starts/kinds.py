@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 T = TypeVar('T')
 
 STRAIN, RATTLE = 0.05, 0.2
-"""Standard deviations of the entries of a symmetric strain, and, in A and each direction, of displacements."""
+"""Standard deviations of the diagonal entries of a strain (`perturbed`), and, in A and each direction, of moves."""
 
 SMALLEST_CELL, LARGEST_REPEAT = 6, 4
 """Atoms at least in the cell that loses one, so that the vacancy is not everywhere, and its multiples at most."""
@@ -38,8 +38,8 @@ class Start:
     ----------
     recipe
         How it was made, in words.
-    prototype
-        Of the crystal that it was made from.
+    base
+        The crystal that it was made from.
     structure
         The start.
     moves
@@ -49,7 +49,7 @@ class Start:
     """
 
     recipe: str
-    prototype: str
+    base: Base
     structure: Structure
     moves: str = Moves.CELL.value
     is_real: bool = False
@@ -83,7 +83,7 @@ def make_layer(library: Library, rng: np.random.Generator) -> Start | None:
     layer = None if start is None else cut_layer(start.structure)
     if start is None or layer is None or len(layer) == 1:
         return None
-    return Start(f'a layer of {start.recipe}', start.prototype, layer, Moves.IN_PLANE.value)
+    return Start(f'a layer of {start.recipe}', start.base, layer, Moves.IN_PLANE.value)
 
 
 def make_vacancy(library: Library, rng: np.random.Generator) -> Start | None:
@@ -100,13 +100,13 @@ def make_vacancy(library: Library, rng: np.random.Generator) -> Start | None:
     moves = Moves.POSITIONS if _as_likely(rng) else Moves.CELL
     times = 'x'.join(map(str, repeat))
     recipe = f'{base.name} {times} without one {symbol}, {"cell fixed" if moves == Moves.POSITIONS else "cell free"}'
-    return Start(recipe, base.prototype, structure, moves.value, is_real=True)
+    return Start(recipe, base, structure, moves.value, is_real=True)
 
 
 def make_rattled(library: Library, rng: np.random.Generator) -> Start | None:
     """Return a real crystal, or one with other elements put in, strained and its atoms displaced at random."""
     base = _real(library, rng)
-    start: Start | None = Start(base.name, base.prototype, base.structure, is_real=True)
+    start: Start | None = Start(base.name, base, base.structure, is_real=True)
     if _as_likely(rng):
         start = _substituted(base, library, rng, scaled=True)
     if start is None:
@@ -148,7 +148,7 @@ def _substituted(base: Base, library: Library, rng: np.random.Generator, scaled:
             warnings.simplefilter('ignore')  # of elements whose bond lengths were not mined
             structure = _at_predicted_volume(structure)
         recipe += ', at the predicted volume'
-    return Start(recipe, base.prototype, structure)
+    return Start(recipe, base, structure)
 
 
 def _at_predicted_volume(structure: Structure) -> Structure:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_e3relax.common.progress import progress
+from aiida_e3relax.crystals.freedom.vacuum import find_gap
 from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.crystals.structures import Crystals, make_crystals, pymatgen_structure
 from aiida_e3relax.crystals.symmetry import SpaceGroup
+from aiida_e3relax.gnn.data.duplicates import same_crystals
 from aiida_e3relax.gnn.data.splits import SYMMETRY_TOLERANCE, prototypes_of
+from aiida_e3relax.gnn.data.starts.classes import prototype_class_of
 from aiida_e3relax.gnn.data.starts.elements import NOBLE_GASES, family_of
 
 if TYPE_CHECKING:
@@ -37,6 +42,11 @@ class Base:
     prototype: str
     structure: Structure
 
+    @cached_property
+    def prototype_class(self) -> str:
+        """The class of prototypes that it is of, see `prototype_class_of`."""
+        return prototype_class_of(as_crystals([self.structure]), self.prototype)
+
     @property
     def symbols(self) -> list[str]:
         """The elements in it, by their atomic numbers."""
@@ -55,12 +65,16 @@ class Library:
         Crystals as DFT relaxed them.
     by_family
         Those, by the family of the compound.
+    known
+        Reduced formula and prototype of these, and of the crystals of all sizes that DFT relaxed to train on, as they
+        were before: what DFT relaxed to a lower symmetry is known, too.
     by_prototype
         Those and AFLOW's, by the prototypes that leave some coordinate free.
     """
 
     elements: frozenset[str]
     real: list[Base]
+    known: frozenset[tuple[str, str]]
     by_family: dict[str, list[Base]]
     by_prototype: dict[str, list[Base]]
 
@@ -76,29 +90,59 @@ class Library:
             if len(base.structure) <= MOST_OF_PROTOTYPE:
                 by_prototype[base.prototype].append(base)
         free = {name: found for name, found in by_prototype.items() if has_free_coordinates(found[0].structure)}
-        return cls(elements, real, dict(sorted(by_family.items())), dict(sorted(free.items())))
+        known = frozenset((base.structure.composition.reduced_formula, base.prototype) for base in real)
+        return cls(
+            elements,
+            real,
+            known | _compounds(pairs.unrelaxed.select(_real(pairs))),
+            dict(sorted(by_family.items())),
+            dict(sorted(free.items())),
+        )
 
 
 def real_crystals(pairs: Pairs) -> list[Base]:
     """Return the relaxed crystals to train on, up to `MOST_ATOMS`; labels such as ``donor>target`` name the target."""
-    real = real_pairs(pairs)
+    real, _ = real_pairs(pairs)
     crystals = pairs.as_filed.select(real[pairs.unrelaxed.n_atoms[real] <= MOST_ATOMS])
     return _bases([str(label).rpartition('>')[2] for label in crystals.labels], crystals)
 
 
-def real_pairs(pairs: Pairs) -> NDArray[np.int64]:
-    """Return the pairs of the split ``train`` that no teacher relaxed, one for each relaxed crystal.
+def real_pairs(pairs: Pairs) -> tuple[NDArray[np.int64], int]:
+    """Return the pairs that end in a real bulk crystal, one for each crystal, and how many are left out as no bulk.
 
-    Crystals of the same elements and volume per atom are the same.
+    They are of the split ``train``, and no teacher relaxed them. Where atoms or the cell are fixed, or a vacuum is, the
+    end is no minimum of a bulk crystal: of slabs, layers and defects in a host's cell nothing else is known here.
     """
-    crystals, offsets = pairs.relaxed, pairs.relaxed.offsets
-    volumes = np.abs(crystals.volumes) / crystals.n_atoms
+    real = _real(pairs)
+    held = pairs.anchored.any(axis=1)
+    if pairs.fixed_cell is not None:
+        held |= pairs.fixed_cell
+    bulk = [
+        index
+        for index in progress(real.tolist(), 'looking for bulk crystals')
+        if not held[index] and pairs.relaxed.pbc[index].all() and find_gap(pairs.relaxed.select([index])) is None
+    ]
+    chosen = np.array(bulk, dtype=np.int64)
+    if not len(chosen):
+        return chosen, len(real)
+    _, first = np.unique(same_crystals(pairs.relaxed.select(chosen)), return_index=True)
+    return chosen[np.sort(first)], len(real) - len(chosen)
+
+
+def _real(pairs: Pairs) -> NDArray[np.int64]:
+    """Return the pairs to train on that no teacher relaxed."""
     taught = pairs.about.get('teacher', np.full(len(pairs), '')) != ''
-    found: dict[tuple[int | float, ...], int] = {}
-    for index in np.flatnonzero((pairs.split == 'train') & ~taught).tolist():
-        numbers = crystals.numbers[offsets[index] : offsets[index + 1]]
-        found.setdefault((*np.sort(numbers).tolist(), round(volumes[index], 2)), index)
-    return np.array(list(found.values()), dtype=np.int64)
+    return np.flatnonzero((pairs.split == 'train') & ~taught)
+
+
+def _compounds(crystals: Crystals) -> set[tuple[str, str]]:
+    """Return reduced formula and prototype of each crystal."""
+    from ase.data import chemical_symbols
+    from pymatgen.core import Composition
+
+    numbers = np.split(crystals.numbers, crystals.offsets[1:-1])
+    formulas = [Composition(Counter(chemical_symbols[z] for z in some)).reduced_formula for some in numbers]
+    return set(zip(formulas, prototypes_of(crystals), strict=True))
 
 
 def aflow_prototypes() -> list[Base]:
