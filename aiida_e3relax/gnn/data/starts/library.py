@@ -114,13 +114,11 @@ def real_pairs(pairs: Pairs) -> tuple[NDArray[np.int64], int]:
     end is no minimum of a bulk crystal: of slabs, layers and defects in a host's cell nothing else is known here.
     """
     real = _real(pairs)
-    held = pairs.anchored.any(axis=1)
-    if pairs.fixed_cell is not None:
-        held |= pairs.fixed_cell
+    held = np.flatnonzero(pairs.anchored.any(axis=1) | (False if pairs.fixed_cell is None else pairs.fixed_cell))
     bulk = [
         index
-        for index in progress(real.tolist(), 'looking for bulk crystals')
-        if not held[index] and pairs.relaxed.pbc[index].all() and find_gap(pairs.relaxed.select([index])) is None
+        for index in progress(np.setdiff1d(real, held).tolist(), 'looking for bulk crystals')
+        if pairs.relaxed.pbc[index].all() and find_gap(pairs.relaxed.select([index])) is None
     ]
     chosen = np.array(bulk, dtype=np.int64)
     if not len(chosen):
