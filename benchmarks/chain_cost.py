@@ -198,6 +198,7 @@ def run_chain() -> orm.WorkChainNode:
         network_code='e3relax@localhost',
         potential_family=STANDIN_FAMILY,
         protocol='fast',
+        reference_leg='always',
     )
     chain = run_get_node(builder).node
     if not chain.is_finished_ok:

@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument('--second-opinion-steps', type=int, metavar='N', help='Steps of CHGNet from the prediction.')
     parser.add_argument('--raw-leg-of', metavar='PK', help='An earlier chain of the same crystal.')
     arguments = parser.parse_args()
-    more: dict[str, Any] = {}
+    more: dict[str, Any] = {'reference_leg': 'always'}
     if arguments.second_opinion_steps is not None:
         opinion = {'second_opinion': 'chgnet', 'second_opinion_steps': arguments.second_opinion_steps}
         more['network'] = {'predict': {'parameters': opinion}}

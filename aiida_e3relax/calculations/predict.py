@@ -225,12 +225,12 @@ def validate_inputs(inputs: Mapping[str, Any], namespace: PortNamespace) -> str 
                 'found neither `structures` nor `batch`, expected one of them: give at least one StructureData, such '
                 'as `structures={"crystal": node}`, or a StructureBatchData as `batch`'
             )
-    if {'parameters', 'model'} <= set(namespace) and (fault := _find_model_fault(inputs)):
+    if {'parameters', 'model'} <= set(namespace) and (fault := find_model_fault(inputs)):
         return fault
     return validate_calc_job(inputs, namespace)
 
 
-def _find_model_fault(inputs: Mapping[str, Any]) -> str | None:
+def find_model_fault(inputs: Mapping[str, Any]) -> str | None:
     """Return why model and weights are not those that the parameters ask for, or None."""
     if 'code' not in inputs:
         return None  # a namespace that a chain leaves empty

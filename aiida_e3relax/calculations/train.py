@@ -78,7 +78,12 @@ class E3RelaxTrainCalculation(CalcJob):
         options['output_filename'].default = cls.STDOUT_FILE
         spec.inputs.validator = validate_inputs  # type: ignore[assignment]
 
-        spec.output('model', valid_type=E3RelaxModelData, required=False, help='The checkpoint of the best validation.')
+        spec.output(
+            'model',
+            valid_type=E3RelaxModelData,
+            required=False,
+            help='The checkpoint of the best validation; of a run that was ended, the best so far.',
+        )
         spec.output(
             'curves',
             valid_type=orm.ArrayData,
@@ -156,7 +161,7 @@ def validate_pairs(pairs: Mapping[str, E3RelaxPairsData], _: Any) -> str | None:
         if not any(name == kind or name.startswith(f'{kind}_') for name in splits):
             return (
                 f'`pairs`: none of the split {kind}, found {", ".join(sorted(splits))}; make splits with `e3relax data '
-                'FILE --output NEW --split composition`'
+                'FILE --output NEW --split chemical-system`'
             )
     return None
 

@@ -74,7 +74,8 @@ def create_campaign(
     fixed, left_out
         As in `CampaignSettings`.
     reference_share, seed
-        The share of the structures, from 0 to 1, that is relaxed from the raw one too, drawn at random.
+        The share of the structures, from 0 to 1, that is relaxed from the raw one too, drawn at random. Arms made later
+        can be compared on these alone: give 1.0 for all.
     batch_size
         How many structures the network is given in one job.
     max_running

@@ -125,6 +125,11 @@ def import_model(file: Path, licence: str | None, doi: str | None, label: str | 
         node, created = E3RelaxModelData.get_or_create(file, card)
     except ValueError as error:
         raise click.ClickException(printable(str(error))) from error
+    if label and not created and node.label != label:
+        raise click.ClickException(
+            f'E3RelaxModelData<{node.pk}> has this checkpoint and card already, as {printable(node.label)}; to call it '
+            f'otherwise: verdi node label -l {label} {node.pk}'
+        )
     if label:
         node.label = label
     state = 'stored' if created else 'was there'

@@ -55,6 +55,20 @@ class RunInterruptedError(RunError):
     code, exit_status = 'interrupted', 130
 
 
+class TrainingInterruptedError(RunInterruptedError):
+    """SIGTERM in a training, which is saved.
+
+    Attributes
+    ----------
+    step
+        The step after which it ended.
+    """
+
+    def __init__(self, message: str, step: int):
+        super().__init__(message)
+        self.step = step
+
+
 class TrainingError(RunError):
     """Training that cannot go on."""
 

@@ -23,7 +23,8 @@ from aiida_e3relax.gnn.data.sources.base import Candidate, Loaded, Sites, Source
 from aiida_e3relax.learning.relaxations import Relaxation
 
 KIND = 'AiiDA'
-KEPT_VOLUME_OR_SHAPE = (4, 8)
+SAME_VOLUME = 1e-3
+"""Share of a volume by which the same crystal may differ, as its file has fewer digits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +81,8 @@ def check_settings(relaxations: Sequence[Relaxation]) -> None:
             for symbol, found in sorted(several.items())
         )
         raise InputError(
-            f'elements were computed with more than one potential or U: {told}. Leave some of the relaxations out, or '
-            'take all with --mix-settings'
+            f'elements were computed with more than one potential or U: {told}. Gather them apart, by naming other '
+            'campaigns, groups or elements in --from, or take all with --mix-settings'
         )
 
 
@@ -132,20 +133,20 @@ def gather(
 
 
 def check_origin(node: E3RelaxPairsData, ends: Mapping[str, str]) -> dict[str, str]:
-    """Return by label why the relaxation of a pair in `node` is not the one that it names; empty where all are.
+    """Return by relaxation why a pair in `node` is not where that relaxation ended; empty where all are.
 
     `ends` has the UUIDs of relaxed crystals by the UUID of the relaxation, as `Relaxation` has them.
     """
     pairs, faults = node.pairs, {}
     for index, process in enumerate(pairs.about[RELAXATION].tolist()):
-        label = str(pairs.unrelaxed.labels[index])
         if process not in ends:
-            faults[label] = f'relaxation {process}: not in this profile, or it did not finish well'
+            faults[process] = 'not in this profile, or it did not finish well'
             continue
         node_of_end: Any = orm.load_node(uuid=ends[process])
-        end = structures_to_crystals({label: node_of_end})
-        if not is_same_crystal(pairs.relaxed.select([index]), end):
-            faults[label] = f'relaxation {process}: ended in another crystal'
+        end, relaxed = structures_to_crystals({'end': node_of_end}), pairs.relaxed.select([index])
+        ratio = abs(end.volumes[0] / relaxed.volumes[0])
+        if abs(ratio - 1) > SAME_VOLUME or not is_same_crystal(relaxed, end):
+            faults[process] = f'ended in another crystal: StructureData {ends[process]}'
     return faults
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from aiida import orm
@@ -12,14 +12,33 @@ from aiida.common.links import LinkType
 from aiida_vasp.data.potcar import PotcarData
 
 from aiida_e3relax.workflows.vasp.inputs.species import list_species
-from aiida_e3relax.workflows.vasp.inputs.stand_in import find_engine
+from aiida_e3relax.workflows.vasp.inputs.stand_in import EXECUTABLE, find_engine
 
 VASP_JOB = 'aiida.calculations:vasp.vasp'
 AT_ONCE = 5000
 """Nodes that one query names: databases bound the number of values."""
 
-TAGS = ('GGA', 'METAGGA', 'LHFCALC', 'HFSCREEN', 'AEXX', 'IVDW', 'LUSE_VDW', 'LSORBIT', 'PSTRESS', 'ENCUT', 'PREC')
-"""INCAR tags that decide on which energy surface a relaxation goes down; U and potentials are told by element."""
+TAGS = (
+    'GGA',
+    'METAGGA',
+    'LHFCALC',
+    'HFSCREEN',
+    'AEXX',
+    'IVDW',
+    'LUSE_VDW',
+    'LASPH',
+    'LSORBIT',
+    'LDAUTYPE',
+    'PSTRESS',
+    'ENCUT',
+    'PREC',
+)
+"""INCAR tags that decide on which energy surface a relaxation goes down; U and potentials are told by element.
+
+Spin, charge, smearing and k-points go by the crystal, and are not compared.
+"""
+D_ELECTRONS = 2
+"""On what U acts where LDAUL is not set."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,21 +96,21 @@ def find_relaxations(
     Parameters
     ----------
     processes
-        A query that projects the PKs of work chains. Those that did not finish well, and legs that another relaxation
-        of them called, are passed over.
+        A query that projects the PKs of work chains. Those that did not finish well are passed over, and so are the
+        legs of another relaxation, which may start from a prediction.
     kinds
         Work chains that relax, by their process label; default is `KINDS`.
     """
     kinds = KINDS if kinds is None else kinds
     labels = _labels_of_finished(processes.all(flat=True), kinds)
-    own = set(labels)
-    called = {pk for pk, caller in _calls(own) if caller in own}
-    found = {pk: label for pk, label in labels.items() if pk not in called}
+    legs = _find_legs(labels, kinds)
+    found = {pk: label for pk, label in labels.items() if pk not in legs}
     structures = _read_crystals(found, kinds)
-    jobs = _read_jobs(_last_vasp_jobs(found))
+    jobs = _jobs_that_made({end for _, end in structures.values()})
+    read = _read_jobs(set(jobs.values()))
     nothing: dict[str, Any] = {'settings': {}, 'of_elements': {}}
     return [
-        Relaxation(uuid, label, *structures[pk], **jobs.get(pk, nothing))
+        Relaxation(uuid, label, *structures[pk], **read.get(jobs.get(structures[pk][1], 0), nothing))
         for pk, uuid, label in _read_names(list(found))
         if pk in structures
     ]
@@ -120,13 +139,16 @@ def _labels_of_finished(pks: Iterable[int], kinds: Mapping[str, RelaxationKind])
     return labels
 
 
-def _calls(pks: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Yield the PKs of processes that those of `pks` called, with the caller's."""
+def _find_legs(pks: Iterable[int], kinds: Mapping[str, RelaxationKind]) -> set[int]:
+    """Return which of the processes a work chain of `kinds` called, whatever became of that."""
+    legs: set[int] = set()
     for some in _chunks(pks):
-        query = orm.QueryBuilder().append(orm.ProcessNode, filters={'id': {'in': some}}, project='id', tag='caller')
-        calls = {'or': [{'type': LinkType.CALL_WORK.value}, {'type': LinkType.CALL_CALC.value}]}
-        query.append(orm.ProcessNode, with_incoming='caller', edge_filters=calls, project='id')
-        yield from ((called, caller) for caller, called in query.iterall(batch_size=1000))
+        query = orm.QueryBuilder()
+        query.append(orm.WorkChainNode, filters={'attributes.process_label': {'in': list(kinds)}}, tag='caller')
+        called: dict[str, Any] = {'with_incoming': 'caller', 'edge_filters': {'type': LinkType.CALL_WORK.value}}
+        query.append(orm.WorkChainNode, filters={'id': {'in': some}}, project='id', **called)
+        legs |= set(query.all(flat=True))
+    return legs
 
 
 def _read_names(pks: Sequence[int]) -> list[tuple[int, str, str]]:
@@ -154,59 +176,72 @@ def _read_crystals(found: Mapping[int, str], kinds: Mapping[str, RelaxationKind]
     return {pk: (ends['start'][pk], ends['end'][pk]) for pk in found if pk in ends['start'] and pk in ends['end']}
 
 
-def _last_vasp_jobs(roots: Iterable[int]) -> dict[int, int]:
-    """Return the last relaxation by VASP below each process, by the PK of the process."""
-    root_of = {pk: pk for pk in roots}
-    below: dict[int, list[int]] = defaultdict(list)
-    frontier = set(root_of)
-    while frontier:
-        calls = list(_calls(frontier))
-        for called, caller in calls:
-            root_of[called] = root_of[caller]
-            below[root_of[caller]].append(called)
-        frontier = {called for called, _ in calls}
-    relaxing: dict[int, int] = {}
-    for some in _chunks(pk for pks in below.values() for pk in pks):
-        query = orm.QueryBuilder()
-        query.append(orm.CalcJobNode, filters={'id': {'in': some}, 'process_type': VASP_JOB}, project='id', tag='job')
-        query.append(orm.Dict, with_outgoing='job', edge_filters={'label': 'parameters'}, project='attributes')
-        for pk, tags in query.iterall(batch_size=1000):
-            if int(_upper(tags).get('NSW', 0)) > 0:
-                root = root_of[pk]
-                relaxing[root] = max(pk, relaxing.get(root, 0))
-    return relaxing
+def _jobs_that_made(ends: Collection[str]) -> dict[str, int]:
+    """Return the PK of the job of VASP that each crystal comes from, by UUID: itself, or by a calculation function.
+
+    Such a function, as one that gives the sites their names again, returns a crystal under the name that it took it by.
+    """
+    jobs: dict[str, int] = {}
+    made = {'type': LinkType.CREATE.value}
+    vasp = {'process_type': VASP_JOB}
+    for begin in range(0, len(ends), AT_ONCE):
+        filters = {'uuid': {'in': sorted(ends)[begin : begin + AT_ONCE]}}
+        query = orm.QueryBuilder().append(orm.StructureData, filters=filters, project='uuid', tag='end')
+        query.append(orm.CalcJobNode, with_outgoing='end', edge_filters=made, filters=vasp, project='id')
+        jobs |= dict(query.all())
+        query = orm.QueryBuilder().append(orm.StructureData, filters=filters, project='uuid', tag='end')
+        function: dict[str, Any] = {'with_outgoing': 'end', 'edge_filters': made, 'edge_project': 'label'}
+        query.append(orm.CalcFunctionNode, tag='function', **function)
+        taken: dict[str, Any] = {'with_outgoing': 'function', 'edge_project': 'label', 'tag': 'taken'}
+        query.append(orm.StructureData, **taken)
+        query.append(orm.CalcJobNode, with_outgoing='taken', edge_filters=made, filters=vasp, project='id', tag='job')
+        for end, job, given, took in (_in_order(row) for row in query.dict()):
+            if given == took:
+                jobs.setdefault(end, job)
+    return jobs
 
 
-def _read_jobs(jobs: Mapping[int, int]) -> dict[int, dict[str, Any]]:
-    """Return what VASP computed with in the job of each process, by the PK of the process."""
-    roots = {job: root for root, job in jobs.items()}
+def _in_order(row: Mapping[str, Any]) -> tuple[str, int, str, str]:
+    """Return crystal, job, and the labels of the links, of a row of the query above."""
+    edges = {name: values['label'] for name, values in row.items() if '--' in name}
+    return row['end']['uuid'], row['job']['id'], edges['end--function'], edges['function--taken']
+
+
+def _read_jobs(jobs: Iterable[int]) -> dict[int, dict[str, Any]]:
+    """Return what VASP computed with in jobs, by PK."""
     read: dict[int, dict[str, Any]] = {}
     engines: dict[int, str] = {}
-    for some in _chunks(roots):
+    for some in _chunks(jobs):
         tags = {pk: _upper(found) for pk, found in _inputs(some, orm.Dict, 'parameters', 'attributes').items()}
         dynamics = _inputs(some, orm.Dict, 'dynamics', 'attributes.positions_dof')
         codes = _inputs(some, orm.AbstractCode, 'code', 'id')
         for code in set(codes.values()) - set(engines):
-            engines[code] = find_engine({'code': orm.load_node(code)}) or ''
+            engines[code] = _engine_of(orm.load_node(code))
         potentials: dict[int, dict[str, str]] = defaultdict(dict)
         query = orm.QueryBuilder().append(orm.CalcJobNode, filters={'id': {'in': some}}, project='id', tag='job')
-        query.append(PotcarData, with_outgoing='job', project=['attributes.element', 'attributes.full_name'])
-        for pk, element, name in query.iterall(batch_size=1000):
-            potentials[pk][str(element)] = str(name)
+        query.append(PotcarData, with_outgoing='job', project=['attributes.element', 'attributes.title'])
+        for pk, element, title in query.iterall(batch_size=1000):
+            potentials[pk][str(element)] = str(title).strip()
         ended = orm.QueryBuilder().append(orm.CalcJobNode, filters={'id': {'in': some}}, project='id', tag='job')
         ended.append(orm.Dict, with_incoming='job', edge_filters={'label': 'misc'}, project='attributes.run_status')
         statuses = {pk: status or {} for pk, status in ended.iterall(batch_size=1000)}
         for pk in some:
-            engine = engines[codes[pk]]
-            settings = {'engine': f'stand-in {engine}' if engine else 'VASP'}
-            read[roots[pk]] = {
-                'settings': settings | {tag: _plain(tags[pk][tag]) for tag in TAGS if tag in tags[pk]},
+            read[pk] = {
+                'settings': {'engine': engines[codes[pk]]}
+                | {tag: _plain(tags[pk][tag]) for tag in TAGS if tag in tags[pk]},
                 'of_elements': _with_u(potentials[pk], tags[pk], pk),
                 'isif': int(tags[pk].get('ISIF', 2)),
                 'positions_dof': dynamics.get(pk),
                 'is_converged': statuses.get(pk, {}).get('ionic_converged'),
             }
     return read
+
+
+def _engine_of(code: Any) -> str:
+    """Return what a code computes with: `VASP`, or a stand-in with its engine where that is certain."""
+    if not isinstance(code, orm.InstalledCode) or code.filepath_executable.name != EXECUTABLE:
+        return 'VASP'
+    return f'stand-in {find_engine({"code": code}) or "with an engine that its code does not name"}'
 
 
 def _inputs(pks: list[int], node_class: Any, link: str, project: str) -> dict[int, Any]:
@@ -219,14 +254,25 @@ def _inputs(pks: list[int], node_class: Any, link: str, project: str) -> dict[in
 def _with_u(potentials: Mapping[str, str], tags: Mapping[str, Any], job: int) -> dict[str, str]:
     """Return the potential of each element and, where LDAU is on, its U and J in eV and on what."""
     told = dict(potentials)
-    if not tags.get('LDAU'):
+    if str(tags.get('LDAU', '')).strip('. ').upper()[:1] not in ('T', '1'):
         return told
     species = list_species(orm.load_node(job).inputs.structure)
+    on, u, j = (_numbers(tags.get(tag)) for tag in ('LDAUL', 'LDAUU', 'LDAUJ'))
     for place, symbol in enumerate(species):
-        values = [tags[tag][place] for tag in ('LDAUL', 'LDAUU', 'LDAUJ') if len(tags.get(tag) or ()) == len(species)]
-        if values and float(values[1] if len(values) > 1 else 0):
-            told[symbol] = f'{told.get(symbol, symbol)} with L, U, J = {", ".join(f"{float(v):g}" for v in values)}'
+        values = (_at(on, place, D_ELECTRONS), _at(u, place, 0.0), _at(j, place, 0.0))
+        if values[0] >= 0 and (values[1] or values[2]):
+            told[symbol] = f'{told.get(symbol, symbol)} with L, U, J = {", ".join(f"{v:g}" for v in values)}'
     return told
+
+
+def _numbers(value: Any) -> list[float]:
+    """Return the numbers of a tag, a list, a text or one number."""
+    words = value.split() if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
+    return [float(word) for word in words if word is not None]
+
+
+def _at(values: Sequence[float], place: int, default: float) -> float:
+    return values[place] if place < len(values) else default
 
 
 def _upper(tags: Mapping[str, Any]) -> dict[str, Any]:

@@ -54,15 +54,24 @@ class E3RelaxTrainParser(ProgramParser):
             self.out('curves', orm.ArrayData(curves))
         report_file = folder / E3RelaxTrainCalculation.REPORT_FILE
         if not report_file.is_file():
+            self._attach_what_there_is(temporary)
             return self._explain_crash(folder)
         report = read_report(report_file)
         self.out('report', orm.Dict(report))
         if error := report['error']:
+            self._attach_what_there_is(temporary)
             if error['code'] == INTERRUPTED:
                 return self._unless_scheduler('ERROR_INTERRUPTED', error['message'])
             return self._exit(exit_name(error['code'], error['message'], EXIT_OF_ERROR), error['message'])
         self.out('model', self._read_model(temporary))
         return None
+
+    def _attach_what_there_is(self, folder: Path) -> None:
+        """Attach the best checkpoint so far of a run that did not come to its end, if it left a sound one."""
+        try:
+            self.out('model', self._read_model(folder))
+        except OutputFilesError as error:
+            self.logger.info(f'no model: {error}')
 
     def _read_model(self, folder: Path) -> E3RelaxModelData:
         """Return the best checkpoint, whose card says which nodes it was made of."""

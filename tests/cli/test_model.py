@@ -41,6 +41,8 @@ def test_a_model_comes_back_from_its_files_with_its_hash(invoke, model, tmp_path
     assert json.loads((tmp_path / 'files' / card.rpartition('/')[2]).read_text()) == model.card
     code, output = invoke('import', checkpoint)
     assert (code, output) == (0, f'E3RelaxModelData<{model.pk}> {model.label}, {model.content_hash[7:19]}: was there\n')
+    code, output = invoke('import', checkpoint, '--label', 'another')
+    assert (code, f'as {model.label}; to call it otherwise: verdi node label' in output) == (1, True)
     code, output = invoke('import', checkpoint, '--doi', '10.1000/182', '--licence', 'MIT', '--label', 'mine')
     assert 'mine' in output
     assert ': stored' in output

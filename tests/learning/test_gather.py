@@ -24,6 +24,7 @@ from aiida_e3relax.learning.relaxations import KINDS, RelaxationKind, find_relax
 TAGS = {'nsw': 50, 'isif': 3, 'gga': 'PE', 'encut': 400, 'ediff': 1e-5}
 FINISHED = {'process_state': 'finished', 'exit_status': 0}
 RANDOM = BuildOptions(split='random')
+TITLES = {'Au': 'PAW_PBE Au standin', 'Cu': 'PAW_PBE Cu standin'}
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def relax(standin_code, potential_family, tmp_path) -> Callable[..., orm.WorkCha
         atoms = ase.build.bulk(symbols, 'rocksalt', a=lattice)
         relaxed = atoms.copy()
         relaxed.set_cell(atoms.cell * 1.02, scale_atoms=True)
-        start, after = (orm.StructureData(ase=crystal).store() for crystal in (atoms, relaxed))
+        start, after = orm.StructureData(ase=atoms).store(), orm.StructureData(ase=relaxed)
         chain = orm.WorkChainNode(label=f'{tmp_path.name}-{lattice:.2f}')
         chain.base.links.add_incoming(start, LinkType.INPUT_WORK, 'structure')
         if caller is not None:
@@ -72,7 +73,8 @@ def relax(standin_code, potential_family, tmp_path) -> Callable[..., orm.WorkCha
         misc = orm.Dict({'run_status': {'ionic_converged': converged}})
         misc.base.links.add_incoming(job, LinkType.CREATE, 'misc')
         misc.store()
-        after.base.links.add_incoming(chain, LinkType.RETURN, end)
+        after.base.links.add_incoming(job, LinkType.CREATE, 'structure')
+        after.store().base.links.add_incoming(chain, LinkType.RETURN, end)
         return chain
 
     return store
@@ -87,7 +89,7 @@ def test_a_relaxation_is_read_with_what_it_was_computed_with(relax):
     (found,) = find_relaxations(query_of(chain))
     assert (found.process, found.label) == (chain.uuid, chain.label)
     assert found.settings == {'engine': 'stand-in emt', 'GGA': 'PE', 'ENCUT': 400}
-    assert found.of_elements == {'Au': 'Au', 'Cu': 'Cu'}
+    assert found.of_elements == TITLES
     assert (found.isif, found.is_converged, found.positions_dof) == (3, True, None)
     assert found.start == chain.inputs.structure.uuid
 
@@ -95,11 +97,35 @@ def test_a_relaxation_is_read_with_what_it_was_computed_with(relax):
 def test_legs_and_what_failed_are_no_relaxations_of_their_own(relax):
     chain = relax('E3RelaxVaspWorkChain', 'structure')
     leg = relax(caller=chain)
+    of_failed = relax(caller=relax('E3RelaxVaspWorkChain', 'structure', state={'process_state': 'excepted'}))
     failed = relax(state={'process_state': 'finished', 'exit_status': 410})
     running = relax(state={'process_state': 'waiting'})
-    found = find_relaxations(query_of(chain, leg, failed, running))
+    found = find_relaxations(query_of(chain, leg, of_failed, failed, running))
     assert [relaxation.process for relaxation in found] == [chain.uuid]
-    assert find_relaxations(query_of(leg))[0].process == leg.uuid  # asked for by itself
+    assert find_relaxations(query_of(leg)) == []  # it may have started from a prediction
+
+
+def test_settings_and_convergence_are_those_of_the_job_that_made_the_end(relax):
+    chain = relax('E3RelaxVaspWorkChain', 'structure')
+    other = relax(caller=chain, converged=False, tags={'encut': 700})  # the raw leg, of a later job
+    (found,) = find_relaxations(query_of(chain))
+    assert (found.is_converged, found.settings['ENCUT']) == (True, 400)
+    assert found.end != other.outputs.relax__structure.uuid
+
+
+def test_a_crystal_that_got_its_names_back_still_comes_from_its_job(relax):
+    chain = relax('E3RelaxVaspWorkChain', 'relaxed')
+    links = chain.base.links.get_outgoing(link_type=LinkType.RETURN).all()
+    function = orm.CalcFunctionNode()
+    function.base.links.add_incoming(links[0].node, LinkType.INPUT_CALC, 'predicted')
+    other = relax(tags={'encut': 700})
+    function.base.links.add_incoming(other.outputs.relax__structure, LinkType.INPUT_CALC, 'raw')
+    function.store()
+    named = orm.StructureData(ase=links[0].node.get_ase())
+    named.base.links.add_incoming(function, LinkType.CREATE, 'predicted')
+    named.store().base.links.add_incoming(chain, LinkType.RETURN, 'structure')
+    (found,) = find_relaxations(query_of(chain))
+    assert (found.end, found.settings['ENCUT']) == (named.uuid, 400)
 
 
 def test_other_work_chains_are_found_by_their_links(relax):
@@ -119,10 +145,12 @@ def test_pairs_are_the_crystals_and_name_their_relaxations(relax):
     assert set(pairs.source) == {'mine'}
     ends = {relaxation.process: relaxation.end for relaxation in found}
     assert check_origin(gathered.node, ends) == {}
-    other = {**ends, found[0].process: found[1].start, found[1].process: 'nowhere'}
+    other = {**ends, found[0].process: found[0].start}
     del other[found[1].process]
-    faults = check_origin(gathered.node, other)
-    assert faults == {found[1].label: f'relaxation {found[1].process}: not in this profile, or it did not finish well'}
+    assert check_origin(gathered.node, other) == {
+        found[0].process: f'ended in another crystal: StructureData {found[0].start}',
+        found[1].process: 'not in this profile, or it did not finish well',
+    }
 
 
 def test_what_vasp_held_is_held_in_the_pairs(relax):
@@ -154,9 +182,12 @@ def test_settings_are_never_mixed_in_silence(relax):
 
 def test_one_element_with_two_corrections_is_told(relax):
     plus_u = {'ldau': True, 'ldaul': [2, -1], 'ldauu': [4.0, 0.0], 'ldauj': [0.0, 0.0]}
-    found = find_relaxations(query_of(relax(), relax(tags=plus_u)))
-    assert found[1].of_elements == {'Au': 'Au', 'Cu': 'Cu with L, U, J = 2, 4, 0'}
-    with pytest.raises(InputError, match=r'Cu: Cu \(1\), Cu with L, U, J = 2, 4, 0 \(1\)'):
+    as_text = {'ldau': '.TRUE.', 'ldauu': '4 0'}
+    off = {'ldau': '.FALSE.', 'ldauu': 4.0}
+    found = find_relaxations(query_of(*(relax(tags=tags) for tags in (off, plus_u, as_text))))
+    corrected = f'{TITLES["Cu"]} with L, U, J = 2, 4, 0'
+    assert [one.of_elements['Cu'] for one in found] == [TITLES['Cu'], corrected, corrected]
+    with pytest.raises(InputError, match=r'Cu: .* with L, U, J = 2, 4, 0 \(2\), .* \(1\)'):
         gather(found, 'mine', RANDOM)
 
 
@@ -171,7 +202,7 @@ def test_the_command_writes_a_node_and_a_file(relax, tmp_path):
     assert 'engine stand-in emt, GGA PE, ENCUT 400' in done.output
     assert len(read_pairs(path)) == 3
     card = read_data_card(path)
-    assert card['of_elements'] == {'Au': ['Au'], 'Cu': ['Cu']}
+    assert card['of_elements'] == {symbol: [title] for symbol, title in TITLES.items()}
     assert list(card['settings'].values()) == [{'engine': 'stand-in emt', 'GGA': 'PE', 'ENCUT': 400}]
     done = CliRunner().invoke(data, ['--from', 'query:elements=Ag,Pd;atoms=2'])
     assert (done.exit_code, 'found no relaxation that finished well' in done.output) == (1, True)

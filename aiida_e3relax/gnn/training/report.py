@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from aiida_e3relax.common.errors import RunError, RunInterruptedError
+from aiida_e3relax.common.errors import RunError, RunInterruptedError, TrainingInterruptedError
 from aiida_e3relax.common.output_files import writing
 from aiida_e3relax.common.run_errors import as_run_error, error_entry
 from aiida_e3relax.common.strict_json import finite
@@ -32,6 +32,8 @@ def training_report(path: Path | None) -> Iterator[dict[str, Any]]:
     except BaseException as error:
         failure = as_run_error(error, MEMORY_ADVICE)
         content['error'] = error_entry(failure)
+        if isinstance(failure, TrainingInterruptedError):
+            content['step'] = failure.step
         if failure is error or type(failure) in (RunError, RunInterruptedError):
             raise
         raise failure from error

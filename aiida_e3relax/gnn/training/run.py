@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from aiida_e3relax.common.errors import RunInterruptedError, TrainingError
+from aiida_e3relax.common.errors import TrainingError, TrainingInterruptedError
 from aiida_e3relax.common.interrupts import sigterm_as_request
 from aiida_e3relax.common.messages import describe_error
 from aiida_e3relax.common.progress import ProgressLine
@@ -72,7 +72,7 @@ def train(
         and for a loss that is not finite, naming the pairs.
     InputError
         Where TensorBoard is asked for and not installed.
-    RunInterruptedError
+    TrainingInterruptedError
         After SIGTERM.
     """
     run = TrainingRun(pairs, settings, output, device, tuned_from, processes, with_tensorboard)
@@ -91,7 +91,8 @@ def train(
             elif run.step == end or is_ended():
                 run.save()
             if is_ended() and run.step < end and not run.schedule.finished:
-                raise RunInterruptedError(f'ended by SIGTERM after step {run.step}: the same command goes on there')
+                message = f'ended by SIGTERM after step {run.step}: the same command goes on there'
+                raise TrainingInterruptedError(message, run.step)
     if processes.first:
         run.record.draw()
     if line:

@@ -8,11 +8,10 @@ from aiida.engine import BaseRestartWorkChain, ExitCode, ProcessHandlerReport, p
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
 from aiida_e3relax.calculations.train import E3RelaxTrainCalculation
-from aiida_e3relax.calculations.train_parameters import TrainParameters
 
 EXIT_CODES = E3RelaxTrainCalculation.exit_codes
 MOST_WITHOUT_PROGRESS = 2
-"""Runs in a row that end without a validation more than the ones before."""
+"""Runs in a row that end at no later step than those before."""
 
 
 class E3RelaxTrainBaseWorkChain(BaseRestartWorkChain):
@@ -32,8 +31,7 @@ class E3RelaxTrainBaseWorkChain(BaseRestartWorkChain):
         spec.expose_inputs(
             E3RelaxTrainCalculation,
             namespace='train',
-            exclude=['parent_folder'],
-            namespace_options={'help': 'The inputs of the first run.'},
+            namespace_options={'help': 'The inputs of the first run; with `parent_folder` it goes on from there.'},
         )
         spec.input(
             'max_iterations',
@@ -70,16 +68,17 @@ class E3RelaxTrainBaseWorkChain(BaseRestartWorkChain):
     )
     def handle_ended(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
         """Go on from the last saved state, or anew where there is none."""
-        step = int(node.outputs.curves.get_array('step')[-1]) if 'curves' in node.outputs else 0
+        step = _last_step(node)
         self.ctx.n_without_progress = 0 if step > self.ctx.last_step else self.ctx.n_without_progress + 1
         self.ctx.last_step = max(step, self.ctx.last_step)
         if self.ctx.n_without_progress >= MOST_WITHOUT_PROGRESS:
             return self._abort(node, f'{self.ctx.n_without_progress} runs in a row came no further than step {step}')
-        if self._has_state(node):
+        if self.ctx.iteration >= self.inputs.max_iterations.value:
+            return self._abort(node, f'it ran {self.ctx.iteration} times, to step {step}; `max_iterations` allows more')
+        # A run that was ended before it copied the state of the one before has none of its own: that one's stays.
+        if step or 'parent_folder' not in self.ctx.inputs:
             self.ctx.inputs.parent_folder = node.outputs.remote_folder
-            self.report(f'the run ended with exit code {node.exit_status}: going on from its last state')
-        else:
-            self.report(f'the run ended with exit code {node.exit_status} and left no state: trying again')
+        self.report(f'the run ended with exit code {node.exit_status}: going on from its last state, if it left one')
         return ProcessHandlerReport(do_break=True)
 
     @process_handler(
@@ -96,18 +95,15 @@ class E3RelaxTrainBaseWorkChain(BaseRestartWorkChain):
         """Stop: the same inputs would fail again."""
         return self._abort(node, 'a restart cannot mend this')
 
-    def _has_state(self, node: orm.CalcJobNode) -> bool:
-        """Return whether the working directory holds a state to go on from."""
-        parameters = self.ctx.inputs.parameters.get_dict() if 'parameters' in self.ctx.inputs else {}
-        name = TrainParameters.from_mapping(parameters, 'model' in self.ctx.inputs).name
-        try:
-            names = node.outputs.remote_folder.listdir(f'{E3RelaxTrainCalculation.RUN_FOLDER}/{name}')
-        except OSError:
-            return False
-        return E3RelaxTrainCalculation.STATE_FILE in names
-
     def _abort(self, node: orm.CalcJobNode, reason: str) -> ProcessHandlerReport:
-        """End with the exit code of the calculation."""
+        """End with the exit code of the calculation, and what it left."""
         self.report(f'{reason}: giving up; {node.exit_message}')
+        self._attach_outputs(node)
         exit_code = ExitCode(node.exit_status, node.exit_message)  # type: ignore[arg-type]
         return ProcessHandlerReport(do_break=True, exit_code=exit_code)
+
+
+def _last_step(node: orm.CalcJobNode) -> int:
+    """Return the last step of which a run tells: of its last validation, or of the state that it saved at its end."""
+    logged = int(node.outputs.curves.get_array('step')[-1]) if 'curves' in node.outputs else 0
+    return max(logged, (node.outputs.report.get('step') or 0) if 'report' in node.outputs else 0)

@@ -17,6 +17,8 @@ from aiida_e3relax.calculations.learning import (
     divide_pairs,
     take_test_crystals,
 )
+from aiida_e3relax.calculations.predict import find_model_fault
+from aiida_e3relax.calculations.train_parameters import TrainParameters
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.data.pairs import E3RelaxPairsData
 from aiida_e3relax.workflows.network.base import E3RelaxBaseWorkChain
@@ -68,6 +70,7 @@ class E3RelaxFinetuneWorkChain(WorkChain):
             exclude=['predict.model', 'predict.structures', 'predict.batch', 'campaign'],
             namespace_options={'help': 'How both models predict the crystals that were left out.'},
         )
+        spec.inputs.validator = validate_inputs
         spec.outline(cls.divide, cls.train, cls.inspect_training, cls.predict, cls.judge)  # type: ignore[arg-type]
 
         spec.output('model', valid_type=E3RelaxModelData, help='The better of the two models.')
@@ -79,7 +82,7 @@ class E3RelaxFinetuneWorkChain(WorkChain):
             410,
             'ERROR_SPLIT_IS_EMPTY',
             message='The pairs cannot be divided ({detail}): give more of them, larger shares `val` and `test` in '
-            '`split`, or `by: random`, which parts chemical systems.',
+            '`split`, another `seed`, or `by: random`, which parts chemical systems.',
         )
         spec.exit_code(
             411,
@@ -152,6 +155,18 @@ class E3RelaxFinetuneWorkChain(WorkChain):
             f'the {"tuned model is" if better else "model stays"} the one to use'
         )
         return None
+
+
+def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
+    """Return what the training or the predictions would refuse when their turn comes, or None."""
+    train, predict = inputs['training']['train'], inputs['prediction']['predict']
+    try:
+        TrainParameters.from_mapping(train['parameters'].get_dict() if 'parameters' in train else {}, is_tuning=True)
+    except ValueError as error:
+        return f'`training.train.parameters`: {error}'
+    if fault := find_model_fault({**predict, 'model': inputs['model']}):
+        return f'`prediction.predict`: {fault}'
+    return None
 
 
 def validate_split(split: orm.Dict, _: Any) -> str | None:

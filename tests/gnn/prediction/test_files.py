@@ -200,7 +200,7 @@ def test_a_file_that_ends_early_gives_what_comes_before(options, many, tmp_path,
 
 
 def test_an_interrupted_run_says_so_and_leaves_no_output(options, many, tmp_path, monkeypatch):
-    def interrupted(*_):
+    def interrupted(*_, **__):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(predictor, 'predict', interrupted)

@@ -62,7 +62,11 @@ LIKE_OTHERS = (
     'wrong-count',
     'bad-checkpoint',
     'missing-package',
+    'out-of-memory',
+    'does-not-fit',
+    'lost',
 )
+"""Rows with the same end and the same way there as one that is run, or as a test of the work chain itself; slow."""
 ONE_END = 'lost'
 
 

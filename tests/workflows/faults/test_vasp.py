@@ -18,7 +18,16 @@ ROWS = read_table('VASP')
 FORCE_CUTOFF = 0.05
 RELAX = {'ibrion': 2, 'isif': 2, 'nsw': 50, 'ediffg': -FORCE_CUTOFF}
 MAX_ITERATIONS = 3
-LIKE_OTHERS = ('killed', 'killed-early', 'nsw', 'zbrent', 'empty-contcar', 'truncated-vasprun')
+LIKE_OTHERS = (
+    'killed',
+    'killed-early',
+    'killed-writing',
+    'nsw',
+    'zbrent',
+    'empty-contcar',
+    'empty-vasprun',
+    'truncated-vasprun',
+)
 """Rows with the same end and the same way there as one that is run with every change; these run with the slow tests."""
 ONE_OF_EACH_END = ('unfinished', 'empty-outcar', 'zpotrf')
 

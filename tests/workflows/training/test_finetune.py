@@ -32,9 +32,11 @@ def run(make_code, tmp_path):
     """A factory of runs of the work chain on the CPU, with the program as the code of all its jobs."""
     code = make_code('e3relax', f'learn-{tmp_path.name}', 'e3relax.train')
 
-    def tune(pairs: E3RelaxPairsData, model: orm.Data, settings: dict, **inputs) -> orm.WorkChainNode:
+    def tune(
+        pairs: E3RelaxPairsData, model: orm.Data, settings: dict, predict: dict | None = None, **inputs
+    ) -> orm.WorkChainNode:
         training = {'code': code, 'parameters': {**PARAMETERS, 'settings': settings}}
-        prediction = {'code': code, 'parameters': PARAMETERS}
+        prediction = {'code': code, 'parameters': {**PARAMETERS, **(predict or {})}}
         builder = {'pairs': pairs, 'model': model, 'training': {'train': training}, **inputs}
         return run_get_node(E3RelaxFinetuneWorkChain, prediction={'predict': prediction}, **builder)[1]
 
@@ -89,6 +91,14 @@ def test_too_few_pairs_to_divide_are_told_before_anything_trains(run, pairs, mod
         run(pairs, model, {'steps': 2}, split={'bye': 'random'})
 
 
+def test_what_a_later_step_would_refuse_is_refused_at_once(run, pairs, model):
+    with pytest.raises(ValueError, match=r'`training\.train\.parameters`: settings: hyperparameters: expected none'):
+        run(pairs, model, {'hyperparameters': {'features': 8}})
+    for parameters in ({'potential': 'chgnet', 'start': 'input'}, {'potential': 'mace'}):
+        with pytest.raises(ValueError, match=r'`prediction\.predict`: '):
+            run(pairs, model, {'steps': 2}, predict=parameters)
+
+
 def test_chemical_systems_stay_together_and_replay_is_learnt_from_alone(pairs):
     split = orm.Dict({'val': 0.2, 'test': 0.3, 'replay': 0.5, 'seed': 3})
     divided = divide_pairs(pairs, split).pairs
@@ -102,7 +112,14 @@ def test_chemical_systems_stay_together_and_replay_is_learnt_from_alone(pairs):
     n_new = len(divided.of_split('train'))
     assert (both.source == 'old').sum() == round(0.5 * n_new)
     assert set(both.split[both.source == 'old']) == {'train'}
+    measured = {system for system, name in zip(systems, divided.split, strict=True) if name != 'train'}
+    again = [frozenset(both.unrelaxed.select([i]).numbers.tolist()) for i in np.flatnonzero(both.source == 'old')]
+    assert not measured & set(again)
     assert divide_pairs(pairs, split, old=old).content_hash == divide_pairs(pairs, split, old=old).content_hash
+    half = E3RelaxPairsData.from_pairs(pairs.pairs.select(np.arange(0, len(pairs), 2)))
+    some = divide_pairs(half, split).pairs  # each system where it was among more
+    there = dict(zip(systems, divided.split.tolist(), strict=True))
+    assert all(there[frozenset(some.unrelaxed.select([i]).numbers.tolist())] == some.split[i] for i in range(len(some)))
 
 
 def test_errors_are_those_of_the_papers_measures(pairs):
@@ -121,3 +138,20 @@ def test_errors_are_those_of_the_papers_measures(pairs):
     found = compare_models(pairs, missing, batch).get_dict()
     assert found['failed'] == {'tuned': 1, 'base': 0}
     assert found['errors']['tuned']['lattice_A']['mean'] > 0
+    assert not found['is_better']  # though its error has fallen
+    assert found['difference']['mean_A'] < 0
+
+
+def test_what_vasp_held_is_no_error_of_a_model_that_moves_it(pairs):
+    given = pairs.pairs
+    held = dataclasses.replace(
+        given,
+        relaxed=given.unrelaxed,
+        fixed=np.ones_like(given.unrelaxed.positions, dtype=bool),
+        fixed_cell=np.ones(len(given), dtype=bool),
+    )
+    node = E3RelaxPairsData.from_pairs(held)
+    batch = take_test_crystals(node)
+    moved = StructureBatchData(batch.crystals.scaled_to(1.2 * batch.crystals.volumes))
+    errors = compare_models(node, moved, batch)['errors']['tuned']
+    assert all(values['mean'] == pytest.approx(0.0, abs=1e-9) for values in errors.values())

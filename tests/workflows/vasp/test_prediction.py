@@ -55,6 +55,7 @@ def make_prediction(predicted):
 def test_chain_goes_on_from_a_structure_of_the_batch(make_builder, make_prediction, predicted):
     campaign = orm.Dict({'name': 'metals'})
     inputs = {'prediction': make_prediction('Cu3Au-1'), 'campaign': campaign, 'reference_leg': 'always'}
+    inputs |= {'freedom': 'positions'}  # no static run
     builder = make_builder(network_code=None, **inputs)
     results, chain = run_get_node(builder)
     assert chain.exit_status == 0, chain.exit_message
