@@ -69,6 +69,7 @@ def test_a_failure_that_may_pass_is_not_taken(run, make_flaky, line, name):
     assert not again.base.caching.is_created_from_cache
 
 
+@pytest.mark.slow
 def test_a_success_in_which_a_potential_failed_is_not_taken(run, make_flaky):
     of_row = """0,/"message": ""/s//"message": "", "second_opinion": {"error": "CUDA error"}/"""
     of_run = """s/"second_opinion": null/"second_opinion": {}/"""

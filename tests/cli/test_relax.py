@@ -61,6 +61,7 @@ def test_a_file_with_a_model_overrides_and_one_leg(relax, tmp_path):
     assert 'No reference leg was asked for.' in done.stdout
 
 
+@pytest.mark.slow
 def test_the_overrides_and_the_fixed_sites_of_the_file_hold_where_no_option_is_given(relax, prepared, run_in, tmp_path):
     crystal = ase.build.bulk('CuAu', 'rocksalt', a=5.6)
     crystal.set_constraint(FixAtoms([1]))

@@ -111,6 +111,7 @@ def test_published_form_trains_on_crystals_of_one_atom():
     assert torch.isfinite(losses).all()
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss(tmp_path):
     pairs = made_pairs()
     sizes = {'features': 16, 'layers': 2}

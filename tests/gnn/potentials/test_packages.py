@@ -32,7 +32,7 @@ SMALL = make_check_crystal(
 
 
 @pytest.mark.filterwarnings('ignore')  # of CHGNet at its first call
-@pytest.mark.parametrize('name', ['chgnet', 'sevennet-mf-0'])
+@pytest.mark.parametrize('name', ['chgnet', pytest.param('sevennet-mf-0', marks=pytest.mark.slow)])
 def test_potentials_pass_their_check(name):
     known = POTENTIALS[name]
     pytest.importorskip(known.package)

@@ -89,6 +89,7 @@ def test_out_of_memory_halves_the_batch(run):
     assert [called.exit_status for called in sorted(node.called, key=lambda c: c.pk)] == [321, 321, 0]
 
 
+@pytest.mark.slow
 def test_smallest_batch_goes_to_the_cpu(run):
     node = run(f'LIMIT=0\n{SHORT_OF_MEMORY}', max_edges=2 * SMALLEST_MAX_EDGES)
     assert node.is_finished_ok, node.exit_message
@@ -102,6 +103,7 @@ def test_structure_too_large_for_the_gpu_goes_straight_to_the_cpu(run):
     assert parameters_of(node, 'device') == [None, 'cpu']
 
 
+@pytest.mark.slow
 def test_structure_too_large_for_the_gpu_beside_a_faulty_one(run):
     empty = orm.StructureData(cell=[[4, 0, 0], [0, 4, 0], [0, 0, 4]])
     node = run(TOO_SMALL_BESIDE_A_FAULT, also={'empty': empty})

@@ -221,6 +221,7 @@ def test_a_comparison_that_fails_loses_no_result(make_builder, monkeypatch):
         assert results[leg]['misc']['total_energies']
 
 
+@pytest.mark.slow
 def test_without_a_network_vasp_relaxes_the_raw_structure(make_builder):
     results, chain = run_get_node(make_builder(network_code=None, **POSITIONS))
     assert chain.exit_status == 0

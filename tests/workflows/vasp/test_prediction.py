@@ -79,7 +79,7 @@ def test_chain_goes_on_from_a_structure_of_the_batch(make_builder, make_predicti
     assert query.all(flat=True) == [chain]
 
 
-@pytest.mark.parametrize('has_batch', [True, False])
+@pytest.mark.parametrize('has_batch', [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_structure_that_the_network_failed_for_is_relaxed_from_the_raw_one(
     make_builder, make_prediction, predicted, has_batch
 ):
