@@ -25,6 +25,9 @@ NEIGHBOURS = 12
 TOLERANCE = 0.01
 """Fingerprints whose entries differ by less than this fraction may belong to one crystal."""
 
+SAME = 1e-4
+"""Crystals of one formula whose fingerprints agree to this fraction are one, written in another way."""
+
 MATCHER_LENGTH, MATCHER_SITES, MATCHER_ANGLE = 0.05, 0.05, 2.0
 """StructureMatcher's tolerances: tighter than its defaults, which call a relaxed crystal and its start the same."""
 
@@ -56,7 +59,7 @@ class Repeats:
 
 def find_repeats(pairs: Pairs) -> Repeats:
     """Return which of `pairs` hold the same crystals; needs pymatgen."""
-    relaxed = same_crystals(pairs.relaxed)
+    relaxed = _same(pairs.relaxed, _of_one_formula(pairs.relaxed), 'relaxed')
     whole = _same(pairs.unrelaxed, _members(relaxed), 'unrelaxed')
     if pairs.fixed is None and pairs.fixed_cell is None:
         return Repeats(relaxed, whole)
@@ -68,9 +71,17 @@ def find_repeats(pairs: Pairs) -> Repeats:
     return Repeats(relaxed, np.unique(keys, axis=0, return_inverse=True)[1].reshape(-1))
 
 
-def same_crystals(crystals: Crystals) -> NDArray[np.int64]:
-    """Return ``(S,)`` a group number, the same for relaxed crystals that are the same; needs pymatgen."""
-    return _same(crystals, _of_one_formula(crystals), 'relaxed')
+def first_of_each(crystals: Crystals) -> NDArray[np.int64]:
+    """Return the first of the crystals that are the same to `SAME`, in order; needs pymatgen.
+
+    Formula and fingerprint decide: relaxations that end in nearly the same crystal count as several.
+    """
+    prints = [_fingerprint(crystals, i) for i in progress(range(len(crystals)), 'fingerprints of relaxed crystals')]
+    found: dict[tuple[float, ...], int] = {}
+    for formula in _of_one_formula(crystals):
+        for index in formula:
+            found.setdefault((formula[0], *np.round(np.log(prints[index]) / SAME).tolist()), index)
+    return np.sort(np.fromiter(found.values(), dtype=np.int64))
 
 
 def _of_one_formula(crystals: Crystals) -> list[list[int]]:

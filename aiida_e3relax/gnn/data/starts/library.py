@@ -16,7 +16,7 @@ from aiida_e3relax.crystals.freedom.vacuum import find_gap
 from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.crystals.structures import Crystals, make_crystals, pymatgen_structure
 from aiida_e3relax.crystals.symmetry import SpaceGroup
-from aiida_e3relax.gnn.data.duplicates import same_crystals
+from aiida_e3relax.gnn.data.duplicates import first_of_each
 from aiida_e3relax.gnn.data.splits import SYMMETRY_TOLERANCE, prototypes_of
 from aiida_e3relax.gnn.data.starts.classes import prototype_class_of
 from aiida_e3relax.gnn.data.starts.elements import NOBLE_GASES, family_of
@@ -108,23 +108,23 @@ def real_crystals(pairs: Pairs) -> list[Base]:
 
 
 def real_pairs(pairs: Pairs) -> tuple[NDArray[np.int64], int]:
-    """Return the pairs that end in a real bulk crystal, one for each crystal, and how many are left out as no bulk.
+    """Return the pairs that end in a real bulk crystal, one for each crystal, and how many are none.
 
     They are of the split ``train``, and no teacher relaxed them. Where atoms or the cell are fixed, or a vacuum is, the
     end is no minimum of a bulk crystal: of slabs, layers and defects in a host's cell nothing else is known here.
     """
     real = _real(pairs)
     held = np.flatnonzero(pairs.anchored.any(axis=1) | (False if pairs.fixed_cell is None else pairs.fixed_cell))
+    free = np.setdiff1d(real, held)
+    if not len(free):
+        return free, len(real)
+    ends = free[first_of_each(pairs.relaxed.select(free))]
     bulk = [
         index
-        for index in progress(np.setdiff1d(real, held).tolist(), 'looking for bulk crystals')
+        for index in progress(ends.tolist(), 'looking for bulk crystals')
         if pairs.relaxed.pbc[index].all() and find_gap(pairs.relaxed.select([index])) is None
     ]
-    chosen = np.array(bulk, dtype=np.int64)
-    if not len(chosen):
-        return chosen, len(real)
-    _, first = np.unique(same_crystals(pairs.relaxed.select(chosen)), return_index=True)
-    return chosen[np.sort(first)], len(real) - len(chosen)
+    return np.array(bulk, dtype=np.int64), len(real) - len(free) + len(ends) - len(bulk)
 
 
 def _real(pairs: Pairs) -> NDArray[np.int64]:
