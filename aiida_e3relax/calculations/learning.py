@@ -79,14 +79,14 @@ def divide_pairs(pairs: E3RelaxPairsData, split: orm.Dict, **replay: E3RelaxPair
     divided = dataclasses.replace(found, split=_split_of(found, settings))
     systems = np.array(chemical_systems(divided))
     measured = set(systems[divided.split != 'train'].tolist())
-    old = Pairs.concatenate(replay[key].pairs.of_split('train') for key in sorted(replay)) if replay else None
-    if old is not None:
-        old = old.select(np.flatnonzero([system not in measured for system in chemical_systems(old)]))
-    if old is None or not len(old):
-        return E3RelaxPairsData.from_pairs(divided)
-    count = min(len(old), round(settings.replay * len(divided.of_split('train'))))
-    drawn = np.random.default_rng(settings.seed).choice(len(old), size=count, replace=False)
-    return E3RelaxPairsData.from_pairs(Pairs.concatenate([divided, old.select(np.sort(drawn))]))
+    parts = [divided]
+    if replay:
+        old = Pairs.concatenate(replay[key].pairs.of_split('train') for key in sorted(replay))
+        free = np.flatnonzero([system not in measured for system in chemical_systems(old)])
+        count = min(len(free), round(settings.replay * len(divided.of_split('train'))))
+        drawn = np.random.default_rng(settings.seed).choice(free, size=count, replace=False)
+        parts.append(old.select(np.sort(drawn)))
+    return E3RelaxPairsData.from_pairs(Pairs.concatenate(parts))
 
 
 def _split_of(pairs: Pairs, settings: SplitSettings) -> NDArray[np.str_]:
@@ -96,7 +96,9 @@ def _split_of(pairs: Pairs, settings: SplitSettings) -> NDArray[np.str_]:
     if settings.by == 'prototype':
         names = prototypes(pairs)
     elif settings.by == 'random':
-        names = [str(label) for label in pairs.about.get(RELAXATION, pairs.unrelaxed.labels)]
+        labels = pairs.unrelaxed.labels
+        relaxations = pairs.about.get(RELAXATION, np.full(len(pairs), ''))  # empty of pairs that came from files
+        names = np.where(relaxations == '', np.char.add(np.char.add(pairs.source, ' '), labels), relaxations).tolist()
     else:
         names = chemical_systems(pairs)
     digests = {name: hashlib.sha256(f'{settings.seed} {name}'.encode()).hexdigest() for name in names}

@@ -30,7 +30,6 @@ class E3RelaxTrainCalculation(CalcJob):
     CHECKPOINT_FILE = 'start.pt'
     CARD_FILE = 'start.card.json'
     RUN_FOLDER = 'run'
-    STATE_FILE = 'last.pt'
     BEST_FILE = 'best.pt'
     BEST_CARD_FILE = 'best.card.json'
     LOG_FILE = 'log.csv'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -169,13 +170,11 @@ def _describe(gathered: Gathered, n_found: int) -> None:
     built = gathered.data
     splits = ', '.join(f'{count} {name}' for name, count in gathered.node.splits.items())
     click.echo(f'{n_found} relaxations that finished well, {len(built.pairs)} pairs: {splits}.')
-    reasons: dict[str, int] = {}
-    for rejection in built.rejections:
-        reasons[rejection.kind] = reasons.get(rejection.kind, 0) + 1
-    for reason, count in sorted(reasons.items(), key=lambda item: -item[1])[:SHOWN_REASONS]:
+    for reason, count in Counter(rejection.kind for rejection in built.rejections).most_common(SHOWN_REASONS):
         click.echo(f'{count} left out: {reason}')
     for what, count in built.repeats.items():
         if count:
             click.echo(f'{count} {what}')
     for key, settings in gathered.settings.items():
-        click.echo(f'Settings {key}: {", ".join(f"{name} {value}" for name, value in settings.items())}')
+        told = ', '.join(f'{name} {value}' for name, value in settings.items())
+        click.echo(f'Settings {key}: {told or "not known, no job of VASP made the crystals"}')

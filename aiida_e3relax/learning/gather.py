@@ -55,8 +55,15 @@ def settings_key(relaxation: Relaxation) -> str:
 def check_settings(relaxations: Sequence[Relaxation]) -> None:
     """Raise InputError unless all relaxations go down one energy surface, saying what differs and how often.
 
-    They do where engine and INCAR tags agree, and each element has one potential and one U.
+    They do where engine and INCAR tags agree, and each element has one potential and one U. Of crystals that no job of
+    VASP made it is not known.
     """
+    if unknown := [relaxation for relaxation in relaxations if not relaxation.settings]:
+        raise InputError(
+            f'{len(unknown)} of {len(relaxations)} relaxations end in a crystal that no job of VASP made, such as '
+            f'{unknown[0].process}: what they were computed with is not known. Take them with --mix-settings if it was '
+            'one way for all'
+        )
     groups: dict[str, list[Relaxation]] = defaultdict(list)
     for relaxation in relaxations:
         groups[settings_key(relaxation)].append(relaxation)
@@ -125,9 +132,9 @@ def gather(
     if not mix_settings:
         check_settings(found)
     kinds = {settings_key(relaxation): dict(relaxation.settings) for relaxation in found}
-    candidates = [_candidate(relaxation) for relaxation in found]
-    data = build([Source(KIND, source, source, candidates)], options)
-    card = data_card(data, [Source(KIND, source, source, candidates)], options, None, None)
+    sources = [Source(KIND, source, source, [_candidate(relaxation) for relaxation in found])]
+    data = build(sources, options)
+    card = data_card(data, sources, options, None, None)
     card |= {'settings': kinds, 'of_elements': _elements_in_words(found)}
     return Gathered(E3RelaxPairsData.from_pairs(data.pairs, card, label=source), data, kinds)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from aiida import orm
 from aiida.common.links import LinkType
@@ -13,6 +13,8 @@ from aiida_vasp.data.potcar import PotcarData
 
 from aiida_e3relax.workflows.vasp.inputs.species import list_species
 from aiida_e3relax.workflows.vasp.inputs.stand_in import EXECUTABLE, find_engine
+
+T = TypeVar('T', int, str)
 
 VASP_JOB = 'aiida.calculations:vasp.vasp'
 AT_ONCE = 5000
@@ -116,8 +118,9 @@ def find_relaxations(
     ]
 
 
-def _chunks(pks: Iterable[int]) -> Iterator[list[int]]:
-    ordered = sorted(pks)
+def _chunks(keys: Iterable[T]) -> Iterator[list[T]]:
+    """Yield PKs or UUIDs in order, as many at a time as one query may name."""
+    ordered = sorted(keys)
     for begin in range(0, len(ordered), AT_ONCE):
         yield ordered[begin : begin + AT_ONCE]
 
@@ -184,8 +187,8 @@ def _jobs_that_made(ends: Collection[str]) -> dict[str, int]:
     jobs: dict[str, int] = {}
     made = {'type': LinkType.CREATE.value}
     vasp = {'process_type': VASP_JOB}
-    for begin in range(0, len(ends), AT_ONCE):
-        filters = {'uuid': {'in': sorted(ends)[begin : begin + AT_ONCE]}}
+    for some in _chunks(ends):
+        filters = {'uuid': {'in': some}}
         query = orm.QueryBuilder().append(orm.StructureData, filters=filters, project='uuid', tag='end')
         query.append(orm.CalcJobNode, with_outgoing='end', edge_filters=made, filters=vasp, project='id')
         jobs |= dict(query.all())

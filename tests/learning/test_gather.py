@@ -180,6 +180,17 @@ def test_settings_are_never_mixed_in_silence(relax):
         gather(found, 'mine', RANDOM, settings='12345678')
 
 
+def test_what_is_not_known_is_not_taken_for_alike(relax):
+    chain = relax('PwRelaxWorkChain', 'by_another_code')
+    orm.StructureData(ase=chain.inputs.structure.get_ase()).store().base.links.add_incoming(
+        chain, LinkType.RETURN, 'output_structure'
+    )
+    found = find_relaxations(query_of(chain), {'PwRelaxWorkChain': RelaxationKind(end='output_structure')})
+    with pytest.raises(InputError, match=f'1 of 1 relaxations end in a crystal that no job of VASP made.*{chain.uuid}'):
+        gather(found, 'mine', RANDOM)
+    assert len(gather(found, 'mine', RANDOM, mix_settings=True).data.pairs) == 1
+
+
 def test_one_element_with_two_corrections_is_told(relax):
     plus_u = {'ldau': True, 'ldaul': [2, -1], 'ldauu': [4.0, 0.0], 'ldauj': [0.0, 0.0]}
     as_text = {'ldau': '.TRUE.', 'ldauu': '4 0'}

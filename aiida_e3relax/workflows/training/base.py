@@ -74,7 +74,9 @@ class E3RelaxTrainBaseWorkChain(BaseRestartWorkChain):
         if self.ctx.n_without_progress >= MOST_WITHOUT_PROGRESS:
             return self._abort(node, f'{self.ctx.n_without_progress} runs in a row came no further than step {step}')
         if self.ctx.iteration >= self.inputs.max_iterations.value:
-            return self._abort(node, f'it ran {self.ctx.iteration} times, to step {step}; `max_iterations` allows more')
+            return self._abort(
+                node, f'it came to step {step} in {self.ctx.iteration} runs; a larger `max_iterations` allows more'
+            )
         # A run that was ended before it copied the state of the one before has none of its own: that one's stays.
         if step or 'parent_folder' not in self.ctx.inputs:
             self.ctx.inputs.parent_folder = node.outputs.remote_folder

@@ -8,6 +8,7 @@ from typing import Any
 from aiida import orm
 from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ToContext, WorkChain
+from aiida.engine.processes.ports import PortNamespace
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
 from aiida_e3relax.calculations.learning import (
@@ -70,7 +71,7 @@ class E3RelaxFinetuneWorkChain(WorkChain):
             exclude=['predict.model', 'predict.structures', 'predict.batch', 'campaign'],
             namespace_options={'help': 'How both models predict the crystals that were left out.'},
         )
-        spec.inputs.validator = validate_inputs
+        spec.inputs.validator = validate_inputs  # type: ignore[assignment]
         spec.outline(cls.divide, cls.train, cls.inspect_training, cls.predict, cls.judge)  # type: ignore[arg-type]
 
         spec.output('model', valid_type=E3RelaxModelData, help='The better of the two models.')
@@ -157,8 +158,13 @@ class E3RelaxFinetuneWorkChain(WorkChain):
         return None
 
 
-def validate_inputs(inputs: Mapping[str, Any], _: Any) -> str | None:
-    """Return what the training or the predictions would refuse when their turn comes, or None."""
+def validate_inputs(inputs: Mapping[str, Any], namespace: PortNamespace) -> str | None:
+    """Return what the training or the predictions would refuse when their turn comes, or None.
+
+    Ports that a work chain around this one has left out are its own.
+    """
+    if not {'model', 'training', 'prediction'} <= set(namespace):
+        return None
     train, predict = inputs['training']['train'], inputs['prediction']['predict']
     try:
         TrainParameters.from_mapping(train['parameters'].get_dict() if 'parameters' in train else {}, is_tuning=True)

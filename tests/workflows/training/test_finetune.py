@@ -12,7 +12,7 @@ from aiida_e3relax.calculations.learning import compare_models, divide_pairs, ta
 from aiida_e3relax.crystals.pairs import aligned
 from aiida_e3relax.data.batch import StructureBatchData
 from aiida_e3relax.data.model import E3RelaxModelData
-from aiida_e3relax.data.pairs import E3RelaxPairsData
+from aiida_e3relax.data.pairs import RELAXATION, E3RelaxPairsData
 from aiida_e3relax.gnn.training.run import train
 from aiida_e3relax.gnn.training.settings import TrainingSettings
 from aiida_e3relax.workflows.training.finetune import E3RelaxFinetuneWorkChain
@@ -120,6 +120,15 @@ def test_chemical_systems_stay_together_and_replay_is_learnt_from_alone(pairs):
     some = divide_pairs(half, split).pairs  # each system where it was among more
     there = dict(zip(systems, divided.split.tolist(), strict=True))
     assert all(there[frozenset(some.unrelaxed.select([i]).numbers.tolist())] == some.split[i] for i in range(len(some)))
+
+
+def test_a_random_division_parts_pairs_of_files_and_of_the_graph(pairs):
+    split, given = orm.Dict({'by': 'random', 'val': 0.3, 'test': 0.3}), pairs.pairs
+    uuids = [f'uuid-{number}' if number % 2 else '' for number in range(len(given))]
+    half = dataclasses.replace(given, about={RELAXATION: np.array(uuids)})
+    divided = divide_pairs(E3RelaxPairsData.from_pairs(half), split).pairs
+    for part in (divided.split[0::2], divided.split[1::2]):
+        assert set(part) == {'train', 'val', 'test'}
 
 
 def test_errors_are_those_of_the_papers_measures(pairs):
