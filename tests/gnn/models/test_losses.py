@@ -11,8 +11,8 @@ from ase.build import bulk
 
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry, make_batch
 from aiida_e3relax.gnn.graph.shells import neighbour_graph
+from aiida_e3relax.gnn.models.loss_settings import COORDINATE_ERRORS
 from aiida_e3relax.gnn.models.losses import (
-    COORDINATE_ERRORS,
     LossSettings,
     Target,
     layerwise_loss,
