@@ -13,7 +13,6 @@ import functools
 from collections.abc import Mapping
 from pathlib import Path
 
-from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
 from pymatgen.core import Structure
 
 SUBSTITUTIONS: tuple[tuple[str, str, dict[str, str]], ...] = (
@@ -58,6 +57,8 @@ def hypothetical_crystals() -> dict[str, Structure]:
 
 @functools.cache
 def _library() -> dict[str, Structure]:
+    from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY  # takes ten seconds
+
     return {entry['tags']['aflow']: entry['snl'].structure for entry in AFLOW_PROTOTYPE_LIBRARY}
 
 

@@ -139,8 +139,11 @@ def make_code(aiida_computer_local) -> Callable[..., orm.InstalledCode]:
 
     def make(executable: str | Path, label: str, plugin: str, prepend_text: str = '') -> orm.InstalledCode:
         path = Path(sys.executable).with_name(executable) if isinstance(executable, str) else executable
+        computer = aiida_computer_local(label='localhost')
+        # A login shell reads the user's profile, which takes as long as a small job does; a chain asks for twenty.
+        computer.configure(use_login_shell=False)
         code = orm.InstalledCode(
-            computer=aiida_computer_local(label='localhost'),
+            computer=computer,
             filepath_executable=str(path),
             label=label,
             default_calc_job_plugin=plugin,
