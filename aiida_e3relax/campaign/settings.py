@@ -33,7 +33,7 @@ class CampaignSettings:
         By label the sites that the file of a structure holds, as `fixed` in `freedom`.
     left_out
         By label what makes a structure unfit that was given, and is no part of the campaign.
-    batches
+    batches, batch_size
         The UUIDs of the nodes in which the network is given the structures, `batch_size` in each but the last.
     reference_share, reference_sample, seed
         Which structures are relaxed from the raw one beside the prediction: `all`, or the labels drawn with that seed.

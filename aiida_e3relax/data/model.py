@@ -85,7 +85,7 @@ class E3RelaxModelData(orm.SinglefileData):
 
     @property
     def content_hash(self) -> str:
-        """`sha256:` and the hexadecimal digest of the checkpoint's bytes."""
+        """``sha256:`` and the hexadecimal digest of the checkpoint's bytes."""
         return self.base.attributes.get(self.HASH_KEY)
 
     @property

@@ -71,7 +71,7 @@ class E3RelaxPairsData(orm.SinglefileData):
 
     @property
     def content_hash(self) -> str:
-        """`sha256:` and the hexadecimal digest of the file's bytes."""
+        """``sha256:`` and the hexadecimal digest of the file's bytes."""
         return self.base.attributes.get(self.HASH_KEY)
 
     @property

@@ -91,7 +91,7 @@ class E3RelaxPotentialData(orm.SinglefileData):
 
     @property
     def content_hash(self) -> str:
-        """`sha256:` and the hexadecimal digest of the file's bytes."""
+        """``sha256:`` and the hexadecimal digest of the file's bytes."""
         return self.base.attributes.get(self.HASH_KEY)
 
     @property
