@@ -41,7 +41,7 @@ class TrainingSettings:
         How often an epoch takes each pair of a data set, by the set's name; once where it is not named.
     training_share
         The share of the training pairs that is trained on, the same ones whatever the seed.
-    schedule
+    schedule, learning_rate, warmup_fraction, plateau_factor, plateau_patience, plateau_threshold
         ``one-cycle``: linear rise to `learning_rate` over `warmup_fraction` of the steps, then a half cosine down to
         zero. ``plateau``: `learning_rate`, times `plateau_factor` whenever more than `plateau_patience` validations in
         a row brought nothing that is better by more than the share `plateau_threshold`.
