@@ -212,6 +212,6 @@ def prepared(run_in, tmp_path_factory) -> tuple[Path, str]:
     options = ['--profile-name', 'first-run', '--email', 'first@run', '--broker', 'core.zeromq', '--non-interactive']
     profile = run_in(path, 'verdi', 'profile', 'setup', 'core.sqlite_dos', *options)
     assert profile.returncode == 0, profile.stderr
-    setup = run_in(path, 'aiida-e3relax', 'setup', '--engine', 'emt', '--engine', 'ionic')
+    setup = run_in(path, 'aiida-e3relax', 'setup', '--engine', 'emt', '--engine', 'ionic', '--pre-relaxer', 'network')
     assert setup.returncode == 0, setup.stderr
     return path, setup.stdout

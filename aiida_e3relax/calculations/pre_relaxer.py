@@ -5,11 +5,16 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from aiida_e3relax.gnn.potentials.registry import POTENTIALS
 
+if TYPE_CHECKING:
+    from aiida import orm
+
 NETWORK = 'network'
+EXTRA = 'e3relax_pre_relaxer'
+"""The extra of a code with the pre-relaxer that it runs where nothing else names one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,3 +78,33 @@ class PreRelaxer:
 
     def __str__(self) -> str:
         return '+'.join([NETWORK] * self.has_network + [self.potential] * bool(self.potential))  # type: ignore[list-item]
+
+
+def default_pre_relaxer(code: orm.AbstractCode) -> PreRelaxer | None:
+    """Return what a code runs where nothing else names a pre-relaxer; None where nothing is set, for the network.
+
+    Raises ValueError where what is set names none.
+    """
+    text = code.base.extras.get(EXTRA, None)
+    if text is None:
+        return None
+    try:
+        return PreRelaxer.parse(text)
+    except (ValueError, AttributeError) as error:
+        raise ValueError(
+            f'the pre-relaxer of the code `{code.full_label}`: {error}; set another with '
+            f'`aiida-e3relax pre-relaxer {code.full_label} WHO`'
+        ) from error
+
+
+def set_default_pre_relaxer(code: orm.AbstractCode, pre_relaxer: PreRelaxer) -> None:
+    """Let a code run a pre-relaxer where nothing else names one.
+
+    Raises ValueError for a potential that needs weights: they are named with each run.
+    """
+    if pre_relaxer.potential is not None and POTENTIALS[pre_relaxer.potential].needs_weights:
+        raise ValueError(
+            f'{pre_relaxer}: expected a potential whose package brings its weights; those of {pre_relaxer.potential} '
+            'are named with each run'
+        )
+    code.base.extras.set(EXTRA, str(pre_relaxer))

@@ -6,13 +6,16 @@ import dataclasses
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from aiida_e3relax.calculations.pre_relaxer import PreRelaxer
+from aiida_e3relax.calculations.pre_relaxer import PreRelaxer, default_pre_relaxer
 from aiida_e3relax.common.mappings import check_keys
 from aiida_e3relax.crystals.freedom.freedom import NO_VACUUM, Freedom
 from aiida_e3relax.gnn.potentials.registry import POTENTIALS
 from aiida_e3relax.gnn.prediction.settings import ENGINES, PotentialSettings, PredictionSettings
+
+if TYPE_CHECKING:
+    from aiida import orm
 
 POTENTIAL_OPTIONS = {
     'start': 'start',
@@ -23,6 +26,8 @@ POTENTIAL_OPTIONS = {
 """The parameters of a potential, and their options of `e3relax predict`."""
 OF_POTENTIAL = ('potential', *POTENTIAL_OPTIONS, 'freedom', 'fixed', 'second_opinion_steps')
 """The parameters that say something on the steps of a potential alone."""
+NAMES_PRE_RELAXER = ('potential', 'start', 'second_opinion', 'layers', 'bonds')
+"""The parameters that leave no choice of the pre-relaxer."""
 OPINIONS = tuple(name for name, known in POTENTIALS.items() if not known.needs_weights)
 """The potentials that `second_opinion` can name: it takes no weights."""
 DTYPES = ('float32', 'float64')
@@ -180,6 +185,17 @@ def choose_pre_relaxer(
         of_another = ('potential', 'start') if pre_relaxer.potential else OF_POTENTIAL
         chosen = {name: value for name, value in chosen.items() if name not in of_another} | pre_relaxer.parameters()
     return PredictParameters.from_mapping(chosen).pre_relaxer, chosen
+
+
+def find_default(code: orm.AbstractCode, predict: Mapping[str, Any]) -> PreRelaxer | None:
+    """Return the default pre-relaxer of a code, see `default_pre_relaxer`.
+
+    None where there is none, or where `predict`, inputs of a run of the code, name a pre-relaxer by a model or by
+    parameters.
+    """
+    given = predict.get('parameters') or {}
+    named = predict.get('model') is not None or any(given.get(name) for name in NAMES_PRE_RELAXER)
+    return None if named else default_pre_relaxer(code)
 
 
 def _is_count(value: Any, least: int = 1) -> bool:

@@ -98,7 +98,7 @@ def create_campaign(
     parts = split_batches(structures, batch_size) if choices.network_code else []
     batches = [gather_structures(**part) for part in parts]
     return _store_campaign(
-        choices,
+        choices.settle(),
         max_running,
         name=name,
         structures={label: structure.uuid for label, structure in structures.items()},

@@ -15,6 +15,7 @@ from aiida_e3relax.cli.lazy_group import LazyGroup
         'campaign': 'aiida_e3relax.cli.campaign.commands:campaign',
         'data': 'aiida_e3relax.cli.data:data',
         'model': 'aiida_e3relax.cli.model:model',
+        'pre-relaxer': 'aiida_e3relax.cli.pre_relaxer:pre_relaxer',
         'query': 'aiida_e3relax.cli.query:query',
         'relax': 'aiida_e3relax.cli.relax:relax',
         'setup': 'aiida_e3relax.cli.setup:setup',

@@ -12,7 +12,7 @@ from aiida import orm
 from aiida_vasp.data.potcar import PotcarGroup
 
 from aiida_e3relax.calculations.pre_relaxer import NETWORK, PreRelaxer
-from aiida_e3relax.calculations.predict_parameters import choose_pre_relaxer
+from aiida_e3relax.calculations.predict_parameters import choose_pre_relaxer, find_default
 from aiida_e3relax.cli.nodes import describe_node, find_node
 from aiida_e3relax.common.mappings import merge
 from aiida_e3relax.common.strict_yaml import load_yaml
@@ -39,24 +39,32 @@ def read_choices(options: dict[str, Any]) -> ChainChoices:
     overrides = merge(ONE_PROCESS, read_overrides(options['overrides']) if options['overrides'] else {})
     overrides = merge(overrides, _common_settings(options))
     runs = not options['no_network']
-    asked = _read_pre_relaxer(options)
-    pre_relaxer = _choose_pre_relaxer(asked, options, overrides)
+    vasp_code = choose_code(options['vasp_code'], 'vasp.vasp', '--vasp-code')
+    network_code = choose_code(options['network_code'], 'e3relax.predict', '--network-code') if runs else None
+    predict = E3RelaxVaspWorkChain.get_protocol_inputs(options['protocol'], overrides)['network']['predict']
+    named = _name_pre_relaxer(options, predict, network_code)
+    pre_relaxer = _choose_pre_relaxer(named, options, predict)
     return ChainChoices(
-        vasp_code=choose_code(options['vasp_code'], 'vasp.vasp', '--vasp-code'),
-        network_code=choose_code(options['network_code'], 'e3relax.predict', '--network-code') if runs else None,
+        vasp_code=vasp_code,
+        network_code=network_code,
         potential_family=options['potential_family'] or _only_family(),
         freedom=_choose_freedom(options, overrides),
         model=choose_model(options['model']) if runs and pre_relaxer.has_network else None,
         protocol=options['protocol'],
         overrides=overrides,
         options=_job_options(options),
-        pre_relaxer=None if asked is None else str(asked),
+        pre_relaxer=None if named is None else str(named),
         potential_weights=choose_weights(options.get('potential_weights'), pre_relaxer.potential) if runs else None,
     )
 
 
-def _read_pre_relaxer(options: dict[str, Any]) -> PreRelaxer | None:
-    """Return what the options say of what makes VASP's start, None for nothing; raises ClickException."""
+def _name_pre_relaxer(
+    options: dict[str, Any], predict: dict[str, Any], code: orm.AbstractCode | None
+) -> PreRelaxer | None:
+    """Return what makes VASP's start by the options or, where they and the overrides name nothing, by the code.
+
+    None is for that of the overrides, else the network. Raises ClickException for what is none.
+    """
     text = options.get('pre_relaxer')
     try:
         asked = None if text is None else PreRelaxer.parse(text)
@@ -64,17 +72,18 @@ def _read_pre_relaxer(options: dict[str, Any]) -> PreRelaxer | None:
         raise click.ClickException(f'--pre-relaxer: {error}') from error
     if options['no_network'] and asked not in (None, PreRelaxer(True, None)):
         raise click.ClickException(f'--no-network: expected no --pre-relaxer beside it, found {asked}')
+    if asked is None and code is not None and not options.get('model'):
+        return find_default(code, predict)
     return asked
 
 
-def _choose_pre_relaxer(asked: PreRelaxer | None, options: dict[str, Any], overrides: dict[str, Any]) -> PreRelaxer:
-    """Return what makes VASP's start: that which is `asked` for, else that of the overrides, else the network.
+def _choose_pre_relaxer(named: PreRelaxer | None, options: dict[str, Any], predict: dict[str, Any]) -> PreRelaxer:
+    """Return what makes VASP's start: that which is `named`, else that of the overrides, else the network.
 
     Raises ClickException for a model beside a potential alone, ValueError for overrides that do not fit.
     """
-    predict = E3RelaxVaspWorkChain.get_protocol_inputs(options['protocol'], overrides)['network']['predict']
     try:
-        chosen, _ = choose_pre_relaxer(predict['parameters'], asked)
+        chosen, _ = choose_pre_relaxer(predict['parameters'], named)
     except ValueError as error:
         raise ValueError(f'--overrides: `network.predict.parameters`: {error}') from error
     if not chosen.has_network and options.get('model'):

@@ -29,7 +29,7 @@ OPTIONS = (
         metavar='WHO',
         help='What makes the start of VASP: network, the name of an interatomic potential such as sevennet-mf-0 '
         '(`e3relax potentials` lists them), or both as in network+sevennet-mf-0.  [default: of the overrides, else '
-        'network]',
+        'network with --model, else of the network code, see `aiida-e3relax pre-relaxer`]',
     ),
     click.option(
         '--potential-weights',

@@ -10,6 +10,7 @@ import click
 from aiida import orm
 from aiida.engine import ProcessBuilder
 
+from aiida_e3relax.calculations.pre_relaxer import PreRelaxer
 from aiida_e3relax.cli.chain_choices import read_choices
 from aiida_e3relax.cli.crystal_file import fixed_components, read_crystal
 from aiida_e3relax.cli.nodes import describe_node, find_node
@@ -95,13 +96,15 @@ def describe_relaxations(builder: Any) -> str:
     """Return how many relaxations VASP will run of a chain with these inputs, and how to have fewer or more."""
     if not builder.network.predict.code:
         return 'VASP runs one relaxation, from the raw crystal.'
+    parameters = builder.network.predict.parameters
+    prediction = f'the prediction ({PreRelaxer.of_parameters(parameters.get_dict() if parameters else {})})'
     reference = _given(builder.reference_leg).value
     if reference == Reference.ALWAYS:
         return (
-            'VASP runs two relaxations: from the prediction, and from the raw crystal to compare with. '
+            f'VASP runs two relaxations: from {prediction}, and from the raw crystal to compare with. '
             '`--reference-leg never` runs the first alone, and the second only where that fails or is rejected.'
         )
-    told = 'VASP runs one relaxation, from the prediction; one from the raw crystal '
+    told = f'VASP runs one relaxation, from {prediction}; one from the raw crystal '
     if reference == Reference.NEVER:
         return f'{told}only where that fails or is rejected. `--reference-leg always` compares them.'
     if reference == Reference.SAMPLE:

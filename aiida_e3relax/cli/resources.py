@@ -16,6 +16,7 @@ from aiida.manage import get_manager
 from aiida.manage.configuration import get_config
 from aiida_vasp.data.potcar import PotcarData, PotcarGroup
 
+from aiida_e3relax.calculations.pre_relaxer import PreRelaxer, default_pre_relaxer, set_default_pre_relaxer
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
 from aiida_e3relax.standin.engine_names import GPAW_REMEDY
@@ -25,6 +26,8 @@ NETWORK_CODE = 'e3relax'
 STANDIN_CODE = 'vasp-standin-{engine}'
 STANDIN_FAMILY = 'standin-PBE'
 STANDIN_EXECUTABLE = 'e3relax-vasp-standin'
+SUITED_POTENTIAL = 'sevennet-mf-0'
+"""What pre-relaxes by default where the extra `mlip` is installed; docs/potentials.md says why."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,10 +39,14 @@ class Resource:
     created: bool
 
 
-def provide_all(engines: Iterable[str]) -> Iterator[Resource]:
-    """Find or create everything, with the stand-in on each of `engines`, in the order of dependence."""
+def provide_all(engines: Iterable[str], pre_relaxer: PreRelaxer | None = None) -> Iterator[Resource]:
+    """Find or create everything, with the stand-in on each of `engines`, in the order of dependence.
+
+    `pre_relaxer` is the default of the network's code, None for that which is set, or suits what is installed.
+    """
     yield provide_computer()
     yield provide_network_code()
+    yield from provide_pre_relaxer(pre_relaxer)
     for engine in engines:
         yield provide_standin_code(engine)
     yield provide_potentials()
@@ -57,6 +64,21 @@ def provide_computer() -> Resource:
 def provide_network_code() -> Resource:
     """Find or create the code that runs the network."""
     return _provide_code(NETWORK_CODE, _installed_script('e3relax'), 'e3relax.predict')
+
+
+def provide_pre_relaxer(asked: PreRelaxer | None = None) -> Iterator[Resource]:
+    """Find or set the default pre-relaxer of the network's code: that which is `asked` for, or `SUITED_POTENTIAL`.
+
+    Nothing is set where neither is there: that is the network. Raises ValueError as `set_default_pre_relaxer`.
+    """
+    code = orm.load_code(f'{NETWORK_CODE}@{COMPUTER}')
+    found = default_pre_relaxer(code)
+    if asked is None and found is None and importlib.util.find_spec('sevenn') is not None:
+        asked = PreRelaxer(False, SUITED_POTENTIAL)
+    wanted = asked or found
+    if wanted is not None:
+        set_default_pre_relaxer(code, wanted)
+        yield Resource('pre-relaxer', str(wanted), created=found != wanted)
 
 
 def provide_standin_code(engine: str) -> Resource:

@@ -46,7 +46,7 @@ def test_settings_say_everything_and_the_sample_is_drawn_once(invoke, crystals):
     words = ['--from', str(crystals), '--reference', '0.5', '--seed', '3', '--batch-size', '3', '--guard', 'warn']
     code, output = invoke('create', 'recorded', *words, '--max-running', '7', '--force-cutoff', '0.1')
     assert code == 0, output
-    assert '4 structures, 2 of them also relaxed without the network' in output.replace('\n', ' ')
+    assert '4 structures, from network, 2 of them also from the raw crystals' in output.replace('\n', ' ')
     group = load_campaign('recorded')
     settings = group.settings
     assert list(settings.structures) == ['s_1_fixed', 'metals_0', 'metals_1', 'metals_2']
@@ -61,7 +61,7 @@ def test_settings_say_everything_and_the_sample_is_drawn_once(invoke, crystals):
 
 def test_status_pause_and_resume_outlive_the_command(invoke, crystals):
     told = invoke('create', 'waiting', '--from', str(crystals / 'metals.extxyz'), '--no-network')[1]
-    assert '3 structures, relaxed without a network; 0 left out' in told
+    assert '3 structures, relaxed without a pre-relaxer; 0 left out' in told
     assert 'In all 3 relaxations by VASP (3 from raw crystals). Start:' in told
     assert invoke('pause', 'waiting')[0] == 0
     assert load_campaign('waiting').is_paused
@@ -71,7 +71,7 @@ def test_status_pause_and_resume_outlive_the_command(invoke, crystals):
 
 
 def test_groups_and_queries(invoke, crystals):
-    assert '4 structures, 1 of them also relaxed' in invoke('create', 'source', '--from', str(crystals))[1]
+    assert '4 structures, from network, 1 of them also from' in invoke('create', 'source', '--from', str(crystals))[1]
     assert len(read_sources(['group:source']).structures) == 4
     silver = read_sources(['query:elements=Ag,Pd;atoms=2']).structures
     assert {node.get_formula() for node in silver.values()} == {'AgPd'}

@@ -4,8 +4,10 @@ import click
 import pytest
 import yaml
 
+from aiida_e3relax.calculations.pre_relaxer import EXTRA, PreRelaxer, set_default_pre_relaxer
 from aiida_e3relax.cli.chain_choices import read_choices
 from aiida_e3relax.cli.chain_options import chain_options
+from aiida_e3relax.workflows.vasp.choices import ChainChoices
 
 POTENTIAL = {'potential': 'chgnet', 'start': 'input', 'steps': 5}
 
@@ -53,3 +55,37 @@ def test_what_does_not_fit_is_refused(choose):
 def test_raw_structures_alone_have_neither(choose):
     choices = choose('--no-network', **POTENTIAL)
     assert (choices.network_code, choices.model, choices.potential_weights) == (None, None, None)
+
+
+class TestDefaultOfTheCode:
+    """The pre-relaxer that a code has by default counts where nothing else names one."""
+
+    @pytest.fixture(autouse=True)
+    def _default(self, e3relax_code):
+        set_default_pre_relaxer(e3relax_code, PreRelaxer.parse('sevennet-mf-0'))
+
+    def test_it_is_written_into_the_choices(self, choose):
+        choices = choose()
+        assert (choices.pre_relaxer, choices.model) == ('sevennet-mf-0', None)
+
+    def test_what_is_named_goes_over_it(self, choose, model):
+        assert choose('--pre-relaxer', 'network').pre_relaxer == 'network'
+        assert choose('--model', 'default').pre_relaxer is None
+        assert choose('--model', 'default').model == model
+        assert choose(**POTENTIAL).pre_relaxer is None
+        assert choose(bonds=True).model == model
+        assert choose('--no-network').pre_relaxer is None
+
+    def test_settled_choices_keep_it_when_the_code_changes(self, e3relax_code, standin_code, potential_family):
+        choices = ChainChoices(standin_code, e3relax_code, potential_family, 'cell')
+        settled = choices.settle()
+        set_default_pre_relaxer(e3relax_code, PreRelaxer.parse('network'))
+        assert settled.pre_relaxer == 'sevennet-mf-0'
+        assert settled.settle() == settled
+
+    def test_what_is_no_pre_relaxer_is_refused(self, choose, e3relax_code):
+        e3relax_code.base.extras.set(EXTRA, 'sevenet')
+        with pytest.raises(ValueError, match='the pre-relaxer of the code `e3relax@localhost`: expected network'):
+            choose()
+        with pytest.raises(ValueError, match='mace: expected a potential whose package brings its weights'):
+            set_default_pre_relaxer(e3relax_code, PreRelaxer.parse('mace'))

@@ -12,6 +12,7 @@ BIN = Path(sys.executable).parent
 NAMES = [
     'localhost',
     'e3relax@localhost',
+    'network',
     'vasp-standin-emt@localhost',
     'vasp-standin-ionic@localhost',
     'standin-PBE',
@@ -34,6 +35,16 @@ def test_second_setup_leaves_everything(prepared, run_in):
     again = run_in(prepared[0], 'aiida-e3relax', 'setup', '--engine', 'emt', '--engine', 'ionic')
     assert again.returncode == 0, again.stderr
     assert set(states(again.stdout).values()) == {'was there'}
+
+
+def test_the_default_pre_relaxer_is_shown_and_set(prepared, run_in):
+    command = ('aiida-e3relax', 'pre-relaxer')
+    refused = run_in(prepared[0], *command, 'e3relax@localhost', 'sevenet-0')
+    assert refused.returncode == 1
+    assert 'did you mean `sevennet-0`?' in refused.stderr
+    assert run_in(prepared[0], *command, 'e3relax@localhost', 'chgnet').stdout == 'e3relax@localhost: chgnet\n'
+    assert run_in(prepared[0], *command, 'e3relax@localhost', 'network').returncode == 0
+    assert run_in(prepared[0], *command).stdout == 'e3relax@localhost: network\n'
 
 
 def test_codes_run_absolute_paths(prepared, run_in):

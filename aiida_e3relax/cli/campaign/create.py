@@ -185,7 +185,8 @@ def _describe_new(group: CampaignGroup, arms: Sequence[CampaignGroup]) -> None:
     settings = group.settings
     counted = count_relaxations([settings, *(arm.settings for arm in arms)])
     legs = sum(settings.has_raw_leg(label) for label in settings.structures)
-    told = f'{legs} of them also relaxed without the network' if counted.predicted else 'relaxed without a network'
+    start = f'from {find_pre_relaxer(settings)}, {legs} of them also from the raw crystals'
+    told = start if counted.predicted else 'relaxed without a pre-relaxer'
     click.echo(
         f'Campaign {group.label}: {len(settings.structures)} structures, {told}; {len(settings.left_out)} left out. '
         f'Its settings are in Dict<{group.settings_node.pk}>.'

@@ -13,7 +13,7 @@ from aiida.engine.processes.builder import ProcessBuilder
 
 from aiida_e3relax.calculations.pre_relaxer import PreRelaxer
 from aiida_e3relax.calculations.predict import find_weights_fault
-from aiida_e3relax.calculations.predict_parameters import choose_pre_relaxer
+from aiida_e3relax.calculations.predict_parameters import choose_pre_relaxer, find_default
 from aiida_e3relax.common.mappings import check_keys, merge
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.data.potential import E3RelaxPotentialData
@@ -86,8 +86,9 @@ class VaspProtocolMixin(ProtocolMixin):
             `failure`, how it ended, takes its place.
         pre_relaxer
             What `network_code` runs: `network`, the name of a potential such as `chgnet`, or `network+chgnet`, see
-            `PreRelaxer`; default is that of the parameters in `overrides`, else the network. Where it is given, what
-            these parameters say of another one is left out.
+            `PreRelaxer`; default is that of the parameters in `overrides`, else the network where a model is given,
+            else that of the code (`set_default_pre_relaxer`), else the network. Where it is given, what these
+            parameters say of another one is left out.
         potential_weights
             The weights of the potential, where its package does not bring them; default is that of `overrides`.
         campaign
@@ -149,8 +150,9 @@ class VaspProtocolMixin(ProtocolMixin):
         if freedom is not None:
             chosen['freedom'] = _plain_freedom(freedom)
         if network_code is not None:
-            chosen['network'] = pre_relaxation_inputs(network, pre_relaxer, model, potential_weights)
-            chosen['network']['predict']['code'] = load_code(network_code, 'e3relax.predict', '`network_code`')
+            code = load_code(network_code, 'e3relax.predict', '`network_code`')
+            chosen['network'] = pre_relaxation_inputs(network, pre_relaxer, model, potential_weights, code)
+            chosen['network']['predict']['code'] = code
             chosen['network'] = merge(chosen['network'], {'predict': {'metadata': {'options': network_options or {}}}})
         given = {'prediction': prediction, 'campaign': campaign}
         chosen |= {port: value for port, value in given.items() if value is not None}
@@ -178,12 +180,13 @@ def pre_relaxation_inputs(
     pre_relaxer: PreRelaxer | str | None,
     model: E3RelaxModelData | None,
     weights: E3RelaxPotentialData | None,
+    code: orm.AbstractCode | None = None,
 ) -> dict[str, Any]:
     """Return the inputs `network` of a protocol and overrides for a pre-relaxer, as `get_builder_from_protocol` has it.
 
     Its checkpoint and weights are those that are given, else those in `network`, and for a network the default ones.
-    Raises ValueError for an unknown pre-relaxer, for parameters or weights that do not fit it, and for a `model` beside
-    a potential alone.
+    With `code` its default counts, where nothing names a pre-relaxer. Raises ValueError for an unknown pre-relaxer, for
+    parameters or weights that do not fit it, and for a `model` beside a potential alone.
     """
     predict = dict(network['predict'])
     given = predict.get('parameters', {})
@@ -191,10 +194,11 @@ def pre_relaxation_inputs(
         asked = None if pre_relaxer is None else PreRelaxer.parse(str(pre_relaxer))
     except ValueError as error:
         raise ValueError(f'`pre_relaxer`: {error}') from error
+    given = given.get_dict() if isinstance(given, orm.Dict) else given
+    if asked is None and model is None and code is not None:
+        asked = find_default(code, {**predict, 'parameters': given})
     try:
-        chosen, predict['parameters'] = choose_pre_relaxer(
-            given.get_dict() if isinstance(given, orm.Dict) else given, asked
-        )
+        chosen, predict['parameters'] = choose_pre_relaxer(given, asked)
     except ValueError as error:
         raise ValueError(f'`network.predict.parameters`: {error}') from error
     own_model, own_weights = predict.pop('model', None), predict.pop('potential_weights', None)

@@ -9,6 +9,7 @@ from typing import Any
 from aiida import orm
 from aiida.engine import ProcessBuilder
 
+from aiida_e3relax.calculations.predict_parameters import find_default
 from aiida_e3relax.common.mappings import merge
 from aiida_e3relax.crystals.freedom.freedom import Freedom
 from aiida_e3relax.data.model import E3RelaxModelData
@@ -44,7 +45,7 @@ class ChainChoices:
         Options of the VASP jobs and of the network's, such as `resources`.
     pre_relaxer
         What makes VASP's start, as `PreRelaxer` reads it; None for that of the parameters in `overrides`, else the
-        network.
+        network or, for a single chain without `model`, the default of `network_code`. See `settle`.
     potential_weights
         The weights of its potential, where the package of that brings none; None for those in `overrides`.
     """
@@ -76,6 +77,14 @@ class ChainChoices:
         """Return the choices as plain values, nodes by their UUID."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return values | {name: node and node.uuid for name, node in values.items() if name in NODES}
+
+    def settle(self) -> ChainChoices:
+        """Return the choices that go on meaning the same when the default pre-relaxer of `network_code` changes."""
+        if self.network_code is None or self.pre_relaxer is not None or self.model is not None:
+            return self
+        inputs = E3RelaxVaspWorkChain.get_protocol_inputs(self.protocol, self.overrides)
+        default = find_default(self.network_code, inputs['network']['predict'])
+        return self if default is None else dataclasses.replace(self, pre_relaxer=str(default))
 
     def chain_builder(
         self, structure: orm.StructureData, fixed: Mapping[str, Any] | None = None, **inputs: Any

@@ -8,6 +8,7 @@ from aiida import orm
 from ase.build import bulk
 from pymatgen.core import Lattice, Structure
 
+from aiida_e3relax.calculations.pre_relaxer import PreRelaxer, set_default_pre_relaxer
 from aiida_e3relax.cli.relax_inputs import describe_relaxations
 from aiida_e3relax.data.batch import StructureBatchData
 from aiida_e3relax.data.potential import E3RelaxPotentialData
@@ -158,11 +159,24 @@ def test_a_pre_relaxer_that_does_not_fit_is_refused(make_builder, model):
 @pytest.mark.parametrize(
     ('changes', 'told'),
     [
-        ({'reference_leg': 'always'}, 'VASP runs two relaxations: from the prediction, and from the raw crystal'),
+        (
+            {'reference_leg': 'always'},
+            'VASP runs two relaxations: from the prediction (network), and from the raw crystal',
+        ),
         ({}, 'one from the raw crystal only where that fails or is rejected'),
+        ({'pre_relaxer': 'chgnet'}, 'from the prediction (chgnet); one'),
         ({'reference_leg': 'sample'}, 'where the crystal is in the sample of 10 %'),
         ({'network_code': None}, 'VASP runs one relaxation, from the raw crystal.'),
     ],
 )
 def test_a_person_is_told_how_many_relaxations_will_run(make_builder, changes, told):
     assert told in describe_relaxations(make_builder(**changes))
+
+
+def test_the_default_of_the_code_is_taken_unless_a_model_is_given(make_builder, e3relax_code, model):
+    set_default_pre_relaxer(e3relax_code, PreRelaxer.parse('sevennet-mf-0'))
+    predict = make_builder(network_code=e3relax_code).network.predict
+    assert predict.parameters['potential'] == 'sevennet-mf-0'
+    assert predict.parameters['start'] == 'input'
+    assert predict.model is None
+    assert make_builder(network_code=e3relax_code, model=model).network.predict.model == model
