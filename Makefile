@@ -14,6 +14,7 @@ LOWEST := .venv-lowest
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_GPAW := $(VENV)/.installed-gpaw
+INSTALLED_DOCS := $(VENV)/.installed-docs
 
 # Nothing of the demo reaches the home folder; `PIP_CACHE=` lets pip keep what it downloads there.
 PIP_CACHE ?= --no-cache-dir
@@ -21,7 +22,7 @@ export AIIDA_PATH := $(CURDIR)/.aiida
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check $(PIP_CACHE) --constraint constraints.txt
 
-.PHONY: help demo campaign campaign-pbe profile test test-lowest validate lint docs-check tools clean
+.PHONY: help demo campaign campaign-pbe profile test test-lowest validate lint docs docs-check tools clean
 
 help:
 	@echo 'make demo             relax a real crystal with and without the network, real PBE (GPAW) behind the VASP stand-in'
@@ -32,6 +33,7 @@ help:
 	@echo 'make test-lowest      the same with the lowest versions that pyproject.toml allows (Python 3.11), in .venv-lowest/'
 	@echo 'make validate         the slow tests: real PBE, and make campaign-pbe'
 	@echo 'make lint             ruff and mypy'
+	@echo 'make docs             the site, in build/docs/html; warnings are errors'
 	@echo 'make docs-check       links, paths, commands and tables of the documentation, against the code'
 	@echo 'make clean            remove the virtual environment and the AiiDA profile of the demo'
 
@@ -98,11 +100,16 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Read anew each time: what is made from the code has no file that would tell of a change.
+docs: $(INSTALLED_DOCS)
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env --doctree-dir build/docs/doctrees --builder html docs build/docs/html
+	@echo 'Open build/docs/html/index.html in a browser.'
+
 docs-check: $(INSTALLED)
 	$(BIN)/python docs/check.py
 
 clean:
-	rm -rf $(VENV) $(LOWEST) .aiida reports
+	rm -rf $(VENV) $(LOWEST) .aiida reports build/docs
 
 tools:
 	@for tool in git make g++; do command -v $$tool > /dev/null || { echo "$$tool is missing: install it (Debian: apt-get install git make g++)"; exit 1; }; done
@@ -121,4 +128,8 @@ $(INSTALLED): pyproject.toml setup.json constraints.txt | tools
 $(INSTALLED_GPAW): constraints.txt gpaw_siteconfig.py | $(INSTALLED)
 	@echo '== GPAW, compiled with g++ (about a minute, once)'
 	@GPAW_CONFIG=$(CURDIR)/gpaw_siteconfig.py $(PIP) --editable '.[gnn,dft,report,dev]' || { echo 'GPAW did not build: a C++ compiler and the Python headers are needed (Debian: apt-get install g++ python3-dev)'; exit 1; }
+	@touch $@
+
+$(INSTALLED_DOCS): pyproject.toml constraints.txt | $(INSTALLED)
+	@echo '== Sphinx' && $(PIP) --editable '.[gnn,report,dev,docs]'
 	@touch $@

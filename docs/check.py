@@ -33,7 +33,7 @@ os.environ.setdefault('AIIDA_PATH', str(ROOT / '.aiida'))  # importing AiiDA mak
 PACKAGE = ROOT / 'aiida_e3relax'
 DOCUMENTS = [
     *(ROOT / name for name in ('README.md', 'CHANGELOG.md', 'CONTRIBUTING.md', 'benchmarks/README.md')),
-    *sorted((ROOT / 'docs').glob('*.md')),
+    *sorted(page for page in (ROOT / 'docs').rglob('*.md') if 'examples' not in page.parts),
 ]
 WIDTH = 120
 BASES = (ROOT, PACKAGE, PACKAGE / 'gnn', ROOT / 'tests')
