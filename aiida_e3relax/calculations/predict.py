@@ -51,6 +51,7 @@ class E3RelaxCalculation(CalcJob):
     PREDICTIONS_FILE = 'predictions.npz'
     LAYERS_FILE = 'predictions.layers.npz'
     BONDS_FILE = 'predictions.bonds.npz'
+    CANDIDATES_FILE = 'predictions.candidates.npz'
     REPORT_FILE = 'report.json'
     STDOUT_FILE = 'e3relax.out'
     STDERR_FILE = 'e3relax.err'
@@ -194,6 +195,7 @@ class E3RelaxCalculation(CalcJob):
             self.PREDICTIONS_FILE,
             *([self.LAYERS_FILE] if parameters.layers else []),
             *([self.BONDS_FILE] if parameters.bonds else []),
+            *([self.CANDIDATES_FILE] if parameters.candidates else []),
             self.REPORT_FILE,
             self.options.output_filename,
             self.STDERR_FILE,

@@ -22,6 +22,8 @@ POTENTIAL_OPTIONS = {
     'steps': 'steps',
     'force_max_eV_per_A': 'force-max',
     'stress_max_kB': 'stress-max',
+    'candidates': 'candidates',
+    'seed': 'seed',
 }
 """The parameters of a potential, and their options of `e3relax predict`."""
 OF_POTENTIAL = ('potential', *POTENTIAL_OPTIONS, 'freedom', 'fixed', 'second_opinion_steps')
@@ -66,6 +68,11 @@ class PredictParameters:
         How many steps it takes at most.
     force_max_eV_per_A, stress_max_kB
         Below which largest force, and largest stress of a cell that is free, it takes no more.
+    candidates
+        From how many perturbed crystals of a lower symmetry it starts, too: the lowest end is what comes out, and all
+        distinct ones stay in `retrieved`, in the file `predictions.candidates.npz`.
+    seed
+        Draws the perturbations.
     freedom
         What may move in its steps, as the chain's input `freedom` has it; the chain sets it to its own.
     fixed
@@ -89,6 +96,8 @@ class PredictParameters:
     steps: int | None = None
     force_max_eV_per_A: float | None = None  # noqa: N815 (the unit)
     stress_max_kB: float | None = None  # noqa: N815
+    candidates: int | None = None
+    seed: int | None = None
     freedom: str | Mapping[str, Any] | None = None
     fixed: Mapping[str, Mapping[str, Any]] | None = None
     layers: bool = False
@@ -139,12 +148,14 @@ class PredictParameters:
         if self.second_opinion is not None:
             raise ValueError('`second_opinion` is the older form of `potential`: expected one of the two, found both')
         settings = {name: getattr(self, name) for name in POTENTIAL_OPTIONS}
-        PotentialSettings(self.potential, **{name: value for name, value in settings.items() if value is not None})
+        chosen = PotentialSettings(
+            self.potential, **{name: value for name, value in settings.items() if value is not None}
+        )
         if not self.pre_relaxer.has_network and (self.layers or self.bonds):
             raise ValueError('`layers`, `bonds`: expected a network that has them; there is none with `start: input`')
         for freedom in (self.freedom, *(self.fixed or {}).values()):
             if freedom is not None:
-                Freedom.from_value(freedom if freedom is self.freedom else {'fixed': freedom})
+                chosen.check_freedom(Freedom.from_value(freedom if freedom is self.freedom else {'fixed': freedom}))
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:

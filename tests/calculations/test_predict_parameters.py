@@ -31,6 +31,8 @@ def test_gaps_are_looked_for_unless_it_is_said_otherwise():
 def test_details_are_switches():
     assert PredictParameters(layers=True, bonds=True).command_line()[-2:] == ['--layers', '--bonds']
     assert not {'--layers', '--bonds'} & set(PredictParameters().command_line())
+    candidates = PredictParameters(potential='chgnet', candidates=3, seed=1)
+    assert candidates.command_line()[-6:] == ['--potential', 'chgnet', '--candidates', '3', '--seed', '1']
 
 
 def test_a_potential_and_what_it_may_move_reach_the_command_line():
@@ -116,8 +118,8 @@ def test_an_unknown_pre_relaxer_is_told_with_those_known(text, found):
         (
             {'zzz': 1},
             'unknown key `zzz`; known are device, dtype, max_edges, threads, engine, second_opinion, '
-            'second_opinion_steps, vacuum, potential, start, steps, force_max_eV_per_A, stress_max_kB, freedom, fixed, '
-            'layers, bonds',
+            'second_opinion_steps, vacuum, potential, start, steps, force_max_eV_per_A, stress_max_kB, candidates, '
+            'seed, freedom, fixed, layers, bonds',
         ),
         ({'device': 'gpu'}, "`device`: expected auto, cpu, cuda or cuda:<n>, found 'gpu'"),
         ({'device': 0}, '`device`: expected auto, cpu, cuda or cuda:<n>, found 0'),
@@ -141,6 +143,11 @@ def test_an_unknown_pre_relaxer_is_told_with_those_known(text, found):
         ({'potential': 'chgnet', 'start': 'raw'}, "`start`: expected network or input, found 'raw'"),
         ({'potential': 'chgnet', 'steps': -1}, '`steps`: expected an integer from 0 on, found -1'),
         ({'potential': 'chgnet', 'stress_max_kB': 0}, '`stress_max_kB`: expected a number above 0, found 0'),
+        ({'candidates': 2}, f'`candidates`: expected `potential` beside it, {" or ".join(POTENTIALS)}, found none'),
+        (
+            {'potential': 'chgnet', 'candidates': 2, 'freedom': {'keep_symmetry': True}},
+            'candidates break the symmetry that `keep_symmetry` keeps: leave one of the two out',
+        ),
         ({'steps': 5}, f'`steps`: expected `potential` beside it, {" or ".join(POTENTIALS)}, found none'),
         (
             {'potential': 'chgnet', 'second_opinion': 'chgnet'},

@@ -1,10 +1,11 @@
-"""Files beside predicted crystals: their geometries layer by layer, and their bonds. Any number, piece by piece."""
+"""Files beside predicted crystals: geometries layer by layer, bonds, candidates. Any number, piece by piece."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -49,6 +50,11 @@ def bonds_path(output: Path) -> Path:
     return output.with_name(f'{output.stem}.bonds.{"npz" if output.suffix == ".npz" else "csv"}')
 
 
+def candidates_path(output: Path) -> Path:
+    """Return the file of candidates beside `output`: an ``.npz`` beside one, else extended XYZ."""
+    return output.with_name(f'{output.stem}.candidates.{"npz" if output.suffix == ".npz" else "extxyz"}')
+
+
 class LayersWriter:
     """Crystals with T geometries each, from the input, step 0, to the prediction, the last.
 
@@ -84,6 +90,53 @@ class LayersWriter:
             np.full(len(order), 'ok'),
             movable=[flags for flags in movable for _ in steps],
             info={'layer': list(range(len(steps))) * count},
+        )
+
+    def close(self) -> None:
+        """Put the file under its name; where there is nothing to write, one of an earlier run goes."""
+        _finish(self._writer, self.path, self._empty)
+
+
+class CandidatesWriter:
+    """Candidates of crystals, each with the label of its crystal, and what is said of it.
+
+    That is ``candidate``, its number from 0 on, ``energy_eV_per_atom`` and ``unperturbed``: arrays beside those of the
+    crystals in an ``.npz``, and in the ``info`` of frames elsewhere.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._writer: ArraysWriter | AseWriter = ArraysWriter(path) if path.suffix == '.npz' else AseWriter(path)
+        self._empty = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._writer.__exit__(*error)
+
+    def write(
+        self,
+        candidates: Crystals,
+        energies: NDArray[np.float64],
+        unperturbed: NDArray[np.bool_],
+        movable: NDArray[np.bool_] | None,
+    ) -> None:
+        """Add the candidates of one crystal, the lowest first; ``(N, 3)`` `movable` is that of each."""
+        self._empty = False
+        of_each = {
+            'candidate': np.arange(len(candidates)),
+            'energy_eV_per_atom': energies,
+            'unperturbed': unperturbed,
+        }
+        if isinstance(self._writer, ArraysWriter):
+            self._writer.append({f.name: getattr(candidates, f.name) for f in fields(candidates)} | of_each)
+            return
+        self._writer.write(
+            candidates,
+            np.full(len(candidates), 'ok'),
+            movable=[movable] * len(candidates),
+            info={name: values.tolist() for name, values in of_each.items()},
         )
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from aiida_e3relax.crystals.freedom.freedom import Freedom, Moves
 from aiida_e3relax.crystals.freedom.vacuum import gap_of
 from aiida_e3relax.crystals.structures import Crystals
-from aiida_e3relax.crystals.symmetry import SpaceGroup
+from aiida_e3relax.crystals.symmetry import SYMMETRY_DISTANCE, SpaceGroup
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -47,10 +47,17 @@ class Motion:
     held: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, crystal: Crystals, freedom: Freedom, kinds: Sequence[str], raw: Crystals) -> Self:
+    def of(
+        cls,
+        crystal: Crystals,
+        freedom: Freedom,
+        kinds: Sequence[str],
+        raw: Crystals,
+        distance: float = SYMMETRY_DISTANCE,
+    ) -> Self:
         """Return how one crystal, its sites of these `kinds`, moves with `freedom`.
 
-        It starts as symmetric to the last digit as it is within `SYMMETRY_DISTANCE`, where the freedom leaves that, and
+        It starts as symmetric to the last digit as it is within `distance`, in A, where the freedom leaves that, and
         stays so, as far as fixed sites are symmetric too. With `keep_symmetry` it stays as symmetric as the `raw`
         crystal that the freedom was meant for.
         """
@@ -60,7 +67,7 @@ class Motion:
         gap = gap_of(freedom, crystal) if freedom.moves == Moves.IN_PLANE else None
         motion = cls(crystal, freedom.moves, movable, None, np.isin(np.arange(3), gap.open_axes if gap else []))
         try:
-            group = SpaceGroup.of(raw if freedom.keep_symmetry else crystal, kinds)
+            group = SpaceGroup.of(raw if freedom.keep_symmetry else crystal, kinds, distance)
         except ValueError:  # spglib finds none
             return motion
         group = dataclasses.replace(group.keeping(freedom.movable(len(kinds))), cell=crystal.cell[0])

@@ -115,6 +115,15 @@ def _add_potential(parser: argparse.ArgumentParser) -> None:
         help=f'and no stress above X kB, of a cell that is free to move (default: {PotentialSettings.stress_max_kB:g})',
     )
     parser.add_argument(
+        '--candidates',
+        type=int,
+        metavar='N',
+        help='for crystals whose symmetry breaks: let it start from N perturbed crystals of a lower symmetry, too. The '
+        'output has the one of the lowest energy, OUTPUT.candidates.npz beside an .npz, else OUTPUT.candidates.extxyz, '
+        'all distinct ones with their energies, the unperturbed one among them',
+    )
+    parser.add_argument('--seed', type=int, metavar='N', help='draws the perturbations (default: 0)')
+    parser.add_argument(
         '--potential-weights',
         type=Path,
         metavar='FILE',
@@ -157,7 +166,9 @@ def _run(options: argparse.Namespace) -> int:
 
 def _potential(options: argparse.Namespace) -> PotentialSettings | None:
     """Return what a potential is to do, None where none is asked for; raises InputError for what has no meaning."""
-    given = {name: getattr(options, name) for name in ('start', 'steps', 'force_max', 'stress_max')}
+    given = {
+        name: getattr(options, name) for name in ('start', 'steps', 'force_max', 'stress_max', 'candidates', 'seed')
+    }
     given = {name: value for name, value in given.items() if value is not None}
     if options.potential is None:
         if options.potential_weights is not None:

@@ -1,4 +1,4 @@
-"""What stands beside the predicted crystals of a run: the structures after every layer, bonds, figures of them."""
+"""What stands beside the predicted crystals of a run: structures after every layer, bonds, figures, candidates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.common.output_files import check_output, writing
 from aiida_e3relax.crystals.bonds import StatedBonds
-from aiida_e3relax.crystals.files.details import BondsWriter, LayersWriter, bonds_path, layers_path
+from aiida_e3relax.crystals.files.details import (
+    BondsWriter,
+    CandidatesWriter,
+    LayersWriter,
+    bonds_path,
+    candidates_path,
+    layers_path,
+)
 from aiida_e3relax.crystals.files.labels import UniqueLabels
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.gnn.prediction.settings import PredictionSettings
@@ -31,12 +38,14 @@ class DetailFiles:
 
     def __init__(self, output: Path, settings: PredictionSettings):
         self._stack = ExitStack()
-        self._layers = self._bonds = None
+        self._layers = self._bonds = self._candidates = None
         self._plot, self._drawn, self._names = settings.plot, 0, UniqueLabels()
         if settings.details.layers:
             self._layers = self._stack.enter_context(LayersWriter(layers_path(output)))
         if settings.details.bonds:
             self._bonds = self._stack.enter_context(BondsWriter(bonds_path(output)))
+        if settings.potential is not None and settings.potential.candidates:
+            self._candidates = self._stack.enter_context(CandidatesWriter(candidates_path(output)))
 
     def __enter__(self) -> Self:
         return self
@@ -55,6 +64,10 @@ class DetailFiles:
             self._bonds.write(given.select(predicted), [result.bonds[index] for index in predicted])
             if self._plot is not None:
                 self._draw(self._plot, result.crystals, result.bonds, predicted)
+        if self._candidates is not None and result.candidates is not None:
+            for index in sorted(result.candidates.keys() & set(predicted)):
+                found = result.candidates[index]
+                self._candidates.write(found.crystals, found.energies, found.unperturbed, movable[index])
 
     def _draw(self, folder: Path, crystals: Crystals, bonds: Mapping[int, StatedBonds], predicted: list[int]) -> None:
         """Draw the bonds of structures, as long as there are few figures."""
@@ -70,7 +83,7 @@ class DetailFiles:
 
     def close(self) -> None:
         """Put the files under their names."""
-        for writer in (self._layers, self._bonds):
+        for writer in (self._layers, self._bonds, self._candidates):
             if writer is not None:
                 writer.close()
 
@@ -81,6 +94,8 @@ def check_details(output: Path, settings: PredictionSettings, others: list[Path]
         check_output(layers_path(output), '--layers', others)
     if settings.details.bonds:
         check_output(bonds_path(output), '--bonds', others)
+    if settings.potential is not None and settings.potential.candidates:
+        check_output(candidates_path(output), '--candidates', others)
     if settings.plot is not None:
         from aiida_e3relax.common.figures import check_figure
 

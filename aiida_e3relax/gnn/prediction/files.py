@@ -77,6 +77,7 @@ def _check_potential(settings: PredictionSettings) -> None:
         return
     known = find_potential(potential.name)
     check_choices(known, known.nearest_dtype(settings.dtype), potential.weights)
+    potential.check_freedom(settings.freedom)
     if not settings.has_network and settings.details != Details():
         raise InputError(
             '--layers, --bonds: they are those of a network, and with --start input none is loaded; leave them out, or '

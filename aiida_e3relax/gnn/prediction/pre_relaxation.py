@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from ase.data import chemical_symbols
 
@@ -21,6 +21,8 @@ from aiida_e3relax.gnn.prediction.freedom import PredictionFreedom, kinds_of
 from aiida_e3relax.gnn.prediction.lockstep import Failure, Lockstep, Steps, Walk
 from aiida_e3relax.gnn.prediction.optimisation import Measured, Stepped, measure, relax_crystal
 from aiida_e3relax.gnn.prediction.settings import PotentialSettings
+
+T = TypeVar('T')
 
 MOST_SITES = 3
 """Sites with another shell of neighbours that a reason names."""
@@ -58,7 +60,8 @@ class PreRelaxation:
         if self.is_opinion:
             return {name: facts[name] for name in ('potential', 'version', 'weights')} | {'steps': settings.steps}
         names = ('start', 'steps', 'force_max_eV_per_A', 'stress_max_kB')
-        return facts | {name: getattr(settings, name) for name in names}
+        of_candidates = ('candidates', 'seed') if settings.candidates else ()
+        return facts | {name: getattr(settings, name) for name in (*names, *of_candidates)}
 
     def relax(
         self,
@@ -108,20 +111,22 @@ class PreRelaxation:
             rows[index]['wall_time_s'] = walk.seconds
             line.advance()
 
+        walks = [
+            Walk(
+                index,
+                int(given.n_atoms[index]),
+                self._relax_one(given, starts, index, free.of(index), functools.partial(on_step, index)),
+            )
+            for index in indices
+        ]
+        self.run(walks, on_end)
+        return starts.replace(positions, cell), rows, failures
+
+    def run(self, walks: Sequence[Walk[T]], on_end: Callable[[Walk[T]], None]) -> None:
+        """Take all `walks` to their ends by the potential, as `Lockstep.run`."""
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # of CHGNet at every call
-            self._lockstep.run(
-                [
-                    Walk(
-                        index,
-                        int(given.n_atoms[index]),
-                        self._relax_one(given, starts, index, free.of(index), functools.partial(on_step, index)),
-                    )
-                    for index in indices
-                ],
-                on_end,
-            )
-        return starts.replace(positions, cell), rows, failures
+            self._lockstep.run(walks, on_end)
 
     @functools.cached_property
     def _lockstep(self) -> Lockstep:
@@ -146,7 +151,7 @@ class PreRelaxation:
         row, raw = {}, before
         if settings.start == 'network':
             raw = yield from measure(Motion.of(given, freedom, kinds, given), given, settings)
-            row = _told(before, 'network')
+            row = told(before, 'network')
         end = Stepped(start, before, 0)
         if settings.steps:
             end = yield from relax_crystal(motion, settings, on_step)
@@ -154,7 +159,7 @@ class PreRelaxation:
         relaxed, after = end.crystal, end.measured
         if not improved and settings.only_if_lower:
             relaxed, after = start, before
-        row = _told(raw, 'input') | row | _told(after, 'prediction')
+        row = told(raw, 'input') | row | told(after, 'prediction')
         if self.is_opinion:
             return relaxed, row | {'improved': improved}
         energies = {'the input': raw.energy} | ({} if raw is before else {'the start': before.energy})
@@ -188,7 +193,8 @@ def describe_left_basin(start: Crystals, end: Crystals, energies: dict[str, floa
     return reasons
 
 
-def _told(measured: Measured, name: str) -> dict[str, float]:
+def told(measured: Measured, name: str) -> dict[str, float]:
+    """Return the keys of the report, and their values, for what a potential says of a geometry by its `name`."""
     return {f'energy_{name}_eV_per_atom': measured.energy, f'max_force_{name}_eV_per_A': measured.force}
 
 

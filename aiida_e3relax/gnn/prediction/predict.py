@@ -6,6 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -39,6 +40,9 @@ from aiida_e3relax.gnn.models.uncertainty import BondLengths
 from aiida_e3relax.gnn.prediction.freedom import Masks, PredictionFreedom, find_pairs
 from aiida_e3relax.gnn.prediction.settings import Details, PredictionSettings
 
+if TYPE_CHECKING:
+    from aiida_e3relax.gnn.prediction.candidates import Candidates
+
 
 @dataclasses.dataclass
 class Predictions:
@@ -68,6 +72,8 @@ class Predictions:
         Why a structure, by index, has no layers although it is predicted.
     bonds
         The bonds of each structure that did not fail, by index; None if not asked for.
+    candidates
+        The candidates of each structure that a potential could relax, by index; None if not asked for.
     """
 
     crystals: Crystals
@@ -82,6 +88,7 @@ class Predictions:
     layers: list[Crystals] | None = None
     broken_layers: dict[int, str] = dataclasses.field(default_factory=dict)
     bonds: dict[int, StatedBonds] | None = None
+    candidates: dict[int, Candidates] | None = None
 
 
 def check_bonds(model: RelaxationModel, name: str) -> None:

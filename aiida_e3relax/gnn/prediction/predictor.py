@@ -126,9 +126,12 @@ class Predictor:
         Raises
         ------
         InputError
-            Where details are asked for that there are not: bonds of a model that states none, or without a model.
+            Where details are asked for that there are not: bonds of a model that states none, or without a model. And
+            where candidates are that `freedom` leaves none of.
         """
         check_details_of(self.checkpoint, details)
+        if self._relaxation:
+            self._relaxation.settings.check_freedom(freedom)
         with self._lock:
             free = PredictionFreedom(freedom, crystals, atoms, fixed)
             result = self._predict(crystals, free, max_edges, line, details)
@@ -176,12 +179,33 @@ class Predictor:
         result.crystals, told, failures = relaxation.relax(crystals, starts, sound, free, line)
         if own_line:
             line.close()
+        if relaxation.settings.candidates:
+            self._find_candidates(result, starts, told, free, isinstance(line, NoProgress))
         result.seconds[relaxation.key] = time.perf_counter() - start
         if self._replayed is None:
             result.faults |= failures
         elif result.layers is not None and relaxation.settings.steps:
             result.layers.append(starts)
         return told
+
+    def _find_candidates(
+        self,
+        result: Predictions,
+        starts: Crystals,
+        told: dict[int, dict[str, Any]],
+        free: PredictionFreedom,
+        is_silent: bool,
+    ) -> None:
+        """Let the potential find candidates of a lower symmetry, and put them and the lowest ones into `result`."""
+        from aiida_e3relax.gnn.prediction.candidates import find_candidates
+
+        assert self._relaxation is not None
+        total = self._relaxation.settings.candidates * sum('error' not in row for row in told.values())
+        line = NoProgress() if is_silent else ProgressLine(f'candidates by {self._relaxation.potential.name}', total)
+        result.crystals, result.candidates = find_candidates(
+            self._relaxation, starts, result.crystals, told, free, line
+        )
+        line.close()
 
 
 def _complete_details(result: Predictions, free: PredictionFreedom) -> None:

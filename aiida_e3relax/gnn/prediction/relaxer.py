@@ -72,6 +72,9 @@ class Relaxation(Generic[S]):
     potential
         What the potential says of it, by the keys of the report of `e3relax predict`: energies, forces, whether it has
         converged and in how many steps; None where none was asked.
+    candidates
+        Structures of this and of other symmetries, the lowest energy first: that is `structure`. What the potential
+        says of each is in ``potential['candidates']``. None if not asked for (`PotentialSettings.candidates`).
     """
 
     structure: S | None
@@ -84,6 +87,7 @@ class Relaxation(Generic[S]):
     potential: Mapping[str, Any] | None = None
     distance_to_training: float | None = None
     nearest_training: Mapping[str, Any] | None = None
+    candidates: tuple[S, ...] | None = None
 
     @property
     def ok(self) -> bool:
@@ -315,6 +319,13 @@ class Relaxer:
                 steps = (structure.moved(s.positions, s.cell[0], free.movable[index], None) for s in earlier)
                 trajectory = (*steps, moved)
             bonds = None if result.bonds is None else result.bonds[index]
+            candidates = None
+            if result.candidates is not None and index in result.candidates:
+                others = [
+                    result.candidates[index].crystals.select([k]) for k in range(1, len(row['potential']['candidates']))
+                ]
+                movable = free.movable[index]
+                candidates = (moved, *(structure.moved(s.positions, s.cell[0], movable, None) for s in others))
             predicted.append(
                 Relaxation(
                     moved,
@@ -325,6 +336,7 @@ class Relaxer:
                     potential=row.get('potential'),
                     distance_to_training=row.get('distance_to_training'),
                     nearest_training=row.get('nearest_training'),
+                    candidates=candidates,
                 )
             )
         following = iter(predicted)

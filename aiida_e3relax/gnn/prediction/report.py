@@ -141,7 +141,22 @@ def note_on_steps(row: Mapping[str, Any]) -> str:
     potential = row.get('potential') or {}
     if 'error' in potential:
         return f'the potential failed, the prediction of the network stands: {potential["error"]}'
-    return f'another basin than where it started: {"; ".join(potential["basin"])}' if potential.get('basin') else ''
+    notes = _notes_on_candidates(potential)
+    if potential.get('basin'):
+        notes.append(f'another basin than where it started: {"; ".join(potential["basin"])}')
+    return '; '.join(notes)
+
+
+def _notes_on_candidates(potential: Mapping[str, Any]) -> list[str]:
+    """Return whether a candidate has taken the place of the unperturbed crystal, and which ones failed."""
+    notes, candidates = [], potential.get('candidates') or []
+    if candidates and not candidates[0]['unperturbed']:
+        above = next(one['energy_eV_per_atom'] for one in candidates if one['unperturbed'])
+        below = above - candidates[0]['energy_eV_per_atom']
+        notes.append(f'a candidate of another symmetry, {below:.4f} eV/atom below the unperturbed crystal')
+    if failed := potential.get('candidates_failed'):
+        notes.append(f'{failed} candidates failed: {potential["candidates_error"]}')
+    return notes
 
 
 def count_steps(rows: Sequence[Mapping[str, Any]]) -> Counter[str]:

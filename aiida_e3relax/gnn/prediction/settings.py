@@ -4,7 +4,8 @@ import dataclasses
 import math
 from pathlib import Path
 
-from aiida_e3relax.crystals.freedom.freedom import Freedom
+from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.crystals.freedom.freedom import Freedom, Moves
 
 ENGINES = ('fast', 'reference')
 """The fast engine, and the plain layers that it is tested against: see `accelerate`."""
@@ -34,6 +35,10 @@ class PotentialSettings:
         Whether a prediction of the network stands as it was where the energy of the potential has not fallen.
     in_batches
         Whether several crystals are computed at once; None, the default, where that can be done on a GPU.
+    candidates
+        From how many perturbed crystals it starts beside each unperturbed one, for a lower symmetry; 0 for none.
+    seed
+        Draws the perturbations.
     """
 
     name: str
@@ -44,18 +49,33 @@ class PotentialSettings:
     weights: Path | None = None
     only_if_lower: bool = True
     in_batches: bool | None = None
+    candidates: int = 0
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.weights is not None:
             object.__setattr__(self, 'weights', Path(self.weights))
         if self.start not in STARTS:
             raise ValueError(f'`start`: expected {" or ".join(STARTS)}, found {self.start!r}')
-        if isinstance(self.steps, bool) or not isinstance(self.steps, int) or self.steps < 0:
-            raise ValueError(f'`steps`: expected an integer from 0 on, found {self.steps!r}')
+        for name in ('steps', 'candidates', 'seed'):
+            number = getattr(self, name)
+            if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+                raise ValueError(f'`{name}`: expected an integer from 0 on, found {number!r}')
+        if self.candidates and not self.steps:
+            raise ValueError('`candidates`: expected `steps` above 0, found 0; perturbed crystals have to be relaxed')
         for name in ('force_max_eV_per_A', 'stress_max_kB'):
             bound = getattr(self, name)
             if isinstance(bound, bool) or not isinstance(bound, int | float) or not 0 < bound < math.inf:
                 raise ValueError(f'`{name}`: expected a number above 0, found {bound!r}')
+
+    def check_freedom(self, freedom: Freedom | None) -> None:
+        """Raise InputError where candidates of a lower symmetry are asked for, and `freedom` leaves none."""
+        if not self.candidates or freedom is None:
+            return
+        if freedom.keep_symmetry:
+            raise InputError('candidates break the symmetry that `keep_symmetry` keeps: leave one of the two out')
+        if freedom.moves == Moves.VOLUME:
+            raise InputError('candidates: with the freedom `volume` nothing moves that could break a symmetry')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from aiida import orm
 
+from aiida_e3relax.calculations.predict_parameters import PredictParameters
 from aiida_e3relax.crystals.cells import reduction
 from aiida_e3relax.crystals.freedom.checks import find_freedom_fault, find_molecule
 from aiida_e3relax.crystals.geometry import find_overlap
@@ -19,7 +20,7 @@ from aiida_e3relax.workflows.allowed_values import FORCE_CUTOFFS, KPOINTS_SPACIN
 from aiida_e3relax.workflows.comparison.reference import earlier_chain, find_reference_fault
 from aiida_e3relax.workflows.guard import GuardSettings
 from aiida_e3relax.workflows.network.report import find_row
-from aiida_e3relax.workflows.vasp.inputs.freedom import read_freedom
+from aiida_e3relax.workflows.vasp.inputs.freedom import freedom_value, predict_all, read_freedom
 from aiida_e3relax.workflows.vasp.inputs.incar import incar_tags
 from aiida_e3relax.workflows.vasp.inputs.incar_rules import find_tag_fault, find_tag_mismatch
 from aiida_e3relax.workflows.vasp.inputs.species import species_mappings
@@ -58,7 +59,19 @@ def validate_chain(inputs: Mapping[str, Any], _: Any) -> str | None:
     """Check what no input shows alone: that they are made for each other and for this `structure`."""
     if inputs.get('network') and inputs.get('prediction'):
         return 'found `network` and `prediction`, expected one of them at most: leave one out'
-    return validate_relaxation(inputs) if 'structure' in inputs and 'freedom' in inputs else None
+    if 'structure' not in inputs or 'freedom' not in inputs:
+        return None
+    return _find_network_fault(inputs) or validate_relaxation(inputs)
+
+
+def _find_network_fault(inputs: Mapping[str, Any]) -> str | None:
+    """Return why the network's run cannot be told what it is to do with this `freedom`; its port checks the rest."""
+    predict = (inputs.get('network') or {}).get('predict', {})
+    try:
+        PredictParameters.from_mapping(predict_all(predict.get('parameters'), freedom_value(inputs['freedom'])))
+    except ValueError as error:
+        return f'`network.predict.parameters`: {error}'
+    return None
 
 
 def validate_relaxation(inputs: Mapping[str, Any]) -> str | None:

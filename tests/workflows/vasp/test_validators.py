@@ -210,6 +210,14 @@ def test_what_vasp_cannot_do_is_refused_with_what_it_can(structure, freedom, rem
     assert re.search(remedy, validate_chain(chain_inputs(structure(), freedom), None))
 
 
+def test_candidates_of_a_lower_symmetry_are_refused_where_the_symmetry_is_kept():
+    inputs = chain_inputs(magnetite(), {'keep_symmetry': True})
+    inputs['network'] = {'predict': {'parameters': orm.Dict({'potential': 'chgnet', 'candidates': 2})}}
+    fault = '`network.predict.parameters`: candidates break the symmetry that `keep_symmetry` keeps'
+    assert validate_chain(inputs, None).startswith(fault)
+    assert validate_chain(inputs | {'freedom': orm.Str('cell')}, None) is None
+
+
 def test_symmetry_is_not_kept_where_vasp_is_told_to_ignore_it():
     for value in (0, -1, '0 ', -1.0):
         inputs = chain_inputs(magnetite(), {'keep_symmetry': True}, {'ISYM': value})
