@@ -152,7 +152,9 @@ def _relax_broken(
     refined = Motion.of(end.crystal, freedom, kinds, end.crystal, NEARLY_SYMMETRIC)
     if refined.group is None or len(refined.group.rotations) == 1:
         return end
-    last = yield from relax_crystal(refined, settings)
+    last = yield from relax_crystal(
+        refined, dataclasses.replace(settings, steps=settings.steps - end.steps, candidates=0)
+    )
     if last.measured.energy > end.measured.energy + CERTAIN:
         return end
     return Stepped(last.crystal, last.measured, end.steps + last.steps)

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
@@ -12,7 +13,9 @@ from ase.io import read, write
 
 from aiida_e3relax.crystals.structures import write_npz
 from aiida_e3relax.gnn import PotentialSettings, relax
+from aiida_e3relax.gnn.checkpoints.checkpoint import save_checkpoint
 from aiida_e3relax.gnn.cli import main
+from aiida_e3relax.gnn.models.registry import make_model
 from aiida_e3relax.gnn.potentials.base import Potential
 from aiida_e3relax.gnn.prediction import predictor, relaxer, streaming
 from tests.gnn.crystals import batch_of
@@ -188,6 +191,18 @@ def test_what_leaves_no_candidates_is_refused_before_anything_is_loaded(
     write_npz(tmp_path / 'in.npz', batch_of(simple_cubic()))
     assert main(['predict', str(tmp_path / 'in.npz'), '--output', str(tmp_path / 'out.npz'), *options]) == 3
     assert message in capsys.readouterr().err
+
+
+def test_they_come_after_the_network_too(calculator, tmp_path):
+    torch.manual_seed(1)
+    model = make_model('e3relax-h2', {'features': 8, 'layers': 1})
+    save_checkpoint(tmp_path / 'small.pt', 'e3relax-h2', model, [79], {'step': 0})
+    settings = PotentialSettings('chgnet', steps=20, candidates=1)
+    relaxed = relax(simple_cubic(), tmp_path / 'small.pt', 'cpu', potential=settings, layers=True)
+    assert len(relaxed.candidates) == 2
+    assert relaxed.potential['energy_prediction_eV_per_atom'] < relaxed.potential['energy_network_eV_per_atom'] - 0.1
+    assert [len(set(np.round(atoms.cell.lengths(), 4))) for atoms in relaxed.layers[:2]] == [1, 1]
+    assert relaxed.layers[-1] is relaxed.structure
 
 
 def test_in_python_they_come_as_structures_of_the_same_kind(calculator, capfd):
