@@ -1,0 +1,302 @@
+"""Measure what a network learns from a campaign's relaxations of a family that it does not know, in retrospect.
+
+    python benchmarks/learning.py pnictides.npz substitution.npz --family P Li,Na,K,Rb,Cs --output phosphides
+
+The data sets are those that `e3relax data` writes. All pairs with an element of each group of --family are taken out,
+and networks are trained on the rest, which must know these elements from other crystals: the base model, an ensemble
+that states its uncertainty and its distance to the training. Some chemical systems of the family judge and are never
+learnt from. The others are revealed, 25, 50, 100 at a time, in each order: at random, those first of which the base
+model is least certain, and those first that are furthest from its training. From each the base model is tuned, with as
+many pairs of its own training beside them (`--replay`). Tuned models are measured on what judges and, for what tuning
+costs elsewhere, on the test pairs of the rest; beside them stand the base model, the potentials (relaxations from the
+unrelaxed crystals), the Dummy, and the Dummy scaled to the volume that the base model predicts. Errors are in the
+aligned frame; CPU seconds are those of the tuning.
+
+Every step leaves its result in the folder of --output, and the command goes on where it was. At the end it prints the
+table and draws the figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from ase.data import atomic_numbers
+from numpy.typing import NDArray
+
+from aiida_e3relax.common.progress import progress
+from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
+from aiida_e3relax.crystals.metrics import cell_shape_deviation, coordinate_mae, volume_error
+from aiida_e3relax.crystals.pairs import Pairs, aligned
+from aiida_e3relax.crystals.structures import Crystals
+from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint, load_checkpoint
+from aiida_e3relax.gnn.data.splits import chemical_systems
+from aiida_e3relax.gnn.device import prepare_device
+from aiida_e3relax.gnn.distillation.teacher import Teacher
+from aiida_e3relax.gnn.engine.accelerate import accelerate
+from aiida_e3relax.gnn.prediction.predict import Predictions, predict
+from aiida_e3relax.gnn.prediction.settings import PotentialSettings
+from aiida_e3relax.gnn.training.ensembles import combine
+from aiida_e3relax.gnn.training.reference_sets import add_reference_set
+from aiida_e3relax.gnn.training.run import train
+from aiida_e3relax.gnn.training.settings import read_settings
+
+ORDERS = ('random', 'least-certain', 'most-different')
+MEASURES: dict[str, Callable[[Crystals, Crystals], NDArray[np.float64]]] = {
+    'coordinates A': coordinate_mae,
+    'shape A^2': cell_shape_deviation,
+    'volume A^3': volume_error,
+}
+MEMBERS = 2
+VALIDATION_SHARE = 0.15
+"""Of what is revealed: it chooses the best step of the tuning."""
+
+
+def main() -> None:
+    """Train, reveal, tune, measure, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('pairs', nargs='+', type=Path, help='training files that `e3relax data` wrote')
+    parser.add_argument('--family', nargs='+', required=True, help='groups of elements: who has one of each is foreign')
+    parser.add_argument('--output', type=Path, required=True, help='folder of all that is computed')
+    parser.add_argument('--sizes', nargs='+', type=int, default=[25, 50, 100, 200, 400], help='(default: %(default)s)')
+    parser.add_argument('--orders', nargs='+', choices=ORDERS, default=list(ORDERS))
+    parser.add_argument('--judges', type=int, default=150, help='pairs of the family that judge (default: %(default)s)')
+    parser.add_argument('--potentials', nargs='*', default=['chgnet', 'sevennet-mf-0'])
+    parser.add_argument('--features', type=int, default=48)
+    parser.add_argument('--base-steps', type=int, default=3000, help='of each of the two members')
+    parser.add_argument('--steps', type=int, default=500, help='of a tuning at most (default: %(default)s)')
+    parser.add_argument('--replay', type=float, default=1.0, help='old pairs for each new one (default: %(default)s)')
+    parser.add_argument('--device', default='auto')
+    parser.add_argument('--threads', type=int)
+    options = parser.parse_args()
+    device = prepare_device(options.device, options.threads)
+    options.output.mkdir(parents=True, exist_ok=True)
+
+    everything = Pairs.concatenate(read_pairs(path) for path in options.pairs)
+    groups = [[atomic_numbers[symbol] for symbol in group.split(',')] for group in options.family]
+    family, rest = divide(everything, groups)
+    judges, pool = draw_judges(family, options.judges)
+    elsewhere = rest.of_split('test')
+    print(f'{len(family)} pairs of {" ".join(options.family)}: {len(judges)} judge, {len(pool)} can be learnt from')
+    base = train_base(rest, options, device)
+    rows = measure_others(judges, elsewhere, base, options, device)
+    predicted = network(base, pool.unrelaxed, device)
+    for order in options.orders:
+        sequence = order_of(order, predicted, len(pool))
+        for size in [size for size in options.sizes if size <= len(pool)]:
+            name = f'{order}-{size}'
+            revealed = pool.select(np.sort(sequence[:size]))
+            rows.append(
+                kept(
+                    options.output / f'{name}.json',
+                    lambda name=name, revealed=revealed: {
+                        'start': order_title(name),
+                        'pairs': len(revealed),
+                        **tune(name, revealed, rest, judges, elsewhere, base, options, device),
+                    },
+                )
+            )
+    print(markdown(rows))
+    draw(rows, options.output / 'learning.png')
+
+
+def divide(pairs: Pairs, groups: list[list[int]]) -> tuple[Pairs, Pairs]:
+    """Return the pairs that have an element of each group, and the others."""
+    crystals, has_all = pairs.unrelaxed, np.ones(len(pairs), dtype=bool)
+    for numbers in groups:
+        has = np.zeros(len(pairs), dtype=bool)
+        has[crystals.structure_index[np.isin(crystals.numbers, numbers)]] = True
+        has_all &= has
+    return pairs.select(np.flatnonzero(has_all)), pairs.select(np.flatnonzero(~has_all))
+
+
+def draw_judges(family: Pairs, count: int) -> tuple[Pairs, Pairs]:
+    """Return about `count` pairs that judge, of whole chemical systems, and the others."""
+    systems = np.array(chemical_systems(family))
+    names = np.random.default_rng(0).permutation(np.unique(systems))
+    sizes = np.cumsum([np.count_nonzero(systems == name) for name in names])
+    judging = np.isin(systems, names[: 1 + int(np.searchsorted(sizes, count))])
+    return family.select(np.flatnonzero(judging)), family.select(np.flatnonzero(~judging))
+
+
+def train_base(rest: Pairs, options: argparse.Namespace, device: torch.device) -> Checkpoint:
+    """Return the ensemble that has learnt from the rest alone."""
+    path = options.output / 'base.pt'
+    if not path.is_file():
+        members = []
+        for seed in range(MEMBERS):
+            settings = {
+                'architecture': 'e3relax-h2',
+                'hyperparameters': {'features': options.features, 'layers': 3, 'max_neighbours': 24},
+                'steps': options.base_steps,
+                'seed': seed,
+            }
+            folder = options.output / f'base-{seed}'
+            train(rest, read_settings(settings, folder.name), folder, device)
+            members.append(folder / 'best.pt')
+        unfinished = path.with_suffix('.part.pt')
+        combine(members, unfinished)
+        add_reference_set(unfinished, rest.of_split('train'), device)
+        unfinished.replace(path)
+    return load_checkpoint(path)
+
+
+def network(checkpoint: Checkpoint, crystals: Crystals, device: torch.device) -> Predictions:
+    """Return predictions of a checkpoint."""
+    model = accelerate(checkpoint.model).to(device).eval()
+    return predict(model, crystals, checkpoint.elements, device, reference=checkpoint.reference)
+
+
+def order_of(order: str, predicted: Predictions, count: int) -> NDArray[np.int64]:
+    """Return the indices ``(S,)`` of crystals, those first that are to be learnt from first."""
+    if order == 'random':
+        return np.random.default_rng(0).permutation(count)
+    of = predicted.uncertainty if order == 'least-certain' else predicted.distance
+    assert of is not None
+    return np.argsort(-np.nan_to_num(of, nan=np.inf), kind='stable')
+
+
+def tune(
+    name: str,
+    revealed: Pairs,
+    rest: Pairs,
+    judges: Pairs,
+    elsewhere: Pairs,
+    base: Checkpoint,
+    options: argparse.Namespace,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Return the errors of the base model tuned on the pairs that are `revealed`, and what the tuning took."""
+    rng = np.random.default_rng(0)
+    count = max(3, round(VALIDATION_SHARE * len(revealed)))
+    split = np.full(len(revealed), 'train', dtype=rest.split.dtype)
+    split[rng.permutation(len(revealed))[:count]] = 'val'
+    new = dataclasses.replace(revealed, split=split)
+    old = rest.of_split('train')
+    replayed = min(len(old), round(options.replay * len(revealed)))
+    chosen = old.select(np.sort(rng.choice(len(old), replayed, replace=False)))
+    settings = {
+        'architecture': base.architecture,
+        'hyperparameters': dataclasses.asdict(base.model.hyperparameters),
+        'steps': options.steps,
+        'validate_every': 50,
+        'early_stop': 4,
+    }
+    folder = options.output / name
+    start = time.process_time()
+    train(
+        Pairs.concatenate([new, chosen] if replayed else [new]),
+        read_settings(settings, name, 'finetune'),
+        folder,
+        device,
+        tuned_from=base,
+    )
+    seconds = time.process_time() - start
+    tuned = load_checkpoint(folder / 'best.pt')
+    return {
+        'CPU s': seconds,
+        'judged': errors(judges, network(tuned, judges.unrelaxed, device).crystals),
+        'elsewhere': errors(elsewhere, network(tuned, elsewhere.unrelaxed, device).crystals),
+    }
+
+
+def measure_others(
+    judges: Pairs, elsewhere: Pairs, base: Checkpoint, options: argparse.Namespace, device: torch.device
+) -> list[dict[str, Any]]:
+    """Return the rows of what learns nothing: the Dummies, the base model, and the potentials."""
+    predicted = network(base, judges.unrelaxed, device).crystals
+    rows: list[dict[str, Any]] = [
+        {'start': 'Dummy', 'judged': errors(judges, judges.unrelaxed)},
+        {'start': 'scaled Dummy', 'judged': errors(judges, judges.unrelaxed.scaled_to(predicted.volumes))},
+        {
+            'start': 'base model',
+            'pairs': 0,
+            'judged': errors(judges, predicted),
+            'elsewhere': errors(elsewhere, network(base, elsewhere.unrelaxed, device).crystals),
+        },
+    ]
+    for name in options.potentials:
+        rows.append(
+            kept(
+                options.output / f'{name}.json',
+                lambda name=name: {'start': name, **relax_by(name, judges, device)},
+            )
+        )
+    return rows
+
+
+def relax_by(name: str, judges: Pairs, device: torch.device) -> dict[str, Any]:
+    """Return the errors of a relaxation by a potential from the unrelaxed crystals, and what it took."""
+    about = {**judges.about, 'moves': np.full(len(judges), 'cell')}
+    teacher = Teacher.load(PotentialSettings(name, start='input'), Path(), device)
+    start, ends = time.process_time(), []
+    for index in progress(range(len(judges)), name):
+        one = dataclasses.replace(judges, about=about).select(np.array([index]))
+        ends.append(teacher.relax(one)[0].relaxed)
+    return {'CPU s': time.process_time() - start, 'judged': errors(judges, Crystals.concatenate(ends))}
+
+
+def errors(pairs: Pairs, candidates: Crystals) -> dict[str, list[float]]:
+    """Return mean and median of each measure against the relaxed crystals, in the aligned frame."""
+    target = pairs.centred(aligned(pairs).relaxed)
+    found = {name: of(pairs.centred(candidates), target) for name, of in MEASURES.items()}
+    return {name: [float(values.mean()), float(np.median(values))] for name, values in found.items()}
+
+
+def kept(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what the file has, or compute it and keep it there."""
+    if not path.is_file():
+        unfinished = path.with_suffix('.part')
+        unfinished.write_text(json.dumps(compute(), indent=1), encoding='utf-8')
+        unfinished.replace(path)
+    return json.loads(path.read_text(encoding='utf-8'))
+
+
+def order_title(name: str) -> str:
+    """Return the order of a tuning in words."""
+    return name.rpartition('-')[0].replace('-', ' ')
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """Return the table: means, medians in brackets."""
+    title = ['start or order', 'pairs learnt from', *MEASURES, *(f'{name}, elsewhere' for name in MEASURES), 'CPU s']
+    lines = ['| ' + ' | '.join(title) + ' |', '|' + '---|' * len(title)]
+    for row in rows:
+        cells = [row['start'], str(row.get('pairs', ''))]
+        for part in ('judged', 'elsewhere'):
+            of = row.get(part, {})
+            cells += [f'{of[name][0]:.3g} ({of[name][1]:.3g})' if of else '' for name in MEASURES]
+        cells.append(f'{row["CPU s"]:.0f}' if 'CPU s' in row else '')
+        lines.append('| ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines)
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Draw mean errors over the number of pairs learnt from, with what learns nothing as lines."""
+    figure, axes = plt.subplots(1, len(MEASURES), figsize=(12, 4), layout='constrained')
+    (base,) = [row for row in rows if row['start'] == 'base model']
+    learnt = {row['start']: [] for row in rows if row.get('pairs')}
+    for order in learnt:
+        learnt[order] = [base, *sorted((r for r in rows if r['start'] == order), key=lambda row: row['pairs'])]
+    for axis, measure in zip(axes, MEASURES, strict=True):
+        for order, points in learnt.items():
+            axis.plot([p['pairs'] for p in points], [p['judged'][measure][0] for p in points], marker='o', label=order)
+        for number, row in enumerate(row for row in rows if 'pairs' not in row):
+            style = ('-', '--', ':', '-.')[number % 4]
+            axis.axhline(row['judged'][measure][0], color='0.4', linestyle=style, label=row['start'])
+        axis.set(xlabel='pairs of the family learnt from', ylabel=f'{measure}, mean', xscale='symlog', ylim=(0, None))
+        axis.xaxis.set_major_formatter('{x:.0f}')
+    axes[0].legend(fontsize='small')
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == '__main__':
+    main()
