@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument('--model', type=Path, default=DEFAULT_CHECKPOINT)
     parser.add_argument('--potential', choices=POTENTIALS, default='chgnet', help='default: %(default)s')
     parser.add_argument('--judge', choices=POTENTIALS, default='sevennet-mf-0', help='default: %(default)s')
+    parser.add_argument('--in-batches', action='store_true', help='the candidates of a crystal at once, as on a GPU')
     parser.add_argument('--candidates', type=int, default=4, help='of each crystal (default: %(default)s)')
     parser.add_argument('--count', type=int, default=50, help='crystals to draw (default: %(default)s)')
     parser.add_argument('--most-atoms', type=int, default=16, help='in a crystal (default: %(default)s)')
@@ -103,7 +104,8 @@ def relax(pairs: Pairs, waiting: list[int], options: argparse.Namespace) -> None
     """Add the rows of the pairs at `waiting` to the file."""
     device = torch.device('cpu')
     settings = PotentialSettings(options.potential, candidates=options.candidates, seed=options.seed)
-    potential, judge = (load_potential(name, device) for name in (options.potential, options.judge))
+    potential = load_potential(options.potential, device, in_batches=options.in_batches or None)
+    judge = load_potential(options.judge, device)
     network, both = (
         Predictor(load_checkpoint(options.model), device, torch.float32, PredictionSettings.engine, relaxation)
         for relaxation in (None, PreRelaxation(potential, settings))

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from ase.data import covalent_radii
 from numpy.typing import NDArray
 
 from aiida_e3relax.common.progress import ProgressLine
@@ -36,6 +37,9 @@ NEIGHBOURS = 12
 
 SAME_DISTANCES, SAME_ENERGY = 0.01, 1e-3
 """Crystals are the same where these distances differ by less than this part, and energies by less, in eV/atom."""
+
+SMALLEST_CONTACT = 0.6
+"""Distance of two atoms over the sum of their covalent radii; nothing sound has a smaller one, as for the guard."""
 
 NEARLY_SYMMETRIC = 0.1
 """In A, how far sites may be off a symmetry that a candidate has found."""
@@ -139,7 +143,10 @@ def _relax_broken(
     rng: np.random.Generator,
     on_step: Callable[[int], None],
 ) -> Steps[Stepped]:
-    """Return one crystal relaxed from a step that breaks its symmetry; raises ValueError where there is no such.
+    """Return one crystal relaxed from a step that breaks its symmetry.
+
+    Raises ValueError where there is no such step, and where the steps of the potential lead atoms into each other:
+    potentials have deep holes where nothing was learnt.
 
     Where the steps lead to another symmetry, the crystal gets it to the last digit, which VASP asks for, and goes on
     with it: that is taken unless the energy rises.
@@ -149,6 +156,12 @@ def _relax_broken(
     if start is None:
         raise ValueError('nothing that may move breaks its symmetry')
     end = yield from relax_crystal(Motion.of(start, freedom, kinds, start), settings, on_step)
+    contact = _closest_contact(end.crystal)
+    if contact < SMALLEST_CONTACT and contact < _closest_contact(crystal):
+        raise ValueError(
+            f'the steps lead two atoms to {contact:.2g} of the sum of their covalent radii, expected at least '
+            f'{SMALLEST_CONTACT:g}'
+        )
     refined = Motion.of(end.crystal, freedom, kinds, end.crystal, NEARLY_SYMMETRIC)
     if refined.group is None or len(refined.group.rotations) == 1:
         return end
@@ -158,6 +171,12 @@ def _relax_broken(
     if last.measured.energy > end.measured.energy + CERTAIN:
         return end
     return Stepped(last.crystal, last.measured, end.steps + last.steps)
+
+
+def _closest_contact(crystal: Crystals) -> float:
+    """Return the smallest distance of two atoms of one crystal over the sum of their covalent radii."""
+    numbers, distances = nearest_neighbours(crystal, NEIGHBOURS)
+    return float((distances / (covalent_radii[crystal.numbers][:, None] + covalent_radii[numbers])).min())
 
 
 @dataclasses.dataclass(eq=False)

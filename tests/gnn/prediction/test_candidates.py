@@ -218,3 +218,22 @@ def test_in_python_they_come_as_structures_of_the_same_kind(calculator, capfd):
     assert relax(simple_cubic(), potential=PotentialSettings('chgnet', 'input', 1), device='cpu').candidates is None
     with pytest.raises(ValueError, match='leave one of the two out'):
         relax(simple_cubic(), potential=settings, device='cpu', freedom={'keep_symmetry': True})
+
+
+class Hole(Emt):
+    """EMT with a hole where atoms are 1.3 A apart, once the symmetry is broken."""
+
+    def calculate(self, atoms=None, *arguments, **options):
+        super().calculate(atoms, *arguments, **options)
+        if not np.allclose(atoms.cell.lengths(), atoms.cell.lengths()[0]):
+            self.results['stress'] = np.array([0.1 * (atoms.cell.lengths()[0] - 1.3), 0, 0, 0, 0, 0])
+
+
+def test_ends_with_atoms_on_top_of_each_other_are_none(run, monkeypatch):
+    monkeypatch.setattr(
+        predictor, 'load_potential', lambda name, *_: Potential(Hole(), name, '3', 'of ASE', 'sha256:0')
+    )
+    report, _ = run([simple_cubic()], '--candidates', '1', '--steps', '30')
+    (row,) = report['structures']
+    assert [one['unperturbed'] for one in row['potential']['candidates']] == [True]
+    assert 'of the sum of their covalent radii, expected at least 0.6' in row['potential']['candidates_error']
