@@ -35,9 +35,9 @@ ROOMS = {
     'calculations': {'common', 'crystals', 'gnn', 'data'},
     'parsers': {'common', 'crystals', 'data', 'calculations'},
     'workflows': {'common', 'crystals', 'standin', 'data', 'calculations'},
-    'campaign': {'common', 'crystals', 'data', 'calculations', 'workflows'},
+    'learning': {'common', 'crystals', 'gnn', 'data', 'calculations', 'workflows'},
+    'campaign': {'common', 'crystals', 'data', 'calculations', 'workflows', 'learning'},
     'validation': {'common', 'crystals', 'data', 'calculations', 'workflows', 'campaign'},
-    'learning': {'common', 'crystals', 'gnn', 'data', 'calculations', 'workflows', 'campaign'},
     'cli': {
         'common',
         'crystals',

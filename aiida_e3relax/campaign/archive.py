@@ -51,8 +51,7 @@ def export_campaign(name: str, folder: Path) -> list[Path]:
             f'campaign `{name}`: {len(processes.running)} of its processes run; export it when they have ended, '
             'or stop submitting with `aiida-e3relax campaign pause` and wait'
         )
-    everything = [*processes.networks.values(), *processes.chains.values()]
-    nodes = [orm.load_node(process.pk) for tries in everything for process in tries]
+    nodes = [orm.load_node(process.pk) for process in processes.everything]
     with written_together(folder, 'export') as partial:
         archive = create_archive([group, *nodes], partial / ARCHIVE)
         if found := list(_find_potentials(archive)):

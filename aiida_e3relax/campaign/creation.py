@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import itertools
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,7 +15,8 @@ from aiida_e3relax.calculations.batches import gather_structures
 from aiida_e3relax.campaign.arms import find_other_settings
 from aiida_e3relax.campaign.defaults import BATCH_SIZE, MAX_RUNNING, NETWORK_RETRIES, REFERENCE_SHARE
 from aiida_e3relax.campaign.group import CampaignGroup
-from aiida_e3relax.campaign.settings import ALL, CampaignSettings, draw_sample, split_batches
+from aiida_e3relax.campaign.rounds.settings import FEWEST_JUDGES, UNCERTAIN, LearningSettings, draw_judges
+from aiida_e3relax.campaign.settings import ALL, CampaignSettings, draw_sample, order_structures, split_batches
 from aiida_e3relax.campaign.submission.raw_legs import explain_refusal, find_raw_legs
 from aiida_e3relax.common.messages import short
 from aiida_e3relax.workflows.vasp.chain import E3RelaxVaspWorkChain
@@ -22,6 +24,8 @@ from aiida_e3relax.workflows.vasp.choices import ChainChoices
 
 LONGEST_NAME = 200
 """In bytes; file systems take 255, with what is added to the name."""
+STATE_NOTHING = ('e3relax-h2', 'e3relax', 'painn', 'egnn', 'equiformer-v2', 'hegnn', 'gotennet', 'dummy')
+"""The architectures that state no uncertainty unless several make an ensemble."""
 PACKAGES = ('aiida-e3relax', 'aiida-core', 'aiida-vasp', 'numpy', 'ase', 'pymatgen', 'spglib')
 
 
@@ -57,6 +61,7 @@ def create_campaign(
     batch_size: int = BATCH_SIZE,
     max_running: int = MAX_RUNNING,
     network_retries: int = NETWORK_RETRIES,
+    learning: LearningSettings | None = None,
 ) -> CampaignGroup:
     """Store a campaign and return it; nothing of it runs yet.
 
@@ -82,11 +87,15 @@ def create_campaign(
         How many chains may run at the same time.
     network_retries
         How often a batch is given to the network again where its run fails as a whole.
+    learning
+        How its model learns from what has been relaxed; None for a model that stays as it is. Those that judge are
+        drawn from the structures that get a raw leg.
 
     Raises
     ------
     ValueError
-        For a name that is taken or odd, no structures, or numbers out of their range.
+        For a name that is taken or odd, no structures, or numbers out of their range; for `learning` without a network,
+        or with fewer structures to judge by than are needed.
     """
     _check_arguments(name, structures, reference_share, batch_size, max_running)
     if network_retries < 0:
@@ -95,7 +104,12 @@ def create_campaign(
         if not structure.is_stored:
             structure.label = structure.label or label
             structure.store()
-    parts = split_batches(structures, batch_size) if choices.network_code else []
+    sample = draw_sample(list(structures), reference_share, seed)
+    learns = _plan_learning(name, list(structures), sample, choices, learning, seed) if learning else {}
+    labels = list(structures)
+    if learning:
+        labels = order_structures(labels, learns['judges'], learning, seed)
+    parts = split_batches({label: structures[label] for label in labels}, batch_size) if choices.network_code else []
     batches = [gather_structures(**part) for part in parts]
     return _store_campaign(
         choices.settle(),
@@ -107,9 +121,10 @@ def create_campaign(
         batches=[batch.uuid for batch in batches],
         batch_size=batch_size,
         reference_share=reference_share,
-        reference_sample=draw_sample(list(structures), reference_share, seed),
+        reference_sample=sample,
         seed=seed,
         network_retries=network_retries,
+        **learns,
     )
 
 
@@ -120,6 +135,7 @@ def create_arm(
     *,
     left_out: Mapping[str, str] | None = None,
     max_running: int | None = None,
+    learning: LearningSettings | None = None,
 ) -> CampaignGroup:
     """Store an arm of the campaign `base` and return it; nothing of it runs yet.
 
@@ -137,6 +153,8 @@ def create_arm(
         By label why structures of `base` are none of the arm.
     max_running
         How many chains may run at the same time where the arm is run alone; default is that of `base`.
+    learning
+        As in `create_campaign`.
 
     Raises
     ------
@@ -164,11 +182,14 @@ def create_arm(
     labels = [label for label in of_base.structures if label not in without]
     if not labels:
         raise ValueError(f'arm `{name}`: expected at least one structure, found none')
-    batches = of_base.batches
-    if without or not batches:
-        structures: dict[str, Any] = {label: orm.load_node(uuid=of_base.structures[label]) for label in labels}
-        batches = [gather_structures(**part).uuid for part in split_batches(structures, of_base.batch_size)]
     sample = of_base.reference_sample
+    sample = sample if sample == ALL else [label for label in sample if label not in without]
+    learns = _plan_learning(name, labels, sample, choices, learning, of_base.seed) if learning else {}
+    batches = of_base.batches
+    if without or learning or not batches:
+        ordered = order_structures(labels, learns['judges'], learning, of_base.seed) if learning else labels
+        structures: dict[str, Any] = {label: orm.load_node(uuid=of_base.structures[label]) for label in ordered}
+        batches = [gather_structures(**part).uuid for part in split_batches(structures, of_base.batch_size)]
     return _store_campaign(
         choices,
         max_running or base.max_running,
@@ -179,11 +200,47 @@ def create_arm(
         batches=batches,
         batch_size=of_base.batch_size,
         reference_share=of_base.reference_share,
-        reference_sample=sample if sample == ALL else [label for label in sample if label not in without],
+        reference_sample=sample,
         seed=of_base.seed,
         network_retries=of_base.network_retries,
         raw_legs_of=node.uuid,
+        **learns,
     )
+
+
+def _plan_learning(
+    name: str,
+    labels: list[str],
+    sample: list[str] | str,
+    choices: ChainChoices,
+    learning: LearningSettings,
+    seed: int,
+) -> dict[str, Any]:
+    """Return what the settings of a campaign that learns hold of that; raises ValueError where it cannot."""
+    if choices.network_code is None or choices.model is None:
+        raise ValueError(f'campaign `{name}`: expected a network, which is to learn, found none before VASP')
+    with_raw_leg = labels if sample == ALL else list(sample)
+    count = max(FEWEST_JUDGES, math.ceil(learning.judge_share * len(labels)))
+    if count > len(with_raw_leg):
+        raise ValueError(
+            f'campaign `{name}`: {count} of {len(labels)} structures are to judge the models, for which VASP relaxes '
+            f'their raw crystals, too, and only {len(with_raw_leg)} are in the sample of --reference: give a larger '
+            'share there, or a smaller `judge`'
+        )
+    if count + learning.least > len(labels):
+        raise ValueError(
+            f'campaign `{name}`: of {len(labels)} structures {count} judge the models, and a round needs '
+            f'{learning.least} others to learn from: give more structures, or a smaller `judge` or `least`'
+        )
+    if learning.order == UNCERTAIN and choices.model.architecture.removesuffix('-published') in STATE_NOTHING:
+        raise ValueError(
+            f'campaign `{name}`: the model {choices.model.name} states no uncertainty by which structures could be '
+            'ordered; an ensemble does, see `e3relax ensemble`: give another `order`, or such a model'
+        )
+    how = learning.record() | {'judge': learning.judge_share}
+    if how['code'] is None:
+        how['code'] = choices.network_code.uuid
+    return {'learning': how, 'judges': draw_judges(with_raw_leg, count, seed)}
 
 
 def _check_raw_leg(name: str, base: CampaignGroup, choices: ChainChoices) -> None:

@@ -31,6 +31,11 @@ class GroupExtras:
         How many runs of the network a batch may have by its place, where it is more than the settings allow.
     raw_on_network_failure
         Whether structures for whose batch the network failed are relaxed without it, and not held back.
+    rounds_asked
+        How many rounds of learning there are to be, where a person has asked for one.
+    round_fault
+        Why the last round that was due could not be submitted: `after` how many finished relaxations, `asked`, how many
+        rounds a person had asked for then, and `message`. None where all goes well.
     """
 
     label: str
@@ -39,6 +44,8 @@ class GroupExtras:
     attempts: Mapping[str, int] = dataclasses.field(default_factory=dict)
     network_attempts: Mapping[str, int] = dataclasses.field(default_factory=dict)
     raw_on_network_failure: bool = False
+    rounds_asked: int = 0
+    round_fault: Mapping[str, Any] | None = None
 
 
 class CampaignGroup(orm.Group):
@@ -52,6 +59,8 @@ class CampaignGroup(orm.Group):
     _ATTEMPTS = 'attempts'
     _NETWORK_ATTEMPTS = 'network_attempts'
     _RAW_ON_NETWORK_FAILURE = 'raw_on_network_failure'
+    _ROUNDS_ASKED = 'rounds_asked'
+    _ROUND_FAULT = 'round_fault'
 
     @property
     def settings_node(self) -> orm.Dict:
@@ -75,6 +84,8 @@ class CampaignGroup(orm.Group):
             'attempts': self._ATTEMPTS,
             'network_attempts': self._NETWORK_ATTEMPTS,
             'raw_on_network_failure': self._RAW_ON_NETWORK_FAILURE,
+            'rounds_asked': self._ROUNDS_ASKED,
+            'round_fault': self._ROUND_FAULT,
         }
         return GroupExtras(label, **{name: extras[key] for name, key in names.items() if key in extras})
 
@@ -122,6 +133,24 @@ class CampaignGroup(orm.Group):
     @raw_on_network_failure.setter
     def raw_on_network_failure(self, value: bool) -> None:
         self.base.extras.set(self._RAW_ON_NETWORK_FAILURE, value)
+
+    @property
+    def rounds_asked(self) -> int:
+        """As in `GroupExtras`."""
+        return self.read_extras().rounds_asked
+
+    @rounds_asked.setter
+    def rounds_asked(self, value: int) -> None:
+        self.base.extras.set(self._ROUNDS_ASKED, value)
+
+    @property
+    def round_fault(self) -> Mapping[str, Any] | None:
+        """As in `GroupExtras`."""
+        return self.read_extras().round_fault
+
+    @round_fault.setter
+    def round_fault(self, value: Mapping[str, Any] | None) -> None:
+        self.base.extras.set(self._ROUND_FAULT, value and dict(value))
 
 
 def find_settings(group: orm.Group, name: str) -> orm.Dict:

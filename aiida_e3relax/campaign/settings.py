@@ -11,6 +11,15 @@ import numpy as np
 from aiida import orm
 
 from aiida_e3relax.campaign.defaults import NETWORK_RETRIES
+from aiida_e3relax.campaign.rounds.settings import (
+    JUDGES,
+    JUDGES_A_ROUND,
+    RANDOM,
+    LearningSettings,
+    alternate,
+    draw_judges,
+    shuffled,
+)
 
 SCHEMA = 1
 ALL = 'all'
@@ -49,6 +58,11 @@ class CampaignSettings:
     raw_legs_of
         Of an arm the UUID of the settings of its base campaign: the one of the same structures that relaxes the raw
         crystals for it. None of a campaign that relaxes its own.
+    learning
+        How its model learns from what has been relaxed: the record of `LearningSettings`. None of a campaign that was
+        not told to, whose model may learn by hand alone.
+    judges
+        The structures that judge the models and are never learnt from; None without `learning`.
     """
 
     name: str
@@ -66,6 +80,8 @@ class CampaignSettings:
     versions: dict[str, str]
     network_retries: int = NETWORK_RETRIES
     raw_legs_of: str | None = None
+    learning: dict[str, Any] | None = None
+    judges: list[str] | None = None
 
     @classmethod
     def from_node(cls, node: orm.Dict) -> CampaignSettings:
@@ -100,6 +116,20 @@ class CampaignSettings:
     def _sample(self) -> frozenset[str]:
         return frozenset(self.reference_sample)
 
+    @functools.cached_property
+    def how_to_learn(self) -> LearningSettings:
+        """How its model learns: `learning`, or by hand alone."""
+        return LearningSettings.from_mapping(self.learning or {})
+
+    @functools.cached_property
+    def judge_set(self) -> frozenset[str]:
+        """The structures that judge the models and are never learnt from, all of which have a raw leg."""
+        if self.judges is not None:
+            return frozenset(self.judges)
+        sample = [label for label in self.structures if self.has_raw_leg(label)]
+        count = max(JUDGES_A_ROUND, int(np.ceil(JUDGES * len(self.structures))))
+        return frozenset(draw_judges(sample, count, self.seed))
+
     def batch_index(self) -> dict[str, int]:
         """Return by label the place of its batch; empty without a network.
 
@@ -119,6 +149,18 @@ def draw_sample(labels: Sequence[str], share: float, seed: int) -> list[str] | s
     size = int(np.ceil(share * len(labels)))
     drawn = np.random.default_rng(seed).choice(len(labels), size=size, replace=False)
     return [labels[place] for place in sorted(drawn.tolist())]
+
+
+def order_structures(labels: Sequence[str], judges: Sequence[str], how: LearningSettings, seed: int) -> list[str]:
+    """Return the structures in the order in which a campaign that learns begins them, as far as that is known before.
+
+    Those that judge have their turn all along, in random order; orders that go by predictions begin as given.
+    """
+    judging = set(judges)
+    others = [label for label in labels if label not in judging]
+    if how.order == RANDOM:
+        others = shuffled(others, seed, 'order')
+    return alternate(shuffled(judges, seed, 'turn'), others, len(judges) / len(labels))
 
 
 def split_batches(structures: Mapping[str, orm.StructureData], size: int) -> list[dict[str, orm.StructureData]]:

@@ -99,6 +99,7 @@ def gather(
     options: BuildOptions,
     mix_settings: bool = False,
     settings: str | None = None,
+    splits: Mapping[str, str] | None = None,
 ) -> Gathered:
     """Return the pairs of relaxations, from their start to their end, with the UUID of each.
 
@@ -114,6 +115,8 @@ def gather(
         Take relaxations that were computed with different settings together.
     settings
         Only those with settings of this key.
+    splits
+        The split of the pair of each relaxation by its UUID, where `options` have the split `as-given`.
 
     Raises
     ------
@@ -132,11 +135,16 @@ def gather(
     if not mix_settings:
         check_settings(found)
     kinds = {settings_key(relaxation): dict(relaxation.settings) for relaxation in found}
-    sources = [Source(KIND, source, source, [_candidate(relaxation) for relaxation in found])]
+    sources = [Source(KIND, source, source, [_candidate(relaxation, splits or {}) for relaxation in found])]
     data = build(sources, options)
     card = data_card(data, sources, options, None, None)
     card |= {'settings': kinds, 'of_elements': _elements_in_words(found)}
     return Gathered(E3RelaxPairsData.from_pairs(data.pairs, card, label=source), data, kinds)
+
+
+def gather_divided(relaxations: Iterable[Relaxation], source: str, splits: Mapping[str, str]) -> E3RelaxPairsData:
+    """Return the pairs of relaxations, not stored, in the `splits` that are given by their UUIDs; see `gather`."""
+    return gather(relaxations, source, BuildOptions(split='as-given', find_repeats=False), splits=splits).node
 
 
 def check_origin(node: E3RelaxPairsData, ends: Mapping[str, str]) -> dict[str, str]:
@@ -157,9 +165,10 @@ def check_origin(node: E3RelaxPairsData, ends: Mapping[str, str]) -> dict[str, s
     return faults
 
 
-def _candidate(relaxation: Relaxation) -> Candidate:
+def _candidate(relaxation: Relaxation, splits: Mapping[str, str]) -> Candidate:
     about = {RELAXATION: relaxation.process, 'settings': settings_key(relaxation)}
-    return Candidate(relaxation.label or relaxation.process, '', lambda: _load(relaxation), about)
+    split = splits.get(relaxation.process, '')
+    return Candidate(relaxation.label or relaxation.process, split, lambda: _load(relaxation), about)
 
 
 def _load(relaxation: Relaxation) -> Loaded:

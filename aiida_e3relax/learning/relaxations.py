@@ -45,18 +45,26 @@ D_ELECTRONS = 2
 
 @dataclasses.dataclass(frozen=True)
 class RelaxationKind:
-    """Where a work chain that relaxes has its crystals: the labels of the links to them, namespaces joined by `__`."""
+    """Where a work chain that relaxes has its crystals: the labels of the links to them, namespaces joined by `__`.
+
+    `better_end` is that of a crystal which, where it is there, is a better end than `end`.
+    """
 
     start: str = 'structure'
     end: str = 'structure'
+    better_end: str | None = None
 
 
 KINDS: dict[str, RelaxationKind] = {
-    'E3RelaxVaspWorkChain': RelaxationKind(),
+    'E3RelaxVaspWorkChain': RelaxationKind(better_end='raw__structure'),
     'VaspRelaxWorkChain': RelaxationKind(end='relax__structure'),
     'ResilientVaspRelaxWorkChain': RelaxationKind(end='relax__structure'),
 }
-"""Work chains that relax, by their process label: this package's chain, and those of aiida-vasp."""
+"""Work chains that relax, by their process label: this package's chain, and those of aiida-vasp.
+
+A chain ends where its raw leg did, if it had one: a network that learns where its own predictions lead, and into which
+minimum, learns in part from itself. Without one the crystal that was relaxed from the prediction is the end.
+"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +107,7 @@ def find_relaxations(
     ----------
     processes
         A query that projects the PKs of work chains. Those that did not finish well are passed over, and so are the
-        legs of another relaxation, which may start from a prediction.
+        legs of another relaxation, which may start from a prediction and are told by that one.
     kinds
         Work chains that relax, by their process label; default is `KINDS`.
     """
@@ -170,7 +178,9 @@ def _read_crystals(found: Mapping[int, str], kinds: Mapping[str, RelaxationKind]
     for name, kind in kinds.items():
         of_kind = [pk for pk, label in found.items() if label == name]
         for some in _chunks(of_kind):
-            for side, link, relation in (('start', kind.start, 'with_outgoing'), ('end', kind.end, 'with_incoming')):
+            links = [('start', kind.start, 'with_outgoing'), ('end', kind.end, 'with_incoming')]
+            links += [('end', kind.better_end, 'with_incoming')] if kind.better_end else []
+            for side, link, relation in links:
                 query = orm.QueryBuilder()
                 query.append(orm.WorkChainNode, filters={'id': {'in': some}}, project='id', tag='process')
                 options: dict[str, Any] = {relation: 'process', 'edge_filters': {'label': link}, 'project': 'uuid'}

@@ -113,6 +113,16 @@ def test_settings_and_convergence_are_those_of_the_job_that_made_the_end(relax):
     assert found.end != other.outputs.relax__structure.uuid
 
 
+def test_a_chain_ends_where_its_raw_leg_did(relax):
+    chain = relax('E3RelaxVaspWorkChain', 'structure')
+    raw = relax(caller=chain, converged=False, tags={'encut': 700})
+    raw.outputs.relax__structure.base.links.add_incoming(chain, LinkType.RETURN, 'raw__structure')
+    (found,) = find_relaxations(query_of(chain))
+    assert found.start == chain.inputs.structure.uuid
+    assert found.end == raw.outputs.relax__structure.uuid
+    assert (found.is_converged, found.settings['ENCUT']) == (False, 700)
+
+
 def test_a_crystal_that_got_its_names_back_still_comes_from_its_job(relax):
     chain = relax('E3RelaxVaspWorkChain', 'relaxed')
     links = chain.base.links.get_outgoing(link_type=LinkType.RETURN).all()

@@ -8,21 +8,30 @@ network for many structures.
 
 An arm, a campaign that takes its raw legs from another one, submits the chain of a structure once the raw leg is there.
 Which chain has it is read from the graph in the same way, and then recorded as the chain's input `reference_leg`.
+
+Where the model of a campaign learns, a round is a process with that link, too. The newest model is the output of the
+last round that was better, and what has not begun is predicted by that one before its chain is submitted.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from aiida import orm
+from aiida.common.exceptions import NotExistent
 
+from aiida_e3relax.calculations.batches import gather_structures
 from aiida_e3relax.campaign.group import CampaignGroup
 from aiida_e3relax.campaign.plan import read_plan
+from aiida_e3relax.campaign.rounds.builder import round_builder
+from aiida_e3relax.campaign.rounds.history import read_generations
+from aiida_e3relax.campaign.rounds.order import StartOrder
 from aiida_e3relax.campaign.submission.daemon import Daemon, find_room, submit_some
-from aiida_e3relax.campaign.submission.due import Look, look_at
+from aiida_e3relax.campaign.submission.due import Look, attempts_key, look_at
 from aiida_e3relax.campaign.submission.orphans import repair_orphans
-from aiida_e3relax.campaign.submission.processes import NETWORK_LABEL, UNSUCCESSFUL, CampaignProcesses, State
+from aiida_e3relax.campaign.submission.processes import NETWORK_LABEL, RENEWED_LABEL, UNSUCCESSFUL, CampaignProcesses
 from aiida_e3relax.campaign.submission.raw_legs import RawLegs, explain_refusal
 from aiida_e3relax.workflows.comparison.reference import Reference
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
@@ -55,6 +64,7 @@ class CampaignController:
         self.refusal: ValueError | None = None
         self._settings = self.plan.settings
         self._choices = ChainChoices.from_record(self._settings.chain)
+        self._order = StartOrder(self.plan)
 
     def look(self) -> Look:
         """Return how the campaign is now."""
@@ -70,7 +80,8 @@ class CampaignController:
         processes, held = look.processes, look.due.held
         failed = [label for label in processes.chains if processes.chain_state(label) in UNSUCCESSFUL]
         tries = {label: len(processes.chains[label]) + 1 for label in failed}
-        runs = {str(place): len(processes.networks[place]) + 1 for place in held}
+        generation = look.history.generation
+        runs = {attempts_key(place, generation): len(processes.network_tries(place, generation)) + 1 for place in held}
         if tries:
             self.group.attempts = {**look.extras.attempts, **tries}
         if runs:
@@ -84,38 +95,67 @@ class CampaignController:
             raise self.refusal
         return n_submitted
 
+    def due_rounds(self, look: Look) -> Iterator[Any]:
+        """Yield a round of learning where one is due.
+
+        One that is refused costs nothing but itself: the reason is kept with the campaign, which goes on.
+        """
+        if not look.round.is_due or self.refusal:
+            return
+        newest = read_generations(self._settings.chain['model'], look.history)[-1]
+        try:
+            builder = round_builder(self.plan, look.history, newest, look.round.finished)
+        except (ValueError, NotExistent) as error:
+            asked = look.extras.rounds_asked
+            self.group.round_fault = {'after': look.round.finished, 'asked': asked, 'message': str(error)}
+        else:
+            yield builder
+
     def due_builders(self, look: Look) -> Iterator[Any]:
         """Yield what can be submitted: one run of the network at a time, then the chains it has nothing to say to.
 
-        It ends with the first one that is refused, with the reason in `refusal`.
+        It ends with the first one that is refused, with the reason in `refusal`. Where chains are to wait for rounds,
+        there is none while one is due or runs.
         """
         processes, due = look.processes, look.due
-        is_running = any(processes.network_state(place) is State.RUNNING for place in processes.networks)
-        if due.networks and not is_running and not self.refusal:
-            yield self._network_builder(due.networks[0])
-        for label in due.chains:
+        if due.networks and not processes.network_is_running and not self.refusal:
+            yield self._network_builder(due.networks[0], look)
+        if look.chains_wait:
+            return
+        for label in self._order.sort(due.chains, processes, look.history.generation):
             if self.refusal:
                 return
             try:
-                builder = self._chain_builder(label, processes, due.raw_legs)
+                builder = self._chain_builder(label, processes, due.raw_legs, look.history.generation)
             except ValueError as error:
                 self.refusal = error
             else:
                 yield builder
 
-    def _network_builder(self, place: int) -> Any:
+    def _network_builder(self, place: int, look: Look) -> Any:
         batch: Any = orm.load_node(uuid=self._settings.batches[place])
+        choices, label = self._choices, NETWORK_LABEL.format(place=place)
+        if generation := look.history.generation:
+            labels = look.due.to_predict[place]
+            if len(labels) < len(batch.labels):
+                left: Any = {label: orm.load_node(uuid=self._settings.structures[label]) for label in labels}
+                batch = gather_structures(**left)
+            model: Any = orm.load_node(uuid=look.history.tuned[-1].model)
+            choices = dataclasses.replace(choices, model=model)
+            label = RENEWED_LABEL.format(place=place, generation=generation)
         fixed = {label: sites for label, sites in self._settings.fixed.items() if label in batch.labels}
-        builder: Any = self._choices.network_builder(batch, self.plan.node, fixed)
-        builder.metadata.label = NETWORK_LABEL.format(place=place)
+        builder: Any = choices.network_builder(batch, self.plan.node, fixed)
+        builder.metadata.label = label
         builder.metadata.description = f'The network on a batch of the campaign {self.group.label}'
         return builder
 
-    def _chain_builder(self, label: str, processes: CampaignProcesses, raw_legs: RawLegs | None) -> Any:
+    def _chain_builder(
+        self, label: str, processes: CampaignProcesses, raw_legs: RawLegs | None, generation: int
+    ) -> Any:
         inputs: dict[str, Any] = {'campaign': self.plan.node}
         place = self.plan.batch_index.get(label)
         if place is not None:
-            inputs['prediction'] = {**_find_prediction(processes.networks[place][-1].pk), 'label': label}
+            inputs['prediction'] = {**_find_prediction(label, place, processes, generation), 'label': label}
         structure: Any = orm.load_node(uuid=self._settings.structures[label])
         if raw_legs:
             reference = raw_legs.chains.get(label, Reference.NEVER.value)
@@ -154,7 +194,8 @@ def advance_together(
 
     Orphaned submissions are repaired first. Then what is due is submitted as far as there is room: nothing of a
     campaign that is paused or has a `refusal`, and nothing at all where no daemon runs. The base comes first, since all
-    arms wait for its raw legs, and its cap holds for all of them together.
+    arms wait for its raw legs, and its cap holds for all of them together. Rounds of learning run beside what it holds
+    for.
 
     Parameters
     ----------
@@ -172,9 +213,11 @@ def advance_together(
     if any(deleted):
         looks = look_together(controllers)
     most, n_submitted = looks[0].extras.max_running, 0
-    n_running = sum(len(look.processes.running) for look in looks)
+    n_running = sum(len(look.processes.running) - look.history.is_running for look in looks)
     for controller, look, confirm_lock in zip(controllers, looks, confirm_locks, strict=True):
         if not look.extras.is_paused:
+            n_rounds = submit_some(controller.due_rounds(look), limit - n_submitted, confirm_lock)
+            n_submitted, n_running = n_submitted + n_rounds, n_running - n_rounds
             room = find_room(workers, most, n_running + n_submitted, SLOTS_PER_CHAIN)
             builders = controller.due_builders(look)
             n_submitted += submit_some(builders, min(room, limit - n_submitted), confirm_lock)
@@ -190,15 +233,22 @@ def has_ended(controllers: Sequence[CampaignController], looks: Sequence[Look]) 
     nodes = {controller.plan.node.uuid for controller in controllers}
     for controller, look in zip(controllers, looks, strict=True):
         due, is_alone = look.due, controller.plan.settings.raw_legs_of not in nodes
-        is_left = due.networks or due.chains or (due.waiting and is_alone)
+        is_left = due.networks or due.chains or (due.waiting and is_alone) or look.round.is_due
         if not controller.refusal and (look.processes.running or (is_left and not look.extras.is_paused)):
             return False
     return True
 
 
-def _find_prediction(pk: int) -> dict[str, Any]:
-    """Return what a run of the network hands on, and how it failed where it has left no report."""
-    run: Any = orm.load_node(pk)
-    if 'report' not in run.outputs:
-        return {'failure': describe_failure(run)}
-    return {name: run.outputs[name] for name in ('batch', 'report') if name in run.outputs}
+def _find_prediction(label: str, place: int, processes: CampaignProcesses, generation: int) -> dict[str, Any]:
+    """Return what the newest run of the network for a structure hands on, and how it failed where none left a report.
+
+    A batch is predicted again without what has begun by then; what is tried once more has an older prediction.
+    """
+    for process in processes.runs_with_report(place, generation):
+        run: Any = orm.load_node(process.pk)
+        if process.label == NETWORK_LABEL.format(place=place) or label in run.inputs.predict.batch.labels:
+            if 'report' not in run.outputs:
+                return {'failure': describe_failure(run)}
+            return {name: run.outputs[name] for name in ('batch', 'report') if name in run.outputs}
+    last: Any = orm.load_node(processes.last_run(place, generation).pk)
+    return {'failure': describe_failure(last)}

@@ -9,6 +9,9 @@ from aiida.common.exceptions import NotExistent
 
 from aiida_e3relax.campaign.group import GroupExtras
 from aiida_e3relax.campaign.plan import Plan
+from aiida_e3relax.campaign.rounds.due import RoundDue, find_round
+from aiida_e3relax.campaign.rounds.history import History, read_history
+from aiida_e3relax.campaign.rounds.settings import MEASURED
 from aiida_e3relax.campaign.settings import CampaignSettings
 from aiida_e3relax.campaign.submission.processes import UNSUCCESSFUL, CampaignProcesses, State, read_processes
 from aiida_e3relax.campaign.submission.raw_legs import RawLegs, describe_missing, find_raw_legs
@@ -34,6 +37,8 @@ class Due:
         campaign.
     raw_legs
         What the base campaign of an arm has; None of a campaign that relaxes its own raw crystals.
+    to_predict
+        By the place of a batch its structures that still get a chain, for which the network runs next.
     """
 
     networks: tuple[int, ...]
@@ -42,6 +47,7 @@ class Due:
     waiting: tuple[str, ...] = ()
     held_with_base: tuple[str, ...] = ()
     raw_legs: RawLegs | None = None
+    to_predict: Mapping[int, list[str]] = dataclasses.field(default_factory=dict, compare=False)
 
     @property
     def held_in_batches(self) -> set[str]:
@@ -61,20 +67,36 @@ class Due:
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-    """A campaign at one moment: what may change of it, its processes, and what is left to submit."""
+    """A campaign at one moment: what may change of it, its processes, and what is left to submit.
+
+    Attributes
+    ----------
+    history
+        The rounds in which its model has learnt.
+    round
+        Whether another one is due.
+    learns
+        Whether the campaign was told to learn.
+    chains_wait
+        Whether no chain is submitted until a round has ended.
+    """
 
     extras: GroupExtras
     processes: CampaignProcesses
     due: Due
+    history: History
+    round: RoundDue
+    learns: bool = False
+    chains_wait: bool = False
 
     @property
     def is_done(self) -> bool:
         """Whether nothing runs and nothing is left to submit, other than what is held back."""
-        return not self.processes.running and self.due.is_empty
+        return not self.processes.running and self.due.is_empty and not self.round.is_due
 
 
 def look_at(plan: Plan) -> Look:
-    """Return how a campaign is now, in two queries, and three more of an arm.
+    """Return how a campaign is now, in two queries, one more where its model has learnt, and four more of an arm.
 
     Raises NotExistent where it has been deleted.
     """
@@ -82,7 +104,11 @@ def look_at(plan: Plan) -> Look:
     if extras is None:
         raise NotExistent(f'campaign `{plan.settings.name}`: it has been deleted')
     processes = read_processes(plan.settings, plan.node)
-    return Look(extras, processes, _find_due(plan, extras, processes))
+    history = read_history(processes.rounds)
+    due = _find_due(plan, extras, processes, history)
+    next_round = find_round(plan.settings, extras, processes, history)
+    waits = plan.settings.how_to_learn.wait and (history.is_running or next_round.is_due)
+    return Look(extras, processes, due, history, next_round, plan.settings.learning is not None, waits)
 
 
 def read_raw_legs(plan: Plan) -> RawLegs:
@@ -98,7 +124,8 @@ def read_raw_legs(plan: Plan) -> RawLegs:
     extras = base.read_extras()
     # The legs are read last: a chain that ends between the two queries would else seem to have left none.
     processes = read_processes(base.settings, base.node)
-    due = _find_own_due(base, extras, processes) if extras else Due((), (), {})
+    history = read_history(processes.rounds)
+    due = _find_own_due(base, extras, processes, history.generation) if extras else Due((), (), {})
     held_there = due.held_in_batches
     begin = _find_left(due, extras, processes) if extras else set()
     found = find_raw_legs(base.node)
@@ -128,8 +155,8 @@ def _outside(settings: CampaignSettings, label: str) -> str | None:
     return None if settings.has_raw_leg(label) else 'its raw crystal is not in the sample'
 
 
-def _find_due(plan: Plan, extras: GroupExtras, processes: CampaignProcesses) -> Due:
-    due = _find_own_due(plan, extras, processes)
+def _find_due(plan: Plan, extras: GroupExtras, processes: CampaignProcesses, history: History) -> Due:
+    due = _find_own_due(plan, extras, processes, history.generation)
     if plan.settings.raw_legs_of is None:
         return due
     raw_legs = read_raw_legs(plan)
@@ -150,8 +177,17 @@ def _find_left(due: Due, extras: GroupExtras, processes: CampaignProcesses) -> s
     return {label for label in processes.chains if _may_begin(label, processes, extras)} - due.held_in_batches
 
 
-def _find_own_due(plan: Plan, extras: GroupExtras, processes: CampaignProcesses) -> Due:
-    """Return what is left to submit, raw legs of another campaign or not."""
+def attempts_key(place: int, generation: int) -> str:
+    """Return the key in `GroupExtras.network_attempts` of a batch and a generation of the model."""
+    return f'{place}_generation_{generation}' if generation else str(place)
+
+
+def _find_own_due(plan: Plan, extras: GroupExtras, processes: CampaignProcesses, generation: int) -> Due:
+    """Return what is left to submit, raw legs of another campaign or not.
+
+    What is left of a batch is predicted by the newest `generation` of the model. Where that fails as a whole and as
+    often as it may, an older prediction does.
+    """
     without_batch: list[str] = []
     of_batch: dict[int, list[str]] = {}
     for label in processes.chains:
@@ -161,17 +197,26 @@ def _find_own_due(plan: Plan, extras: GroupExtras, processes: CampaignProcesses)
             of_batch.setdefault(plan.batch_index[label], []).append(label)
         else:
             without_batch.append(label)
-    networks, chains, held = [], without_batch, {}
+    networks, chains, held, is_predicting = [], without_batch, {}, False
     for place, labels in sorted(of_batch.items()):
-        state, has_no_report = processes.network_state(place), processes.has_no_report(place)
-        allowed = max(1 + plan.settings.network_retries, extras.network_attempts.get(str(place), 0))
-        if state is State.WAITING or (has_no_report and len(processes.networks[place]) < allowed):
+        state = processes.network_state(place, generation)
+        has_no_report = processes.has_no_report(place, generation)
+        tries = len(processes.network_tries(place, generation))
+        allowed = max(
+            1 + plan.settings.network_retries, extras.network_attempts.get(attempts_key(place, generation), 0)
+        )
+        if state is State.WAITING or (has_no_report and tries < allowed):
             networks.append(place)
-        elif has_no_report and not extras.raw_on_network_failure:
+        elif state is State.RUNNING:
+            is_predicting = True
+        elif has_no_report and not (extras.raw_on_network_failure or processes.runs_with_report(place, generation)):
             held[place] = labels
-        elif state is not State.RUNNING:
+        else:
             chains += labels
-    return Due(tuple(networks), tuple(chains), held)
+    if (networks or is_predicting) and plan.settings.how_to_learn.order in MEASURED:
+        # Which one is first is known once all are predicted.
+        chains = [label for label in chains if label not in plan.batch_index]
+    return Due(tuple(networks), tuple(chains), held, to_predict={place: of_batch[place] for place in networks})
 
 
 def _may_begin(label: str, processes: CampaignProcesses, extras: GroupExtras) -> bool:

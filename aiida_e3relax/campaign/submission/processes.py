@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import enum
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from aiida import orm
@@ -17,6 +19,13 @@ LINK = 'campaign'
 NETWORK = 'E3RelaxBaseWorkChain'
 NETWORK_LABEL = 'batch_{place}'
 """The label of the run of the network for a batch."""
+RENEWED_LABEL = 'batch_{place}_generation_{generation}'
+"""The same with a model that has learnt in the campaign."""
+RENEWED = re.compile(r'batch_(\d+)_generation_(\d+)')
+ROUND = 'E3RelaxFinetuneWorkChain'
+ROUND_LABEL = 'round_{number}_after_{count}'
+"""The label of a round of learning: which it is, and after how many finished relaxations."""
+ROUND_OF = re.compile(r'round_(\d+)_after_(\d+)')
 
 
 class State(enum.StrEnum):
@@ -72,42 +81,84 @@ class CampaignProcesses:
     foreign
         Those that are linked to the campaign's settings and whose label is none of its batches' and structures', such
         as chains that somebody submitted by hand; they count nowhere.
+    renewed
+        The runs of the network on what was left of a batch with a model that has learnt in the campaign, by the place
+        of the batch and the generation of the model.
+    rounds
+        Those in which the model learns.
     """
 
     networks: dict[int, list[Process]]
     chains: dict[str, list[Process]]
     foreign: tuple[Process, ...] = ()
+    renewed: Mapping[tuple[int, int], list[Process]] = dataclasses.field(default_factory=dict)
+    rounds: tuple[Process, ...] = ()
 
-    def network_state(self, place: int) -> State:
+    def network_tries(self, place: int, generation: int = 0) -> list[Process]:
+        """Return the runs of the network for a batch, with the model of a generation."""
+        return self.renewed.get((place, generation), []) if generation else self.networks[place]
+
+    def network_state(self, place: int, generation: int = 0) -> State:
         """Return what became of a batch."""
-        return last_state(self.networks[place])
+        return last_state(self.network_tries(place, generation))
 
-    def has_no_report(self, place: int) -> bool:
+    def has_no_report(self, place: int, generation: int = 0) -> bool:
         """Return whether the last run of the network for a batch failed as a whole, and said nothing on structures."""
-        state = self.network_state(place)
-        return state in UNSUCCESSFUL and self.networks[place][-1].exit_status != ALL_STRUCTURES_FAILED
+        tries = self.network_tries(place, generation)
+        return last_state(tries) in UNSUCCESSFUL and tries[-1].exit_status != ALL_STRUCTURES_FAILED
+
+    def runs_with_report(self, place: int, generation: int) -> list[Process]:
+        """Return the last run for a batch of each generation up to this one that has a report, the newest first."""
+        return [
+            self.network_tries(place, number)[-1]
+            for number in range(generation, -1, -1)
+            if self.network_state(place, number) not in (State.WAITING, State.RUNNING)
+            and not self.has_no_report(place, number)
+        ]
+
+    def last_run(self, place: int, generation: int) -> Process:
+        """Return the last run for a batch of the newest generation up to this one that has any."""
+        return next(tries[-1] for n in range(generation, -1, -1) if (tries := self.network_tries(place, n)))
+
+    @property
+    def network_is_running(self) -> bool:
+        """Whether the network runs on any batch."""
+        return any(last_state(tries) is State.RUNNING for tries in (*self.networks.values(), *self.renewed.values()))
 
     def chain_state(self, label: str) -> State:
         """Return what became of a structure."""
         return last_state(self.chains[label])
 
     @property
+    def everything(self) -> list[Process]:
+        """All of them but the foreign ones."""
+        tries = [*self.networks.values(), *self.renewed.values(), *self.chains.values(), self.rounds]
+        return [process for some in tries for process in some]
+
+    @property
     def running(self) -> list[Process]:
         """Those that have not ended."""
-        everything = [*self.networks.values(), *self.chains.values()]
-        return [process for tries in everything for process in tries if process.state is State.RUNNING]
+        return [process for process in self.everything if process.state is State.RUNNING]
 
 
 def read_processes(settings: CampaignSettings, node: orm.Dict) -> CampaignProcesses:
     """Return the processes linked to a campaign's settings, in one query."""
     networks: dict[int, list[Process]] = {place: [] for place in range(len(settings.batches))}
     chains: dict[str, list[Process]] = {label: [] for label in settings.structures}
+    renewed: dict[tuple[int, int], list[Process]] = {}
+    rounds: list[Process] = []
     of_network: dict[str, Any] = {NETWORK_LABEL.format(place=place): tries for place, tries in networks.items()}
     foreign: list[Process] = []
     for process in linked_processes(node):
-        of_kind: dict[str, Any] = of_network if process.process_label == NETWORK else chains
-        of_kind.get(process.label, foreign).append(process)
-    return CampaignProcesses(networks, chains, tuple(foreign))
+        if process.process_label == ROUND:
+            (rounds if ROUND_OF.fullmatch(process.label) else foreign).append(process)
+        elif process.process_label != NETWORK:
+            chains.get(process.label, foreign).append(process)
+        elif (found := RENEWED.fullmatch(process.label)) and int(found[1]) in networks:
+            renewed.setdefault((int(found[1]), int(found[2])), []).append(process)
+        else:
+            of_network.get(process.label, foreign).append(process)
+    return CampaignProcesses(networks, chains, tuple(foreign), renewed, tuple(rounds))
 
 
 def linked_processes(node: orm.Dict) -> list[Process]:

@@ -8,6 +8,8 @@ from collections import Counter
 
 from aiida_e3relax.campaign.group import CampaignGroup
 from aiida_e3relax.campaign.plan import read_plan
+from aiida_e3relax.campaign.rounds.due import RoundDue
+from aiida_e3relax.campaign.rounds.history import History
 from aiida_e3relax.campaign.submission.due import Due, Look, look_at
 from aiida_e3relax.campaign.submission.processes import UNSUCCESSFUL, CampaignProcesses, Process, State
 
@@ -73,6 +75,26 @@ class Waiting:
 
 
 @dataclasses.dataclass(frozen=True)
+class Learning:
+    """How the model of a campaign learns.
+
+    Attributes
+    ----------
+    history, due
+        The rounds, and whether another one is due.
+    holds
+        Whether no chain starts until a round has ended.
+    fault
+        Why the last round that was due could not be submitted; empty where all goes well.
+    """
+
+    history: History
+    due: RoundDue
+    holds: bool
+    fault: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Status:
     """The numbers of a campaign at one moment.
 
@@ -94,6 +116,8 @@ class Status:
         The PKs of processes that are linked to the campaign and are no part of it.
     waiting
         What of an arm waits for raw legs; None where nothing does.
+    learning
+        How its model learns; None of a campaign whose model never has and was not told to.
     """
 
     name: str
@@ -107,6 +131,7 @@ class Status:
     held: list[Held]
     foreign: list[int]
     waiting: Waiting | None = None
+    learning: Learning | None = None
 
     @property
     def n_held(self) -> int:
@@ -146,7 +171,16 @@ def make_status(look: Look, is_with_base: bool = False) -> Status:
         held=[_describe_held(processes.networks[place][-1], labels) for place, labels in look.due.held.items()],
         foreign=[process.pk for process in processes.foreign],
         waiting=_describe_waiting(look.due, is_with_base),
+        learning=_describe_learning(look),
     )
+
+
+def _describe_learning(look: Look) -> Learning | None:
+    if not (look.learns or look.history.rounds or look.extras.round_fault):
+        return None
+    holds = look.chains_wait and bool(look.due.chains)
+    fault = look.extras.round_fault
+    return Learning(look.history, look.round, holds, fault['message'] if fault else '')
 
 
 def _rate(n_running: int, processes: CampaignProcesses) -> float | None:

@@ -15,7 +15,9 @@ from aiida_e3relax.calculations.pre_relaxer import NETWORK, PreRelaxer
 from aiida_e3relax.campaign.arms import COUNT_REMARK, arm_choices, arm_name, count_relaxations, load_base
 from aiida_e3relax.campaign.creation import check_new_name, create_arm, find_refusals
 from aiida_e3relax.campaign.group import CampaignGroup
+from aiida_e3relax.campaign.rounds.settings import LearningSettings
 from aiida_e3relax.cli.campaign.create import list_reasons
+from aiida_e3relax.cli.campaign.learning import describe_plan
 from aiida_e3relax.cli.chain_choices import choose_code, choose_model, choose_weights, read_choices
 from aiida_e3relax.common.messages import printable
 from aiida_e3relax.gnn.potentials.registry import POTENTIALS
@@ -77,7 +79,12 @@ def create_arms(base: CampaignGroup, choices: Mapping[str, ChainChoices]) -> lis
 
 
 def create_single_arm(
-    name: str, raw_legs_of: str, options: Mapping[str, Any], max_running: int | None, skip_refused: bool
+    name: str,
+    raw_legs_of: str,
+    options: Mapping[str, Any],
+    max_running: int | None,
+    skip_refused: bool,
+    learning: LearningSettings | None = None,
 ) -> None:
     """Store the campaign `name` as an arm of the one that is there, and say so.
 
@@ -95,7 +102,7 @@ def create_single_arm(
         if refused and not skip_refused:
             title = f'the chain refuses {len(refused)} of {len(structures)} structures; leave them out with '
             raise click.ClickException(list_reasons(f'{title}--skip-refused:', refused))
-        arm = create_arm(name, base, choices, left_out=refused, max_running=max_running)
+        arm = create_arm(name, base, choices, left_out=refused, max_running=max_running, learning=learning)
     except (ValueError, NotExistent) as error:
         raise click.ClickException(printable(str(error))) from error
     of_arm = arm.settings
@@ -103,6 +110,8 @@ def create_single_arm(
         f'Arm {name} of {raw_legs_of}: {len(of_arm.structures)} structures from {choices.pre_relaxer}, with the raw '
         f'legs of {raw_legs_of}; {len(refused)} left out. Its settings are in Dict<{arm.settings_node.pk}>.'
     )
+    if learning:
+        click.echo(describe_plan(of_arm.how_to_learn, len(of_arm.judge_set)))
     click.echo(
         f'In all {count_relaxations([of_arm])}; {COUNT_REMARK}. '
         f'Start, with {raw_legs_of}: aiida-e3relax campaign run {shlex.quote(raw_legs_of)}'

@@ -117,6 +117,21 @@ def status(name: str, profile: str | None) -> None:
 
 @campaign.command()
 @click.argument('name')
+@profile_option
+def learn(name: str, profile: str | None) -> None:
+    """Tune the model of the campaign NAME on what has finished, now and whatever `create --learn` said.
+
+    It runs beside the campaign. Where the new model is better, what has not begun is predicted by it.
+    """
+    use_profile(profile)
+
+    from aiida_e3relax.cli.campaign.learning import learn_now
+
+    learn_now(name)
+
+
+@campaign.command()
+@click.argument('name')
 @click.option('--running', is_flag=True, help='Pause the chains that run, too; their VASP jobs go on.')
 @click.option('--this-arm', is_flag=True, help='Pause this campaign alone, and not the arms that share its raw legs.')
 @profile_option

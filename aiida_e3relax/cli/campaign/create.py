@@ -29,10 +29,21 @@ OPTIONS_OF_ARM = {
     'potential_weights',
     'network_code',
     'max_running',
+    'learn',
     'skip_refused',
     'profile',
 }
 """The options that say something on an arm; all else is that of its base campaign."""
+LEARN_HELP = (
+    'Let the model learn from the relaxations that have finished: every=200 tunes it after each 200 more, beside the '
+    'campaign, and what has not begun is predicted by the new model where that is better. order=given|random|uncertain'
+    '|different: which structures begin first; judge=0.1: the share of them, drawn at random, that judges the models '
+    'and is never learnt from, by default a tenth, or what makes five between two rounds; least=10: how many there are '
+    'to learn from before a round; val=0.15: the share of these that decides when a training stops; wait=yes: no chain '
+    'starts while a round is due or runs; replay-of=PAIRS: a training file or a node of pairs learnt before, of which '
+    'replay=1.0 are learnt again beside each new one; training=FILE: a YAML file with `settings`, `device`, `threads` '
+    'and `options` of the training job; code=CODE: what runs it.'
+)
 FILES_LEFT_OUT = 3
 """The exit code where the campaign is made without some files that cannot be read."""
 
@@ -83,6 +94,7 @@ FILES_LEFT_OUT = 3
     help='How often a batch is given to the network again where its run fails as a whole, before its structures are '
     'held back.',
 )
+@click.option('--learn', cls=SeveralValues, metavar='KEY=VALUE...', help=LEARN_HELP)
 @click.option(
     '--skip-refused',
     is_flag=True,
@@ -100,6 +112,7 @@ def create(
     batch_size: int,
     max_running: int,
     network_retries: int,
+    learn: tuple[str, ...],
     skip_refused: bool,
     profile: str | None,
     **options: Any,
@@ -125,7 +138,12 @@ def create(
     if raw_legs_of is None and not sources:
         raise click.UsageError('expected the structures: give --from, or --raw-legs-of for those of a campaign')
     use_profile(profile)
-    share = _read_share(reference or ('all' if arms else str(REFERENCE_SHARE)))
+
+    from aiida_e3relax.cli.campaign.learning import read_learning
+
+    learning = read_learning(learn) if learn else None
+    least_share = max(REFERENCE_SHARE, learning.judge_share) if learning else REFERENCE_SHARE
+    share = _read_share(reference or ('all' if arms else str(least_share)))
     if arms and not share:
         raise click.ClickException(
             f'--reference {reference}: arms are compared with the relaxations of raw crystals; give a share of them'
@@ -140,7 +158,8 @@ def create(
     from aiida_e3relax.cli.chain_choices import read_choices
 
     if raw_legs_of is not None:
-        create_single_arm(name, raw_legs_of, options, max_running if 'max_running' in given else None, skip_refused)
+        most = max_running if 'max_running' in given else None
+        create_single_arm(name, raw_legs_of, options, most, skip_refused, learning)
         return
     try:
         check_new_name(name)
@@ -169,6 +188,7 @@ def create(
             batch_size=batch_size,
             max_running=max_running,
             network_retries=network_retries,
+            learning=learning,
         )
         others = create_arms(group, arm_choices)
     except (ValueError, NotExistent) as error:
@@ -181,6 +201,7 @@ def create(
 def _describe_new(group: CampaignGroup, arms: Sequence[CampaignGroup]) -> None:
     """Say what was made, how many relaxations by VASP it takes, and how to start it."""
     from aiida_e3relax.campaign.arms import COUNT_REMARK, count_relaxations, find_pre_relaxer
+    from aiida_e3relax.cli.campaign.learning import describe_plan
 
     settings = group.settings
     counted = count_relaxations([settings, *(arm.settings for arm in arms)])
@@ -191,6 +212,8 @@ def _describe_new(group: CampaignGroup, arms: Sequence[CampaignGroup]) -> None:
         f'Campaign {group.label}: {len(settings.structures)} structures, {told}; {len(settings.left_out)} left out. '
         f'Its settings are in Dict<{group.settings_node.pk}>.'
     )
+    if settings.learning:
+        click.echo(f'{describe_plan(settings.how_to_learn, len(settings.judge_set))}')
     for arm in arms:
         click.echo(f'Arm {arm.label}: the same from {find_pre_relaxer(arm.settings)}, with the raw legs of the former.')
     fewer = f'; {COUNT_REMARK}' if arms else '; fewer where a prediction is rejected' if counted.predicted else ''

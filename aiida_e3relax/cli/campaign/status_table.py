@@ -14,6 +14,7 @@ from rich.text import Text
 
 from aiida_e3relax.campaign.arms import find_base
 from aiida_e3relax.campaign.group import CampaignGroup
+from aiida_e3relax.campaign.rounds.history import History
 from aiida_e3relax.campaign.settings import CampaignSettings
 from aiida_e3relax.campaign.submission.processes import UNSUCCESSFUL, State
 from aiida_e3relax.campaign.submission.status import FailedChains, Status, read_status
@@ -89,6 +90,7 @@ def format_notes(status: Status) -> list[str]:
             f'aiida-e3relax campaign run {name} --raw-on-network-failure'
         )
     lines += _format_waiting(status)
+    lines += _format_learning(status)
     if status.foreign:
         pks = ', '.join(map(str, status.foreign[:SHOWN_LABELS])) + ', ...' * (len(status.foreign) > SHOWN_LABELS)
         lines.append(
@@ -111,6 +113,40 @@ def _format_waiting(status: Status) -> Iterator[str]:
             f'{n_held} structures are held back: their raw legs are held back or lost in {base}; see why: '
             f'aiida-e3relax campaign status {shlex.quote(base)}; and then: {run} --retry-failed'
         )
+
+
+def _format_learning(status: Status) -> Iterator[str]:
+    """Yield how the model of a campaign learns: what the last round came to, and when the next one is due."""
+    learning = status.learning
+    if learning is None:
+        return
+    history, due = learning.history, learning.due
+    if history.rounds:
+        yield f'The model is generation {history.generation}; {format_rounds(history)[-1]}'
+    if learning.holds:
+        yield 'Chains wait for the round that is due or runs'
+    if learning.fault:
+        yield f'No round could be made of what has finished: {short(printable(learning.fault), MESSAGE_WIDTH)}'
+    if due.lacks:
+        yield f'A round of learning waits: it needs {due.lacks}'
+    elif due.next_after is not None and not history.is_running:
+        yield f'The next round of learning is due after {due.next_after} finished relaxations'
+
+
+def format_rounds(history: History) -> list[str]:
+    """Return what became of each round of learning, a line each."""
+    lines, generation = [], 0
+    for number, each in enumerate(history.rounds, 1):
+        generation += each.model is not None
+        told = each.state.value
+        if each.model:
+            told = f'better, and so generation {generation}'
+        elif each.state is State.FINISHED:
+            told = 'its model was not better, and was not taken'
+        elif each.process.exit_message:
+            told = f'{told}: {short(printable(each.process.exit_message), MESSAGE_WIDTH)}'
+        lines.append(f'round {number}, <{each.process.pk}>, on {each.after} relaxations: {told}')
+    return lines
 
 
 def _format_rate(status: Status) -> str:

@@ -71,6 +71,12 @@ class E3RelaxFinetuneWorkChain(WorkChain):
             exclude=['predict.model', 'predict.structures', 'predict.batch', 'campaign'],
             namespace_options={'help': 'How both models predict the crystals that were left out.'},
         )
+        spec.input(
+            'campaign',
+            valid_type=orm.Dict,
+            required=False,
+            help='The settings of the campaign whose model learns; recorded, so that it is found from there.',
+        )
         spec.inputs.validator = validate_inputs  # type: ignore[assignment]
         spec.outline(cls.divide, cls.train, cls.inspect_training, cls.predict, cls.judge)  # type: ignore[arg-type]
 

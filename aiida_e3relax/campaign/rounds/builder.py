@@ -1,0 +1,116 @@
+"""A round of learning: the pairs of what has finished, and the work chain that tunes the model on them."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aiida import orm
+from aiida.engine.processes.builder import ProcessBuilder
+
+from aiida_e3relax.calculations.learning import AS_GIVEN, TEST
+from aiida_e3relax.campaign.plan import Plan
+from aiida_e3relax.campaign.results.records import chain_query
+from aiida_e3relax.campaign.rounds.history import Generation, History
+from aiida_e3relax.campaign.submission.processes import ROUND_LABEL
+from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.data.pairs import E3RelaxPairsData
+from aiida_e3relax.learning.gather import gather_divided
+from aiida_e3relax.learning.relaxations import KINDS, find_relaxations
+from aiida_e3relax.workflows.comparison.reference import CHAIN
+from aiida_e3relax.workflows.protocols.protocol import fill_builder
+from aiida_e3relax.workflows.training.finetune import E3RelaxFinetuneWorkChain
+from aiida_e3relax.workflows.vasp.chain import E3RelaxVaspWorkChain
+from aiida_e3relax.workflows.vasp.choices import ChainChoices
+
+
+def gather_pairs(plan: Plan, name: str) -> E3RelaxPairsData:
+    """Return the pairs of the finished relaxations of a campaign, not stored.
+
+    The structures that judge are the split `test`; of the others a share that stays the same is `val`.
+
+    Raises ValueError where no pair can be used, and where all that can is of one split.
+    """
+    settings, how = plan.settings, plan.settings.how_to_learn
+    found = find_relaxations(chain_query(plan.node, ['id']), {CHAIN: KINDS[CHAIN]})
+    of_label = {relaxation.label: relaxation for relaxation in found if relaxation.label in settings.structures}
+    judges = settings.judge_set
+    stopping = draw_stopping([label for label in of_label if label not in judges], how.val, settings.seed)
+    splits = {
+        relaxation.process: TEST if label in judges else 'val' if label in stopping else 'train'
+        for label, relaxation in of_label.items()
+    }
+    node = gather_divided(of_label.values(), name, splits)
+    if missing := [kind for kind in ('train', 'val', TEST) if not node.splits.get(kind)]:
+        raise InputError(
+            f'{len(of_label)} relaxations finished, {len(node)} of them can be learnt from, none to {WORDS[missing[0]]}'
+        )
+    return node
+
+
+WORDS = {'train': 'train on', 'val': 'stop the training by', TEST: 'judge by'}
+
+
+def draw_stopping(labels: Iterable[str], share: float, seed: int) -> set[str]:
+    """Return which structures decide when a training stops: that share of them, one at least.
+
+    Its label and the seed decide that of each structure, so that it is the same when there are more.
+    """
+    places = {label: int(hashlib.sha256(f'{seed} stop {label}'.encode()).hexdigest()[:8], 16) for label in labels}
+    chosen = {label for label, place in places.items() if place < share * 16**8}
+    return chosen or set(sorted(places, key=lambda label: places[label])[:1])
+
+
+def round_builder(plan: Plan, history: History, newest: Generation, finished: int) -> ProcessBuilder:
+    """Return the next round of a campaign, which tunes the newest model, after so many `finished` relaxations.
+
+    Raises ValueError where nothing can be learnt from, and for inputs that the work chain refuses; NotExistent where a
+    node has been deleted.
+    """
+    settings, how = plan.settings, plan.settings.how_to_learn
+    name = plan.group.label if plan.group else settings.name
+    choices = ChainChoices.from_record(settings.chain)
+    assert choices.network_code is not None
+    code = orm.load_code(uuid=how.code) if how.code else choices.network_code
+    parameters = how.train_parameters(model_name(name, newest.number + 1))
+    replay: list[Any] = [orm.load_node(uuid=uuid) for uuid in how.replay_of]
+    inputs: dict[str, Any] = {
+        'campaign': plan.node,
+        'pairs': gather_pairs(plan, f'{name} after {finished}'[:200]),
+        'model': orm.load_node(uuid=newest.model),
+        'split': {'by': AS_GIVEN, 'replay': how.replay, 'seed': settings.seed},
+        'training': {
+            'train': {'code': code, 'parameters': parameters, 'metadata': {'options': dict(how.options)}},
+        },
+        'prediction': {
+            'predict': {
+                'code': choices.network_code,
+                'parameters': _predict_parameters(choices),
+                'metadata': {'options': dict(choices.network_options)},
+            },
+        },
+    }
+    if replay:
+        inputs['replay'] = {f'replay_{place}': node for place, node in enumerate(replay)}
+    builder: Any = E3RelaxFinetuneWorkChain.get_builder()
+    fill_builder(builder, inputs)
+    builder.metadata.label = ROUND_LABEL.format(number=len(history.rounds) + 1, count=finished)
+    builder.metadata.description = f'The model of the campaign {name} learns from {finished} relaxations'
+    ports = E3RelaxFinetuneWorkChain.spec().inputs
+    if error := ports.validate(ports.pre_process(builder._inputs(prune=True))):
+        raise ValueError(str(error))
+    return builder
+
+
+def model_name(campaign: str, generation: int) -> str:
+    """Return the name of a generation of the model of a campaign."""
+    return f'{re.sub(r"[^A-Za-z0-9_.+-]+", "-", campaign).strip("-_.+")[:70] or "campaign"}-generation-{generation}'
+
+
+def _predict_parameters(choices: ChainChoices) -> Mapping[str, Any]:
+    """Return where the network of a campaign runs; a potential after it has no part in a judgement of networks."""
+    inputs = E3RelaxVaspWorkChain.get_protocol_inputs(choices.protocol, choices.overrides)['network']
+    parameters = inputs.get('predict', {}).get('parameters', {})
+    return {name: parameters[name] for name in ('device', 'threads') if name in parameters}

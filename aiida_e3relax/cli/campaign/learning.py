@@ -1,0 +1,174 @@
+"""What the command line says of a campaign that learns: `create --learn`, and `campaign learn`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from aiida import orm
+from aiida.common.exceptions import MultipleObjectsError, NotExistent
+
+from aiida_e3relax.campaign.group import load_campaign
+from aiida_e3relax.campaign.rounds.due import FEWEST_LEARNT, find_lack
+from aiida_e3relax.campaign.rounds.settings import DIFFERENT, RANDOM, TRAINING, UNCERTAIN, LearningSettings
+from aiida_e3relax.campaign.submission.controller import CampaignController
+from aiida_e3relax.campaign.submission.daemon import submit_some
+from aiida_e3relax.campaign.submission.lock import CampaignLockedError, lock
+from aiida_e3relax.cli.campaign.errors import plain_errors, shell_quote
+from aiida_e3relax.cli.nodes import describe_node, find_node
+from aiida_e3relax.common.messages import printable, suggestion
+from aiida_e3relax.common.strict_yaml import load_yaml
+from aiida_e3relax.data.pairs import E3RelaxPairsData
+
+KEYS = ('every', 'order', 'judge', 'least', 'val', 'wait', 'replay', 'replay-of', 'training', 'code')
+YES_OR_NO = {'yes': True, 'true': True, 'no': False, 'false': False}
+ORDERS = {
+    RANDOM: 'in random order',
+    UNCERTAIN: 'those first of which the newest model is least certain',
+    DIFFERENT: 'those first that are most different from what is known',
+}
+
+
+def read_learning(words: Sequence[str]) -> LearningSettings:
+    """Return what the words of --learn say, such as `every=200`; raises ClickException for what they cannot."""
+    values: dict[str, Any] = {}
+    replay: list[str] = []
+    for word in words:
+        key, _, text = word.partition('=')
+        if key not in KEYS or not text:
+            raise click.ClickException(f'--learn {printable(word)}: expected a setting{suggestion(key, list(KEYS))}')
+        if key in values:
+            raise click.ClickException(f'--learn {printable(word)}: {key} is given twice; give it once')
+        if key == 'replay-of':
+            replay.append(_find_pairs(text))
+        elif key == 'training':
+            values |= _read_training(Path(text))
+        elif key == 'code':
+            values['code'] = _find_code(text)
+        else:
+            values[key] = _read_value(key, text)
+    if 'every' not in values:
+        raise click.ClickException('--learn: expected every=N, after how many finished relaxations the model learns')
+    if 'replay' in values and not replay:
+        raise click.ClickException(
+            '--learn replay: expected replay-of=PAIRS beside it, the pairs that are learnt again'
+        )
+    try:
+        return LearningSettings.from_mapping(values | {'replay_of': replay})
+    except ValueError as error:
+        raise click.ClickException(f'--{printable(str(error))}') from error
+
+
+def describe_plan(how: LearningSettings, n_judges: int) -> str:
+    """Return how a campaign learns, in a sentence."""
+    parts = [
+        f'Its model learns after every {how.every} relaxations',
+        *([ORDERS[how.order]] if how.order in ORDERS else []),
+        f'{n_judges} structures, drawn at random, judge and are never learnt from',
+        *(['no chain starts meanwhile'] if how.wait else []),
+    ]
+    return f'{"; ".join(parts)}.'
+
+
+def learn_now(name: str) -> None:
+    """Let the model of the campaign `name` learn from what has finished, now.
+
+    Where another process runs the campaign, that one submits the round; else it is submitted at once.
+
+    Raises ClickException where there is nothing to learn from yet, where a round runs, and where none can be made.
+    """
+    with plain_errors(name):
+        group = load_campaign(name)
+        controller = CampaignController(group)
+        look = controller.look()
+        if not controller.plan.settings.chain.get('model'):
+            raise click.ClickException(f'campaign `{printable(name)}`: it has no network that could learn')
+        if look.history.is_running:
+            running = look.history.rounds[-1].process
+            raise click.ClickException(
+                f'a round of `{printable(name)}` runs already, <{running.pk}>; give this again when it has ended'
+            )
+        if lack := find_lack(look.round.finished - look.round.judges, look.round.judges, FEWEST_LEARNT):
+            raise click.ClickException(f'campaign `{printable(name)}`: a round needs {lack}')
+        asked = len(look.history.rounds) + 1
+        group.round_fault = None
+        group.rounds_asked = asked
+        try:
+            with lock(group) as confirm:
+                submitted = _submit(controller, confirm)
+        except CampaignLockedError as error:
+            click.echo(f'The process that runs the campaign ({printable(str(error))}) submits the round.')
+            return
+    if not submitted:
+        fault = group.round_fault
+        raise click.ClickException(
+            f'no round could be made: {printable(fault["message"]) if fault else "see `status`"}'
+        )
+    click.echo(
+        f'Round {asked} runs in the daemon, on {look.round.finished} finished relaxations. How far: '
+        f'aiida-e3relax campaign status {shell_quote(name)}'
+    )
+
+
+def _submit(controller: CampaignController, confirm: Any) -> int:
+    """Submit the round that is due, unless no daemon runs or the campaign is paused."""
+    look = controller.look()
+    if not controller.daemon.count_workers():
+        raise click.ClickException('no daemon runs, so nothing can: start one with `verdi daemon start`')
+    if look.extras.is_paused:
+        raise click.ClickException('the campaign is paused: let it go on with `aiida-e3relax campaign resume`')
+    return submit_some(controller.due_rounds(look), 1, confirm)
+
+
+def _read_value(key: str, text: str) -> Any:
+    if key == 'order':
+        return text
+    if key == 'wait':
+        if text not in YES_OR_NO:
+            raise click.ClickException(f'--learn wait={printable(text)}: expected yes or no')
+        return YES_OR_NO[text]
+    try:
+        return int(text) if key in ('every', 'least') else float(text)
+    except ValueError:
+        raise click.ClickException(f'--learn {key}={printable(text)}: expected a number') from None
+
+
+def _find_code(text: str) -> str:
+    try:
+        return orm.load_code(text).uuid
+    except (NotExistent, MultipleObjectsError, ValueError) as error:
+        raise click.ClickException(f'--learn code={printable(text)}: {printable(str(error))}') from error
+
+
+def _find_pairs(text: str) -> str:
+    """Return the UUID of a node of pairs, which a training file becomes."""
+    if Path(text).is_file():
+        try:
+            return E3RelaxPairsData.get_or_create(text)[0].uuid
+        except ValueError as error:
+            raise click.ClickException(f'--learn replay-of: {printable(str(error))}') from error
+    node = find_node(text, 'expected a training file that is there, or the PK or UUID of a node of pairs')
+    if not isinstance(node, E3RelaxPairsData):
+        raise click.ClickException(
+            f'--learn replay-of={text}: expected an E3RelaxPairsData, found {describe_node(node)}'
+        )
+    return node.uuid
+
+
+def _read_training(path: Path) -> dict[str, Any]:
+    """Return `parameters` and `options` of `LearningSettings` out of a YAML file; raises ClickException."""
+    try:
+        content: Any = load_yaml(path.read_text(encoding='utf-8'))
+    except (ValueError, OSError) as error:
+        raise click.ClickException(f'--learn training={printable(path)}: {printable(str(error))}') from error
+    names = ('settings', 'device', 'threads', 'new_elements', 'options')
+    if not isinstance(content, dict) or (unknown := [key for key in content if key not in names]):
+        found = printable(str(unknown[0])) if isinstance(content, dict) else 'something else'
+        raise click.ClickException(
+            f'--learn training={printable(path)}: expected a mapping with any of {", ".join(names)}, found {found}'
+        )
+    options = content.pop('options', {})
+    content['settings'] = {**TRAINING, **content.get('settings', {})}
+    return {'parameters': content, 'options': options}
