@@ -40,7 +40,10 @@ BASES = (ROOT, PACKAGE, PACKAGE / 'gnn', ROOT / 'tests')
 """Where a path that is named may begin, beside the folder of the document."""
 
 CODE = ('py', 'md', 'yaml', 'yml', 'cpp', 'inc', 'toml', 'cff', 'sh', 'j2')
-WRITTEN = {'benchmark.yaml', 'compare.md', 'table.md', 'run.yaml', 'tune.yaml', 'settings.yaml'}
+WRITTEN = {
+    *('benchmark.yaml', 'compare.md', 'table.md', 'run.yaml', 'tune.yaml', 'settings.yaml'),
+    *('computer.yaml', 'e3relax.yaml', 'overrides.yaml', 'mended.yaml'),
+}
 """Files that a reader writes."""
 
 COMMENT = re.compile(r'<!-- (table|columns|rows|words|equations): ([\w-]+) -->')
