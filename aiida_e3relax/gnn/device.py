@@ -71,6 +71,11 @@ def device_name(device: torch.device) -> str:
     return platform.processor() or platform.machine()
 
 
+def device_memory_mb(device: torch.device) -> float | None:
+    """Return the memory that a GPU has, in MB as of `peak_memory_mb` in reports; None of a CPU."""
+    return torch.cuda.get_device_properties(device).total_memory / 1e6 if device.type == 'cuda' else None
+
+
 def keep_freed_memory() -> None:
     """Make glibc reuse large freed blocks instead of returning them to the kernel.
 
