@@ -42,8 +42,9 @@ def read_fields(cls: type[T], content: Any, where: str) -> T:
     Raises
     ------
     InputError
-        For a name that `cls` does not have, with the nearest one that it has, and for a value of another type, outside
-        the bounds or not among the choices of its field. The message begins with `where`.
+        For a name that `cls` does not have, with the nearest one that it has, for one without a default that is absent,
+        and for a value of another type, outside the bounds or not among the choices of its field. The message begins
+        with `where`.
     """
     if not isinstance(content, Mapping):
         raise InputError(f'{where}: expected names and values, found {describe_value(content)}')
@@ -57,7 +58,13 @@ def read_fields(cls: type[T], content: Any, where: str) -> T:
             values[name] = read_fields(typing.cast(type, hint), value, f'{where}: {name}')
         else:
             values[name] = _checked(value, hint, fields[name].metadata, f'{where}: {name}')
+    if absent := [name for name, field in fields.items() if name not in values and _is_required(field)]:
+        raise InputError(f'{where}: expected the setting {absent[0]!r}, found none')
     return cls(**values)
+
+
+def _is_required(field: dataclasses.Field) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _checked(value: Any, hint: Any, metadata: Mapping[str, Any], where: str) -> Any:
