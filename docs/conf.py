@@ -37,8 +37,8 @@ extensions = [
     'sphinx_copybutton',
     'sphinxcontrib.mermaid',
     'aiida.sphinxext',
-    'backquotes',
     'code_tables',
+    'docstrings',
     'mathml',
     'repository_pages',
 ]
@@ -54,6 +54,7 @@ html_theme_options = {'navigation_with_keys': True}
 myst_heading_anchors = 6
 myst_fence_as_directive = ['mermaid']
 myst_enable_extensions = ['dollarmath', 'amsmath', 'colon_fence', 'deflist']
+smartquotes = False  # they make one dash of `--option`
 highlight_language = 'bash'  # of blocks that say nothing: nearly all are commands
 
 nb_execution_mode = 'force'
@@ -65,5 +66,4 @@ autodoc_member_order = 'bysource'
 autodoc_typehints = 'description'
 autodoc_typehints_description_target = 'documented'
 napoleon_google_docstring = False
-napoleon_use_rtype = False
 copybutton_exclude = '.linenos, .gp, .go'
