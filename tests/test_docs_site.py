@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import json
 import re
 from pathlib import Path
 from types import ModuleType
@@ -111,3 +112,17 @@ def test_every_page_is_in_the_contents():
     assert len(listed) == len(lines)
     pages = {page.relative_to(DOCS).with_suffix('').as_posix() for page in PAGES} - {'index'}
     assert listed == pages
+
+
+def test_every_process_and_node_of_the_plugin_is_in_the_reference():
+    groups = json.loads((DOCS.parent / 'setup.json').read_text(encoding='utf-8'))['entry_points']
+    processes = (DOCS / 'reference' / 'processes.md').read_text(encoding='utf-8')
+    for group in ('aiida.calculations', 'aiida.workflows'):
+        for entry in groups[group]:
+            name, _, path = entry.partition(' = ')
+            module, _, attribute = path.partition(':')
+            assert f'{{exit-codes}} {group}:{name}\n' in processes
+            assert f':: {attribute}\n   :module: {module}\n' in processes
+    python = (DOCS / 'reference' / 'python.md').read_text(encoding='utf-8')
+    for entry in groups['aiida.data']:
+        assert f'.. autoclass:: {entry.partition(" = ")[2].replace(":", ".")}\n' in python

@@ -19,7 +19,7 @@ END = 'trap "verdi daemon stop > /dev/null 2>&1 || true" EXIT'
 
 @pytest.mark.slow
 @pytest.mark.daemon
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3000)
 def test_the_tutorial_runs_as_it_stands(tmp_path):
     text = (DOCS / 'tutorial.md').read_text(encoding='utf-8')
     commands = re.findall(r'^```bash\n(.*?)^```$', text, re.MULTILINE | re.DOTALL)

@@ -40,7 +40,9 @@ def _escape(app: Any, context: Any, lines: list[str]) -> None:
 
 
 def _returns(app: Any, what: str, name: str, documented: Any, options: Any, lines: list[str]) -> None:
-    """Put the annotated type before the sentences of a section that has no type."""
+    """Put the annotated type before the sentences of a section that has no type; properties have no such sections."""
+    if what in ('property', 'attribute') and ':' in lines[0]:
+        lines.insert(0, '')  # else napoleon takes what is before the colon for its type
     if 'Returns' not in lines:
         return
     begin = lines.index('Returns') + 2
