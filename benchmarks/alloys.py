@@ -1,10 +1,17 @@
-"""Ordered alloys of the metals that effective medium theory knows, as many as are asked for."""
+"""Ordered alloys of the metals that effective medium theory knows, as many as are asked for.
+
+    python benchmarks/alloys.py FOLDER --count 36
+
+`make learn` takes them through a campaign whose model learns.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers, reference_states
@@ -47,3 +54,18 @@ def draw_alloys(count: int) -> Iterator[tuple[str, Atoms]]:
         atoms.set_cell(atoms.cell @ (rng.uniform(*SCALES) * np.eye(3) + (strain + strain.T) / 2), scale_atoms=True)
         atoms.rattle(RATTLE, rng=rng)
         yield f'{structure.reduced_formula}-{prototype}-{place:03}', atoms
+
+
+@click.command()
+@click.argument('folder', type=click.Path(file_okay=False, path_type=Path))
+@click.option('--count', type=click.IntRange(min=1), default=36, show_default=True)
+def main(folder: Path, count: int) -> None:
+    """Write COUNT alloys into FOLDER, a POSCAR each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, atoms in draw_alloys(count):
+        atoms.write(folder / f'{name}.vasp')
+    click.echo(f'{count} alloys in {folder}')
+
+
+if __name__ == '__main__':
+    main()

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from aiida_e3relax.campaign.results.arms import ArmsComparison
+from aiida_e3relax.campaign.results.learning import LearningResult
 from aiida_e3relax.campaign.results.statistics import Summary
 from aiida_e3relax.campaign.results.trajectories import Trajectory
 from aiida_e3relax.crystals.structures import Crystals
@@ -36,6 +37,8 @@ class Contents:
         The crystals of each of `STAGES`, labelled as in the frame; those that do not exist are left out.
     arms
         The campaign beside its arms; None where it has none.
+    learning
+        What learning brought; None of a campaign whose model never has and was not told to.
     """
 
     name: str
@@ -46,3 +49,4 @@ class Contents:
     trajectories: Mapping[str, Mapping[str, Trajectory]]
     structures: Mapping[str, Crystals]
     arms: ArmsComparison | None = None
+    learning: LearningResult | None = None

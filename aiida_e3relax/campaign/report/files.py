@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from datetime import datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ import pandas as pd
 from aiida_e3relax.campaign.output import written_together
 from aiida_e3relax.campaign.report.contents import Contents
 from aiida_e3relax.campaign.report.gather import gather_contents
+from aiida_e3relax.campaign.report.learning_plot import has_curve, learning_figure
 from aiida_e3relax.campaign.report.page import render_page
 from aiida_e3relax.campaign.report.print_figures import (
     arms_figure,
@@ -52,6 +54,8 @@ def write_contents(contents: Contents, folder: Path) -> Path:
         if contents.arms and contents.arms.n:
             arms = contents.arms
             save_figures({'arms': lambda: arms_figure(arms)}, figures, describe_stand_in(arms.engines))
+        if (learning := contents.learning) and has_curve(learning):
+            save_figures({'learning': lambda: learning_figure(learning)}, figures, describe_stand_in(learning.engines))
     return folder / PAGE
 
 
@@ -71,6 +75,7 @@ def _to_json(contents: Contents) -> str:
         'settings_uuid': contents.settings_uuid,
         'settings': dict(contents.settings),
         'summary': contents.summary.to_dict(),
+        'learning': dataclasses.asdict(contents.learning) if contents.learning else None,
         'structures': rows,
     }
     return json.dumps(content, indent=1)

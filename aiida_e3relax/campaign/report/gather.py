@@ -9,6 +9,7 @@ from aiida_e3relax.campaign.arms import find_arms
 from aiida_e3relax.campaign.group import load_campaign
 from aiida_e3relax.campaign.report.contents import Contents
 from aiida_e3relax.campaign.results.arm_frames import compare_campaigns
+from aiida_e3relax.campaign.results.learning_records import read_learning
 from aiida_e3relax.campaign.results.records import chain_query
 from aiida_e3relax.campaign.results.statistics import summarise
 from aiida_e3relax.campaign.results.table import campaign_frame
@@ -34,6 +35,7 @@ def gather_contents(name: str) -> Contents:
         trajectories=campaign_trajectories(name),
         structures=gather_crystals(settings, frame),
         arms=compare_campaigns([name]) if find_arms(group) else None,
+        learning=read_learning(name, frame),
     )
 
 

@@ -19,12 +19,15 @@ from aiida_e3relax.campaign.report.columns import PAGE_COLUMNS, make_rows
 from aiida_e3relax.campaign.report.contents import STAGES, Contents
 from aiida_e3relax.campaign.report.failures import explain_failures
 from aiida_e3relax.campaign.report.key_figures import describe_pairs, list_key_figures
+from aiida_e3relax.campaign.report.learning_plot import READING, has_curve, plot_learning
 from aiida_e3relax.campaign.report.packing import pack_crystals, pack_trajectories
 from aiida_e3relax.campaign.report.plotly_style import LEG_COLOURS, LEG_TITLES, new_plot
 from aiida_e3relax.campaign.report.plots import Plot, draw_plots
 from aiida_e3relax.campaign.results.arm_tables import describe_arms, tabulate_arms, tabulate_crystals
 from aiida_e3relax.campaign.results.arms import ArmsComparison
 from aiida_e3relax.campaign.results.headline import format_headline
+from aiida_e3relax.campaign.results.learning import LearningResult
+from aiida_e3relax.campaign.results.learning_tables import describe_learning, tabulate_learning
 from aiida_e3relax.campaign.results.statistics import find_pre_relaxers
 from aiida_e3relax.workflows.comparison.text import ENGINES, ROWS
 
@@ -36,6 +39,7 @@ SCRIPTS = (
     *(TEMPLATE / f'{name}.js' for name in ('arrays', 'views', 'plots', 'table', 'detail', 'page')),
 )
 """In the order in which the page runs them."""
+LEARNING_PLOT = 'learning'
 LONGEST_SETTING = 600
 """In characters."""
 
@@ -61,6 +65,7 @@ def render_page(contents: Contents, written: datetime) -> str:
         key_figures=list_key_figures(contents.summary),
         plots=plots,
         arms=_describe_arms(contents.arms),
+        learning=_describe_learning(contents.learning),
         zip=zip,
         failures=explain_failures(contents.summary),
         settings=list(_format_settings(contents.settings)),
@@ -78,7 +83,7 @@ def to_json(value: Any) -> str:
 
 def _gather_data(contents: Contents, plots: list[Plot]) -> dict[str, Any]:
     """Return what the scripts of the page work on."""
-    table = make_rows(contents.frame)
+    table, learning = make_rows(contents.frame), contents.learning
     empty = {field for field, values in contents.frame.items() if values.isna().all()}
     return {
         'name': contents.name,
@@ -87,7 +92,8 @@ def _gather_data(contents: Contents, plots: list[Plot]) -> dict[str, Any]:
         'legRows': [
             {'title': title, 'key': key, 'digits': 0 if form == 'd' else int(form[1])} for title, key, form in ROWS
         ],
-        'plots': {plot.kind.key: json.loads(plot.figure.to_json()) for plot in plots if plot.figure},
+        'plots': {plot.kind.key: json.loads(plot.figure.to_json()) for plot in plots if plot.figure}
+        | ({LEARNING_PLOT: json.loads(plot_learning(learning).to_json())} if learning and has_curve(learning) else {}),
         'style': {
             'colours': LEG_COLOURS,
             'titles': LEG_TITLES,
@@ -107,6 +113,18 @@ def _describe_arms(arms: ArmsComparison | None) -> dict[str, Any] | None:
         'sentences': describe_arms(arms),
         'tables': [*tabulate_arms(arms), tabulate_crystals(arms)],
         'figure': draw_inline(arms) if arms.n else None,
+    }
+
+
+def _describe_learning(learning: LearningResult | None) -> dict[str, Any] | None:
+    """Return the sentences and tables of what learning brought, and how to read its figure where there is one."""
+    if learning is None:
+        return None
+    return {
+        'sentences': describe_learning(learning),
+        'tables': tabulate_learning(learning),
+        'plot': LEARNING_PLOT if has_curve(learning) else None,
+        'reading': READING,
     }
 
 

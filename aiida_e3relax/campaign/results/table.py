@@ -17,6 +17,7 @@ from aiida_e3relax.campaign.results.records import (
     read_compositions,
     read_references,
 )
+from aiida_e3relax.campaign.rounds.history import find_history, read_generations
 from aiida_e3relax.campaign.submission.processes import State
 from aiida_e3relax.workflows.comparison.reference import Reference
 
@@ -37,6 +38,7 @@ FACTS = (
     'remarks',
     'pre_relaxer',
     'model',
+    'generation',
     'device',
     'nearest_training',
 )
@@ -81,6 +83,8 @@ NUMBER_COLUMNS = (*NUMBERS, *(f'{leg}_{key}' for leg in LEGS for key in LEG_NUMB
 COLUMNS = (
     *FACTS,
     'in_sample',
+    'raw_leg_planned',
+    'judge',
     'same_minimum',
     *NUMBERS,
     *(f'{leg}_{key}' for leg in LEGS for key in (*LEG_FACTS, *LEG_NUMBERS)),
@@ -88,12 +92,14 @@ COLUMNS = (
 
 
 def campaign_frame(name: str) -> pd.DataFrame:
-    """Return the campaign `name` as a table, in three queries whatever its size, and one more of an arm.
+    """Return the campaign `name` as a table, in four queries whatever its size, and more of an arm or one that learns.
 
     There is one row for each structure of the campaign, in the order of its settings, failed and unfinished ones
     included; `state` is `waiting` where no chain has started yet. Where a structure has several chains, counted in
     `attempts`, the row is that of the newest. `in_sample` are the structures of the sample; of an arm without those for
     which its base campaign had no raw leg, since a raw leg then runs just where the prediction is of no use.
+    `raw_leg_planned` are those whose raw crystal this campaign relaxes in any case. Where its model learns, `judge` are
+    the structures that judge, and `generation` is the number of the model that made the prediction.
 
     Returns
     -------
@@ -127,11 +133,20 @@ def campaign_frame(name: str) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     asked = find_pre_relaxer(settings)
     own = {} if asked == RAW_ALONE else {'pre_relaxer': asked}
+    history = find_history(node)
+    learns = bool(settings.learning or history.rounds)
+    models = read_generations(settings.chain.get('model'), history) if learns else []
+    generations = {generation.content_hash: generation.number for generation in models}
+    is_base = settings.raw_legs_of is None
     for label in settings.structures:
         uuid = newest[label].get('chain_uuid', '')
         row = own | make_row(newest[label], comparisons.get(uuid))
         in_sample = settings.has_raw_leg(label) and references.get(uuid) != Reference.NEVER
-        rows.append(row | {'attempts': attempts[label], 'in_sample': in_sample})
+        row |= {'attempts': attempts[label], 'in_sample': in_sample}
+        row['raw_leg_planned'] = is_base and settings.has_raw_leg(label)
+        if learns:
+            row |= {'judge': label in settings.judge_set, 'generation': generations.get(row.get('model') or '')}
+        rows.append(row)
     return make_frame(rows)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiida import orm
 
-from aiida_e3relax.campaign.submission.processes import ROUND_OF, Process, State
+from aiida_e3relax.campaign.submission.processes import ROUND, ROUND_OF, Process, State, linked_processes
 from aiida_e3relax.data.model import E3RelaxModelData
 
 
@@ -91,6 +91,12 @@ def read_history(rounds: Sequence[Process]) -> History:
     return History(
         tuple(Round(process, _finished_before(process), *accepted.get(process.pk, (None, None))) for process in rounds)
     )
+
+
+def find_history(settings: orm.Dict) -> History:
+    """Return the history of the campaign with these settings, in two queries at most."""
+    processes = linked_processes(settings, ROUND)
+    return read_history([process for process in processes if ROUND_OF.fullmatch(process.label)])
 
 
 def read_generations(first: str | None, history: History) -> list[Generation]:

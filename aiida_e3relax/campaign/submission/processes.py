@@ -161,14 +161,18 @@ def read_processes(settings: CampaignSettings, node: orm.Dict) -> CampaignProces
     return CampaignProcesses(networks, chains, tuple(foreign), renewed, tuple(rounds))
 
 
-def linked_processes(node: orm.Dict) -> list[Process]:
-    """Return the processes to which the settings in `node` are linked as `LINK`, oldest first, in one query."""
+def linked_processes(node: orm.Dict, process_label: str | None = None) -> list[Process]:
+    """Return the processes to which the settings in `node` are linked as `LINK`, oldest first, in one query.
+
+    Those of a `process_label` alone where one is given.
+    """
     query = orm.QueryBuilder().append(orm.Dict, filters={'id': node.pk}, tag='settings')
     names = ('process_label', 'process_state', 'exit_status', 'exit_message', 'paused')
     query.append(
         orm.WorkChainNode,
         with_incoming='settings',
         edge_filters={'label': LINK},
+        filters={'attributes.process_label': process_label} if process_label else {},
         project=['id', 'uuid', 'label', *(f'attributes.{name}' for name in names), 'ctime', 'mtime'],
         tag='process',
     )

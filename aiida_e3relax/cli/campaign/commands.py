@@ -109,10 +109,14 @@ def status(name: str, profile: str | None) -> None:
     from aiida_e3relax.campaign.group import load_campaign
     from aiida_e3relax.campaign.submission.status import read_status
     from aiida_e3relax.cli.campaign.errors import plain_errors
+    from aiida_e3relax.cli.campaign.learning import show_learning
     from aiida_e3relax.cli.campaign.status_table import draw_status
 
     with plain_errors(name):
-        Console().print(draw_status(read_status(load_campaign(name))))
+        status = read_status(load_campaign(name))
+        Console().print(draw_status(status))
+        if status.learning:
+            show_learning(name)
 
 
 @campaign.command()

@@ -139,9 +139,9 @@ def create(
         raise click.UsageError('expected the structures: give --from, or --raw-legs-of for those of a campaign')
     use_profile(profile)
 
-    from aiida_e3relax.cli.campaign.learning import read_learning
+    from aiida_e3relax.cli.campaign.learning import parse_learning
 
-    learning = read_learning(learn) if learn else None
+    learning = parse_learning(learn) if learn else None
     least_share = max(REFERENCE_SHARE, learning.judge_share) if learning else REFERENCE_SHARE
     share = _read_share(reference or ('all' if arms else str(least_share)))
     if arms and not share:

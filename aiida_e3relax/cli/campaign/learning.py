@@ -11,6 +11,9 @@ from aiida import orm
 from aiida.common.exceptions import MultipleObjectsError, NotExistent
 
 from aiida_e3relax.campaign.group import load_campaign
+from aiida_e3relax.campaign.results.arm_tables import format_text
+from aiida_e3relax.campaign.results.learning_records import read_learning
+from aiida_e3relax.campaign.results.learning_tables import describe_learning, tabulate_learning
 from aiida_e3relax.campaign.rounds.due import FEWEST_LEARNT, find_lack
 from aiida_e3relax.campaign.rounds.settings import DIFFERENT, RANDOM, TRAINING, UNCERTAIN, LearningSettings
 from aiida_e3relax.campaign.submission.controller import CampaignController
@@ -31,7 +34,7 @@ ORDERS = {
 }
 
 
-def read_learning(words: Sequence[str]) -> LearningSettings:
+def parse_learning(words: Sequence[str]) -> LearningSettings:
     """Return what the words of --learn say, such as `every=200`; raises ClickException for what they cannot."""
     values: dict[str, Any] = {}
     replay: list[str] = []
@@ -110,6 +113,16 @@ def learn_now(name: str) -> None:
         f'Round {asked} runs in the daemon, on {look.round.finished} finished relaxations. How far: '
         f'aiida-e3relax campaign status {shell_quote(name)}'
     )
+
+
+def show_learning(name: str) -> None:
+    """Print the learning curve of the campaign `name`, its rounds, and what the rest takes."""
+    result = read_learning(name)
+    if result is None:
+        return
+    parts = [*map(format_text, tabulate_learning(result)), *describe_learning(result)]
+    for line in '\n\n'.join(['', *parts]).split('\n'):
+        click.echo(printable(line))
 
 
 def _submit(controller: CampaignController, confirm: Any) -> int:

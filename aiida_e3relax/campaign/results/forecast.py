@@ -1,0 +1,177 @@
+"""How many ionic steps the rest of a campaign takes, with and without another round of learning."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aiida_e3relax.campaign.results.estimates import FEWEST, SEED, Estimate, Values
+
+RESAMPLES = 2000
+BOUNDS = (2.5, 97.5)
+"""Percentiles of a 95 % interval."""
+LEAST_LEFT = 0.02
+"""The share of the ionic steps that is left at least: a relaxation takes a step."""
+METHOD = 'percentile'
+
+
+@dataclasses.dataclass(frozen=True)
+class JudgedGeneration:
+    """The ionic steps of the judges that a generation of the model served, without and with its predictions.
+
+    `learnt` is how many relaxations it had learnt from.
+    """
+
+    learnt: int
+    without: Values
+    with_prediction: Values
+
+
+@dataclasses.dataclass(frozen=True)
+class Forecast:
+    """The ionic steps of VASP that the rest of a campaign takes.
+
+    Attributes
+    ----------
+    running, waiting
+        The structures whose chains run, and those that have not begun.
+    raw_legs
+        How many of them are relaxed from the raw crystal, too.
+    now
+        Steps with the newest model as it is.
+    learnt
+        How many relaxations another round, made now, would learn from.
+    another
+        Steps with another round made now, which serves what has not begun. None where that is not known.
+    why
+        Why `another` is not known; empty where it is.
+    """
+
+    running: int
+    waiting: int
+    raw_legs: int
+    now: Estimate
+    learnt: int
+    another: Estimate | None
+    why: str = ''
+
+
+def forecast_rest(
+    judged: Sequence[JudgedGeneration], n_running: int, n_waiting: int, n_raw: int, could_learn: int
+) -> Forecast | None:
+    """Return what the rest takes, as if it were like the judges, which are a random sample of all structures.
+
+    A raw relaxation takes the mean of all judges. From a prediction a share of that is left, which is fitted to the
+    generations: it falls as ``(1 + n / n_1)^-b`` with the relaxations n that a model has learnt from, where n_1 is that
+    of the first that has learnt; each generation weighs as many as judge it, and b is not negative, since a model that
+    is no better is not taken. Without two generations that were judged it is the mean share, and another round is not
+    forecast.
+
+    Intervals hold the choice of judges, by a bootstrap within generations, and the scatter of the rest about its mean.
+    What they do not hold: that the rest may be unlike the judges, as where the hardest were taken first, and that the
+    curve may bend.
+
+    Parameters
+    ----------
+    judged
+        By generation.
+    n_running, n_waiting, n_raw
+        As in `Forecast`.
+    could_learn
+        How many relaxations another round could learn from.
+
+    Returns
+    -------
+    Forecast
+        None where nothing is left, or no judge has been relaxed.
+    """
+    known = [generation for generation in judged if len(generation.without) and generation.without.sum() > 0]
+    if not (n_running or n_waiting) or not known:
+        return None
+    newest = judged[-1].learnt
+    why = ''
+    if len(known) < 2:
+        why = 'two generations of the model must have been judged'
+    elif not n_waiting:
+        why = 'all structures have begun'
+    elif could_learn <= newest:
+        why = 'no more has finished than the newest model has learnt from'
+    counts = (n_running, n_waiting, n_raw)
+    learnt = np.array([newest, max(could_learn, newest)], dtype=np.float64)
+    values = _totals(known, [_sums(generation) for generation in known], learnt, counts)
+    n_judges = sum(len(generation.without) for generation in known)
+    if n_judges < FEWEST:
+        estimates = [Estimate(float(value), None, None, n_judges, None) for value in values]
+    else:
+        low, high = np.percentile(_draw_totals(known, learnt, counts), BOUNDS, axis=0)
+        estimates = [
+            Estimate(float(value), float(low[n]), float(high[n]), n_judges, METHOD) for n, value in enumerate(values)
+        ]
+    return Forecast(n_running, n_waiting, n_raw, estimates[0], could_learn, None if why else estimates[1], why)
+
+
+def _sums(generation: JudgedGeneration, places: NDArray[np.int64] | None = None) -> Values:
+    """Return the sums ``(..., 4)`` over judges of both steps and of their squares, of those at `places` if given."""
+    steps = np.stack([generation.without, generation.with_prediction], axis=-1)
+    steps = np.concatenate([steps, steps**2], axis=-1)
+    return (steps if places is None else steps[places]).sum(axis=-2)
+
+
+def _draw_totals(known: Sequence[JudgedGeneration], learnt: Values, counts: tuple[int, int, int]) -> Values:
+    """Return totals ``(R, 2)`` with judges drawn again within their generations, and with the scatter of the rest."""
+    rng = np.random.default_rng(SEED)
+    sums = []
+    for generation in known:
+        n = len(generation.without)
+        sums.append(_sums(generation, rng.integers(n, size=(RESAMPLES, n))))
+    moments = np.sum(sums, axis=0) / sum(len(generation.without) for generation in known)
+    deviations = np.sqrt(np.maximum(moments[:, 2:] - moments[:, :2] ** 2, 0.0))
+    n_left, n_raw = counts[0] + counts[1], counts[2]
+    scatter = np.hypot(np.sqrt(n_raw) * deviations[:, 0], np.sqrt(n_left) * deviations[:, 1])
+    drawn = _totals(known, sums, learnt, counts) + (scatter * rng.standard_normal(RESAMPLES))[:, None]
+    return np.maximum(drawn, n_left)
+
+
+def _totals(
+    known: Sequence[JudgedGeneration], sums: Sequence[Values], learnt: Values, counts: tuple[int, int, int]
+) -> Values:
+    """Return the steps ``(..., 2)`` of the rest, with the newest model and with one that has learnt more."""
+    running, waiting, n_raw = counts
+    n_judges = np.array([len(generation.without) for generation in known], dtype=np.float64)
+    raw = np.sum([each[..., 0] for each in sums], axis=0) / n_judges.sum()
+    shares = np.stack([each[..., 1] / np.maximum(each[..., 0], 1.0) for each in sums], axis=-1)
+    now, later = np.moveaxis(fit_shares([generation.learnt for generation in known], shares, n_judges, learnt), -1, 0)
+    begun = n_raw + running * now
+    return np.stack([raw * (begun + waiting * now), raw * (begun + waiting * later)], axis=-1)
+
+
+def fit_shares(counts: Sequence[int], shares: Values, weights: Values, learnt: Values) -> Values:
+    """Return the share of the ionic steps that is left after so many relaxations learnt from, see `forecast_rest`.
+
+    Parameters
+    ----------
+    counts, weights
+        Of G generations, how many relaxations each has learnt from, and how much it weighs.
+    shares
+        ``(..., G)`` what was left with each.
+    learnt
+        ``(L,)`` after how many relaxations it is asked for.
+
+    Returns
+    -------
+    array
+        ``(..., L)``.
+    """
+    logs = np.log(np.maximum(shares, LEAST_LEFT))
+    mean = np.average(logs, axis=-1, weights=weights)[..., None]
+    first = min((count for count in counts if count > 0), default=0)
+    if len(counts) < 2 or not first:
+        return np.broadcast_to(np.exp(mean), (*mean.shape[:-1], len(learnt)))
+    x, at = np.log1p(np.array(counts) / first), np.log1p(learnt / first)
+    middle = np.average(x, weights=weights)
+    slope = np.average((x - middle) * (logs - mean), axis=-1, weights=weights)[..., None]
+    slope = slope / np.average((x - middle) ** 2, weights=weights)
+    return np.maximum(np.exp(mean + np.minimum(slope, 0.0) * (at - middle)), LEAST_LEFT)

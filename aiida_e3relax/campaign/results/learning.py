@@ -1,0 +1,183 @@
+"""What learning brought in a campaign: the learning curve by generation of the model, and what the rest will take."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from aiida_e3relax.campaign.results.estimates import Estimate, column_values, median_of
+from aiida_e3relax.campaign.results.forecast import Forecast, JudgedGeneration, forecast_rest
+from aiida_e3relax.campaign.results.outcomes import find_outcomes, pair_costs
+from aiida_e3relax.campaign.results.statistics import estimate_saving, find_engines
+from aiida_e3relax.campaign.submission.processes import State
+
+LEFT = (State.WAITING.value, State.RUNNING.value)
+
+
+@dataclasses.dataclass(frozen=True)
+class RoundResult:
+    """A round of learning.
+
+    Attributes
+    ----------
+    number, pk
+        Which it is, and its work chain.
+    after
+        How many relaxations had finished when it was submitted.
+    learnt
+        How many pairs of the campaign it learnt from, those that decided when to stop among them; None where the round
+        left none.
+    state, message
+        What became of it, and what it said where it failed.
+    generation
+        The number of the model that came out of it; None where that was not better, or there was none.
+    evaluation
+        The content of its output `evaluation`, the errors of both models on the judges; None where there is none.
+    """
+
+    number: int
+    pk: int
+    after: int
+    learnt: int | None
+    state: str
+    message: str
+    generation: int | None
+    evaluation: Mapping[str, Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class GenerationResult:
+    """What the relaxations say of a generation of the model.
+
+    Attributes
+    ----------
+    number
+        Which it is.
+    model, content_hash
+        The UUID and the hash of its checkpoint.
+    after, learnt
+        Of the round that it came out of, see `RoundResult`; 0 for the first one.
+    served
+        The structures whose chain began with its prediction.
+    saved
+        Percent of the ionic steps that it saved, over the judges among them; `n` of it counts these.
+    start_error, coordinate_error
+        Medians over them of how far the start is from the end, in meV/atom and in A.
+    uncertainty
+        Median over them of what the model stated of its error, in A.
+    """
+
+    number: int
+    model: str
+    content_hash: str
+    after: int
+    learnt: int
+    served: tuple[str, ...]
+    saved: Estimate
+    start_error: Estimate
+    coordinate_error: Estimate
+    uncertainty: Estimate
+
+
+@dataclasses.dataclass(frozen=True)
+class LearningResult:
+    """What learning brought.
+
+    Attributes
+    ----------
+    generations, rounds
+        In their order.
+    order, every
+        The settings.
+    judges, finished
+        How many structures judge, and how many relaxations have finished.
+    engines
+        What computed, see `statistics.find_engines`.
+    forecast
+        What the rest takes; None where nothing is left, or nothing is known.
+    """
+
+    generations: tuple[GenerationResult, ...]
+    rounds: tuple[RoundResult, ...]
+    order: str
+    every: int | None
+    judges: int
+    finished: int
+    engines: tuple[str, ...]
+    forecast: Forecast | None
+
+
+def summarise_learning(
+    frame: pd.DataFrame,
+    models: Sequence[tuple[str, str]],
+    rounds: Sequence[RoundResult],
+    order: str,
+    every: int | None,
+) -> LearningResult:
+    """Return what learning brought, from the table of a campaign.
+
+    Only structures that judge count in figures: they are drawn at random, have their turn all along, and are never
+    learnt from. So each generation has a random sample of the campaign's structures, whatever the order of the others.
+
+    Parameters
+    ----------
+    frame
+        As `table.campaign_frame` makes it.
+    models
+        The UUID and the content hash of each generation's checkpoint.
+    rounds, order, every
+        As in `LearningResult`.
+    """
+    made_by = {each.generation: each for each in rounds if each.generation is not None}
+    costs = pair_costs(frame)['ionic_steps'].dropna()
+    is_judge = frame['judge'].map(bool)
+    found, judged = [], []
+    for number, (uuid, content_hash) in enumerate(models):
+        rows = frame[frame['generation'] == number]
+        steps = costs.loc[costs.index.intersection(rows.index[is_judge[rows.index]])].sort_index()
+        both = rows.loc[steps.index]
+        both = both[find_outcomes(both) == 'compared'] if len(both) else both
+        made = made_by.get(number)
+        found.append(
+            GenerationResult(
+                number,
+                uuid,
+                content_hash,
+                after=made.after if made else 0,
+                learnt=(made.learnt or 0) if made else 0,
+                served=tuple(map(str, rows.index)),
+                saved=estimate_saving('ionic_steps', steps).percent,
+                start_error=_median(both, 'predicted_start_energy_error_meV_per_atom'),
+                coordinate_error=_median(both, 'predicted_start_coordinate_mae_A'),
+                uncertainty=_median(both, 'uncertainty_A'),
+            )
+        )
+        without, with_prediction = column_values(steps, 'without'), column_values(steps, 'with')
+        judged.append(JudgedGeneration(found[-1].learnt, without, with_prediction))
+    finished = frame['state'] == State.FINISHED.value
+    left = frame[frame['state'].isin(LEFT)]
+    return LearningResult(
+        generations=tuple(found),
+        rounds=tuple(rounds),
+        order=order,
+        every=every,
+        judges=int(is_judge.sum()),
+        finished=int(finished.sum()),
+        engines=find_engines(frame),
+        forecast=forecast_rest(
+            judged,
+            n_running=int((left['state'] == State.RUNNING.value).sum()),
+            n_waiting=int((left['state'] == State.WAITING.value).sum()),
+            n_raw=int(left['raw_leg_planned'].map(bool).sum()),
+            could_learn=int((finished & ~is_judge).sum()),
+        ),
+    )
+
+
+def _median(rows: pd.DataFrame, name: str) -> Estimate:
+    values = column_values(rows, name)
+    return median_of(values[np.isfinite(values)])

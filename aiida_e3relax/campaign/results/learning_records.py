@@ -1,0 +1,68 @@
+"""The rounds of learning of a campaign, read from the graph with what they came to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+from aiida import orm
+
+from aiida_e3relax.campaign.group import load_campaign
+from aiida_e3relax.campaign.results.learning import LearningResult, RoundResult, summarise_learning
+from aiida_e3relax.campaign.results.table import campaign_frame
+from aiida_e3relax.campaign.rounds.history import History, find_history, read_generations
+from aiida_e3relax.data.pairs import E3RelaxPairsData
+
+
+def read_learning(name: str, frame: pd.DataFrame | None = None) -> LearningResult | None:
+    """Return what learning brought in the campaign `name`; None where its model never has and was not told to.
+
+    `frame` is its table where that has been read. Raises ValueError where there is no such campaign.
+    """
+    group = load_campaign(name)
+    settings = group.settings
+    history = find_history(group.settings_node)
+    if not (settings.learning or history.rounds) or not settings.chain.get('model'):
+        return None
+    generations = read_generations(settings.chain['model'], history)
+    return summarise_learning(
+        campaign_frame(name) if frame is None else frame,
+        [(generation.model, generation.content_hash) for generation in generations],
+        read_rounds(history),
+        settings.how_to_learn.order,
+        settings.how_to_learn.every,
+    )
+
+
+def read_rounds(history: History) -> list[RoundResult]:
+    """Return what became of each round, in two queries."""
+    pks = [each.process.pk for each in history.rounds]
+    pairs = _linked(pks, E3RelaxPairsData, 'with_outgoing', 'pairs', 'attributes.splits')
+    evaluations = _linked(pks, orm.Dict, 'with_incoming', 'evaluation', 'attributes')
+    results, generation = [], 0
+    for number, each in enumerate(history.rounds, 1):
+        generation += each.model is not None
+        process, splits = each.process, pairs.get(each.process.pk)
+        results.append(
+            RoundResult(
+                number=number,
+                pk=process.pk,
+                after=each.after,
+                learnt=splits and sum(splits.get(kind, 0) for kind in ('train', 'val')),
+                state=each.state.value,
+                message=process.exit_message or '',
+                generation=generation if each.model else None,
+                evaluation=evaluations.get(process.pk),
+            )
+        )
+    return results
+
+
+def _linked(pks: list[int], node_class: Any, relation: str, label: str, project: str) -> dict[int, Any]:
+    """Return what stands in an input or output of rounds, by PK."""
+    if not pks:
+        return {}
+    query = orm.QueryBuilder().append(orm.WorkChainNode, filters={'id': {'in': pks}}, project='id', tag='round')
+    options: dict[str, Any] = {relation: 'round', 'edge_filters': {'label': label}, 'project': project}
+    query.append(node_class, **options)
+    return dict(query.all())

@@ -1,0 +1,148 @@
+"""The learning curve and the forecast, on tables whose truth is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from aiida_e3relax.campaign.report.learning_plot import has_curve, learning_figure, plot_learning
+from aiida_e3relax.campaign.results.forecast import JudgedGeneration, fit_shares, forecast_rest
+from aiida_e3relax.campaign.results.learning import LearningResult, RoundResult, summarise_learning
+from aiida_e3relax.campaign.results.learning_tables import describe_learning, tabulate_learning
+from aiida_e3relax.campaign.results.table import make_frame
+
+MODELS = [('uuid-0', 'sha256:0'), ('uuid-1', 'sha256:1'), ('uuid-2', 'sha256:2')]
+EVALUATION = {
+    'crystals': 9,
+    'errors': {
+        name: {'coordinates_A': {'mean': error}, 'lattice_A': {'mean': 2 * error}}
+        for name, error in (('base', 0.1), ('tuned', 0.04))
+    },
+    'difference': {'mean_A': -0.18, 'interval_A': [-0.25, -0.1]},
+    'is_better': True,
+}
+ROUNDS = [
+    RoundResult(1, 11, 20, 14, 'finished', '', 1, EVALUATION),
+    RoundResult(2, 12, 40, None, 'failed', 'The training ended with exit code 321', None),
+    RoundResult(3, 13, 50, 30, 'finished', '', 2, EVALUATION),
+]
+LEFT = {0: 0.9, 1: 0.6, 2: 0.5}
+"""The share of the steps that each generation leaves of judges; of others it leaves half as much."""
+
+
+def make_row(number: int, generation: int, judge: bool, state: str = 'finished') -> dict:
+    """Return a row of a structure; only those that judge have a raw leg."""
+    label = f's{number:03}'
+    known = {'label': label, 'state': state, 'elements': ['Cu'], 'judge': judge, 'in_sample': judge}
+    known['raw_leg_planned'] = judge
+    if state != 'finished':
+        return known
+    raw = 10 * (1 + number % 4)
+    predicted = raw * LEFT[generation] / (1 if judge else 2)
+    known |= {'generation': generation, 'uncertainty_A': 0.1 / (1 + generation), 'predicted_finished': True}
+    known |= {'predicted_ionic_steps': predicted, 'predicted_start_energy_error_meV_per_atom': 30.0 - 10 * generation}
+    known |= {'predicted_start_coordinate_mae_A': 0.2 / (1 + generation), 'predicted_code_version': '6.4'}
+    return known | ({'raw_ionic_steps': raw, 'raw_finished': True, 'raw_code_version': '6.4'} if judge else {})
+
+
+@pytest.fixture(scope='module')
+def frame() -> pd.DataFrame:
+    """Sixty relaxations by three generations, every fourth of which judges, and twelve structures that are left."""
+    rows = [make_row(n, n // 20, n // 4 % 3 == 0) for n in range(60)]
+    rows += [make_row(60 + n, 0, n % 3 == 0, 'waiting' if n else 'running') for n in range(12)]
+    return make_frame(rows)
+
+
+@pytest.fixture(scope='module')
+def result(frame) -> LearningResult:
+    """What learning brought in it."""
+    return summarise_learning(frame, MODELS, ROUNDS, 'random', 20)
+
+
+def test_generations_are_judged_by_judges_alone(frame, result):
+    for generation in result.generations:
+        assert generation.saved.value == pytest.approx(100 * (1 - LEFT[generation.number]))
+        assert generation.saved.n == ((frame['generation'] == generation.number) & frame['judge'].map(bool)).sum()
+        assert generation.uncertainty.value == pytest.approx(0.1 / (1 + generation.number))
+        assert generation.start_error.value == 30 - 10 * generation.number
+        assert len(generation.served) == 20
+    assert [generation.learnt for generation in result.generations] == [0, 14, 30]
+    shuffled = frame.sample(frac=1, random_state=1)
+    again = summarise_learning(shuffled, MODELS, ROUNDS, 'random', 20)
+    assert [g.saved for g in again.generations] == [g.saved for g in result.generations]
+
+
+def test_the_rest_is_forecast_from_the_judges(frame, result):
+    forecast = result.forecast
+    assert (forecast.running, forecast.waiting, forecast.raw_legs) == (1, 11, 4)
+    judges = frame[frame['raw_finished'].notna()]
+    raw = judges['raw_ionic_steps'].mean()
+    weights = np.array([float(generation.saved.n) for generation in result.generations])
+    share, later = fit_shares((0, 14, 30), np.array([0.9, 0.6, 0.5]), weights, np.array([30.0, forecast.learnt]))
+    assert forecast.now.value == pytest.approx(raw * (4 + 12 * share))
+    assert forecast.another.value == pytest.approx(raw * (4 + share + 11 * later))
+    assert forecast.now.low < forecast.now.value < forecast.now.high
+    assert forecast.another.value < forecast.now.value
+
+
+def test_a_power_law_is_found_and_extrapolated_and_never_rises():
+    counts, weights = (0, 10, 30), np.array([6.0, 3.0, 9.0])
+    shares = np.array([0.8 * (1 + n / 10) ** -0.5 for n in (0, 10, 30, 90)])
+    asked = np.array([0.0, 30.0, 90.0])
+    assert fit_shares(counts, shares[:3], weights, asked) == pytest.approx(shares[[0, 2, 3]])
+    several = fit_shares(counts, np.stack([shares[:3], shares[:3] ** 2]), weights, asked)
+    assert several == pytest.approx(np.stack([shares[[0, 2, 3]], shares[[0, 2, 3]] ** 2]))
+    rising = fit_shares((0, 2), np.array([0.5, 0.7]), np.ones(2), np.array([2.0, 50.0]))
+    assert rising == pytest.approx(2 * [np.sqrt(0.5 * 0.7)])
+    assert fit_shares((0,), shares[:1], np.ones(1), asked) == pytest.approx(3 * [shares[0]])
+
+
+def test_intervals_of_forecasts_hold_the_truth_as_often_as_they_say():
+    rng, held = np.random.default_rng(5), 0
+    for _ in range(60):
+        judged = []
+        for learnt, share in ((0, 0.8), (20, 0.5)):
+            without = rng.poisson(20, 12).astype(float)
+            judged.append(JudgedGeneration(learnt, without, rng.binomial(without.astype(int), share).astype(float)))
+        forecast = forecast_rest(judged, 0, 30, 0, could_learn=20)
+        truth = rng.binomial(rng.poisson(20, 30), 0.5).sum()
+        held += forecast.now.low <= truth <= forecast.now.high
+    assert held >= 52
+
+
+@pytest.mark.parametrize(
+    ('n_generations', 'waiting', 'could_learn', 'why'),
+    [(1, 5, 50, 'two generations'), (2, 0, 50, 'all structures have begun'), (2, 5, 10, 'no more has finished')],
+)
+def test_what_cannot_be_forecast_is_said(n_generations, waiting, could_learn, why):
+    judged = [JudgedGeneration(10 * n, np.full(6, 10.0), np.full(6, 8.0 - 2 * n)) for n in range(n_generations)]
+    forecast = forecast_rest(judged, 1, waiting, 0, could_learn)
+    assert forecast.another is None
+    assert why in forecast.why
+    assert forecast.now.value == pytest.approx((1 + waiting) * 10 * (0.8, 0.6)[n_generations - 1])
+    assert forecast_rest(judged, 0, 0, 0, could_learn) is None
+    assert forecast_rest([JudgedGeneration(0, np.array([]), np.array([]))], 1, 1, 0, 9) is None
+
+
+def test_sentences_tables_and_figures_tell_of_every_generation_and_round(frame, result):
+    first, forecast = describe_learning(result)
+    assert 'Generation 0 of the model saved 10 % (10 to 10)' in first
+    assert 'generation 2, which has learnt from 30 relaxations, 50 %' in first
+    assert 'the 12 structures that are left, 4 of them from the raw crystal, too,' in forecast
+    assert 'with another round now, on 40 relaxations,' in forecast
+    curve, rounds = tabulate_learning(result)
+    assert [row[:4] for row in curve.rows] == [('0', '0', '20', '8'), ('1', '14', '20', '8'), ('2', '30', '20', '4')]
+    assert [row[-1] for row in rounds.rows] == [
+        'generation 1',
+        'failed: The training ended with exit code 321',
+        'generation 2',
+    ]
+    assert rounds.rows[0][4:7] == ('0.300', '0.120', '−0.180 (−0.250 to −0.100)')
+    figure = plot_learning(result)
+    assert [list(trace.x) for trace in figure.data] == 4 * [[0, 14, 30]]
+    assert len(learning_figure(result).axes) == 3
+    nothing = summarise_learning(frame.iloc[-5:], MODELS[:1], [], 'given', None)
+    assert not has_curve(nothing)
+    assert describe_learning(nothing)[0].startswith('None of the structures that judge')
+    assert tabulate_learning(nothing)[0].rows[0][4] == '–'
