@@ -1,0 +1,62 @@
+"""The pairs of a round: which relaxations of a campaign are learnt from, and which judge."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from aiida import orm
+from aiida.common.links import LinkType
+
+from aiida_e3relax.campaign.creation import create_campaign
+from aiida_e3relax.campaign.plan import read_plan
+from aiida_e3relax.campaign.rounds.builder import gather_pairs, round_builder
+from aiida_e3relax.campaign.rounds.history import Generation, History
+from aiida_e3relax.campaign.rounds.settings import LearningSettings
+from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.workflows.vasp.choices import ChainChoices
+from tests.learning.test_gather import relax
+
+__all__ = ['relax']  # the fixture
+
+
+@pytest.fixture
+def campaign(relax, standin_code, e3relax_code, potential_family, model, tmp_path):
+    """A campaign of eight crystals that learns, three of which judge, and its chains, of which the last did not end."""
+    chains = {f's{n}': relax('E3RelaxVaspWorkChain', 'structure', converged=n != 1) for n in range(8)}
+    structures = {label: chain.inputs.structure for label, chain in chains.items()}
+    choices = ChainChoices(standin_code, e3relax_code, potential_family, 'cell', model, protocol='fast')
+    how = LearningSettings(every=4, judge=0.3, least=2, val=0.3)
+    group = create_campaign(tmp_path.name, structures, choices, reference_share=1.0, learning=how)
+    for label, chain in chains.items():
+        copy = orm.WorkChainNode(label=label)
+        copy.base.attributes.set_many(chain.base.attributes.all)
+        copy.base.links.add_incoming(group.settings_node, LinkType.INPUT_WORK, 'campaign')
+        copy.base.links.add_incoming(chain.inputs.structure, LinkType.INPUT_WORK, 'structure')
+        copy.store()
+        chain.outputs.structure.base.links.add_incoming(copy, LinkType.RETURN, 'structure')
+    return group
+
+
+def test_judges_are_the_test_split_and_what_has_not_converged_is_left_out(campaign):
+    plan = read_plan(campaign)
+    node = gather_pairs(plan, 'mine')
+    pairs = node.pairs
+    labels = [label.split('/')[-1] for label in pairs.unrelaxed.labels.tolist()]
+    assert len(labels) == 7
+    assert not node.is_stored
+    splits = dict(zip(labels, pairs.split.tolist(), strict=True))
+    judges = set(campaign.settings.judges)
+    assert {label for label, split in splits.items() if split == 'test'} == judges - {'s1'}
+    assert {split for label, split in splits.items() if label not in judges} == {'train', 'val'}
+    builder = round_builder(plan, History(), Generation(0, campaign.settings.chain['model'], ''), 7)
+    assert builder.metadata.label == 'round_1_after_7'
+    assert builder.pairs.splits == node.splits
+    assert builder.training.train.code.uuid == campaign.settings.chain['network_code']
+
+
+def test_pairs_of_one_split_alone_are_told(campaign):
+    plan = read_plan(campaign)
+    settings = dataclasses.replace(plan.settings, judges=list(plan.settings.structures))
+    with pytest.raises(InputError, match='none to train on'):
+        gather_pairs(dataclasses.replace(plan, settings=settings), 'mine')

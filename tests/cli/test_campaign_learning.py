@@ -1,0 +1,121 @@
+"""`create --learn` and `campaign learn`: what they record, refuse and say. Nothing runs."""
+
+from __future__ import annotations
+
+import re
+
+import ase.build
+import ase.io
+import pytest
+from aiida import orm
+from ase.data import atomic_numbers, reference_states
+from click.testing import CliRunner
+
+from aiida_e3relax.campaign.group import load_campaign
+from aiida_e3relax.campaign.rounds import builder as builder_module
+from aiida_e3relax.campaign.rounds.settings import TRAINING
+from aiida_e3relax.campaign.submission import daemon
+from aiida_e3relax.campaign.submission.lock import lock
+from aiida_e3relax.cli.campaign.commands import campaign
+from aiida_e3relax.data.pairs import E3RelaxPairsData
+from tests.campaign.submission.test_arms import store_process
+from tests.campaign.submission.test_controller import add_chain
+from tests.gnn.pairs import made_pairs
+
+
+@pytest.fixture
+def invoke(e3relax_code, standin_code, potential_family):
+    """A function that runs `aiida-e3relax campaign` and returns the exit code and the output."""
+    codes = ['--vasp-code', str(standin_code.uuid), '--network-code', str(e3relax_code.uuid)]
+
+    def run(command: str, *words: str) -> tuple[int, str]:
+        more = [*codes, '--potential-family', potential_family] if command == 'create' else []
+        done = CliRunner().invoke(campaign, [command, *words, *more])
+        assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+        return done.exit_code, ' '.join(done.output.split())
+
+    return run
+
+
+@pytest.fixture
+def metals(tmp_path) -> str:
+    """A file of ten crystals."""
+    path = tmp_path / 'metals.extxyz'
+    edge = float(reference_states[atomic_numbers['Cu']]['a'])  # type: ignore[index]
+    ase.io.write(path, [ase.build.bulk('Cu', a=edge + n / 50) for n in range(10)])
+    return str(path)
+
+
+@pytest.fixture
+def _fake_daemon(monkeypatch):
+    """Let what is submitted be stored, and never run, and any pairs do for a round."""
+    monkeypatch.setattr(daemon.Daemon, 'count_workers', lambda _: 1)
+    monkeypatch.setattr('aiida_e3relax.campaign.submission.daemon.submit', store_process)
+    pairs = E3RelaxPairsData.from_pairs(made_pairs(3)).store()
+    monkeypatch.setattr(builder_module, 'gather_pairs', lambda *_: pairs)
+
+
+def test_what_is_to_be_learnt_is_recorded(invoke, metals, tmp_path, model):
+    pairs = E3RelaxPairsData.from_pairs(made_pairs(3)).store()
+    training = tmp_path / 'training.yaml'
+    training.write_text('settings: {learning_rate: 1.0e-4}\ndevice: cuda\noptions: {max_wallclock_seconds: 3600}\n')
+    words = ['every=5', 'order=uncertain', 'least=3', 'wait=yes', 'replay=2', f'replay-of={pairs.pk}']
+    words += [f'training={training}']
+    code, output = invoke('create', tmp_path.name, '--from', metals, '--model', 'default', '--learn', *words)
+    assert code == 0, output
+    assert (
+        'Its model learns after every 5 relaxations; those first of which the newest model is least certain; 5 '
+        'structures, drawn at random, judge and are never learnt from; no chain starts meanwhile.'
+    ) in output
+    settings = load_campaign(tmp_path.name).settings
+    how = settings.how_to_learn
+    assert (how.every, how.order, how.judge, how.least, how.wait) == (5, 'uncertain', 0.5, 3, True)
+    assert (how.replay, how.replay_of) == (2.0, [pairs.uuid])
+    assert how.parameters == {'settings': {**TRAINING, 'learning_rate': 1e-4}, 'device': 'cuda'}
+    assert how.options == {'max_wallclock_seconds': 3600}
+    assert len(settings.reference_sample) == 5  # as many as are to judge
+    assert set(settings.judges) == set(settings.reference_sample)
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        (['order=random'], 'expected every=N'),
+        (['evry=3'], "did you mean 'every'"),
+        (['every=3', 'every=4'], 'every is given twice'),
+        (['every=few'], '--learn every=few: expected a number'),
+        (['every=3', 'order=best'], "--learn: order: unknown choice 'best'"),
+        (['every=3', 'wait=maybe'], 'expected yes or no'),
+        (['every=3', 'replay=1'], 'expected replay-of=PAIRS beside it'),
+        (['every=3', 'replay-of=nothing'], 'expected a training file that is there'),
+        (['every=3', 'training=nowhere.yaml'], 'nowhere.yaml'),
+        (['every=3', 'code=nothing'], '--learn code=nothing'),
+        (['every=3', 'judge=0.5', 'least=6'], 'a round needs 6 others to learn from'),
+    ],
+)
+def test_mistakes(invoke, metals, words, message, tmp_path):
+    code, output = invoke('create', tmp_path.name, '--from', metals, '--learn', *words)
+    assert (code, message in output) == (1, True), output
+
+
+@pytest.mark.usefixtures('_fake_daemon')
+def test_a_round_by_hand_of_a_campaign_that_was_not_told_to_learn(invoke, metals, tmp_path):
+    name = tmp_path.name
+    assert invoke('create', name, '--from', metals, '--reference', 'all', '--model', 'default')[0] == 0
+    code, output = invoke('learn', name)
+    assert (code, 'a round needs 2 finished relaxations to learn from and 3' in output) == (1, True), output
+    group = load_campaign(name)
+    for label in group.settings.structures:
+        add_chain(group, label, 'finished', 0)
+    with lock(group):
+        assert 'submits the round' in invoke('learn', name)[1]
+    assert group.rounds_asked == 1
+    code, output = invoke('learn', name)
+    assert code == 0, output
+    assert 'Round 1 runs in the daemon, on 10 finished relaxations' in output
+    code, output = invoke('learn', name)
+    assert (code, 'runs already' in output) == (1, True)
+    shown = invoke('status', name)[1]
+    assert re.search(r'The model is generation 0; round 1, <\d+>, on 10 relaxations: running', shown)
+    assert 'Generations of the model' in shown
+    assert orm.QueryBuilder().append(orm.WorkChainNode, filters={'label': 'round_1_after_10'}).count() == 1
