@@ -22,12 +22,13 @@ export AIIDA_PATH := $(CURDIR)/.aiida
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check $(PIP_CACHE) --constraint constraints.txt
 
-.PHONY: help demo campaign campaign-pbe profile test test-lowest validate lint docs docs-check tools clean
+.PHONY: help demo campaign learn campaign-pbe profile test test-lowest validate lint docs docs-check tools clean
 
 help:
 	@echo 'make demo             relax a real crystal with and without the network, real PBE (GPAW) behind the VASP stand-in'
 	@echo 'make demo ENGINE=emt  the same for a metal with the EMT potential: seconds, no GPAW'
 	@echo 'make campaign         12 crystals with and without the network (EMT), and the report of what it saved'
+	@echo 'make learn            36 alloys (EMT), from which the network learns twice on the way, and the report: under 10 minutes'
 	@echo 'make campaign-pbe     the same for 26 hypothetical crystals with real PBE: about an hour; goes on where it was stopped'
 	@echo 'make test             all tests but the slow ones'
 	@echo 'make test-lowest      the same with the lowest versions that pyproject.toml allows (Python 3.11), in .venv-lowest/'
@@ -49,12 +50,16 @@ campaign: NAME = first
 campaign: STAND_IN = emt
 campaign: CRYSTALS = workflows/validation_campaign.py
 campaign: CHOICES = --max-running 4 --reference all
+learn: NAME = learning
+learn: STAND_IN = emt
+learn: CRYSTALS = benchmarks/alloys.py
+learn: CHOICES = --max-running 4 --pre-relaxer network --learn every=12 least=5 wait=yes training=benchmarks/learn.yaml
 campaign-pbe: NAME = pbe
 campaign-pbe: STAND_IN = gpaw
 campaign-pbe: CRYSTALS = benchmarks/hypothetical.py
 campaign-pbe: CHOICES = --max-running 1 --reference all --kpoints-spacing 0.08 --overrides benchmarks/hypothetical.yaml
 campaign-pbe: $(INSTALLED_GPAW)
-campaign campaign-pbe: profile
+campaign learn campaign-pbe: profile
 	@echo '== codes, potentials and model'
 	@aiida-e3relax setup --profile e3relax --engine $(STAND_IN)
 	@echo '== the campaign'

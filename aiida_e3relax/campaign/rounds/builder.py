@@ -11,6 +11,7 @@ from aiida import orm
 from aiida.engine.processes.builder import ProcessBuilder
 
 from aiida_e3relax.calculations.learning import AS_GIVEN, TEST
+from aiida_e3relax.calculations.train_parameters import TrainParameters
 from aiida_e3relax.campaign.plan import Plan
 from aiida_e3relax.campaign.results.records import chain_query
 from aiida_e3relax.campaign.rounds.history import Generation, History
@@ -74,11 +75,13 @@ def round_builder(plan: Plan, history: History, newest: Generation, finished: in
     choices = ChainChoices.from_record(settings.chain)
     assert choices.network_code is not None
     code = orm.load_code(uuid=how.code) if how.code else choices.network_code
+    pairs = gather_pairs(plan, f'{name} after {finished}'[:200])
     parameters = how.train_parameters(model_name(name, newest.number + 1))
+    parameters['settings'] = fit_batches(parameters, pairs.splits['train'])
     replay: list[Any] = [orm.load_node(uuid=uuid) for uuid in how.replay_of]
     inputs: dict[str, Any] = {
         'campaign': plan.node,
-        'pairs': gather_pairs(plan, f'{name} after {finished}'[:200]),
+        'pairs': pairs,
         'model': orm.load_node(uuid=newest.model),
         'split': {'by': AS_GIVEN, 'replay': how.replay, 'seed': settings.seed},
         'training': {
@@ -102,6 +105,12 @@ def round_builder(plan: Plan, history: History, newest: Generation, finished: in
     if error := ports.validate(ports.pre_process(builder._inputs(prune=True))):
         raise ValueError(str(error))
     return builder
+
+
+def fit_batches(parameters: Mapping[str, Any], n_pairs: int) -> dict[str, Any]:
+    """Return the settings of a training whose batches are no larger than all that there is to train on."""
+    settings = TrainParameters.from_mapping(parameters, is_tuning=True).training_settings(is_tuning=True)
+    return {**parameters.get('settings', {}), 'batch_size': min(settings.batch_size, n_pairs)}
 
 
 def model_name(campaign: str, generation: int) -> str:

@@ -52,6 +52,8 @@ def test_judges_are_the_test_split_and_what_has_not_converged_is_left_out(campai
     builder = round_builder(plan, History(), Generation(0, campaign.settings.chain['model'], ''), 7)
     assert builder.metadata.label == 'round_1_after_7'
     assert builder.pairs.splits == node.splits
+    settings = builder.training.train.parameters.get_dict()['settings']
+    assert settings['batch_size'] == node.splits['train']  # of which there are fewer than a batch has
     assert builder.training.train.code.uuid == campaign.settings.chain['network_code']
 
 
