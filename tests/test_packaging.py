@@ -23,6 +23,8 @@ DATA = [
     'campaign/report/libraries/tabulator-tables.LICENSE',
     'campaign/report/template/report.css',
     'campaign/report/template/report.html.j2',
+    'cli/setup_file/examples/e3relax.def',
+    'cli/setup_file/examples/slurm.yaml',
     'gnn/checkpoints/default.card.json',
     'gnn/checkpoints/default.pt',
     'gnn/engine/edge_kernels.cpp',

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from aiida import orm
 from aiida.common.exceptions import ValidationError
@@ -58,20 +58,23 @@ class E3RelaxModelData(orm.SinglefileData):
         self.label = self.label or card['name']
 
     @classmethod
-    def get_or_create(cls, file: str | Path, card: Mapping[str, Any] | None = None) -> tuple[E3RelaxModelData, bool]:
+    def get_or_create(cls, file: str | Path, card: Mapping[str, Any] | None = None) -> tuple[Self, bool]:
         """Return the stored node with this checkpoint and card, and whether it was created just now.
 
         Raises ValueError as the constructor does.
         """
         node = cls(file, card)
+        stored = node.find_stored()
+        return (node.store(), True) if stored is None else (stored, False)
+
+    def find_stored(self) -> Self | None:
+        """Return the first stored node with this checkpoint and card, None where there is none."""
         query = orm.QueryBuilder().append(
-            cls, filters={f'attributes.{cls.HASH_KEY}': node.content_hash}, project='*', tag='model'
+            type(self), filters={f'attributes.{self.HASH_KEY}': self.content_hash}, project='*', tag='model'
         )
-        as_stored = clean_value(node.card)  # AiiDA keeps 14 digits of a float
-        for stored in query.order_by({'model': {'id': 'asc'}}).all(flat=True):
-            if stored.card == as_stored:
-                return stored, False
-        return node.store(), True
+        as_stored = clean_value(self.card)  # AiiDA keeps 14 digits of a float
+        found = query.order_by({'model': {'id': 'asc'}}).all(flat=True)
+        return next((stored for stored in found if stored.card == as_stored), None)
 
     @classmethod
     def default(cls) -> E3RelaxModelData:

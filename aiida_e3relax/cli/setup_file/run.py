@@ -1,0 +1,102 @@
+"""A run of `aiida-e3relax setup` with a file: its tables on the terminal, and whether all is well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from aiida_e3relax.cli.setup_file.checks import FAILED, PASSED
+from aiida_e3relax.cli.setup_file.live_test import run_live_test
+from aiida_e3relax.cli.setup_file.overrides import write_overrides
+from aiida_e3relax.cli.setup_file.plan import plan_setup
+from aiida_e3relax.cli.setup_file.settings import SetupSettings, read_setup
+
+COLOURS = {PASSED: 'green', FAILED: 'bold red'}
+
+
+def run_setup(path: Path, profile: str, is_dry: bool, is_tested: bool, overrides: Path | None) -> bool:
+    """Make what the file at `path` says in the loaded profile, test it, and return whether all is well.
+
+    Nothing is made where `is_dry`, or where one thing cannot be as the file has it. What chains are to ask the
+    scheduler for is printed, or goes to the file `overrides`.
+
+    Raises ClickException for a file that cannot be, and for what cannot be made.
+    """
+    try:
+        settings = read_setup(path)
+        steps = plan_setup(settings)
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+    text = write_overrides(settings)
+    if overrides is not None:
+        _check_overrides(overrides, text)
+    console = Console()
+    table = _table(f'AiiDA profile {profile}', 'what', 'name', 'state')
+    try:
+        for step in steps:
+            if step.todo and not is_dry:
+                step.make()
+            state = f'would be {step.todo}' if step.todo and is_dry else step.todo or 'was there'
+            table.add_row(step.kind, step.name, state)
+    except ValueError as error:
+        raise click.ClickException(
+            f'{error}\nWhat the table shows is made; mend this and run the command again.'
+        ) from error
+    finally:
+        console.print(table)
+    if is_dry:
+        return True
+    passed = not is_tested or _test(settings, console)
+    if text:
+        _show_overrides(text, overrides)
+    return passed
+
+
+def _test(settings: SetupSettings, console: Console) -> bool:
+    """Run the live test and print its table and its remedies; return whether nothing failed."""
+    table = _table('Live test', 'what', 'name', 'result', 'found')
+    failures = []
+    try:
+        for outcome in run_live_test(settings, lambda doing: click.echo(f'{doing} ...', err=True)):
+            colour = COLOURS.get(outcome.state, '')
+            state = f'[{colour}]{outcome.state}[/]' if colour else outcome.state
+            table.add_row(outcome.kind, outcome.name, state, _plain(outcome.found))
+            if outcome.state == FAILED:
+                failures.append(outcome)
+    finally:
+        console.print(table)
+    for outcome in failures:
+        click.echo(f'{outcome.kind} {outcome.name}: {outcome.found}\n  what to do: {outcome.remedy}', err=True)
+    return not failures
+
+
+def _plain(text: str) -> str:
+    """Return a text that Rich takes as it is."""
+    return text.replace('[', r'\[')
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify='left')
+    for column in columns:
+        table.add_column(column, overflow='fold')
+    return table
+
+
+def _check_overrides(path: Path, text: str) -> None:
+    """Raise ClickException where the file of overrides would be empty, or would take the place of another."""
+    if not text:
+        raise click.ClickException('--overrides: expected a code with `options` in the file, found none')
+    if path.exists() and path.read_text(encoding='utf-8') != text:
+        raise click.ClickException(f'--overrides {path}: another file is there; name a new one, or remove it')
+
+
+def _show_overrides(text: str, path: Path | None) -> None:
+    usage = '`--overrides FILE` of `aiida-e3relax relax` and `campaign create`'
+    if path is None:
+        click.echo(f'Chains ask for the same by {usage}, a file with:\n\n{text}')
+    else:
+        path.write_text(text, encoding='utf-8')
+        click.echo(f'What chains ask the scheduler for is in {path}, for {usage}.')
