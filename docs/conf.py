@@ -7,6 +7,7 @@ import os
 import shutil
 import sys
 import tempfile
+import warnings
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
@@ -18,9 +19,11 @@ os.environ['AIIDA_PATH'] = tempfile.mkdtemp(prefix='e3relax-docs-')
 atexit.register(shutil.rmtree, os.environ['AIIDA_PATH'], ignore_errors=True)
 
 from aiida import load_profile  # noqa: E402
+from aiida.common.warnings import AiidaDeprecationWarning  # noqa: E402
 from aiida.storage.sqlite_temp import SqliteTempBackend  # noqa: E402
 
 load_profile(SqliteTempBackend.create_profile('docs', filepath=os.environ['AIIDA_PATH']), allow_switch=True)
+warnings.filterwarnings('ignore', category=AiidaDeprecationWarning)  # autodoc looks at all that classes have
 
 project = 'aiida-e3relax'
 author = 'The aiida-e3relax developers'

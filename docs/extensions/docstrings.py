@@ -19,6 +19,12 @@ CLASS = re.compile(r'[A-Z]\w+')
 
 
 def _as_code(app: Any, document: nodes.document) -> None:
+    for item in document.findall(nodes.list_item):  # AiiDA's, of ports, have words outside of a paragraph
+        words = [child for child in item.children if isinstance(child, nodes.Inline | nodes.Text)]
+        if words:
+            blocks = [child for child in item.children if child not in words]
+            item.clear()
+            item += [nodes.paragraph('', '', *words), *blocks]
     for node in list(document.findall(nodes.title_reference)):
         text = node.astext()
         shown = nodes.literal(text, text)
@@ -41,7 +47,7 @@ def _escape(app: Any, context: Any, lines: list[str]) -> None:
 
 def _returns(app: Any, what: str, name: str, documented: Any, options: Any, lines: list[str]) -> None:
     """Put the annotated type before the sentences of a section that has no type; properties have no such sections."""
-    if what in ('property', 'attribute') and ':' in lines[0]:
+    if what in ('property', 'attribute') and lines and ':' in lines[0]:
         lines.insert(0, '')  # else napoleon takes what is before the colon for its type
     if 'Returns' not in lines:
         return
@@ -53,12 +59,18 @@ def _returns(app: Any, what: str, name: str, documented: Any, options: Any, line
         lines[begin:end] = [str(annotated), *(f'    {line}' for line in section), '']
 
 
+def _is_not_stored(port: Any) -> bool:
+    return getattr(port, 'non_db', False) or getattr(port, 'is_metadata', False)
+
+
 def setup(app: Any) -> dict[str, Any]:
     """Look at every docstring before napoleon does, and at every page that was read."""
     from aiida.sphinxext import process
 
     # Some helps of aiida-vasp are no reStructuredText; what is wrong with them is not for the reader of our build.
     process.publish_doctree = functools.partial(publish_doctree, settings_overrides={'report_level': 5})
+    # `:hide-nondb-inputs:` leaves out `metadata` as well, which is the same for every process of AiiDA.
+    process._is_non_db = _is_not_stored
     app.connect('sphinx-click-process-options', _escape)
     app.connect('autodoc-process-docstring', _returns, priority=400)
     app.connect('doctree-read', _as_code)
