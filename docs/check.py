@@ -42,7 +42,7 @@ BASES = (ROOT, PACKAGE, PACKAGE / 'gnn', ROOT / 'tests')
 CODE = ('py', 'md', 'yaml', 'yml', 'cpp', 'inc', 'toml', 'cff', 'sh', 'j2')
 WRITTEN = {
     *('benchmark.yaml', 'compare.md', 'table.md', 'run.yaml', 'tune.yaml', 'settings.yaml'),
-    *('computer.yaml', 'e3relax.yaml', 'overrides.yaml', 'mended.yaml'),
+    *('computer.yaml', 'e3relax.yaml', 'overrides.yaml', 'mended.yaml', 'setup.yaml'),
 }
 """Files that a reader writes."""
 

@@ -252,16 +252,29 @@ def test_variables_of_the_engine_are_seen_between_double_quotes(write_script, ai
     assert run_with_fake(script, 'apptainer')[1:4] == ['exec', '--bind', f'{script.parent}:/work']
 
 
+def test_docker_takes_program_and_words_as_one(write_script, aiida_profile):
+    codes = (
+        'codes: {e3relax@setup-docker: {plugin: e3relax.predict, executable: e3relax, image_name: me/e3relax, '
+        'engine_command: "docker run -i -v $PWD:/work -w /work {image_name} sh -c", wrap_cmdline_params: true}}'
+    )
+    settings = here('setup-docker', more=', use_double_quotes: true', codes=codes)
+    script = write_script(settings, 'e3relax@setup-docker')
+    *engine, words = run_with_fake(script, 'docker')[1:]
+    assert engine == ['run', '-i', '-v', f'{script.parent}:/work', '-w', '/work', 'me/e3relax', 'sh', '-c']
+    assert words.startswith("'e3relax' 'predict' 'structures.npz'")
+    assert words.endswith('> "e3relax.out" 2> "e3relax.err"')
+
+
 def run_with_fake(script: Path, program: str) -> list[str]:
     """What a program in a script was told: `APPTAINER_BIND` and its words, by running the script with another one."""
     fakes = script.parent / 'fakes'
     fakes.mkdir()
     fake = fakes / program
-    fake.write_text('#!/bin/bash\nprintf "%s\\n" "$APPTAINER_BIND" "$@"\n', encoding='utf-8')
+    fake.write_text('#!/bin/bash\nprintf "%s\\n" "$APPTAINER_BIND" "$@" > told\n', encoding='utf-8')
     fake.chmod(0o755)
     environment = os.environ | {'PATH': f'{fakes}:{os.environ["PATH"]}'}
     subprocess.run(['bash', script.name], cwd=script.parent, env=environment, check=True)
-    return (script.parent / 'e3relax.out').read_text(encoding='utf-8').splitlines()
+    return (script.parent / 'told').read_text(encoding='utf-8').splitlines()
 
 
 def test_jobs_of_a_workstation_take_turns(potentials, tmp_path):
