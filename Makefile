@@ -53,7 +53,7 @@ campaign: CHOICES = --max-running 4 --reference all
 learn: NAME = learning
 learn: STAND_IN = emt
 learn: CRYSTALS = benchmarks/alloys.py
-learn: CHOICES = --max-running 4 --pre-relaxer network --learn every=12 least=5 wait=yes training=benchmarks/learn.yaml
+learn: CHOICES = --max-running 4 --pre-relaxer network --learn every=11 least=5 wait=yes training=benchmarks/learn.yaml
 campaign-pbe: NAME = pbe
 campaign-pbe: STAND_IN = gpaw
 campaign-pbe: CRYSTALS = benchmarks/hypothetical.py

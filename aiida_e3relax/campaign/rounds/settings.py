@@ -112,13 +112,16 @@ def draw_judges(sample: Sequence[str], count: int, seed: int) -> list[str]:
     return [label for label in sample if label in drawn]
 
 
-def alternate(judges: Sequence[str], others: Sequence[str], share: float, started: tuple[int, int] = (0, 0)) -> list:
+def alternate(
+    judges: Sequence[str], others: Sequence[str], share: float, started: tuple[int, int] = (0, 0)
+) -> list[str]:
     """Return judges and others in one order, each in its own, so that all along `share` of what began are judges.
 
     `started` is how many judges, and how many of all, have begun before. What is left of either comes at the end.
     """
     n_judges, n_all = started
-    left, rest, mixed = list(judges)[::-1], list(others)[::-1], []
+    left, rest = list(judges)[::-1], list(others)[::-1]
+    mixed: list[str] = []
     while left and rest:
         is_judge = n_judges < share * (n_all + 1)
         mixed.append((left if is_judge else rest).pop())

@@ -86,12 +86,15 @@ class Learning:
         Whether no chain starts until a round has ended.
     fault
         Why the last round that was due could not be submitted; empty where all goes well.
+    not_predicted
+        The last runs of the network that failed as a whole for the newest model, where older predictions serve.
     """
 
     history: History
     due: RoundDue
     holds: bool
     fault: str
+    not_predicted: tuple[Process, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,8 +182,14 @@ def _describe_learning(look: Look) -> Learning | None:
     if not (look.learns or look.history.rounds or look.extras.round_fault):
         return None
     holds = look.chains_wait and bool(look.due.chains)
-    fault = look.extras.round_fault
-    return Learning(look.history, look.round, holds, fault['message'] if fault else '')
+    fault, history, processes = look.extras.round_fault, look.history, look.processes
+    told = fault['message'] if fault and fault['after'] >= history.last_after else ''
+    failed = [
+        tries[-1]
+        for (place, generation), tries in processes.renewed.items()
+        if generation == history.generation and processes.has_no_report(place, generation)
+    ]
+    return Learning(history, look.round, holds, told, tuple(failed))
 
 
 def _rate(n_running: int, processes: CampaignProcesses) -> float | None:

@@ -159,6 +159,13 @@ def _say_what_is_next(controllers: Sequence[CampaignController]) -> None:
     n_held, is_done = sum(look.due.n_held for look in looks), all(look.is_done for look in looks)
     if sys.stdout.isatty():
         click.echo()
+    for look in looks:
+        if look.history.tuned:
+            model = look.history.tuned[-1].model
+            click.echo(
+                f'The model of {printable(look.extras.label)} is generation {look.history.generation} now; pass it on: '
+                f'aiida-e3relax model export {model} FOLDER'
+            )
     found = f'aiida-e3relax campaign report {name}'
     if len(controllers) > 1:
         found += f'; the arms side by side: aiida-e3relax campaign compare {name}'

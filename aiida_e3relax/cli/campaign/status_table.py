@@ -125,6 +125,9 @@ def _format_learning(status: Status) -> Iterator[str]:
         yield f'The model is generation {history.generation}; {format_rounds(history)[-1]}'
     if learning.holds:
         yield 'Chains wait for the round that is due or runs'
+    for run in learning.not_predicted:
+        reason = short(printable(run.exit_message or f'<{run.pk}> was {run.state}'), MESSAGE_WIDTH)
+        yield f'{run.label} failed as a whole, older predictions serve: {reason}'
     if learning.fault:
         yield f'No round could be made of what has finished: {short(printable(learning.fault), MESSAGE_WIDTH)}'
     if due.lacks:

@@ -209,6 +209,7 @@ def test_a_prediction_that_fails_for_a_new_model_leaves_the_older_one(make):
     due = CampaignController(group).look().due
     assert len(due.chains) == 6
     assert not due.held
+    assert 'batch_0_generation_1 failed as a whole' in '\n'.join(format_notes(read_status(group)))
     assert len(relax(group)) == 6
 
 
