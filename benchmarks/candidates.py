@@ -138,6 +138,7 @@ def relax_one(
         'cpu_s': seconds,
         'candidates': told['candidates'],
         'failed': told['candidates_failed'],
+        'error': told.get('candidates_error'),
         'judged': [energy(end, judge) for end in of_ends],
         'data': [energy(relaxed, one) for one in (potential, judge)],
         'coordinates': [coordinate_error(end, pair) for end in of_ends],
