@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
 import click
 import pytest
 from aiida import orm
@@ -104,6 +110,29 @@ def test_a_job_that_the_scheduler_does_not_take_ends(write_file, monkeypatch):
     run_setup(write_file('core.pbspro'), 'test', is_dry=False, is_tested=False, overrides=None)
     with pytest.raises(CheckError, match=r'the job \d+ did not run: .*qsub'):
         predict_crystals(orm.load_code('e3relax@setup-live'), 'auto', {})
+
+
+def test_ctrl_c_ends_the_job(make_scripted_code, tmp_path):
+    started = tmp_path / 'started'
+    code = make_scripted_code(f'echo $$ > {started}; sleep 300', 'e3relax', 'e3relax.predict')
+
+    def interrupt() -> None:
+        while not started.exists() or not started.read_text(encoding='utf-8'):
+            time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt, daemon=True)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        predict_crystals(code, 'auto', {})
+    thread.join()
+    process = Path('/proc', started.read_text(encoding='utf-8').strip(), 'stat')
+    for _ in range(100):
+        if not process.exists() or process.read_text(encoding='utf-8').split()[2] == 'Z':
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail('the program still runs')
 
 
 def test_a_gpu_that_is_not_there(e3relax_code):

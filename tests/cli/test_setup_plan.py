@@ -15,7 +15,7 @@ import aiida_e3relax.cli.setup_file
 from aiida_e3relax.calculations.predict import E3RelaxCalculation
 from aiida_e3relax.cli.resources import STANDIN_EXECUTABLE, STANDIN_FAMILY, _installed_script
 from aiida_e3relax.cli.setup_file.plan import plan_setup
-from aiida_e3relax.cli.setup_file.questions import LOCK
+from aiida_e3relax.cli.setup_file.questions import LOCK, VASP_LOCK
 from aiida_e3relax.cli.setup_file.run import run_setup
 from aiida_e3relax.cli.setup_file.settings import SetupSettings, parse_setup
 
@@ -281,6 +281,7 @@ def test_jobs_of_a_workstation_take_turns(potentials, tmp_path):
     settings = read_example('workstation', potentials)
     lock = settings.codes['e3relax@setup-workstation'].prepend_text
     assert lock == LOCK
+    assert settings.codes['vasp@setup-workstation'].prepend_text == VASP_LOCK
     line = f'{lock}echo start >> log; sleep 0.2; echo end >> log\n'
     jobs = [subprocess.Popen(['bash', '-c', line], cwd=tmp_path, env={'HOME': str(tmp_path)}) for _ in range(3)]
     assert [job.wait() for job in jobs] == [0, 0, 0]

@@ -44,10 +44,11 @@ def test_a_workstation_with_vasp(answer, tmp_path):
     settings = answer(
         'here', 'y', 'chgnet', '/opt/vasp/bin/vasp_std', 'mpiexec -n {tot_num_mpiprocs}', '8', 'PBE.54', str(tmp_path)
     )
-    network, vasp = settings.codes['e3relax@localhost'], settings.codes['vasp@localhost']
+    network, vasp = settings.codes['e3relax@workstation'], settings.codes['vasp@workstation']
     assert (network.device, network.prepend_text, network.pre_relaxer) == ('cuda', questions.LOCK, 'chgnet')
     assert (vasp.executable, vasp.options['resources']['num_mpiprocs_per_machine']) == ('/opt/vasp/bin/vasp_std', 8)
-    assert settings.computers['localhost'].mpirun_command == 'mpiexec -n {tot_num_mpiprocs}'
+    assert settings.computers['workstation'].mpirun_command == 'mpiexec -n {tot_num_mpiprocs}'
+    assert vasp.prepend_text == questions.VASP_LOCK
     assert settings.potentials['PBE.54'].path == str(tmp_path)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -15,6 +16,7 @@ from aiida.manage import get_manager
 from aiida.manage.caching import disable_caching
 from aiida.manage.configuration import get_config
 from ase import Atoms
+from plumpy import run_with_portal
 from plumpy.exceptions import KilledError
 
 from aiida_e3relax.calculations.pre_relaxer import PreRelaxer
@@ -113,16 +115,19 @@ def _run(
         **({'model': model} if model is not None else {}),
     }
     runner = get_manager().create_runner(communicator=None)
+    interrupts: list[int] = []
     with disable_caching(), _giving_up_early(), _only_into_the_node():
         process = runner.instantiate_process(E3RelaxCalculation, **inputs)
-        watcher = runner.loop.create_task(_kill_when_paused(process))
+        watcher = runner.loop.create_task(_end_early(process, interrupts))
         try:
-            runner.run_get_node(process)
-        except KilledError as error:
-            if not watcher.done():
-                raise KeyboardInterrupt from error  # the runner answers Ctrl+C by killing the job
-        finally:
-            watcher.cancel()
+            with contextlib.suppress(KilledError):
+                runner.run_get_node(process)
+            runner.loop.run_until_complete(watcher)
+        except Exception:  # of parts that wait for each other, where the process is broken off
+            if not interrupts:
+                raise
+    if interrupts:
+        raise KeyboardInterrupt
     node = process.node
     if not node.is_finished_ok:
         is_missing = node.exit_status == E3RelaxCalculation.exit_codes.ERROR_MISSING_PACKAGE.status
@@ -132,12 +137,28 @@ def _run(
     return node
 
 
-async def _kill_when_paused(process: Any) -> None:
-    """End a process that AiiDA pauses when scheduler or connection fail again and again: no one would play it."""
-    while not process.paused:
-        await asyncio.sleep(0.5)
-    process.kill('paused', force_kill=True)
-    process.play()
+async def _end_early(process: Any, interrupts: list[int]) -> None:
+    """End a process at Ctrl+C, or where AiiDA pauses it as scheduler or connection fail again and again.
+
+    No one would play a paused one. AiiDA's own answer to Ctrl+C breaks into whatever the database does at that moment.
+    A second Ctrl+C does not wait for the scheduler.
+    """
+
+    def interrupt(number: int, _: object) -> None:
+        if interrupts:
+            raise KeyboardInterrupt
+        interrupts.append(number)
+
+    signal.signal(signal.SIGINT, interrupt)
+    while not process.has_terminated():
+        if process.paused:
+            process.play()
+            process.kill('paused', force_kill=True)
+        elif interrupts:
+            asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # those that it waited for break off
+            await run_with_portal(process.kill, 'interrupted')
+            return
+        await asyncio.sleep(0.2)
 
 
 @contextlib.contextmanager

@@ -19,7 +19,8 @@ HERE = 'here'
 CLUSTER = 'cluster'
 SCHEDULERS = ('core.slurm', 'core.pbspro', 'core.torque', 'core.sge', 'core.lsf', 'core.direct')
 LOCK = 'exec 9>"$HOME/.e3relax-gpu.lock" && flock 9 || exit 1\n'
-"""Lets the jobs of one GPU take turns: `core.direct` starts each at once."""
+VASP_LOCK = 'exec 9>"$HOME/.e3relax-vasp.lock" && flock 9 || exit 1\nexport OMP_NUM_THREADS=1\n'
+"""Let the jobs of one GPU, and those of VASP, take turns: `core.direct` starts each at once."""
 
 STANDINS = ('emt', 'ionic')
 """Those that need no other package."""
@@ -38,35 +39,45 @@ def ask_setup() -> str:
 
 
 def _ask_here() -> dict[str, Any]:
-    """Ask for this machine."""
+    """Ask for this machine: `localhost` as `verdi presto` makes it, or for VASP a computer that starts MPI programs."""
+    network: dict[str, Any] = {'plugin': PREDICT, 'executable': 'e3relax'}
+    if click.confirm('Has it a GPU for the network', shutil.which('nvidia-smi') is not None):
+        network |= {'prepend_text': LOCK, 'device': 'cuda'}
+    installed = importlib.util.find_spec('sevenn') is not None
+    network['pre_relaxer'] = _ask_pre_relaxer(SUITED_POTENTIAL if installed else NETWORK)
     computer: dict[str, Any] = {
         'hostname': 'localhost',
         'transport': 'core.local',
         'scheduler': 'core.direct',
         'connection': {'safe_interval': 0},
     }
-    code: dict[str, Any] = {'plugin': PREDICT, 'executable': 'e3relax'}
-    if click.confirm('Has it a GPU for the network', shutil.which('nvidia-smi') is not None):
-        code |= {'prepend_text': LOCK, 'device': 'cuda'}
-    installed = importlib.util.find_spec('sevenn') is not None
-    code['pre_relaxer'] = _ask_pre_relaxer(SUITED_POTENTIAL if installed else NETWORK)
-    content: dict[str, Any] = {'computers': {'localhost': computer}, 'codes': {'e3relax@localhost': code}}
     executable = _ask_text("Path of VASP's program; leave it empty to take the stand-in that comes with this package")
     if executable:
+        label = 'workstation'
         computer['mpirun_command'] = click.prompt('What starts MPI programs', default='mpirun -np {tot_num_mpiprocs}')
         cores = click.prompt('MPI processes of a VASP run', type=click.IntRange(min=1), default=os.cpu_count() or 1)
-        content['codes']['vasp@localhost'] = _vasp(executable, {'resources': _resources(cores)})
-        content['potentials'] = _ask_potentials()
+        computer['mpiprocs_per_machine'] = cores
+        resources = {'num_machines': 1, 'num_mpiprocs_per_machine': cores}
+        vasp = {f'vasp@{label}': _vasp(executable, {'resources': resources}, VASP_LOCK)}
+        potentials = _ask_potentials()
     else:
+        label = 'localhost'
+        computer |= {'mpiprocs_per_machine': 1, 'poll_interval': 1}
         engine = click.prompt('What computes behind the stand-in', type=click.Choice(STANDINS), default=STANDINS[0])
-        content['codes'][f'{STANDIN_CODE.format(engine=engine)}@localhost'] = {
-            'plugin': VASP,
-            'executable': STANDIN_EXECUTABLE,
-            'with_mpi': False,
-            'prepend_text': f'export E3RELAX_STANDIN_ENGINE={engine}; export OMP_NUM_THREADS=1',
+        vasp = {
+            f'{STANDIN_CODE.format(engine=engine)}@{label}': {
+                'plugin': VASP,
+                'executable': STANDIN_EXECUTABLE,
+                'with_mpi': False,
+                'prepend_text': f'export E3RELAX_STANDIN_ENGINE={engine}; export OMP_NUM_THREADS=1',
+            }
         }
-        content['potentials'] = {STANDIN_FAMILY: {}}
-    return content
+        potentials = {STANDIN_FAMILY: {}}
+    return {
+        'computers': {label: computer},
+        'codes': {f'e3relax@{label}': network, **vasp},
+        'potentials': potentials,
+    }
 
 
 def _ask_cluster() -> dict[str, Any]:
@@ -139,10 +150,6 @@ def _ask_potentials() -> dict[str, Any]:
 def _vasp(executable: str, options: dict[str, Any], prepend_text: str = '') -> dict[str, Any]:
     code = {'plugin': VASP, 'executable': executable, 'prepend_text': prepend_text, 'options': options}
     return _filled(code)
-
-
-def _resources(cores: int) -> dict[str, int]:
-    return {'num_machines': 1, 'num_mpiprocs_per_machine': cores}
 
 
 def _filled(mapping: dict[str, Any]) -> dict[str, Any]:
