@@ -236,4 +236,5 @@ def test_ends_with_atoms_on_top_of_each_other_are_none(run, monkeypatch):
     report, _ = run([simple_cubic()], '--candidates', '1', '--steps', '30')
     (row,) = report['structures']
     assert [one['unperturbed'] for one in row['potential']['candidates']] == [True]
-    assert 'of the sum of their covalent radii, expected at least 0.6' in row['potential']['candidates_error']
+    error = row['potential']['candidates_error']  # by their radii, or already on the way there
+    assert 'of the sum of their covalent radii, expected at least 0.6' in error or 'expected at least 0.7 A' in error
