@@ -19,6 +19,7 @@ from aiida_e3relax.campaign.rounds.settings import FEWEST_JUDGES, UNCERTAIN, Lea
 from aiida_e3relax.campaign.settings import ALL, CampaignSettings, draw_sample, order_structures, split_batches
 from aiida_e3relax.campaign.submission.raw_legs import explain_refusal, find_raw_legs
 from aiida_e3relax.common.messages import short
+from aiida_e3relax.workflows.allowed_values import GuardMode
 from aiida_e3relax.workflows.vasp.chain import E3RelaxVaspWorkChain
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
 
@@ -236,6 +237,13 @@ def _plan_learning(
         raise ValueError(
             f'campaign `{name}`: the model {choices.model.name} states no uncertainty by which structures could be '
             'ordered; an ensemble does, see `e3relax ensemble`: give another `order`, or such a model'
+        )
+    guard = E3RelaxVaspWorkChain.get_protocol_inputs(choices.protocol, choices.overrides)['guard']
+    if guard.get('distance_to_training_max') is not None and guard.get('mode') == GuardMode.REJECT:
+        raise ValueError(
+            f'campaign `{name}`: the guard bounds the distance to the training (`distance_to_training_max`), which a '
+            'tuned model cannot tell, so that it would reject every prediction of it: take the bound out of `guard` in '
+            '--overrides, or give --guard warn'
         )
     how = learning.record() | {'judge': learning.judge_share}
     if how['code'] is None:

@@ -51,8 +51,8 @@ PAGE_COLUMNS = (
     Column('n_atoms', 'atoms', 'Number of atoms in the cell.', width=58),
     Column('state', 'chain', 'What became of its chain.', 'word', 84),
     Column('verdict', 'guard', 'What the guard said of the prediction.', 'word', 88),
-    Column('generation', 'generation', 'Which generation of the model predicted it; 0 has not learnt here.', width=84),
-    Column('judge', 'judges', 'Whether it judges the models, and is never learnt from.', 'word', 70),
+    Column('generation', 'generation', 'Which generation of the model predicted it; 0 has not learnt here.', width=96),
+    Column('judge', 'judges', 'Whether it judges the models, and is never learnt from.', 'text', 70),
     Column('raw_ionic_steps', 'steps without', 'Ionic steps from the raw crystal.'),
     Column('predicted_ionic_steps', 'steps with', 'Ionic steps from the prediction.'),
     Column(

@@ -328,7 +328,10 @@ def test_what_cannot_learn_is_refused(make, choices, model):
         LearningSettings.from_mapping({'every': 3, 'order': 'best'})
     with pytest.raises(ValueError, match='settings: steps: expected a whole number'):
         LearningSettings.from_mapping({'every': 3, 'parameters': {'settings': {'steps': 'many'}}})
-    structures = {'a': orm.StructureData(ase=bulk('Cu'))}
+    bound = dataclasses.replace(choices, overrides={'guard': {'distance_to_training_max': 1.5}})
+    structures = {f's{n}': orm.StructureData(ase=bulk('Cu', a=3.5 + n / 50)) for n in range(N)}
+    with pytest.raises(ValueError, match='would reject every prediction'):
+        create_campaign('bound', structures, bound, reference_share=1.0, learning=LEARNING)
     without = dataclasses.replace(choices, network_code=None, model=None)
     with pytest.raises(ValueError, match='expected a network, which is to learn'):
         create_campaign('none', structures, without, learning=LEARNING)
