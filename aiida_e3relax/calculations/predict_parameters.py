@@ -201,12 +201,14 @@ def choose_pre_relaxer(
 def find_default(code: orm.AbstractCode, predict: Mapping[str, Any]) -> PreRelaxer | None:
     """Return the default pre-relaxer of a code, see `default_pre_relaxer`.
 
-    None where there is none, or where `predict`, inputs of a run of the code, name a pre-relaxer by a model or by
+    None where it is the network, or where `predict`, inputs of a run of the code, name a pre-relaxer by a model or by
     parameters.
     """
     given = predict.get('parameters') or {}
-    named = predict.get('model') is not None or any(given.get(name) for name in NAMES_PRE_RELAXER)
-    return None if named else default_pre_relaxer(code)
+    if predict.get('model') is not None or any(given.get(name) for name in NAMES_PRE_RELAXER):
+        return None
+    default = default_pre_relaxer(code)
+    return None if default is None or default.potential is None else default
 
 
 def _is_count(value: Any, least: int = 1) -> bool:

@@ -25,7 +25,12 @@ from aiida_e3relax.workflows.vasp.inputs.incar import incar_tags
 from aiida_e3relax.workflows.vasp.inputs.input_sets import read_input_set
 from aiida_e3relax.workflows.vasp.inputs.kpoints import make_mesh
 from aiida_e3relax.workflows.vasp.inputs.potentials import choose_for_structure
-from aiida_e3relax.workflows.vasp.validators import validate_prediction, validate_relaxation, validate_vasp
+from aiida_e3relax.workflows.vasp.validators import (
+    find_network_fault,
+    validate_prediction,
+    validate_relaxation,
+    validate_vasp,
+)
 
 
 class VaspProtocolMixin(ProtocolMixin):
@@ -73,7 +78,7 @@ class VaspProtocolMixin(ProtocolMixin):
             With the INCAR tag MAGMOM the protocol's `magmom_mapping` is left out.
         options, network_options
             Options of the VASP jobs and of the network's, such as `resources`, `withmpi`, `max_wallclock_seconds`,
-            `queue_name` and `custom_scheduler_commands`.
+            `queue_name` and `custom_scheduler_commands`. Whether VASP runs by MPI is as its code says, where it does.
         freedom
             What may move: a `Freedom`, its fields, or a value of `Moves`; default is that of `overrides`, else
             everything.
@@ -135,13 +140,16 @@ class VaspProtocolMixin(ProtocolMixin):
             del vasp['magmom_mapping']
         _choose_kpoints(vasp, own)
         preferred = merge(vasp.pop('potential_mapping', {}), potential_mapping or {})
+        code = load_code(vasp_code, 'vasp.vasp', '`vasp_code`')
+        own_options = own.get('calc', {}).get('metadata', {}).get('options', {})
+        with_mpi = {} if code.with_mpi is None or 'withmpi' in own_options else {'withmpi': code.with_mpi}
         chosen: dict[str, Any] = {
             'vasp': {
                 'vasp': {
-                    'code': load_code(vasp_code, 'vasp.vasp', '`vasp_code`'),
+                    'code': code,
                     'potential_family': potential_family,
                     'potential_mapping': choose_for_structure(structure, potential_family, preferred),
-                    'calc': {'metadata': {'options': options or {}}},
+                    'calc': {'metadata': {'options': with_mpi | dict(options or {})}},
                 }
             },
         }
@@ -150,9 +158,9 @@ class VaspProtocolMixin(ProtocolMixin):
         if freedom is not None:
             chosen['freedom'] = _plain_freedom(freedom)
         if network_code is not None:
-            code = load_code(network_code, 'e3relax.predict', '`network_code`')
-            chosen['network'] = pre_relaxation_inputs(network, pre_relaxer, model, potential_weights, code)
-            chosen['network']['predict']['code'] = code
+            runs_network = load_code(network_code, 'e3relax.predict', '`network_code`')
+            chosen['network'] = pre_relaxation_inputs(network, pre_relaxer, model, potential_weights, runs_network)
+            chosen['network']['predict']['code'] = runs_network
             chosen['network'] = merge(chosen['network'], {'predict': {'metadata': {'options': network_options or {}}}})
         given = {'prediction': prediction, 'campaign': campaign}
         chosen |= {port: value for port, value in given.items() if value is not None}
@@ -169,6 +177,7 @@ class VaspProtocolMixin(ProtocolMixin):
         if fault := (
             validate_vasp(builder.vasp, None)
             or (prediction and validate_prediction(builder.prediction, None))
+            or (network_code is not None and find_network_fault(builder))
             or validate_relaxation(builder)
         ):
             raise ValueError(fault)

@@ -61,10 +61,10 @@ def validate_chain(inputs: Mapping[str, Any], _: Any) -> str | None:
         return 'found `network` and `prediction`, expected one of them at most: leave one out'
     if 'structure' not in inputs or 'freedom' not in inputs:
         return None
-    return _find_network_fault(inputs) or validate_relaxation(inputs)
+    return find_network_fault(inputs) or validate_relaxation(inputs)
 
 
-def _find_network_fault(inputs: Mapping[str, Any]) -> str | None:
+def find_network_fault(inputs: Mapping[str, Any]) -> str | None:
     """Return why the network's run cannot be told what it is to do with this `freedom`; its port checks the rest."""
     predict = (inputs.get('network') or {}).get('predict', {})
     try:

@@ -180,3 +180,25 @@ def test_the_default_of_the_code_is_taken_unless_a_model_is_given(make_builder, 
     assert predict.parameters['start'] == 'input'
     assert predict.model is None
     assert make_builder(network_code=e3relax_code, model=model).network.predict.model == model
+
+
+@pytest.mark.parametrize(('with_mpi', 'own', 'found'), [(True, {}, True), (None, {}, False), (True, False, False)])
+def test_vasp_runs_by_mpi_where_its_code_says_so(make_builder, standin_code, with_mpi, own, found):
+    code = orm.InstalledCode(
+        computer=standin_code.computer,
+        filepath_executable=str(standin_code.filepath_executable),
+        label='vasp-mpi',
+        default_calc_job_plugin='vasp.vasp',
+        with_mpi=with_mpi,
+    ).store()
+    options = {'withmpi': own} if own is False else {}
+    overrides = {'vasp': {'vasp': {'calc': {'metadata': {'options': options}}}}}
+    builder = make_builder(vasp_code=code, overrides=overrides)
+    assert builder.vasp.vasp.calc.metadata.options.withmpi is found
+
+
+def test_what_the_network_cannot_be_told_is_refused_before_anything_runs(make_builder):
+    overrides = {'network': {'predict': {'parameters': {'candidates': 2}}}}
+    freedom = {'moves': 'cell', 'keep_symmetry': True}
+    with pytest.raises(ValueError, match=r'`network\.predict\.parameters`: .*candidates'):
+        make_builder(pre_relaxer='chgnet', freedom=freedom, overrides=overrides)
