@@ -14,14 +14,17 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE / 'extensions'))
 
-# AiiDA writes where this says; the ports of processes need a profile. It lives as long as the build.
+# AiiDA and the kernel of notebooks write where these say, and not into the home folder; it lives as long as the build.
 os.environ['AIIDA_PATH'] = tempfile.mkdtemp(prefix='e3relax-docs-')
+for variable in ('IPYTHONDIR', 'JUPYTER_RUNTIME_DIR'):
+    os.environ[variable] = os.environ['AIIDA_PATH']
 atexit.register(shutil.rmtree, os.environ['AIIDA_PATH'], ignore_errors=True)
 
 from aiida import load_profile  # noqa: E402
 from aiida.common.warnings import AiidaDeprecationWarning  # noqa: E402
 from aiida.storage.sqlite_temp import SqliteTempBackend  # noqa: E402
 
+# The ports of processes need a profile.
 load_profile(SqliteTempBackend.create_profile('docs', filepath=os.environ['AIIDA_PATH']), allow_switch=True)
 warnings.filterwarnings('ignore', category=AiidaDeprecationWarning)  # autodoc looks at all that classes have
 
