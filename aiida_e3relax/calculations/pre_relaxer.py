@@ -98,13 +98,15 @@ def default_pre_relaxer(code: orm.AbstractCode) -> PreRelaxer | None:
 
 
 def set_default_pre_relaxer(code: orm.AbstractCode, pre_relaxer: PreRelaxer) -> None:
-    """Let a code run a pre-relaxer where nothing else names one.
+    """Let a code run a pre-relaxer where nothing else names one; raises ValueError as `check_default`."""
+    check_default(pre_relaxer)
+    code.base.extras.set(EXTRA, str(pre_relaxer))
 
-    Raises ValueError for a potential that needs weights: they are named with each run.
-    """
+
+def check_default(pre_relaxer: PreRelaxer) -> None:
+    """Raise ValueError for a pre-relaxer whose potential needs weights: they are named with each run."""
     if pre_relaxer.potential is not None and POTENTIALS[pre_relaxer.potential].needs_weights:
         raise ValueError(
             f'{pre_relaxer}: expected a potential whose package brings its weights; those of {pre_relaxer.potential} '
             'are named with each run'
         )
-    code.base.extras.set(EXTRA, str(pre_relaxer))

@@ -84,7 +84,11 @@ def test_a_cluster(answer):
         'custom_scheduler_commands': '#SBATCH --gres=gpu:1',
         'max_wallclock_seconds': 3600,
     }
-    assert settings.codes['vasp@daint'].options == {'account': 'my-project', 'queue_name': 'cpu'}
+    assert settings.codes['vasp@daint'].options == {
+        'account': 'my-project',
+        'queue_name': 'cpu',
+        'resources': {'num_machines': 1, 'num_mpiprocs_per_machine': 128},
+    }
     assert settings.codes['vasp@daint'].prepend_text == 'module load vasp'
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from aiida import orm
+from aiida.common.exceptions import EntryPointError
 from aiida.plugins import CalculationFactory, SchedulerFactory
 
 from aiida_e3relax.calculations.pre_relaxer import NETWORK, PreRelaxer, default_pre_relaxer, set_default_pre_relaxer
@@ -131,7 +132,7 @@ def _check_options(wanted: CodeSettings, place: Place) -> None:
             resources = copy.deepcopy(wanted.options['resources'])
             scheduler.preprocess_resources(resources, place.mpiprocs_per_machine)
             scheduler.validate_resources(**resources)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, EntryPointError) as error:
         raise ValueError(f'options: {error}') from error
 
 

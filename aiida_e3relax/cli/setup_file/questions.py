@@ -11,12 +11,14 @@ from typing import Any
 import click
 import yaml
 
-from aiida_e3relax.calculations.pre_relaxer import NETWORK, PreRelaxer
+from aiida_e3relax.calculations.pre_relaxer import NETWORK, PreRelaxer, check_default
 from aiida_e3relax.cli.resources import STANDIN_CODE, STANDIN_EXECUTABLE, STANDIN_FAMILY, SUITED_POTENTIAL
 from aiida_e3relax.cli.setup_file.settings import DEFAULT_MODEL, PREDICT, VASP
 
 HERE = 'here'
 CLUSTER = 'cluster'
+OF_SLOTS = ('core.sge', 'core.lsf')
+"""The schedulers whose jobs ask for processes otherwise than by nodes: what they ask for is to be filled in."""
 SCHEDULERS = ('core.slurm', 'core.pbspro', 'core.torque', 'core.sge', 'core.lsf', 'core.direct')
 LOCK = 'exec 9>"$HOME/.e3relax-gpu.lock" && flock 9 || exit 1\n'
 VASP_LOCK = 'exec 9>"$HOME/.e3relax-vasp.lock" && flock 9 || exit 1\nexport OMP_NUM_THREADS=1\n'
@@ -115,7 +117,10 @@ def _ask_cluster() -> dict[str, Any]:
     executable = click.prompt("Path of VASP's program there, such as /apps/vasp/bin/vasp_std")
     queue = _ask_text('Partition or queue of VASP; empty for the default one')
     prepend_text = _ask_text('Shell commands before VASP, such as `module load vasp`; empty for none')
-    vasp = _vasp(executable, _filled({'account': account, 'queue_name': queue}), prepend_text)
+    asked: dict[str, Any] = {'account': account, 'queue_name': queue}
+    if scheduler not in OF_SLOTS:
+        asked['resources'] = {'num_machines': 1, 'num_mpiprocs_per_machine': cores}
+    vasp = _vasp(executable, _filled(asked), prepend_text)
     return {
         'computers': {label: computer},
         'codes': {f'e3relax@{label}': network, f'vasp@{label}': vasp},
@@ -132,7 +137,9 @@ def _ask_pre_relaxer(default: str) -> str:
 
     def read(text: str) -> str:
         try:
-            return str(PreRelaxer.parse(text.strip()))
+            pre_relaxer = PreRelaxer.parse(text.strip())
+            check_default(pre_relaxer)
+            return str(pre_relaxer)
         except ValueError as error:
             raise click.BadParameter(str(error)) from error
 
