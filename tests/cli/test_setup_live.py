@@ -136,8 +136,9 @@ def test_ctrl_c_ends_the_job(make_scripted_code, tmp_path):
 
 
 def test_a_gpu_that_is_not_there(e3relax_code):
-    with pytest.raises(CheckError, match=r"\[320\] .*'cuda:17' is not there"):
+    with pytest.raises(CheckError, match=r"\[320\] .*'cuda:17' is not there") as caught:
         predict_crystals(e3relax_code, 'cuda:17', {})
+    assert 'let `options` of the code ask for a GPU' in caught.value.remedy
 
 
 def test_a_potential_that_is_not_installed(make_scripted_code, model):

@@ -27,7 +27,15 @@ from aiida_e3relax.data.batch import StructureBatchData
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.gnn.potentials.registry import POTENTIALS
 
+CODES = E3RelaxCalculation.exit_codes
 CRYSTALS = 32
+REMEDIES = {
+    CODES.ERROR_NO_DEVICE.status: 'let `options` of the code ask for a GPU, and have a PyTorch with CUDA in its '
+    'environment; or write `device: auto` into the file',
+    CODES.ERROR_PROGRAM_CRASHED.status: 'see `verdi calcjob outputcat {pk} e3relax.err`',
+}
+"""By the exit status of a job."""
+
 RETRIES = {'transport.task_maximum_attempts': 2, 'transport.task_retry_initial_interval': 5}
 """Of AiiDA's options: by default it tries five minutes long to submit what no scheduler takes, then waits for ever."""
 
@@ -130,10 +138,9 @@ def _run(
         raise KeyboardInterrupt
     node = process.node
     if not node.is_finished_ok:
-        is_missing = node.exit_status == E3RelaxCalculation.exit_codes.ERROR_MISSING_PACKAGE.status
-        raise CheckError(
-            _describe_end(node), remedy if remedy and is_missing else f'see `verdi process report {node.pk}`'
-        )
+        known = {**REMEDIES, **({CODES.ERROR_MISSING_PACKAGE.status: remedy} if remedy else {})}
+        told = known.get(node.exit_status, 'see `verdi process report {pk}`')
+        raise CheckError(_describe_end(node), told.replace('{pk}', str(node.pk)))
     return node
 
 

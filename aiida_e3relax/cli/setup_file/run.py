@@ -13,6 +13,10 @@ from aiida_e3relax.cli.setup_file.live_test import run_live_test
 from aiida_e3relax.cli.setup_file.overrides import write_overrides
 from aiida_e3relax.cli.setup_file.plan import plan_setup
 from aiida_e3relax.cli.setup_file.settings import SetupSettings, read_setup
+from aiida_e3relax.common.messages import short
+
+LONGEST = 160
+"""Characters of a cell; what failed is told in full below the table."""
 
 COLOURS = {PASSED: 'green', FAILED: 'bold red'}
 
@@ -63,7 +67,7 @@ def _test(settings: SetupSettings, console: Console) -> bool:
         for outcome in run_live_test(settings, lambda doing: click.echo(f'{doing} ...', err=True)):
             colour = COLOURS.get(outcome.state, '')
             state = f'[{colour}]{outcome.state}[/]' if colour else outcome.state
-            table.add_row(outcome.kind, outcome.name, state, _plain(outcome.found))
+            table.add_row(outcome.kind, outcome.name, state, _plain(short(outcome.found, LONGEST)))
             if outcome.state == FAILED:
                 failures.append(outcome)
     finally:
@@ -81,7 +85,7 @@ def _plain(text: str) -> str:
 def _table(title: str, *columns: str) -> Table:
     table = Table(title=title, title_justify='left')
     for column in columns:
-        table.add_column(column, overflow='fold')
+        table.add_column(column, overflow='fold', no_wrap=column == 'name')
     return table
 
 
