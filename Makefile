@@ -40,7 +40,7 @@ help:
 
 demo: profile $(if $(filter gpaw,$(ENGINE)),$(INSTALLED_GPAW))
 	@echo '== codes, potentials and model'
-	@aiida-e3relax setup --profile e3relax --engine $(ENGINE)
+	@aiida-e3relax setup --profile e3relax --engine $(ENGINE) --pre-relaxer network
 	@echo '== the relaxations'
 	@verdi -p e3relax run workflows/relax_workchain.py --vasp-code vasp-standin-$(ENGINE)@localhost
 	@echo; echo 'For these commands in your shell:  source .venv/bin/activate; export AIIDA_PATH=$$PWD/.aiida'
@@ -61,7 +61,7 @@ campaign-pbe: CHOICES = --max-running 1 --reference all --kpoints-spacing 0.08 -
 campaign-pbe: $(INSTALLED_GPAW)
 campaign learn campaign-pbe: profile
 	@echo '== codes, potentials and model'
-	@aiida-e3relax setup --profile e3relax --engine $(STAND_IN)
+	@aiida-e3relax setup --profile e3relax --engine $(STAND_IN) --pre-relaxer network
 	@echo '== the campaign'
 	@verdi -p e3relax daemon status > /dev/null 2>&1 || verdi -p e3relax daemon start 2
 	@aiida-e3relax campaign status $(NAME) --profile e3relax > /dev/null 2>&1 || { \
