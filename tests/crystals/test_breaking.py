@@ -90,3 +90,11 @@ def test_one_site_moves_by_strain_alone():
     np.testing.assert_allclose(moves, 0, atol=1e-9)
     assert np.linalg.norm(strain) == pytest.approx(0.05)
     assert abs(np.trace(strain)) < 1e-12
+
+
+def test_no_step_holds_a_common_shift_along_vectors_that_hold_no_site():
+    height = Freedom('positions', fixed={'c': [0]})
+    end = broken(crystal_of(WURTZITE), height)
+    shift = (end.fractional() - crystal_of(WURTZITE).fractional()).mean(axis=0)
+    np.testing.assert_allclose(shift[:2], 0, atol=1e-12)
+    assert broken(crystal_of(bulk('Cu', a=3.6)), height) is None

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aiida_e3relax.crystals.freedom.motion import Motion
 from aiida_e3relax.crystals.structures import Crystals
@@ -51,6 +52,7 @@ def break_symmetry(
     moves = free.project_displacements(rng.normal(size=start.positions.shape) @ axes.T)
     noise = free.project_strain(axes @ rng.normal(size=(3, 3)) @ axes.T)
     apart, stretch = moves - broken.project_displacements(moves), noise - broken.project_strain(noise)
+    apart = _without_shift(apart, motion)
     n_movable = max(1, int(motion.movable.any(axis=1).sum()))
     size, length = np.linalg.norm(apart) / np.sqrt(n_movable), np.linalg.norm(stretch)
     if size < NOTHING and length < NOTHING:
@@ -59,3 +61,12 @@ def break_symmetry(
     stretch = stretch * (strain / length if length >= NOTHING else 0.0)
     cell = motion.cell(stretch)
     return start.replace(motion.positions(apart, cell), cell[None])
+
+
+def _without_shift(vectors: NDArray[np.float64], motion: Motion) -> NDArray[np.float64]:
+    """Return displacements ``(N, 3)`` without their mean along the lattice vectors that hold no site."""
+    cell = motion.start.cell[0]
+    fractional = vectors @ np.linalg.inv(cell)
+    free = motion.movable.all(axis=0)
+    fractional[:, free] -= fractional[:, free].mean(axis=0)
+    return fractional @ cell

@@ -156,21 +156,29 @@ def _relax_broken(
     if start is None:
         raise ValueError('nothing that may move breaks its symmetry')
     end = yield from relax_crystal(Motion.of(start, freedom, kinds, start), settings, on_step)
-    contact = _closest_contact(end.crystal)
-    if contact < SMALLEST_CONTACT and contact < _closest_contact(crystal):
+    if _has_collapsed(end.crystal, crystal):
         raise ValueError(
-            f'the steps lead two atoms to {contact:.2g} of the sum of their covalent radii, expected at least '
-            f'{SMALLEST_CONTACT:g}'
+            f'the steps lead two atoms to {_closest_contact(end.crystal):.2g} of the sum of their covalent radii, '
+            f'expected at least {SMALLEST_CONTACT:g}'
         )
     refined = Motion.of(end.crystal, freedom, kinds, end.crystal, NEARLY_SYMMETRIC)
     if refined.group is None or len(refined.group.rotations) == 1:
         return end
-    last = yield from relax_crystal(
-        refined, dataclasses.replace(settings, steps=settings.steps - end.steps, candidates=0)
-    )
-    if last.measured.energy > end.measured.energy + CERTAIN:
+    try:
+        last = yield from relax_crystal(
+            refined, dataclasses.replace(settings, steps=settings.steps - end.steps, candidates=0)
+        )
+    except ValueError:  # what has been found stands
+        return end
+    if last.measured.energy > end.measured.energy + CERTAIN or _has_collapsed(last.crystal, crystal):
         return end
     return Stepped(last.crystal, last.measured, end.steps + last.steps)
+
+
+def _has_collapsed(crystal: Crystals, before: Crystals) -> bool:
+    """Return whether two atoms are nearer than `SMALLEST_CONTACT`, and nearer than any two were before."""
+    contact = _closest_contact(crystal)
+    return contact < SMALLEST_CONTACT and contact < _closest_contact(before)
 
 
 def _closest_contact(crystal: Crystals) -> float:
