@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 from click.testing import CliRunner
 
 from aiida_e3relax.cli.setup import EXAMPLES, setup
 from aiida_e3relax.cli.setup_file.overrides import write_overrides
+from aiida_e3relax.cli.setup_file.run import check_overrides
 from aiida_e3relax.cli.setup_file.settings import parse_setup
 from aiida_e3relax.common.errors import InputError
 
@@ -139,6 +141,13 @@ class TestOverrides:
             {'queue_name': 'long'},
         ]
         assert '# for vasp@b' in text
+
+    def test_a_file_that_chains_cannot_read_is_refused(self, tmp_path):
+        text = self.write(('vasp@a', 'vasp.vasp', 'short'), ('vasp@b', 'vasp.vasp', 'long'))
+        with pytest.raises(click.ClickException, match='expected one code of a plugin with `options`, found several'):
+            check_overrides(tmp_path / 'overrides.yaml', text)
+        with pytest.raises(click.ClickException, match='expected a folder .* that is there, found none'):
+            check_overrides(tmp_path / 'none' / 'overrides.yaml', self.write(('vasp@a', 'vasp.vasp', 'short')))
 
     def test_no_options_are_no_overrides(self):
         assert write_overrides(parse('models: [default]')) == ''

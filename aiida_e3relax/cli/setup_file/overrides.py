@@ -11,6 +11,8 @@ from aiida_e3relax.common.mappings import merge
 
 PLACES = {PREDICT: ('network', 'predict'), VASP: ('vasp', 'vasp', 'calc')}
 """Where the inputs of a chain have the jobs of a plugin."""
+SEPARATOR = '---\n'
+"""Between the documents of several codes of one plugin."""
 
 
 def write_overrides(settings: SetupSettings) -> str:
@@ -21,7 +23,7 @@ def write_overrides(settings: SetupSettings) -> str:
     parts = {label: code for label, code in settings.codes.items() if code.options and code.plugin in PLACES}
     plugins = [code.plugin for code in parts.values()]
     if len(plugins) > len(set(plugins)):
-        return '---\n'.join(_write([label], _nest(code.plugin, code.options)) for label, code in parts.items())
+        return SEPARATOR.join(_write([label], _nest(code.plugin, code.options)) for label, code in parts.items())
     joined: dict[str, Any] = {}
     for code in parts.values():
         joined = merge(joined, _nest(code.plugin, code.options))

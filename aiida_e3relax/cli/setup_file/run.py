@@ -10,7 +10,7 @@ from rich.table import Table
 
 from aiida_e3relax.cli.setup_file.checks import FAILED, PASSED
 from aiida_e3relax.cli.setup_file.live_test import run_live_test
-from aiida_e3relax.cli.setup_file.overrides import write_overrides
+from aiida_e3relax.cli.setup_file.overrides import SEPARATOR, write_overrides
 from aiida_e3relax.cli.setup_file.plan import plan_setup
 from aiida_e3relax.cli.setup_file.settings import SetupSettings, read_setup
 from aiida_e3relax.common.messages import short
@@ -36,7 +36,7 @@ def run_setup(path: Path, profile: str, is_dry: bool, is_tested: bool, overrides
         raise click.ClickException(str(error)) from error
     text = write_overrides(settings)
     if overrides is not None:
-        _check_overrides(overrides, text)
+        check_overrides(overrides, text)
     console = Console()
     table = _table(f'AiiDA profile {profile}', 'what', 'name', 'state')
     try:
@@ -89,10 +89,17 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _check_overrides(path: Path, text: str) -> None:
-    """Raise ClickException where the file of overrides would be empty, or would take the place of another."""
+def check_overrides(path: Path, text: str) -> None:
+    """Raise ClickException where chains could not read the file of overrides, or it would replace another one."""
     if not text:
         raise click.ClickException('--overrides: expected a code with `options` in the file, found none')
+    if SEPARATOR in text:
+        raise click.ClickException(
+            '--overrides: expected one code of a plugin with `options`, found several, whose chains ask for other '
+            'things; leave it out, and copy what is printed at the end into a file for each'
+        )
+    if not path.parent.is_dir():
+        raise click.ClickException(f'--overrides {path}: expected a folder {path.parent} that is there, found none')
     if path.exists() and path.read_text(encoding='utf-8') != text:
         raise click.ClickException(f'--overrides {path}: another file is there; name a new one, or remove it')
 
