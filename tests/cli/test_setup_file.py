@@ -146,7 +146,7 @@ class TestOverrides:
         text = self.write(('vasp@a', 'vasp.vasp', 'short'), ('vasp@b', 'vasp.vasp', 'long'))
         with pytest.raises(click.ClickException, match='expected one code of a plugin with `options`, found several'):
             check_overrides(tmp_path / 'overrides.yaml', text)
-        with pytest.raises(click.ClickException, match='expected a folder .* that is there, found none'):
+        with pytest.raises(click.ClickException, match=r'expected a folder .* that is there, found none'):
             check_overrides(tmp_path / 'none' / 'overrides.yaml', self.write(('vasp@a', 'vasp.vasp', 'short')))
 
     def test_no_options_are_no_overrides(self):
