@@ -21,6 +21,7 @@ from typing import Any
 
 from aiida import orm
 from aiida.common.exceptions import NotExistent
+from sqlalchemy.exc import SQLAlchemyError
 
 from aiida_e3relax.calculations.batches import gather_structures
 from aiida_e3relax.campaign.group import CampaignGroup
@@ -105,9 +106,12 @@ class CampaignController:
         newest = read_generations(self._settings.chain['model'], look.history)[-1]
         try:
             builder = round_builder(self.plan, look.history, newest, look.round.finished)
-        except (ValueError, NotExistent) as error:
+        except SQLAlchemyError:
+            raise
+        except Exception as error:  # whatever it is, the campaign is worth more than a round of it
+            message = str(error) if isinstance(error, ValueError | NotExistent) else repr(error)
             asked = look.extras.rounds_asked
-            self.group.round_fault = {'after': look.round.finished, 'asked': asked, 'message': str(error)}
+            self.group.round_fault = {'after': look.round.finished, 'asked': asked, 'message': message}
         else:
             yield builder
 
