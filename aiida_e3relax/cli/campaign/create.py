@@ -138,17 +138,18 @@ def create(
     if raw_legs_of is None and not sources:
         raise click.UsageError('expected the structures: give --from, or --raw-legs-of for those of a campaign')
     use_profile(profile)
+    check_files(sources)
+    learning = None
+    if learn:
+        from aiida_e3relax.cli.campaign.learning import parse_learning
 
-    from aiida_e3relax.cli.campaign.learning import parse_learning
-
-    learning = parse_learning(learn) if learn else None
+        learning = parse_learning(learn)
     least_share = max(REFERENCE_SHARE, learning.judge_share) if learning else REFERENCE_SHARE
     share = _read_share(reference or ('all' if arms else str(least_share)))
     if arms and not share:
         raise click.ClickException(
             f'--reference {reference}: arms are compared with the relaxations of raw crystals; give a share of them'
         )
-    check_files(sources)
 
     from aiida.common.exceptions import NotExistent
 
