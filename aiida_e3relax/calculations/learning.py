@@ -115,12 +115,15 @@ def take_test_crystals(pairs: E3RelaxPairsData) -> StructureBatchData:
 
 
 @calcfunction
-def compare_models(pairs: E3RelaxPairsData, tuned: StructureBatchData, base: StructureBatchData) -> orm.Dict:
+def compare_models(
+    pairs: E3RelaxPairsData, tuned: StructureBatchData, base: StructureBatchData | None = None
+) -> orm.Dict:
     """Return the errors of two models on the split `test`, and whether the tuned one is better.
 
     `tuned` and `base` are their predictions of `take_test_crystals`; where a model failed, the unrelaxed crystal counts
-    as its prediction. Beside them stand the unrelaxed crystal itself, `dummy`, and that scaled to the volume that the
-    tuned model predicts, `scaled_dummy`. Each has the mean and median of `MEASURES`.
+    as its prediction, and so it does everywhere without `base`, which could predict none. Beside them stand the
+    unrelaxed crystal itself, `dummy`, and that scaled to the volume that the tuned model predicts, `scaled_dummy`. Each
+    has the mean and median of `MEASURES`.
 
     The models are judged by the mean error of coordinates and lattice vectors, in A, of each crystal (what training
     minimises): `tuned` is better where that has fallen on average, and it fails for no more crystals. `difference` has
@@ -138,7 +141,10 @@ def compare_models(pairs: E3RelaxPairsData, tuned: StructureBatchData, base: Str
         for name, crystals in candidates.items()
     }
     change = np.subtract(*(errors[name]['coordinates_A'] + errors[name]['lattice_A'] for name in ('tuned', 'base')))
-    failed = {name: len(test) - len(batch.labels) for name, batch in (('tuned', tuned), ('base', base))}
+    failed = {
+        name: len(test) - (0 if batch is None else len(batch.labels))
+        for name, batch in (('tuned', tuned), ('base', base))
+    }
     content = {
         'crystals': len(test),
         'failed': failed,
@@ -167,8 +173,10 @@ def _labels(count: int) -> NDArray[np.str_]:
     return np.array([f'crystal_{number}' for number in range(count)])
 
 
-def _predictions(batch: StructureBatchData, test: Pairs) -> Crystals:
+def _predictions(batch: StructureBatchData | None, test: Pairs) -> Crystals:
     """Return the predictions of all test crystals in their order; a crystal without one stays where it was."""
+    if batch is None:
+        return test.unrelaxed
     positions, cell = test.unrelaxed.positions.copy(), test.unrelaxed.cell.copy()
     offsets, places = test.unrelaxed.offsets, {label: place for place, label in enumerate(_labels(len(test)).tolist())}
     crystals = batch.crystals

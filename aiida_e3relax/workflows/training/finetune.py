@@ -18,7 +18,7 @@ from aiida_e3relax.calculations.learning import (
     divide_pairs,
     take_test_crystals,
 )
-from aiida_e3relax.calculations.predict import find_model_fault
+from aiida_e3relax.calculations.predict import E3RelaxCalculation, find_model_fault
 from aiida_e3relax.calculations.train_parameters import TrainParameters
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.data.pairs import E3RelaxPairsData
@@ -26,6 +26,7 @@ from aiida_e3relax.workflows.network.base import E3RelaxBaseWorkChain
 from aiida_e3relax.workflows.training.base import E3RelaxTrainBaseWorkChain
 
 MODELS = ('tuned', 'base')
+ALL_FAILED = E3RelaxCalculation.exit_codes.ERROR_ALL_STRUCTURES_FAILED.status
 
 
 class E3RelaxFinetuneWorkChain(WorkChain):
@@ -147,11 +148,12 @@ class E3RelaxFinetuneWorkChain(WorkChain):
     def judge(self) -> ExitCode | None:
         """Compare the two, and give back the better one."""
         runs = {name: self.ctx[f'predicted_{name}'] for name in MODELS}
-        if failed := [name for name, run in runs.items() if 'batch' not in run.outputs]:
+        may_lack = 'base' if runs['base'].exit_status == ALL_FAILED else None  # as for elements that it does not know
+        if failed := [name for name, run in runs.items() if 'batch' not in run.outputs and name != may_lack]:
             self.out('model', self.inputs.model)
             told = '; '.join(f'the {name} model: {runs[name].exit_message}' for name in failed)
             return self.exit_codes.ERROR_PREDICTION_FAILED.format(detail=told)
-        batches = {name: run.outputs.batch for name, run in runs.items()}
+        batches = {name: run.outputs.batch for name, run in runs.items() if 'batch' in run.outputs}
         evaluation = compare_models(self.ctx.divided, **batches)
         self.out('evaluation', evaluation)
         better = evaluation['is_better']

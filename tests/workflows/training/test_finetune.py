@@ -143,6 +143,9 @@ def test_errors_are_those_of_the_papers_measures(pairs):
     assert found['errors']['scaled_dummy']['volume_A3']['mean'] == pytest.approx(0.0, abs=1e-9)
     low, high = found['difference']['interval_A']
     assert low < found['difference']['mean_A'] < high < 0
+    alone = compare_models(pairs, perfect).get_dict()  # as where the model does not know the elements
+    assert alone['errors']['base'] == found['errors']['dummy']
+    assert (alone['failed'], alone['is_better']) == ({'tuned': 0, 'base': len(test)}, True)
     missing = StructureBatchData(relaxed.select(np.arange(1, len(relaxed))))
     found = compare_models(pairs, missing, batch).get_dict()
     assert found['failed'] == {'tuned': 1, 'base': 0}
