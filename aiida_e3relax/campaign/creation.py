@@ -219,7 +219,11 @@ def _plan_learning(
 ) -> dict[str, Any]:
     """Return what the settings of a campaign that learns hold of that; raises ValueError where it cannot."""
     if choices.network_code is None or choices.model is None:
-        raise ValueError(f'campaign `{name}`: expected a network, which is to learn, found none before VASP')
+        found = f'{choices.pre_relaxer} alone' if choices.pre_relaxer else 'none'
+        raise ValueError(
+            f'campaign `{name}`: expected a network, which is to learn, found {found} before VASP; give --pre-relaxer '
+            'network, or network+POTENTIAL'
+        )
     with_raw_leg = labels if sample == ALL else list(sample)
     count = max(FEWEST_JUDGES, math.ceil(learning.judge_share * len(labels)))
     if count > len(with_raw_leg):

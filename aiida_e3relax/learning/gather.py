@@ -143,8 +143,13 @@ def gather(
 
 
 def gather_divided(relaxations: Iterable[Relaxation], source: str, splits: Mapping[str, str]) -> E3RelaxPairsData:
-    """Return the pairs of relaxations, not stored, in the `splits` that are given by their UUIDs; see `gather`."""
-    return gather(relaxations, source, BuildOptions(split='as-given', find_repeats=False), splits=splits).node
+    """Return the pairs of relaxations of a campaign, not stored, in the `splits` that are given by their UUIDs.
+
+    A campaign has one recipe, by which some tags depend on the structure, as those of Hubbard's U: `gather` takes them
+    together, and the card tells which there are.
+    """
+    options = BuildOptions(split='as-given', find_repeats=False)
+    return gather(relaxations, source, options, mix_settings=True, splits=splits).node
 
 
 def check_origin(node: E3RelaxPairsData, ends: Mapping[str, str]) -> dict[str, str]:

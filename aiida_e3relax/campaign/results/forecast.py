@@ -114,9 +114,9 @@ def forecast_rest(
 
 
 def _sums(generation: JudgedGeneration, places: NDArray[np.int64] | None = None) -> Values:
-    """Return the sums ``(..., 4)`` over judges of both steps and of their squares, of those at `places` if given."""
+    """Return sums ``(..., 5)`` over judges, of those at `places` if given: both steps, their squares, their product."""
     steps = np.stack([generation.without, generation.with_prediction], axis=-1)
-    steps = np.concatenate([steps, steps**2], axis=-1)
+    steps = np.concatenate([steps, steps**2, steps.prod(axis=-1, keepdims=True)], axis=-1)
     return (steps if places is None else steps[places]).sum(axis=-2)
 
 
@@ -128,9 +128,10 @@ def _draw_totals(known: Sequence[JudgedGeneration], learnt: Values, counts: tupl
         n = len(generation.without)
         sums.append(_sums(generation, rng.integers(n, size=(RESAMPLES, n))))
     moments = np.sum(sums, axis=0) / sum(len(generation.without) for generation in known)
-    deviations = np.sqrt(np.maximum(moments[:, 2:] - moments[:, :2] ** 2, 0.0))
+    variances = moments[:, 2:4] - moments[:, :2] ** 2
+    covariance = moments[:, 4] - moments[:, 0] * moments[:, 1]  # a crystal that takes many steps takes many from both
     n_left, n_raw = counts[0] + counts[1], counts[2]
-    scatter = np.hypot(np.sqrt(n_raw) * deviations[:, 0], np.sqrt(n_left) * deviations[:, 1])
+    scatter = np.sqrt(np.maximum(variances @ [n_raw, n_left] + 2 * n_raw * covariance, 0.0))
     drawn = _totals(known, sums, learnt, counts) + (scatter * rng.standard_normal(RESAMPLES))[:, None]
     return np.maximum(drawn, n_left)
 

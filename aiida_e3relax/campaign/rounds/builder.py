@@ -15,11 +15,13 @@ from aiida_e3relax.calculations.train_parameters import TrainParameters
 from aiida_e3relax.campaign.plan import Plan
 from aiida_e3relax.campaign.results.records import chain_query
 from aiida_e3relax.campaign.rounds.history import Generation, History
+from aiida_e3relax.campaign.rounds.settings import FEWEST_JUDGES
 from aiida_e3relax.campaign.submission.processes import ROUND_LABEL
 from aiida_e3relax.common.errors import InputError
-from aiida_e3relax.data.pairs import E3RelaxPairsData
+from aiida_e3relax.common.mappings import merge
+from aiida_e3relax.data.pairs import RELAXATION, E3RelaxPairsData
 from aiida_e3relax.learning.gather import gather_divided
-from aiida_e3relax.learning.relaxations import KINDS, find_relaxations
+from aiida_e3relax.learning.relaxations import KINDS, RelaxationKind, find_relaxations
 from aiida_e3relax.workflows.comparison.reference import CHAIN
 from aiida_e3relax.workflows.protocols.protocol import fill_builder
 from aiida_e3relax.workflows.training.finetune import E3RelaxFinetuneWorkChain
@@ -36,22 +38,43 @@ def gather_pairs(plan: Plan, name: str) -> E3RelaxPairsData:
     """
     settings, how = plan.settings, plan.settings.how_to_learn
     found = find_relaxations(chain_query(plan.node, ['id']), {CHAIN: KINDS[CHAIN]})
-    of_label = {relaxation.label: relaxation for relaxation in found if relaxation.label in settings.structures}
-    judges = settings.judge_set
-    stopping = draw_stopping([label for label in of_label if label not in judges], how.val, settings.seed)
-    splits = {
-        relaxation.process: TEST if label in judges else 'val' if label in stopping else 'train'
-        for label, relaxation in of_label.items()
+    judges, with_raw_leg = settings.judge_set, _find_raw_legs(plan)
+    of_label = {
+        relaxation.label: relaxation
+        for relaxation in found
+        if relaxation.label in settings.structures
+        and (relaxation.label not in judges or relaxation.process in with_raw_leg)
     }
-    node = gather_divided(of_label.values(), name, splits)
-    if missing := [kind for kind in ('train', 'val', TEST) if not node.splits.get(kind)]:
-        raise InputError(
-            f'{len(of_label)} relaxations finished, {len(node)} of them can be learnt from, none to {WORDS[missing[0]]}'
-        )
+
+    def divide(labels: Iterable[str]) -> E3RelaxPairsData:
+        stopping = draw_stopping([label for label in labels if label not in judges], how.val, settings.seed)
+        splits = {
+            relaxation.process: TEST if label in judges else 'val' if label in stopping else 'train'
+            for label, relaxation in of_label.items()
+        }
+        return gather_divided(of_label.values(), name, splits)
+
+    node = divide(of_label)
+    if not node.splits.get('val'):  # what was to stop the training cannot be used
+        usable = set(node.pairs.about[RELAXATION].tolist())
+        node = divide([label for label, relaxation in of_label.items() if relaxation.process in usable])
+    for kind, (fewest, purpose) in NEEDED.items():
+        if (count := node.splits.get(kind, 0)) < fewest:
+            raise InputError(
+                f'{len(of_label)} relaxations finished, {len(node)} of them can be used: expected at least {fewest} '
+                f'{purpose}, found {count}'
+            )
     return node
 
 
-WORDS = {'train': 'train on', 'val': 'stop the training by', TEST: 'judge by'}
+NEEDED = {'train': (1, 'to train on'), 'val': (1, 'to stop the training by'), TEST: (FEWEST_JUDGES, 'to judge by')}
+"""How many pairs a round needs of each split, and what for."""
+
+
+def _find_raw_legs(plan: Plan) -> set[str]:
+    """Return the UUIDs of the chains whose raw crystal was relaxed: by the end of another leg no model is judged."""
+    kind = RelaxationKind(end='raw__structure')
+    return {relaxation.process for relaxation in find_relaxations(chain_query(plan.node, ['id']), {CHAIN: kind})}
 
 
 def draw_stopping(labels: Iterable[str], share: float, seed: int) -> set[str]:
@@ -74,8 +97,11 @@ def round_builder(plan: Plan, history: History, newest: Generation, finished: in
     name = plan.group.label if plan.group else settings.name
     choices = ChainChoices.from_record(settings.chain)
     assert choices.network_code is not None
+    predict = E3RelaxVaspWorkChain.get_protocol_inputs(choices.protocol, choices.overrides)['network']['predict']
+    of_network = merge(predict.get('metadata', {}).get('options', {}), choices.network_options)
     code = orm.load_code(uuid=how.code) if how.code else choices.network_code
     pairs = gather_pairs(plan, f'{name} after {finished}'[:200])
+    of_training = merge(of_network if code.uuid == choices.network_code.uuid else {}, how.options)
     parameters = how.train_parameters(model_name(name, newest.number + 1))
     parameters['settings'] = fit_batches(parameters, pairs.splits['train'])
     replay: list[Any] = [orm.load_node(uuid=uuid) for uuid in how.replay_of]
@@ -85,13 +111,13 @@ def round_builder(plan: Plan, history: History, newest: Generation, finished: in
         'model': orm.load_node(uuid=newest.model),
         'split': {'by': AS_GIVEN, 'replay': how.replay, 'seed': settings.seed},
         'training': {
-            'train': {'code': code, 'parameters': parameters, 'metadata': {'options': dict(how.options)}},
+            'train': {'code': code, 'parameters': parameters, 'metadata': {'options': of_training}},
         },
         'prediction': {
             'predict': {
                 'code': choices.network_code,
-                'parameters': _predict_parameters(choices),
-                'metadata': {'options': dict(choices.network_options)},
+                'parameters': _predict_parameters(predict.get('parameters', {})),
+                'metadata': {'options': of_network},
             },
         },
     }
@@ -118,8 +144,6 @@ def model_name(campaign: str, generation: int) -> str:
     return f'{re.sub(r"[^A-Za-z0-9_.+-]+", "-", campaign).strip("-_.+")[:70] or "campaign"}-generation-{generation}'
 
 
-def _predict_parameters(choices: ChainChoices) -> Mapping[str, Any]:
+def _predict_parameters(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return where the network of a campaign runs; a potential after it has no part in a judgement of networks."""
-    inputs = E3RelaxVaspWorkChain.get_protocol_inputs(choices.protocol, choices.overrides)['network']
-    parameters = inputs.get('predict', {}).get('parameters', {})
     return {name: parameters[name] for name in ('device', 'threads') if name in parameters}

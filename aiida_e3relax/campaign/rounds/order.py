@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from aiida import orm
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
 
 from aiida_e3relax.campaign.plan import Plan
 from aiida_e3relax.campaign.rounds.settings import DIFFERENT, RANDOM, UNCERTAIN, alternate, shuffled
@@ -17,6 +18,10 @@ from aiida_e3relax.data.structures import structures_to_crystals
 
 KEYS = {UNCERTAIN: 'uncertainty_A', DIFFERENT: 'distance_to_training'}
 """What the report of a prediction says of a structure, by the order that goes by it."""
+AT_ONCE = 16
+"""How many structures may begin together, at most, as far as they are to be apart from each other."""
+CHUNK = 256
+"""How many crystals are compared with all others at once."""
 VOLUME_WEIGHT = 0.5
 """Of the logarithm of the volume of an atom beside shares of elements, in the features of crystals."""
 
@@ -30,6 +35,8 @@ class StartOrder:
         self._how = plan.settings.how_to_learn
         self._rows: dict[int, dict[str, Mapping[str, Any]]] = {}
         self._features: dict[str, NDArray[np.float64]] = {}
+        self._nearest: dict[str, float] = {}
+        self._counted: set[str] = set()
 
     def sort(self, labels: Sequence[str], processes: CampaignProcesses, generation: int) -> list[str]:
         """Return `labels` in the order in which their chains are submitted.
@@ -53,6 +60,8 @@ class StartOrder:
         self, labels: Sequence[str], started: Sequence[str], processes: CampaignProcesses, generation: int
     ) -> list[str]:
         """Return labels, those of which the newest model says most first; those that it cannot predict before them."""
+        if self._how.order == DIFFERENT and generation:  # a model that has learnt here states no distance
+            return self._farthest_first(labels, started)
         rows = {label: self._row(label, processes, generation) for label in labels}
         values = {label: row.get(KEYS[self._how.order]) for label, row in rows.items()}
         if any(value is not None for value in values.values()):
@@ -72,15 +81,38 @@ class StartOrder:
         return {}
 
     def _farthest_first(self, labels: Sequence[str], started: Sequence[str]) -> list[str]:
-        """Return labels by how far the features of a crystal are from the nearest of those that have begun."""
+        """Return labels by how far the features of a crystal are from the nearest of those that have begun.
+
+        The first `AT_ONCE` of them are also apart from each other, since they may begin together.
+        """
         self._read_features({*labels, *started})
+        self._come_near([label for label in started if label not in self._counted])
         points = np.array([self._features[label] for label in labels])
-        if not started:
-            distances = np.linalg.norm(points - points.mean(axis=0), axis=1)
+        if self._counted:
+            distances = np.array([self._nearest[label] for label in labels])
         else:
-            known = np.array([self._features[label] for label in started])
-            distances = np.array([np.linalg.norm(known - point, axis=1).min() for point in points])
-        return [labels[place] for place in np.argsort(-distances, kind='stable')]
+            distances = np.linalg.norm(points - points.mean(axis=0), axis=1)
+        first: list[int] = []
+        for _ in range(min(AT_ONCE, len(labels))):
+            first.append(int(np.argmax(distances)))
+            distances = np.minimum(distances, np.linalg.norm(points - points[first[-1]], axis=1))
+            distances[first] = -1.0
+        rest = [place for place in np.argsort(-distances, kind='stable').tolist() if distances[place] >= 0]
+        return [labels[place] for place in first + rest]
+
+    def _come_near(self, begun: Sequence[str]) -> None:
+        """Take crystals that have begun into the distances of all others to the nearest of them."""
+        fresh = [label for label in self._features if label not in self._nearest]
+        for labels, others in ((fresh, list(self._counted)), (list(self._features), begun)):
+            if not labels:
+                continue
+            points = np.array([self._features[label] for label in labels])
+            nearest = np.array([self._nearest.get(label, np.inf) for label in labels])
+            for place in range(0, len(others), CHUNK):
+                some = np.array([self._features[label] for label in others[place : place + CHUNK]])
+                nearest = np.minimum(nearest, cdist(some, points).min(axis=0))
+            self._nearest |= dict(zip(labels, nearest.tolist(), strict=True))
+        self._counted |= set(begun)
 
     def _read_features(self, labels: Iterable[str]) -> None:
         structures = self._settings.structures

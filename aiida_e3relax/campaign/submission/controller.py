@@ -75,13 +75,15 @@ class CampaignController:
         """Allow another try to all that ended without success, and return the labels.
 
         It is another chain for each structure whose last one failed, and another run of the network for each batch that
-        is held back.
+        is held back, or that the newest model could not predict.
         """
         look = self.look()
-        processes, held = look.processes, look.due.held
+        processes, generation = look.processes, look.history.generation
+        left = {place for label, place in self.plan.batch_index.items() if not processes.chains[label]}
+        lost = {p for p, number in processes.renewed if number == generation and processes.has_no_report(p, number)}
+        held = sorted({*look.due.held, *(lost & left)})
         failed = [label for label in processes.chains if processes.chain_state(label) in UNSUCCESSFUL]
         tries = {label: len(processes.chains[label]) + 1 for label in failed}
-        generation = look.history.generation
         runs = {attempts_key(place, generation): len(processes.network_tries(place, generation)) + 1 for place in held}
         if tries:
             self.group.attempts = {**look.extras.attempts, **tries}

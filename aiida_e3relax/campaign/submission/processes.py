@@ -120,6 +120,11 @@ class CampaignProcesses:
         """Return the last run for a batch of the newest generation up to this one that has any."""
         return next(tries[-1] for n in range(generation, -1, -1) if (tries := self.network_tries(place, n)))
 
+    def newest_state(self, place: int, generation: int) -> State:
+        """Return what became of a batch with the newest generation up to this one that it was given to."""
+        tries = (self.network_tries(place, number) for number in range(generation, -1, -1))
+        return last_state(next((each for each in tries if each), []))
+
     @property
     def network_is_running(self) -> bool:
         """Whether the network runs on any batch."""

@@ -161,7 +161,7 @@ def make_status(look: Look, is_with_base: bool = False) -> Status:
     """Return how far a campaign is; of an arm `is_with_base` says whether its base campaign is submitted beside it."""
     extras, processes = look.extras, look.processes
     chains = Counter(processes.chain_state(label) for label in processes.chains)
-    networks = Counter(processes.network_state(place) for place in processes.networks)
+    networks = Counter(processes.newest_state(place, look.history.generation) for place in processes.networks)
     return Status(
         name=extras.label,
         chains={state: chains[state] for state in State},
@@ -171,7 +171,10 @@ def make_status(look: Look, is_with_base: bool = False) -> Status:
         n_retried=sum(len(tries) > 1 for tries in processes.chains.values()),
         chains_per_hour=_rate(chains[State.RUNNING], processes),
         failures=_group_failures(processes),
-        held=[_describe_held(processes.networks[place][-1], labels) for place, labels in look.due.held.items()],
+        held=[
+            _describe_held(processes.last_run(place, look.history.generation), labels)
+            for place, labels in look.due.held.items()
+        ],
         foreign=[process.pk for process in processes.foreign],
         waiting=_describe_waiting(look.due, is_with_base),
         learning=_describe_learning(look),

@@ -22,11 +22,14 @@ __all__ = ['relax']  # the fixture
 
 @pytest.fixture
 def campaign(relax, standin_code, e3relax_code, potential_family, model, tmp_path):
-    """A campaign of eight crystals that learns, three of which judge, and its chains, of which the last did not end."""
+    """A campaign of eight crystals that learns, and its chains: s1 has not converged, and five judge.
+
+    The first of these has no raw leg.
+    """
     chains = {f's{n}': relax('E3RelaxVaspWorkChain', 'structure', converged=n != 1) for n in range(8)}
     structures = {label: chain.inputs.structure for label, chain in chains.items()}
     choices = ChainChoices(standin_code, e3relax_code, potential_family, 'cell', model, protocol='fast')
-    how = LearningSettings(every=4, judge=0.3, least=2, val=0.3)
+    how = LearningSettings(every=4, judge=0.6, least=2, val=0.3)
     group = create_campaign(tmp_path.name, structures, choices, reference_share=1.0, learning=how)
     for label, chain in chains.items():
         copy = orm.WorkChainNode(label=label)
@@ -35,6 +38,8 @@ def campaign(relax, standin_code, e3relax_code, potential_family, model, tmp_pat
         copy.base.links.add_incoming(chain.inputs.structure, LinkType.INPUT_WORK, 'structure')
         copy.store()
         chain.outputs.structure.base.links.add_incoming(copy, LinkType.RETURN, 'structure')
+        if label in group.settings.judges[1:]:
+            chain.outputs.structure.base.links.add_incoming(copy, LinkType.RETURN, 'raw__structure')
     return group
 
 
@@ -43,11 +48,12 @@ def test_judges_are_the_test_split_and_what_has_not_converged_is_left_out(campai
     node = gather_pairs(plan, 'mine')
     pairs = node.pairs
     labels = [label.split('/')[-1] for label in pairs.unrelaxed.labels.tolist()]
-    assert len(labels) == 7
+    first, *others = campaign.settings.judges
+    assert sorted(labels) == sorted(set(campaign.settings.structures) - {'s1', first})
     assert not node.is_stored
     splits = dict(zip(labels, pairs.split.tolist(), strict=True))
-    judges = set(campaign.settings.judges)
-    assert {label for label, split in splits.items() if split == 'test'} == judges - {'s1'}
+    judges = {first, *others}
+    assert {label for label, split in splits.items() if split == 'test'} == {*others} - {'s1'}
     assert {split for label, split in splits.items() if label not in judges} == {'train', 'val'}
     builder = round_builder(plan, History(), Generation(0, campaign.settings.chain['model'], ''), 7)
     assert builder.metadata.label == 'round_1_after_7'
@@ -57,8 +63,11 @@ def test_judges_are_the_test_split_and_what_has_not_converged_is_left_out(campai
     assert builder.training.train.code.uuid == campaign.settings.chain['network_code']
 
 
-def test_pairs_of_one_split_alone_are_told(campaign):
+def test_too_few_pairs_of_a_split_are_told(campaign):
     plan = read_plan(campaign)
+    settings = dataclasses.replace(plan.settings, judges=plan.settings.judges[:2])
+    with pytest.raises(InputError, match=r'expected at least 3 to judge by, found [01]$'):
+        gather_pairs(dataclasses.replace(plan, settings=settings), 'mine')
     settings = dataclasses.replace(plan.settings, judges=list(plan.settings.structures))
-    with pytest.raises(InputError, match='none to train on'):
+    with pytest.raises(InputError, match=r'expected at least 1 to train on, found 0$'):
         gather_pairs(dataclasses.replace(plan, settings=settings), 'mine')
