@@ -10,7 +10,8 @@ model is least certain, and those first that are furthest from its training. Fro
 many pairs of its own training beside them (`--replay`). Tuned models are measured on what judges and, for what tuning
 costs elsewhere, on the test pairs of the rest; beside them stand the base model, the potentials (relaxations from the
 unrelaxed crystals), the Dummy, and the Dummy scaled to the volume that the base model predicts. Errors are in the
-aligned frame; CPU seconds are those of the tuning.
+aligned frame; CPU seconds are those of the tuning, of the last process where it was broken off. Pairs of one chemical
+system are alike: with few systems among the judges small differences mean nothing.
 
 Every step leaves its result in the folder of --output, and the command goes on where it was. At the end it prints the
 table and draws the figure.
@@ -79,13 +80,17 @@ def main() -> None:
     options = parser.parse_args()
     device = prepare_device(options.device, options.threads)
     options.output.mkdir(parents=True, exist_ok=True)
+    check_settings(options, parser)
 
     everything = Pairs.concatenate(read_pairs(path) for path in options.pairs)
     groups = [[atomic_numbers[symbol] for symbol in group.split(',')] for group in options.family]
     family, rest = divide(everything, groups)
     judges, pool = draw_judges(family, options.judges)
     elsewhere = rest.of_split('test')
-    print(f'{len(family)} pairs of {" ".join(options.family)}: {len(judges)} judge, {len(pool)} can be learnt from')
+    print(
+        f'{len(family)} pairs of {" ".join(options.family)}: {len(judges)} of {len(set(chemical_systems(judges)))} '
+        f'chemical systems judge, {len(pool)} can be learnt from'
+    )
     base = train_base(rest, options, device)
     rows = measure_others(judges, elsewhere, base, options, device)
     predicted = network(base, pool.unrelaxed, device)
@@ -106,6 +111,16 @@ def main() -> None:
             )
     print(markdown(rows))
     draw(rows, options.output / 'learning.png')
+
+
+def check_settings(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """End where the folder of the output has results of other settings than these."""
+    may_grow = ('output', 'sizes', 'orders', 'potentials', 'device', 'threads')
+    asked = {name: value for name, value in vars(options).items() if name not in may_grow}
+    asked = json.loads(json.dumps(asked, default=str))
+    found = kept(options.output / 'settings.json', lambda: asked)
+    if other := [name for name in asked if asked[name] != found.get(name)]:
+        parser.error(f'{options.output}: has results of another --{other[0].replace("_", "-")}; give another --output')
 
 
 def divide(pairs: Pairs, groups: list[list[int]]) -> tuple[Pairs, Pairs]:
@@ -187,6 +202,7 @@ def tune(
         'architecture': base.architecture,
         'hyperparameters': dataclasses.asdict(base.model.hyperparameters),
         'steps': options.steps,
+        'batch_size': min(32, len(revealed) - count + replayed),
         'validate_every': 50,
         'early_stop': 4,
     }
