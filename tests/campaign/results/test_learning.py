@@ -111,6 +111,17 @@ def test_intervals_of_forecasts_hold_the_truth_as_often_as_they_say():
     assert held >= 52
 
 
+def test_a_crystal_that_is_slow_from_its_raw_form_is_slow_from_a_prediction_too():
+    """What is left has both legs, whose steps go together."""
+    rng, held = np.random.default_rng(7), 0
+    for _ in range(60):
+        raw = rng.lognormal(3.0, 0.6, size=(2, 100))
+        judged = [JudgedGeneration(20 * n, raw[n], (0.8, 0.5)[n] * raw[n]) for n in range(2)]
+        forecast = forecast_rest(judged, 0, 40, 40, could_learn=20)
+        held += forecast.now.low <= 1.5 * rng.lognormal(3.0, 0.6, size=40).sum() <= forecast.now.high
+    assert held >= 54
+
+
 @pytest.mark.parametrize(
     ('n_generations', 'waiting', 'could_learn', 'why'),
     [(1, 5, 50, 'two generations'), (2, 0, 50, 'all structures have begun'), (2, 5, 10, 'no more has finished')],

@@ -21,7 +21,7 @@ from aiida_e3relax.campaign.rounds.settings import LearningSettings, alternate, 
 from aiida_e3relax.campaign.settings import CampaignSettings
 from aiida_e3relax.campaign.submission import daemon
 from aiida_e3relax.campaign.submission.controller import CampaignController, has_ended
-from aiida_e3relax.campaign.submission.processes import ROUND
+from aiida_e3relax.campaign.submission.processes import ROUND, State
 from aiida_e3relax.campaign.submission.status import read_status
 from aiida_e3relax.cli.campaign.status_table import format_notes
 from aiida_e3relax.common.errors import InputError
@@ -211,6 +211,24 @@ def test_a_prediction_that_fails_for_a_new_model_leaves_the_older_one(make):
     assert not due.held
     assert 'batch_0_generation_1 failed as a whole' in '\n'.join(format_notes(read_status(group)))
     assert len(relax(group)) == 6
+
+
+def test_a_batch_that_only_a_new_model_was_given_is_held_and_tried_again(make):
+    group = make(network_retries=0)
+    add_network(group, 0, 'finished', 0)
+    for label in labels_of(group):
+        add_chain(group, label, 'finished', 0)
+    advance(group, 1)
+    finish_round(group)
+    advance(group)
+    controller = CampaignController(group)
+    (process,) = controller.look().processes.renewed[1, 1]
+    end(orm.load_node(process.pk), 320)
+    status = read_status(group)
+    assert [held.n_structures for held in status.held] == [6]
+    assert status.networks[State.FAILED] == 1
+    assert controller.retry_failed() == ['batch_1']
+    assert controller.look().due.networks == (1,)
 
 
 def test_chains_wait_where_they_are_to(make):
