@@ -20,7 +20,7 @@ ORDERS = {
 MESSAGE_WIDTH = 100
 FORECAST_READING = (
     'The forecast takes the rest to be like the structures that judge. Its intervals hold their choice and the scatter '
-    'of the rest, not that a curve may bend.'
+    'of the rest, not that long relaxations end last, nor that a curve may bend.'
 )
 
 

@@ -55,12 +55,8 @@ def candidates_path(output: Path) -> Path:
     return output.with_name(f'{output.stem}.candidates.{"npz" if output.suffix == ".npz" else "extxyz"}')
 
 
-class LayersWriter:
-    """Crystals with T geometries each, from the input, step 0, to the prediction, the last.
-
-    An ``.npz`` has the arrays of crystals, but ``positions`` ``(A, T, 3)`` and ``cell`` ``(S, T, 3, 3)``; a trajectory
-    has T frames for one crystal after the other, ``label`` and ``layer`` in their ``info``.
-    """
+class _CrystalsWriter:
+    """A file of details with crystals: an ``.npz``, or what ASE writes."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -72,6 +68,18 @@ class LayersWriter:
 
     def __exit__(self, *error: object) -> None:
         self._writer.__exit__(*error)
+
+    def close(self) -> None:
+        """Put the file under its name; where there is nothing to write, one of an earlier run goes."""
+        _finish(self._writer, self.path, self._empty)
+
+
+class LayersWriter(_CrystalsWriter):
+    """Crystals with T geometries each, from the input, step 0, to the prediction, the last.
+
+    An ``.npz`` has the arrays of crystals, but ``positions`` ``(A, T, 3)`` and ``cell`` ``(S, T, 3, 3)``; a trajectory
+    has T frames for one crystal after the other, ``label`` and ``layer`` in their ``info``.
+    """
 
     def write(self, steps: Sequence[Crystals], movable: Sequence[NDArray[np.bool_] | None]) -> None:
         """Add crystals by their T geometries; `movable` is that of `AseWriter.write`."""
@@ -92,28 +100,13 @@ class LayersWriter:
             info={'layer': list(range(len(steps))) * count},
         )
 
-    def close(self) -> None:
-        """Put the file under its name; where there is nothing to write, one of an earlier run goes."""
-        _finish(self._writer, self.path, self._empty)
 
-
-class CandidatesWriter:
+class CandidatesWriter(_CrystalsWriter):
     """Candidates of crystals, each with the label of its crystal, and what is said of it.
 
     That is ``candidate``, its number from 0 on, ``energy_eV_per_atom`` and ``unperturbed``: arrays beside those of the
     crystals in an ``.npz``, and in the ``info`` of frames elsewhere.
     """
-
-    def __init__(self, path: Path):
-        self.path = path
-        self._writer: ArraysWriter | AseWriter = ArraysWriter(path) if path.suffix == '.npz' else AseWriter(path)
-        self._empty = True
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._writer.__exit__(*error)
 
     def write(
         self,
@@ -138,10 +131,6 @@ class CandidatesWriter:
             movable=[movable] * len(candidates),
             info={name: values.tolist() for name, values in of_each.items()},
         )
-
-    def close(self) -> None:
-        """Put the file under its name; where there is nothing to write, one of an earlier run goes."""
-        _finish(self._writer, self.path, self._empty)
 
 
 class BondsWriter:
