@@ -22,7 +22,7 @@ export AIIDA_PATH := $(CURDIR)/.aiida
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check $(PIP_CACHE) --constraint constraints.txt
 
-.PHONY: help demo campaign learn campaign-pbe profile test test-lowest validate lint docs docs-check tools clean
+.PHONY: help demo campaign learn campaign-pbe profile test test-lowest services services-down services-test validate lint docs docs-check tools clean
 
 help:
 	@echo 'make demo             relax a real crystal with and without the network, real PBE (GPAW) behind the VASP stand-in'
@@ -32,6 +32,9 @@ help:
 	@echo 'make campaign-pbe     the same for 26 hypothetical crystals with real PBE: about an hour; goes on where it was stopped'
 	@echo 'make test             all tests but the slow ones'
 	@echo 'make test-lowest      the same with the lowest versions that pyproject.toml allows (Python 3.11), in .venv-lowest/'
+	@echo 'make services         PostgreSQL, RabbitMQ, SLURM with a GPU that is only counted, and SSH, on this machine; as root'
+	@echo 'make services-down    end them, and remove what they left'
+	@echo 'make services-test    the tests on them: campaigns through a cluster'
 	@echo 'make validate         the slow tests: real PBE, and make campaign-pbe'
 	@echo 'make lint             ruff and mypy'
 	@echo 'make docs             the site, in build/docs/html; warnings are errors'
@@ -53,7 +56,7 @@ campaign: CHOICES = --max-running 4 --reference all
 learn: NAME = learning
 learn: STAND_IN = emt
 learn: CRYSTALS = benchmarks/alloys.py
-learn: CHOICES = --max-running 4 --pre-relaxer network --learn every=11 least=5 wait=yes training=benchmarks/learn.yaml
+learn: CHOICES = --max-running 4 --pre-relaxer network --static-run with-reference --learn every=11 least=5 wait=yes training=benchmarks/learn.yaml
 campaign-pbe: NAME = pbe
 campaign-pbe: STAND_IN = gpaw
 campaign-pbe: CRYSTALS = benchmarks/hypothetical.py
@@ -95,6 +98,15 @@ test-lowest: | tools
 	@$(LOWEST_PIP) $(TORCH_LOWEST)
 	@$(LOWEST_PIP) --editable '.[gnn,report,dev]'
 	$(LOWEST)/bin/python $(PYTEST)
+
+services:
+	@$(PYTHON) tests/services/services.py up
+
+services-down:
+	@$(PYTHON) tests/services/services.py down
+
+services-test: $(INSTALLED) services
+	$(BIN)/python -m pytest -m services tests/services
 
 validate: $(INSTALLED) $(INSTALLED_GPAW)
 	$(BIN)/python -m pytest -m slow

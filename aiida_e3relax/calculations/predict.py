@@ -10,11 +10,11 @@ from typing import Any
 from aiida import orm
 from aiida.common.datastructures import CalcInfo, CodeInfo
 from aiida.common.folders import Folder
-from aiida.engine import CalcJob, CalcJobProcessSpec
-from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
+from aiida.engine import CalcJobProcessSpec
 from aiida.engine.processes.ports import PortNamespace
 
 from aiida_e3relax.calculations.exit_codes import define_exit_codes
+from aiida_e3relax.calculations.gpus import GpuJob, validate_gpu_job
 from aiida_e3relax.calculations.predict_parameters import PredictParameters
 from aiida_e3relax.crystals.structures import Crystals, write_npz
 from aiida_e3relax.crystals.validation import input_faults
@@ -28,7 +28,7 @@ MOST_NAMED = 10
 """How many faulty structures of a batch a message names."""
 
 
-class E3RelaxCalculation(CalcJob):
+class E3RelaxCalculation(GpuJob):
     """Predict the relaxed geometry of one or many crystals, as one batch.
 
     The network does in one pass. With `potential` in `parameters` an interatomic potential relaxes the prediction step
@@ -229,7 +229,7 @@ def validate_inputs(inputs: Mapping[str, Any], namespace: PortNamespace) -> str 
             )
     if {'parameters', 'model'} <= set(namespace) and (fault := find_model_fault(inputs)):
         return fault
-    return validate_calc_job(inputs, namespace)
+    return validate_gpu_job(inputs, namespace)
 
 
 def find_model_fault(inputs: Mapping[str, Any]) -> str | None:

@@ -9,16 +9,16 @@ from typing import Any
 from aiida import orm
 from aiida.common.datastructures import CalcInfo, CodeInfo
 from aiida.common.folders import Folder
-from aiida.engine import CalcJob, CalcJobProcessSpec
-from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
+from aiida.engine import CalcJobProcessSpec
 from aiida.engine.processes.ports import PortNamespace
 
+from aiida_e3relax.calculations.gpus import GpuJob, validate_gpu_job
 from aiida_e3relax.calculations.train_parameters import TrainParameters
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.data.pairs import E3RelaxPairsData
 
 
-class E3RelaxTrainCalculation(CalcJob):
+class E3RelaxTrainCalculation(GpuJob):
     """Train a network on pairs of unrelaxed and relaxed crystals; with a `model`, tune that one on them.
 
     With `parent_folder`, the working directory of an earlier run of the same inputs, it goes on from the last state
@@ -172,7 +172,7 @@ def validate_inputs(inputs: Mapping[str, Any], namespace: PortNamespace) -> str 
             TrainParameters.from_mapping(_parameters(inputs), 'model' in inputs)
         except ValueError as error:
             return f'`parameters`: {error}'
-    return validate_calc_job(inputs, namespace)
+    return validate_gpu_job(inputs, namespace)
 
 
 def _define_exit_codes(spec: CalcJobProcessSpec) -> None:
@@ -194,7 +194,7 @@ def _define_exit_codes(spec: CalcJobProcessSpec) -> None:
             320,
             'ERROR_NO_DEVICE',
             'The device asked for is not there ({detail}): set `device` in `parameters` to `auto` or `cpu`, or ask the '
-            'scheduler for a GPU with `metadata.options.custom_scheduler_commands`.',
+            'scheduler for a GPU with `metadata.options.num_gpus`.',
         ),
         (
             321,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import reprlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def read_choices(options: dict[str, Any]) -> ChainChoices:
         protocol=options['protocol'],
         overrides=overrides,
         options=_job_options(options),
+        network_options=network_options(options),
         pre_relaxer=None if named is None else str(named),
         potential_weights=choose_weights(options.get('potential_weights'), pre_relaxer.potential) if runs else None,
     )
@@ -186,6 +188,8 @@ def _common_settings(options: dict[str, Any]) -> dict[str, Any]:
         given = merge(given, {'vasp': {'vasp': {'kpoints_spacing': options['kpoints_spacing']}}})
     if options['guard'] is not None:
         given = merge(given, {'guard': {'mode': options['guard']}})
+    if options['static_run'] is not None:
+        given = merge(given, {'static_run': options['static_run']})
     return given
 
 
@@ -200,6 +204,11 @@ def _job_options(options: dict[str, Any]) -> dict[str, Any]:
     if options['queue']:
         given['queue_name'] = options['queue']
     return given
+
+
+def network_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of the network's jobs that were given on the command line."""
+    return {'num_gpus': options['num_gpus']} if options.get('num_gpus') is not None else {}
 
 
 def _choose_freedom(options: dict[str, Any], overrides: dict[str, Any]) -> str | dict[str, Any]:

@@ -10,7 +10,7 @@ import click
 
 from aiida_e3relax.cli.numbers import FiniteRange
 from aiida_e3relax.crystals.freedom.words import AXES, NO_VACUUM, Moves
-from aiida_e3relax.workflows.allowed_values import FORCE_CUTOFFS, KPOINTS_SPACINGS, GuardMode
+from aiida_e3relax.workflows.allowed_values import FORCE_CUTOFFS, KPOINTS_SPACINGS, GuardMode, StaticRun
 from aiida_e3relax.workflows.protocols.files import CHAIN_PROTOCOLS, available_protocols, default_protocol
 
 DEFAULT_PROTOCOL = default_protocol(CHAIN_PROTOCOLS)
@@ -68,6 +68,12 @@ OPTIONS = (
         'with a warning, or the bounds are not checked.  [default: of the protocol]',
     ),
     click.option(
+        '--static-run',
+        type=click.Choice([choice.value for choice in StaticRun]),
+        help='When a static run of VASP follows a relaxation of the cell from a prediction: always, or only where the '
+        'raw structure is relaxed, too, to be compared.  [default: of the overrides, else always]',
+    ),
+    click.option(
         '--overrides',
         type=click.Path(exists=True, dir_okay=False, path_type=Path),
         help='A YAML file with inputs over the protocol, such as `vasp: {vasp: {parameters: {incar: {encut: 600}}}}`; '
@@ -81,6 +87,11 @@ OPTIONS = (
         help='Wall time of each VASP run.  [default: 24]',
     ),
     click.option('--queue', help="The scheduler's queue or partition of the VASP runs."),
+    click.option(
+        '--num-gpus',
+        type=click.IntRange(min=0),
+        help='GPUs that each job of the network asks SLURM or LSF for.  [default: of the overrides]',
+    ),
 )
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import platform
 import re
 import sys
 import warnings
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -74,6 +77,45 @@ def device_name(device: torch.device) -> str:
 def device_memory_mb(device: torch.device) -> float | None:
     """Return the memory that a GPU has, in MB as of `peak_memory_mb` in reports; None of a CPU."""
     return torch.cuda.get_device_properties(device).total_memory / 1e6 if device.type == 'cuda' else None
+
+
+def describe_device(device: torch.device) -> dict[str, Any]:
+    """Return what reports say of `device`.
+
+    It is `used`, `name` and `memory_mb`, and of a GPU `uuid`, by which `nvidia-smi -L` lists it, `capability`, the
+    version of its `driver`, of the `cuda` that PyTorch is built for, the `visible` devices as the scheduler has set
+    them, how many these are (`count`), and whether `tf32`, products of ten binary digits, stands in for float32.
+    """
+    facts: dict[str, Any] = {
+        'used': str(device),
+        'name': device_name(device),
+        'memory_mb': device_memory_mb(device),
+    }
+    if device.type == 'cuda':
+        uuid = getattr(torch.cuda.get_device_properties(device), 'uuid', None)
+        facts |= {
+            'uuid': None if uuid is None else f'GPU-{uuid}',
+            'capability': '.'.join(map(str, torch.cuda.get_device_capability(device))),
+            'driver': driver_version(),
+            'cuda': torch.version.cuda,
+            'visible': os.environ.get('CUDA_VISIBLE_DEVICES'),
+            'count': torch.cuda.device_count(),
+            'tf32': {
+                'matmul': torch.backends.cuda.matmul.allow_tf32,
+                'cudnn': torch.backends.cudnn.allow_tf32,
+            },
+        }
+    return facts
+
+
+def driver_version(path: Path = Path('/proc/driver/nvidia/version')) -> str | None:
+    """Return the version of NVIDIA's driver as its kernel module states it, None where that is not there."""
+    try:
+        text = path.read_text(encoding='utf-8', errors='replace')
+    except OSError:
+        return None
+    found = re.search(r'^NVRM version:.*?\s(\d+(?:\.\d+)+)\s', text, re.MULTILINE)
+    return found[1] if found else None
 
 
 def keep_freed_memory() -> None:

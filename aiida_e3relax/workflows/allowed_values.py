@@ -24,3 +24,13 @@ class GuardMode(enum.StrEnum):
 
     OFF = 'off'
     """The bounds are not looked at."""
+
+
+class StaticRun(enum.StrEnum):
+    """When a static run follows a relaxation of the cell from a prediction; it always follows one from the raw cell."""
+
+    ALWAYS = 'always'
+    """The final energy is of the plane waves of the final cell."""
+
+    WITH_REFERENCE = 'with-reference'
+    """Only where the raw structure is relaxed, too: the comparison needs that energy."""

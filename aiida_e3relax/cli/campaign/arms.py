@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -18,7 +19,7 @@ from aiida_e3relax.campaign.group import CampaignGroup
 from aiida_e3relax.campaign.rounds.settings import LearningSettings
 from aiida_e3relax.cli.campaign.create import list_reasons
 from aiida_e3relax.cli.campaign.learning import describe_plan
-from aiida_e3relax.cli.chain_choices import choose_code, choose_model, choose_weights, read_choices
+from aiida_e3relax.cli.chain_choices import choose_code, choose_model, choose_weights, network_options, read_choices
 from aiida_e3relax.common.messages import printable
 from aiida_e3relax.gnn.potentials.registry import POTENTIALS
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
@@ -133,7 +134,8 @@ def _read_choices(base: ChainChoices, options: Mapping[str, Any]) -> ChainChoice
     if options['potential_weights'] or not (of_base and of_base.potential == parsed.potential):
         weights = choose_weights(options['potential_weights'], parsed.potential)
     model = choose_model(options['model']) if options['model'] else None
-    return arm_choices(base, str(parsed), code, model, weights)
+    choices = arm_choices(base, str(parsed), code, model, weights)
+    return dataclasses.replace(choices, network_options={**choices.network_options, **network_options(options)})
 
 
 def _find_potential_of_weights(parsed: Sequence[PreRelaxer]) -> str:

@@ -28,6 +28,7 @@ OPTIONS_OF_ARM = {
     'model',
     'potential_weights',
     'network_code',
+    'num_gpus',
     'max_running',
     'learn',
     'skip_refused',
@@ -62,7 +63,7 @@ FILES_LEFT_OUT = 3
     '--raw-legs-of',
     metavar='OTHER',
     help='In the place of --from: make NAME an arm of the campaign OTHER, of its structures and with its settings but '
-    'for --pre-relaxer, --model, --potential-weights and --network-code.',
+    'for --pre-relaxer, --model, --potential-weights, --network-code and --num-gpus.',
 )
 @click.option(
     '--reference',

@@ -15,6 +15,7 @@ from aiida import orm
 from aiida.common.exceptions import EntryPointError
 from aiida.plugins import CalculationFactory, SchedulerFactory
 
+from aiida_e3relax.calculations.gpus import find_options_fault
 from aiida_e3relax.calculations.pre_relaxer import NETWORK, PreRelaxer, default_pre_relaxer, set_default_pre_relaxer
 from aiida_e3relax.cli.setup_file.computers import LOCAL, find_computer
 from aiida_e3relax.cli.setup_file.settings import VASP, CodeSettings, ComputerSettings
@@ -76,7 +77,7 @@ def plan_code(full_label: str, wanted: CodeSettings, computers: Mapping[str, Com
             f'`use_double_quotes: true` of the computer {computer}, or do without, as with '
             '`export APPTAINER_BIND="$PWD"` in `prepend_text`'
         )
-    _check_options(wanted, place)
+    _check_options(wanted, place, computer)
     stored = find_code(full_label)
     if stored is not None:
         _refuse_differences(stored, wanted, executable)
@@ -118,7 +119,7 @@ def _executable(wanted: CodeSettings, place: Place) -> str:
     return str(path)
 
 
-def _check_options(wanted: CodeSettings, place: Place) -> None:
+def _check_options(wanted: CodeSettings, place: Place, computer: str) -> None:
     """Raise ValueError for options that jobs of the plugin, or the scheduler, do not have."""
     plugin: Any = CalculationFactory(wanted.plugin)
     ports = plugin.spec().inputs.get_port('metadata.options')
@@ -127,6 +128,8 @@ def _check_options(wanted: CodeSettings, place: Place) -> None:
         for name, value in wanted.options.items():
             if fault := ports[name].validate(value):
                 raise ValueError(fault.message)
+        if fault := find_options_fault(wanted.options, place.scheduler, computer):
+            raise ValueError(fault)
         if 'resources' in wanted.options:
             scheduler = SchedulerFactory(place.scheduler)
             resources = copy.deepcopy(wanted.options['resources'])

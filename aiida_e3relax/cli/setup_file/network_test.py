@@ -102,6 +102,7 @@ def make_crystals(count: int) -> list[Atoms]:
 def _describe_device(device: Mapping[str, Any]) -> str:
     memory = device.get('memory_mb')
     parts = [device['used'], device['name'], f'{memory / 1e3:.0f} GB' if memory else '']
+    parts += [f'{word} {device[key]}' for word, key in (('driver', 'driver'), ('CUDA', 'cuda')) if device.get(key)]
     return ', '.join(part for part in parts if part)
 
 

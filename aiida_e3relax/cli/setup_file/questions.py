@@ -11,6 +11,7 @@ from typing import Any
 import click
 import yaml
 
+from aiida_e3relax.calculations.gpus import REQUESTS
 from aiida_e3relax.calculations.pre_relaxer import NETWORK, PreRelaxer, check_default
 from aiida_e3relax.cli.resources import STANDIN_CODE, STANDIN_EXECUTABLE, STANDIN_FAMILY, SUITED_POTENTIAL
 from aiida_e3relax.cli.setup_file.settings import DEFAULT_MODEL, PREDICT, VASP
@@ -27,7 +28,7 @@ VASP_LOCK = 'exec 9>"$HOME/.e3relax-vasp.lock" && flock 9 || exit 1\nexport OMP_
 STANDINS = ('emt', 'ionic')
 """Those that need no other package."""
 
-GPU_LINES = {'core.slurm': '#SBATCH --gres=gpu:1', 'core.sge': '#$ -l gpu=1', 'core.lsf': '#BSUB -gpu num=1'}
+GPU_LINES = {'core.sge': '#$ -l gpu=1'}
 
 
 def ask_setup() -> str:
@@ -110,9 +111,10 @@ def _ask_cluster() -> dict[str, Any]:
     options['queue_name'] = _ask_text('Partition or queue of the network; empty for the default one')
     if click.confirm('Has it GPUs for the network', True):
         network['device'] = 'cuda'
-        options['custom_scheduler_commands'] = _ask_text(
-            'Line by which a job asks for a GPU', GPU_LINES.get(scheduler, '')
-        )
+        usual = REQUESTS.get(scheduler, '').format(count=1)
+        unless = f'; empty for the usual {usual}' if usual else ''
+        line = _ask_text(f'Line by which a job asks for a GPU{unless}', GPU_LINES.get(scheduler, ''))
+        options |= {'custom_scheduler_commands': line} if line or not usual else {'num_gpus': 1}
     network['options'] = _filled(options) | {'max_wallclock_seconds': 3600}
     executable = click.prompt("Path of VASP's program there, such as /apps/vasp/bin/vasp_std")
     queue = _ask_text('Partition or queue of VASP; empty for the default one')

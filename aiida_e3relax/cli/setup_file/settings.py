@@ -103,8 +103,8 @@ class CodeSettings:
     device
         Where the live test must find the network: `auto`, `cpu`, `cuda` or `cuda:<n>`.
     options
-        What a job asks the scheduler for: `queue_name`, `account`, `resources`, `custom_scheduler_commands`, ... They
-        count for the live test, and for chains by `--overrides`.
+        What a job asks the scheduler for: `queue_name`, `account`, `resources`, `num_gpus`,
+        `custom_scheduler_commands`, ... They count for the live test, and for chains by `--overrides`.
     """
 
     plugin: str = dataclasses.field(metadata={'options': (PREDICT, TRAIN, VASP)})

@@ -56,7 +56,7 @@ def _train(options: argparse.Namespace, start: Path | None, report: dict[str, An
     from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
     from aiida_e3relax.crystals.pairs import Pairs
     from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
-    from aiida_e3relax.gnn.device import prepare_device
+    from aiida_e3relax.gnn.device import describe_device, prepare_device
     from aiida_e3relax.gnn.training.config import read_config
     from aiida_e3relax.gnn.training.finetune import check_trained_elements
     from aiida_e3relax.gnn.training.processes import launched_processes
@@ -71,6 +71,7 @@ def _train(options: argparse.Namespace, start: Path | None, report: dict[str, An
     with launched_processes(options.device) as (processes, name):
         device = prepare_device(name, options.threads)
         report['device'] = str(device)
+        report['hardware'] = describe_device(device)
         end = train(
             pairs,
             config.settings,

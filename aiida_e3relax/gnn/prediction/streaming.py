@@ -23,7 +23,7 @@ from aiida_e3relax.crystals.files.stream import Piece, Unreadable, count_structu
 from aiida_e3relax.crystals.files.writers import AseWriter, NpzWriter, open_writer
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint, load_checkpoint
-from aiida_e3relax.gnn.device import DTYPES, device_memory_mb, device_name, prepare_device
+from aiida_e3relax.gnn.device import DTYPES, describe_device, prepare_device
 from aiida_e3relax.gnn.prediction.details import DetailFiles
 from aiida_e3relax.gnn.prediction.fixed_sites import FixedSites, read_fixed_sites
 from aiida_e3relax.gnn.prediction.predictor import Predictor, check_details_of, load_pre_relaxation
@@ -44,12 +44,7 @@ def predict_to_file(
     start = time.perf_counter()
     device = prepare_device(settings.device, settings.threads)
     report.content['versions']['torch'] = torch.__version__
-    report.content['device'] = {
-        'requested': settings.device,
-        'used': str(device),
-        'name': device_name(device),
-        'memory_mb': device_memory_mb(device),
-    }
+    report.content['device'] = {'requested': settings.device, **describe_device(device)}
     report.content['dtype'] = settings.dtype
     report.content['max_edges'] = settings.max_edges
     report.content['engine'] = settings.engine

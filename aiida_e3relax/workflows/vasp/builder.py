@@ -11,6 +11,7 @@ from aiida import orm
 from aiida.common.exceptions import InputValidationError
 from aiida.engine.processes.builder import ProcessBuilder
 
+from aiida_e3relax.calculations.gpus import find_gpu_fault
 from aiida_e3relax.calculations.pre_relaxer import PreRelaxer
 from aiida_e3relax.calculations.predict import find_weights_fault
 from aiida_e3relax.calculations.predict_parameters import choose_pre_relaxer, find_default
@@ -78,7 +79,8 @@ class VaspProtocolMixin(ProtocolMixin):
             With the INCAR tag MAGMOM the protocol's `magmom_mapping` is left out.
         options, network_options
             Options of the VASP jobs and of the network's, such as `resources`, `withmpi`, `max_wallclock_seconds`,
-            `queue_name` and `custom_scheduler_commands`. Whether VASP runs by MPI is as its code says, where it does.
+            `queue_name` and `custom_scheduler_commands`, for the network `num_gpus`, too. Whether VASP runs by MPI is
+            as its code says, where it does.
         freedom
             What may move: a `Freedom`, its fields, or a value of `Moves`; default is that of `overrides`, else
             everything.
@@ -177,7 +179,7 @@ class VaspProtocolMixin(ProtocolMixin):
         if fault := (
             validate_vasp(builder.vasp, None)
             or (prediction and validate_prediction(builder.prediction, None))
-            or (network_code is not None and find_network_fault(builder))
+            or (network_code is not None and (find_network_fault(builder) or find_gpu_fault(builder.network.predict)))
             or validate_relaxation(builder)
         ):
             raise ValueError(fault)

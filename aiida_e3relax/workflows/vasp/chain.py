@@ -13,6 +13,7 @@ from aiida_e3relax.calculations.predict_parameters import PredictParameters
 from aiida_e3relax.common.mappings import merge
 from aiida_e3relax.crystals.freedom.checks import find_drift
 from aiida_e3relax.data.structures import structures_to_crystals
+from aiida_e3relax.workflows.allowed_values import StaticRun
 from aiida_e3relax.workflows.comparison.ledger import compare
 from aiida_e3relax.workflows.comparison.legs import collect_leg, count_from_cache, last_structure
 from aiida_e3relax.workflows.comparison.reference import earlier_chain, find_raw_leg, reason_against
@@ -157,11 +158,15 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
         """Start VASP from the prediction and from the raw structure, side by side, as far as both are wanted."""
         structure, reference = self.inputs.structure, self.inputs.reference_leg.value
         legs = list(self.ctx.starts)
-        if chain := earlier_chain(reference):
+        chain = earlier_chain(reference)
+        reason = None if chain else reason_against(reference, structure, self.inputs.reference_share.value)
+        if 'static_run' in self.inputs and self.inputs.static_run.value == StaticRun.WITH_REFERENCE and reason:
+            self.ctx.own_inputs = {'predicted': {'static_run': orm.Bool(False)}}
+        if chain:
             self.ctx.starts['raw'] = structure
             self.ctx.relax_raw = find_raw_leg(chain)
             self._remark(f'The raw leg is that of {chain.process_label}<{chain.pk}>')
-        elif legs and (reason := reason_against(reference, structure, self.inputs.reference_share.value)):
+        elif legs and reason:
             told = self.inputs.reference_leg.description  # of an arm of a campaign: why there is none to be had
             self._remark(f'{reason}: {told}' if told else reason)
         else:
@@ -260,6 +265,7 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
         started = {}
         for leg in legs:
             own = {'structure': self._name_species(leg), 'metadata': {'call_link_label': f'relax_{leg}'}}
+            own |= self.ctx.get('own_inputs', {}).get(leg, {})
             running = started[f'relax_{leg}'] = self.submit(ResilientVaspRelaxWorkChain, **merge(inputs, own))
             self.report(f'VASP relaxes from {LEG_NAMES[leg]}: <{running.pk}>')
         return ToContext(**started)

@@ -19,6 +19,7 @@ from aiida_e3relax.workflows.vasp.validators import (
     validate_prediction,
     validate_reference,
     validate_share,
+    validate_static_run,
     validate_structure,
     validate_vasp,
 )
@@ -67,7 +68,7 @@ def define_inputs(spec: WorkChainSpec) -> None:
     spec.expose_inputs(
         ResilientVaspRelaxWorkChain,
         namespace='vasp',
-        exclude=('structure', 'vasp.clean_workdir'),
+        exclude=('structure', 'static_run', 'vasp.clean_workdir'),
         namespace_options={
             'validator': validate_vasp,
             'help': 'The VASP relaxation, the same for both legs; what moves is set by `freedom`.',
@@ -117,6 +118,16 @@ def define_inputs(spec: WorkChainSpec) -> None:
         serializer=orm.to_aiida_type,
         validator=validate_share,
         help='The share of the structures, from 0 to 1, that `reference_leg: sample` relaxes from the raw one too.',
+    )
+    spec.input(
+        'static_run',
+        valid_type=orm.Str,
+        required=False,
+        serializer=orm.to_aiida_type,
+        validator=validate_static_run,
+        help='When a static run follows a relaxation from the prediction in which the cell moved: `always`, the '
+        'default, or `with-reference`, only where the raw structure is relaxed, too (`reference_leg`). Without it the '
+        'final energy is of the plane waves of the predicted cell.',
     )
     spec.input(
         'clean_workdir',

@@ -100,9 +100,22 @@ class ResilientVaspWorkChain(VaspWorkChain):
 
 
 class ResilientVaspRelaxWorkChain(VaspRelaxWorkChain):
-    """`vasp.v2.relax` whose runs are those of `ResilientVaspWorkChain`."""
+    """`vasp.v2.relax` whose runs are those of `ResilientVaspWorkChain`, and whose static run can be left out."""
 
     _base_workchain = ResilientVaspWorkChain
+
+    @classmethod
+    def define(cls, spec: WorkChainSpec) -> None:
+        """Define one more input."""
+        super().define(spec)
+        spec.input(
+            'static_run',
+            valid_type=orm.Bool,
+            required=False,
+            serializer=orm.to_aiida_type,
+            help='Whether a static run follows where the cell moved, as it does by default. Without it the outputs are '
+            'those of the relaxation, whose energies are of the plane waves of the cell that it started from.',
+        )
 
     def initialize(self) -> None:
         """Give the settings whole, so that no run needs a node of its own for the rest of them."""
@@ -110,6 +123,11 @@ class ResilientVaspRelaxWorkChain(VaspRelaxWorkChain):
         relaxation, static = self.ctx.relax_input_additions, self.ctx.static_input_additions
         relaxation.settings = _complete(relaxation.settings, moves=self.perform_relaxation())
         static.settings = _complete({}, moves=False)
+
+    def should_run_static_calculation(self) -> bool:
+        """Return whether a static run follows."""
+        left_out = 'static_run' in self.inputs and not self.inputs.static_run.value
+        return super().should_run_static_calculation() and not (left_out and self.perform_relaxation())
 
 
 def usable_structure(node: orm.CalcJobNode) -> orm.StructureData | None:

@@ -16,7 +16,7 @@ from aiida_e3relax.crystals.cells import reduction
 from aiida_e3relax.crystals.freedom.checks import find_freedom_fault, find_molecule
 from aiida_e3relax.crystals.geometry import find_overlap
 from aiida_e3relax.data.structures import find_faults, structures_to_crystals
-from aiida_e3relax.workflows.allowed_values import FORCE_CUTOFFS, KPOINTS_SPACINGS
+from aiida_e3relax.workflows.allowed_values import FORCE_CUTOFFS, KPOINTS_SPACINGS, StaticRun
 from aiida_e3relax.workflows.comparison.reference import earlier_chain, find_reference_fault
 from aiida_e3relax.workflows.guard import GuardSettings
 from aiida_e3relax.workflows.network.report import find_row
@@ -137,6 +137,13 @@ def validate_share(share: orm.Float, _: Any) -> str | None:
     if 0.0 <= share.value <= 1.0:
         return None
     return f'`reference_share`: expected a number from 0 to 1, found {share.value}'
+
+
+def validate_static_run(choice: orm.Str, _: Any) -> str | None:
+    """Check that `choice` is a word of `StaticRun`."""
+    if choice.value in list(StaticRun):
+        return None
+    return f'`static_run`: expected `{"` or `".join(StaticRun)}`, found `{choice.value}`'
 
 
 def validate_guard(settings: orm.Dict, _: Any) -> str | None:

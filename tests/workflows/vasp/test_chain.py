@@ -67,7 +67,8 @@ def count_ionic_steps(job: orm.CalcJobNode) -> int:
 
 
 def test_full_chain_compares_the_two_legs(make_builder):
-    _, chain = run_get_node(make_builder(reference_leg='always'))
+    overrides = {'static_run': 'with-reference'}  # there is one
+    _, chain = run_get_node(make_builder(reference_leg='always', overrides=overrides))
     assert chain.exit_status == 0, chain.exit_message
     called = links_of(chain)
     assert set(called) == {'kpoints', 'network', 'guard', 'relax_predicted', 'relax_raw', 'compare'}
@@ -76,6 +77,7 @@ def test_full_chain_compares_the_two_legs(make_builder):
     for leg in LEGS:
         told, process = comparison[leg], called[f'relax_{leg}']
         (job,) = vasp_jobs(process, 'relax_01')
+        assert set(links_of(process)) == {'relax_01', 'singlepoint'}
         assert told['ionic_steps'] == count_ionic_steps(job) > 1
         assert told['electronic_steps'] == read_outcar(job).count('Iteration')
         assert (told['stand_in'], told['finished'], told['vasp_runs']) == ('emt', True, 1)

@@ -10,7 +10,7 @@ from aiida_e3relax.data.batch import StructureBatchData
 from aiida_e3relax.workflows.network.base import E3RelaxBaseWorkChain
 from aiida_e3relax.workflows.vasp.chain import E3RelaxVaspWorkChain
 from tests.workflows.crystals import rattled_copper_gold
-from tests.workflows.vasp.test_chain import links_of
+from tests.workflows.vasp.test_chain import links_of, vasp_jobs
 
 
 @pytest.fixture(scope='module')
@@ -77,6 +77,21 @@ def test_chain_goes_on_from_a_structure_of_the_batch(make_builder, make_predicti
     query = orm.QueryBuilder().append(orm.Dict, filters={'id': campaign.pk}, tag='campaign')
     query.append(orm.WorkChainNode, with_incoming='campaign', edge_filters={'label': 'campaign'})
     assert query.all(flat=True) == [chain]
+
+
+def test_the_static_run_is_left_out_where_nothing_is_compared(make_builder, make_prediction):
+    inputs = {'prediction': make_prediction('Cu3Au-1'), 'overrides': {'static_run': 'with-reference'}}
+    results, chain = run_get_node(make_builder(network_code=None, reference_leg='never', **inputs))
+    assert chain.exit_status == 0, chain.exit_message
+    leg = links_of(chain)['relax_predicted']
+    (job,) = vasp_jobs(leg, 'relax_01')
+    assert set(links_of(leg)) == {'relax_01'}
+    assert job.inputs.parameters['isif'] == 3
+    figures = results['comparison']['predicted']
+    assert figures['static_wall_time_s'] is None
+    assert figures['finished']
+    assert figures['energy_final_eV_per_atom'] == job.outputs.trajectory.get_array('energy_extrapolated')[-1] / 4
+    assert results['structure'] == job.outputs.structure
 
 
 @pytest.mark.parametrize('has_batch', [True, pytest.param(False, marks=pytest.mark.slow)])
