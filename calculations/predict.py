@@ -30,8 +30,11 @@ NUMBERS = ('volume_initial_A3', 'volume_predicted_A3', 'max_displacement_A')
 @click.option('--code', default='e3relax@localhost', show_default=True, help='The code that runs the network.')
 @click.option('--model', 'checkpoint', type=click.Path(exists=True, dir_okay=False), help='A checkpoint of your own.')
 @click.option('--device', default='auto', show_default=True, help='auto, cpu, cuda or cuda:<n>.')
+@click.option('--num-gpus', type=click.IntRange(min=1), help='GPUs to ask SLURM or LSF for.')
 @click.option('--submit', 'to_daemon', is_flag=True, help='Hand the job to the daemon and return at once.')
-def main(files: tuple[Path, ...], code: str, checkpoint: str | None, device: str, to_daemon: bool) -> None:
+def main(
+    files: tuple[Path, ...], code: str, checkpoint: str | None, device: str, num_gpus: int | None, to_daemon: bool
+) -> None:
     """Predict the relaxed form of the crystals in STRUCTURE..., such as CIF, POSCAR and extxyz.
 
     Without files the crystal is InP put into the measured cell of GaAs.
@@ -41,6 +44,8 @@ def main(files: tuple[Path, ...], code: str, checkpoint: str | None, device: str
         builder = orm.load_code(code).get_builder()
         builder.model = E3RelaxModelData.get_or_create(checkpoint)[0] if checkpoint else E3RelaxModelData.default()
         builder.parameters = {'device': device}
+        if num_gpus is not None:
+            builder.metadata.options.num_gpus = num_gpus
         builder.structures = {label: orm.StructureData(ase=atoms) for label, atoms in crystals.items()}
         if to_daemon:
             node = submit(builder)

@@ -47,9 +47,9 @@ def make_builder(e3relax_code, make_code, potential_family, model):
     """A factory of chains with overrides; nothing is run."""
     vasp_code = make_code(Path('/bin/true'), 'vasp', 'vasp.vasp')
 
-    def make(structure, text):
+    def make(structure, text, network_code=e3relax_code):
         return E3RelaxVaspWorkChain.get_builder_from_protocol(
-            structure, vasp_code, e3relax_code, potential_family=potential_family, overrides=yaml.safe_load(text)
+            structure, vasp_code, network_code, potential_family=potential_family, overrides=yaml.safe_load(text)
         )
 
     return make
@@ -74,13 +74,20 @@ def test_files_of_the_cluster_are_what_verdi_takes(aiida_profile, aiida_config):
     assert 'module load vasp' in orm.load_code('vasp@cluster').prepend_text
 
 
-def test_jobs_ask_for_what_the_overrides_say(make_builder):
+def test_jobs_ask_for_what_the_overrides_say(make_builder, aiida_computer):
     structure = orm.StructureData(ase=ase.build.bulk('Cu'))
-    builder = make_builder(structure, (CLUSTER / 'overrides.yaml').read_text(encoding='utf-8'))
+    computer = aiida_computer(label='how-to-slurm', scheduler_type='core.slurm')
+    code = orm.InstalledCode(
+        computer=computer, filepath_executable='/e3relax', label='e3relax', default_calc_job_plugin='e3relax.predict'
+    )
+    overrides = (CLUSTER / 'overrides.yaml').read_text(encoding='utf-8')
+    builder = make_builder(structure, overrides, code.store())
     network = builder.network.predict.metadata.options
-    assert (network.queue_name, network.custom_scheduler_commands) == ('gpu', '#SBATCH --gres=gpu:1')
+    assert (network.queue_name, network.num_gpus) == ('gpu', 1)
     vasp = builder.vasp.vasp.calc.metadata.options
     assert (vasp.queue_name, vasp.account) == ('cpu', 'my-project')
+    with pytest.raises(ValueError, match='nothing hands out GPUs on localhost'):
+        make_builder(structure, overrides)
 
 
 @pytest.mark.parametrize('text', OVERRIDES)

@@ -44,7 +44,8 @@ def crystals(tmp_path):
 
 def test_settings_say_everything_and_the_sample_is_drawn_once(invoke, crystals):
     words = ['--from', str(crystals), '--reference', '0.5', '--seed', '3', '--batch-size', '3', '--guard', 'warn']
-    code, output = invoke('create', 'recorded', *words, '--max-running', '7', '--force-cutoff', '0.1')
+    words += ['--max-running', '7', '--force-cutoff', '0.1', '--num-gpus', '0']
+    code, output = invoke('create', 'recorded', *words)
     assert code == 0, output
     assert '4 structures, from network, 2 of them also from the raw crystals' in output.replace('\n', ' ')
     group = load_campaign('recorded')
@@ -53,6 +54,7 @@ def test_settings_say_everything_and_the_sample_is_drawn_once(invoke, crystals):
     assert settings.fixed == {'s_1_fixed': {'abc': [0]}}
     assert (len(settings.reference_sample), settings.seed, group.max_running) == (2, 3, 7)
     assert settings.guard['mode'] == 'warn'
+    assert settings.chain['network_options'] == {'num_gpus': 0}
     assert settings.chain['overrides']['vasp']['relax_settings'] == {'force_cutoff': 0.1}
     batches = [orm.load_node(uuid=uuid) for uuid in settings.batches]
     assert [batch.labels for batch in batches] == [['s_1_fixed', 'metals_0', 'metals_1'], ['metals_2']]

@@ -81,7 +81,7 @@ def test_a_cluster(answer):
     assert settings.codes['e3relax@daint'].options == {
         'account': 'my-project',
         'queue_name': 'gpu',
-        'custom_scheduler_commands': '#SBATCH --gres=gpu:1',
+        'num_gpus': 1,
         'max_wallclock_seconds': 3600,
     }
     assert settings.codes['vasp@daint'].options == {
