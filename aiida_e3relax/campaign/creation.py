@@ -13,7 +13,7 @@ from aiida import orm
 
 from aiida_e3relax.calculations.batches import gather_structures
 from aiida_e3relax.campaign.arms import find_other_settings
-from aiida_e3relax.campaign.defaults import BATCH_SIZE, MAX_RUNNING, NETWORK_RETRIES, REFERENCE_SHARE
+from aiida_e3relax.campaign.defaults import BATCH_SIZE, MAX_RUNNING, NETWORK_JOBS, NETWORK_RETRIES, REFERENCE_SHARE
 from aiida_e3relax.campaign.group import CampaignGroup
 from aiida_e3relax.campaign.rounds.settings import FEWEST_JUDGES, UNCERTAIN, LearningSettings, draw_judges
 from aiida_e3relax.campaign.settings import ALL, CampaignSettings, draw_sample, order_structures, split_batches
@@ -62,6 +62,7 @@ def create_campaign(
     batch_size: int = BATCH_SIZE,
     max_running: int = MAX_RUNNING,
     network_retries: int = NETWORK_RETRIES,
+    network_jobs: int = NETWORK_JOBS,
     learning: LearningSettings | None = None,
 ) -> CampaignGroup:
     """Store a campaign and return it; nothing of it runs yet.
@@ -88,6 +89,8 @@ def create_campaign(
         How many chains may run at the same time.
     network_retries
         How often a batch is given to the network again where its run fails as a whole.
+    network_jobs
+        How many batches are given to the network at the same time, each in a job of its own.
     learning
         How its model learns from what has been relaxed; None for a model that stays as it is. Those that judge are
         drawn from the structures that get a raw leg.
@@ -101,6 +104,8 @@ def create_campaign(
     _check_arguments(name, structures, reference_share, batch_size, max_running)
     if network_retries < 0:
         raise ValueError(f'retries of the network: expected at least 0, found {network_retries}')
+    if network_jobs < 1:
+        raise ValueError(f'jobs of the network: expected at least 1, found {network_jobs}')
     for label, structure in structures.items():
         if not structure.is_stored:
             structure.label = structure.label or label
@@ -125,6 +130,7 @@ def create_campaign(
         reference_sample=sample,
         seed=seed,
         network_retries=network_retries,
+        network_jobs=network_jobs,
         **learns,
     )
 
@@ -136,6 +142,7 @@ def create_arm(
     *,
     left_out: Mapping[str, str] | None = None,
     max_running: int | None = None,
+    network_jobs: int | None = None,
     learning: LearningSettings | None = None,
 ) -> CampaignGroup:
     """Store an arm of the campaign `base` and return it; nothing of it runs yet.
@@ -154,6 +161,8 @@ def create_arm(
         By label why structures of `base` are none of the arm.
     max_running
         How many chains may run at the same time where the arm is run alone; default is that of `base`.
+    network_jobs
+        As in `create_campaign`; default is that of `base`.
     learning
         As in `create_campaign`.
 
@@ -204,6 +213,7 @@ def create_arm(
         reference_sample=sample,
         seed=of_base.seed,
         network_retries=of_base.network_retries,
+        network_jobs=network_jobs or of_base.network_jobs,
         raw_legs_of=node.uuid,
         **learns,
     )

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from aiida import orm
 
-from aiida_e3relax.campaign.defaults import NETWORK_RETRIES
+from aiida_e3relax.campaign.defaults import NETWORK_JOBS, NETWORK_RETRIES
 from aiida_e3relax.campaign.rounds.settings import (
     JUDGES,
     JUDGES_A_ROUND,
@@ -63,6 +63,8 @@ class CampaignSettings:
         not told to, whose model may learn by hand alone.
     judges
         The structures that judge the models and are never learnt from; None without `learning`.
+    network_jobs
+        How many batches are given to the network at the same time, each in a job of its own.
     """
 
     name: str
@@ -82,6 +84,7 @@ class CampaignSettings:
     raw_legs_of: str | None = None
     learning: dict[str, Any] | None = None
     judges: list[str] | None = None
+    network_jobs: int = NETWORK_JOBS
 
     @classmethod
     def from_node(cls, node: orm.Dict) -> CampaignSettings:

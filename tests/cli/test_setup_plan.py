@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -282,14 +284,56 @@ def test_jobs_of_a_workstation_take_turns(potentials, tmp_path):
     lock = settings.codes['e3relax@setup-workstation'].prepend_text
     assert lock == LOCK
     assert settings.codes['vasp@setup-workstation'].prepend_text == VASP_LOCK
-    line = f'{lock}echo start >> log; sleep 0.2; echo end >> log\n'
+    line = f'{VASP_LOCK}echo start >> log; sleep 0.2; echo end >> log\n'
     jobs = [subprocess.Popen(['bash', '-c', line], cwd=tmp_path, env={'HOME': str(tmp_path)}) for _ in range(3)]
     assert [job.wait() for job in jobs] == [0, 0, 0]
     assert (tmp_path / 'log').read_text(encoding='utf-8').split() == ['start', 'end'] * 3
 
 
-def test_a_job_without_its_lock_ends(tmp_path):
-    done = subprocess.run(['bash', '-c', f'{LOCK}touch ran'], cwd=tmp_path, env={'HOME': '/nowhere'}, check=False)
+@pytest.fixture
+def with_gpus(tmp_path) -> Callable[[str], dict[str, str]]:
+    """A function that returns the environment of a machine whose `nvidia-smi` runs a line of shell."""
+
+    def make(line: str) -> dict[str, str]:
+        (tmp_path / 'nvidia-smi').write_text(f'#!/bin/bash\n{line}\n', encoding='utf-8')
+        (tmp_path / 'nvidia-smi').chmod(0o755)
+        return {'HOME': str(tmp_path), 'PATH': f'{tmp_path}:/usr/bin:/bin', 'CUDA_VISIBLE_DEVICES': 'of another'}
+
+    return make
+
+
+def test_each_job_takes_a_gpu_that_no_other_has(with_gpus, tmp_path):
+    environment = with_gpus('[[ "$*" == *--query-gpu=uuid* ]] && printf "GPU-%s\\n" a-1 b-2')
+    log = '"log-$CUDA_VISIBLE_DEVICES"'
+    line = f'{LOCK}echo start >> {log}; sleep 0.5; echo end >> {log}\n'
+    jobs = [subprocess.Popen(['bash', '-c', line], cwd=tmp_path, env=environment) for _ in range(4)]
+    assert [job.wait() for job in jobs] == [0] * 4
+    logs = {path.name: path.read_text(encoding='utf-8').split() for path in tmp_path.glob('log-*')}
+    assert logs.keys() == {'log-GPU-a-1', 'log-GPU-b-2'}
+    assert all(lines == ['start', 'end'] * (len(lines) // 2) for lines in logs.values())
+    assert sum(map(len, logs.values())) == 8
+
+
+def test_a_gpu_is_free_again_however_its_job_ends(with_gpus, tmp_path):
+    environment = with_gpus('echo GPU-a')
+    command = ['bash', '-c', f'{LOCK}touch began; exec sleep 60']
+    job = subprocess.Popen(command, cwd=tmp_path, env=environment)
+    while not (tmp_path / 'began').exists():
+        time.sleep(0.05)
+    job.kill()
+    job.wait()
+    subprocess.run(['bash', '-c', f'{LOCK}touch second'], cwd=tmp_path, env=environment, check=True, timeout=20)
+    assert (tmp_path / 'second').exists()
+
+
+@pytest.mark.parametrize(
+    'line', ['exit 9', 'true', 'echo "NVIDIA-SMI has failed"; exit 9', 'rm -r "$HOME"; echo GPU-a']
+)
+def test_a_job_without_its_lock_ends(line, with_gpus, tmp_path):
+    """Without a GPU, without a driver, and without a folder for the lock."""
+    environment = with_gpus(line) | {'HOME': str(tmp_path / 'home')}
+    (tmp_path / 'home').mkdir()
+    done = subprocess.run(['bash', '-c', f'{LOCK}touch ran'], cwd=tmp_path, env=environment, check=False, timeout=20)
     assert done.returncode == 1
     assert not (tmp_path / 'ran').exists()
 

@@ -40,6 +40,8 @@ from aiida_e3relax.workflows.vasp.messages import describe_failure
 
 SLOTS_PER_CHAIN = 7
 """The processes of a chain at the same time: itself, and in both legs the relaxation, the run of VASP and its job."""
+SLOTS_PER_NETWORK = 2
+"""Those of a run of the network: itself, and its job."""
 
 
 class CampaignController:
@@ -117,15 +119,21 @@ class CampaignController:
         else:
             yield builder
 
-    def due_builders(self, look: Look) -> Iterator[Any]:
-        """Yield what can be submitted: one run of the network at a time, then the chains it has nothing to say to.
+    def due_networks(self, look: Look) -> Iterator[Any]:
+        """Yield the runs of the network that can be submitted, of one batch each, until so many run as may."""
+        more = self._settings.network_jobs - len(look.processes.running_networks)
+        for place in look.due.networks[: max(more, 0)]:
+            if self.refusal:
+                return
+            yield self._network_builder(place, look)
+
+    def due_chains(self, look: Look) -> Iterator[Any]:
+        """Yield the chains that can be submitted, those that the network has nothing more to say to.
 
         It ends with the first one that is refused, with the reason in `refusal`. Where chains are to wait for rounds,
         there is none while one is due or runs.
         """
         processes, due = look.processes, look.due
-        if due.networks and not processes.network_is_running and not self.refusal:
-            yield self._network_builder(due.networks[0], look)
         if look.chains_wait:
             return
         for label in self._order.sort(due.chains, processes, look.history.generation):
@@ -200,8 +208,8 @@ def advance_together(
 
     Orphaned submissions are repaired first. Then what is due is submitted as far as there is room: nothing of a
     campaign that is paused or has a `refusal`, and nothing at all where no daemon runs. The base comes first, since all
-    arms wait for its raw legs, and its cap holds for all of them together. Rounds of learning run beside what it holds
-    for.
+    arms wait for its raw legs, and its cap holds for the chains of all of them together. Runs of the network, of which
+    each has a number of its own, and rounds of learning run beside these.
 
     Parameters
     ----------
@@ -219,14 +227,18 @@ def advance_together(
     if any(deleted):
         looks = look_together(controllers)
     most, n_submitted = looks[0].extras.max_running, 0
-    n_running = sum(len(look.processes.running) - look.history.is_running for look in looks)
+    n_chains = sum(len(look.processes.running_chains) for look in looks)
+    n_networks = sum(len(look.processes.running_networks) for look in looks)
     for controller, look, confirm_lock in zip(controllers, looks, confirm_locks, strict=True):
         if not look.extras.is_paused:
-            n_rounds = submit_some(controller.due_rounds(look), limit - n_submitted, confirm_lock)
-            n_submitted, n_running = n_submitted + n_rounds, n_running - n_rounds
-            room = find_room(workers, most, n_running + n_submitted, SLOTS_PER_CHAIN)
-            builders = controller.due_builders(look)
-            n_submitted += submit_some(builders, min(room, limit - n_submitted), confirm_lock)
+            n_submitted += submit_some(controller.due_rounds(look), limit - n_submitted, confirm_lock)
+            wanted = n_networks + controller.plan.settings.network_jobs
+            room = find_room(workers, wanted, n_networks, SLOTS_PER_NETWORK, SLOTS_PER_CHAIN * n_chains)
+            new = submit_some(controller.due_networks(look), min(room, limit - n_submitted), confirm_lock)
+            n_networks, n_submitted = n_networks + new, n_submitted + new
+            room = find_room(workers, most, n_chains, SLOTS_PER_CHAIN, SLOTS_PER_NETWORK * n_networks)
+            new = submit_some(controller.due_chains(look), min(room, limit - n_submitted), confirm_lock)
+            n_chains, n_submitted = n_chains + new, n_submitted + new
     return n_submitted
 
 

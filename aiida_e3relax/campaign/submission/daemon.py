@@ -35,7 +35,7 @@ class Daemon:
             return 0
 
 
-def find_room(workers: int, max_running: int, running: int, slots_each: int) -> int:
+def find_room(workers: int, max_running: int, running: int, slots_each: int, slots_taken: int = 0) -> int:
     """Return how many more processes the workers have room for; one at least runs, however few slots there are.
 
     Parameters
@@ -46,9 +46,11 @@ def find_room(workers: int, max_running: int, running: int, slots_each: int) -> 
         How many may run at the same time, and how many do.
     slots_each
         The slots of the daemon that each takes, with the processes it calls.
+    slots_taken
+        By processes of another kind; while there are some, one of these need not run.
     """
-    slots = workers * get_manager().get_option('daemon.worker_process_slots')
-    return max(min(max_running, slots // slots_each), 1) - running
+    slots = workers * get_manager().get_option('daemon.worker_process_slots') - slots_taken
+    return max(min(max_running, slots // slots_each), 0 if slots_taken else 1) - running
 
 
 def submit_some(builders: Iterator[Any], most: int, confirm_lock: Callable[[], None]) -> int:

@@ -126,9 +126,15 @@ class CampaignProcesses:
         return last_state(next((each for each in tries if each), []))
 
     @property
-    def network_is_running(self) -> bool:
-        """Whether the network runs on any batch."""
-        return any(last_state(tries) is State.RUNNING for tries in (*self.networks.values(), *self.renewed.values()))
+    def running_networks(self) -> list[Process]:
+        """The runs of the network that have not ended."""
+        tries = (*self.networks.values(), *self.renewed.values())
+        return [process for some in tries for process in some if process.state is State.RUNNING]
+
+    @property
+    def running_chains(self) -> list[Process]:
+        """The chains that have not ended."""
+        return [chain for tries in self.chains.values() for chain in tries if chain.state is State.RUNNING]
 
     def chain_state(self, label: str) -> State:
         """Return what became of a structure."""

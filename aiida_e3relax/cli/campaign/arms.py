@@ -84,6 +84,7 @@ def create_single_arm(
     raw_legs_of: str,
     options: Mapping[str, Any],
     max_running: int | None,
+    network_jobs: int | None,
     skip_refused: bool,
     learning: LearningSettings | None = None,
 ) -> None:
@@ -103,7 +104,15 @@ def create_single_arm(
         if refused and not skip_refused:
             title = f'the chain refuses {len(refused)} of {len(structures)} structures; leave them out with '
             raise click.ClickException(list_reasons(f'{title}--skip-refused:', refused))
-        arm = create_arm(name, base, choices, left_out=refused, max_running=max_running, learning=learning)
+        arm = create_arm(
+            name,
+            base,
+            choices,
+            left_out=refused,
+            max_running=max_running,
+            network_jobs=network_jobs,
+            learning=learning,
+        )
     except (ValueError, NotExistent) as error:
         raise click.ClickException(printable(str(error))) from error
     of_arm = arm.settings

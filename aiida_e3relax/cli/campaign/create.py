@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from aiida_e3relax.campaign.defaults import BATCH_SIZE, MAX_RUNNING, NETWORK_RETRIES, REFERENCE_SHARE
+from aiida_e3relax.campaign.defaults import BATCH_SIZE, MAX_RUNNING, NETWORK_JOBS, NETWORK_RETRIES, REFERENCE_SHARE
 from aiida_e3relax.cli.campaign.source_files import SOURCES_HELP, check_files
 from aiida_e3relax.cli.chain_options import PROTOCOLS_EPILOG, chain_options
 from aiida_e3relax.cli.profile import profile_option, use_profile
@@ -30,6 +30,7 @@ OPTIONS_OF_ARM = {
     'network_code',
     'num_gpus',
     'max_running',
+    'network_jobs',
     'learn',
     'skip_refused',
     'profile',
@@ -63,7 +64,7 @@ FILES_LEFT_OUT = 3
     '--raw-legs-of',
     metavar='OTHER',
     help='In the place of --from: make NAME an arm of the campaign OTHER, of its structures and with its settings but '
-    'for --pre-relaxer, --model, --potential-weights, --network-code and --num-gpus.',
+    'for --pre-relaxer, --model, --potential-weights, --network-code, --num-gpus and --network-jobs.',
 )
 @click.option(
     '--reference',
@@ -86,6 +87,14 @@ FILES_LEFT_OUT = 3
     default=MAX_RUNNING,
     show_default=True,
     help='How many chains run at the same time; `run` can change it. A chain has up to two VASP jobs at a time.',
+)
+@click.option(
+    '--network-jobs',
+    type=click.IntRange(min=1),
+    default=NETWORK_JOBS,
+    show_default=True,
+    help='How many batches are given to the network at the same time, in a job each: as many as there are GPUs that '
+    'its jobs can have.',
 )
 @click.option(
     '--network-retries',
@@ -112,6 +121,7 @@ def create(
     seed: int,
     batch_size: int,
     max_running: int,
+    network_jobs: int,
     network_retries: int,
     learn: tuple[str, ...],
     skip_refused: bool,
@@ -161,7 +171,8 @@ def create(
 
     if raw_legs_of is not None:
         most = max_running if 'max_running' in given else None
-        create_single_arm(name, raw_legs_of, options, most, skip_refused, learning)
+        jobs = network_jobs if 'network_jobs' in given else None
+        create_single_arm(name, raw_legs_of, options, most, jobs, skip_refused, learning)
         return
     try:
         check_new_name(name)
@@ -190,6 +201,7 @@ def create(
             batch_size=batch_size,
             max_running=max_running,
             network_retries=network_retries,
+            network_jobs=network_jobs,
             learning=learning,
         )
         others = create_arms(group, arm_choices)

@@ -21,9 +21,20 @@ CLUSTER = 'cluster'
 OF_SLOTS = ('core.sge', 'core.lsf')
 """The schedulers whose jobs ask for processes otherwise than by nodes: what they ask for is to be filled in."""
 SCHEDULERS = ('core.slurm', 'core.pbspro', 'core.torque', 'core.sge', 'core.lsf', 'core.direct')
-LOCK = 'exec 9>"$HOME/.e3relax-gpu.lock" && flock 9 || exit 1\n'
+LOCK = """gpus=$(nvidia-smi --query-gpu=uuid --format=csv,noheader) && [ -n "$gpus" ] || exit 1
+gpu=
+until [ -n "$gpu" ]; do
+  for one in $gpus; do
+    exec 9>"$HOME/.e3relax-$one.lock" || exit 1
+    flock --nonblock 9 && gpu=$one && break
+  done
+  [ -n "$gpu" ] || sleep 1
+done
+export CUDA_VISIBLE_DEVICES=$gpu
+"""
+"""Lets a job take a GPU that no other has, and wait for one: `core.direct` starts each job at once."""
 VASP_LOCK = 'exec 9>"$HOME/.e3relax-vasp.lock" && flock 9 || exit 1\nexport OMP_NUM_THREADS=1\n'
-"""Let the jobs of one GPU, and those of VASP, take turns: `core.direct` starts each at once."""
+"""Lets the jobs of VASP take turns."""
 
 STANDINS = ('emt', 'ionic')
 """Those that need no other package."""
