@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 # Processes that tests start take one thread each; other tests run beside them.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
@@ -24,6 +25,7 @@ import ase.build
 import ase.data
 import pytest
 from aiida import orm
+from aiida.brokers.rabbitmq.defaults import detect_rabbitmq_config
 from aiida.engine.daemon.client import DaemonClient, DaemonNotRunningException, get_daemon_client
 from aiida.manage import get_manager
 from ase import Atoms
@@ -64,12 +66,19 @@ DAEMON_TIMEOUT = 20  # s; the 2 s of AiiDA are too short for a machine that is b
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let the tests with a daemon run on another broker."""
+    """Let tests run in PostgreSQL, and those with a daemon on another broker."""
+    parser.addoption(
+        '--storage',
+        choices=['core.sqlite_dos', 'core.psql_dos'],
+        default='core.sqlite_dos',
+        help="of the tests' profile; PostgreSQL is that of $PGHOST and $PGPORT, in which $PGUSER may create databases "
+        '(default: %(default)s)',
+    )
     parser.addoption(
         '--broker',
         choices=['core.zeromq', 'core.rabbitmq'],
         default='core.zeromq',
-        help="of the tests' profile; RabbitMQ needs a server that listens at its usual port (default: %(default)s)",
+        help="of the tests' profile; RabbitMQ is that at $AIIDA_BROKER_PORT, or its usual port (default: %(default)s)",
     )
 
 
@@ -98,11 +107,38 @@ def _keep_what_was_read(session: Session, _: object) -> None:
 
 
 @pytest.fixture(scope='session')
-def aiida_profile(aiida_config, aiida_profile_factory, pytestconfig):
+def aiida_profile(aiida_config, aiida_profile_factory, pytestconfig, tmp_path_factory):
     """A temporary profile with a broker, so that tests can submit."""
-    with aiida_profile_factory(aiida_config, broker_backend=pytestconfig.getoption('--broker')) as profile:
+    broker = pytestconfig.getoption('--broker')
+    backends = {'broker_backend': broker}
+    if broker == 'core.rabbitmq':
+        backends |= {'broker_config': detect_rabbitmq_config()}
+    with contextlib.ExitStack() as stack:
+        if pytestconfig.getoption('--storage') == 'core.psql_dos':
+            config = stack.enter_context(_database(tmp_path_factory.mktemp('repository')))
+            backends |= {'storage_backend': 'core.psql_dos', 'storage_config': config}
+        profile = stack.enter_context(aiida_profile_factory(aiida_config, **backends))
         aiida_config.set_option('daemon.timeout', DAEMON_TIMEOUT, scope=profile.name)
         yield profile
+
+
+@contextlib.contextmanager
+def _database(repository: Path) -> Iterator[dict[str, Any]]:
+    """Make a database in PostgreSQL, and yield what AiiDA has to know of it."""
+    name = f'test-{uuid4().hex[:8]}'
+    subprocess.run(['createdb', name], check=True)
+    try:
+        yield {
+            'database_engine': 'postgresql_psycopg',
+            'database_hostname': os.environ['PGHOST'],
+            'database_port': int(os.environ['PGPORT']),
+            'database_username': os.environ['PGUSER'],
+            'database_password': os.environ['PGPASSWORD'],
+            'database_name': name,
+            'repository_uri': repository.as_uri(),
+        }
+    finally:
+        subprocess.run(['dropdb', '--force', name], check=True)
 
 
 @pytest.fixture(scope='module', autouse=True)
