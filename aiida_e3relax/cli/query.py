@@ -148,7 +148,8 @@ def query_references(node: str, form: str | None, profile: str | None) -> None:
     elif isinstance(found, orm.WorkChainNode) and found.process_label == CHAIN:
         frame = find_references_of(found)
     else:
-        raise click.ClickException(f'{node}: expected a structure or an {CHAIN}, found {found}')
+        kind = getattr(found, 'process_label', None) or type(found).__name__
+        raise click.ClickException(f'{node}: expected a structure or an {CHAIN}, found {kind}')
     print_frame(frame, form, REFERENCE_TITLES)
 
 

@@ -132,10 +132,11 @@ def test_the_walk_tells_what_is_missing(frame, model, aiida_profile):
         (['chains', '--atoms', 'few'], "expected a number of atoms, such as 4 or 2-8, found 'few'"),
         (['chains', '--element', 'o'], 'element: expected symbols such as O or Fe, found o'),
         (['origin', '987654'], '987654: no node has this PK or UUID'),
-        (['references', '1'], '1: expected a structure or an E3RelaxVaspWorkChain, found'),
+        (['references', 'MODEL'], 'expected a structure or an E3RelaxVaspWorkChain, found E3RelaxModelData'),
     ],
 )
-def test_what_cannot_be_answered_is_told(frame, arguments, message):
+def test_what_cannot_be_answered_is_told(frame, model, arguments, message):
+    arguments = [word.replace('MODEL', str(model.pk)) for word in arguments]
     done = CliRunner().invoke(main, ['query', *arguments])
     assert done.exit_code != 0
     assert message in done.output
