@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -74,6 +75,8 @@ class Predictions:
         The bonds of each structure that did not fail, by index; None if not asked for.
     candidates
         The candidates of each structure that a potential could relax, by index; None if not asked for.
+    max_edges_fitted
+        The bound on the edges of a batch after memory ran out; None where it did not.
     """
 
     crystals: Crystals
@@ -89,6 +92,7 @@ class Predictions:
     broken_layers: dict[int, str] = dataclasses.field(default_factory=dict)
     bonds: dict[int, StatedBonds] | None = None
     candidates: dict[int, Candidates] | None = None
+    max_edges_fitted: int | None = None
 
 
 def check_bonds(model: RelaxationModel, name: str) -> None:
@@ -116,8 +120,8 @@ def predict(
 ) -> Predictions:
     """Return the relaxed forms of `crystals` as `model` predicts them.
 
-    A batch that does not fit into memory is halved. A structure that cannot be predicted keeps its input geometry and
-    gets a status; the others go on.
+    A batch that does not fit into memory is halved, and those after it are no larger. A structure that cannot be
+    predicted keeps its input geometry and gets a status; the others go on.
 
     Parameters
     ----------
@@ -175,7 +179,9 @@ def predict(
                 faults[indices[0]] = 'out_of_memory', f'{chosen.n_atoms[0]} atoms do not fit into the memory'
                 line.advance()
             else:
-                waiting += [indices[len(indices) // 2 :], indices[: len(indices) // 2]]
+                result.max_edges_fitted = int(chosen.n_atoms.sum()) * model.max_neighbours // 2
+                left = [*indices, *itertools.chain.from_iterable(reversed(waiting))]
+                waiting = list(_batches(crystals, left, model.max_neighbours, result.max_edges_fitted))[::-1]
             continue
         if outcome is None:  # the neighbour search found faults: go on without those structures
             faults |= {indices[i]: fault for i, fault in found.items()}

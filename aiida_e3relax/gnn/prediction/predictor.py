@@ -75,6 +75,8 @@ class Predictor:
         Where the model comes from, and the elements that it knows; None where a potential relaxes the input.
     device, dtype
         Where and in which precision it runs.
+    max_edges_fitted
+        The bound on the edges of a batch after memory ran out, which later ones begin with; None where it did not.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Predictor:
         relaxation: PreRelaxation | None = None,
     ):
         self.checkpoint, self.device, self.dtype = checkpoint, device, dtype
+        self.max_edges_fitted: int | None = None
         self._replayed = (
             ReplayedModel(with_engine(checkpoint.model, engine), with_features=checkpoint.reference is not None)
             if checkpoint
@@ -151,19 +154,21 @@ class Predictor:
             result = without_network(crystals, self.device, free)
             line.advance(len(result.faults))
             return result
-        return predict(
+        result = predict(
             self._replayed.model,
             crystals,
             self.checkpoint.elements,
             self.device,
             self.dtype,
-            max_edges,
+            min(max_edges, self.max_edges_fitted or max_edges),
             line,
             self._replayed,
             free,
             details,
             reference=self.checkpoint.reference,
         )
+        self.max_edges_fitted = result.max_edges_fitted or self.max_edges_fitted
+        return result
 
     def _relax(
         self, crystals: Crystals, result: Predictions, free: PredictionFreedom, line: ProgressLine

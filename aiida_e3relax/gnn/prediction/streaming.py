@@ -75,6 +75,7 @@ def predict_to_file(
         report.add('structures', [_unreadable_row(fault) for fault in unreadable])
         line.close()
         report.content['peak_memory_mb'] = _peak_memory_mb(device)
+        report.content['max_edges_fitted'] = predictor.max_edges_fitted
         if counts['out_of_memory'] == counts.total():
             raise OutOfMemoryError(
                 f'none of {counts.total()} structures fits into the memory of {device}: use a larger device'

@@ -11,6 +11,7 @@ from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
 from aiida_e3relax.calculations.predict import E3RelaxCalculation
 from aiida_e3relax.calculations.predict_parameters import PredictParameters
+from aiida_e3relax.workflows.network.fitting import FITTED, find_fitting
 
 EXIT_CODES = E3RelaxCalculation.exit_codes
 # About the edges of one crystal of 200 atoms: smaller batches hold a single crystal anyway.
@@ -23,6 +24,9 @@ class E3RelaxBaseWorkChain(BaseRestartWorkChain):
     Out of memory halves the batch, down to `SMALLEST_MAX_EDGES`, then goes to the CPU, and at once for a potential
     alone, which has no batches; a missing GPU goes to the CPU; all only if `allow_cpu`. A crash or invalid output is
     tried once more. What no restart can help ends the work chain at once with the exit code of the calculation.
+
+    Where the parameters do not say how large a batch is, the first run begins with the one that fitted into the memory
+    of the same device before, see `find_fitting`.
 
     A run that predicts at least one structure is a success and is not repeated, even where others did not fit into
     the memory of the GPU: the output `report` gives these the status `out_of_memory`, and they can be run again alone.
@@ -71,6 +75,14 @@ class E3RelaxBaseWorkChain(BaseRestartWorkChain):
         self.ctx.inputs = AttributeDict(self.exposed_inputs(E3RelaxCalculation, 'predict'))
         self.ctx.parameters = self.ctx.inputs.parameters.get_dict() if 'parameters' in self.ctx.inputs else {}
         self.ctx.has_retried = False
+        self.ctx.has_halved = False
+        self._begin_with_what_fitted()
+
+    def results(self) -> ExitCode | None:
+        """Hand on the outputs, and note the batch that fitted after larger ones had not."""
+        if self.ctx.get('has_halved'):  # older checkpoints do not know
+            self.ctx.children[-1].base.extras.set(FITTED, self._parameters.max_edges)
+        return super().results()
 
     @process_handler(exit_codes=[EXIT_CODES.ERROR_OUT_OF_MEMORY, EXIT_CODES.ERROR_SCHEDULER_OUT_OF_MEMORY])
     def handle_out_of_memory(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
@@ -83,6 +95,7 @@ class E3RelaxBaseWorkChain(BaseRestartWorkChain):
             return self._restart_on_cpu(node, 'a structure by itself does not fit into the memory')
         if smaller < SMALLEST_MAX_EDGES:
             return self._restart_on_cpu(node, f'out of memory even with batches of at most {max_edges} edges')
+        self.ctx.has_halved = True
         return self._restart(f'out of memory with batches of at most {max_edges} edges', max_edges=smaller)
 
     @process_handler(exit_codes=EXIT_CODES.ERROR_NO_DEVICE)
@@ -124,21 +137,38 @@ class E3RelaxBaseWorkChain(BaseRestartWorkChain):
         """The parameters of the last run."""
         return PredictParameters.from_mapping(self.ctx.parameters)
 
+    def _begin_with_what_fitted(self) -> None:
+        """Set the bound on batches by earlier runs, where the parameters have none."""
+        inputs, parameters = self.ctx.inputs, self._parameters
+        if 'max_edges' in self.ctx.parameters or 'model' not in inputs or 'code' not in inputs:
+            return
+        found = find_fitting(inputs.code, inputs.model, parameters)
+        if found is not None and (fitted := max(found.max_edges, SMALLEST_MAX_EDGES)) < parameters.max_edges:
+            self._change(max_edges=fitted)
+            self.report(
+                f'begins with batches of at most {fitted} edges, which fitted on {found.device} in <{found.pk}>'
+            )
+
     def _restart_on_cpu(self, node: orm.CalcJobNode, reason: str) -> ProcessHandlerReport:
         if self._parameters.device == 'cpu':
             return self._abort(node, f'{reason}, and the CPU was in use already')
         if not self.inputs.allow_cpu.value:
             return self._abort(node, f'{reason}, and `allow_cpu` is False')
+        self.ctx.has_halved = False
         return self._restart(reason, device='cpu')
 
     def _restart(self, reason: str, **changes: Any) -> ProcessHandlerReport:
         """Run again with `changes` to the parameters."""
-        if changes:
-            self.ctx.parameters = {**self.ctx.parameters, **changes}
-            self.ctx.inputs.parameters = self.ctx.parameters
+        self._change(**changes)
         told = ', '.join(f'`{name}` {value}' for name, value in changes.items())
         self.report(f'{reason}: trying again with {told or "the same inputs"}')
         return ProcessHandlerReport(do_break=True)
+
+    def _change(self, **changes: Any) -> None:
+        """Set parameters of the next run."""
+        if changes:
+            self.ctx.parameters = {**self.ctx.parameters, **changes}
+            self.ctx.inputs.parameters = self.ctx.parameters
 
     def _abort(self, node: orm.CalcJobNode, reason: str) -> ProcessHandlerReport:
         """End with the exit code of the calculation."""

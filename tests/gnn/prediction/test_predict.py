@@ -7,9 +7,10 @@ from ase import Atoms
 from ase.build import bulk
 from ase.io import read, write
 
+from aiida_e3relax.common.progress import NoProgress
 from aiida_e3relax.crystals.files.stream import read_crystal_files
 from aiida_e3relax.crystals.structures import Crystals, make_crystals, write_npz
-from aiida_e3relax.gnn.checkpoints.checkpoint import save_checkpoint
+from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.models.registry import make_model
 from aiida_e3relax.gnn.prediction import predict as predict_module
@@ -145,6 +146,45 @@ def test_out_of_memory_halves_the_batch(network, monkeypatch):
     result = predict(network, crystals, ELEMENTS, torch.device('cpu'), torch.float64)
     assert result.batches == [[0], [1]]
     assert result.faults[2][0] == 'out_of_memory'
+
+
+def test_batches_after_one_that_did_not_fit_are_no_larger(network, monkeypatch):
+    """Memory for five atoms, and one batch of 32: it runs out at 32, 16 and 8, and never again."""
+    crystals = batch_of(*[bulk('GaAs', 'zincblende', a=5.6 + place / 50) for place in range(16)])
+    forward, tried = predict_module._predict_batch, []
+
+    def small_memory(model, chosen, *rest):
+        tried.append(int(chosen.n_atoms.sum()))
+        if tried[-1] > 5:
+            raise torch.OutOfMemoryError('CUDA out of memory')
+        return forward(model, chosen, *rest)
+
+    whole = predict(network, crystals, ELEMENTS, torch.device('cpu'), torch.float64)
+    assert whole.max_edges_fitted is None
+    monkeypatch.setattr(predict_module, '_predict_batch', small_memory)
+    result = predict(network, crystals, ELEMENTS, torch.device('cpu'), torch.float64)
+    assert tried == [32, 16, 8, *[4] * 8]
+    assert result.max_edges_fitted == 4 * network.max_neighbours
+    assert sorted(index for batch in result.batches for index in batch) == list(range(16))
+    np.testing.assert_allclose(result.crystals.positions, whole.crystals.positions, atol=1e-9)
+
+
+def test_a_predictor_begins_with_the_batch_that_fitted_before(checkpoint, monkeypatch):
+    crystals = batch_of(*[bulk('GaAs', 'zincblende', a=5.6 + place / 50) for place in range(4)])
+    forward, tried = predict_module._predict_batch, []
+
+    def small_memory(model, chosen, *rest):
+        tried.append(int(chosen.n_atoms.sum()))
+        if tried[-1] > 4:
+            raise torch.OutOfMemoryError('CUDA out of memory')
+        return forward(model, chosen, *rest)
+
+    monkeypatch.setattr(predict_module, '_predict_batch', small_memory)
+    runner = predictor.Predictor(load_checkpoint(checkpoint), torch.device('cpu'), torch.float64, 'fast')
+    for _ in range(2):
+        runner.predict(crystals, [None] * 4, None, 50_000, NoProgress())
+    assert tried == [8, 4, 4, 4, 4]
+    assert runner.max_edges_fitted == 4 * runner.checkpoint.model.max_neighbours
 
 
 def test_float32_is_close_to_float64(network):

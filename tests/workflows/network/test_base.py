@@ -86,7 +86,9 @@ def test_out_of_memory_halves_the_batch(run):
     node = run(f'LIMIT=10000\n{SHORT_OF_MEMORY}', device='auto', max_edges=32000)
     assert node.is_finished_ok, node.exit_message
     assert parameters_of(node, 'max_edges') == [32000, 16000, 8000]
-    assert [called.exit_status for called in sorted(node.called, key=lambda c: c.pk)] == [321, 321, 0]
+    runs = sorted(node.called, key=lambda c: c.pk)
+    assert [called.exit_status for called in runs] == [321, 321, 0]
+    assert [called.base.extras.get('max_edges_fitted', None) for called in runs] == [None, None, 8000]
 
 
 @pytest.mark.slow
