@@ -62,6 +62,7 @@ BIN = Path(sys.executable).parent
 ROOT = Path(__file__).parents[1]
 AIIDA_PATH = os.environ['AIIDA_PATH']
 ENVIRONMENT = 'export E3RELAX_STANDIN_ENGINE=emt OMP_NUM_THREADS=1'
+JOB_POLL_INTERVAL = 0.5  # s; without a pause AiiDA asks the scheduler all the time that a job runs
 DAEMON_TIMEOUT = 20  # s; the 2 s of AiiDA are too short for a machine that is busy
 
 
@@ -118,7 +119,14 @@ def aiida_profile(aiida_config, aiida_profile_factory, pytestconfig, tmp_path_fa
             config = stack.enter_context(_database(tmp_path_factory.mktemp('repository')))
             backends |= {'storage_backend': 'core.psql_dos', 'storage_config': config}
         profile = stack.enter_context(aiida_profile_factory(aiida_config, **backends))
-        aiida_config.set_option('daemon.timeout', DAEMON_TIMEOUT, scope=profile.name)
+        # Of the sub-processes of a test profile AiiDA asks without a pause whether they have ended: a core at work for
+        # nothing while a job runs. The broker tells, too; this is how `verdi presto` has it.
+        loaded = get_manager().get_profile()  # another object
+        loaded.is_test_profile = False
+        loaded.set_option('runner.poll.interval', 1)
+        loaded.set_option('daemon.timeout', DAEMON_TIMEOUT)
+        aiida_config.update_profile(loaded)
+        aiida_config.store()  # for the workers of a daemon
         yield profile
 
 
@@ -176,6 +184,7 @@ def make_code(aiida_computer_local) -> Callable[..., orm.InstalledCode]:
     def make(executable: str | Path, label: str, plugin: str, prepend_text: str = '') -> orm.InstalledCode:
         path = Path(sys.executable).with_name(executable) if isinstance(executable, str) else executable
         computer = aiida_computer_local(label='localhost')
+        computer.set_minimum_job_poll_interval(JOB_POLL_INTERVAL)
         # A login shell reads the user's profile, which takes as long as a small job does; a chain asks for twenty.
         computer.configure(use_login_shell=False)
         code = orm.InstalledCode(
