@@ -36,6 +36,7 @@ CHECKS = {
     'harmonics': 120,
     'fixed': 60,
     'batches': 150,
+    'symmetry': 60,
     'memory': 90,
     'training': 90,
     'bfloat16': 60,

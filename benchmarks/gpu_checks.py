@@ -28,7 +28,7 @@ from aiida_e3relax.crystals.files.stream import read_crystal_files
 from aiida_e3relax.crystals.structures import Crystals, write_npz
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
-from aiida_e3relax.gnn.device import DTYPES, describe_device, prepare_device
+from aiida_e3relax.gnn.device import DTYPES, choose_dtype, describe_device, prepare_device
 from aiida_e3relax.gnn.engine.accelerate import accelerate, with_engine
 from aiida_e3relax.gnn.engine.cuda_graphs import ReplayedModel
 from aiida_e3relax.gnn.engine.kernels import kernels_for, triton_works
@@ -38,6 +38,7 @@ from aiida_e3relax.gnn.models.losses import LossSettings, Target
 from aiida_e3relax.gnn.models.registry import MODELS
 from aiida_e3relax.gnn.potentials.registry import load_potential
 from aiida_e3relax.gnn.prediction.predict import predict
+from aiida_e3relax.gnn.prediction.predictor import Predictor
 from aiida_e3relax.gnn.prediction.settings import PotentialSettings
 from aiida_e3relax.gnn.training.precision import with_precision
 from benchmarks.gpu import Result
@@ -346,6 +347,38 @@ def batches(record: Record) -> None:
 def _many(count: int) -> list[Any]:
     """Return so many of the rattled crystals of `thirty_two`, again and again."""
     return list(itertools.islice(itertools.cycle(thirty_two()), count))
+
+
+def symmetry(record: Record) -> None:
+    """Predict prototypes in float32: restored, they have the space groups of float64; and what `auto` takes here."""
+    import spglib
+
+    dtype, reason = choose_dtype('auto', record.device)
+    record.result.facts = {'auto': f'{dtype}: {reason}'}
+    crystals = batch_of(*(make() for make in PROTOTYPES.values()))
+    checkpoint = load_checkpoint(DEFAULT_CHECKPOINT)
+    found = {}
+    for name in ('float64', 'float32'):
+        predictor = Predictor(copy.deepcopy(checkpoint), record.device, DTYPES[name], 'fast')
+        result, _, _ = predictor.predict(crystals, [None] * len(crystals), None, 50_000, NoProgress())
+        found[name] = result.crystals
+        record.result.facts[name] = predictor.symmetry.facts()
+    record.result.times.append(
+        {
+            'what': f'restoring the symmetry of {len(crystals)} prototypes',
+            'seconds': result.seconds['symmetry'],
+            'per_second': len(crystals) / result.seconds['symmetry'],
+        }
+    )
+    record.same_crystals('float32, restored, against float64', found['float32'], found['float64'], 1e-3)
+    for index, name in enumerate(PROTOTYPES):
+        groups = []
+        for of_all in found.values():
+            one = of_all.select([index])
+            cell = (one.cell[0].tolist(), one.fractional().tolist(), one.numbers.tolist())
+            groups.append(spglib.get_symmetry_dataset(cell, symprec=1e-6).international)
+        if len(set(groups)) > 1:
+            raise AssertionError(f'{name}: {groups[0]} in float64, {groups[1]} in float32')
 
 
 def memory(record: Record) -> None:

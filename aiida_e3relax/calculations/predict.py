@@ -93,7 +93,7 @@ class E3RelaxCalculation(GpuJob):
             required=False,
             serializer=orm.to_aiida_type,
             validator=validate_parameters,
-            help='`device` (auto, cpu, cuda, cuda:<n>), `dtype` (float32, float64), `max_edges`, `threads`, '
+            help='`device` (auto, cpu, cuda, cuda:<n>), `dtype` (auto, float32, float64), `max_edges`, `threads`, '
             '`potential`; see `aiida_e3relax.calculations.predict_parameters.PredictParameters`.',
         )
         options: Any = spec.inputs.get_port('metadata.options')

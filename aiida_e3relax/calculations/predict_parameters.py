@@ -32,7 +32,7 @@ NAMES_PRE_RELAXER = ('potential', 'start', 'second_opinion', 'layers', 'bonds')
 """The parameters that leave no choice of the pre-relaxer."""
 OPINIONS = tuple(name for name, known in POTENTIALS.items() if not known.needs_weights)
 """The potentials that `second_opinion` can name: it takes no weights."""
-DTYPES = ('float32', 'float64')
+DTYPES = ('auto', 'float32', 'float64')
 DEVICE = re.compile(r'auto|cpu|cuda(:\d+)?')
 
 
@@ -45,7 +45,8 @@ class PredictParameters:
     device
         `auto` (a GPU when there is one), `cpu`, `cuda` or `cuda:<n>`.
     dtype
-        `float32` or `float64`.
+        `float32`, `float64`, or `auto`: float64, but float32 on GPUs where that is slow, with the symmetry of the input
+        restored.
     max_edges
         Largest number of graph edges in one batch; memory grows with it.
     threads

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 import platform
 import re
@@ -17,6 +18,10 @@ from aiida_e3relax.common.errors import DeviceError
 from aiida_e3relax.common.messages import describe_error, short
 
 DTYPES = {'float32': torch.float32, 'float64': torch.float64}
+AUTO = 'auto'
+FAST_FLOAT64 = frozenset({(6, 0), (7, 0), (8, 0), (9, 0), (10, 0)})
+"""The compute capabilities of NVIDIA's GPUs that do half as many operations a second in float64 as in float32: P100,
+V100, A100 and A30, H100 and H200, B200. Others, such as L4, T4, A10, L40, RTX and B300, do a 32nd or less."""
 
 
 def resolve_device(requested: str) -> torch.device:
@@ -65,6 +70,25 @@ def prepare_device(requested: str, threads: int | None) -> torch.device:
     if threads is not None:
         torch.set_num_threads(threads)
     return resolve_device(requested)
+
+
+def choose_dtype(requested: str, device: torch.device) -> tuple[str, str]:
+    """Return the precision for ``auto``, ``float32`` or ``float64`` on `device`, and why it is that.
+
+    By ``auto`` it is float64, whose rounding hides no symmetry of a crystal from VASP. On GPUs that compute it many
+    times more slowly than float32 it is float32, if spglib is there to take the rounding out again.
+    """
+    if requested != AUTO:
+        return requested, 'as asked for'
+    if device.type != 'cuda':
+        return 'float64', 'it hides no symmetry, and costs little more on a processor'
+    capability = torch.cuda.get_device_capability(device)
+    named = f'a GPU of compute capability {".".join(map(str, capability))}'
+    if capability in FAST_FLOAT64:
+        return 'float64', f'it hides no symmetry, and {named} is made for it'
+    if importlib.util.find_spec('spglib') is None:
+        return 'float64', f'slow on {named}, but spglib is not installed, which restores the symmetry after float32'
+    return 'float32', f'float64 is many times slower on {named}; the symmetry is restored afterwards'
 
 
 def device_name(device: torch.device) -> str:

@@ -124,7 +124,7 @@ def test_an_unknown_pre_relaxer_is_told_with_those_known(text, found):
         ({'device': 'gpu'}, "`device`: expected auto, cpu, cuda or cuda:<n>, found 'gpu'"),
         ({'device': 0}, '`device`: expected auto, cpu, cuda or cuda:<n>, found 0'),
         ({'engine': 'slow'}, "`engine`: expected fast or reference, found 'slow'"),
-        ({'dtype': 'float16'}, "`dtype`: expected float32 or float64, found 'float16'"),
+        ({'dtype': 'float16'}, "`dtype`: expected auto or float32 or float64, found 'float16'"),
         ({'max_edges': 0}, '`max_edges`: expected a positive integer, found 0'),
         ({'max_edges': None}, '`max_edges`: expected a positive integer, found None'),
         ({'threads': True}, '`threads`: expected a positive integer, found True'),

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import gpu, gpu_checks
 
-QUICK = ['hardware', 'neighbours', 'fixed', 'memory', 'bfloat16', 'devices', 'program']
+QUICK = ['hardware', 'neighbours', 'fixed', 'symmetry', 'memory', 'bfloat16', 'devices', 'program']
 
 
 def run(folder, *words: str) -> tuple[int, dict[str, dict]]:

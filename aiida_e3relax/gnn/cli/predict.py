@@ -32,7 +32,19 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         '--output', type=Path, required=True, help='predicted crystals: .npz, or a format that ASE writes by its suffix'
     )
     parser.add_argument('--report', type=Path, help='JSON with the status of every structure and the facts of the run')
-    parser.add_argument('--dtype', choices=['float32', 'float64'], default='float32', help='default: float32')
+    parser.add_argument(
+        '--dtype',
+        choices=['auto', 'float32', 'float64'],
+        default='float32',
+        help='auto: float64, and float32 on GPUs where that is slow (default: float32)',
+    )
+    parser.add_argument(
+        '--restore-symmetry',
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help='take the rounding of float32 out of predictions, which else hides their symmetry from VASP; needs spglib '
+        '(default: yes, where it is installed)',
+    )
     parser.add_argument(
         '--max-edges',
         type=int,
@@ -155,6 +167,7 @@ def _run(options: argparse.Namespace) -> int:
         options.plot,
         potential,
         options.fixed_sites,
+        options.restore_symmetry,
     )
     model = options.model
     if not settings.has_network:

@@ -25,6 +25,7 @@ from aiida_e3relax.gnn.prediction.freedom import PredictionFreedom
 from aiida_e3relax.gnn.prediction.predict import Predictions, check_bonds, predict, without_network
 from aiida_e3relax.gnn.prediction.report import structure_rows
 from aiida_e3relax.gnn.prediction.settings import Details, PotentialSettings, PredictionSettings
+from aiida_e3relax.gnn.prediction.symmetry import SymmetryRestoration
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -75,6 +76,8 @@ class Predictor:
         Where the model comes from, and the elements that it knows; None where a potential relaxes the input.
     device, dtype
         Where and in which precision it runs.
+    symmetry
+        What becomes of the symmetry that rounding hides.
     max_edges_fitted
         The bound on the edges of a batch after memory ran out, which later ones begin with; None where it did not.
     """
@@ -86,6 +89,7 @@ class Predictor:
         dtype: torch.dtype,
         engine: str,
         relaxation: PreRelaxation | None = None,
+        restores_symmetry: bool = True,
     ):
         self.checkpoint, self.device, self.dtype = checkpoint, device, dtype
         self.max_edges_fitted: int | None = None
@@ -95,6 +99,7 @@ class Predictor:
             else None
         )
         self._relaxation = relaxation
+        self.symmetry = SymmetryRestoration.of(checkpoint.model if checkpoint else None, dtype, restores_symmetry)
         self._lock = threading.Lock()  # what the engine keeps is for one batch at a time
 
     def predict(
@@ -138,6 +143,7 @@ class Predictor:
         with self._lock:
             free = PredictionFreedom(freedom, crystals, atoms, fixed)
             result = self._predict(crystals, free, max_edges, line, details)
+            self.symmetry.restore(crystals, result, free)
             told, key = {}, 'potential'
             if self._relaxation:
                 key = self._relaxation.key

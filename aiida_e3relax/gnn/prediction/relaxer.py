@@ -23,7 +23,7 @@ from aiida_e3relax.crystals.freedom.freedom import NO_VACUUM, Freedom, Moves
 from aiida_e3relax.crystals.structures import Crystals, make_crystals
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint, load_checkpoint
-from aiida_e3relax.gnn.device import DTYPES, resolve_device
+from aiida_e3relax.gnn.device import AUTO, DTYPES, choose_dtype, resolve_device
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.prediction.objects import HeldStructure, describe_wrong, hold
 from aiida_e3relax.gnn.prediction.predictor import Predictor, check_details_of, load_pre_relaxation
@@ -148,7 +148,7 @@ class Relaxer:
     device
         ``auto`` (the first GPU that works, else the CPU), ``cpu``, ``cuda`` or ``cuda:n``.
     dtype
-        ``float32`` or ``float64``.
+        ``float32``, ``float64``, or ``auto`` for float64 but on GPUs where that is slow.
     threads
         CPU threads of PyTorch, in the whole process; None leaves them.
     engine
@@ -182,7 +182,7 @@ class Relaxer:
         engine: str = ENGINES[0],
         max_edges: int = PredictionSettings.max_edges,
     ):
-        for name, value, known in (('dtype', dtype, DTYPES), ('engine', engine, ENGINES)):
+        for name, value, known in (('dtype', dtype, (AUTO, *DTYPES)), ('engine', engine, ENGINES)):
             if value not in known:
                 raise ValueError(f'unknown {name} {short(repr(value))}{suggestion(str(value), list(known))}')
         for name, number in (('max_edges', max_edges), ('threads', 1 if threads is None else threads)):
@@ -192,7 +192,8 @@ class Relaxer:
             torch.set_num_threads(threads)
         self.max_edges = max_edges
         model, settings = _read_pre_relaxer(model, potential)
-        self._predictor = _load(model, resolve_device(device), dtype, engine, settings)
+        place = resolve_device(device)
+        self._predictor = _load(model, place, choose_dtype(dtype, place)[0], engine, settings)
 
     @property
     def checkpoint(self) -> Checkpoint | None:

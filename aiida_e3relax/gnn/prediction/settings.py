@@ -90,12 +90,14 @@ class Details:
 class PredictionSettings:
     """Device (``auto|cpu|cuda[:n]``), precision, edges in a batch, CPU threads (None: torch's own), and engine.
 
+    The precision is ``float32``, ``float64``, or ``auto``, by the device.
     And what may move: None for atoms and cell, but for the cell of a structure with a vacuum. And the details that
     stand beside the output, and the folder for figures of bonds. And the potential that relaxes what the network has
     predicted, or the crystals in its place (None: none does). And a JSON file with the sites that are held in crystals
     beside those that their own file holds, by label.
 
     `second_opinion` and `second_opinion_steps` are the older form of `potential`, with a row of its own in the report.
+    `restore_symmetry` says whether the rounding of float32 is taken out of predictions of symmetric crystals.
     """
 
     device: str = 'auto'
@@ -110,6 +112,7 @@ class PredictionSettings:
     plot: Path | None = None
     potential: PotentialSettings | None = None
     fixed_sites: Path | None = None
+    restore_symmetry: bool = True
 
     def __post_init__(self) -> None:
         if self.potential is not None and self.second_opinion is not None:

@@ -23,7 +23,7 @@ from aiida_e3relax.crystals.files.stream import Piece, Unreadable, count_structu
 from aiida_e3relax.crystals.files.writers import AseWriter, NpzWriter, open_writer
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint, load_checkpoint
-from aiida_e3relax.gnn.device import DTYPES, describe_device, prepare_device
+from aiida_e3relax.gnn.device import DTYPES, choose_dtype, describe_device, prepare_device
 from aiida_e3relax.gnn.prediction.details import DetailFiles
 from aiida_e3relax.gnn.prediction.fixed_sites import FixedSites, read_fixed_sites
 from aiida_e3relax.gnn.prediction.predictor import Predictor, check_details_of, load_pre_relaxation
@@ -45,12 +45,14 @@ def predict_to_file(
     device = prepare_device(settings.device, settings.threads)
     report.content['versions']['torch'] = torch.__version__
     report.content['device'] = {'requested': settings.device, **describe_device(device)}
-    report.content['dtype'] = settings.dtype
+    dtype, reason = choose_dtype(settings.dtype, device)
+    report.content['dtype'] = dtype
+    report.content['precision'] = {'requested': settings.dtype, 'reason': reason}
     report.content['max_edges'] = settings.max_edges
     report.content['engine'] = settings.engine
     report.content['freedom'] = settings.freedom and dataclasses.asdict(settings.freedom)
     fixed = read_fixed_sites(settings.fixed_sites)
-    relaxation = load_pre_relaxation(settings.pre_relaxation, device, settings.dtype, settings.potential is None)
+    relaxation = load_pre_relaxation(settings.pre_relaxation, device, dtype, settings.potential is None)
     report.content |= dict.fromkeys(('second_opinion', 'potential'))
     if relaxation:
         report.content[relaxation.key] = relaxation.facts()
@@ -70,12 +72,13 @@ def predict_to_file(
         line = ProgressLine(title, count_structures(inputs))
         everything = itertools.chain([first], pieces)
         outputs = writer, files, report
-        predictor = Predictor(checkpoint, device, DTYPES[settings.dtype], settings.engine, relaxation)
+        predictor = Predictor(checkpoint, device, DTYPES[dtype], settings.engine, relaxation, settings.restore_symmetry)
         counts = _predict_pieces(everything, unreadable, predictor, settings, fixed, outputs, line)
         report.add('structures', [_unreadable_row(fault) for fault in unreadable])
         line.close()
         report.content['peak_memory_mb'] = _peak_memory_mb(device)
         report.content['max_edges_fitted'] = predictor.max_edges_fitted
+        report.content['precision']['symmetry'] = predictor.symmetry.facts()
         if counts['out_of_memory'] == counts.total():
             raise OutOfMemoryError(
                 f'none of {counts.total()} structures fits into the memory of {device}: use a larger device'
