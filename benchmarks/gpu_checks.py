@@ -35,7 +35,7 @@ from aiida_e3relax.gnn.engine.kernels import kernels_for, triton_works
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry, make_batch
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.models.losses import LossSettings, Target
-from aiida_e3relax.gnn.models.registry import MODELS
+from aiida_e3relax.gnn.models.registry import MODELS, make_model
 from aiida_e3relax.gnn.potentials.registry import load_potential
 from aiida_e3relax.gnn.prediction.predict import predict
 from aiida_e3relax.gnn.prediction.predictor import Predictor
@@ -44,7 +44,7 @@ from aiida_e3relax.gnn.training.precision import with_precision
 from benchmarks.gpu import Result
 from benchmarks.potential_batches import make as strained_crystals
 from benchmarks.potential_batches import relax
-from benchmarks.speed import crystals_of, thirty_two
+from benchmarks.speed import Case, crystals_of, thirty_two
 from tests.gnn.crystals import PROTOTYPES, batch_of, rattled
 from tests.gnn.edge_sums import Edges, check_message_sums, check_no_edges, check_not_a_number, check_tensor_sums
 from tests.gnn.networks import random_network
@@ -227,10 +227,6 @@ def kernels(record: Record) -> None:
         tensor = torch.ones(2, 3, 64, device=record.device)
         if kernels_for(tensor) is not triton_sums:
             raise AssertionError(f'the fast engine takes {kernels_for(tensor)}, expected triton_sums')
-        large = Edges(torch.float32, 200_000, device)
-        record.time(
-            'Triton: sums over 200,000 edges, with gradients', lambda: check_tensor_sums(triton_sums, large, 128, 6)
-        )
 
 
 def graphs(record: Record) -> None:
@@ -440,8 +436,14 @@ def training(record: Record) -> None:
             record.same(f'{told}, loss', found / loss, 1.0, allowed)
             largest = np.abs(gradients).max()
             record.same(f'{told}, gradients', found_gradients / largest, gradients / largest, 10 * allowed)
-    model = accelerate(random_network('e3relax-h2').to(record.device, torch.float32))
-    record.time('training step, e3relax-h2 of 16 features, 3 crystals', lambda: _step(model, record.device))
+    case = Case(
+        '', 'e3relax-h2', {'features': 16} if record.is_small else {}, _many(2 if record.is_small else 32), True
+    )
+    plain = make_model(case.architecture, case.sizes).to(record.device)
+    batch = make_batch(crystals_of(case.frames), plain.graph, record.device)
+    half = with_precision(accelerate(copy.deepcopy(plain)), 'bfloat16')
+    for told, model in (('plain', plain), ('fast', accelerate(copy.deepcopy(plain))), ('fast, bfloat16', half)):
+        record.time(f'training step, e3relax-h2, {len(case.frames)} crystals, {told}', case.run(model, batch))
 
 
 def _step(model: RelaxationModel, device: torch.device | str) -> tuple[float, np.ndarray]:
@@ -465,7 +467,6 @@ def bfloat16(record: Record) -> None:
     record.same('loss', found / loss, 1.0, 0.05)
     aligned = half_gradients @ gradients / (np.linalg.norm(half_gradients) * np.linalg.norm(gradients))
     record.same('direction of the gradient', aligned, 1.0, 0.05)
-    record.time('training step in half precision', lambda: _step(half, record.device))
 
 
 def devices(record: Record) -> None:
