@@ -8,6 +8,7 @@ from aiida.engine import run_get_node
 
 from aiida_e3relax.calculations.gpus import find_options_fault
 from aiida_e3relax.calculations.predict import E3RelaxCalculation
+from aiida_e3relax.calculations.train import E3RelaxTrainCalculation
 
 
 @pytest.fixture
@@ -99,3 +100,8 @@ def test_gpus_are_asked_for_once(line):
 def test_how_gpus_are_bound_is_no_second_request():
     bound = {'num_gpus': 1, 'custom_scheduler_commands': '#SBATCH --gpu-bind=closest'}
     assert find_options_fault(bound, 'core.slurm', 'a') is None
+
+
+def test_trainings_and_predictions_have_the_option():
+    for job in (E3RelaxCalculation, E3RelaxTrainCalculation):
+        assert 'num_gpus' in job.spec().inputs['metadata']['options']
