@@ -11,6 +11,7 @@ TORCH ?= torch==2.13.0
 
 VENV := .venv
 LOWEST := .venv-lowest
+AUDIT := .venv-audit
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_GPAW := $(VENV)/.installed-gpaw
@@ -22,7 +23,7 @@ export AIIDA_PATH := $(CURDIR)/.aiida
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check $(PIP_CACHE) --constraint constraints.txt
 
-.PHONY: help demo campaign learn campaign-pbe profile test test-lowest services services-down services-test validate lint docs docs-check tools clean
+.PHONY: help demo campaign learn campaign-pbe profile test test-lowest services services-down services-test validate lint docs docs-check audit sbom tools clean
 
 help:
 	@echo 'make demo             relax a real crystal with and without the network, real PBE (GPAW) behind the VASP stand-in'
@@ -39,6 +40,8 @@ help:
 	@echo 'make lint             ruff and mypy'
 	@echo 'make docs             the site, in build/docs/html; warnings are errors'
 	@echo 'make docs-check       links, paths, commands and tables of the documentation, against the code'
+	@echo 'make audit            known vulnerabilities of what is installed, by pip-audit: asks PyPI'
+	@echo 'make sbom             what is installed, with versions and licences: build/sbom.cdx.json (CycloneDX)'
 	@echo 'make clean            remove the virtual environment and the AiiDA profile of the demo'
 
 demo: profile $(if $(filter gpaw,$(ENGINE)),$(INSTALLED_GPAW))
@@ -125,8 +128,24 @@ docs: $(INSTALLED_DOCS)
 docs-check: $(INSTALLED)
 	$(BIN)/python docs/check.py
 
+# In an environment of their own, so that they are not part of what they list. What cannot be looked up is a failure.
+audit: $(INSTALLED) $(AUDIT)/.installed
+	$(AUDIT)/bin/pip-audit --strict --skip-editable --progress-spinner off \
+		--path $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+
+sbom: $(INSTALLED) $(AUDIT)/.installed
+	@mkdir -p build
+	$(AUDIT)/bin/cyclonedx-py environment --output-reproducible --output-file build/sbom.cdx.json $(BIN)/python
+	@echo 'Written: build/sbom.cdx.json'
+
+$(AUDIT)/.installed: constraints.txt | tools
+	@test -x $(AUDIT)/bin/python || $(PYTHON) -m venv $(AUDIT)
+	@PYTHONWARNINGS=ignore $(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_CACHE) \
+		--constraint constraints.txt pip-audit cyclonedx-bom
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(LOWEST) .aiida reports build/docs
+	rm -rf $(VENV) $(LOWEST) $(AUDIT) .aiida reports build/docs
 
 tools:
 	@for tool in git make g++; do command -v $$tool > /dev/null || { echo "$$tool is missing: install it (Debian: apt-get install git make g++)"; exit 1; }; done

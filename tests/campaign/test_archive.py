@@ -13,6 +13,7 @@ import pytest
 from aiida import orm
 from aiida.common.links import LinkType
 from aiida.manage.configuration import profile_context
+from aiida.schedulers.datastructures import JobInfo
 from aiida.storage.sqlite_temp import SqliteTempBackend
 from aiida.tools.archive import import_archive
 from aiida_vasp.data.potcar import PotcarData, PotcarFileData
@@ -27,6 +28,7 @@ from aiida_e3relax.workflows.vasp.choices import ChainChoices
 from tests.workflows.comparison.test_ledger import PREDICTED, RAW
 from tests.workflows.crystals import copper_gold
 
+ACCOUNT_AND_OWNER = ('project-17', 'curie')
 POTCAR = 'PAW_PBE Cu X\nparameters from PSCTR are:\n'
 
 
@@ -50,6 +52,7 @@ def add_chain(group) -> Callable[..., orm.CalcJobNode]:
         chain.base.links.add_incoming(structure, LinkType.INPUT_WORK, 'structure')
         chain.store()
         job = orm.CalcJobNode(computer=orm.load_computer('localhost'))
+        job.set_option('account', ACCOUNT_AND_OWNER[0])
         potential = orm.QueryBuilder().append(PotcarData, filters={'attributes.element': 'Cu'}).first(flat=True)
         for link, node in {'structure': structure, 'potential__Cu': potential, **inputs}.items():
             job.base.links.add_incoming(node, LinkType.INPUT_CALC, link)
@@ -67,6 +70,7 @@ def add_chain(group) -> Callable[..., orm.CalcJobNode]:
         if not exit_status:
             comparison.base.links.add_incoming(chain, LinkType.RETURN, 'comparison')
         chain.set_exit_status(exit_status)
+        job.set_last_job_info(JobInfo({'job_owner': ACCOUNT_AND_OWNER[1]}))
         for process in (job, chain):
             process.set_process_state(ProcessState.FINISHED)
             process.seal()
@@ -120,6 +124,17 @@ def test_the_table_and_what_is_said_about_it(harmless, tmp_path):
         assert f'| {package} | {version} | {version} |' in readme
     assert '2 work chains' in readme
     assert 'arXiv:2511.12243' in readme
+
+
+def test_a_person_is_told_whom_and_what_the_archive_names(group, add_chain, standin_code, tmp_path):
+    add_chain('good', {'OUTCAR': ' vasp.6.4.3'}, code=standin_code)
+    export_campaign(group.label, tmp_path / 'export')
+    told = (tmp_path / 'export' / README).read_text()
+    user, computer = orm.User.collection.get_default(), standin_code.computer
+    assert f'- people: `{user.email}' in told
+    assert f'`localhost ({computer.hostname}): {computer.get_workdir()}`' in told
+    assert f'{standin_code.label}: {standin_code.filepath_executable}`' in told
+    assert '`account: {}`; `owner: {}`'.format(*ACCOUNT_AND_OWNER) in told
 
 
 @pytest.mark.parametrize('place', ['a retrieved file', 'a folder in it', 'an input', 'a potential with its content'])

@@ -19,6 +19,7 @@ from aiida_vasp.data.potcar import PotcarGroup
 from click.testing import CliRunner
 from plumpy.persistence import LoadSaveContext
 
+from aiida_e3relax.campaign.personal import WORK_DIRECTORIES, find_personal
 from aiida_e3relax.campaign.results.queries import find_chains, find_predictions, find_reference_legs, trace_origin
 from aiida_e3relax.campaign.results.table import campaign_frame
 from aiida_e3relax.cli import main
@@ -82,7 +83,14 @@ def test_the_report_is_written(run, stored, tmp_path):
     report = json.loads((tmp_path / 'report' / 'campaign.json').read_text())
     assert report['settings']['created'] == '2026-11-28T20:36:37+00:00'
     assert report['summary']['outcomes']['compared'] == 1
-    assert (tmp_path / 'report' / 'report.html').is_file()
+    page = (tmp_path / 'report' / 'report.html').read_text(encoding='utf-8')
+    personal = find_personal(stored / 'campaign.aiida')
+    assert personal['people'] == ['aiida@localhost']
+    paths = [word.rsplit(': ')[-1] for word in (*personal['executables'], *personal[WORK_DIRECTORIES])]
+    assert len(paths) == 3
+    for word in (*personal['people'], *paths):
+        assert word not in page
+        assert word not in json.dumps(report)
 
 
 def test_a_chain_is_shown_as_it_was(run, stored, chains):

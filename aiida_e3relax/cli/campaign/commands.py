@@ -231,7 +231,8 @@ def compare(names: tuple[str, ...], folder: Path | None, profile: str | None) ->
 def export(name: str, folder: Path | None, profile: str | None) -> None:
     """Write the campaign NAME as files to publish: AiiDA archive, table, and what to cite.
 
-    No content of a POTCAR is in them. All processes must have ended.
+    No content of a POTCAR is in them. People, computers and paths that the archive names stand in its README.md: read
+    it before you publish. All processes must have ended.
     """
     require_report()
     use_profile(profile)
@@ -244,3 +245,4 @@ def export(name: str, folder: Path | None, profile: str | None) -> None:
         files = export_campaign(name, folder or default_folder(name, '-export'))
     for file in files:
         click.echo(file.resolve())
+    click.echo('The archive names people, computers and paths: see README.md before you publish it.')

@@ -1,4 +1,4 @@
-"""The network runs once for the tests of what follows it: later jobs with the same inputs are taken from AiiDA's cache."""
+"""The network runs once for the tests of what follows it; later jobs with its inputs are taken from the cache."""
 
 from collections.abc import Iterator
 
