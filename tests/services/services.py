@@ -130,10 +130,12 @@ class Service:
         """End it, and what it started itself."""
         if (process := self.find_process()) is None:
             return
+        started = {number: _read_start(number) for number in _find_descendants(process)}
         os.kill(process, self.end)
         _wait(lambda: self.find_process() is None)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process, signal.SIGKILL)
+        for number, began in started.items():
+            if began is not None and began == _read_start(number):
+                os.kill(number, signal.SIGKILL)
 
 
 # ---------------------------------------------------------------- small things
@@ -146,6 +148,19 @@ def _read_start(process: int) -> str | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return None if state == 'Z' else fields[18]
+
+
+def _find_descendants(process: int) -> list[int]:
+    """Return a process, those that it started, and so on."""
+    listed = subprocess.run(['ps', '-e', '-o', 'pid=,ppid='], capture_output=True, text=True, check=True).stdout
+    children: dict[int, list[int]] = {}
+    for line in listed.splitlines():
+        number, parent = map(int, line.split())
+        children.setdefault(parent, []).append(number)
+    found = [process]
+    for number in found:  # which grows
+        found += children.get(number, [])
+    return found
 
 
 def _wait(is_true: Callable[[], bool]) -> bool:

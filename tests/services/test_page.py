@@ -11,7 +11,7 @@ import pytest
 from tests.services.conftest import ROOT, Shell, check_jobs
 
 PAGE = ROOT / 'docs' / 'how_to' / 'test_cluster.md'
-CRYSTALS = {path.stem for path in (ROOT / 'docs' / 'examples' / 'tutorial').glob('*.cif')}
+CRYSTALS = {path.stem for path in (ROOT / 'docs' / 'examples' / 'tutorial').glob('*u*.cif')}
 COMPUTER = 'test-cluster'
 END = 'end of a block'
 ENVIRONMENT = 'source /tmp/e3relax-services/environment.sh\n'
