@@ -45,16 +45,16 @@ def find_fitting(code: orm.AbstractCode, model: E3RelaxModelData, parameters: Pr
         orm.Dict, with_incoming='run', edge_filters={'label': 'report'}, project=[f'attributes.{n}' for n in names]
     )
     query.order_by({'run': {'id': 'desc'}}).limit(LOOKED_AT)
-    kind = {'architecture': model.architecture, 'hyperparameters': model.card['hyperparameters']}
+    kind = {'architecture': model.architecture, 'hyperparameters': model.card.get('hyperparameters')}
     now = None
     for pk, after_restart, device, dtype, of_model, within in query.all():
         other_model = {name: (of_model or {}).get(name) for name in kind} != kind
         if other_model or not _is_asked_for(device, dtype, parameters):
             continue
-        found = (device['name'], device.get('memory_mb'), dtype)
+        found = (device.get('name'), device.get('memory_mb'), dtype)
         now = now or found
         if found == now and (fitted := within or after_restart):
-            return Fitting(fitted, device['name'] or device['used'], pk)
+            return Fitting(fitted, device.get('name') or device['used'], pk)
     return None
 
 
