@@ -71,11 +71,11 @@ def main() -> None:
     small = broken[pairs.unrelaxed.n_atoms[broken] <= options.most_atoms]
     chosen = np.random.default_rng(options.seed).permutation(small)[: options.count]
     print(f'{len(broken)} of {len(pairs)} pairs break their symmetry, {len(small)} of them small enough\n')
-    done = read_results(options.results)
+    done = read_results(options)
     waiting = [index for index in chosen.tolist() if str(pairs.unrelaxed.labels[index]) not in done]
     if waiting:
         relax(pairs, waiting, options)
-    rows = list(read_results(options.results).values())
+    rows = list(read_results(options).values())
     wanted = set(pairs.unrelaxed.labels[chosen].tolist())
     print_table([row for row in rows if row['label'] in wanted], options)
 
@@ -88,15 +88,22 @@ def find_broken(pairs: Pairs) -> NDArray[np.int64]:
     return np.flatnonzero(off)
 
 
-def read_results(path: Path) -> dict[str, dict[str, Any]]:
-    """Return the rows of the file by label; a line that was cut off is left out."""
-    rows = {}
+def made_with(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what a row depends on besides its pair."""
+    names = ('model', 'potential', 'judge', 'candidates', 'seed')
+    return {name: str(getattr(options, name)) for name in names}
+
+
+def read_results(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """Return the rows of the file that these options made, by label; a line that was cut off is left out."""
+    rows, path = {}, options.results
     for line in path.read_text(encoding='utf-8').splitlines() if path.exists() else []:
         try:
             row = json.loads(line)
         except json.JSONDecodeError:
             continue
-        rows[row['label']] = row
+        if row.get('made_with') == made_with(options):
+            rows[row['label']] = row
     return rows
 
 
@@ -113,7 +120,8 @@ def relax(pairs: Pairs, waiting: list[int], options: argparse.Namespace) -> None
     line = ProgressLine('crystals', len(waiting))
     with options.results.open('a', encoding='utf-8') as handle:
         for index in waiting:
-            handle.write(json.dumps(relax_one(pairs.select(np.array([index])), network, both, potential, judge)) + '\n')
+            row = relax_one(pairs.select(np.array([index])), network, both, potential, judge)
+            handle.write(json.dumps(row | {'made_with': made_with(options)}) + '\n')
             handle.flush()
             line.advance()
     line.close()

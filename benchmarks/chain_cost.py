@@ -1,5 +1,5 @@
 # ruff: noqa: E402 (AIIDA_PATH has to be set before aiida is imported)
-"""What AiiDA spends on a chain of two legs: CPU time by where it goes, and nodes by kind.
+"""What AiiDA spends on a chain of two legs, by where the time goes and nodes by kind, and on chains with fewer parts.
 
     python benchmarks/chain_cost.py [--runs 3]
 
@@ -24,6 +24,7 @@ import tempfile
 import time
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 FOLDER = tempfile.TemporaryDirectory()
 os.environ['AIIDA_PATH'] = FOLDER.name  # importing aiida makes a configuration folder there
@@ -78,6 +79,15 @@ PURPOSES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     (ENGINE, 'plumpy/', ()),
 )
 """What time is for: by a part of the path of a frame's file and, where there are any, the names of its functions."""
+
+
+CASES: dict[str, dict[str, Any]] = {
+    'two legs': {'reference_leg': 'always'},
+    'one leg': {'reference_leg': 'never'},
+    'one leg without a static run': {'reference_leg': 'never', 'overrides': {'static_run': 'with-reference'}},
+    'one leg, the cell as it is': {'reference_leg': 'never', 'freedom': 'positions'},
+}
+"""Chains, by what is given to the builder; the first one is looked at closely."""
 
 
 class Samples:
@@ -146,8 +156,9 @@ def main() -> None:
     n_runs = parser.parse_args().runs
     with FOLDER:
         make_profile()
-        first, first_cost, _ = run_chains(1)
-        then, cost, chain = run_chains(n_runs)
+        case, given = next(iter(CASES.items()))
+        first, first_cost, _ = run_chains(1, given)
+        then, cost, chain = run_chains(n_runs, given)
         print(f'{datetime.date.today()}, {platform.machine()}, {platform.system()}, Python {platform.python_version()}')
         print(f'\nCPU-seconds of the process, the first chain and the mean of {n_runs} more:\n')
         print('| where | first | then |\n|---|---|---|')
@@ -157,7 +168,17 @@ def main() -> None:
         print(f'| imports before the first chain | {IMPORTED:.2f} | |')
         print(f'| shells that AiiDA starts for transport and scheduler | {first_cost.shells:.2f} | {cost.shells:.2f} |')
         print(f'| wall time, the jobs included | {first_cost.wall:.1f} | {cost.wall:.1f} |')
-        print_nodes(chain)
+        nodes, n_links = made_by(chain)
+        print(f'\n{len(nodes)} nodes and {n_links} links:\n')
+        print('| kind | nodes |\n|---|---|')
+        for kind, count in collections.Counter(map(kind_of, nodes)).most_common():
+            print(f'| {kind} | {count} |')
+        print(f'\nChains with fewer parts, mean of {n_runs}:\n')
+        print('| chain | processes | nodes | links | CPU s | of shells | wall s |\n|---|---|---|---|---|---|---|')
+        print_case(case, cost, chain)
+        for case, given in list(CASES.items())[1:]:
+            _, cost, chain = run_chains(n_runs, given)
+            print_case(case, cost, chain)
 
 
 def make_profile() -> None:
@@ -181,24 +202,24 @@ def make_profile() -> None:
     provide_model()
 
 
-def run_chains(n_chains: int) -> tuple[Samples, Cost, orm.WorkChainNode]:
+def run_chains(n_chains: int, given: dict[str, Any]) -> tuple[Samples, Cost, orm.WorkChainNode]:
     """Return where the time of chains one after the other went, the cost of one, and the last of them."""
     before = Cost.so_far()
     with Samples() as samples:
         for _ in range(n_chains):
-            chain = run_chain()
+            chain = run_chain(given)
     return samples, Cost.so_far().since(before, n_chains), chain
 
 
-def run_chain() -> orm.WorkChainNode:
-    """Run a chain from the builder on, and return its node."""
+def run_chain(given: dict[str, Any]) -> orm.WorkChainNode:
+    """Run a chain from the builder, which gets what is `given`, and return its node."""
     builder = E3RelaxVaspWorkChain.get_builder_from_protocol(
         structure=orm.StructureData(ase=demo_crystal('metal')),
         vasp_code='vasp-standin-emt@localhost',
         network_code='e3relax@localhost',
         potential_family=STANDIN_FAMILY,
         protocol='fast',
-        reference_leg='always',
+        **given,
     )
     chain = run_get_node(builder).node
     if not chain.is_finished_ok:
@@ -206,16 +227,25 @@ def run_chain() -> orm.WorkChainNode:
     return chain
 
 
-def print_nodes(chain: orm.WorkChainNode) -> None:
-    """Print how many nodes of which kinds the last chain made, and how many links."""
+def made_by(chain: orm.WorkChainNode) -> tuple[list[orm.Node], int]:
+    """Return the nodes that were made for the last chain, and how many links lead to them."""
     made = {'ctime': {'>=': chain.inputs.structure.ctime}}
     nodes = orm.QueryBuilder().append(orm.Node, filters=made).all(flat=True)
-    kinds = collections.Counter(getattr(node, 'process_label', type(node).__name__) for node in nodes)
-    n_links = sum(len(node.base.links.get_incoming().all()) for node in nodes)
-    print(f'\n{len(nodes)} nodes and {n_links} links:\n')
-    print('| kind | nodes |\n|---|---|')
-    for kind, count in kinds.most_common():
-        print(f'| {kind} | {count} |')
+    return nodes, sum(len(node.base.links.get_incoming().all()) for node in nodes)
+
+
+def kind_of(node: orm.Node) -> str:
+    """Return what kind of node this is, of a process by its own name."""
+    return getattr(node, 'process_label', type(node).__name__)
+
+
+def print_case(case: str, cost: Cost, chain: orm.WorkChainNode) -> None:
+    """Print a row on chains of one case."""
+    nodes, n_links = made_by(chain)
+    n_processes = sum(isinstance(node, orm.ProcessNode) for node in nodes)
+    print(
+        f'| {case} | {n_processes} | {len(nodes)} | {n_links} | {cost.own:.2f} | {cost.shells:.2f} | {cost.wall:.1f} |'
+    )
 
 
 if __name__ == '__main__':

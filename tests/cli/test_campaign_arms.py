@@ -83,6 +83,8 @@ def test_an_arm_of_a_campaign_that_is_there(invoke, crystals):
     assert (code, 'nothing to compare an arm with' in output) == (1, True)
     code, output = invoke('create', 'later', '--raw-legs-of', 'late')
     assert (code, 'name the campaign that does: `raw alone`' in output) == (1, True)
+    code, output = invoke('create', 'later', '--raw-legs-of', 'raw alone')
+    assert (code, 'expected what makes the starts of the arm; give --pre-relaxer' in output) == (1, True)
 
 
 def test_weights_go_to_the_potential_that_brings_none(invoke, crystals, tmp_path):

@@ -97,6 +97,11 @@ def create_single_arm(
         check_new_name(name)
         base = load_base(raw_legs_of)
         settings = base.settings
+        if not (options['pre_relaxer'] or options['model'] or learning):
+            raise click.ClickException(
+                f'--raw-legs-of {raw_legs_of}: expected what makes the starts of the arm; give --pre-relaxer, such as '
+                'sevennet-mf-0, or --model for a network'
+            )
         choices = _read_choices(ChainChoices.from_record(settings.chain), options)
         structures: dict[str, Any] = {label: orm.load_node(uuid=uuid) for label, uuid in settings.structures.items()}
         with click.progressbar(length=len(structures), label='Checking the inputs of each structure') as bar:
