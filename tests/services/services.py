@@ -141,22 +141,27 @@ class Service:
 # ---------------------------------------------------------------- small things
 
 
-def _read_start(process: int) -> str | None:
-    """Return when a process began, in ticks since the machine did, or None where it has ended."""
+def _read_stat(process: int) -> list[str] | None:
+    """Return what Linux tells of a process from its state on, as in proc(5), or None where it has ended."""
     try:
-        state, *fields = Path(f'/proc/{process}/stat').read_text(encoding='utf-8').rpartition(')')[2].split()
+        fields = Path(f'/proc/{process}/stat').read_text(encoding='utf-8').rpartition(')')[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return None if state == 'Z' else fields[18]
+    return None if fields[0] == 'Z' else fields
+
+
+def _read_start(process: int) -> str | None:
+    """Return when a process began, in ticks since the machine did, or None where it has ended."""
+    stat = _read_stat(process)
+    return None if stat is None else stat[19]
 
 
 def _find_descendants(process: int) -> list[int]:
     """Return a process, those that it started, and so on."""
-    listed = subprocess.run(['ps', '-e', '-o', 'pid=,ppid='], capture_output=True, text=True, check=True).stdout
     children: dict[int, list[int]] = {}
-    for line in listed.splitlines():
-        number, parent = map(int, line.split())
-        children.setdefault(parent, []).append(number)
+    for number in (int(path.name) for path in Path('/proc').iterdir() if path.name.isdecimal()):
+        if stat := _read_stat(number):
+            children.setdefault(int(stat[1]), []).append(number)
     found = [process]
     for number in found:  # which grows
         found += children.get(number, [])
@@ -198,11 +203,11 @@ def _find_postgresql() -> Path:
     return max(versions, key=lambda path: float(path.parent.name), default=Path('/usr/lib/postgresql'))
 
 
-def _run(*command: str | Path, user: str = 'root', environment: dict[str, str] | None = None) -> str:
+def _run(*command: str | Path, user: str = 'root') -> str:
     """Run a command and return what it prints; raises ServiceError where it fails."""
     done = subprocess.run(
         [str(word) for word in command],
-        env=_environment() | (environment or {}),
+        env=_environment(),
         cwd='/',
         capture_output=True,
         text=True,
@@ -256,7 +261,7 @@ def prepare_postgresql() -> None:
 
 def finish_postgresql() -> None:
     """Make the user `aiida`."""
-    ask = [
+    ask: list[str | Path] = [
         'psql',
         '--host',
         FOLDER / 'postgresql',

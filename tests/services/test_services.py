@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 import subprocess
 import sys
@@ -68,7 +69,7 @@ def test_another_process_of_that_number_is_left_alone(make):
 
 def test_why_it_does_not_start_is_told(make):
     with pytest.raises(ServiceError, match=r'tried does not start; the end of .*tried\.log:(.|\n)*no such thing'):
-        make('raise SystemExit("no such thing")').start()
+        dataclasses.replace(make('raise SystemExit("no such thing")'), is_ready=lambda: False).start()
     with socket.socket() as taken:
         taken.bind(('127.0.0.1', 0))
         taken.listen()
