@@ -107,6 +107,10 @@ def test_a_round_by_hand_of_a_campaign_that_was_not_told_to_learn(invoke, metals
     group = load_campaign(name)
     for label in group.settings.structures:
         add_chain(group, label, 'finished', 0)
+    invoke('pause', name)
+    code, output = invoke('learn', name)
+    assert (code, 'is paused: let it go on with' in output, group.rounds_asked) == (1, True, 0)
+    invoke('resume', name)
     with lock(group):
         assert 'submits the round' in invoke('learn', name)[1]
     assert group.rounds_asked == 1
@@ -119,3 +123,9 @@ def test_a_round_by_hand_of_a_campaign_that_was_not_told_to_learn(invoke, metals
     assert re.search(r'The model is generation 0; round 1, <\d+>, on 10 relaxations: running', shown)
     assert 'Generations of the model' in shown
     assert orm.QueryBuilder().append(orm.WorkChainNode, filters={'label': 'round_1_after_10'}).count() == 1
+
+
+def test_a_campaign_without_raw_legs_cannot_judge_a_model(invoke, metals, tmp_path):
+    assert invoke('create', tmp_path.name, '--from', metals, '--reference', 'none', '--model', 'default')[0] == 0
+    code, output = invoke('learn', tmp_path.name)
+    assert (code, 'none of its structures can judge a model' in output) == (1, True), output

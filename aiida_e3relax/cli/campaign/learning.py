@@ -80,7 +80,8 @@ def learn_now(name: str) -> None:
 
     Where another process runs the campaign, that one submits the round; else it is submitted at once.
 
-    Raises ClickException where there is nothing to learn from yet, where a round runs, and where none can be made.
+    Raises ClickException where there is nothing to learn from yet, where a round runs, while the campaign is paused or
+    no daemon runs, and where none can be made; nothing is asked for then.
     """
     with plain_errors(name):
         group = load_campaign(name)
@@ -88,6 +89,12 @@ def learn_now(name: str) -> None:
         look = controller.look()
         if not controller.plan.settings.chain.get('model'):
             raise click.ClickException(f'campaign `{printable(name)}`: it has no network that could learn')
+        if not controller.plan.settings.judge_set:
+            raise click.ClickException(
+                f'campaign `{printable(name)}`: none of its structures can judge a model, as none is relaxed from the '
+                'raw crystal, too (--reference none). Gather its relaxations with `aiida-e3relax data --from '
+                'campaign:NAME`, and tune a model on the pairs by `e3relax finetune`'
+            )
         if look.history.is_running:
             running = look.history.rounds[-1].process
             raise click.ClickException(
@@ -95,12 +102,16 @@ def learn_now(name: str) -> None:
             )
         if lack := find_lack(look.round.finished - look.round.judges, look.round.judges, FEWEST_LEARNT):
             raise click.ClickException(f'campaign `{printable(name)}`: a round needs {lack}')
+        if look.extras.is_paused:
+            raise click.ClickException('the campaign is paused: let it go on with `aiida-e3relax campaign resume`')
+        if not controller.daemon.count_workers():
+            raise click.ClickException('no daemon runs, so nothing can: start one with `verdi daemon start`')
         asked = len(look.history.rounds) + 1
         group.round_fault = None
         group.rounds_asked = asked
         try:
             with lock(group) as confirm:
-                submitted = _submit(controller, confirm)
+                submitted = submit_some(controller.due_rounds(controller.look()), 1, confirm)
         except CampaignLockedError as error:
             click.echo(f'The process that runs the campaign ({printable(str(error))}) submits the round.')
             return
@@ -123,16 +134,6 @@ def show_learning(name: str) -> None:
     parts = [*map(format_text, tabulate_learning(result)), *describe_learning(result)]
     for line in '\n\n'.join(['', *parts]).split('\n'):
         click.echo(printable(line))
-
-
-def _submit(controller: CampaignController, confirm: Any) -> int:
-    """Submit the round that is due, unless no daemon runs or the campaign is paused."""
-    look = controller.look()
-    if not controller.daemon.count_workers():
-        raise click.ClickException('no daemon runs, so nothing can: start one with `verdi daemon start`')
-    if look.extras.is_paused:
-        raise click.ClickException('the campaign is paused: let it go on with `aiida-e3relax campaign resume`')
-    return submit_some(controller.due_rounds(look), 1, confirm)
 
 
 def _read_value(key: str, text: str) -> Any:
