@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from adjustText import adjust_text
 from numpy.typing import NDArray
 
 from aiida_e3relax.common.figures import COLOURS, GREY, label_decades, matplotlib_figure
@@ -57,9 +58,10 @@ def draw_comparison(experiment: Experiment, rows: Sequence[Mapping[str, Any]], p
         axes.set(xlim=(0, None), ylim=(len(names) - 0.4, -0.6))
     if costs:
         drawn = [('training_cpu_h', 'training (CPU h)'), *((s, _batch_title(s)) for s in sizes[:2])]
+        names_beside = []
         for column, (cost, title) in enumerate(drawn):
             axes = figure.add_subplot(grid[1, 4 * column : 4 * column + 4])
-            _draw_costs(axes, experiment, costs, cost)
+            names_beside.append(_draw_costs(axes, experiment, costs, cost))
             axes.set(xlabel=title, ylabel='coordinates (A), aligned' if column == 0 else '')
     key = [
         first.plot([], [], marker, fillstyle=fill, color='black', label=frame)[0]
@@ -68,23 +70,28 @@ def draw_comparison(experiment: Experiment, rows: Sequence[Mapping[str, Any]], p
     ]
     figure.legend(handles=key, loc='outside upper right', ncols=2, frameon=False)
     figure.suptitle(_title(rows[0]), x=0.01, ha='left', fontsize=10)
+    if costs:
+        figure.draw_without_rendering()  # where the axes are
+        for texts in filter(None, names_beside):
+            lines = {'arrowstyle': '-', 'color': GREY, 'linewidth': 0.5}
+            adjust_text(texts, ax=texts[0].axes, arrowprops=lines, expand=(1.1, 1.3), max_move=None)
     figure.savefig(path, dpi=150)
 
 
-def _draw_costs(axes: Any, experiment: Experiment, costs: Mapping[str, Mapping[str, Any]], cost: str) -> None:
-    """Draw the coordinates' error against a cost on a logarithmic axis, names beside the marks."""
+def _draw_costs(axes: Any, experiment: Experiment, costs: Mapping[str, Mapping[str, Any]], cost: str) -> list[Any]:
+    """Draw the coordinates' error against a cost on a logarithmic axis, and return the names at the marks."""
     points = [(row[cost], row['coordinate_mae_A_mean'], of) for of, row in costs.items() if cost in row]
     if not points:
-        return
+        return []
     axes.set_xscale('log')
     for x, y, of in points:
         axes.plot(x, y, 'o', color=_colour(of, experiment), markersize=5)
-        axes.annotate(of, (x, y), xytext=(4, 3), textcoords='offset points', fontsize=7)
     spent = [x for x, _, _ in points]
     axes.set_xlim(min(spent) / 1.5, max(spent) * 2.5)
     label_decades(axes.xaxis, *axes.get_xlim())
     axes.grid(alpha=0.3)
     axes.margins(y=0.15)
+    return [axes.text(x, y, of, fontsize=7) for x, y, of in points]
 
 
 def draw_violins(experiment: Experiment, found: Sequence[Outcome], data: str, split: str, path: Path) -> None:

@@ -24,8 +24,8 @@ def write_tables(experiment: Experiment) -> str:
 
 
 def write_figures(experiment: Experiment) -> list[Path]:
-    """Write the figures of what has been measured where matplotlib is installed, and return their paths."""
-    if importlib.util.find_spec('matplotlib') is None:
+    """Write the figures of what has been measured where the extra `plots` is installed, and return their paths."""
+    if not all(map(importlib.util.find_spec, ('matplotlib', 'adjustText'))):
         return []
     from aiida_e3relax.gnn.experiments.crystals import draw_crystals, outcome_to_show
     from aiida_e3relax.gnn.experiments.figures import (
