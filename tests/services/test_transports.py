@@ -66,13 +66,13 @@ def test_setup_and_live_test(computer, profile, shell, tmp_path):
 def test_campaign_by_ssh(profile, shell):
     options = OPTIONS.format('by-ssh')
     shell(
-        f"aiida-e3relax campaign create alloys --from 'docs/examples/tutorial/*Cu*.cif' --reference all {options}\n"
+        f"aiida-e3relax campaign create alloys --from 'docs/examples/tutorial/*Cu*.cif' --reference none {options}\n"
         'aiida-e3relax campaign run alloys --interval 1'
     )
     rows = json.loads(shell('aiida-e3relax query campaign alloys --json'))
     assert {row['label'] for row in rows} == {'Cu3Pt', 'CuAu'}
     assert {row['state'] for row in rows} == {'finished'}
-    assert all(row['raw_ionic_steps'] > 0 and row['verdict'] for row in rows)
+    assert all((row['predicted_ionic_steps'] or row['raw_ionic_steps']) > 0 for row in rows)
 
 
 def test_chain_from_the_node_itself(profile, shell):
