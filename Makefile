@@ -128,10 +128,12 @@ docs: $(INSTALLED_DOCS)
 docs-check: $(INSTALLED)
 	$(BIN)/python docs/check.py
 
-# In an environment of their own, so that they are not part of what they list. What cannot be looked up is a failure.
+# In an environment of their own, so that they are not part of what they list. What cannot be looked up is a failure; a
+# build such as 2.13.0+cpu is looked up by the version before the +.
 audit: $(INSTALLED) $(AUDIT)/.installed
-	$(AUDIT)/bin/pip-audit --strict --skip-editable --progress-spinner off \
-		--path $$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+	@mkdir -p build
+	@$(BIN)/python -m pip list --disable-pip-version-check --format=freeze --exclude-editable | sed 's/+.*//' > build/installed.txt
+	$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement build/installed.txt
 
 sbom: $(INSTALLED) $(AUDIT)/.installed
 	@mkdir -p build

@@ -72,6 +72,10 @@ def main() -> None:
     chosen = np.random.default_rng(options.seed).permutation(small)[: options.count]
     print(f'{len(broken)} of {len(pairs)} pairs break their symmetry, {len(small)} of them small enough\n')
     done = read_results(options)
+    if others := count_lines(options.results) - len(done):
+        print(
+            f'{others} lines of {options.results} were made with other options or another version, and do not count\n'
+        )
     waiting = [index for index in chosen.tolist() if str(pairs.unrelaxed.labels[index]) not in done]
     if waiting:
         relax(pairs, waiting, options)
@@ -86,6 +90,11 @@ def find_broken(pairs: Pairs) -> NDArray[np.int64]:
     symmetric = symmetrised_targets(pairs).relaxed.with_centroids_of(pairs.unrelaxed)
     off = (coordinate_mae(symmetric, target) > 0.02) | (cell_shape_deviation(symmetric, target) > 0.5)
     return np.flatnonzero(off)
+
+
+def count_lines(path: Path) -> int:
+    """Return how many rows the file has."""
+    return len(path.read_text(encoding='utf-8').splitlines()) if path.exists() else 0
 
 
 def made_with(options: argparse.Namespace) -> dict[str, Any]:

@@ -45,6 +45,7 @@ CHECKS = {
     'potentials': 150,
 }
 """The functions of `gpu_checks`, and the seconds after which each is broken off."""
+NOT_DONE = 'not done'
 LOADING = 90
 """Seconds that a process may take to load PyTorch."""
 
@@ -86,12 +87,15 @@ class Worker:
         self._process: Any = None
         self._connection: Connection | None = None
 
-    def do(self, name: str, seconds: float) -> Result:
-        """Return what comes of a check within so many seconds, not counting the start of a process."""
+    def do(self, name: str, seconds: float, end: float) -> Result:
+        """Return what comes of a check within so many seconds, without the start of a process, and before `end`."""
         start = time.perf_counter()
+        if start >= end:
+            return Result(name, NOT_DONE)
         try:
             connection = self._start()
             start = time.perf_counter()
+            seconds = max(0.0, min(seconds, end - start))
             connection.send(name)
             if not connection.poll(seconds):
                 self.stop()
@@ -195,22 +199,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         '--only', nargs='+', choices=CHECKS, default=list(CHECKS), metavar='CHECK', help=' '.join(CHECKS)
     )
-    parser.add_argument('--minutes', type=float, default=8.0, help='after which it ends (default: %(default)s)')
+    parser.add_argument(
+        '--minutes', type=float, default=7.5, help='after which no check goes on (default: %(default)s)'
+    )
     options = parser.parse_args(arguments)
     options.output.mkdir(parents=True, exist_ok=True)
     begin, results = time.perf_counter(), []
     worker = Worker(options.device, options.small)
     try:
         for name in options.only:
-            left = 60 * options.minutes - (time.perf_counter() - begin)
-            result = worker.do(name, min(CHECKS[name], left)) if left > 0 else Result(name, 'not done')
+            result = worker.do(name, CHECKS[name], begin + 60 * options.minutes)
             results.append(result)
             print(f'{name}: {result.state}, {result.seconds:.1f} s {result.message}'.rstrip(), flush=True)
             write(options.output, results, time.perf_counter() - begin, options)
     finally:
         worker.close()
     print(f'\n{describe(results, time.perf_counter() - begin)}')
-    return int(any(result.state in ('failed', 'not done') for result in results))
+    return int(any(result.state in ('failed', NOT_DONE) for result in results))
 
 
 if __name__ == '__main__':

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import importlib.util
 import itertools
 import json
 import tempfile
@@ -347,6 +348,8 @@ def _many(count: int) -> list[Any]:
 
 def symmetry(record: Record) -> None:
     """Predict prototypes in float32: restored, they have the space groups of float64; and what `auto` takes here."""
+    if importlib.util.find_spec('spglib') is None:
+        raise SkippedError('spglib is not installed')
     import spglib
 
     dtype, reason = choose_dtype('auto', record.device)

@@ -30,7 +30,7 @@ def define_exit_codes(spec: CalcJobProcessSpec) -> None:
         'ERROR_NO_DEVICE',
         invalidates_cache=True,
         message='The device asked for is not there ({detail}): set `device` in `parameters` to `auto` or `cpu`, or '
-        'ask the scheduler for a GPU with `metadata.options.num_gpus`.',
+        'ask the scheduler for a GPU with `metadata.options.num_gpus` (SLURM, LSF) or `custom_scheduler_commands`.',
     )
     spec.exit_code(
         321,

@@ -15,8 +15,8 @@ OPTION = 'num_gpus'
 LINES = 'custom_scheduler_commands'
 REQUESTS = {'core.slurm': '#SBATCH --gres=gpu:{count}', 'core.lsf': '#BSUB -gpu num={count}'}
 """By scheduler the line that asks for so many GPUs on each node, where one holds on every cluster."""
-ASKED = re.compile(r'(--gres|--gpus|(?<=\s)-G|(?<=\s)-gpu)\b')
-"""What asks for GPUs in lines that a person writes for a scheduler."""
+ASKED = re.compile(r'--gres[= ]|gres/gpu|--gpus|(?<=\s)-G\s*\d|(?<=\s)-gpu\b|\bngpus')
+"""What asks for GPUs, or for other generic resources, in lines that a person writes for a scheduler."""
 
 
 class GpuJob(CalcJob):
@@ -75,7 +75,10 @@ def find_options_fault(options: Mapping[str, Any], scheduler: str, computer: str
             f'differently on each cluster: leave it out, and give `{LINES}` the line of yours'
         )
     if found := ASKED.search(str(options.get(LINES) or '')):
-        return f'`{OPTION}`: `{LINES}` asks for GPUs, too, by {found[0]}: leave one of the two out'
+        return (
+            f'`{OPTION}`: `{LINES}` asks for GPUs or other resources, too, by {found[0].strip("= ")}, of which the '
+            f'scheduler takes one line alone: leave `{OPTION}` out, and ask for all of them there'
+        )
     return None
 
 

@@ -194,7 +194,7 @@ def _define_exit_codes(spec: CalcJobProcessSpec) -> None:
             320,
             'ERROR_NO_DEVICE',
             'The device asked for is not there ({detail}): set `device` in `parameters` to `auto` or `cpu`, or ask the '
-            'scheduler for a GPU with `metadata.options.num_gpus`.',
+            'scheduler for a GPU with `metadata.options.num_gpus` (SLURM, LSF) or `custom_scheduler_commands`.',
         ),
         (
             321,

@@ -16,7 +16,6 @@ from aiida_vasp.data.potcar import PotcarFileData
 from aiida_e3relax.campaign.arms import find_pre_relaxer
 from aiida_e3relax.campaign.group import load_campaign
 from aiida_e3relax.campaign.output import written_together
-from aiida_e3relax.campaign.personal import find_personal, format_personal
 from aiida_e3relax.campaign.results.table import campaign_frame
 from aiida_e3relax.campaign.settings import CampaignSettings
 from aiida_e3relax.campaign.submission.processes import read_processes
@@ -34,7 +33,7 @@ def export_campaign(name: str, folder: Path) -> list[Path]:
     The folder is made where it does not exist; files of an earlier export in it are replaced, all at the end or none.
     The archive has the group, its structures and settings, all runs of the network and all chains, with everything
     below and before them. Of potentials it has the names and hashes, and not what VASP's licence keeps from being
-    passed on. Whom and which machines it names stands in `README`.
+    passed on. Whom and which machines it names tells `personal.find_personal`.
 
     Raises
     ------
@@ -62,8 +61,7 @@ def export_campaign(name: str, folder: Path) -> list[Path]:
                 'run these again'
             )
         campaign_frame(name).to_parquet(partial / TABLE)
-        personal = format_personal(find_personal(archive))
-        (partial / README).write_text(_write_readme(name, settings, len(nodes), personal), encoding='utf-8')
+        (partial / README).write_text(_write_readme(name, settings, len(nodes)), encoding='utf-8')
     return [folder / file for file in (ARCHIVE, TABLE, README)]
 
 
@@ -81,7 +79,7 @@ def _has_file(content: dict[str, Any], name: str) -> bool:
     return any(key.upper().startswith(name) or _has_file(entry, name) for key, entry in content.get('o', {}).items())
 
 
-def _write_readme(name: str, settings: CampaignSettings, n_processes: int, personal: str) -> str:
+def _write_readme(name: str, settings: CampaignSettings, n_processes: int) -> str:
     """Return the text that goes with an export."""
     template = (importlib.resources.files(__package__) / README_TEMPLATE).read_text(encoding='utf-8')
     now = {package: importlib.metadata.version(package) for package in settings.versions}
@@ -99,5 +97,4 @@ def _write_readme(name: str, settings: CampaignSettings, n_processes: int, perso
         pre_relaxer=find_pre_relaxer(settings),
         protocol=settings.chain['protocol'] or 'the default one',
         versions=versions,
-        personal=personal,
     )

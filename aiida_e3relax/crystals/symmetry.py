@@ -93,8 +93,13 @@ class SpaceGroup:
     def symmetrise_displacements(self, displacements: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the mean of fractional displacements ``(N, 3)`` over the operations."""
         total = np.zeros_like(displacements)
-        for rotation, images in zip(self.rotations, self.images, strict=True):
-            total[images] += displacements @ rotation.T
+        # A supercell has thousands of operations, and no more than 48 rotations among them.
+        rotations, of = np.unique(self.rotations, axis=0, return_inverse=True)
+        for place, rotation in enumerate(rotations):
+            images = self.images[of.reshape(-1) == place]
+            turned = np.broadcast_to(displacements @ rotation.T, (len(images), *displacements.shape))
+            for axis in range(3):
+                total[:, axis] += np.bincount(images.ravel(), turned[:, :, axis].ravel(), len(total))
         return total / len(self.rotations)
 
     def keeps(self, movable: NDArray[np.bool_]) -> bool:
@@ -116,6 +121,8 @@ class SpaceGroup:
 
     def _keep(self, movable: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return ``(O,)`` which operations map free coordinates on free ones alone."""
+        if movable.all():
+            return np.ones(len(self.rotations), dtype=bool)
         return np.array(
             [
                 not (np.abs(rotation)[None] * movable[:, None, :] * ~movable[images][:, :, None]).any()

@@ -72,14 +72,17 @@ def prepare_device(requested: str, threads: int | None) -> torch.device:
     return resolve_device(requested)
 
 
-def choose_dtype(requested: str, device: torch.device) -> tuple[str, str]:
+def choose_dtype(requested: str, device: torch.device, with_potential: bool = False) -> tuple[str, str]:
     """Return the precision for ``auto``, ``float32`` or ``float64`` on `device`, and why it is that.
 
     By ``auto`` it is float64, whose rounding hides no symmetry of a crystal from VASP. On GPUs that compute it many
-    times more slowly than float32 it is float32, if spglib is there to take the rounding out again.
+    times more slowly than float32 it is float32, if spglib is there to take the rounding out again and no potential
+    relaxes, after which nothing does.
     """
     if requested != AUTO:
         return requested, 'as asked for'
+    if with_potential:
+        return 'float64', 'a potential relaxes, where it has this precision'
     if device.type != 'cuda':
         return 'float64', 'it hides no symmetry, and costs little more on a processor'
     capability = torch.cuda.get_device_capability(device)
@@ -88,7 +91,7 @@ def choose_dtype(requested: str, device: torch.device) -> tuple[str, str]:
         return 'float64', f'it hides no symmetry, and {named} is made for it'
     if importlib.util.find_spec('spglib') is None:
         return 'float64', f'slow on {named}, but spglib is not installed, which restores the symmetry after float32'
-    return 'float32', f'float64 is many times slower on {named}; the symmetry is restored afterwards'
+    return 'float32', f'float64 is many times slower on {named}'
 
 
 def device_name(device: torch.device) -> str:
@@ -108,7 +111,7 @@ def describe_device(device: torch.device) -> dict[str, Any]:
 
     It is `used`, `name` and `memory_mb`, and of a GPU `uuid`, by which `nvidia-smi -L` lists it, `capability`, the
     version of its `driver`, of the `cuda` that PyTorch is built for, the `visible` devices as the scheduler has set
-    them, how many these are (`count`), and whether `tf32`, products of ten binary digits, stands in for float32.
+    them, how many these are (`count`), and whether `tf32`, products with 10 bits of mantissa, stands in for float32.
     """
     facts: dict[str, Any] = {
         'used': str(device),

@@ -80,7 +80,7 @@ def test_none_are_asked_for_by_default(run_dry, options):
         ('core.pbspro', {'num_gpus': 1}, 'expected core.slurm or core.lsf, found core.pbspro'),
         ('core.slurm', {'num_gpus': -1}, 'expected an integer from 0 on, found -1'),
         ('core.slurm', {'num_gpus': True}, 'expected an integer from 0 on, found True'),
-        ('core.slurm', {'num_gpus': 1, 'custom_scheduler_commands': '#SBATCH --gpus=2'}, 'too, by --gpus'),
+        ('core.slurm', {'num_gpus': 1, 'custom_scheduler_commands': '#SBATCH --gpus=2'}, 'too, by --gpus, of which'),
     ],
 )
 def test_what_cannot_be_asked_for_is_refused(run_dry, scheduler, options, message):
@@ -89,10 +89,20 @@ def test_what_cannot_be_asked_for_is_refused(run_dry, scheduler, options, messag
 
 
 @pytest.mark.parametrize(
-    'line', ['#SBATCH --gres=gpu:a100:1', '#SBATCH --gpus-per-node=1', '#SBATCH -G 1', '#BSUB -gpu num=1']
+    'line',
+    [
+        '#SBATCH --gres=gpu:a100:1',
+        '#SBATCH --gres nvme:100',
+        '#SBATCH --gpus-per-node=1',
+        '#SBATCH --tres-per-node=gres/gpu:1',
+        '#SBATCH -G 1',
+        '#SBATCH -G1',
+        '#BSUB -gpu num=1',
+        '#BSUB -R "rusage[ngpus_physical=1]"',
+    ],
 )
 def test_gpus_are_asked_for_once(line):
-    assert 'leave one of the two out' in find_options_fault(
+    assert 'leave `num_gpus` out' in find_options_fault(
         {'num_gpus': 1, 'custom_scheduler_commands': line}, 'core.slurm', 'a'
     )
 

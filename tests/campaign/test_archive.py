@@ -6,6 +6,7 @@ import importlib.metadata
 import io
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet
@@ -17,18 +18,19 @@ from aiida.schedulers.datastructures import JobInfo
 from aiida.storage.sqlite_temp import SqliteTempBackend
 from aiida.tools.archive import import_archive
 from aiida_vasp.data.potcar import PotcarData, PotcarFileData
+from click.testing import CliRunner
 from plumpy.process_states import ProcessState
 
 from aiida_e3relax.campaign.archive import ARCHIVE, README, TABLE, export_campaign
 from aiida_e3relax.campaign.creation import create_campaign
 from aiida_e3relax.campaign.group import CampaignGroup, load_campaign
 from aiida_e3relax.campaign.results.table import campaign_frame
+from aiida_e3relax.cli.campaign.commands import campaign
 from aiida_e3relax.workflows.comparison.ledger import compare_legs
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
 from tests.workflows.comparison.test_ledger import PREDICTED, RAW
 from tests.workflows.crystals import copper_gold
 
-ACCOUNT_AND_OWNER = ('project-17', 'curie')
 POTCAR = 'PAW_PBE Cu X\nparameters from PSCTR are:\n'
 
 
@@ -52,7 +54,9 @@ def add_chain(group) -> Callable[..., orm.CalcJobNode]:
         chain.base.links.add_incoming(structure, LinkType.INPUT_WORK, 'structure')
         chain.store()
         job = orm.CalcJobNode(computer=orm.load_computer('localhost'))
-        job.set_option('account', ACCOUNT_AND_OWNER[0])
+        job.set_option('account', 'project-17')
+        job.set_option('custom_scheduler_commands', '#SBATCH --mail-user=curie@example.org')
+        job.set_remote_workdir('/scratch/curie/aiida/0a/1b/2c3d')
         potential = orm.QueryBuilder().append(PotcarData, filters={'attributes.element': 'Cu'}).first(flat=True)
         for link, node in {'structure': structure, 'potential__Cu': potential, **inputs}.items():
             job.base.links.add_incoming(node, LinkType.INPUT_CALC, link)
@@ -70,7 +74,7 @@ def add_chain(group) -> Callable[..., orm.CalcJobNode]:
         if not exit_status:
             comparison.base.links.add_incoming(chain, LinkType.RETURN, 'comparison')
         chain.set_exit_status(exit_status)
-        job.set_last_job_info(JobInfo({'job_owner': ACCOUNT_AND_OWNER[1]}))
+        job.set_last_job_info(JobInfo({'job_owner': 'curie'}))
         for process in (job, chain):
             process.set_process_state(ProcessState.FINISHED)
             process.seal()
@@ -128,13 +132,17 @@ def test_the_table_and_what_is_said_about_it(harmless, tmp_path):
 
 def test_a_person_is_told_whom_and_what_the_archive_names(group, add_chain, standin_code, tmp_path):
     add_chain('good', {'OUTCAR': ' vasp.6.4.3'}, code=standin_code)
-    export_campaign(group.label, tmp_path / 'export')
-    told = (tmp_path / 'export' / README).read_text()
+    done = CliRunner().invoke(campaign, ['export', group.label, '--folder', str(tmp_path / 'export')])
+    assert done.exit_code == 0, done.output
+    assert [Path(line).name for line in done.stdout.splitlines()] == [ARCHIVE, TABLE, README]
+    told = done.stderr
     user, computer = orm.User.collection.get_default(), standin_code.computer
-    assert f'- people: `{user.email}' in told
-    assert f'`localhost ({computer.hostname}): {computer.get_workdir()}`' in told
-    assert f'{standin_code.label}: {standin_code.filepath_executable}`' in told
-    assert '`account: {}`; `owner: {}`'.format(*ACCOUNT_AND_OWNER) in told
+    assert f'- people: {user.email}' in told
+    assert f'localhost ({computer.hostname}): {computer.get_workdir()}' in told
+    assert f'{standin_code.label}: {standin_code.filepath_executable}' in told
+    assert '- folders of jobs: /scratch/curie/aiida\n' in told
+    assert 'account: project-17; custom_scheduler_commands: #SBATCH --mail-user=curie@example.org; owner: curie' in told
+    assert 'curie' not in (tmp_path / 'export' / README).read_text()
 
 
 @pytest.mark.parametrize('place', ['a retrieved file', 'a folder in it', 'an input', 'a potential with its content'])

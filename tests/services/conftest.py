@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -71,15 +72,21 @@ def read_jobs_of_slurm(shell: Shell) -> dict[str, tuple[str, ...]]:
     return {number: tuple(told) for number, *told in rows}
 
 
-def check_jobs(shell: Shell, computer: str) -> list[dict[str, Any]]:
-    """Hold every job of a profile on a computer to its partition, and those of the network to the GPU; return them."""
+def check_jobs(shell: Shell, computer: str, lost: int = 0) -> list[dict[str, Any]]:
+    """Hold every job of a profile on a computer to its partition, and those of the network to the GPU; return them.
+
+    So many as are `lost` went with their node; all others ended well.
+    """
     jobs = [job for job in json.loads(shell('verdi run tests/services/jobs.py')) if job['computer'] == computer]
     of_slurm = read_jobs_of_slurm(shell)
+    states = Counter(of_slurm[job['job_id']][2] for job in jobs)
+    assert states == Counter(COMPLETED=len(jobs) - lost, NODE_FAIL=lost)
     for job in jobs:
-        assert job['exit_status'] == 0, job
+        *place, state = of_slurm[job['job_id']]
+        assert (job['exit_status'] == 0) == (state == 'COMPLETED'), job
         if job['process'] == 'E3RelaxCalculation':
-            assert of_slurm[job['job_id']] == ('gpu', 'gres:gpu:1', 'COMPLETED')
+            assert place == ['gpu', 'gres:gpu:1']
             assert f'job {job["job_id"]} in partition gpu, GPU 0' in job['stdout'].splitlines()
         else:
-            assert of_slurm[job['job_id']] == ('cpu', 'N/A', 'COMPLETED')
+            assert place == ['cpu', 'N/A']
     return jobs

@@ -8,7 +8,7 @@ import re
 import pytest
 import yaml
 
-from tests.services.conftest import FOLDER, ROOT, Shell, check_jobs
+from tests.services.conftest import BIN, FOLDER, ROOT, Shell, check_jobs
 from tests.services.services import PORTS
 
 BY_SSH = {
@@ -30,6 +30,7 @@ HERE = {
 }
 COMPUTERS = {'by-ssh': BY_SSH, 'here': HERE}
 OPTIONS = '--protocol fast --network-code e3relax@{0} --vasp-code vasp-standin-emt@{0} --overrides ~/{0}.overrides.yaml'
+TELL = """'echo "job $SLURM_JOB_ID in partition $SLURM_JOB_PARTITION, GPU $CUDA_VISIBLE_DEVICES"'"""
 
 pytestmark = [pytest.mark.services, pytest.mark.timeout(2400)]
 
@@ -75,11 +76,31 @@ def test_campaign_by_ssh(profile, shell):
     assert all((row['predicted_ionic_steps'] or row['raw_ionic_steps']) > 0 for row in rows)
 
 
-def test_chain_from_the_node_itself(profile, shell):
-    shell(f'aiida-e3relax relax docs/examples/tutorial/AgPd.cif {OPTIONS.format("here")}')
+def test_chain_from_the_node_itself_whose_node_fails(profile, shell, tmp_path):
+    """SLURM takes the network's first job down with its node; the chain runs another, and ends well."""
+    program = tmp_path / 'e3relax.sh'
+    program.write_text(
+        f'#!/bin/bash\nif mkdir {tmp_path}/begun 2> /dev/null; then sleep 300; fi\nexec {BIN}/e3relax "$@"\n',
+        encoding='utf-8',
+    )
+    program.chmod(0o755)
+    options = OPTIONS.format('here').replace('e3relax@here', 'interrupted@here')
+    shell(
+        'verdi code create core.code.installed --non-interactive --label interrupted --computer here '
+        f'--filepath-executable {program} --default-calc-job-plugin e3relax.predict --prepend-text {TELL}\n'
+        f'aiida-e3relax relax docs/examples/tutorial/AgPd.cif {options} &\n'
+        'CHAIN=$!\n'
+        f'until [ -d {tmp_path}/begun ] || ! kill -0 $CHAIN; do sleep 0.2; done\n'
+        'NODE=$(sinfo --noheader --format=%n --partition=gpu)\n'
+        'scontrol update nodename=$NODE state=down reason=test\n'
+        'until scontrol update nodename=$NODE state=resume || sinfo --noheader --format=%T | grep -q idle; do\n'
+        '    sleep 1\n'
+        'done\n'
+        'wait $CHAIN'
+    )
 
 
-@pytest.mark.parametrize('computer', COMPUTERS)
-def test_jobs_ran_where_they_were_told_to(computer, profile, shell):
-    jobs = check_jobs(shell, computer)
+@pytest.mark.parametrize(('computer', 'lost'), [('by-ssh', 0), ('here', 1)])
+def test_jobs_ran_where_they_were_told_to(computer, lost, profile, shell):
+    jobs = check_jobs(shell, computer, lost)
     assert {job['process'] for job in jobs} == {'E3RelaxCalculation', 'VaspCalculation'}

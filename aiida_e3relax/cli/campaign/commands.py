@@ -231,18 +231,20 @@ def compare(names: tuple[str, ...], folder: Path | None, profile: str | None) ->
 def export(name: str, folder: Path | None, profile: str | None) -> None:
     """Write the campaign NAME as files to publish: AiiDA archive, table, and what to cite.
 
-    No content of a POTCAR is in them. People, computers and paths that the archive names stand in its README.md: read
-    it before you publish. All processes must have ended.
+    No content of a POTCAR is in them. Whom and which machines the archive names is printed at the end: read it before
+    you publish. All processes must have ended.
     """
     require_report()
     use_profile(profile)
 
     from aiida_e3relax.campaign.archive import export_campaign
     from aiida_e3relax.campaign.output import default_folder
+    from aiida_e3relax.campaign.personal import find_personal, format_personal
     from aiida_e3relax.cli.campaign.errors import plain_errors
 
     with plain_errors(name):
-        files = export_campaign(name, folder or default_folder(name, '-export'))
-    for file in files:
+        archive, *others = export_campaign(name, folder or default_folder(name, '-export'))
+    for file in (archive, *others):
         click.echo(file.resolve())
-    click.echo('The archive names people, computers and paths: see README.md before you publish it.')
+    click.echo(f'\nThe archive names, for whoever opens it:\n{format_personal(find_personal(archive))}', err=True)
+    click.echo('Job scripts, outputs of VASP, messages of errors and comments are in it, too.', err=True)

@@ -93,7 +93,7 @@ def learn_now(name: str) -> None:
             raise click.ClickException(
                 f'campaign `{printable(name)}`: none of its structures can judge a model, as none is relaxed from the '
                 'raw crystal, too (--reference none). Gather its relaxations with `aiida-e3relax data --from '
-                'campaign:NAME`, and tune a model on the pairs by `e3relax finetune`'
+                f'{shell_quote(f"campaign:{name}")}`, and tune a model on the pairs by `e3relax finetune`'
             )
         if look.history.is_running:
             running = look.history.rounds[-1].process

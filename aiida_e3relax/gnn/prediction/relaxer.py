@@ -193,7 +193,8 @@ class Relaxer:
         self.max_edges = max_edges
         model, settings = _read_pre_relaxer(model, potential)
         place = resolve_device(device)
-        self._predictor = _load(model, place, choose_dtype(dtype, place)[0], engine, settings)
+        precision, _ = choose_dtype(dtype, place, settings is not None)
+        self._predictor = _load(model, place, precision, engine, settings)
 
     @property
     def checkpoint(self) -> Checkpoint | None:

@@ -45,7 +45,7 @@ def predict_to_file(
     device = prepare_device(settings.device, settings.threads)
     report.content['versions']['torch'] = torch.__version__
     report.content['device'] = {'requested': settings.device, **describe_device(device)}
-    dtype, reason = choose_dtype(settings.dtype, device)
+    dtype, reason = choose_dtype(settings.dtype, device, settings.pre_relaxation is not None)
     report.content['dtype'] = dtype
     report.content['precision'] = {'requested': settings.dtype, 'reason': reason}
     report.content['max_edges'] = settings.max_edges

@@ -30,7 +30,8 @@ class Fitting:
 def find_fitting(code: orm.AbstractCode, model: E3RelaxModelData, parameters: PredictParameters) -> Fitting | None:
     """Return what fitted last on the device of a code, for a model of this kind and in this precision.
 
-    The device is that of the last run: same name, same memory. None where memory has not run out there of late.
+    The device is that of the last run, on a GPU where one of them was: same name, same memory. None where memory has
+    not run out there of late.
     """
     query = orm.QueryBuilder().append(orm.AbstractCode, filters={'id': code.pk}, tag='code')
     query.append(
@@ -46,14 +47,16 @@ def find_fitting(code: orm.AbstractCode, model: E3RelaxModelData, parameters: Pr
     )
     query.order_by({'run': {'id': 'desc'}}).limit(LOOKED_AT)
     kind = {'architecture': model.architecture, 'hyperparameters': model.card.get('hyperparameters')}
-    now = None
-    for pk, after_restart, device, dtype, of_model, within in query.all():
-        other_model = {name: (of_model or {}).get(name) for name in kind} != kind
-        if other_model or not _is_asked_for(device, dtype, parameters):
-            continue
-        found = (device.get('name'), device.get('memory_mb'), dtype)
-        now = now or found
-        if found == now and (fitted := within or after_restart):
+    runs = [
+        (pk, device, dtype, within or after_restart)
+        for pk, after_restart, device, dtype, of_model, within in query.all()
+        if {name: (of_model or {}).get(name) for name in kind} == kind and _is_asked_for(device, dtype, parameters)
+    ]
+    # A run that fell back on the processor says nothing of the GPU that the next one gets.
+    runs = [run for run in runs if _used(run[1]) != 'cpu'] or runs
+    for pk, device, dtype, fitted in runs:
+        same = (_hardware(device), dtype) == (_hardware(runs[0][1]), runs[0][2])
+        if same and fitted:
             return Fitting(fitted, device.get('name') or device['used'], pk)
     return None
 
@@ -61,4 +64,12 @@ def find_fitting(code: orm.AbstractCode, model: E3RelaxModelData, parameters: Pr
 def _is_asked_for(device: Mapping[str, Any], dtype: str, parameters: PredictParameters) -> bool:
     """Return whether a run was on such a device, and in such a precision, as the parameters ask for."""
     asked = parameters.device.partition(':')[0]
-    return asked in ('auto', device['used'].partition(':')[0]) and parameters.dtype in ('auto', dtype)
+    return asked in ('auto', _used(device)) and parameters.dtype in ('auto', dtype)
+
+
+def _used(device: Mapping[str, Any]) -> str:
+    return device['used'].partition(':')[0]
+
+
+def _hardware(device: Mapping[str, Any]) -> tuple[Any, Any]:
+    return device.get('name'), device.get('memory_mb')

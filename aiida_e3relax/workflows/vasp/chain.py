@@ -161,7 +161,7 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
         chain = earlier_chain(reference)
         reason = None if chain else reason_against(reference, structure, self.inputs.reference_share.value)
         if 'static_run' in self.inputs and self.inputs.static_run.value == StaticRun.WITH_REFERENCE and reason:
-            self.ctx.own_inputs = {'predicted': {'static_run': orm.Bool(False)}}
+            self.ctx.without_static_run = ['predicted']  # a node that is not stored would bar all checkpoints
         if chain:
             self.ctx.starts['raw'] = structure
             self.ctx.relax_raw = find_raw_leg(chain)
@@ -265,7 +265,8 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
         started = {}
         for leg in legs:
             own = {'structure': self._name_species(leg), 'metadata': {'call_link_label': f'relax_{leg}'}}
-            own |= self.ctx.get('own_inputs', {}).get(leg, {})
+            if leg in self.ctx.get('without_static_run', ()):
+                own['static_run'] = orm.Bool(False)
             running = started[f'relax_{leg}'] = self.submit(ResilientVaspRelaxWorkChain, **merge(inputs, own))
             self.report(f'VASP relaxes from {LEG_NAMES[leg]}: <{running.pk}>')
         return ToContext(**started)

@@ -137,7 +137,7 @@ class OnAGpu:
         ((9, 0), True, 'float64', 'is made for it'),
         ((8, 0), True, 'float64', 'is made for it'),
         ((7, 0), False, 'float64', 'is made for it'),
-        ((8, 9), True, 'float32', 'many times slower on a GPU of compute capability 8.9; the symmetry is restored'),
+        ((8, 9), True, 'float32', 'many times slower on a GPU of compute capability 8.9'),
         ((7, 5), True, 'float32', 'many times slower'),
         ((8, 6), True, 'float32', 'many times slower'),
         ((12, 0), True, 'float32', 'many times slower'),
@@ -152,6 +152,7 @@ def test_the_precision_by_the_device(monkeypatch, capability, has_spglib, expect
     dtype, why = choose_dtype('auto', OnAGpu())
     assert (dtype, reason in why) == (expected, True)
     assert choose_dtype('float32', OnAGpu()) == ('float32', 'as asked for')
+    assert choose_dtype('auto', OnAGpu(), with_potential=True)[0] == 'float64'
 
 
 def test_a_processor_takes_float64():

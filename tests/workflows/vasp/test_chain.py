@@ -8,6 +8,7 @@ import pytest
 from aiida import orm
 from aiida.common.links import LinkType
 from aiida.engine import run_get_node
+from aiida.orm.utils.serialize import serialize
 
 from aiida_e3relax.crystals.geometry import is_same_crystal
 from aiida_e3relax.data.structures import structures_to_crystals
@@ -149,9 +150,18 @@ def test_vasp_goes_on_from_the_raw_structure_when_the_network_crashes(make_build
     assert results['structure'] == results['raw']['structure']
 
 
-def test_a_rejected_prediction_costs_no_second_relaxation(make_builder):
+def test_a_rejected_prediction_costs_no_second_relaxation(make_builder, monkeypatch):
+    submit = E3RelaxVaspWorkChain._submit_legs
+
+    def submit_and_checkpoint(self, *legs):
+        submitted = submit(self, *legs)
+        serialize(self.ctx)  # as a daemon does after each step; it takes no node that is not stored
+        return submitted
+
+    monkeypatch.setattr(E3RelaxVaspWorkChain, '_submit_legs', submit_and_checkpoint)
     bounds = {'displacement_max_A': 0.0, 'uncertainty_max_A': 1e-6}
-    results, chain = run_get_node(make_builder(overrides={'guard': bounds}, **POSITIONS))
+    overrides = {'guard': bounds, 'static_run': 'with-reference'}
+    results, chain = run_get_node(make_builder(overrides=overrides, **POSITIONS))
     assert chain.exit_status == 0, chain.exit_message
     assert 'relax_predicted' not in links_of(chain)
     assert results['guard']['verdict'] == 'rejected'
