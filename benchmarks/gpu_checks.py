@@ -358,7 +358,7 @@ def symmetry(record: Record) -> None:
     checkpoint = load_checkpoint(DEFAULT_CHECKPOINT)
     found = {}
     for name in ('float64', 'float32'):
-        predictor = Predictor(copy.deepcopy(checkpoint), record.device, DTYPES[name], 'fast')
+        predictor = Predictor(copy.deepcopy(checkpoint), record.device, DTYPES[name], 'fast', restores_symmetry=True)
         result, _, _ = predictor.predict(crystals, [None] * len(crystals), None, 50_000, NoProgress())
         found[name] = result.crystals
         record.result.facts[name] = predictor.symmetry.facts()

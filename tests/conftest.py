@@ -133,6 +133,11 @@ def aiida_profile(aiida_config, aiida_profile_factory, pytestconfig, tmp_path_fa
 @contextlib.contextmanager
 def _database(repository: Path) -> Iterator[dict[str, Any]]:
     """Make a database in PostgreSQL, and yield what AiiDA has to know of it."""
+    if missing := [name for name in ('PGHOST', 'PGPORT', 'PGUSER', 'PGPASSWORD') if name not in os.environ]:
+        raise pytest.UsageError(
+            f'--storage core.psql_dos: expected {", ".join(missing)} in the environment; `make services` names the '
+            'file to source'
+        )
     name = f'test-{uuid4().hex[:8]}'
     subprocess.run(['createdb', name], check=True)
     try:

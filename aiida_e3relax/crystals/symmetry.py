@@ -14,6 +14,9 @@ from aiida_e3relax.crystals.structures import Crystals
 SYMMETRY_DISTANCE = 1e-3
 """In A, how far sites may be off; files with four decimals are meant as symmetric."""
 
+MOST_COMPARED = 10**6
+"""Pairs of sites up to which all are compared."""
+
 MOST_MAPPED = 10**6
 """Sites that are mapped at once; bounds the memory."""
 
@@ -149,21 +152,39 @@ def _map_sites(
     """Return the ``(O, N)`` sites of the same species that each operation maps the sites on.
 
     What is nearest in a reduced cell is so by its fractional coordinates, too. Trees find it in supercells with
-    thousands of operations.
+    thousands of operations; a small cell does not pay for loading them.
     """
-    from scipy.spatial import cKDTree
-
     to_reduced = inverse_of(reduction(cell))[0]
     images = np.empty((len(rotations), len(fractional)), dtype=np.int64)
     for kind in np.unique(species):
         sites = np.flatnonzero(species == kind)
-        tree = cKDTree(_wrapped(fractional[sites] @ to_reduced), boxsize=1.0)
+        known = _wrapped(fractional[sites] @ to_reduced)
+        is_small = len(rotations) * len(sites) ** 2 <= MOST_COMPARED
+        find = _compare_all(known) if is_small else _make_tree(known)
         at_once = max(1, MOST_MAPPED // len(sites))
         for first in range(0, len(rotations), at_once):
             some = slice(first, first + at_once)
             mapped = fractional[sites] @ np.swapaxes(rotations[some], 1, 2) + translations[some, None]
-            images[some, sites] = sites[tree.query(_wrapped(mapped @ to_reduced))[1]]
+            images[some, sites] = sites[find(_wrapped(mapped @ to_reduced))]
     return images
+
+
+def _make_tree(known: NDArray[np.float64]) -> Callable[[NDArray[np.float64]], NDArray[np.int64]]:
+    """Return what finds the nearest of the `known` fractional coordinates, by a tree."""
+    from scipy.spatial import cKDTree
+
+    tree = cKDTree(known, boxsize=1.0)
+    return lambda points: tree.query(points)[1]
+
+
+def _compare_all(known: NDArray[np.float64]) -> Callable[[NDArray[np.float64]], NDArray[np.int64]]:
+    """Return what finds the nearest of the `known` fractional coordinates, by comparing with each."""
+
+    def find(points: NDArray[np.float64]) -> NDArray[np.int64]:
+        apart = points[..., None, :] - known
+        return ((apart - np.rint(apart)) ** 2).sum(axis=-1).argmin(axis=-1)
+
+    return find
 
 
 def _wrapped(fractional: NDArray[np.float64]) -> NDArray[np.float64]:

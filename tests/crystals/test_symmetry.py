@@ -35,10 +35,12 @@ def test_operations_map_sites_on_sites(name, skew):
         np.testing.assert_array_equal(crystal.numbers[images], crystal.numbers)
 
 
-def test_pieces_make_no_difference(monkeypatch):
+def test_pieces_and_trees_make_no_difference(monkeypatch):
     atoms = bulk('NaCl', 'rocksalt', a=5.64, cubic=True) * (2, 1, 1)
     _, whole = group_of(atoms)
     monkeypatch.setattr(symmetry, 'MOST_MAPPED', 30)
+    np.testing.assert_array_equal(group_of(atoms)[1].images, whole.images)
+    monkeypatch.setattr(symmetry, 'MOST_COMPARED', 0)
     np.testing.assert_array_equal(group_of(atoms)[1].images, whole.images)
 
 

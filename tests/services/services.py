@@ -131,11 +131,13 @@ class Service:
         if (process := self.find_process()) is None:
             return
         started = {number: _read_start(number) for number in _find_descendants(process)}
-        os.kill(process, self.end)
+        with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+            os.kill(process, self.end)
         _wait(lambda: self.find_process() is None)
         for number, began in started.items():
             if began is not None and began == _read_start(number):
-                os.kill(number, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(number, signal.SIGKILL)
 
 
 # ---------------------------------------------------------------- small things
@@ -251,12 +253,14 @@ def prepare_postgresql() -> None:
     data = FOLDER / 'postgresql'
     if (data / 'PG_VERSION').exists():
         return
-    shutil.rmtree(data, ignore_errors=True)
-    data.mkdir(mode=0o700)
-    shutil.chown(data, 'postgres', 'postgres')
+    unfinished = data.with_suffix('.part')  # a run that is ended in its midst leaves this one
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(mode=0o700)
+    shutil.chown(unfinished, 'postgres', 'postgres')
     # Nothing here has to outlive a power cut.
     settings = ['--auth-local=peer', '--auth-host=scram-sha-256', '--encoding=UTF8', '--locale=C.UTF-8', '--no-sync']
-    _run('initdb', '--pgdata', data, *settings, user='postgres')
+    _run('initdb', '--pgdata', unfinished, *settings, user='postgres')
+    unfinished.rename(data)
 
 
 def finish_postgresql() -> None:
@@ -479,7 +483,8 @@ def down() -> None:
         print(f'there is no {FOLDER}')
         return
     if slurmctld().find_process() is not None and _succeeds('scancel', '--user=root'):
-        _wait(lambda: not _run('squeue', '--noheader').strip())
+        with contextlib.suppress(ServiceError):  # a server that does not answer is ended all the same
+            _wait(lambda: not _run('squeue', '--noheader').strip())
     for service in reversed(SERVICES):
         service.stop()
     if (FOLDER / 'ssh/made-privileges').exists():

@@ -55,9 +55,7 @@ def test_two_workers_run_the_campaign(printed, shell):
     rows = json.loads(shell('aiida-e3relax query campaign alloys --json'))
     assert {row['label'] for row in rows} == CRYSTALS
     assert {row['state'] for row in rows} == {'finished'}
-    assert (
-        sum(row['raw_ionic_steps'] is not None for row in rows) >= 2
-    )  # the sample; more where predictions are rejected
+    assert all(row['raw_ionic_steps'] for row in rows)
     assert all(row['verdict'] for row in rows)
 
 

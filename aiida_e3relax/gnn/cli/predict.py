@@ -41,9 +41,8 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         '--restore-symmetry',
         action=argparse.BooleanOptionalAction,
-        default=True,
-        help='take the rounding of float32 out of predictions, which else hides their symmetry from VASP; needs spglib '
-        '(default: yes, where it is installed)',
+        help='take the rounding of float32 out of predictions, which else hides their symmetry from VASP; needs '
+        'spglib, and takes longer than a prediction (default: where --dtype auto takes float32)',
     )
     parser.add_argument(
         '--max-edges',

@@ -89,7 +89,7 @@ class Predictor:
         dtype: torch.dtype,
         engine: str,
         relaxation: PreRelaxation | None = None,
-        restores_symmetry: bool = True,
+        restores_symmetry: bool = False,
     ):
         self.checkpoint, self.device, self.dtype = checkpoint, device, dtype
         self.max_edges_fitted: int | None = None

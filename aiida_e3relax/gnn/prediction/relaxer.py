@@ -194,7 +194,7 @@ class Relaxer:
         model, settings = _read_pre_relaxer(model, potential)
         place = resolve_device(device)
         precision, _ = choose_dtype(dtype, place, settings is not None)
-        self._predictor = _load(model, place, precision, engine, settings)
+        self._predictor = _load(model, place, precision, engine, settings, dtype == AUTO)
 
     @property
     def checkpoint(self) -> Checkpoint | None:
@@ -481,11 +481,13 @@ def _load(
     dtype: str,
     engine: str,
     potential: PotentialSettings | None,
+    restores_symmetry: bool,
 ) -> Predictor:
     """Return model and potential on their device; those of files that have not changed are those of an earlier call."""
     if isinstance(model, Checkpoint):
         own = dataclasses.replace(model, model=copy.deepcopy(model.model))  # it is moved, and made fast in its place
-        return Predictor(own, device, DTYPES[dtype], engine, load_pre_relaxation(potential, device, dtype))
+        relaxation = load_pre_relaxation(potential, device, dtype)
+        return Predictor(own, device, DTYPES[dtype], engine, relaxation, restores_symmetry)
     if isinstance(model, RelaxationModel):
         raise TypeError(
             f'expected a checkpoint, found a {type(model).__name__} alone, which does not know the elements that it '
@@ -494,13 +496,15 @@ def _load(
     path = None if model is None else DEFAULT_CHECKPOINT if model == 'default' else Path(model)
     weights = potential.weights if potential else None
     with _loading:
-        key = (path and _stamp(path), str(device), dtype, engine, potential, weights and _stamp(weights))
+        stamps = (path and _stamp(path), weights and _stamp(weights))
+        key = (*stamps, str(device), dtype, engine, potential, restores_symmetry)
         predictor = _loaded.pop(key, None) or Predictor(
             None if path is None else load_checkpoint(path),
             device,
             DTYPES[dtype],
             engine,
             load_pre_relaxation(potential, device, dtype),
+            restores_symmetry,
         )
         _loaded[key] = predictor
         while len(_loaded) > MOST_LOADED:

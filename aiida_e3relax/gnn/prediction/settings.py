@@ -97,7 +97,8 @@ class PredictionSettings:
     beside those that their own file holds, by label.
 
     `second_opinion` and `second_opinion_steps` are the older form of `potential`, with a row of its own in the report.
-    `restore_symmetry` says whether the rounding of float32 is taken out of predictions of symmetric crystals.
+    `restore_symmetry` says whether the rounding of float32 is taken out of predictions of symmetric crystals; None is
+    for where ``auto`` has chosen float32 alone, as it takes longer than a prediction.
     """
 
     device: str = 'auto'
@@ -112,7 +113,7 @@ class PredictionSettings:
     plot: Path | None = None
     potential: PotentialSettings | None = None
     fixed_sites: Path | None = None
-    restore_symmetry: bool = True
+    restore_symmetry: bool | None = None
 
     def __post_init__(self) -> None:
         if self.potential is not None and self.second_opinion is not None:
@@ -124,6 +125,11 @@ class PredictionSettings:
         if self.second_opinion is None:
             return self.potential
         return PotentialSettings(self.second_opinion, steps=self.second_opinion_steps)
+
+    @property
+    def restores_symmetry(self) -> bool:
+        """Whether symmetry that rounding hides is restored."""
+        return self.dtype == 'auto' if self.restore_symmetry is None else self.restore_symmetry
 
     @property
     def has_network(self) -> bool:

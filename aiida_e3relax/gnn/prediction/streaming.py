@@ -72,7 +72,9 @@ def predict_to_file(
         line = ProgressLine(title, count_structures(inputs))
         everything = itertools.chain([first], pieces)
         outputs = writer, files, report
-        predictor = Predictor(checkpoint, device, DTYPES[dtype], settings.engine, relaxation, settings.restore_symmetry)
+        predictor = Predictor(
+            checkpoint, device, DTYPES[dtype], settings.engine, relaxation, settings.restores_symmetry
+        )
         counts = _predict_pieces(everything, unreadable, predictor, settings, fixed, outputs, line)
         report.add('structures', [_unreadable_row(fault) for fault in unreadable])
         line.close()

@@ -38,14 +38,14 @@ class SymmetryRestoration:
     largest_correction: float = 0.0
 
     @classmethod
-    def of(cls, model: RelaxationModel | None, dtype: torch.dtype, is_wanted: bool = True) -> Self:
+    def of(cls, model: RelaxationModel | None, dtype: torch.dtype, is_wanted: bool) -> Self:
         """Return that of the predictions of a model in a precision."""
         if model is None:
             return cls('there is no network')
         if dtype != torch.float32:
             return cls('the rounding of float64 hides none')
         if not is_wanted:
-            return cls('as asked for')
+            return cls('not asked for')
         if model.breaks & {Transformation.SITE_SYMMETRY, Transformation.CELL_SYMMETRY}:
             return cls(f'{type(model).__name__} does not keep it, whatever the precision')
         if importlib.util.find_spec('spglib') is None:

@@ -48,8 +48,8 @@ def checkpoint(tmp_path_factory, crystals):
     return save(tmp_path_factory.mktemp('model') / 'random.pt', 'e3relax-h2', crystals)
 
 
-def predict(checkpoint, crystals, dtype, freedom=None, **more):
-    predictor = Predictor(load_checkpoint(checkpoint), CPU, dtype, 'fast', **more)
+def predict(checkpoint, crystals, dtype, freedom=None, restores_symmetry=True):
+    predictor = Predictor(load_checkpoint(checkpoint), CPU, dtype, 'fast', restores_symmetry=restores_symmetry)
     result, free, rows = predictor.predict(crystals, [None] * len(crystals), freedom, 50_000, NoProgress())
     assert not result.faults
     return result.crystals, predictor, free, rows
@@ -184,11 +184,13 @@ def test_the_report_says_what_was_done_and_why(run, monkeypatch):
     report, _ = run('--dtype', 'auto')
     assert (report['dtype'], report['precision']['requested']) == ('float64', 'auto')
     assert 'processor' in report['precision']['reason']
-    report, _ = run('--no-restore-symmetry')
+    report, _ = run('--dtype', 'float32')
     assert (report['dtype'], report['precision']['symmetry']) == (
         'float32',
-        {'state': 'as computed', 'reason': 'as asked for'},
+        {'state': 'as computed', 'reason': 'not asked for'},
     )
+    report, _ = run('--dtype', 'float32', '--restore-symmetry')
+    assert report['precision']['symmetry']['state'] == 'restored'
     monkeypatch.setattr(streaming, 'choose_dtype', lambda *_: ('float32', 'float64 is slow there'))
     report, found = run('--dtype', 'auto')
     assert (report['dtype'], report['precision']['reason']) == ('float32', 'float64 is slow there')
@@ -199,5 +201,5 @@ def test_the_report_says_what_was_done_and_why(run, monkeypatch):
 
 def test_without_spglib_the_report_says_so(run, monkeypatch):
     monkeypatch.setattr(symmetry.importlib.util, 'find_spec', lambda _: None)
-    report, _ = run()
+    report, _ = run('--restore-symmetry')
     assert report['precision']['symmetry'] == {'state': 'as computed', 'reason': 'spglib is not installed'}
