@@ -38,6 +38,7 @@ def of_two_processes(*arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.slow
 def test_two_take_the_steps_of_one_and_continue_them(place):
     assert main(['train', 'run.json', '--set=output=one', '--device=cpu', '--stop-after=4']) == 0
     done = of_two_processes('--set=output=one')

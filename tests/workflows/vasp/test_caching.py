@@ -1,5 +1,6 @@
 """A chain that is run again with caching: no job runs anew, and the ledger is the same."""
 
+import pytest
 from aiida import orm
 from aiida.engine import run_get_node
 from aiida.manage.caching import enable_caching
@@ -13,6 +14,7 @@ def jobs_of(chain: orm.WorkChainNode) -> list[orm.CalcJobNode]:
     return [node for node in chain.called_descendants if isinstance(node, orm.CalcJobNode)]
 
 
+@pytest.mark.slow
 def test_a_chain_run_again_takes_every_job_from_the_cache(make_builder):
     atoms = rattled_copper_gold()
     atoms.set_cell(1.01 * atoms.cell, scale_atoms=True)  # no other test leaves the same jobs

@@ -97,6 +97,7 @@ def test_ferrimagnetic_oxide(run_chain):
         assert structure.base.extras.get('source') == 'published'
 
 
+@pytest.mark.slow
 def test_antiferromagnetic_nitride_with_two_hubbard_corrections(run_chain):
     raw = manganese_nitride()
     vasp = {
