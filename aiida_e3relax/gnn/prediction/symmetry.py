@@ -27,7 +27,7 @@ class SymmetryRestoration:
     why_not
         Why nothing is restored; empty where it is.
     n_restored, n_left
-        Crystals that were looked at and are as symmetric as their input now, and those that stayed as computed.
+        Symmetric crystals whose predictions are as symmetric as their input now, and those that stayed as computed.
     largest_correction
         How far something was moved, in A.
     """
@@ -71,6 +71,8 @@ class SymmetryRestoration:
                 self.n_left += 1
                 note = f'the symmetry was not restored: {error}'
                 free.notes[index] = '; '.join(filter(None, (free.notes.get(index), note)))
+                continue
+            if restored is prediction:  # the input has no symmetry
                 continue
             self.n_restored += 1
             self.largest_correction = max(self.largest_correction, correction)

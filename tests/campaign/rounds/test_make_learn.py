@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)  # s; some 10 minutes on two cores that do nothing else
+@pytest.mark.timeout(3600)  # s; 10 to 15 minutes on two cores that do nothing else
 def test_a_campaign_learns_twice_and_saves_more_at_its_end(tmp_path):
     environment = {**os.environ, 'AIIDA_PATH': str(tmp_path)}
     try:
@@ -27,10 +27,10 @@ def test_a_campaign_learns_twice_and_saves_more_at_its_end(tmp_path):
 def check_report(report: dict[str, Any]) -> None:
     """All chains ended well, there were two rounds, a model was taken, and the last one saved more than the first."""
     assert {row['state'] for row in report['structures']} == {'finished'}
-    assert [(each['after'], each['state']) for each in report['learning']['rounds']] == [
-        (11, 'finished'),
-        (22, 'finished'),
-    ]
+    one, two = report['learning']['rounds']
+    assert (one['state'], two['state']) == ('finished', 'finished')
+    assert one['after'] >= 11  # every=11 in the Makefile; two chains may end between two looks
+    assert two['after'] >= one['after'] + 11
     first, *later = report['learning']['generations']
     assert len(first['served']) + sum(len(each['served']) for each in later) == len(report['structures'])
     assert later[-1]['saved']['value'] > first['saved']['value']
