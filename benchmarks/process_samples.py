@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -55,12 +56,19 @@ class Samples:
         states = read_status(self._group)
         row = {'s': time.monotonic() - self._began, 'ended': sum(states.chains.values()) - states.n_left}
         row |= {'load': os.getloadavg()[0], 'connections': ask_database(CONNECTIONS)}
-        for name, group in _find_processes(controller).items():
+        for name, group in {**find_servers(), '`run`': [controller]}.items():
             row[f'{name} MiB'] = sum(_memory(process) for process in group)
-            row[f'{name} CPU s'] = sum(sum(process.cpu_times()[:2]) for process in group)
-            # Of children that have ended: the shells of workers, the connections of the server.
-            row[f'{name} children CPU s'] = sum(sum(process.cpu_times()[2:4]) for process in group)
+            row[f'{name} CPU s'], row[f'{name} children CPU s'] = sum_cpu_times(group)
         return row
+
+
+def sum_cpu_times(processes: Iterable[psutil.Process]) -> tuple[float, float]:
+    """Return the CPU time of processes in s, and that of their children that have ended.
+
+    These are the shells of workers, and the connections of the database's server.
+    """
+    times = [process.cpu_times() for process in processes]
+    return sum(sum(time[:2]) for time in times), sum(sum(time[2:4]) for time in times)
 
 
 def ask_database(query: str) -> Any:
@@ -105,8 +113,8 @@ def _names(samples: pd.DataFrame) -> list[str]:
     return [column.removesuffix(' MiB') for column in samples if column.endswith(' MiB')]
 
 
-def _find_processes(controller: psutil.Process) -> dict[str, list[psutil.Process]]:
-    """Return the processes by what they are."""
+def find_servers() -> dict[str, list[psutil.Process]]:
+    """Return the processes of the daemon, with its broker where it has one, and of the database's server, by name."""
     daemon = psutil.Process(get_daemon_client().get_daemon_pid())
     children = {child: child.cmdline() for child in daemon.children()}
     workers = [child for child, words in children.items() if 'worker' in words]
@@ -117,7 +125,6 @@ def _find_processes(controller: psutil.Process) -> dict[str, list[psutil.Process
         **{f'worker {number}': [worker] for number, worker in enumerate(workers, 1)},
         'broker': brokers,
         'circus': [daemon, *others],
-        '`run`': [controller],
         'PostgreSQL': [server, *server.children()],
     }
 
