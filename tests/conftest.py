@@ -36,6 +36,7 @@ from sqlalchemy.orm import Session
 from aiida_e3relax.campaign.group import CampaignGroup
 from aiida_e3relax.cli.resources import STANDIN_FAMILY, provide_potentials
 from aiida_e3relax.data.model import E3RelaxModelData
+from tests import fork_server
 
 # A busy machine is no fault of what is tested.
 settings.register_profile('patient', deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -182,12 +183,27 @@ def make_structure() -> Callable[..., orm.StructureData]:
     return make
 
 
+@pytest.fixture(scope='session')
+def find_program(tmp_path_factory) -> Iterator[Callable[[str], Path]]:
+    """A function that returns the path of an installed script, or of what a fork server runs in its place."""
+    folder = tmp_path_factory.mktemp('programs')
+    address = folder / 'server'
+    command = [sys.executable, fork_server.__file__, str(address)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT) as server:
+        assert server.stdout.readline(), 'the fork server does not start'
+        clients = {
+            name: fork_server.write_client(folder, name, address) for name in ('e3relax', 'e3relax-vasp-standin')
+        }
+        yield lambda name: clients.get(name, BIN / name)
+        server.communicate()  # it ends with its input
+
+
 @pytest.fixture
-def make_code(aiida_computer_local) -> Callable[..., orm.InstalledCode]:
+def make_code(aiida_computer_local, find_program) -> Callable[..., orm.InstalledCode]:
     """A factory of stored codes on this machine: by the name of an installed script, or the path of an executable."""
 
     def make(executable: str | Path, label: str, plugin: str, prepend_text: str = '') -> orm.InstalledCode:
-        path = Path(sys.executable).with_name(executable) if isinstance(executable, str) else executable
+        path = find_program(executable) if isinstance(executable, str) else executable
         computer = aiida_computer_local(label='localhost')
         computer.set_minimum_job_poll_interval(JOB_POLL_INTERVAL)
         # A login shell reads the user's profile, which takes as long as a small job does; a chain asks for twenty.
@@ -230,13 +246,12 @@ def standin_code(make_code, tmp_path) -> orm.InstalledCode:
 
 
 @pytest.fixture
-def make_scripted_code(make_code, tmp_path) -> Callable[..., orm.InstalledCode]:
+def make_scripted_code(make_code, find_program, tmp_path) -> Callable[..., orm.InstalledCode]:
     """A factory of codes that run shell lines first and then, unless these exit, the program."""
 
     def make(lines: str, program: str, plugin: str) -> orm.InstalledCode:
         script = tmp_path / f'{program}.sh'
-        target = Path(sys.executable).with_name(program)
-        script.write_text(f'#!/bin/bash\n{lines}\nexec {target} "$@"\n', encoding='utf-8')
+        script.write_text(f'#!/bin/bash\n{lines}\nexec {find_program(program)} "$@"\n', encoding='utf-8')
         script.chmod(0o755)
         return make_code(script, f'scripted-{program}', plugin, prepend_text=ENVIRONMENT)
 
