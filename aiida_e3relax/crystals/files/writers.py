@@ -253,9 +253,12 @@ class AseWriter:
 
 def _find_format(path: Path) -> tuple[str, bool]:
     """Return ASE's name of the format that a file's name says, and whether it holds one structure alone."""
-    from ase.io.formats import filetype, ioformats
+    from ase.io.formats import UnknownFileTypeError, filetype, ioformats
 
-    name = filetype(path, read=False)
+    try:
+        name = filetype(path, read=False)
+    except UnknownFileTypeError:  # of a name without an ending
+        name = None
     if name not in ioformats:
         raise InputError(f'{path}: ASE knows no format of this name; use .npz, .cif, .vasp or .extxyz')
     if not ioformats[name].can_write:

@@ -111,6 +111,7 @@ def test_text_formats_hold_what_was_predicted(checkpoint, tmp_path, capsys):
     ('output', 'words'),
     [
         ('out.nonsense', 'ASE knows no format of this name'),
+        ('out', 'ASE knows no format of this name'),
         ('out.vasp', 'cannot hold 3 structures'),
         ('absent/out.npz', 'does not exist'),
     ],
