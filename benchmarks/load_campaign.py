@@ -30,7 +30,7 @@ from aiida_e3relax.campaign.results.headline import format_headline
 from aiida_e3relax.campaign.results.statistics import summarise
 from aiida_e3relax.campaign.results.table import campaign_frame
 from benchmarks.alloys import draw_alloys
-from benchmarks.process_samples import MIB, Samples, ask_database, draw_samples, tell_samples
+from benchmarks.process_samples import MIB, Samples, ask_database, draw_samples, summarise_samples, tell_samples
 
 NAME = 'load'
 STRUCTURES = 500
@@ -140,7 +140,7 @@ def main(folder: Path, count: int) -> None:
     print(f'{ended} of {count} chains ended in {minutes:.0f} minutes. States and exit codes: {states.to_dict()}.')
     print(f'At most {samples.table["connections"].max()} connections to the database.')
     print(f'The VASP jobs took {sum_job_time(began) / ended:.2f} s of the processor a chain.')
-    print(f'{format_headline(summarise(frame))}\n\n{tell_samples(samples.table)}')
+    print(f'{format_headline(summarise(frame))}\n\n{tell_samples(summarise_samples(samples.table))}')
     print('\n| the profile holds | before | after | for each chain |\n|---|---|---|---|')
     for name, first, last in zip(TITLES, dataclasses.astuple(before), dataclasses.astuple(after), strict=True):
         print(f'| {name} | {first:,.0f} | {last:,.0f} | {(last - first) / ended:,.2f} |')

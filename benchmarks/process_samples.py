@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,23 +78,39 @@ def ask_database(query: str) -> Any:
         return connection.execute(text(query)).scalar()
 
 
-def tell_samples(samples: pd.DataFrame) -> str:
-    """Return a table of memory and CPU time by process.
+def summarise_samples(samples: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Return, by process, MiB of memory, its growth in MiB per 100 chains, and CPU seconds a chain.
 
     Growth is the slope of a line through the samples of the second half of the chains.
     """
+    ended = samples['ended']
+    late = samples[ended >= ended.max() / 2]
+    summary = {}
+    for name in _names(samples):
+        memory = samples[f'{name} MiB']
+        summary[name] = {
+            'start': float(memory.iloc[0]),
+            'median': float(memory.median()),
+            'end': float(memory.iloc[-1]),
+            'most': float(memory.max()),
+            'growth': 100 * float(np.polyfit(late['ended'], late[f'{name} MiB'], 1)[0]),
+            'cpu': float(np.ptp(samples[f'{name} CPU s'])) / ended.max(),
+            'cpu_of_children': float(np.ptp(samples[f'{name} children CPU s'])) / ended.max(),
+        }
+    return summary
+
+
+def tell_samples(summary: Mapping[str, Mapping[str, float]]) -> str:
+    """Return what `summarise_samples` does as a table."""
     lines = [
         '| | MiB at the start | median | at the end | most | growth per 100 chains | CPU s a chain | ended children |',
         '|---' * 8 + '|',
     ]
-    ended = samples['ended']
-    late = samples[ended >= ended.max() / 2]
-    for name in _names(samples):
-        memory = samples[f'{name} MiB']
-        slope = np.polyfit(late['ended'], late[f'{name} MiB'], 1)[0]
-        cells = [f'{value:.0f}' for value in (memory.iloc[0], memory.median(), memory.iloc[-1], memory.max())]
-        times = [np.ptp(samples[f'{name} {kind}']) / ended.max() for kind in ('CPU s', 'children CPU s')]
-        lines.append(f'| {name} | {" | ".join(cells)} | {100 * slope:+.1f} | {times[0]:.2f} | {times[1]:.2f} |')
+    for name, told in summary.items():
+        memory = ' | '.join(f'{told[key]:.0f}' for key in ('start', 'median', 'end', 'most'))
+        lines.append(
+            f'| {name} | {memory} | {told["growth"]:+.1f} | {told["cpu"]:.2f} | {told["cpu_of_children"]:.2f} |'
+        )
     return '\n'.join(lines)
 
 

@@ -1,0 +1,96 @@
+"""Load and faults: thousands of predictions, hundreds of chains in flight, and what breaks under a campaign.
+
+    make services
+    python -m benchmarks.load FOLDER faultless workers database broker scheduler disk walltime
+    python -m benchmarks.load FOLDER prediction in-flight
+    python -m benchmarks.load FOLDER       # the tables of all that has run; exit status 1 where anything is amiss
+
+It runs on the test services (docs/how_to/test_cluster.md), which it stops and starts: let nobody else use them
+meanwhile. FOLDER holds a profile of its own, all logs, and a JSON file for each scenario; one that is named again runs
+anew, and those of faults have to have as many chains as `faultless`. Each is a campaign of ordered alloys, with EMT in
+the place of VASP, whose sites relax in cells that stay. After it AiiDA's graph is held against SLURM's jobs and against
+the campaign without a fault: nothing may be lost, and nothing may be done twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.load_cluster import Cluster
+from benchmarks.load_faults import SCENARIOS
+from benchmarks.load_tables import (
+    format_details,
+    format_faults,
+    format_in_flight,
+    format_prediction,
+    is_prediction_sound,
+)
+
+PREDICTION, IN_FLIGHT = 'prediction', 'in-flight'
+SIZES = {PREDICTION: 10_000, IN_FLIGHT: 300}
+CHAINS = 12
+
+
+def main(arguments: Iterable[str] | None = None) -> int:
+    """Run the scenarios, print the tables of all that have run, and return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('folder', type=Path)
+    parser.add_argument('scenarios', nargs='*', metavar='SCENARIO', help=', '.join([*SCENARIOS, *SIZES]))
+    parser.add_argument('--size', type=int, help=f'structures; {CHAINS}, and {SIZES} of these')
+    parser.add_argument('--drop', action='store_true', help='at the end stop the daemon and drop the database')
+    given = parser.parse_args(arguments)
+    if unknown := set(given.scenarios) - {*SCENARIOS, *SIZES}:
+        parser.error(f'no such scenario: {", ".join(sorted(unknown))}; there are {", ".join([*SCENARIOS, *SIZES])}')
+    given.folder.mkdir(parents=True, exist_ok=True)
+    cluster = Cluster(given.folder)
+    if given.scenarios or given.drop:
+        cluster.enter()
+    for name in given.scenarios:
+        cluster.set_up()
+        result = run(cluster, name, given.size or SIZES.get(name, CHAINS))
+        result |= {'date': f'{datetime.date.today()}', 'machine': f'{platform.machine()}, {os.cpu_count()} cores'}
+        (given.folder / f'{name}.json').write_text(json.dumps(result, indent=1), encoding='utf-8')
+    if given.drop:
+        cluster.tear_down()
+    return print_tables(given.folder)
+
+
+def run(cluster: Cluster, name: str, count: int) -> dict[str, Any]:
+    """Run one scenario, and return what came of it."""
+    from benchmarks.load_runs import run_in_flight, run_prediction, run_scenario  # with the environment of the cluster
+
+    if name == PREDICTION:
+        return run_prediction(cluster, count)
+    if name == IN_FLIGHT:
+        return run_in_flight(cluster, count)
+    return run_scenario(cluster, name, count)
+
+
+def print_tables(folder: Path) -> int:
+    """Print what is in the JSON files of a folder, and return 1 where anything is amiss, else 0."""
+    results: dict[str, Any] = {
+        name: json.loads((folder / f'{name}.json').read_text(encoding='utf-8'))
+        for name in (*SCENARIOS, IN_FLIGHT, PREDICTION)
+        if (folder / f'{name}.json').exists()
+    }
+    prediction = results.pop(PREDICTION, None)
+    if results:
+        print(f'{format_faults(results)}\n\n{format_details(results)}\n')
+    if in_flight := results.get(IN_FLIGHT):
+        print(f'{format_in_flight(in_flight)}\n')
+    if prediction:
+        print(f'{format_prediction(prediction)}\n')
+    is_sound = all(result['is_sound'] and result['has_ended'] for result in results.values())
+    return int(not (is_sound and (prediction is None or is_prediction_sound(prediction))))
+
+
+if __name__ == '__main__':
+    sys.exit(main())

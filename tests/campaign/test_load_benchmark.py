@@ -1,0 +1,159 @@
+"""`benchmarks/load.py`: its audit finds what was lost, done twice or left behind, and its tables tell it."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import math
+
+import pytest
+
+from aiida_e3relax.campaign.submission.processes import Process, State
+from benchmarks import load
+from benchmarks.load_audit import Audit, Campaign, End, Job, audit, count_at_once
+from benchmarks.load_cluster import SlurmJob
+from benchmarks.load_faults import SCENARIOS, Fault, Timeline
+
+ENDS = {'a': End(-3.0, 5, 'predicted'), 'b': End(-4.0, 7, 'predicted')}
+SOUND = Campaign(
+    chains={'a': [State.FINISHED], 'b': [State.FINISHED]},
+    ends=ENDS,
+    processes={'VaspCalculation': {'finished': 2}},
+    unended=[],
+    jobs=[Job(11, '/work/11'), Job(12, '/work/12')],
+    most_at_once=2,
+)
+JOBS = [SlurmJob('1', 'COMPLETED', '/work/11'), SlurmJob('2', 'COMPLETED', '/work/12')]
+
+
+def check(of_slurm: list[SlurmJob] = JOBS, **changes) -> Audit:
+    return audit(dataclasses.replace(SOUND, **changes), of_slurm, ENDS)
+
+
+def test_nothing_is_amiss():
+    found = check()
+    assert found.is_sound
+    assert (found.n_jobs, found.largest_difference, found.more_steps, found.failed) == (2, 0.0, 0, {})
+
+
+def test_an_end_may_differ_a_little_after_a_restart():
+    found = check(ends=ENDS | {'a': End(-2.9995, 9, 'predicted')})
+    assert found.is_sound
+    assert found.largest_difference == pytest.approx(0.5)
+    assert found.more_steps == 4
+
+
+def test_a_chain_after_one_that_failed_is_not_twice():
+    found = check(chains={'a': [State.EXCEPTED, State.FINISHED], 'b': [State.FINISHED]})
+    assert found.is_sound
+    assert (found.tried_again, found.failed) == (['a'], {'excepted': 1})
+
+
+@pytest.mark.parametrize(
+    ('changes', 'field', 'told'),
+    [
+        ({'chains': {'a': [], 'b': [State.FINISHED]}, 'ends': {'b': ENDS['b']}}, 'lost', ['a']),
+        ({'chains': {'a': [State.EXCEPTED], 'b': [State.FINISHED]}, 'ends': {'b': ENDS['b']}}, 'lost', ['a']),
+        ({'ends': {'b': ENDS['b']}}, 'lost', ['a']),
+        ({'chains': {'a': [State.FINISHED] * 2, 'b': [State.FINISHED]}}, 'twice', ['a']),
+        ({'chains': {'a': [State.FINISHED, State.KILLED], 'b': [State.FINISHED]}}, 'twice', ['a']),
+        ({'chains': {'a': [State.FINISHED, State.RUNNING], 'b': [State.FINISHED]}}, 'twice', ['a']),
+        ({'unended': [7]}, 'unended', [7]),
+        ({'jobs': [Job(11, '/work/11'), Job(12, None)]}, 'strays', ['2']),
+        ({'of_slurm': [*JOBS, SlurmJob('3', 'COMPLETED', '/work/11')]}, 'submitted_twice', {11: 1}),
+        ({'of_slurm': [JOBS[0], SlurmJob('2', 'PENDING', '/work/12')]}, 'left', ['2']),
+        ({'ends': ENDS | {'a': End(-2.99, 5, 'predicted')}}, 'different', {'a': pytest.approx(10.0)}),
+        (
+            {'ends': ENDS | {'a': End(math.nan, 5, 'predicted')}},
+            'different',
+            {'a': pytest.approx(math.nan, nan_ok=True)},
+        ),
+        ({'ends': ENDS | {'a': End(-3.0, 5, 'raw')}}, 'other_leg', ['a']),
+    ],
+)
+def test_what_is_amiss_is_found(changes, field, told):
+    found = check(**changes)
+    assert not found.is_sound
+    assert getattr(found, field) == told
+
+
+def test_chains_at_once_are_counted():
+    begin = datetime.datetime(2026, 11, 29, tzinfo=datetime.UTC)
+
+    def chain(first: int, last: int) -> Process:
+        times = (begin + datetime.timedelta(seconds=seconds) for seconds in (first, last))
+        return Process(1, 'uuid', 'a', 'chain', 'finished', 0, None, False, *times)
+
+    assert count_at_once([chain(0, 10), chain(2, 5), chain(5, 9), chain(11, 12)]) == 2
+    assert count_at_once([]) == 0
+
+
+def test_one_thing_is_broken_at_a_time_and_all_is_mended(monkeypatch):
+    done: list[str] = []
+    now = 0.0
+    monkeypatch.setattr('benchmarks.load_faults.time.monotonic', lambda: now)
+    faults = [Fault(10.0, 5.0, 'down', lambda: done.append('down'), 'up', lambda: done.append('up'))]
+    faults += [Fault(12.0, 0.0, 'killed', lambda: done.append('killed'))]
+    timeline = Timeline(iter(faults))
+    told = []
+    for now in (0.0, 10.0, 12.0, 15.0, 16.0):  # noqa: B007
+        timeline.advance()
+        told.append((list(done), timeline.is_broken))
+    assert told[:3] == [([], False), (['down'], True), (['down'], True)]
+    assert told[-1] == (['down', 'up', 'killed'], False)
+    assert [what for _, what in timeline.done] == ['down', 'up', 'killed']
+
+
+def make_result(found: Audit) -> dict:
+    return {
+        'title': 'PostgreSQL stopped',
+        'structures': 2,
+        'seconds': 90.0,
+        'has_ended': True,
+        'faults': [[40.0, 'PostgreSQL stopped'], [50.0, 'PostgreSQL started']],
+        'given': [[55.0, 'campaign run'], [60.0, 'campaign run']],
+        'ends_of_run': [[1, 'the database does not answer'], [0, 'All has ended.']],
+        'is_sound': found.is_sound,
+        'audit': dataclasses.asdict(found),
+    }
+
+
+def test_tables_tell_what_is_amiss_and_so_does_the_exit_status(tmp_path, capsys):
+    for jobs, status, row in (
+        (JOBS, 0, '| PostgreSQL stopped | 2 | 2 | 0 | 0 | 2 | 0 | 0 | `campaign run` x2 | 1.5 |'),
+        ([*JOBS, JOBS[0]], 1, '| PostgreSQL stopped | 2 | 2 | 0 | 0 | 3 | 1 | 0 | `campaign run` x2 | 1.5 |'),
+    ):
+        (tmp_path / 'database.json').write_text(json.dumps(make_result(check(jobs))), encoding='utf-8')
+        assert load.main([str(tmp_path)]) == status
+        printed = capsys.readouterr().out
+        assert row in printed.splitlines()
+        assert '`run` ended with 1: the database does not answer' in printed
+
+
+def test_a_prediction_that_comes_back_in_another_place_is_amiss(tmp_path, capsys):
+    way = {'jobs_of_aiida': 1, 'seconds': 9.0, 'seconds_of_network': 3.0, 'cpu_of_aiida': 2.0, 'statuses': {'ok': 20}}
+    result = {
+        **{'structures': 20, 'atoms': 200, 'batches': 10, 'one': way, 'some': way | {'jobs_of_aiida': 10}},
+        **{'in_order': True, 'same_sites': True, 'moved': 0.3, 'between_ways': 1e-6, 'from_here': 1e-6},
+        **{'sample': 10, 'jobs_of_slurm': 11},
+    }
+    for changes, status in (
+        ({}, 0),
+        ({'in_order': False}, 1),
+        ({'same_sites': False}, 1),
+        ({'jobs_of_slurm': 12}, 1),
+        ({'from_here': 0.1}, 1),
+        ({'from_here': math.nan}, 1),
+        ({'one': way | {'statuses': {'ok': 19}}}, 1),
+    ):
+        (tmp_path / 'prediction.json').write_text(json.dumps(result | changes), encoding='utf-8')
+        assert load.main([str(tmp_path)]) == status, changes
+    assert '| in one job | 20 |' in capsys.readouterr().out
+
+
+def test_a_scenario_that_is_not_there_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        load.main([str(tmp_path), 'earthquake'])
+    printed = capsys.readouterr().err
+    assert all(name in printed for name in (*SCENARIOS, *load.SIZES))
