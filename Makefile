@@ -17,11 +17,12 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_GPAW := $(VENV)/.installed-gpaw
 INSTALLED_DOCS := $(VENV)/.installed-docs
 
-# Nothing of the demo reaches the home folder; `PIP_CACHE=` lets pip keep what it downloads there.
+# Nothing of the demo reaches the home folder; `PIP_CACHE=` lets pip keep what it downloads there. What is imported is
+# compiled then: all of the packages at once take over a minute.
 PIP_CACHE ?= --no-cache-dir
 export AIIDA_PATH := $(CURDIR)/.aiida
 export PATH := $(CURDIR)/$(BIN):$(PATH)
-PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check $(PIP_CACHE) --constraint constraints.txt
+PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-compile $(PIP_CACHE) --constraint constraints.txt
 
 .PHONY: help demo campaign learn campaign-pbe profile test test-lowest services services-down services-test validate lint docs docs-check audit sbom tools clean
 
@@ -95,7 +96,7 @@ test: $(INSTALLED)
 
 # What pip installs first for it; name an index of CPU builds here, too.
 TORCH_LOWEST ?= torch==2.6.0
-test-lowest: LOWEST_PIP = PYTHONWARNINGS=ignore $(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_CACHE) --constraint constraints-lowest.txt
+test-lowest: LOWEST_PIP = PYTHONWARNINGS=ignore $(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile $(PIP_CACHE) --constraint constraints-lowest.txt
 test-lowest: | tools
 	@test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
 	@$(LOWEST_PIP) $(TORCH_LOWEST)
