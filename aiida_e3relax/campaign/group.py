@@ -25,6 +25,8 @@ class GroupExtras:
         Whether nothing more is submitted for now.
     max_running
         How many chains may run at the same time.
+    network_jobs
+        How many runs of the network may run at the same time, where it is another number than that of the settings.
     attempts
         How many chains a structure may have by its label, where it is more than one.
     network_attempts
@@ -41,6 +43,7 @@ class GroupExtras:
     label: str
     is_paused: bool = False
     max_running: int = 1
+    network_jobs: int | None = None
     attempts: Mapping[str, int] = dataclasses.field(default_factory=dict)
     network_attempts: Mapping[str, int] = dataclasses.field(default_factory=dict)
     raw_on_network_failure: bool = False
@@ -51,11 +54,12 @@ class GroupExtras:
 class CampaignGroup(orm.Group):
     """The raw structures of a campaign and its settings, under the campaign's name as label.
 
-    The settings are a node and never change. What may change, the cap, a pause and what to try again, are extras.
+    The settings are a node and never change. What may change, the caps, a pause and what to try again, are extras.
     """
 
     _PAUSED = 'paused'
     _MAX_RUNNING = 'max_running'
+    _NETWORK_JOBS = 'network_jobs'
     _ATTEMPTS = 'attempts'
     _NETWORK_ATTEMPTS = 'network_attempts'
     _RAW_ON_NETWORK_FAILURE = 'raw_on_network_failure'
@@ -81,6 +85,7 @@ class CampaignGroup(orm.Group):
         names = {
             'is_paused': self._PAUSED,
             'max_running': self._MAX_RUNNING,
+            'network_jobs': self._NETWORK_JOBS,
             'attempts': self._ATTEMPTS,
             'network_attempts': self._NETWORK_ATTEMPTS,
             'raw_on_network_failure': self._RAW_ON_NETWORK_FAILURE,
@@ -106,6 +111,15 @@ class CampaignGroup(orm.Group):
     @max_running.setter
     def max_running(self, value: int) -> None:
         self.base.extras.set(self._MAX_RUNNING, value)
+
+    @property
+    def network_jobs(self) -> int | None:
+        """As in `GroupExtras`."""
+        return self.read_extras().network_jobs
+
+    @network_jobs.setter
+    def network_jobs(self, value: int) -> None:
+        self.base.extras.set(self._NETWORK_JOBS, value)
 
     @property
     def attempts(self) -> Mapping[str, int]:

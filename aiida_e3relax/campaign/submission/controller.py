@@ -119,9 +119,13 @@ class CampaignController:
         else:
             yield builder
 
+    def network_jobs(self, look: Look) -> int:
+        """Return how many runs of the network may run at the same time."""
+        return look.extras.network_jobs or self._settings.network_jobs
+
     def due_networks(self, look: Look) -> Iterator[Any]:
         """Yield the runs of the network that can be submitted, of one batch each, until so many run as may."""
-        more = self._settings.network_jobs - len(look.processes.running_networks)
+        more = self.network_jobs(look) - len(look.processes.running_networks)
         for place in look.due.networks[: max(more, 0)]:
             if self.refusal:
                 return
@@ -232,7 +236,7 @@ def advance_together(
     for controller, look, confirm_lock in zip(controllers, looks, confirm_locks, strict=True):
         if not look.extras.is_paused:
             n_submitted += submit_some(controller.due_rounds(look), limit - n_submitted, confirm_lock)
-            wanted = n_networks + controller.plan.settings.network_jobs
+            wanted = n_networks + controller.network_jobs(look)
             room = find_room(workers, wanted, n_networks, SLOTS_PER_NETWORK, SLOTS_PER_CHAIN * n_chains)
             new = submit_some(controller.due_networks(look), min(room, limit - n_submitted), confirm_lock)
             n_networks, n_submitted = n_networks + new, n_submitted + new

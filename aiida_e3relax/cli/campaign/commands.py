@@ -58,6 +58,11 @@ def list_campaigns(raw: bool, profile: str | None) -> None:
     help='Change how many chains run at the same time, those of its arms counted.',
 )
 @click.option(
+    '--network-jobs',
+    type=click.IntRange(min=1),
+    help='Change how many jobs of the network run at the same time, in the campaign and in each of its arms.',
+)
+@click.option(
     '--retry-failed',
     is_flag=True,
     help='Submit another chain for each structure whose last one failed, and run the network again for each batch that '
@@ -78,6 +83,7 @@ def list_campaigns(raw: bool, profile: str | None) -> None:
 def run(
     name: str,
     max_running: int | None,
+    network_jobs: int | None,
     retry_failed: bool,
     raw_on_network_failure: bool | None,
     interval: float,
@@ -94,7 +100,7 @@ def run(
 
     from aiida_e3relax.cli.campaign.run import run_campaign
 
-    run_campaign(name, max_running, retry_failed, raw_on_network_failure, interval, this_arm)
+    run_campaign(name, max_running, network_jobs, retry_failed, raw_on_network_failure, interval, this_arm)
 
 
 @campaign.command()

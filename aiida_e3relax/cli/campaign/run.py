@@ -34,6 +34,7 @@ NO_DAEMON = 'no daemon runs, so nothing can: start one with `verdi daemon start`
 def run_campaign(
     name: str,
     max_running: int | None,
+    network_jobs: int | None,
     retry_failed: bool,
     raw_on_network_failure: bool | None,
     interval: float,
@@ -43,8 +44,9 @@ def run_campaign(
 
     Parameters
     ----------
-    max_running, raw_on_network_failure
-        As in `CampaignGroup`; None changes nothing. The cap of a campaign holds for it and its arms together.
+    max_running, network_jobs, raw_on_network_failure
+        As in `CampaignGroup`; None changes nothing. The cap of a campaign's chains holds for it and its arms together,
+        that of its runs of the network for each of them.
     retry_failed
         Whether what ended without success is tried again.
     interval
@@ -79,8 +81,10 @@ def run_campaign(
                     controllers.append(CampaignController(arm))
             if max_running is not None:
                 group.max_running = max_running
-            if raw_on_network_failure is not None:
-                for controller in controllers:
+            for controller in controllers:
+                if network_jobs is not None:
+                    controller.group.network_jobs = network_jobs
+                if raw_on_network_failure is not None:
                     controller.group.raw_on_network_failure = raw_on_network_failure
             if retry_failed:
                 _retry_failed(controllers)

@@ -57,8 +57,9 @@ def test_structures_wait_for_a_network_that_is_mended(broken, run_campaign, star
     assert processes.chains == {'c0': [], 'c1': []}
 
     (tmp_path / 'mended').touch()
-    done = run_campaign(broken, '--retry-failed')
+    done = run_campaign(broken, '--retry-failed', '--network-jobs', '2')
     assert done.returncode == 0, done.stderr
+    assert broken.network_jobs == 2
     assert 'Trying again: batch_0' in done.stdout
     assert 'All has ended' in done.stdout
     processes = CampaignController(broken).look().processes

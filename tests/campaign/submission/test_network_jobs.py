@@ -9,7 +9,7 @@ from ase.build import bulk
 
 from aiida_e3relax.campaign.creation import create_arm, create_campaign
 from aiida_e3relax.campaign.group import CampaignGroup
-from aiida_e3relax.campaign.settings import CampaignSettings
+from aiida_e3relax.campaign.settings import CampaignSettings, read_content
 from aiida_e3relax.campaign.submission import daemon
 from aiida_e3relax.campaign.submission.controller import CampaignController
 from aiida_e3relax.campaign.submission.daemon import find_room
@@ -84,6 +84,18 @@ def test_as_many_batches_as_were_asked_for(make):
     assert running(group) == (['batch_4'], 8)
 
 
+def test_another_number_holds_from_then_on(make):
+    group = make(network_jobs=2)
+    assert advance(group) == 2
+    group.network_jobs = 3
+    assert advance(group) == 1
+    group.network_jobs = 1
+    finish(group, 'batch_0')
+    advance(group)
+    assert running(group) == (['batch_1', 'batch_2'], 2)
+    assert group.settings.network_jobs == 2
+
+
 def test_jobs_of_the_network_take_no_place_of_chains(make):
     group = make(network_jobs=2, max_running=2)
     advance(group)
@@ -125,7 +137,7 @@ def test_a_paused_campaign_submits_none(make):
 
 def test_settings_hold_the_number_and_older_ones_mean_one(make, choices):
     group = make(network_jobs=4)
-    content = group.settings_node.get_dict()
+    content = read_content(group.settings_node) | {'schema': 1}
     assert content.pop('network_jobs') == 4
     assert CampaignSettings.from_node(orm.Dict(content)).network_jobs == 1
     assert create_arm(f'{group.label} same', group, choices).settings.network_jobs == 4
