@@ -1,15 +1,14 @@
 """Load and faults: thousands of predictions, hundreds of chains in flight, and what breaks under a campaign.
 
-    make services
     python -m benchmarks.load FOLDER faultless workers database broker scheduler disk walltime
     python -m benchmarks.load FOLDER prediction in-flight
-    python -m benchmarks.load FOLDER       # the tables of all that has run; exit status 1 where anything is amiss
+    python -m benchmarks.load FOLDER --end    # the tables of all that has run; exit status 1 where anything is amiss
 
-It runs on the test services (docs/how_to/test_cluster.md), which it stops and starts: let nobody else use them
-meanwhile. FOLDER holds a profile of its own, all logs, and a JSON file for each scenario; one that is named again runs
-anew, and those of faults have to have as many chains as `faultless`. Each is a campaign of ordered alloys, with EMT in
-the place of VASP, whose sites relax in cells that stay. After it AiiDA's graph is held against SLURM's jobs and against
-the campaign without a fault: nothing may be lost, and nothing may be done twice.
+It starts PostgreSQL, RabbitMQ, SLURM and an SSH server of its own, as those of docs/how_to/test_cluster.md and beside
+them, with a profile of its own, all in FOLDER, which has to have a short path; --end stops and removes them, the JSON
+files of the scenarios and the logs stay. A scenario that is named again runs anew. Each is a campaign of ordered
+alloys, with EMT in the place of VASP, whose sites relax in cells that stay. After it AiiDA's graph is held against
+SLURM's jobs and against the campaign without a fault: nothing may be lost, and nothing may be done twice.
 """
 
 from __future__ import annotations
@@ -45,21 +44,20 @@ def main(arguments: Iterable[str] | None = None) -> int:
     parser.add_argument('folder', type=Path)
     parser.add_argument('scenarios', nargs='*', metavar='SCENARIO', help=', '.join([*SCENARIOS, *SIZES]))
     parser.add_argument('--size', type=int, help=f'structures; {CHAINS}, and {SIZES} of these')
-    parser.add_argument('--drop', action='store_true', help='at the end stop the daemon and drop the database')
+    parser.add_argument('--end', action='store_true', help='stop and remove the services')
     given = parser.parse_args(arguments)
     if unknown := set(given.scenarios) - {*SCENARIOS, *SIZES}:
         parser.error(f'no such scenario: {", ".join(sorted(unknown))}; there are {", ".join([*SCENARIOS, *SIZES])}')
     given.folder.mkdir(parents=True, exist_ok=True)
-    cluster = Cluster(given.folder)
-    if given.scenarios or given.drop:
-        cluster.enter()
-    for name in given.scenarios:
-        cluster.set_up()
-        result = run(cluster, name, given.size or SIZES.get(name, CHAINS))
-        result |= {'date': f'{datetime.date.today()}', 'machine': f'{platform.machine()}, {os.cpu_count()} cores'}
-        (given.folder / f'{name}.json').write_text(json.dumps(result, indent=1), encoding='utf-8')
-    if given.drop:
-        cluster.tear_down()
+    if given.scenarios or given.end:
+        cluster = Cluster(given.folder)
+        for name in given.scenarios:
+            cluster.set_up()
+            result = run(cluster, name, given.size or SIZES.get(name, CHAINS))
+            result |= {'date': f'{datetime.date.today()}', 'machine': f'{platform.machine()}, {os.cpu_count()} cores'}
+            (given.folder / f'{name}.json').write_text(json.dumps(result, indent=1), encoding='utf-8')
+        if given.end:
+            cluster.tear_down()
     return print_tables(given.folder)
 
 

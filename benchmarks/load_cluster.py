@@ -1,11 +1,12 @@
-"""The test services as a cluster with a profile of its own, whose parts are taken down and brought up."""
+"""Services of its own, as those of the tests, with a profile: a cluster whose parts are taken down and brought up."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
+import importlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,16 +17,18 @@ from typing import Any
 import psutil
 import psycopg
 
-from tests.services import services
-
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 PROFILE = 'load'
 COMPUTER = 'test-cluster'
+DATABASE = 'load'
+SHIFT = 1000
+"""Of the ports, from those of the tests' services."""
 WORKERS = 2
 SETUP = ROOT / 'docs' / 'examples' / 'test_cluster' / 'setup.yaml'
 NETWORK_CODE = f'e3relax@{COMPUTER}'
 VASP_CODE = f'vasp-standin-emt@{COMPUTER}'
+WORK_OF_TESTS = '/tmp/e3relax-services/work'
 ENDED = ('finished', 'excepted', 'killed')
 ACTIVE = ('PENDING', 'RUNNING', 'CONFIGURING', 'COMPLETING', 'SUSPENDED')
 """States of jobs of SLURM that have not ended."""
@@ -53,12 +56,20 @@ class Pulse:
 
 
 class Cluster:
-    """A profile in PostgreSQL with RabbitMQ, and SLURM by SSH.
+    """Services of its own, a profile in their PostgreSQL with their RabbitMQ, and their SLURM by SSH.
+
+    To be made before AiiDA is imported: the environment of this process and of its commands becomes that of the
+    cluster.
 
     Parameters
     ----------
     folder
-        For all files; its `home` is that of every command, with AiiDA's folder in it, and `work` that of the jobs.
+        For all files: `services`, `home` with AiiDA's folder in it, and `work`, the folder of the jobs.
+
+    Attributes
+    ----------
+    services
+        The module of the tests that starts and stops them.
     """
 
     def __init__(self, folder: Path):
@@ -66,38 +77,35 @@ class Cluster:
         self.home = self.folder / 'home'
         self.work = self.folder / 'work'
         self.overrides = self.folder / 'overrides.yaml'
-        self.database = f'load-{hashlib.sha256(str(self.folder).encode()).hexdigest()[:8]}'
+        os.environ.update(E3RELAX_SERVICES=str(self.folder / 'services'), E3RELAX_SERVICES_SHIFT=str(SHIFT))
+        self.services: Any = importlib.import_module('tests.services.services')  # reads them
+        # The number of threads is that of the jobs' own lines; these commands have one each.
+        os.environ.update(PATH=f'{BIN}:{os.environ["PATH"]}', COLUMNS='200', OMP_NUM_THREADS='1')
 
-    def enter(self) -> None:
-        """Make the environment of this process, and so of its commands, that of the cluster.
-
-        To be called before AiiDA is imported. Raises CalledProcessError where the services are not there.
-        """
-        lines = f'source {services.FOLDER}/environment.sh && env -0'
+    def set_up(self) -> None:
+        """Start the services, and make the profile with computer, codes, potentials and model unless it is there."""
+        self.services.up()
+        lines = f'source {self.services.FOLDER}/environment.sh && env -0'
         told = subprocess.run(['bash', '-c', lines], capture_output=True, text=True, check=True).stdout
         os.environ.clear()
         os.environ.update(
             (name, value) for name, _, value in (line.partition('=') for line in told.split('\0')) if name
         )
-        # The number of threads is that of the jobs' own lines; these commands have one each.
-        os.environ.update(HOME=str(self.home), PATH=f'{BIN}:{os.environ["PATH"]}', COLUMNS='200', OMP_NUM_THREADS='1')
-
-    def set_up(self) -> None:
-        """Make the profile with computer, codes, potentials and model, unless it is there."""
+        os.environ['HOME'] = str(self.home)
         if self.overrides.exists():
             return
-        self.home.mkdir(parents=True, exist_ok=True)
+        self.home.mkdir(exist_ok=True)
         self.work.mkdir(exist_ok=True)
         (self.home / '.ssh').unlink(missing_ok=True)
-        (self.home / '.ssh').symlink_to(services.FOLDER / 'home' / '.ssh')
-        run('dropdb', '--if-exists', '--force', self.database)
-        run('createdb', self.database)
+        (self.home / '.ssh').symlink_to(self.services.FOLDER / 'home' / '.ssh')
+        run('dropdb', '--if-exists', '--force', DATABASE)
+        run('createdb', DATABASE)
         of_database = {
             'hostname': os.environ['PGHOST'],
             'port': os.environ['PGPORT'],
             'username': os.environ['PGUSER'],
             'password': os.environ['PGPASSWORD'],
-            'name': self.database,
+            'name': DATABASE,
         }
         options = [word for name, value in of_database.items() for word in (f'--database-{name}', value)]
         options += ['--repository-uri', (self.home / 'repository').as_uri(), '--broker', 'core.rabbitmq']
@@ -107,15 +115,17 @@ class Cluster:
         run('verdi', 'config', 'set', 'warnings.rabbitmq_version', 'false')
         content = SETUP.read_text(encoding='utf-8').replace('CHECKOUT', str(ROOT))
         setup = self.folder / 'setup.yaml'
-        setup.write_text(content.replace(str(services.FOLDER / 'work'), str(self.work)), encoding='utf-8')
+        setup.write_text(content.replace(WORK_OF_TESTS, str(self.work)), encoding='utf-8')
         unfinished = self.overrides.with_suffix('.part')
         run('aiida-e3relax', 'setup', '--config', str(setup), '--overrides', str(unfinished), '--no-test')
         unfinished.rename(self.overrides)
 
     def tear_down(self) -> None:
-        """Stop the daemon and drop the database."""
-        self.stop_daemon()
-        run('dropdb', '--if-exists', '--force', self.database)
+        """Stop the services, and remove them with the profile; what has been measured stays."""
+        self.services.down()
+        for path in (self.home, self.work):
+            shutil.rmtree(path)
+        self.overrides.unlink()
 
     # ------------------------------------------------------------ the daemon
 
@@ -154,7 +164,7 @@ class Cluster:
 
     def read_newest_node(self) -> int:
         """Return the PK of the newest node, 0 where there is none."""
-        with psycopg.connect(dbname=self.database) as connection:
+        with psycopg.connect(dbname=DATABASE) as connection:
             row = connection.execute('SELECT coalesce(max(id), 0) FROM db_dbnode').fetchone()
         assert row is not None
         return int(row[0])
@@ -168,7 +178,7 @@ class Cluster:
                          coalesce((attributes->>'paused')::boolean, false) AS paused
                   FROM db_dbnode WHERE node_type LIKE 'process.%%') AS processes
         """
-        with psycopg.connect(dbname=self.database) as connection:
+        with psycopg.connect(dbname=DATABASE) as connection:
             row = connection.execute(query, [list(ENDED)]).fetchone()
         assert row is not None  # counts always are
         return Pulse(*row)

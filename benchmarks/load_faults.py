@@ -12,11 +12,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 
 from benchmarks.load_cluster import ACTIVE, BIN, COMPUTER, PROFILE, ROOT, VASP_CODE, Cluster, run
-from tests.services import services
 
 STALL, STALL_OF_PAUSED = 240.0, 45.0
 """Seconds without any change of a process after which a person steps in. AiiDA itself waits for up to 160 s."""
@@ -28,7 +28,7 @@ DISK = 24  # MB
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """Something that breaks at `at` seconds after the beginning, and is mended after `lasts` more.
+    """Something that breaks `at` seconds after the first jobs of VASP, and is mended after `lasts` more.
 
     `does` says what was done, and `undoes` how it was mended; nothing is to be mended where that is empty.
     """
@@ -66,7 +66,7 @@ class Scenario:
     disk: int | None = None
 
 
-def _restart(service: services.Service, name: str, times: tuple[float, ...], lasts: float) -> Iterator[Fault]:
+def _restart(service: Any, name: str, times: tuple[float, ...], lasts: float) -> Iterator[Fault]:
     for at in times:
         yield Fault(at, lasts, f'{name} stopped', service.stop, f'{name} started', service.start)
 
@@ -76,23 +76,23 @@ def _no_faults(_: Cluster) -> Iterator[Fault]:
 
 
 def _kill_workers(cluster: Cluster) -> Iterator[Fault]:
-    return (Fault(at, 0.0, 'worker killed', cluster.kill_worker) for at in itertools.count(30.0, 30.0))
+    return (Fault(at, 0.0, 'worker killed', cluster.kill_worker) for at in itertools.count(0.0, 30.0))
 
 
-def _restart_database(_: Cluster) -> Iterator[Fault]:
-    return _restart(services.postgresql(), 'PostgreSQL', (40.0, 100.0), 10.0)
+def _restart_database(cluster: Cluster) -> Iterator[Fault]:
+    return _restart(cluster.services.postgresql(), 'PostgreSQL', (10.0, 90.0), 10.0)
 
 
-def _restart_broker(_: Cluster) -> Iterator[Fault]:
-    return _restart(services.rabbitmq(), 'RabbitMQ', (40.0, 110.0), 10.0)
+def _restart_broker(cluster: Cluster) -> Iterator[Fault]:
+    return _restart(cluster.services.rabbitmq(), 'RabbitMQ', (10.0, 90.0), 10.0)
 
 
-def _stop_scheduler(_: Cluster) -> Iterator[Fault]:
-    return _restart(services.slurmctld(), 'slurmctld', (40.0,), 120.0)
+def _stop_scheduler(cluster: Cluster) -> Iterator[Fault]:
+    return _restart(cluster.services.slurmctld(), 'slurmctld', (10.0,), 120.0)
 
 
 def _fill_disk(cluster: Cluster) -> Iterator[Fault]:
-    yield Fault(40.0, 60.0, 'disk full', cluster.fill_disk, 'disk freed', cluster.free_disk)
+    yield Fault(10.0, 60.0, 'disk full', cluster.fill_disk, 'disk freed', cluster.free_disk)
 
 
 def _stall(cluster: Cluster) -> str:
@@ -138,14 +138,23 @@ SCENARIOS = {
 
 
 class Timeline:
-    """Breaks and mends in turn, one fault after the other, and keeps what was done."""
+    """Breaks and mends in turn, one fault after the other, and keeps what was done.
 
-    def __init__(self, faults: Iterator[Fault]):
+    Parameters
+    ----------
+    faults
+        In the order of their times.
+    has_begun
+        Whether the campaign has come so far that the times of faults begin.
+    """
+
+    def __init__(self, faults: Iterator[Fault], has_begun: Callable[[], bool]):
         self.done: list[tuple[float, str]] = []
-        self._faults = faults
+        self._faults, self._has_begun = faults, has_begun
         self._next = next(faults, None)
         self._broken: Fault | None = None
-        self._began = time.monotonic()
+        self._made = time.monotonic()
+        self._zero: float | None = None
 
     @property
     def is_broken(self) -> bool:
@@ -154,14 +163,19 @@ class Timeline:
 
     @property
     def seconds(self) -> float:
-        """The time since the beginning."""
-        return time.monotonic() - self._began
+        """The time since this was made."""
+        return time.monotonic() - self._made
 
     def advance(self) -> None:
         """Do what is due."""
-        if self._broken and self.seconds >= self._broken.at + self._broken.lasts:
+        if self._zero is None:
+            if not self._has_begun():
+                return
+            self._zero = time.monotonic()
+        passed = time.monotonic() - self._zero
+        if self._broken and passed >= self._broken.at + self._broken.lasts:
             self.mend()
-        if not self._broken and self._next and self.seconds >= self._next.at:
+        if not self._broken and self._next and passed >= self._next.at:
             fault, self._next = self._next, next(self._faults, None)
             self.done.append((self.seconds, fault.does))
             if fault.undoes:

@@ -6,6 +6,9 @@
 
 Root and Debian's packages are all that it takes; nothing is left to systemd. All data, keys and logs are in one folder,
 /tmp/e3relax-services. The servers listen on 127.0.0.1 alone, at ports of their own beside whatever else runs there.
+
+A second set runs beside them with another folder in E3RELAX_SERVICES, and a number in E3RELAX_SERVICES_SHIFT that is
+added to each port.
 """
 
 from __future__ import annotations
@@ -24,16 +27,17 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-FOLDER = Path('/tmp/e3relax-services')
+FOLDER = Path(os.environ.get('E3RELAX_SERVICES', '/tmp/e3relax-services'))
 CONFIG = Path(__file__).parent / 'config'
 HOST = socket.gethostname().partition('.')[0]
+SHIFT = int(os.environ.get('E3RELAX_SERVICES_SHIFT', '0'))
 PORTS = {
-    'POSTGRESQL_PORT': 25432,
-    'EPMD_PORT': 24369,
-    'RABBITMQ_PORT': 25670,
-    'SLURMCTLD_PORT': 26817,
-    'SLURMD_PORT': 26818,
-    'SSH_PORT': 20022,
+    'POSTGRESQL_PORT': 25432 + SHIFT,
+    'EPMD_PORT': 24369 + SHIFT,
+    'RABBITMQ_PORT': 25670 + SHIFT,
+    'SLURMCTLD_PORT': 26817 + SHIFT,
+    'SLURMD_PORT': 26818 + SHIFT,
+    'SSH_PORT': 20022 + SHIFT,
 }
 RABBITMQ_NODE_PORT = PORTS['RABBITMQ_PORT'] + 1  # on which its own tools reach it
 PACKAGES = {
