@@ -190,10 +190,10 @@ def _measures_table(
                 cells.append('')
                 continue
             digits = 1 if name == MATCH else None
-            value = _with_spread(row[name], row.get(f'{name}_spread'), digits)
+            value = format_with_spread(row[name], row.get(f'{name}_spread'), digits)
             value = f'**{value}**' if row['of'] != DUMMY and best.get(name) == row[name] else value
             median = row.get(name.replace('_mean', '_median')) if name != MATCH else None
-            cells.append(value if median is None else f'{value} ({_with_spread(median, None)})')
+            cells.append(value if median is None else f'{value} ({format_with_spread(median, None)})')
         yield f'| {"Dummy" if row["of"] == DUMMY else row["of"]} | {" | ".join(cells)} |'
     reference = next((row for row in rows if row['of'] == experiment.reference), None)
     if reference and any(f'{name}_improvement_percent' in reference for name in keys):
@@ -213,8 +213,8 @@ def _cost_table(data: str, rows: Sequence[Mapping[str, Any]], sizes: Sequence[in
             yield f'| {row["of"]} |{" |" * len(titles)}'
             continue
         cells = [f'{row["parameters"]:,.0f}', f'{row["steps"]:,.0f}']
-        cells += [_number(row[name]) if name in row else '' for name in ('training_h', 'training_cpu_h')]
-        cells += [f'{row["seeds"]}', *(_number(row[name]) if name in row else 'no memory' for name in batches)]
+        cells += [format_number(row[name]) if name in row else '' for name in ('training_h', 'training_cpu_h')]
+        cells += [f'{row["seeds"]}', *(format_number(row[name]) if name in row else 'no memory' for name in batches)]
         yield f'| {row["of"]} | {" | ".join(cells)} |'
 
 
@@ -244,12 +244,12 @@ def _cell(text: str) -> str:
     return ' '.join(text.replace('|', '/').split())
 
 
-def _number(value: float) -> str:
+def format_number(value: float) -> str:
     """Return a number with three significant digits, never as a power of ten above one."""
     return f'{value:.3g}' if abs(value) < 1000 else f'{value:.0f}'
 
 
-def _with_spread(value: float, spread: float | None, digits: int | None = None) -> str:
+def format_with_spread(value: float, spread: float | None, digits: int | None = None) -> str:
     """Return a number and its spread with as many decimals as three significant digits of the number take."""
     if digits is None:
         digits = max(0, 2 - int(np.floor(np.log10(abs(value))))) if value else 2
