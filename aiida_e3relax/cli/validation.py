@@ -16,7 +16,7 @@ from aiida.common.exceptions import NotExistent
 from sqlalchemy.exc import SQLAlchemyError
 
 from aiida_e3relax.campaign.creation import check_name
-from aiida_e3relax.campaign.submission.lock import CampaignLockedError, LockLostError, lock
+from aiida_e3relax.campaign.submission.lock import CampaignLockedError, LockLostError, describe_lost_database, lock
 from aiida_e3relax.campaign.submission.processes import UNSUCCESSFUL, State, last_state
 from aiida_e3relax.cli.chain_choices import choose_model, read_choices
 from aiida_e3relax.common.errors import InputError
@@ -247,11 +247,7 @@ def _plain_errors(name: str) -> Iterator[None]:
             'what has ended so far with --report-only'
         ) from error
     except (LockLostError, SQLAlchemyError) as error:
-        reason = str(error.__cause__ or error).partition('\n')[0]
-        raise click.ClickException(
-            f'the database does not answer any more ({printable(reason)}). What is submitted goes on; once the '
-            'database is there, give this command again'
-        ) from error
+        raise click.ClickException(describe_lost_database(error)) from error
     except (InputError, ValueError, NotExistent) as error:
         raise click.ClickException(printable(str(error))) from error
     except OSError as error:

@@ -16,6 +16,8 @@ from aiida.manage import get_manager
 from aiida.manage.configuration import get_config
 from aiida.manage.configuration.profile import Profile
 
+from aiida_e3relax.common.messages import printable
+
 POSTGRESQL = 'core.psql_dos'
 KEEPALIVE = {'tcp_keepalives_idle': 30, 'tcp_keepalives_interval': 10, 'tcp_keepalives_count': 3}
 """In s: the server lets go of a lock about a minute after the computer that held it has vanished."""
@@ -32,6 +34,19 @@ class CampaignLockedError(Exception):
 
 class LockLostError(Exception):
     """The connection to the database that held the lock has broken."""
+
+
+def describe_lost_database(error: Exception) -> str:
+    """Return what a person does after the connection to the database has broken, by LockLostError or of SQLAlchemy.
+
+    The workers of a daemon do not connect again: whatever they do from then on fails, and is not stored either.
+    """
+    reason = str(error.__cause__ or error).partition('\n')[0]
+    return (
+        f'the database does not answer any more ({printable(reason)}). Nothing is lost. Once it is there, start the '
+        'daemon anew, since its workers do not connect again: `verdi daemon stop`, `verdi process repair`, `verdi '
+        'daemon start`; then give this command again'
+    )
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import click
 from aiida.common.exceptions import NotExistent
 from sqlalchemy.exc import SQLAlchemyError
 
-from aiida_e3relax.campaign.submission.lock import CampaignLockedError, LockLostError
+from aiida_e3relax.campaign.submission.lock import CampaignLockedError, LockLostError, describe_lost_database
 from aiida_e3relax.common.messages import printable
 
 
@@ -25,11 +25,7 @@ def plain_errors(name: str) -> Iterator[None]:
             f'`aiida-e3relax campaign status {shell_quote(name)}`'
         ) from error
     except (LockLostError, SQLAlchemyError) as error:
-        reason = str(error.__cause__ or error).partition('\n')[0]
-        raise click.ClickException(
-            f'the database does not answer any more ({printable(reason)}). What is submitted goes on; once the '
-            'database is there, give this command again'
-        ) from error
+        raise click.ClickException(describe_lost_database(error)) from error
     except (ValueError, NotExistent) as error:
         raise click.ClickException(printable(str(error))) from error
     except OSError as error:

@@ -7,12 +7,15 @@ import signal
 import subprocess
 import sys
 
+import click
 import pytest
 from aiida import orm
 from ase.build import bulk
+from sqlalchemy.exc import OperationalError
 
 from aiida_e3relax.campaign.creation import create_campaign
-from aiida_e3relax.campaign.submission.lock import CampaignLockedError, lock
+from aiida_e3relax.campaign.submission.lock import CampaignLockedError, LockLostError, lock
+from aiida_e3relax.cli.campaign.errors import plain_errors
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
 
 HOLDER = """
@@ -40,3 +43,14 @@ def test_another_process_is_named_and_kill_9_sets_free(standin_code, potential_f
         confirm()
         with pytest.raises(CampaignLockedError, match=f'process {os.getpid()}'), lock(group):
             pass
+
+
+def test_what_to_do_when_the_database_was_away_is_told():
+    lost = LockLostError()
+    lost.__cause__ = OperationalError('SELECT 1', {}, Exception('terminating connection\nmore'))
+    with pytest.raises(click.ClickException) as told, plain_errors('any'):
+        raise lost
+    assert 'terminating connection)' in told.value.message
+    commands = [f'`verdi {words}`' for words in ('daemon stop', 'process repair', 'daemon start')]
+    places = [told.value.message.index(command) for command in commands]
+    assert places == sorted(places)
