@@ -132,7 +132,7 @@ def fill_campaign(
     raw = [_disturb(atoms, generator.lognormal(-2.9, 0.6), generator) for atoms in relaxed]
     structures = dict(zip(labels, (_add_structure(graph, atoms) for atoms in raw), strict=True))
     record = make_settings(name, structures, model, share, seed, pre_relaxer, raw_legs_of)
-    settings = graph.add(orm.Dict, record.to_node().get_dict())
+    settings = record.to_node().store().uuid
     network = _add_network(graph, settings, structures, fates, model, generator)
     for label, fate, start, end in zip(labels, fates, raw, relaxed, strict=True):
         if fate != 'waiting':

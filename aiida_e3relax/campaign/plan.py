@@ -11,6 +11,7 @@ from aiida.common.exceptions import NotExistent
 from aiida_e3relax.campaign.arms import find_base
 from aiida_e3relax.campaign.group import CampaignGroup, GroupExtras
 from aiida_e3relax.campaign.settings import CampaignSettings
+from aiida_e3relax.campaign.submission.processes import LinkedProcesses
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Plan:
         By the label of a structure the place of its batch, see `CampaignSettings.batch_index`.
     base
         Of an arm the campaign that relaxes the raw crystals; None also where nothing is left of that.
+    linked
+        Reads the processes of the campaign, and keeps those that have ended.
     """
 
     group: CampaignGroup | None
@@ -34,6 +37,10 @@ class Plan:
     settings: CampaignSettings
     batch_index: Mapping[str, int]
     base: Plan | None = None
+    linked: LinkedProcesses = dataclasses.field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, 'linked', LinkedProcesses(self.node))
 
     def read_extras(self) -> GroupExtras | None:
         """Return what may change of the campaign; None where it has been deleted."""

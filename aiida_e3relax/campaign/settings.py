@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,7 +22,16 @@ from aiida_e3relax.campaign.rounds.settings import (
     shuffled,
 )
 
-SCHEMA = 1
+SCHEMA = 2
+READ = (1, SCHEMA)
+"""What can be read. Before 2 everything was an attribute of the node."""
+LONG = ('structures', 'fixed', 'left_out', 'batches', 'reference_sample', 'judges')
+"""What grows with the structures, in the file `LONG_FILE` of the node.
+
+Each process of the campaign has the node as an input, which AiiDA loads and hashes time and again: attributes that tell
+of 100,000 structures doubled what it took for a chain.
+"""
+LONG_FILE = 'structures.json'
 ALL = 'all'
 """In the place of a sample: every structure."""
 
@@ -92,13 +102,8 @@ class CampaignSettings:
 
         Raises ValueError where another version has written other settings.
         """
-        content = node.get_dict()
-        schema = content.pop('schema', None)
-        if schema != SCHEMA:
-            raise ValueError(
-                f'settings of a campaign in {node}: expected schema {SCHEMA}, found {schema}; use the version of '
-                'aiida-e3relax that created it'
-            )
+        content = read_content(node)
+        del content['schema']
         fields = [field for field in dataclasses.fields(cls) if field.name != 'chain']
         own = {field.name: content.pop(field.name) for field in fields if field.name in content}
         needed = {field.name for field in fields if field.default is dataclasses.MISSING}
@@ -107,9 +112,12 @@ class CampaignSettings:
         return cls(**own, chain=content)
 
     def to_node(self) -> orm.Dict:
-        """Return an unstored node with the settings, those of `chain` beside the others."""
+        """Return an unstored node with the settings, those of `chain` beside the others and `LONG` in a file."""
         content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return orm.Dict({'schema': SCHEMA, **content.pop('chain'), **content}, label=f'settings of {self.name}')
+        long = {name: content.pop(name) for name in LONG}
+        node = orm.Dict({'schema': SCHEMA, **content.pop('chain'), **content}, label=f'settings of {self.name}')
+        node.base.repository.put_object_from_bytes(json.dumps(long).encode(), LONG_FILE)
+        return node
 
     def has_raw_leg(self, label: str) -> bool:
         """Return whether a structure is relaxed from the raw one whatever the network predicts."""
@@ -140,6 +148,23 @@ class CampaignSettings:
         """
         batches: list[Any] = [orm.load_node(uuid=uuid) for uuid in self.batches]
         return {label: place for place, batch in enumerate(batches) for label in batch.labels}
+
+
+def read_content(node: orm.Dict) -> dict[str, Any]:
+    """Return all that a campaign's settings node holds, by key, `schema` among them.
+
+    Raises ValueError where another version has written other settings.
+    """
+    content = node.get_dict()
+    schema = content.get('schema')
+    if schema not in READ:
+        raise ValueError(
+            f'settings of a campaign in {node}: expected schema {" or ".join(map(str, READ))}, found {schema}; use the '
+            'version of aiida-e3relax that created it'
+        )
+    if schema == SCHEMA:
+        content |= json.loads(node.base.repository.get_object_content(LONG_FILE, mode='r'))
+    return content
 
 
 def draw_sample(labels: Sequence[str], share: float, seed: int) -> list[str] | str:

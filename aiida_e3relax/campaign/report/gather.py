@@ -14,6 +14,7 @@ from aiida_e3relax.campaign.results.records import chain_query
 from aiida_e3relax.campaign.results.statistics import summarise
 from aiida_e3relax.campaign.results.table import campaign_frame
 from aiida_e3relax.campaign.results.trajectories import campaign_trajectories
+from aiida_e3relax.campaign.settings import read_content
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.data.structures import structures_to_crystals
 
@@ -28,7 +29,7 @@ def gather_contents(name: str) -> Contents:
     frame = campaign_frame(name)
     return Contents(
         name=name,
-        settings=settings.get_dict(),
+        settings=read_content(settings),
         settings_uuid=settings.uuid,
         frame=frame,
         summary=summarise(frame),

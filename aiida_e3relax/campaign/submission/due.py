@@ -13,7 +13,7 @@ from aiida_e3relax.campaign.rounds.due import RoundDue, find_round
 from aiida_e3relax.campaign.rounds.history import History, read_history
 from aiida_e3relax.campaign.rounds.settings import MEASURED
 from aiida_e3relax.campaign.settings import CampaignSettings
-from aiida_e3relax.campaign.submission.processes import UNSUCCESSFUL, CampaignProcesses, State, read_processes
+from aiida_e3relax.campaign.submission.processes import UNSUCCESSFUL, CampaignProcesses, State, sort_processes
 from aiida_e3relax.campaign.submission.raw_legs import RawLegs, describe_missing, find_raw_legs
 
 
@@ -96,14 +96,14 @@ class Look:
 
 
 def look_at(plan: Plan) -> Look:
-    """Return how a campaign is now, in two queries, one more where its model has learnt, and four more of an arm.
+    """Return how a campaign is now, in three queries, one more where its model has learnt, and four more of an arm.
 
     Raises NotExistent where it has been deleted.
     """
     extras = plan.read_extras()
     if extras is None:
         raise NotExistent(f'campaign `{plan.settings.name}`: it has been deleted')
-    processes = read_processes(plan.settings, plan.node)
+    processes = sort_processes(plan.settings, plan.linked.read())
     history = read_history(processes.rounds)
     due = _find_due(plan, extras, processes, history)
     next_round = find_round(plan.settings, extras, processes, history)
@@ -123,7 +123,7 @@ def read_raw_legs(plan: Plan) -> RawLegs:
         return RawLegs('', {}, (), (), {label: _outside(settings, label) or deleted for label in settings.structures})
     extras = base.read_extras()
     # The legs are read last: a chain that ends between the two queries would else seem to have left none.
-    processes = read_processes(base.settings, base.node)
+    processes = sort_processes(base.settings, base.linked.read())
     history = read_history(processes.rounds)
     due = _find_own_due(base, extras, processes, history.generation) if extras else Due((), (), {})
     held_there = due.held_in_batches

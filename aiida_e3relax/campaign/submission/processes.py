@@ -6,7 +6,7 @@ import dataclasses
 import datetime
 import enum
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from aiida import orm
@@ -44,6 +44,13 @@ class State(enum.StrEnum):
 
 ALL_STRUCTURES_FAILED = E3RelaxCalculation.exit_codes.ERROR_ALL_STRUCTURES_FAILED.status
 """The exit status of a run of the network that has a report, which says of each structure why it has no prediction."""
+PAUSED = 'attributes.paused'
+COLUMNS = (
+    *('id', 'uuid', 'label'),
+    *(f'attributes.{name}' for name in ('process_label', 'process_state', 'exit_status', 'exit_message')),
+    *(PAUSED, 'ctime', 'mtime'),
+)
+"""What is read of a process, in the order of the fields of `Process`."""
 UNSUCCESSFUL = (State.FAILED, State.EXCEPTED, State.KILLED)
 
 
@@ -152,15 +159,47 @@ class CampaignProcesses:
         return [process for process in self.everything if process.state is State.RUNNING]
 
 
+class LinkedProcesses:
+    """The processes that are linked to the settings in `node`, for whoever looks at them time and again.
+
+    Those that are sealed are kept: AiiDA changes none, so that a look takes about as long as there are others.
+    """
+
+    def __init__(self, node: orm.Dict):
+        self._node = node
+        self._sealed: dict[int, Process] = {}
+
+    def read(self) -> list[Process]:
+        """Return them as they are now, oldest first, in a query of their PKs and one of those that are not kept."""
+        pks = _linked_query(self._node, ['id']).all(flat=True)
+        others = self._read([pk for pk in pks if pk not in self._sealed])
+        found = [self._sealed.get(pk) or others.get(pk) for pk in pks]
+        return [process for process in found if process]  # one that was deleted between the queries is none
+
+    def _read(self, pks: Sequence[int]) -> dict[int, Process]:
+        if not pks:
+            return {}
+        query = _linked_query(self._node, [*COLUMNS, 'attributes.sealed'], {'id': {'in': pks}})
+        rows = query.all()
+        others = {row[0]: _make_process(row[:-1]) for row in rows}
+        self._sealed |= {row[0]: others[row[0]] for row in rows if row[-1]}
+        return others
+
+
 def read_processes(settings: CampaignSettings, node: orm.Dict) -> CampaignProcesses:
     """Return the processes linked to a campaign's settings, in one query."""
+    return sort_processes(settings, linked_processes(node))
+
+
+def sort_processes(settings: CampaignSettings, linked: Iterable[Process]) -> CampaignProcesses:
+    """Return the processes linked to a campaign's settings by what they are for."""
     networks: dict[int, list[Process]] = {place: [] for place in range(len(settings.batches))}
     chains: dict[str, list[Process]] = {label: [] for label in settings.structures}
     renewed: dict[tuple[int, int], list[Process]] = {}
     rounds: list[Process] = []
     of_network: dict[str, Any] = {NETWORK_LABEL.format(place=place): tries for place, tries in networks.items()}
     foreign: list[Process] = []
-    for process in linked_processes(node):
+    for process in linked:
         if process.process_label == ROUND:
             (rounds if ROUND_OF.fullmatch(process.label) else foreign).append(process)
         elif process.process_label != NETWORK:
@@ -177,21 +216,27 @@ def linked_processes(node: orm.Dict, process_label: str | None = None) -> list[P
 
     Those of a `process_label` alone where one is given.
     """
+    filters = {'attributes.process_label': process_label} if process_label else {}
+    return [_make_process(row) for row in _linked_query(node, COLUMNS, filters).all()]
+
+
+def _linked_query(node: orm.Dict, project: Sequence[str], filters: Mapping[str, Any] | None = None) -> orm.QueryBuilder:
     query = orm.QueryBuilder().append(orm.Dict, filters={'id': node.pk}, tag='settings')
-    names = ('process_label', 'process_state', 'exit_status', 'exit_message', 'paused')
     query.append(
         orm.WorkChainNode,
         with_incoming='settings',
         edge_filters={'label': LINK},
-        filters={'attributes.process_label': process_label} if process_label else {},
-        project=['id', 'uuid', 'label', *(f'attributes.{name}' for name in names), 'ctime', 'mtime'],
+        filters=dict(filters or {}),
+        project=list(project),
         tag='process',
     )
-    query.order_by({'process': {'id': 'asc'}})
-    return [
-        Process(pk, uuid, label, process_label, state, status, message, bool(paused), ctime, mtime)
-        for pk, uuid, label, process_label, state, status, message, paused, ctime, mtime in query.all()
-    ]
+    return query.order_by({'process': {'id': 'asc'}})
+
+
+def _make_process(row: Sequence[Any]) -> Process:
+    """Return the process in a row of `COLUMNS`."""
+    values: list[Any] = [bool(value) if name == PAUSED else value for name, value in zip(COLUMNS, row, strict=True)]
+    return Process(*values)
 
 
 def find_state(process_state: str | None, exit_status: int | None) -> State:

@@ -6,7 +6,7 @@ from aiida import orm
 from aiida.common.links import LinkType
 from aiida.engine import run_get_node
 
-from aiida_e3relax.campaign.group import CampaignGroup
+from aiida_e3relax.campaign.group import CampaignGroup, load_campaign
 from aiida_e3relax.campaign.results.queries import find_predictions, find_references_of, trace_origin
 from aiida_e3relax.campaign.results.table import campaign_frame
 from aiida_e3relax.campaign.results.trajectories import campaign_trajectories, read_trajectories
@@ -47,7 +47,7 @@ def test_a_run_that_failed_as_a_whole_has_no_predictions(aiida_localhost, model)
 
 def test_a_real_chain_is_found_with_its_trajectory_its_origin_and_its_references(make_builder, settings, model):
     name = settings['name']
-    structure = orm.load_node(settings['structures']['first'])
+    structure = orm.load_node(load_campaign(name).settings.structures['first'])
     builder = make_builder(structure=structure, campaign=settings, reference_leg='always')
     builder.metadata.label = 'first'
     chain = run_get_node(builder).node

@@ -18,7 +18,7 @@ from aiida_e3relax.campaign.rounds.builder import draw_stopping, model_name
 from aiida_e3relax.campaign.rounds.history import read_generations
 from aiida_e3relax.campaign.rounds.order import features_of
 from aiida_e3relax.campaign.rounds.settings import LearningSettings, alternate, draw_judges, shuffled
-from aiida_e3relax.campaign.settings import CampaignSettings
+from aiida_e3relax.campaign.settings import CampaignSettings, read_content
 from aiida_e3relax.campaign.submission import daemon
 from aiida_e3relax.campaign.submission.controller import CampaignController, has_ended
 from aiida_e3relax.campaign.submission.processes import ROUND, State
@@ -357,7 +357,7 @@ def test_what_cannot_learn_is_refused(make, choices, model):
 
 def test_settings_of_an_older_version_do_not_learn(make):
     group = make(learning=None)
-    content = group.settings_node.get_dict()
+    content = read_content(group.settings_node) | {'schema': 1}
     del content['learning'], content['judges']
     old = CampaignSettings.from_node(orm.Dict(content))
     assert old == group.settings

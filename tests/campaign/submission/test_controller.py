@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from aiida import orm
 from aiida.common.links import LinkType
+from aiida.tools import delete_nodes
 from ase.build import bulk
 from plumpy.process_states import ProcessState
 
 from aiida_e3relax.campaign.creation import create_campaign
 from aiida_e3relax.campaign.group import CampaignGroup
-from aiida_e3relax.campaign.settings import ALL, CampaignSettings, draw_sample
+from aiida_e3relax.campaign.settings import ALL, CampaignSettings, draw_sample, read_content
 from aiida_e3relax.campaign.submission.controller import CampaignController
 from aiida_e3relax.campaign.submission.due import Due
-from aiida_e3relax.campaign.submission.processes import State
+from aiida_e3relax.campaign.submission.processes import LinkedProcesses, State, read_processes
 from aiida_e3relax.campaign.submission.status import read_status
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
 
@@ -93,6 +96,36 @@ def test_the_rate_is_that_of_the_chains_that_run(group):
     assert status.chains_per_hour > 0
     assert status.n_left == 3
     assert status.time_left.total_seconds() == pytest.approx(3 / status.chains_per_hour * 3600)
+
+
+def test_looks_time_and_again_see_what_one_look_sees(group, monkeypatch):
+    controller = CampaignController(group)
+    sealed, ended = add_chain(group, 'a', 'finished', 410), add_chain(group, 'b', 'finished', 0)
+    running = add_chain(group, 'c', 'running')
+    sealed.seal()
+    read: list[set[int]] = []
+    kept = LinkedProcesses._read
+
+    def count(self: LinkedProcesses, pks: Sequence[int]) -> Any:
+        read.append(set(pks))
+        return kept(self, pks)
+
+    monkeypatch.setattr(LinkedProcesses, '_read', count)
+    controller.look()
+    running.set_process_state(ProcessState('finished'))
+    running.set_exit_status(0)
+    second = add_chain(group, 'a', 'running')
+    assert controller.look().processes == read_processes(group.settings, group.settings_node)
+    assert read == [{sealed.pk, ended.pk, running.pk}, {ended.pk, running.pk, second.pk}]
+
+
+def test_a_chain_that_is_deleted_is_submitted_again_by_who_had_seen_it(group):
+    controller = CampaignController(group)
+    chain = add_chain(group, 'a', 'finished', 0)
+    chain.seal()
+    assert 'a' not in controller.look().due.chains
+    delete_nodes([chain.pk], dry_run=False)
+    assert 'a' in controller.look().due.chains
 
 
 def test_processes_of_another_campaign_do_not_count(group, standin_code, potential_family):
@@ -175,8 +208,14 @@ def test_processes_with_the_label_of_no_structure_are_told_and_left_alone(group)
     assert not CampaignController(group).look().processes.running
 
 
+def test_what_grows_with_the_structures_is_no_attribute_of_the_settings(group):
+    node = group.settings_node
+    assert not {'structures', 'left_out', 'fixed', 'batches', 'reference_sample', 'judges'} & set(node.get_dict())
+    assert list(group.settings.structures) == LABELS  # in their order, which PostgreSQL does not keep of attributes
+
+
 def test_a_campaign_of_an_older_version_is_read(group):
-    content = group.settings_node.get_dict()
+    content = read_content(group.settings_node) | {'schema': 1}
     del content['network_retries'], content['raw_legs_of']
     assert CampaignSettings.from_node(orm.Dict(content)) == group.settings
     del content['seed']
