@@ -1,6 +1,6 @@
 """Load and faults: thousands of predictions, hundreds of chains in flight, and what breaks under a campaign.
 
-    python -m benchmarks.load FOLDER faultless workers database broker scheduler disk walltime
+    python -m benchmarks.load FOLDER faultless workers database broker maintenance scheduler disk walltime
     python -m benchmarks.load FOLDER prediction in-flight
     python -m benchmarks.load FOLDER --end    # the tables of all that has run; exit status 1 where anything is amiss
 

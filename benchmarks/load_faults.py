@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import itertools
 import json
 import stat
 import subprocess
@@ -18,11 +17,12 @@ import psycopg
 
 from benchmarks.load_cluster import ACTIVE, BIN, COMPUTER, PROFILE, ROOT, VASP_CODE, Cluster, run
 
-STALL, STALL_OF_PAUSED = 240.0, 45.0
+STALL, STALL_OF_PAUSED = 180.0, 45.0
 """Seconds without any change of a process after which a person steps in. AiiDA itself waits for up to 160 s."""
 MOST_STEPS = 6
 """How often a person does, at most."""
 STALLED_JOBS = 4
+KILLS = 6
 DISK = 24  # MB
 
 
@@ -50,7 +50,7 @@ class Scenario:
     title
         For tables.
     faults
-        In the order of their times; without an end where they go on until the campaign has ended.
+        In the order of their times.
     vasp_code
         Makes the code that runs VASP, and returns its label.
     options
@@ -76,7 +76,7 @@ def _no_faults(_: Cluster) -> Iterator[Fault]:
 
 
 def _kill_workers(cluster: Cluster) -> Iterator[Fault]:
-    return (Fault(at, 0.0, 'worker killed', cluster.kill_worker) for at in itertools.count(0.0, 30.0))
+    return (Fault(30.0 * number, 0.0, 'worker killed', cluster.kill_worker) for number in range(KILLS))
 
 
 def _restart_database(cluster: Cluster) -> Iterator[Fault]:
@@ -85,6 +85,23 @@ def _restart_database(cluster: Cluster) -> Iterator[Fault]:
 
 def _restart_broker(cluster: Cluster) -> Iterator[Fault]:
     return _restart(cluster.services.rabbitmq(), 'RabbitMQ', (10.0, 90.0), 10.0)
+
+
+def _maintain(cluster: Cluster) -> Iterator[Fault]:
+    """Stop the daemon before database and broker, as a person does who means to."""
+    servers = (cluster.services.postgresql(), cluster.services.rabbitmq())
+
+    def stop() -> None:
+        cluster.stop_daemon()
+        for server in servers:
+            server.stop()
+
+    def start() -> None:
+        for server in servers:
+            server.start()
+        cluster.start_daemon()
+
+    yield Fault(10.0, 10.0, 'daemon, PostgreSQL and RabbitMQ stopped', stop, 'all three started', start)
 
 
 def _stop_scheduler(cluster: Cluster) -> Iterator[Fault]:
@@ -126,9 +143,10 @@ def _stall(cluster: Cluster) -> str:
 
 SCENARIOS = {
     'faultless': Scenario('no fault', _no_faults),
-    'workers': Scenario('a worker killed (`kill -9`) every 30 s', _kill_workers),
+    'workers': Scenario(f'a worker killed (`kill -9`) every 30 s, {KILLS} times', _kill_workers),
     'database': Scenario('PostgreSQL stopped for 10 s, twice', _restart_database),
     'broker': Scenario('RabbitMQ stopped for 10 s, twice', _restart_broker),
+    'maintenance': Scenario('both stopped for 10 s, the daemon stopped before and started after', _maintain),
     'scheduler': Scenario('slurmctld down for two minutes', _stop_scheduler),
     'disk': Scenario("the jobs' disk full for one minute", _fill_disk, disk=DISK),
     'walltime': Scenario(
@@ -219,9 +237,10 @@ class Person:
                     self._since = time.monotonic()
                 elif controller.poll() is not None:
                     self.ends.append((controller.returncode, self._read_last_line()))
-                    again = self._what_next(controller.returncode)
+                    states = _count_states(self._name)
+                    again = self._what_next(states)
                     if again is None:
-                        return True
+                        return not (states['waiting'] or states['running'])
                     self.given.append((timeline.seconds, ' '.join(('campaign run', *again))))
                     controller = self._start(*again)
                 elif not self._goes_on() and not self._step_in(timeline):
@@ -243,17 +262,13 @@ class Person:
     def _read_last_line(self) -> str:
         return self._log.read_text(encoding='utf-8', errors='replace').strip().splitlines()[-1]
 
-    def _what_next(self, status: int) -> tuple[str, ...] | None:
-        """Return the options of the next `run` after one that has ended, or None where no other is of use."""
-        states = _count_states(self._name)
-        with self._log.open('a', encoding='utf-8') as log:
-            log.write(f'exit status {status}; {states}\n')
-        if self._steps == MOST_STEPS:
+    def _what_next(self, states: Counter[str]) -> tuple[str, ...] | None:
+        """Return the options of the next `run` after one that has ended, or None where there is to be no other."""
+        is_left = bool(states['waiting'] or states['running'])
+        if self._steps == MOST_STEPS or not (is_left or states['failed'] or states['excepted'] or states['killed']):
             return None
         self._steps += 1
-        if states['waiting'] or states['running']:
-            return ()
-        return ('--retry-failed',) if states['failed'] or states['excepted'] or states['killed'] else None
+        return () if is_left else ('--retry-failed',)
 
     def _goes_on(self) -> bool:
         """Return whether there is still something to wait for."""
@@ -280,7 +295,7 @@ class Person:
 
     def _give(self, timeline: Timeline, text: str, command: tuple[str, ...]) -> None:
         self.given.append((timeline.seconds, text))
-        run(*command, log=self._log)
+        run(*command, log=self._log.with_suffix('.by-hand.log'))
 
 
 def _count_states(name: str) -> Counter[str]:

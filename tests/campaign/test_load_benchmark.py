@@ -83,7 +83,7 @@ def test_chains_at_once_are_counted():
 
     def chain(first: int, last: int) -> Process:
         times = (begin + datetime.timedelta(seconds=seconds) for seconds in (first, last))
-        return Process(1, 'uuid', 'a', 'chain', 'finished', 0, None, False, *times)
+        return Process(1, 'uuid', 'a', 'chain', 'finished', 0, None, False, True, *times)
 
     assert count_at_once([chain(0, 10), chain(2, 5), chain(5, 9), chain(11, 12)]) == 2
     assert count_at_once([]) == 0

@@ -52,13 +52,13 @@ def read_chains(settings: orm.Dict | None = None) -> dict[str, dict[str, Any]]:
         project=['uuid', 'attributes.kinds', 'attributes.sites'],
     )
     chains = {}
-    for uuid, pk, label, state, exit_status, exit_message, structure_uuid, kinds, sites in query.iterall(1000):
+    for uuid, pk, label, state, exit_status, sealed, exit_message, structure_uuid, kinds, sites in query.iterall(1000):
         chains[uuid] = {
             'label': label,
             'structure_uuid': structure_uuid,
             'chain_uuid': uuid,
             'chain_pk': pk,
-            'state': find_state(state, exit_status).value,
+            'state': find_state(state, exit_status, bool(sealed)).value,
             'exit_status': exit_status,
             'exit_message': exit_message,
             **_describe_composition(kinds, sites),
@@ -91,7 +91,7 @@ def read_comparisons(
     return dict(query.iterall(batch_size=1000))
 
 
-_STATE_KEYS = ('process_state', 'exit_status', 'exit_message')
+_STATE_KEYS = ('process_state', 'exit_status', 'sealed', 'exit_message')
 
 
 def _describe_composition(kinds: list[dict[str, Any]], sites: list[dict[str, Any]]) -> dict[str, Any]:

@@ -44,11 +44,11 @@ class State(enum.StrEnum):
 
 ALL_STRUCTURES_FAILED = E3RelaxCalculation.exit_codes.ERROR_ALL_STRUCTURES_FAILED.status
 """The exit status of a run of the network that has a report, which says of each structure why it has no prediction."""
-PAUSED = 'attributes.paused'
+FLAGS = ('attributes.paused', 'attributes.sealed')
 COLUMNS = (
     *('id', 'uuid', 'label'),
     *(f'attributes.{name}' for name in ('process_label', 'process_state', 'exit_status', 'exit_message')),
-    *(PAUSED, 'ctime', 'mtime'),
+    *(*FLAGS, 'ctime', 'mtime'),
 )
 """What is read of a process, in the order of the fields of `Process`."""
 UNSUCCESSFUL = (State.FAILED, State.EXCEPTED, State.KILLED)
@@ -66,13 +66,14 @@ class Process:
     exit_status: int | None
     exit_message: str | None
     is_paused: bool
+    is_sealed: bool
     began: datetime.datetime
     changed: datetime.datetime
 
     @property
     def state(self) -> State:
         """What became of it."""
-        return find_state(self.process_state, self.exit_status)
+        return find_state(self.process_state, self.exit_status, self.is_sealed)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,10 +180,9 @@ class LinkedProcesses:
     def _read(self, pks: Sequence[int]) -> dict[int, Process]:
         if not pks:
             return {}
-        query = _linked_query(self._node, [*COLUMNS, 'attributes.sealed'], {'id': {'in': pks}})
-        rows = query.all()
-        others = {row[0]: _make_process(row[:-1]) for row in rows}
-        self._sealed |= {row[0]: others[row[0]] for row in rows if row[-1]}
+        query = _linked_query(self._node, COLUMNS, {'id': {'in': pks}})
+        others = {row[0]: _make_process(row) for row in query.all()}
+        self._sealed |= {pk: process for pk, process in others.items() if process.is_sealed}
         return others
 
 
@@ -235,15 +235,21 @@ def _linked_query(node: orm.Dict, project: Sequence[str], filters: Mapping[str, 
 
 def _make_process(row: Sequence[Any]) -> Process:
     """Return the process in a row of `COLUMNS`."""
-    values: list[Any] = [bool(value) if name == PAUSED else value for name, value in zip(COLUMNS, row, strict=True)]
+    values: list[Any] = [bool(value) if name in FLAGS else value for name, value in zip(COLUMNS, row, strict=True)]
     return Process(*values)
 
 
-def find_state(process_state: str | None, exit_status: int | None) -> State:
-    """Return what became of a process with these attributes."""
-    if process_state == 'finished':
+def find_state(process_state: str | None, exit_status: int | None, is_sealed: bool) -> State:
+    """Return what became of a process with these attributes.
+
+    What is sealed has ended, whatever its state says: where RabbitMQ was restarted, a second worker begins the process
+    from its checkpoint beside the first one, and writes a state over the last one. Nothing goes on with it then.
+    """
+    if process_state in ('excepted', 'killed'):
+        return State(process_state)
+    if process_state == 'finished' or (is_sealed and exit_status is not None):
         return State.FAILED if exit_status else State.FINISHED
-    return State(process_state) if process_state in ('excepted', 'killed') else State.RUNNING
+    return State.EXCEPTED if is_sealed else State.RUNNING
 
 
 def last_state(tries: list[Process]) -> State:

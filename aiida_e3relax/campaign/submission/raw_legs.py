@@ -51,7 +51,10 @@ def find_raw_legs(node: orm.Dict) -> dict[str, str]:
         orm.WorkChainNode,
         with_incoming='settings',
         edge_filters={'label': LINK},
-        filters={'attributes.process_label': CHAIN, 'attributes.process_state': {'in': list(ENDED)}},
+        filters={
+            'attributes.process_label': CHAIN,
+            'or': [{'attributes.process_state': {'in': list(ENDED)}}, {'attributes.sealed': True}],
+        },
         project=['label', 'uuid'],
         tag='chain',
     )

@@ -15,6 +15,7 @@ from plumpy.process_states import ProcessState
 
 from aiida_e3relax.campaign.creation import create_campaign
 from aiida_e3relax.campaign.group import CampaignGroup
+from aiida_e3relax.campaign.results.table import campaign_frame
 from aiida_e3relax.campaign.settings import ALL, CampaignSettings, draw_sample, read_content
 from aiida_e3relax.campaign.submission.controller import CampaignController
 from aiida_e3relax.campaign.submission.due import Due
@@ -41,6 +42,8 @@ def add_process(
     chain = orm.WorkChainNode(label=label)
     chain.set_process_label(process_label)
     chain.base.links.add_incoming(group.settings_node, LinkType.INPUT_WORK, 'campaign')
+    if structure := group.settings.structures.get(label):
+        chain.base.links.add_incoming(orm.load_node(structure), LinkType.INPUT_WORK, 'structure')
     chain.store()
     chain.set_process_state(ProcessState(state))
     if exit_status is not None:
@@ -86,6 +89,17 @@ def test_what_failed_is_tried_again_once_for_each_asking_and_the_last_try_counts
     status = read_status(group)
     assert (status.chains[State.FINISHED], status.chains[State.FAILED], status.n_retried) == (3, 1, 2)
     assert CampaignController(group).retry_failed() == ['d']
+
+
+def test_what_is_sealed_has_ended_though_another_worker_wrote_that_it_runs(group):
+    for label, exit_status in (('a', 0), ('b', 410), ('c', None)):
+        add_chain(group, label, 'running', exit_status).seal()
+    add_chain(group, 'd', 'running')
+    expected = {'a': State.FINISHED, 'b': State.FAILED, 'c': State.EXCEPTED, 'd': State.RUNNING}
+    controller = CampaignController(group)
+    assert {label: controller.look().processes.chain_state(label) for label in LABELS} == expected
+    assert campaign_frame(group.label)['state'].to_dict() == expected
+    assert controller.retry_failed() == ['b', 'c']
 
 
 def test_the_rate_is_that_of_the_chains_that_run(group):
