@@ -79,7 +79,8 @@ class Graph:
         """Add a process with its links, called by `caller` under that label, and return its UUID."""
         attributes = {'process_label': name, 'process_state': state}
         if state == 'finished':
-            attributes |= {'exit_status': exit_status, 'exit_message': 'it went wrong' if exit_status else None}
+            message = 'it went wrong' if exit_status else None
+            attributes |= {'exit_status': exit_status, 'exit_message': message, 'sealed': True}
         calculates = issubclass(kind, orm.CalculationNode)
         node = self.add(kind, attributes, **columns)
         for label, source in inputs.items():
