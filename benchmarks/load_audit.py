@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
@@ -30,10 +31,20 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class End:
-    """The end of a structure's relaxation: eV/atom, ionic steps in all, and the leg, `raw` or `predicted`."""
+    """The end of a structure's relaxation.
+
+    Attributes
+    ----------
+    energy
+        In eV/atom.
+    steps
+        Ionic steps in all; None where a run that failed has not told its own.
+    leg
+        The one that was taken, `raw` or `predicted`.
+    """
 
     energy: float
-    steps: int
+    steps: int | None
     leg: str
 
 
@@ -95,7 +106,7 @@ class Audit:
     largest_difference
         Of all ends, in meV/atom; None without a faultless run.
     more_steps
-        Ionic steps more than in the faultless run, of all structures; None without one.
+        Ionic steps more than in the faultless run, of the structures of which both are known.
     n_jobs
         Jobs of SLURM.
     """
@@ -111,7 +122,7 @@ class Audit:
     tried_again: list[str]
     failed: dict[str, int]
     largest_difference: float | None
-    more_steps: int | None
+    more_steps: int
     n_jobs: int
 
     @property
@@ -153,7 +164,11 @@ def audit(campaign: Campaign, of_slurm: Iterable[SlurmJob], faultless: Mapping[s
             Counter(state.value for _, of_label in states for state in of_label if state is not State.FINISHED)
         ),
         largest_difference=max(differences.values(), default=None),
-        more_steps=sum(end.steps - expected.steps for end, expected in pairs.values()) if pairs else None,
+        more_steps=sum(
+            end.steps - expected.steps
+            for end, expected in pairs.values()
+            if end.steps is not None and expected.steps is not None
+        ),
         n_jobs=len(jobs),
     )
 
@@ -169,8 +184,10 @@ def read_campaign(name: str, after: int) -> Campaign:
     frame = campaign_frame(name)
     ends = {}
     for label, row in frame[frame['state'] == State.FINISHED].iterrows():
-        leg = 'predicted' if row['predicted_ionic_steps'] > 0 else 'raw'
-        ends[str(label)] = End(float(row[f'{leg}_energy_final_eV_per_atom']), int(row[f'{leg}_ionic_steps']), leg)
+        leg = 'predicted' if row['predicted_finished'] else 'raw'
+        energy, steps = row[f'{leg}_energy_final_eV_per_atom'], row[f'{leg}_ionic_steps']
+        if math.isfinite(energy):
+            ends[str(label)] = End(float(energy), int(steps) if math.isfinite(steps) else None, leg)
     keys = ['id', 'attributes.process_label', 'attributes.process_state', 'attributes.exit_status']
     query = orm.QueryBuilder().append(orm.ProcessNode, filters={'id': {'>': after}}, project=keys)
     processes: dict[str, Counter[str]] = {}

@@ -44,6 +44,12 @@ def test_an_end_may_differ_a_little_after_a_restart():
     assert found.more_steps == 4
 
 
+def test_steps_that_a_failed_run_did_not_tell_are_none_too_many():
+    found = check(ends=ENDS | {'a': End(-3.0, None, 'predicted')})
+    assert found.is_sound
+    assert found.more_steps == 0
+
+
 def test_a_chain_after_one_that_failed_is_not_twice():
     found = check(chains={'a': [State.EXCEPTED, State.FINISHED], 'b': [State.FINISHED]})
     assert found.is_sound
