@@ -31,6 +31,7 @@ from benchmarks.load_tables import (
     format_in_flight,
     format_prediction,
     is_prediction_sound,
+    is_sound,
 )
 
 PREDICTION, IN_FLIGHT = 'prediction', 'in-flight'
@@ -86,8 +87,8 @@ def print_tables(folder: Path) -> int:
         print(f'{format_in_flight(in_flight)}\n')
     if prediction:
         print(f'{format_prediction(prediction)}\n')
-    is_sound = all(result['is_sound'] and result['has_ended'] for result in results.values())
-    return int(not (is_sound and (prediction is None or is_prediction_sound(prediction))))
+    are_sound = all(is_sound(result) for result in results.values())
+    return int(not (are_sound and (prediction is None or is_prediction_sound(prediction))))
 
 
 if __name__ == '__main__':

@@ -16,6 +16,7 @@ from aiida_e3relax.campaign.results.table import campaign_frame
 from aiida_e3relax.campaign.submission.due import look_at
 from aiida_e3relax.campaign.submission.processes import Process, State
 from benchmarks.load_cluster import ACTIVE, ENDED, SlurmJob
+from benchmarks.load_tables import AMISS
 
 TOLERANCE = 1.0  # meV/atom
 """By how much an end may differ from that of the faultless run: one that was cut short goes on along another path."""
@@ -98,7 +99,7 @@ class Audit:
         By how much the ends of structures differ from those of the faultless run, in meV/atom, where it is more than
         `TOLERANCE`.
     other_leg
-        Structures that were relaxed from another start than in the faultless run.
+        Structures that were relaxed from another start than in the faultless run, as after a leg that failed.
     tried_again
         Structures with more than one chain, none of them twice.
     failed
@@ -128,8 +129,7 @@ class Audit:
     @property
     def is_sound(self) -> bool:
         """Whether nothing was lost and nothing done twice."""
-        of_aiida = (self.lost, self.twice, self.unended, self.different, self.other_leg)
-        return not any((*of_aiida, self.submitted_twice, self.strays, self.left))
+        return not any(getattr(self, name) for name in AMISS)
 
 
 def audit(campaign: Campaign, of_slurm: Iterable[SlurmJob], faultless: Mapping[str, End] | None = None) -> Audit:

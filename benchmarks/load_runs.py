@@ -189,7 +189,6 @@ def _audit(cluster: Cluster, campaign: str, after: int, earlier: set[str]) -> di
     return {
         'campaign': campaign,
         'structures': len(graph.chains),
-        'is_sound': found.is_sound,
         'audit': dataclasses.asdict(found),
         'n_jobs_of_aiida': len(graph.jobs),
         'processes': graph.processes,

@@ -16,10 +16,12 @@ FAULT_TITLES = (
     'jobs of SLURM',
     'submitted twice',
     'ends, meV/atom off',
+    'from the raw crystal',
     'by hand',
     'minutes',
 )
-SUBMITTED = '`campaign run`'
+AMISS = ('lost', 'twice', 'unended', 'submitted_twice', 'strays', 'left', 'different')
+"""What of `load_audit.Audit` has to be empty where nothing is amiss."""
 FAR = 1e-3
 """Å between two predictions of a crystal, above which they are not the same: float32 rounds otherwise in batches."""
 
@@ -39,6 +41,7 @@ def format_faults(results: Results) -> str:
             found['n_jobs'],
             sum(found['submitted_twice'].values()),
             '' if largest is None else f'{largest:.2g}',
+            len(found['other_leg']),
             format_given(result),
             f'{result["seconds"] / 60:.1f}',
         ]
@@ -63,13 +66,14 @@ def format_details(results: Results) -> str:
         told += [f'{len(found["tried_again"])} structures tried again'] if found['tried_again'] else []
         told += [f'chains that were {how}: {n}' for how, n in found['failed'].items()]
         told += [f'{found["more_steps"]:+d} ionic steps'] if found['more_steps'] else []
-        told += [
-            f'{key}: {", ".join(map(str, found[key]))}'
-            for key in ('lost', 'twice', 'unended', 'strays', 'left', 'different', 'other_leg')
-            if found[key]
-        ]
-        lines.append(f'- **{name}** ({"sound" if result["is_sound"] else "AMISS"}): {"; ".join(told) or "nothing"}')
+        told += [f'{key}: {", ".join(map(str, found[key]))}' for key in (*AMISS, 'other_leg') if found[key]]
+        lines.append(f'- **{name}** ({"sound" if is_sound(result) else "AMISS"}): {"; ".join(told) or "nothing"}')
     return '\n'.join(lines)
+
+
+def is_sound(result: Mapping[str, Any]) -> bool:
+    """Return whether a campaign has ended, with nothing lost and nothing done twice."""
+    return result['has_ended'] and not any(result['audit'][name] for name in AMISS)
 
 
 def format_prediction(result: Mapping[str, Any]) -> str:
