@@ -24,7 +24,12 @@ from plumpy.process_comms import RemoteProcessThreadController
 from aiida_e3relax.campaign.submission.processes import Process
 
 GRACE = datetime.timedelta(seconds=20)
-"""How long a message may take to a worker that has room."""
+"""How long a message may take to a worker that has room, where the broker tells what the workers have."""
+GRACE_OF_TAKEN = datetime.timedelta(minutes=15)
+"""How long a worker may take to begin what it has, where it does not: a busy one answers late, and has 200 slots.
+
+RabbitMQ has given a message away then, and does not name it. Sent again, the process would run twice.
+"""
 LOGGER = logging.getLogger(__name__)
 
 
@@ -32,9 +37,11 @@ def repair_orphans(processes: Iterable[Process]) -> bool:
     """Send what was stored and not sent, and delete what was stored without a checkpoint, which can never begin.
 
     Returns whether any was deleted. To be called by the only process that submits `processes`: a submission that is
-    under way looks like an orphaned one, which is also why nothing younger than `GRACE` is touched.
+    under way looks like an orphaned one, which is also why nothing younger than `GRACE` is touched, or, where the
+    broker is not AiiDA's own, than `GRACE_OF_TAKEN`.
     """
-    latest = datetime.datetime.now(datetime.UTC) - GRACE
+    broker: Any = get_manager().get_broker()
+    latest = datetime.datetime.now(datetime.UTC) - (GRACE if isinstance(broker, ZeromqBroker) else GRACE_OF_TAKEN)
     # A process is stored before its state is.
     late = {
         process.pk for process in processes if process.process_state in (None, 'created') and process.changed < latest
@@ -43,7 +50,7 @@ def repair_orphans(processes: Iterable[Process]) -> bool:
         return False
     controller = get_manager().get_process_controller()
     # The broker first: what is created after it did not know the process cannot have been with a worker meanwhile.
-    unknown = late - _known_to_broker(late, controller)
+    unknown = late - _known_to_broker(late, broker, controller)
     if not unknown:
         return False
     with_checkpoint = _read_created(unknown)
@@ -74,9 +81,8 @@ def _delete(pk: int) -> bool:
     return is_deleted
 
 
-def _known_to_broker(pks: Iterable[int], controller: RemoteProcessThreadController) -> set[int]:
+def _known_to_broker(pks: Iterable[int], broker: Any, controller: RemoteProcessThreadController) -> set[int]:
     """Return which processes are in the queue or with a worker."""
-    broker: Any = get_manager().get_broker()
     if isinstance(broker, ZeromqBroker):
         return _read_tasks(broker._storage_path / 'tasks')
     return set(get_process_tasks(broker)) | {pk for pk in pks if _answers(pk, controller)}

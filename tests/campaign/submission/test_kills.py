@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import os
 import signal
@@ -14,6 +15,7 @@ from collections.abc import Callable
 import pytest
 from aiida import orm
 from aiida.common.links import LinkType
+from aiida.manage import get_manager
 from plumpy.process_states import ProcessState
 
 from aiida_e3relax.campaign.creation import create_campaign
@@ -95,6 +97,11 @@ def start_controller(aiida_profile, tmp_path) -> Callable[..., subprocess.Popen]
     return start
 
 
+def _wait_no_longer(monkeypatch) -> None:
+    for name in ('GRACE', 'GRACE_OF_TAKEN'):
+        monkeypatch.setattr(orphans, name, datetime.timedelta(0))
+
+
 @pytest.mark.daemon
 @pytest.mark.parametrize(
     'death',
@@ -105,7 +112,7 @@ def start_controller(aiida_profile, tmp_path) -> Callable[..., subprocess.Popen]
     ],
 )
 def test_a_submission_cut_short_is_mended(choices, start_controller, started_daemon_client, monkeypatch, death):
-    monkeypatch.setattr(orphans, 'GRACE', datetime.timedelta(0))
+    _wait_no_longer(monkeypatch)
     group = create_campaign(f'cut short: {death}', make_crystals(1), choices, reference_share=0.0)
     assert start_controller(group, death).wait(PATIENCE) == -signal.SIGKILL
     (network,) = CampaignController(group).look().processes.networks[0]
@@ -116,7 +123,7 @@ def test_a_submission_cut_short_is_mended(choices, start_controller, started_dae
 
 
 def test_what_ended_or_began_meanwhile_is_not_lost(choices, started_daemon_client, monkeypatch):
-    monkeypatch.setattr(orphans, 'GRACE', datetime.timedelta(0))
+    _wait_no_longer(monkeypatch)
     group = create_campaign('slow look', make_crystals(3), choices, network_retries=0)
     chains = []
     for label in group.settings.structures:
@@ -174,3 +181,23 @@ def test_killing_controller_and_workers_loses_and_repeats_nothing(
     started = Counter((tmp_path / 'started').read_text().split())
     assert len(started) == 1 + 2 * 2
     assert set(started.values()) == {1}
+
+
+@pytest.mark.parametrize(
+    ('tells_what_is_taken', 'minutes', 'is_late'), [(True, 1, True), (False, 1, False), (False, 16, True)]
+)
+def test_what_a_busy_worker_may_have_is_not_sent_again(choices, monkeypatch, tells_what_is_taken, minutes, is_late):
+    group = create_campaign(f'busy {tells_what_is_taken} {minutes}', make_crystals(1), choices)
+    chain = orm.WorkChainNode(label=next(iter(group.settings.structures)))
+    chain.set_process_label('E3RelaxVaspWorkChain')
+    chain.base.links.add_incoming(group.settings_node, LinkType.INPUT_WORK, 'campaign')
+    chain.store().set_process_state(ProcessState.CREATED)
+    (process,) = CampaignController(group).look().processes.running
+    process = dataclasses.replace(process, changed=process.changed - datetime.timedelta(minutes=minutes))
+    asked: list[int] = []
+    if not tells_what_is_taken:
+        monkeypatch.setattr(get_manager(), 'get_broker', object)
+    monkeypatch.setattr(get_manager(), 'get_process_controller', object)
+    monkeypatch.setattr(orphans, '_known_to_broker', lambda pks, *_: asked.extend(pks) or pks)
+    assert not orphans.repair_orphans([process])
+    assert asked == [chain.pk] * is_late
