@@ -1,4 +1,4 @@
-"""`benchmarks/load.py`: a campaign whose broker goes away, on services of its own beside those of the other tests."""
+"""`benchmarks/load.py`: PostgreSQL and RabbitMQ are restarted under a campaign, on services beside the other tests'."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from tests.services.conftest import ROOT
 pytestmark = [pytest.mark.services, pytest.mark.timeout(1200)]
 
 
-def test_a_campaign_goes_on_when_the_broker_was_away(tmp_path):
-    command = [sys.executable, '-m', 'benchmarks.load', tmp_path, 'broker', '--size', '2', '--end']
+def test_a_campaign_goes_on_when_database_and_broker_were_away(tmp_path):
+    command = [sys.executable, '-m', 'benchmarks.load', tmp_path, 'maintenance', '--size', '2', '--end']
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, f'{done.stdout}\n{done.stderr}'
-    result = json.loads((tmp_path / 'broker.json').read_text(encoding='utf-8'))
-    assert [what for _, what in result['faults']][:2] == ['RabbitMQ stopped', 'RabbitMQ started']
+    result = json.loads((tmp_path / 'maintenance.json').read_text(encoding='utf-8'))
+    assert [what for _, what in result['faults']] == ['daemon, PostgreSQL and RabbitMQ stopped', 'all three started']
     assert result['audit']['n_jobs'] == 1 + result['structures'] == 3
     assert not (tmp_path / 'services').exists()
