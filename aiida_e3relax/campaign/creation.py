@@ -213,7 +213,7 @@ def create_arm(
         reference_sample=sample,
         seed=of_base.seed,
         network_retries=of_base.network_retries,
-        network_jobs=network_jobs or of_base.network_jobs,
+        network_jobs=network_jobs or base.network_jobs or of_base.network_jobs,
         raw_legs_of=node.uuid,
         **learns,
     )

@@ -37,15 +37,24 @@ class LockLostError(Exception):
 
 
 def describe_lost_database(error: Exception) -> str:
-    """Return what a person does after the connection to the database has broken, by LockLostError or of SQLAlchemy.
+    """Return what a person does after an error of the database, by LockLostError or of SQLAlchemy.
 
-    The workers of a daemon do not connect again: whatever they do from then on fails, and is not stored either.
+    The workers of a daemon do not connect to PostgreSQL again: whatever they do from then on fails, and is not stored.
     """
-    reason = str(error.__cause__ or error).partition('\n')[0]
+    from sqlalchemy.exc import InterfaceError, OperationalError
+
+    reason = printable(str(error.__cause__ or error).partition('\n')[0])
+    profile = get_manager().get_profile()
+    in_postgresql = profile is not None and profile.storage_backend == POSTGRESQL
+    if not in_postgresql or not isinstance(error, LockLostError | OperationalError | InterfaceError):
+        return (
+            f'the database failed ({reason}). What is submitted goes on as far as the database lets it; give this '
+            'command again when that is mended'
+        )
     return (
-        f'the database does not answer any more ({printable(reason)}). Nothing is lost. Once it is there, start the '
-        'daemon anew, since its workers do not connect again: `verdi daemon stop`, `verdi process repair`, `verdi '
-        'daemon start`; then give this command again'
+        f'the database does not answer any more ({reason}). Once it is there, start the daemon anew, since its workers '
+        'do not connect again: `verdi daemon stop`, `verdi process repair`, `verdi daemon start`; then give this '
+        'command again, with --retry-failed where chains ended with an exception'
     )
 
 

@@ -163,28 +163,33 @@ class CampaignProcesses:
 class LinkedProcesses:
     """The processes that are linked to the settings in `node`, for whoever looks at them time and again.
 
-    Those that are sealed are kept: AiiDA changes none, so that a look takes about as long as there are others.
+    Those that are sealed are kept: AiiDA changes none, so that a look takes about as long as there are others. They are
+    told by UUID, as SQLite gives the PK of a process that was deleted to the next one.
     """
 
     def __init__(self, node: orm.Dict):
         self._node = node
-        self._sealed: dict[int, Process] = {}
+        self._sealed: dict[str, Process] = {}
 
     def read(self) -> list[Process]:
-        """Return them as they are now, oldest first, in a query of their PKs and one of those that are not kept."""
-        pks = _linked_query(self._node, ['id']).all(flat=True)
-        others = self._read([pk for pk in pks if pk not in self._sealed])
-        found = [self._sealed.get(pk) or others.get(pk) for pk in pks]
-        return [process for process in found if process]  # one that was deleted between the queries is none
+        """Return them as they are now, oldest first, in a query of which there are and one of those that are not kept.
 
-    def _read(self, pks: Sequence[int]) -> dict[int, Process]:
+        One that was deleted between the queries is none of them.
+        """
+        there = dict(_linked_query(self._node, ['uuid', 'id']).iterall(batch_size=10_000))
+        others = self._read([pk for uuid, pk in there.items() if uuid not in self._sealed])
+        self._sealed = {uuid: process for uuid, process in self._sealed.items() if uuid in there}
+        found = [self._sealed.get(uuid) or others.get(uuid) for uuid in there]
+        self._sealed |= {process.uuid: process for process in others.values() if process.is_sealed}
+        return [process for process in found if process]
+
+    def _read(self, pks: Sequence[int]) -> dict[str, Process]:
         if not pks:
             return {}
         # At the first look they are all: PostgreSQL takes many times longer with the list of them than without it.
         filters = {'id': {'in': pks}} if self._sealed else {}
-        others = {row[0]: _make_process(row) for row in _linked_query(self._node, COLUMNS, filters).all()}
-        self._sealed |= {pk: process for pk, process in others.items() if process.is_sealed}
-        return others
+        processes = map(_make_process, _linked_query(self._node, COLUMNS, filters).all())
+        return {process.uuid: process for process in processes}
 
 
 def read_processes(settings: CampaignSettings, node: orm.Dict) -> CampaignProcesses:
@@ -246,10 +251,10 @@ def find_state(process_state: str | None, exit_status: int | None, is_sealed: bo
     What is sealed has ended, whatever its state says: where RabbitMQ was restarted, a second worker begins the process
     from its checkpoint beside the first one, and writes a state over the last one. Nothing goes on with it then.
     """
-    if process_state in ('excepted', 'killed'):
-        return State(process_state)
     if process_state == 'finished' or (is_sealed and exit_status is not None):
         return State.FAILED if exit_status else State.FINISHED
+    if process_state in ('excepted', 'killed'):
+        return State(process_state)
     return State.EXCEPTED if is_sealed else State.RUNNING
 
 

@@ -92,10 +92,10 @@ def test_what_failed_is_tried_again_once_for_each_asking_and_the_last_try_counts
 
 
 def test_what_is_sealed_has_ended_though_another_worker_wrote_that_it_runs(group):
-    for label, exit_status in (('a', 0), ('b', 410), ('c', None)):
-        add_chain(group, label, 'running', exit_status).seal()
-    add_chain(group, 'd', 'running')
-    expected = {'a': State.FINISHED, 'b': State.FAILED, 'c': State.EXCEPTED, 'd': State.RUNNING}
+    for label, state, exit_status in (('a', 'running', 0), ('b', 'running', 410), ('c', 'running', None)):
+        add_chain(group, label, state, exit_status).seal()
+    add_chain(group, 'd', 'excepted', 0).seal()
+    expected = {'a': State.FINISHED, 'b': State.FAILED, 'c': State.EXCEPTED, 'd': State.FINISHED}
     controller = CampaignController(group)
     assert {label: controller.look().processes.chain_state(label) for label in LABELS} == expected
     assert campaign_frame(group.label)['state'].to_dict() == expected
@@ -140,6 +140,11 @@ def test_a_chain_that_is_deleted_is_submitted_again_by_who_had_seen_it(group):
     assert 'a' not in controller.look().due.chains
     delete_nodes([chain.pk], dry_run=False)
     assert 'a' in controller.look().due.chains
+    # SQLite gives the PK of the one that has gone to the next.
+    add_chain(group, 'b', 'running')
+    processes = controller.look().processes
+    assert processes == read_processes(group.settings, group.settings_node)
+    assert processes.chain_state('b') is State.RUNNING
 
 
 def test_processes_of_another_campaign_do_not_count(group, standin_code, potential_family):

@@ -142,5 +142,7 @@ def test_settings_hold_the_number_and_older_ones_mean_one(make, choices):
     assert CampaignSettings.from_node(orm.Dict(content)).network_jobs == 1
     assert create_arm(f'{group.label} same', group, choices).settings.network_jobs == 4
     assert create_arm(f'{group.label} other', group, choices, network_jobs=2).settings.network_jobs == 2
+    group.network_jobs = 3
+    assert create_arm(f'{group.label} later', group, choices).settings.network_jobs == 3
     with pytest.raises(ValueError, match='jobs of the network: expected at least 1, found 0'):
         create_campaign('none', {'a': orm.StructureData(ase=bulk('Cu'))}, choices, network_jobs=0)
