@@ -103,7 +103,7 @@ def run_prediction(cluster: Cluster, count: int) -> dict[str, Any]:
         from benchmarks.batch import make_crystals_of_all_sizes
 
         crystals = make_crystals_of_all_sizes(count)
-        batches = np.array_split(np.arange(count), BATCHES)
+        batches = np.array_split(np.arange(count), min(BATCHES, count))
         ways = {'one': [crystals], 'some': [crystals.select(indices.tolist()) for indices in batches]}
         earlier = {job.number for job in cluster.read_jobs()}
         told = {name: _predict(cluster, parts) for name, parts in ways.items()}
@@ -114,7 +114,7 @@ def run_prediction(cluster: Cluster, count: int) -> dict[str, Any]:
         return {
             'structures': count,
             'atoms': len(crystals.numbers),
-            'batches': BATCHES,
+            'batches': len(batches),
             **told,
             'in_order': all(np.array_equal(each.labels, crystals.labels) for each in (one, some)),
             'same_sites': all(np.array_equal(each.numbers, crystals.numbers) for each in (one, some)),
