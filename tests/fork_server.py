@@ -2,7 +2,8 @@
 
 PyTorch and ASE are most of what a small job takes. `python tests/fork_server.py SOCKET` imports them once and forks for
 each run of a program; what `write_client` writes stands in the place of that program. The process gets the client's
-folder, environment, limits and open files, and ends when the client does.
+folder, environment, limits and open files, and ends when the client does, however that ended. What is read at import,
+such as OMP_NUM_THREADS and variables of Python itself, is the server's.
 """
 
 from __future__ import annotations

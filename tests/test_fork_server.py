@@ -29,8 +29,10 @@ def test_it_gets_folder_environment_and_limits(find_program, tmp_path):
     told = subprocess.run([standin], capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
     assert told.returncode == 1
     assert 'nonsense' in told.stdout
-    limited = ['bash', '-c', f'ulimit -f 0; trap "" XFSZ; {standin} potentials potentials --elements Cu']
-    assert subprocess.run(limited, capture_output=True, check=False, cwd=tmp_path).returncode != 0
+    for limit, has_failed in (('unlimited', False), ('0', True)):
+        words = f'ulimit -S -f {limit}; trap "" XFSZ; {standin} potentials {tmp_path}/{limit} --elements Cu'
+        done = subprocess.run(['bash', '-c', words], capture_output=True, check=False, cwd=tmp_path)
+        assert (done.returncode != 0) == has_failed
 
 
 def test_it_ends_with_the_client(find_program, tmp_path):
