@@ -140,12 +140,13 @@ def audit(campaign: Campaign, of_slurm: Iterable[SlurmJob], faultless: Mapping[s
     of_slurm
         All jobs that SLURM has had of the campaign.
     faultless
-        The ends without a fault of at least these structures; None where they are not to be compared.
+        The ends without a fault, to which those of the same structures are compared; None where there are none.
     """
     nodes = {job.folder: job.pk for job in campaign.jobs if job.folder}
     jobs = list(of_slurm)
     by_node = Counter(nodes[job.folder] for job in jobs if job.folder in nodes)
-    pairs = {label: (end, faultless[label]) for label, end in campaign.ends.items()} if faultless else {}
+    expected_ends = faultless or {}
+    pairs = {label: (end, expected_ends[label]) for label, end in campaign.ends.items() if label in expected_ends}
     differences = {label: 1e3 * abs(end.energy - expected.energy) for label, (end, expected) in pairs.items()}
     states = campaign.chains.items()
     twice = [label for label, of_label in states if _is_twice(of_label)]

@@ -119,7 +119,8 @@ def format_in_flight(result: Mapping[str, Any]) -> str:
         f'minutes under a load of {result["load"]:.1f}; {result["connections"]} connections to the database at most. '
         f'VASP jobs took {result["cpu_of_vasp_jobs"] / count:.2f} CPU-s a chain.',
         '',
-        tell_samples(result['of_processes']),
+        # AiiDA's own broker is a process of the daemon; RabbitMQ is none, and not looked at.
+        tell_samples({name: told for name, told in result['of_processes'].items() if told['most']}),
         '',
         '| the profile holds | before | after | for each chain |',
         '|---' * 4 + '|',

@@ -44,6 +44,13 @@ def test_an_end_may_differ_a_little_after_a_restart():
     assert found.more_steps == 4
 
 
+def test_structures_that_the_faultless_run_had_not_are_not_compared():
+    found = audit(SOUND, JOBS, {'a': ENDS['a']})
+    assert found.is_sound
+    assert found.largest_difference == 0.0
+    assert audit(SOUND, JOBS).largest_difference is None
+
+
 def test_another_start_is_told():
     found = check(ends=ENDS | {'a': End(-3.0, 5, 'raw')})
     assert found.is_sound
