@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from aiida import orm
+from aiida.common.links import LinkType
 
 from aiida_e3relax.campaign.group import load_campaign
 from aiida_e3relax.campaign.plan import read_plan
@@ -18,6 +19,8 @@ from aiida_e3relax.campaign.submission.processes import Process, State
 from benchmarks.load_cluster import ACTIVE, ENDED, SlurmJob
 from benchmarks.load_tables import AMISS
 
+UNNAMED = 'CALL'
+"""AiiDA's label of a link to what a work chain has called, where the work chain names none."""
 TOLERANCE = 1.0  # meV/atom
 """By how much an end may differ from that of the faultless run: one that was cut short goes on along another path."""
 
@@ -65,6 +68,8 @@ class Campaign:
         The PKs of those that have not ended.
     jobs
         The calculation jobs.
+    begun_twice
+        Of work chains the sub-processes that there are more than one of, as `PK: link label`.
     most_at_once
         The largest number of chains that there were at the same time.
     """
@@ -74,6 +79,7 @@ class Campaign:
     processes: Mapping[str, Mapping[str, int]]
     unended: Collection[int]
     jobs: Collection[Job]
+    begun_twice: Sequence[str]
     most_at_once: int
 
 
@@ -89,6 +95,8 @@ class Audit:
         Structures with a chain more after one that ended well, or with two that run.
     unended
         Processes that have not ended.
+    begun_twice
+        What two workers that both had a work chain have each begun for it, as `PK: link label`.
     submitted_twice
         How many jobs of SLURM there were more than nodes, by the PK of the node.
     strays
@@ -115,6 +123,7 @@ class Audit:
     lost: list[str]
     twice: list[str]
     unended: list[int]
+    begun_twice: list[str]
     submitted_twice: dict[int, int]
     strays: list[str]
     left: list[str]
@@ -154,6 +163,7 @@ def audit(campaign: Campaign, of_slurm: Iterable[SlurmJob], faultless: Mapping[s
         lost=[label for label, of_label in states if State.FINISHED not in of_label or label not in campaign.ends],
         twice=twice,
         unended=sorted(campaign.unended),
+        begun_twice=list(campaign.begun_twice),
         submitted_twice={pk: count - 1 for pk, count in sorted(by_node.items()) if count > 1},
         strays=[job.number for job in jobs if job.folder not in nodes],
         left=[job.number for job in jobs if job.state in ACTIVE],
@@ -205,8 +215,24 @@ def read_campaign(name: str, after: int) -> Campaign:
         processes={kind: dict(counts) for kind, counts in processes.items()},
         unended=unended,
         jobs=[Job(pk, folder) for pk, folder in query.iterall()],
+        begun_twice=find_begun_twice(after),
         most_at_once=count_at_once([chain for tries in chains.values() for chain in tries]),
     )
+
+
+def find_begun_twice(after: int) -> list[str]:
+    """Return what work chains with a PK above `after` have begun more than once, as `PK: link label`.
+
+    They name the link of each job and work chain, with a number where they try again; calculation functions, most of
+    whose links have AiiDA's usual label, are not looked at.
+    """
+    begun: Counter[tuple[int, str]] = Counter()
+    for kind in (orm.CalcJobNode, orm.WorkChainNode):
+        query = orm.QueryBuilder().append(orm.WorkChainNode, filters={'id': {'>': after}}, project='id', tag='caller')
+        links = {'type': {'in': [LinkType.CALL_CALC.value, LinkType.CALL_WORK.value]}, 'label': {'!==': UNNAMED}}
+        query.append(kind, with_incoming='caller', edge_filters=links, edge_project='label')
+        begun.update((pk, label) for pk, label in query.iterall())
+    return [f'{pk}: {label}' for (pk, label), count in sorted(begun.items()) if count > 1]
 
 
 def count_at_once(processes: Iterable[Process]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import shutil
 import stat
 import subprocess
 import time
@@ -48,7 +49,7 @@ class Scenario:
     Attributes
     ----------
     title
-        For tables.
+        For tables, which add how often it was done.
     faults
         In the order of their times.
     vasp_code
@@ -116,7 +117,8 @@ def _stall(cluster: Cluster) -> str:
     """Make a code whose first jobs do two ionic steps, and then wait for the end of their wall time."""
     program = cluster.folder / 'stalls.sh'
     begun = cluster.folder / 'stalled'
-    begun.mkdir(exist_ok=True)
+    shutil.rmtree(begun, ignore_errors=True)
+    begun.mkdir()
     standin = BIN / 'e3relax-vasp-standin'
     program.write_text(
         '#!/bin/bash\n'
@@ -143,9 +145,9 @@ def _stall(cluster: Cluster) -> str:
 
 SCENARIOS = {
     'faultless': Scenario('no fault', _no_faults),
-    'workers': Scenario(f'a worker killed (`kill -9`) every 30 s, {KILLS} times', _kill_workers),
-    'database': Scenario('PostgreSQL stopped for 10 s, twice', _restart_database),
-    'broker': Scenario('RabbitMQ stopped for 10 s, twice', _restart_broker),
+    'workers': Scenario('a worker killed (`kill -9`) every 30 s', _kill_workers),
+    'database': Scenario('PostgreSQL stopped for 10 s', _restart_database),
+    'broker': Scenario('RabbitMQ stopped for 10 s', _restart_broker),
     'maintenance': Scenario('both stopped for 10 s, the daemon stopped before and started after', _maintain),
     'scheduler': Scenario('slurmctld down for two minutes', _stop_scheduler),
     'disk': Scenario("the jobs' disk full for one minute", _fill_disk, disk=DISK),

@@ -50,6 +50,8 @@ def run_scenario(cluster: Cluster, name: str, count: int) -> dict[str, Any]:
             has_ended = person.run_to_end(timeline, LIMIT)
         finally:
             timeline.mend()
+        if next(scenario.faults(cluster), None) and not timeline.done:
+            raise RuntimeError(f'{name}: the campaign had ended before anything was broken: give a larger --size')
         return {
             'title': scenario.title,
             'seconds': timeline.seconds,
@@ -69,7 +71,10 @@ def run_in_flight(cluster: Cluster, count: int) -> dict[str, Any]:
     folder.mkdir(exist_ok=True)
     after, earlier = cluster.read_newest_node(), {job.number for job in cluster.read_jobs()}
     _create(cluster, campaign, count, VASP_CODE)
-    with _daemon(cluster), _profile():
+    with contextlib.ExitStack() as stack:
+        stack.callback(run, 'verdi', 'config', 'unset', 'daemon.worker_process_slots')
+        stack.enter_context(_daemon(cluster))
+        stack.enter_context(_profile())
         from benchmarks.load_campaign import Stored, spend, sum_job_time
         from benchmarks.process_samples import Samples, summarise_samples
 
@@ -77,7 +82,6 @@ def run_in_flight(cluster: Cluster, count: int) -> dict[str, Any]:
         samples = Samples(campaign, folder / 'samples.csv')
         spent = spend(folder, 'run', campaign, watch=samples.look)
         stored, jobs = Stored.now(), sum_job_time(began)
-    run('verdi', 'config', 'unset', 'daemon.worker_process_slots')
     return {
         'title': f'{count} chains at once',
         'seconds': spent.wall,

@@ -15,12 +15,13 @@ FAULT_TITLES = (
     'twice',
     'jobs of SLURM',
     'submitted twice',
+    'begun twice',
     'ends, meV/atom off',
     'from the raw crystal',
     'by hand',
     'minutes',
 )
-AMISS = ('lost', 'twice', 'unended', 'submitted_twice', 'strays', 'left', 'different')
+AMISS = ('lost', 'twice', 'unended', 'begun_twice', 'submitted_twice', 'strays', 'left', 'different')
 """What of `load_audit.Audit` has to be empty where nothing is amiss."""
 FAR = 1e-3
 """Å between two predictions of a crystal, above which they are not the same: float32 rounds otherwise in batches."""
@@ -33,13 +34,14 @@ def format_faults(results: Results) -> str:
         found = result['audit']
         largest = found['largest_difference']
         cells = [
-            result['title'],
+            f'{result["title"]}{_format_times(result)}',
             result['structures'],
             result['structures'] - len(found['lost']),
             len(found['lost']),
             len(found['twice']),
             found['n_jobs'],
             sum(found['submitted_twice'].values()),
+            len(found['begun_twice']),
             '' if largest is None else f'{largest:.2g}',
             len(found['other_leg']),
             format_given(result),
@@ -47,6 +49,13 @@ def format_faults(results: Results) -> str:
         ]
         lines.append(f'| {" | ".join(map(str, cells))} |')
     return '\n'.join(lines)
+
+
+def _format_times(result: Mapping[str, Any]) -> str:
+    """Return how often the fault happened, where that is more than once."""
+    what = [name for _, name in result['faults']]
+    times = what.count(what[0]) if what else 0
+    return '' if times < 2 else ', twice' if times == 2 else f', {times} times'
 
 
 def format_given(result: Mapping[str, Any]) -> str:

@@ -8,10 +8,12 @@ import json
 import math
 
 import pytest
+from aiida import orm
+from aiida.common.links import LinkType
 
 from aiida_e3relax.campaign.submission.processes import Process, State
 from benchmarks import load
-from benchmarks.load_audit import Audit, Campaign, End, Job, audit, count_at_once
+from benchmarks.load_audit import Audit, Campaign, End, Job, audit, count_at_once, find_begun_twice
 from benchmarks.load_cluster import SlurmJob
 from benchmarks.load_faults import SCENARIOS, Fault, Timeline
 
@@ -22,6 +24,7 @@ SOUND = Campaign(
     processes={'VaspCalculation': {'finished': 2}},
     unended=[],
     jobs=[Job(11, '/work/11'), Job(12, '/work/12')],
+    begun_twice=[],
     most_at_once=2,
 )
 JOBS = [SlurmJob('1', 'COMPLETED', '/work/11'), SlurmJob('2', 'COMPLETED', '/work/12')]
@@ -79,6 +82,7 @@ def test_a_chain_after_one_that_failed_is_not_twice():
         ({'chains': {'a': [State.FINISHED, State.KILLED], 'b': [State.FINISHED]}}, 'twice', ['a']),
         ({'chains': {'a': [State.FINISHED, State.RUNNING], 'b': [State.FINISHED]}}, 'twice', ['a']),
         ({'unended': [7]}, 'unended', [7]),
+        ({'begun_twice': ['7: relax_raw']}, 'begun_twice', ['7: relax_raw']),
         ({'jobs': [Job(11, '/work/11'), Job(12, None)]}, 'strays', ['2']),
         ({'of_slurm': [*JOBS, SlurmJob('3', 'COMPLETED', '/work/11')]}, 'submitted_twice', {11: 1}),
         ({'of_slurm': [JOBS[0], SlurmJob('2', 'PENDING', '/work/12')]}, 'left', ['2']),
@@ -129,7 +133,7 @@ def make_result(found: Audit) -> dict:
         'structures': 2,
         'seconds': 90.0,
         'has_ended': True,
-        'faults': [[40.0, 'PostgreSQL stopped'], [50.0, 'PostgreSQL started']],
+        'faults': [[4.0, 'PostgreSQL stopped'], [5.0, 'PostgreSQL started'], [9.0, 'PostgreSQL stopped']],
         'given': [[55.0, 'campaign run'], [60.0, 'campaign run']],
         'ends_of_run': [[1, 'the database does not answer'], [0, 'All has ended.']],
         'audit': dataclasses.asdict(found),
@@ -137,13 +141,11 @@ def make_result(found: Audit) -> dict:
 
 
 def test_tables_tell_what_is_amiss_and_so_does_the_exit_status(tmp_path, capsys):
-    for jobs, status, row in (
-        (JOBS, 0, '| PostgreSQL stopped | 2 | 2 | 0 | 0 | 2 | 0 | 0 | 0 | `campaign run` x2 | 1.5 |'),
-        ([*JOBS, JOBS[0]], 1, '| PostgreSQL stopped | 2 | 2 | 0 | 0 | 3 | 1 | 0 | 0 | `campaign run` x2 | 1.5 |'),
-    ):
+    for jobs, status, counts in ((JOBS, 0, '2 | 0'), ([*JOBS, JOBS[0]], 1, '3 | 1')):
         (tmp_path / 'database.json').write_text(json.dumps(make_result(check(jobs))), encoding='utf-8')
         assert load.main([str(tmp_path)]) == status
         printed = capsys.readouterr().out
+        row = f'| PostgreSQL stopped, twice | 2 | 2 | 0 | 0 | {counts} | 0 | 0 | 0 | `campaign run` x2 | 1.5 |'
         assert row in printed.splitlines()
         assert '`run` ended with 1: the database does not answer' in printed
 
@@ -174,3 +176,19 @@ def test_a_scenario_that_is_not_there_is_refused(tmp_path, capsys):
         load.main([str(tmp_path), 'earthquake'])
     printed = capsys.readouterr().err
     assert all(name in printed for name in (*SCENARIOS, *load.SIZES))
+
+
+def test_what_two_workers_began_for_one_chain_is_found(aiida_profile):
+    first = orm.WorkChainNode().store()
+    for label in ('relax_01', 'relax_02', 'relax_02', 'CALL', 'CALL'):
+        child = orm.WorkChainNode()
+        child.base.links.add_incoming(first, LinkType.CALL_WORK, label)
+        child.store()
+    second = orm.WorkChainNode().store()
+    for _ in range(2):
+        job = orm.CalcJobNode()
+        job.base.links.add_incoming(second, LinkType.CALL_CALC, 'iteration_01')
+        job.store()
+    found = find_begun_twice(first.pk - 1)
+    assert found == [f'{first.pk}: relax_02', f'{second.pk}: iteration_01']
+    assert find_begun_twice(second.pk) == []
