@@ -52,13 +52,16 @@ def main(arguments: Iterable[str] | None = None) -> int:
     given.folder.mkdir(parents=True, exist_ok=True)
     if given.scenarios or given.end:
         cluster = Cluster(given.folder)
-        for name in given.scenarios:
-            cluster.set_up()
-            result = run(cluster, name, given.size or SIZES.get(name, CHAINS))
-            result |= {'date': f'{datetime.date.today()}', 'machine': f'{platform.machine()}, {os.cpu_count()} cores'}
-            (given.folder / f'{name}.json').write_text(json.dumps(result, indent=1), encoding='utf-8')
-        if given.end:
-            cluster.tear_down()
+        machine = f'{platform.machine()}, {os.cpu_count()} cores'
+        try:
+            for name in given.scenarios:
+                cluster.set_up()
+                result = run(cluster, name, given.size or SIZES.get(name, CHAINS))
+                result |= {'date': f'{datetime.date.today()}', 'machine': machine}
+                (given.folder / f'{name}.json').write_text(json.dumps(result, indent=1), encoding='utf-8')
+        finally:
+            if given.end:
+                cluster.tear_down()
     return print_tables(given.folder)
 
 

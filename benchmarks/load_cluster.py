@@ -124,8 +124,9 @@ class Cluster:
         """Stop the services, and remove them with the profile; what has been measured stays."""
         self.services.down()
         for path in (self.home, self.work):
-            shutil.rmtree(path)
-        self.overrides.unlink()
+            if path.exists():
+                shutil.rmtree(path)
+        self.overrides.unlink(missing_ok=True)
 
     # ------------------------------------------------------------ the daemon
 
