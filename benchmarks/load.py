@@ -5,10 +5,11 @@
     python -m benchmarks.load FOLDER --end    # the tables of all that has run; exit status 1 where anything is amiss
 
 It starts PostgreSQL, RabbitMQ, SLURM and an SSH server of its own, as those of docs/how_to/test_cluster.md and beside
-them, with a profile of its own, all in FOLDER, which has to have a short path; --end stops and removes them, the JSON
-files of the scenarios and the logs stay. A scenario that is named again runs anew. Each is a campaign of ordered
-alloys, with EMT in the place of VASP, whose sites relax in cells that stay. After it AiiDA's graph is held against
-SLURM's jobs and against the campaign without a fault: nothing may be lost, and nothing may be done twice.
+them, with a profile of its own, all in FOLDER, which has to have a short path that every user can enter. --end stops
+and removes them, the JSON files of the scenarios and the logs stay. A scenario that is named again runs anew. Each is a
+campaign of ordered alloys, with EMT in the place of VASP, whose sites relax in cells that stay. After it AiiDA's graph
+is held against SLURM's jobs and against the campaign without a fault: nothing may be lost, and nothing may be done
+twice.
 """
 
 from __future__ import annotations

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -13,11 +16,19 @@ from tests.services.conftest import ROOT
 pytestmark = [pytest.mark.services, pytest.mark.timeout(1200)]
 
 
-def test_a_campaign_goes_on_when_database_and_broker_were_away(tmp_path):
-    command = [sys.executable, '-m', 'benchmarks.load', tmp_path, 'maintenance', '--size', '2', '--end']
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder that PostgreSQL's user can enter, which those of pytest are not."""
+    with tempfile.TemporaryDirectory(prefix='e3relax-load-', dir='/tmp') as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+def test_a_campaign_goes_on_when_database_and_broker_were_away(folder):
+    command = [sys.executable, '-m', 'benchmarks.load', folder, 'maintenance', '--size', '2', '--end']
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     assert done.returncode == 0, f'{done.stdout}\n{done.stderr}'
-    result = json.loads((tmp_path / 'maintenance.json').read_text(encoding='utf-8'))
+    result = json.loads((folder / 'maintenance.json').read_text(encoding='utf-8'))
     assert [what for _, what in result['faults']] == ['daemon, PostgreSQL and RabbitMQ stopped', 'all three started']
     assert result['audit']['n_jobs'] == 1 + result['structures'] == 3
-    assert not (tmp_path / 'services').exists()
+    assert not (folder / 'services').exists()
