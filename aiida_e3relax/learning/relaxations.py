@@ -140,8 +140,9 @@ def _labels_of_finished(pks: Iterable[int], kinds: Mapping[str, RelaxationKind])
         filters = {
             'id': {'in': some},
             'attributes.process_label': {'in': list(kinds)},
-            'attributes.process_state': 'finished',
             'attributes.exit_status': 0,
+            # Over the state of one that is sealed a second worker may have written (campaign.submission.processes).
+            'or': [{'attributes.process_state': 'finished'}, {'attributes.sealed': True}],
         }
         query = orm.QueryBuilder().append(
             orm.WorkChainNode, filters=filters, project=['id', 'attributes.process_label']

@@ -100,8 +100,10 @@ def test_legs_and_what_failed_are_no_relaxations_of_their_own(relax):
     of_failed = relax(caller=relax('E3RelaxVaspWorkChain', 'structure', state={'process_state': 'excepted'}))
     failed = relax(state={'process_state': 'finished', 'exit_status': 410})
     running = relax(state={'process_state': 'waiting'})
-    found = find_relaxations(query_of(chain, leg, of_failed, failed, running))
-    assert [relaxation.process for relaxation in found] == [chain.uuid]
+    sealed = relax(state={'process_state': 'waiting', 'exit_status': 0})  # over whose end a second worker wrote
+    sealed.seal()
+    found = find_relaxations(query_of(chain, leg, of_failed, failed, running, sealed))
+    assert [relaxation.process for relaxation in found] == [chain.uuid, sealed.uuid]
     assert find_relaxations(query_of(leg)) == []  # it may have started from a prediction
 
 
