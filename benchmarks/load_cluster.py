@@ -155,12 +155,6 @@ class Cluster:
             with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
                 workers[0].send_signal(signal.SIGKILL)
 
-    def kill_all_workers(self) -> None:
-        """End all workers at once by SIGKILL."""
-        for worker in self.find_workers():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                worker.send_signal(signal.SIGKILL)
-
     # ------------------------------------------------------------ what is asked of the servers
 
     def read_newest_node(self) -> int:
