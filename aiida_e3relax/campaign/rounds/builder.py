@@ -97,7 +97,8 @@ def round_builder(plan: Plan, history: History, newest: Generation, finished: in
     name = plan.group.label if plan.group else settings.name
     choices = ChainChoices.from_record(settings.chain)
     assert choices.network_code is not None
-    predict = E3RelaxVaspWorkChain.get_protocol_inputs(choices.protocol, choices.overrides)['network']['predict']
+    of_chain = E3RelaxVaspWorkChain.get_protocol_inputs(choices.protocol, choices.overrides)
+    predict = of_chain['network']['predict']
     of_network = merge(predict.get('metadata', {}).get('options', {}), choices.network_options)
     code = orm.load_code(uuid=how.code) if how.code else choices.network_code
     pairs = gather_pairs(plan, f'{name} after {finished}'[:200])
@@ -119,6 +120,7 @@ def round_builder(plan: Plan, history: History, newest: Generation, finished: in
                 'parameters': _predict_parameters(predict.get('parameters', {})),
                 'metadata': {'options': of_network},
             },
+            'clean_workdir': orm.to_aiida_type(of_chain['clean_workdir']),
         },
     }
     if replay:

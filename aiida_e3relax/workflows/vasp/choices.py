@@ -127,12 +127,8 @@ class ChainChoices:
 
         `fixed` are the sites that files fix, as `fixed` in `freedom`, by the label of the structure.
         """
-        inputs = pre_relaxation_inputs(
-            E3RelaxVaspWorkChain.get_protocol_inputs(self.protocol, self.overrides)['network'],
-            self.pre_relaxer,
-            self.model,
-            self.potential_weights,
-        )
+        of_chain = E3RelaxVaspWorkChain.get_protocol_inputs(self.protocol, self.overrides)
+        inputs = pre_relaxation_inputs(of_chain['network'], self.pre_relaxer, self.model, self.potential_weights)
         predict = {
             'code': self.network_code,
             'batch': batch,
@@ -140,7 +136,8 @@ class ChainChoices:
             'metadata': {'options': self.network_options},
         }
         builder = E3RelaxBaseWorkChain.get_builder()
-        fill_builder(builder, merge(inputs, {'predict': predict, 'campaign': campaign}))
+        own = {'predict': predict, 'campaign': campaign, 'clean_workdir': orm.to_aiida_type(of_chain['clean_workdir'])}
+        fill_builder(builder, merge(inputs, own))
         return builder
 
 

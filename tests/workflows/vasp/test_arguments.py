@@ -147,6 +147,14 @@ def test_the_run_of_a_campaign_has_the_same_pre_relaxer_as_a_chain(make_builder,
         run()
 
 
+@pytest.mark.parametrize('overrides', [{}, {'clean_workdir': False}])
+def test_folders_of_the_network_go_or_stay_as_those_of_vasp(make_builder, standin_code, e3relax_code, overrides):
+    choices = ChainChoices(standin_code, e3relax_code, 'none', 'positions', overrides=overrides)
+    batch = StructureBatchData({'cu': orm.StructureData(ase=bulk('Cu'))})
+    network, chain = choices.network_builder(batch, orm.Dict()), make_builder(overrides=overrides)
+    assert network.clean_workdir.value == chain.clean_workdir.value == (not overrides)
+
+
 def test_a_pre_relaxer_that_does_not_fit_is_refused(make_builder, model):
     with pytest.raises(ValueError, match='`pre_relaxer`: expected network, the name of a potential'):
         make_builder(pre_relaxer='emt')
