@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ase import Atoms
     from pymatgen.core import IStructure
 
+EXPECTED = "expected ASE's `Atoms` or pymatgen's `Structure`"
+
 UNCERTAINTY = 'uncertainty_A'
 """The name of a prediction's uncertainty in what ASE and pymatgen keep beside a structure, as in files."""
 
