@@ -42,15 +42,16 @@ class Held:
 
     Attributes
     ----------
-    label
-        Of the run of the network.
+    label, pk
+        Of the last run of the network.
     n_structures
         That wait for it.
     reason
-        What the last of the runs said.
+        What it said.
     """
 
     label: str
+    pk: int
     n_structures: int
     reason: str
 
@@ -204,7 +205,7 @@ def _rate(n_running: int, processes: CampaignProcesses) -> float | None:
 
 
 def _describe_held(run: Process, labels: list[str]) -> Held:
-    return Held(run.label, len(labels), run.exit_message or f'<{run.pk}> was {run.state}')
+    return Held(run.label, run.pk, len(labels), run.exit_message or f'it was {run.state}')
 
 
 def _describe_waiting(due: Due, is_with_base: bool) -> Waiting | None:

@@ -22,6 +22,8 @@ from aiida_e3relax.common.messages import printable, short
 
 SHOWN_LABELS = 4
 MESSAGE_WIDTH = 100
+"""Of a message in a table; in a line of its own it is the reason that a person looks for."""
+REASON_WIDTH = 400
 LIST_COUNTS = ('structures', 'finished', 'failed', 'running')
 LIST_TITLES = ('name', 'created', *LIST_COUNTS, 'remark')
 
@@ -79,8 +81,8 @@ def format_notes(status: Status) -> list[str]:
     """Return what a person should know of a campaign beside its counts, in lines."""
     name = shlex.quote(printable(status.name))
     lines = [
-        f'{held.n_structures} structures are held back: the network failed for {held.label} as a whole: '
-        f'{short(held.reason, MESSAGE_WIDTH)}'
+        f'{held.n_structures} structures are held back: the network failed for {held.label} as a whole '
+        f'(<{held.pk}>): {short(held.reason, REASON_WIDTH)}'
         for held in status.held
     ]
     if lines:
@@ -126,10 +128,10 @@ def _format_learning(status: Status) -> Iterator[str]:
     if learning.holds:
         yield 'Chains wait for the round that is due or runs'
     for run in learning.not_predicted:
-        reason = short(printable(run.exit_message or f'<{run.pk}> was {run.state}'), MESSAGE_WIDTH)
+        reason = short(printable(run.exit_message or f'<{run.pk}> was {run.state}'), REASON_WIDTH)
         yield f'{run.label} failed as a whole, older predictions serve: {reason}'
     if learning.fault:
-        yield f'No round could be made of what has finished: {short(printable(learning.fault), MESSAGE_WIDTH)}'
+        yield f'No round could be made of what has finished: {short(printable(learning.fault), REASON_WIDTH)}'
     if due.lacks:
         yield f'A round of learning waits: it needs {due.lacks}'
     elif due.next_after is not None and not history.is_running:
@@ -147,7 +149,7 @@ def format_rounds(history: History) -> list[str]:
         elif each.state is State.FINISHED:
             told = 'its model was not better, and was not taken'
         elif each.process.exit_message:
-            told = f'{told}: {short(printable(each.process.exit_message), MESSAGE_WIDTH)}'
+            told = f'{told}: {short(printable(each.process.exit_message), REASON_WIDTH)}'
         lines.append(f'round {number}, <{each.process.pk}>, on {each.after} relaxations: {told}')
     return lines
 

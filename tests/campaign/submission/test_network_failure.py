@@ -17,12 +17,14 @@ from aiida_e3relax.campaign.submission.controller import CampaignController
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
 
 PATIENCE = 300  # s
+LAST_WORDS = f'{"/folder" * 20}/e3relax: No such file'
 
 
 @pytest.fixture
 def broken(make_scripted_code, standin_code, potential_family, model, tmp_path) -> CampaignGroup:
     """A campaign of two structures whose network stops without a report, unless a file `mended` is there."""
-    lines = f'echo start >> {tmp_path}/started; test -e {tmp_path}/mended || exit 3'
+    fails = f'{{ echo "{LAST_WORDS}" >&2; exit 3; }}'
+    lines = f'echo start >> {tmp_path}/started; test -e {tmp_path}/mended || {fails}'
     network = make_scripted_code(lines, 'e3relax', 'e3relax.predict')
     choices = ChainChoices(standin_code, network, potential_family, 'positions', model, protocol='fast')
     structures = {f'c{place}': orm.StructureData(ase=bulk('Cu', a=3.5 + place / 10)) for place in range(2)}
@@ -48,7 +50,8 @@ def test_structures_wait_for_a_network_that_is_mended(broken, run_campaign, star
     assert (done.returncode, 'Traceback' in done.stderr) == (1, False), done.stderr
     assert '2 structures are held back' in done.stderr
     lines = done.stdout.splitlines()
-    assert any('2 structures are held back: the network failed for batch_0' in line for line in lines)
+    held = next(line for line in lines if '2 structures are held back: the network failed for batch_0' in line)
+    assert LAST_WORDS in held
     assert any('--retry-failed' in line for line in lines)
     assert '\x1b' not in done.stdout
     assert len(lines) == len(set(lines))
