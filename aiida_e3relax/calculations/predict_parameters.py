@@ -27,7 +27,7 @@ POTENTIAL_OPTIONS = {
 }
 """The parameters of a potential, and their options of `e3relax predict`."""
 OF_POTENTIAL = ('potential', *POTENTIAL_OPTIONS, 'freedom', 'fixed', 'second_opinion_steps')
-"""The parameters that say something on the steps of a potential alone."""
+"""The parameters that the chain gives to a potential alone."""
 NAMES_PRE_RELAXER = ('potential', 'start', 'second_opinion', 'layers', 'bonds')
 """The parameters that leave no choice of the pre-relaxer."""
 OPINIONS = tuple(name for name, known in POTENTIALS.items() if not known.needs_weights)
@@ -75,7 +75,8 @@ class PredictParameters:
     seed
         Draws the perturbations.
     freedom
-        What may move in its steps, as the chain's input `freedom` has it; the chain sets it to its own.
+        What may move, as the chain's input `freedom` has it. The chain tells a potential its own, and no network, as it
+        projects the prediction of one itself.
     fixed
         In a batch the sites that are held beside those of `freedom`, by the label of the structure.
     layers
@@ -140,9 +141,10 @@ class PredictParameters:
     def _check_potential(self) -> None:
         """Raise ValueError for what the potential cannot be told."""
         if self.potential is None:
-            given = [name for name in (*POTENTIAL_OPTIONS, 'freedom', 'fixed') if getattr(self, name) is not None]
+            given = [name for name in POTENTIAL_OPTIONS if getattr(self, name) is not None]
             if given:
                 raise ValueError(f'`{given[0]}`: expected `potential` beside it, {" or ".join(POTENTIALS)}, found none')
+            self._freedoms()
             return
         if not isinstance(self.potential, str) or self.potential not in POTENTIALS:
             raise ValueError(f'`potential`: expected one of {", ".join(POTENTIALS)}, found {self.potential!r}')
@@ -154,9 +156,13 @@ class PredictParameters:
         )
         if not self.pre_relaxer.has_network and (self.layers or self.bonds):
             raise ValueError('`layers`, `bonds`: expected a network that has them; there is none with `start: input`')
-        for freedom in (self.freedom, *(self.fixed or {}).values()):
-            if freedom is not None:
-                chosen.check_freedom(Freedom.from_value(freedom if freedom is self.freedom else {'fixed': freedom}))
+        for freedom in self._freedoms():
+            chosen.check_freedom(freedom)
+
+    def _freedoms(self) -> list[Freedom]:
+        """Return the freedom of all structures, if any, and what each holds; raises ValueError for what is none."""
+        of_all = [] if self.freedom is None else [Freedom.from_value(self.freedom)]
+        return of_all + [Freedom.from_value({'fixed': sites}) for sites in (self.fixed or {}).values()]
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:

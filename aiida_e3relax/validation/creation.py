@@ -8,12 +8,15 @@ import importlib.metadata
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 from aiida import orm
 from aiida.orm.implementation.utils import clean_value
 
 from aiida_e3relax.calculations.batches import gather_structures
 from aiida_e3relax.campaign.creation import PACKAGES, check_name
 from aiida_e3relax.crystals.files import UniqueLabels, make_label
+from aiida_e3relax.crystals.freedom.freedom import fixed_coordinates
+from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.data.structures import SYMBOLS
 from aiida_e3relax.validation.draw import Draw
@@ -56,9 +59,11 @@ def create_validation(
     report_progress
         Called after each pair.
 
-    Raises ValueError for an odd name, and for a crystal that cannot be computed, with its label.
+    Raises ValueError for an odd name, for a crystal that cannot be computed, with its label, and for pairs of
+    which some have a fixed cell and some have none.
     """
     check_name(name)
+    has_fixed_cells = _have_fixed_cells(draw.pairs)
     pairs, taken = draw.pairs, UniqueLabels()
     labels = [taken.claim(make_label(text)) for text in pairs.unrelaxed.labels.tolist()]
     relaxed = dict(zip(labels, _nodes(pairs.as_filed, labels), strict=True))
@@ -86,6 +91,8 @@ def create_validation(
         order=labels,
         batch=gather_structures(**unrelaxed).uuid,
         versions={package: importlib.metadata.version(package) for package in PACKAGES},
+        fixed=_fixed_sites(pairs, labels),
+        has_fixed_cells=has_fixed_cells,
     )
     stored = settings.to_node().store()
     group = ValidationGroup(label=name)
@@ -137,6 +144,25 @@ def _nodes(crystals: Crystals, labels: list[str]) -> list[orm.StructureData]:
             node.append_atom(position=position, symbols=SYMBOLS[number])
         nodes.append(node)
     return nodes
+
+
+def _have_fixed_cells(pairs: Pairs) -> bool:
+    """Return whether the cells of `pairs` are fixed; raises ValueError where some are and some are not."""
+    count = 0 if pairs.fixed_cell is None else int(pairs.fixed_cell.sum())
+    if count not in (0, len(pairs)):
+        raise ValueError(
+            f'fixed cells: expected all pairs to have one or none, found {count} of {len(pairs)}, and a run of the '
+            'network has one freedom for all; validate them apart, as two training files'
+        )
+    return count > 0
+
+
+def _fixed_sites(pairs: Pairs, labels: list[str]) -> dict[str, dict[str, list[int]]]:
+    """Return what is fixed in each crystal of `pairs` that has something, as `fixed` in `freedom`."""
+    if pairs.fixed is None:
+        return {}
+    masks = np.split(pairs.fixed, pairs.unrelaxed.offsets[1:-1])
+    return {label: fixed_coordinates(~mask) for label, mask in zip(labels, masks, strict=True) if mask.any()}
 
 
 def _checked_inputs(label: str, choices: ChainChoices, structure: orm.StructureData) -> dict[str, Any]:

@@ -35,6 +35,10 @@ class ValidationSettings:
         The UUID of the batch of all unrelaxed crystals, which each model is given.
     versions
         Of the packages that made it.
+    fixed
+        The sites that are held in a prediction, as `fixed` in `freedom`, by label.
+    has_fixed_cells
+        Whether predictions keep the cell, in all crystals alike.
     """
 
     name: str
@@ -46,6 +50,8 @@ class ValidationSettings:
     order: list[str]
     batch: str
     versions: dict[str, str]
+    fixed: dict[str, dict[str, list[int]]] = dataclasses.field(default_factory=dict)
+    has_fixed_cells: bool = False
 
     @classmethod
     def from_node(cls, node: orm.Dict) -> ValidationSettings:

@@ -25,6 +25,7 @@ from aiida_e3relax.campaign.submission.processes import (
     last_state,
     linked_processes,
 )
+from aiida_e3relax.crystals.freedom.words import Moves
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.validation.creation import vasp_inputs
 from aiida_e3relax.validation.group import ValidationGroup, ValidationSettings
@@ -186,6 +187,9 @@ class ValidationController:
     def _network_builder(self, name: str) -> Any:
         batch: Any = orm.load_node(uuid=self._settings.batch)
         builder: Any = dataclasses.replace(self._choices, model=self.models[name]).network_builder(batch, self._node)
+        held: dict[str, Any] = {'freedom': Moves.POSITIONS.value} if self._settings.has_fixed_cells else {}
+        held |= {'fixed': self._settings.fixed} if self._settings.fixed else {}
+        builder.predict.parameters = {**builder.predict.parameters.get_dict(), **held}
         builder.metadata.label = name
         builder.metadata.description = f'{name} on all crystals of the validation {self.group.label}'
         return builder

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from aiida import orm
 from aiida.common.links import LinkType
 from aiida.engine import run_get_node
@@ -13,8 +14,12 @@ from plumpy.process_states import ProcessState
 
 from aiida_e3relax.campaign.results.queries import trace_origin
 from aiida_e3relax.campaign.submission import daemon
+from aiida_e3relax.crystals.pairs import Pairs
+from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
+from aiida_e3relax.gnn.engine.accelerate import accelerate
+from aiida_e3relax.gnn.prediction.predict import predict
 from aiida_e3relax.validation.creation import create_validation, find_same
-from aiida_e3relax.validation.draw import draw_pairs
+from aiida_e3relax.validation.draw import Draw, draw_pairs
 from aiida_e3relax.validation.group import ValidationGroup, find_validation
 from aiida_e3relax.validation.report import write_report
 from aiida_e3relax.validation.results import DIFFERENCE, ENERGY, validation_frame
@@ -112,6 +117,46 @@ def test_a_validation_is_found_by_its_name_and_refused_for_another_request(group
         find_same(group.label, request | {'seed': 1})
     with pytest.raises(ValueError, match='protocol: fast there, balanced now'):
         find_same(group.label, request | {'static': request['static'] | {'protocol': 'balanced'}})
+
+
+def held_pairs(cells: tuple[bool, bool]) -> Pairs:
+    """Two pairs whose first site does not move, and whose cells are fixed where `cells` says so."""
+    pairs, fixed = metal_pairs(2), np.array([[True] * 3, [False] * 3] * 2)
+    start = pairs.unrelaxed.replace(pairs.unrelaxed.positions + 0.3 * ~fixed * [1.0, 0.5, 0.2], pairs.unrelaxed.cell)
+    return dataclasses.replace(pairs, unrelaxed=start, fixed=fixed, fixed_cell=np.array(cells))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('cells', [(True, True), (False, False)])
+def test_what_pairs_hold_is_held_as_where_models_are_evaluated(
+    standin_code, e3relax_code, potential_family, model, tmp_path, monkeypatch, cells
+):
+    choices = ChainChoices(standin_code, e3relax_code, potential_family, 'positions', protocol='fast')
+    pairs = held_pairs(cells)
+    group = create_validation(tmp_path.name, Draw(pairs), choices, REQUEST | {'static': choices.record()})
+    started = []
+    monkeypatch.setattr(daemon, 'submit', lambda builder: started.append(run_get_node(builder).node))
+    controller = ValidationController(group, {'default': model})
+    monkeypatch.setattr(controller.daemon, 'count_workers', lambda: 1)
+    controller.advance(1, 1)
+    (tmp_path / 'model.pt').write_bytes(model.get_content('rb'))
+    checkpoint, masks = load_checkpoint(tmp_path / 'model.pt'), (pairs.fixed, pairs.fixed_cell)
+    network, cpu = accelerate(checkpoint.model), torch.device('cpu')
+    expected = predict(network, pairs.unrelaxed, checkpoint.elements, cpu, torch.float64, fixed=masks).crystals
+    found = started[0].outputs.batch.crystals
+    np.testing.assert_allclose(found.cell, expected.cell, atol=1e-6)
+    np.testing.assert_allclose(found.positions, expected.positions, atol=1e-6)
+    moved = found.fractional() - pairs.unrelaxed.fractional()
+    assert abs(moved[::2]).max() < 1e-9
+    assert abs(moved[1::2]).max() > 1e-3
+    assert np.array_equal(found.cell, pairs.unrelaxed.cell) == all(cells)
+
+
+def test_one_freedom_holds_for_all_crystals(standin_code, e3relax_code, potential_family, tmp_path):
+    choices = ChainChoices(standin_code, e3relax_code, potential_family, 'positions', protocol='fast')
+    with pytest.raises(ValueError, match='expected all pairs to have one or none, found 1 of 2'):
+        create_validation(tmp_path.name, Draw(held_pairs((True, False))), choices, REQUEST)
+    assert find_validation(tmp_path.name) is None
 
 
 @pytest.mark.slow

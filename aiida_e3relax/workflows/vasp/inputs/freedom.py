@@ -43,5 +43,5 @@ def predict_all(
     """
     given = parameters.get_dict() if isinstance(parameters, orm.Dict) else parameters or {}
     if given.get('potential') is None:
-        return {'vacuum': NO_VACUUM, **given}
+        return {'vacuum': NO_VACUUM, **{name: given[name] for name in given if name not in ('freedom', 'fixed')}}
     return {**given, 'freedom': freedom, **({'fixed': fixed} if fixed else {})}
