@@ -73,18 +73,23 @@ def read_model(content: Mapping[str, Any]) -> RelaxationModel:
     """Return the model of the fields `architecture`, `hyperparameters` and `weights`; raises ValueError."""
     architecture = field(content, 'architecture', str, 'the name of a model')
     hyperparameters = field(content, 'hyperparameters', dict, 'the sizes of the model')
-    weights = read_weights(field(content, 'weights', dict, 'the weights by name'))
+    weights = read_weights(field(content, 'weights', dict, 'the weights by name'), may_count=True)
     check_hyperparameters(architecture, hyperparameters, weights)
     return build_model(architecture, hyperparameters, weights)
 
 
-def read_weights(weights: Mapping[Any, Any], where: str = 'field `weights`') -> dict[str, Tensor]:
-    """Return weights as plain finite tensors of the default precision, each with its own memory; raises ValueError."""
-    read = {}
+def read_weights(
+    weights: Mapping[Any, Any], where: str = 'field `weights`', may_count: bool = False
+) -> dict[str, Tensor]:
+    """Return weights as plain finite tensors of the default precision, each with its own memory; raises ValueError.
+
+    Where they `may_count`, integers are taken, too, as they are: batch norms hold the number of their batches.
+    """
+    read, dtypes = {}, (*FLOATS, *[torch.int64] * may_count)
     for name, value in weights.items():
         if type(name) is not str or not isinstance(value, Tensor):
             raise ValueError(f'{where}: expected tensors by name, found {_describe(value)} under {_describe(name)}')
-        if value.layout != torch.strided or value.device.type != 'cpu' or value.dtype not in FLOATS:
+        if value.layout != torch.strided or value.device.type != 'cpu' or value.dtype not in dtypes:
             raise ValueError(
                 f'{where}: {short(name)}: expected a plain tensor of real numbers, found {_describe(value)}'
             )
@@ -92,7 +97,8 @@ def read_weights(weights: Mapping[Any, Any], where: str = 'field `weights`') -> 
             raise ValueError(
                 f'{where}: {short(name)}: expected a number for each place, found fewer in {_describe(value)}'
             )
-        read[name] = value.detach().to(torch.get_default_dtype(), copy=True).contiguous()
+        dtype = torch.get_default_dtype() if value.is_floating_point() else value.dtype
+        read[name] = value.detach().to(dtype, copy=True).contiguous()
         if not torch.isfinite(read[name]).all():
             raise ValueError(f'{where}: {short(name)}: expected finite numbers, found NaN or infinite ones')
     return read
@@ -138,6 +144,9 @@ def build_model(
     try:
         with torch.device('meta'), _Unfilled():
             model = make_model(architecture, dict(hyperparameters))
+        for name, expected in model.state_dict().items():
+            if name in weights and weights[name].is_floating_point() != expected.is_floating_point():
+                raise ValueError(f'{name}: expected a tensor of {expected.dtype}, found {_describe(weights[name])}')
         model.load_state_dict(weights, assign=True)
     except Exception as error:  # sizes without sense fail anywhere
         raise ValueError(

@@ -152,6 +152,7 @@ class TrainingRun:
         if tuned_from:
             self.model.load_state_dict(tuned_from.model.state_dict())
         self.average.load_state_dict(self.model.state_dict())
+        self.average.eval()  # validated and shipped as it predicts: no dropout, no statistics of the validation split
         self.model = with_precision(self.model, settings.precision)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
@@ -254,6 +255,8 @@ class TrainingRun:
         decay = self.schedule.ema_decay(self.step)
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
+            for of_average, now in zip(self.average.buffers(), self.model.buffers(), strict=True):
+                of_average.copy_(now)  # as statistics of batch norms, which are averages already
 
     def validate(self) -> None:
         """Measure the averaged weights on the validation split, judge and log them, and keep the best."""

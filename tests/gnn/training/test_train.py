@@ -12,13 +12,17 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
+from torch import nn
 
 from aiida_e3relax.common.errors import InputError, TrainingError
 from aiida_e3relax.crystals.datasets.pairs_file import write_pairs
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint, load_content, save_atomically
 from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.evaluation.evaluate import evaluate
+from aiida_e3relax.gnn.models.painn import PaiNN
+from aiida_e3relax.gnn.models.registry import MODELS
 from aiida_e3relax.gnn.training.augmentation import Augmentation
+from aiida_e3relax.gnn.training.batches import validation_errors
 from aiida_e3relax.gnn.training.run import TrainingRun, train
 from aiida_e3relax.gnn.training.settings import TrainingSettings
 from aiida_e3relax.gnn.training.subset import with_training_share
@@ -240,6 +244,35 @@ def test_loss_that_is_not_finite_names_the_pairs(tmp_path):
 def test_model_without_weights_is_named(tmp_path):
     with pytest.raises(TrainingError, match='dummy has no weights to train'):
         train(made_pairs(), dataclasses.replace(SMALL, architecture='dummy', hyperparameters={}), tmp_path, CPU)
+
+
+class Noisy(PaiNN):
+    """A model with what behaves otherwise in training: batch norm and dropout."""
+
+    def __init__(self, hyperparameters):
+        super().__init__(hyperparameters)
+        self.norm = nn.Sequential(nn.BatchNorm1d(hyperparameters.features), nn.Dropout(0.5))
+
+    def relaxed_atoms(self, x, batch):
+        return super().relaxed_atoms(self.norm(x), batch)
+
+
+def test_what_is_validated_is_what_predicts(tmp_path, monkeypatch):
+    monkeypatch.setitem(MODELS.data, 'noisy', f'{__name__}:Noisy')
+    settings = dataclasses.replace(SMALL, architecture='noisy', hyperparameters={'features': 8, 'layers': 1}, steps=4)
+    train(made_pairs(), settings, tmp_path, CPU)
+    state = load_content(tmp_path / 'last.pt')
+    statistics = [name for name in state['model'] if name.startswith('norm.0.running')]
+    assert len(statistics) == 2
+    for name in [*statistics, 'norm.0.num_batches_tracked']:
+        assert torch.equal(state['average'][name], state['model'][name])
+    assert state['average']['norm.0.num_batches_tracked'] == 4
+    run = TrainingRun(made_pairs(), settings, tmp_path / 'again', CPU)
+    model = load_checkpoint(tmp_path / 'best.pt').model
+    found = validation_errors(model, run.validation, run.loss, run.processes).tolist()
+    header, *_, last = log_of(tmp_path)
+    row = dict(zip(header, map(float, last), strict=True))
+    assert found == pytest.approx([row['val_coordinates_A'], row['val_cell_A']], rel=1e-5)
 
 
 def test_time_of_the_kept_steps_is_kept(tmp_path):
