@@ -40,6 +40,7 @@ from aiida_e3relax.crystals.pairs import SPLIT_NAMES, Pairs, is_split
 from aiida_e3relax.crystals.structures import MAX_ATOMIC_NUMBER, Crystals, make_crystals
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry, make_batch
 from aiida_e3relax.gnn.graph.shells import Graph
+from aiida_e3relax.gnn.models.losses import Target
 from aiida_e3relax.gnn.models.registry import REMEDY
 
 GraphFunction = Callable[[Tensor, Tensor, Tensor], Graph]
@@ -83,8 +84,10 @@ def to_pyg(batch: CrystalBatch, target: Geometry | None = None) -> Any:
     return _package().Batch.from_data_list(_examples(parts))
 
 
-def from_pyg(data: Any, graph: GraphFunction | None = None) -> tuple[CrystalBatch, Geometry | None]:
+def from_pyg(data: Any, graph: GraphFunction | None = None) -> tuple[CrystalBatch, Target | None]:
     """Return a ``Batch``, or a ``Data`` with one crystal, as a batch, and its target if it holds one.
+
+    They are what a model's `loss` takes.
 
     Parameters
     ----------
@@ -124,7 +127,7 @@ def from_pyg(data: Any, graph: GraphFunction | None = None) -> tuple[CrystalBatc
     relaxed = _cells(data, 'cell_relaxed')
     if len(relaxed) != len(cell):
         raise InputError(f'cell_relaxed: expected {len(cell)} cells as in `cell`, found {len(relaxed)}')
-    return crystals, Geometry(_fractional(data, 'pos_relaxed', 'frac_relaxed', relaxed[index]), relaxed)
+    return crystals, Target.of(Geometry(_fractional(data, 'pos_relaxed', 'frac_relaxed', relaxed[index]), relaxed))
 
 
 def pairs_to_pyg(pairs: Pairs, graph: GraphFunction | None = None, dtype: torch.dtype = torch.float64) -> list[Any]:

@@ -15,6 +15,9 @@ from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.gnn import pyg
 from aiida_e3relax.gnn.graph.batch import Geometry, make_batch
 from aiida_e3relax.gnn.graph.shells import neighbour_graph
+from aiida_e3relax.gnn.models.loss_settings import LossSettings
+from aiida_e3relax.gnn.models.losses import Target
+from aiida_e3relax.gnn.models.registry import make_model
 from tests.gnn.crystals import batch_of, rattled
 from tests.gnn.pairs import made_pairs
 
@@ -59,7 +62,10 @@ def test_batch_there_and_back_is_the_same(dtype):
     data = pyg.to_pyg(batch, target)
     found, found_target = pyg.from_pyg(data)
     assert_equal(found, batch)
-    assert_equal(found_target, target)
+    assert_equal(found_target, Target.of(target))
+    model = make_model('egnn', {'features': 8, 'layers': 1}).to(dtype)
+    losses, _ = model.loss(found, found_target, LossSettings())
+    assert torch.equal(losses, model.loss(batch, Target.of(target), LossSettings())[0])
     assert pyg.from_pyg(pyg.to_pyg(batch))[1] is None
     fixed = torch.arange(3 * len(batch.numbers)).view(-1, 3) % 4 == 0
     held = dataclasses.replace(batch, fixed=fixed, fixed_cell=torch.tensor([True, False, True]))
