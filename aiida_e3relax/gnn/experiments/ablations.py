@@ -21,6 +21,7 @@ ABLATIONS: dict[str, Mapping[str, Any]] = {
     },  # only what refines has layers to weigh
     'PACD loss': {'loss': 'pacd'},
     'fractional loss': {'loss': 'fractional'},
+    'displacement loss': {'loss': 'displacement'},
     'targets as filed': {'align_targets': False},
     '12 neighbours': {'max_neighbours': 12},
     'cutoff of 4 A': {'cutoff': 4.0},

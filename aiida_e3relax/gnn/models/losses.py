@@ -64,25 +64,28 @@ def structure_losses(
 ) -> Tensor:
     """Return the mean absolute errors of coordinates and cell ``(S, T, 2)``, in A, of T structures of each crystal.
 
-    `coordinates` is one of `COORDINATE_ERRORS`, see `LossSettings`; the nearest image of an atom counts. What is fixed
-    does not count: the mean is over the coordinates that may move, and it is zero where there are none.
+    `coordinates` is one of `COORDINATE_ERRORS`, see `LossSettings`. What is fixed does not count: the mean is over the
+    coordinates that may move, or over the atoms that may for ``displacement``, and it is zero where there are none.
     """
     index = batch.structure_index
     fractional = torch.stack([geometry.fractional for geometry in geometries], dim=1)
     cell = torch.stack([geometry.cell for geometry in geometries], dim=1)
-    if coordinates == 'pacd':
+    if coordinates == 'fractional':
+        difference = torch.einsum('atc,acx->atx', fractional - target.fractional[:, None], target.cell[index])
+    else:
         positions = torch.einsum('atc,atcx->atx', fractional, cell[index])
         difference = positions - target.positions(batch)[:, None]
+    if coordinates == 'displacement':
+        of_atoms = torch.linalg.vector_norm(difference, dim=2)
     else:
-        difference = torch.einsum('atc,acx->atx', fractional - target.fractional[:, None], target.cell[index])
-    errors = nearest_image_vectors(difference, target.reduced, index).abs()
-    of_atoms = errors.mean(dim=2)
+        of_atoms = nearest_image_vectors(difference, target.reduced, index).abs().mean(dim=2)
     if batch.fixed is None:
         of_coordinates = batch.mean_over_atoms(of_atoms)
     else:
-        movable = (~batch.fixed).to(errors.dtype).mean(dim=1, keepdim=True)
+        movable = (~batch.fixed).to(of_atoms.dtype).mean(dim=1, keepdim=True)
+        counted = (movable > 0).to(of_atoms.dtype) if coordinates == 'displacement' else movable
         of_coordinates = batch.mean_over_atoms(of_atoms * (movable > 0))
-        of_coordinates = of_coordinates / batch.mean_over_atoms(movable).clamp_min(1e-9)
+        of_coordinates = of_coordinates / batch.mean_over_atoms(counted).clamp_min(1e-9)
     of_cell = (cell - target.cell[:, None]).abs().mean(dim=(2, 3))
     if batch.fixed_cell is not None:
         of_cell = of_cell.masked_fill(batch.fixed_cell[:, None], 0.0)

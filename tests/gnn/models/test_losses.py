@@ -1,5 +1,6 @@
 """The losses against literal evaluations of the papers' equations, atom by atom and image by image."""
 
+import dataclasses
 import functools
 import itertools
 
@@ -100,6 +101,35 @@ def test_pacd_finds_the_nearest_image_of_atoms_that_are_written_many_cells_away(
     crystals = by_crystal(batch, predictions[-1], target)
     expected = [literal_pacd(p + by, r, c, (4, 4, 4)) for (p, r, c), by in zip(crystals, shift.numpy(), strict=True)]
     np.testing.assert_allclose(structure_losses(away, target, batch, 'pacd')[:, -1, 0], expected, rtol=0, atol=1e-12)
+
+
+def test_displacement_loss_is_the_literal_equation():
+    """As the authors of E3Relax compute eq. 19, crystal by crystal: lengths, and atoms in other cells far away."""
+    batch, predictions, target = case()
+    found = structure_losses(predictions, target, batch, 'displacement')
+    for layer, prediction in enumerate(predictions):
+        crystals = by_crystal(batch, prediction, target)
+        expected = [
+            sum(float(np.linalg.norm(p - r)) for p, r in zip(predicted, relaxed, strict=True)) / len(predicted)
+            for predicted, relaxed, _ in crystals
+        ]
+        np.testing.assert_allclose(found[:, layer, 0], expected, rtol=0, atol=1e-12)
+    in_another_cell = Geometry(predictions[0].fractional + 1, predictions[0].cell)
+    assert (structure_losses([in_another_cell], target, batch, 'displacement')[:, 0, 0] > found[:, 0, 0] + 1).all()
+
+
+def test_displacement_loss_is_the_mean_over_atoms_that_may_move():
+    batch, predictions, target = case()
+    fixed = torch.zeros(len(batch.numbers), 3, dtype=torch.bool)
+    fixed[::2] = True
+    fixed[1, 0] = True
+    held = dataclasses.replace(batch, fixed=fixed)
+    still = Geometry(torch.where(fixed, target.fractional, predictions[0].fractional), target.cell)
+    found = structure_losses([still], target, held, 'displacement')[:, 0, 0]
+    lengths = (still.positions(batch) - target.positions(batch)).norm(dim=1)
+    for crystal, expected in enumerate(found):
+        movable = (batch.structure_index == crystal) & ~fixed.all(dim=1)
+        torch.testing.assert_close(expected, lengths[movable].mean(), rtol=1e-12, atol=0)
 
 
 def test_nearest_image_is_the_shortest_in_a_skewed_cell():
