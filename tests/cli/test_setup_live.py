@@ -89,12 +89,15 @@ def test_all_is_made_tested_and_left_alone(write_file, tmp_path, monkeypatch, ca
         run_setup(path, 'test', is_dry=False, is_tested=False, overrides=overrides)
 
 
-def test_what_fails_is_told_with_what_to_do(write_file, monkeypatch, capfd):
+def test_what_fails_is_told_with_what_to_do(write_file, tmp_path, monkeypatch, capfd):
     """Neither is the scheduler there nor the potential of an element; no job is tried where the computer has failed."""
     monkeypatch.setenv('COLUMNS', '300')
     path = write_file('core.pbspro', 'Si, Xe')
-    assert not run_setup(path, 'test', is_dry=False, is_tested=True, overrides=None)
+    overrides = tmp_path / 'overrides.yaml'
+    assert not run_setup(path, 'test', is_dry=False, is_tested=True, overrides=overrides)
+    assert not overrides.exists()
     output = capfd.readouterr()
+    assert f'is not written to {overrides}, as the live test has failed' in output.err
     results = {(row[0], row[1]): row[2] for row in rows_of(output.out) if len(row) == 4}
     assert results['computer', 'setup-live'] == 'failed'
     assert results['code', 'e3relax@setup-live'] == 'not tested'

@@ -45,7 +45,7 @@ def test_everything_is_set_up_and_tested_by_ssh(printed):
     setup = printed['sed "s|CHECKOUT|$PWD|" docs/examples/test_cluster/setup.yaml > ~/setup.yaml']
     rows = [[cell.strip() for cell in line.split('│')[1:-1]] for line in setup.splitlines() if line.startswith('│')]
     results = {(row[0], row[1]): row[2] for row in rows if len(row) == 4}
-    assert {kind for kind, _ in results} == {'computer', 'executable', 'network', 'potential family'}
+    assert {kind for kind, _ in results} == {'computer', 'executable', 'scheduler', 'network', 'potential family'}
     assert set(results.values()) == {'passed'}
     assert re.search(r'all \d+ tests succeeded', setup, re.IGNORECASE)
 

@@ -64,6 +64,23 @@ def test_setup_and_live_test(computer, profile, shell, tmp_path):
     assert re.search(r'all \d+ tests succeeded', shell(f'verdi computer test {computer}'), re.IGNORECASE)
 
 
+@pytest.mark.parametrize('computer', COMPUTERS)
+def test_slurm_refuses_a_partition_that_is_not_there(computer, profile, shell, tmp_path):
+    """The live test runs no job of VASP, and yet says so; the overrides are not written."""
+    code = {
+        'plugin': 'vasp.vasp',
+        'executable': f'{BIN}/e3relax-vasp-standin',
+        'options': {'queue_name': 'nowhere', 'resources': {'num_machines': 1}},
+    }
+    (tmp_path / 'setup.yaml').write_text(yaml.safe_dump({'codes': {f'vasp-nowhere@{computer}': code}}))
+    told = shell(
+        f'! aiida-e3relax setup --config {tmp_path}/setup.yaml --overrides {tmp_path}/overrides.yaml 2>&1\n'
+        f'test ! -e {tmp_path}/overrides.yaml'
+    )
+    assert 'invalid partition specified: nowhere' in told
+    assert f'mend `options` of vasp-nowhere@{computer} in the file' in told
+
+
 def test_campaign_by_ssh(profile, shell):
     options = OPTIONS.format('by-ssh')
     shell(

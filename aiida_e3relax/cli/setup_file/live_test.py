@@ -20,6 +20,7 @@ from aiida_e3relax.cli.setup_file.codes import find_code
 from aiida_e3relax.cli.setup_file.computers import LOCAL, find_computer
 from aiida_e3relax.cli.setup_file.network_test import predict_crystals, try_potential
 from aiida_e3relax.cli.setup_file.nodes import FAMILY
+from aiida_e3relax.cli.setup_file.scheduler_test import check_scheduler
 from aiida_e3relax.cli.setup_file.settings import VASP, FamilySettings, SetupSettings
 from aiida_e3relax.common.messages import describe_error, short
 from aiida_e3relax.workflows.vasp.inputs.potentials import choose_potentials
@@ -41,6 +42,8 @@ def run_live_test(settings: SetupSettings, tell: Callable[[str], None]) -> Itera
             continue
         outcome = check('executable', label, partial(check_executable, code))
         yield outcome
+        if wanted.plugin == VASP and (asked := check_scheduler(code, wanted.options)) is not None:
+            yield asked
         if outcome.state == FAILED or wanted.plugin == VASP:
             continue
         tell(f'predicting with {label}: the job may have to wait for its turn')

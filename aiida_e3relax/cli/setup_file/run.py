@@ -25,7 +25,7 @@ def run_setup(path: Path, profile: str, is_dry: bool, is_tested: bool, overrides
     """Make what the file at `path` says in the loaded profile, test it, and return whether all is well.
 
     Nothing is made where `is_dry`, or where one thing cannot be as the file has it. What chains are to ask the
-    scheduler for is printed, or goes to the file `overrides`.
+    scheduler for is printed, or goes to the file `overrides`, unless the test has failed.
 
     Raises ClickException for a file that cannot be, and for what cannot be made.
     """
@@ -54,8 +54,15 @@ def run_setup(path: Path, profile: str, is_dry: bool, is_tested: bool, overrides
     if is_dry:
         return True
     passed = not is_tested or _test(settings, console)
-    if text:
+    if text and passed:
         _show_overrides(text, overrides)
+    elif text:
+        withheld = 'not shown' if overrides is None else f'not written to {overrides}'
+        click.echo(
+            f'What chains ask the scheduler for is {withheld}, as the live test has failed: mend what it says and run '
+            'the command again; with --no-test you get it as it is.',
+            err=True,
+        )
     return passed
 
 
