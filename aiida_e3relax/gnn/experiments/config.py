@@ -22,6 +22,7 @@ from aiida_e3relax.gnn.experiments.plan import (
     complete,
     make_experiment,
     settings_of,
+    value_text,
 )
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.models.registry import MODELS
@@ -184,8 +185,7 @@ def _sweep(file: ExperimentFile, shared: Shared, where: str) -> list[Variant]:
         if not isinstance(values, list) or not values:
             raise InputError(f'{where}: sweep: {name}: expected a list of values, found {describe_value(values)}')
         for value in values:
-            text = value if isinstance(value, str) else json.dumps(value)
-            variants.append(Variant(f'{name}={text}', base | {name: value}, (str(name), value)))
+            variants.append(Variant(f'{name}={value_text(value)}', base | {name: value}, (str(name), value)))
     return variants
 
 

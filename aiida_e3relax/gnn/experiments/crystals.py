@@ -17,18 +17,19 @@ from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
 from aiida_e3relax.gnn.evaluation.evaluate import FRAMES
-from aiida_e3relax.gnn.experiments.table import Outcome
+from aiida_e3relax.gnn.experiments.figures import LABELS
+from aiida_e3relax.gnn.experiments.table import Outcome, position_measure
 from aiida_e3relax.gnn.prediction.predict import predict
 
 QUANTILES = (0.25, 0.5, 0.75, 0.95)
-"""Of the coordinates' errors: the crystals that are shown."""
+"""Of the errors of positions, those of movable atoms where some are fixed: the crystals that are shown."""
 
 _VIEW = np.array([[0.94, 0.34, 0.0], [0.06, -0.17, 0.98], [0.33, -0.92, -0.18]])
 """Rows: right, up, and towards the reader, for a cell with a along x and b in the xy plane."""
 
 
 def draw_crystals(outcome: Outcome, pairs: Pairs, split: str, path: Path) -> None:
-    """Draw crystals at the `QUANTILES` of the coordinates' error of a run: unrelaxed, predicted, relaxed.
+    """Draw crystals at the `QUANTILES` of a run's error of positions: unrelaxed, predicted, relaxed.
 
     Parameters
     ----------
@@ -42,8 +43,9 @@ def draw_crystals(outcome: Outcome, pairs: Pairs, split: str, path: Path) -> Non
     pairs = pairs.of_split(split)
     measured = next(m for of_split, m in outcome.measured if of_split == split and m.frame == FRAMES[-1])
     pairs = pairs.select(np.flatnonzero(pairs.source == measured.data))
-    errors = measured.values['coordinate_mae_A']
-    order = np.argsort(errors, kind='stable')
+    name = position_measure(measured.values)
+    errors = measured.values[name]
+    order = np.argsort(errors, kind='stable')[: np.isfinite(errors).sum()]  # NaN, where none may move, comes last
     chosen = list(dict.fromkeys(int(order[int(q * (len(order) - 1))]) for q in QUANTILES))
     pairs = pairs.select(np.array(chosen))
     checkpoint = load_checkpoint(outcome.run.folder / 'best.pt')
@@ -61,7 +63,9 @@ def draw_crystals(outcome: Outcome, pairs: Pairs, split: str, path: Path) -> Non
     for row, (part, index) in enumerate(zip(np.atleast_1d(figure.subfigures(len(chosen), 1)), chosen, strict=True)):
         atoms = slice(pairs.unrelaxed.offsets[row], pairs.unrelaxed.offsets[row + 1])
         formula = _formula(pairs.unrelaxed.numbers[atoms])
-        text = f'{formula} ({measured.labels[index]}): error of coordinates {errors[index]:.3f} A'
+        text = (
+            f'{formula} ({measured.labels[index]}): error of {LABELS[name].removesuffix(" (A)")} {errors[index]:.3f} A'
+        )
         part.suptitle(text, x=0.02, ha='left', fontsize=10, weight='bold')
         panels = part.subplots(1, len(shown))
         corners = []

@@ -7,6 +7,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -20,12 +21,15 @@ from aiida_e3relax.common.messages import printable, short
 from aiida_e3relax.common.progress import ProgressLine
 from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash, read_pairs
 from aiida_e3relax.gnn.experiments.plan import Experiment, Measurement, Run
-from aiida_e3relax.gnn.experiments.results import CONFIG, LOG, RESULT, Result, read_result, write_result
+from aiida_e3relax.gnn.experiments.results import CONFIG, LOG, clear_error, read_result, write_error
 from aiida_e3relax.gnn.training.run import check_same_settings
 from aiida_e3relax.gnn.training.validation_split import validation_split
 
 WAIT_S = 0.5
 """Between looks at the processes."""
+
+INTERRUPTED = (RunInterruptedError.exit_status, -signal.SIGTERM, -signal.SIGINT)
+"""Exit statuses of a process that was ended from outside."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +90,8 @@ def execute(experiment: Experiment, resources: Resources, report: Callable[[], o
     Raises
     ------
     RunInterruptedError
-        For Ctrl+C and SIGTERM, after which the same command goes on.
+        For Ctrl+C and SIGTERM, after which the same command goes on; for those that ended some of the runs alone when
+        the others are done.
     """
     runs = {run.folder: run for run in experiment.runs if run.settings is not None}
     waiting = deque(run for run in runs.values() if not _is_done(run, experiment.measurement))
@@ -94,6 +99,7 @@ def execute(experiment: Experiment, resources: Resources, report: Callable[[], o
     line = ProgressLine(experiment.kind, len(runs), done)
     running: list[_Process] = []
     elsewhere: list[Run] = []
+    interrupted: list[Run] = []
     try:
         with sigterm_as_interrupt():
             while waiting or running:
@@ -111,6 +117,8 @@ def execute(experiment: Experiment, resources: Resources, report: Callable[[], o
                 time.sleep(WAIT_S)
                 for process in [p for p in running if p.child.poll() is not None]:
                     running.remove(process)
+                    if process.is_interrupted:
+                        interrupted.append(process.run)
                     line.say(f'{process.run.title}: {process.outcome()}')
                     line.advance()
                     report()
@@ -123,6 +131,9 @@ def execute(experiment: Experiment, resources: Resources, report: Callable[[], o
         raise RunInterruptedError(f'{error or "interrupted"}: the same command goes on where it was') from error
     finally:
         line.close()
+    if interrupted:
+        names = '; '.join(run.title for run in interrupted)
+        raise RunInterruptedError(f'{names}: ended from outside: the same command goes on where it was')
     return elsewhere
 
 
@@ -137,16 +148,24 @@ class _Process:
 
     run: Run
     child: subprocess.Popen
+    measurement: Measurement
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether the process has been ended from outside in a way that it can go on from."""
+        return self.child.returncode in INTERRUPTED
 
     def outcome(self) -> str:
         """Return what became of the run, for people; a process that ended without a word leaves the reason."""
+        if self.is_interrupted:
+            return f'ended from outside: {_last_line(self.run.folder / LOG)}'
         result = read_result(self.run.folder)
-        if result is None:
+        if result is None or not (result.error or result.covers(self.measurement)):
             status = self.child.returncode
             how = f'signal {-status}' if status < 0 else f'exit status {status}'
             last = _last_line(self.run.folder / LOG)
-            result = Result(error=f'the process ended with {how}{": " if last else ""}{last}')
-            write_result(self.run.folder, result)
+            write_error(self.run.folder, message := f'the process ended with {how}{": " if last else ""}{last}')
+            return f'failed: {message}'
         if result.error:
             return f'failed: {result.error}'
         spent = '' if result.training_s is None else f', {result.steps} steps in {result.training_s:.0f} s'
@@ -159,9 +178,10 @@ class _Process:
 
 def _start(run: Run, measurement: Measurement, resources: Resources, lock: int) -> _Process:
     """Start a run in a process that ends with this one and holds the descriptor `lock`."""
-    (run.folder / RESULT).unlink(missing_ok=True)
+    clear_error(run.folder)
     command = [sys.executable, '-m', 'aiida_e3relax.gnn.experiments.worker', str(run.folder), '--parent']
     command += ['--device', resources.device, '--threads', str(resources.threads)]
+    command += ['--jobs', str(resources.jobs)]
     command += ['--splits', *measurement.splits, *(['--match'] if measurement.match else [])]
     command += ['--inference-batches', *map(str, measurement.inference_batches)]
     environment = os.environ | {'OMP_NUM_THREADS': str(resources.threads)}
@@ -169,7 +189,7 @@ def _start(run: Run, measurement: Measurement, resources: Resources, lock: int) 
         child = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=(lock,), env=environment
         )
-    return _Process(run, child)
+    return _Process(run, child, measurement)
 
 
 @contextlib.contextmanager

@@ -11,9 +11,9 @@ from adjustText import adjust_text
 from numpy.typing import NDArray
 
 from aiida_e3relax.common.figures import COLOURS, GREY, label_decades, matplotlib_figure
-from aiida_e3relax.gnn.evaluation.evaluate import ALL_MEASURES, DUMMY, FRAMES, MEASURES
-from aiida_e3relax.gnn.experiments.plan import Experiment
-from aiida_e3relax.gnn.experiments.table import Outcome
+from aiida_e3relax.gnn.evaluation.evaluate import ALL_MEASURES, DUMMY, FRAMES, MEASURES, MOVABLE
+from aiida_e3relax.gnn.experiments.plan import Experiment, value_text
+from aiida_e3relax.gnn.experiments.table import Outcome, position_measure
 
 LABELS = {
     'coordinate_mae_A': 'coordinates (A)',
@@ -21,9 +21,12 @@ LABELS = {
     'volume_mae_A3': 'volume (A$^3$)',
     'bond_length_mae_A': 'bond lengths (A)',
     'lattice_mae_A': 'lattice (A)',
+    MOVABLE: 'movable atoms (A)',
 }
 SMALLEST = 1e-3
-"""Errors below this share of the median of all stand at it: the axes are logarithmic."""
+"""Errors below this share of the median of those that are not zero stand at it: the axes are logarithmic."""
+
+ErrorsByRow = Mapping[str, Mapping[str, NDArray[np.float64]]]
 
 BINS = 36
 ALIGNED = FRAMES[-1]
@@ -32,16 +35,20 @@ ALIGNED = FRAMES[-1]
 def draw_comparison(experiment: Experiment, rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw the means of each row with their spread over seeds, in both frames, and what the rows cost.
 
-    `rows` are those of one data set and split, of `table_rows`.
+    `rows` are those of one data set and split, of `table_rows`; `measures_of` these must be there.
     """
+    measures = measures_of(rows)
     names = [row['of'] for row in rows if row['frame'] == ALIGNED and row['seeds']]
     costs = {row['of']: row for row in rows if row['frame'] == ALIGNED and row.get('training_cpu_h')}
     sizes = list(dict.fromkeys(n for row in costs.values() for n in row if n.startswith('inference_ms_batch_')))
-    figure = matplotlib_figure(12, 1.6 + 0.24 * len(names) + (3.0 if costs else 0))
-    grid = figure.add_gridspec(2 if costs else 1, 12, height_ratios=[0.24 * len(names) + 1, 3.0] if costs else [1])
+    drawn = [('training_cpu_h', 'training (CPU h)'), *((s, _batch_title(s)) for s in sizes[:2])] if costs else []
+    columns = max(len(measures), len(drawn), 2)
+    figure = matplotlib_figure(4 * columns, 1.6 + 0.24 * len(names) + (3.0 if costs else 0))
+    heights = [0.24 * len(names) + 1, 3.0] if costs else [1]
+    grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
     first = None
-    for column, name in enumerate(MEASURES):
-        axes = figure.add_subplot(grid[0, 4 * column : 4 * column + 4], sharey=first)
+    for column, name in enumerate(measures):
+        axes = figure.add_subplot(grid[0, column], sharey=first)
         first = first or axes
         for frame, marker, fill in zip(FRAMES, 'so', ('none', 'full'), strict=True):
             part = {row['of']: row for row in rows if row['frame'] == frame and row['seeds']}
@@ -55,14 +62,13 @@ def draw_comparison(experiment: Experiment, rows: Sequence[Mapping[str, Any]], p
         axes.set(xlabel=f'mean error of {LABELS[name]}', yticks=range(len(names)), yticklabels=map(_name, names))
         axes.tick_params(labelleft=column == 0)
         axes.grid(alpha=0.3)
-        axes.set(xlim=(0, None), ylim=(len(names) - 0.4, -0.6))
+        axes.set(xlim=(0, 1.03 * axes.get_xlim()[1]), ylim=(len(names) - 0.4, -0.6))
     if costs:
-        drawn = [('training_cpu_h', 'training (CPU h)'), *((s, _batch_title(s)) for s in sizes[:2])]
         names_beside = []
         for column, (cost, title) in enumerate(drawn):
-            axes = figure.add_subplot(grid[1, 4 * column : 4 * column + 4])
-            names_beside.append(_draw_costs(axes, experiment, costs, cost))
-            axes.set(xlabel=title, ylabel='coordinates (A), aligned' if column == 0 else '')
+            axes = figure.add_subplot(grid[1, column])
+            names_beside.append(_draw_costs(axes, experiment, costs, cost, measures[0]))
+            axes.set(xlabel=title, ylabel=f'{LABELS[measures[0]]}, aligned' if column == 0 else '')
     key = [
         first.plot([], [], marker, fillstyle=fill, color='black', label=frame)[0]
         for frame, marker, fill in zip(FRAMES, 'so', ('none', 'full'), strict=True)
@@ -78,9 +84,11 @@ def draw_comparison(experiment: Experiment, rows: Sequence[Mapping[str, Any]], p
     figure.savefig(path, dpi=150)
 
 
-def _draw_costs(axes: Any, experiment: Experiment, costs: Mapping[str, Mapping[str, Any]], cost: str) -> list[Any]:
-    """Draw the coordinates' error against a cost on a logarithmic axis, and return the names at the marks."""
-    points = [(row[cost], row['coordinate_mae_A_mean'], of) for of, row in costs.items() if cost in row]
+def _draw_costs(
+    axes: Any, experiment: Experiment, costs: Mapping[str, Mapping[str, Any]], cost: str, measure: str
+) -> list[Any]:
+    """Draw an error against a cost on a logarithmic axis, and return the names at the marks."""
+    points = [(row[cost], row[f'{measure}_mean'], of) for of, row in costs.items() if cost in row]
     if not points:
         return []
     axes.set_xscale('log')
@@ -94,13 +102,16 @@ def _draw_costs(axes: Any, experiment: Experiment, costs: Mapping[str, Mapping[s
     return [axes.text(x, y, of, fontsize=7) for x, y, of in points]
 
 
-def draw_violins(experiment: Experiment, found: Sequence[Outcome], data: str, split: str, path: Path) -> None:
-    """Draw the distribution of every measure over the crystals, one violin a row, all seeds together, aligned frame."""
-    values = errors_by_row(found, data, split)
+def draw_violins(experiment: Experiment, values: ErrorsByRow, where: str, path: Path) -> None:
+    """Draw the distribution of every measure over the crystals, one violin a row, all seeds together, aligned frame.
+
+    `values` are `errors_by_row` with some `measures_in_errors`, `where` data set and split for the title.
+    """
+    measures = measures_in_errors(values)
     names = [of for of in [DUMMY, *(v.name for v in experiment.variants)] if of in values]
-    figure = matplotlib_figure(max(7.0, 1.5 + 0.62 * len(names)), 2.1 * len(ALL_MEASURES) + 0.8)
-    grid = figure.subplots(len(ALL_MEASURES), 1, sharex=True)
-    for axes, measure in zip(grid, ALL_MEASURES, strict=True):
+    figure = matplotlib_figure(max(7.0, 1.5 + 0.62 * len(names)), 2.1 * len(measures) + 0.8)
+    grid = figure.subplots(len(measures), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, measure in zip(grid, measures, strict=True):
         pooled = _logarithms([values[of][measure] for of in names])
         parts = axes.violinplot(pooled, showextrema=False, widths=0.85, points=200)
         for body, of in zip(parts['bodies'], names, strict=True):
@@ -116,20 +127,20 @@ def draw_violins(experiment: Experiment, found: Sequence[Outcome], data: str, sp
         axes.set(ylabel=LABELS[measure], ylim=(low - 0.1, high + 0.1))
         axes.grid(alpha=0.3, axis='y')
     grid[-1].set_xticks(range(1, len(names) + 1), map(_name, names), rotation=35, ha='right', rotation_mode='anchor')
-    title = f'{data}, {split} split, aligned: crystals; bar: middle half, ring: median, dash: mean'
+    title = f'{where}, aligned: crystals; bar: middle half, ring: median, dash: mean'
     figure.suptitle(title, x=0.01, ha='left', fontsize=10)
     figure.savefig(path, dpi=150)
 
 
-def draw_distributions(experiment: Experiment, found: Sequence[Outcome], data: str, split: str, path: Path) -> None:
-    """Draw the histogram of the coordinates' error of every row over that of the Dummy, aligned frame."""
-    values = errors_by_row(found, data, split)
+def draw_distributions(experiment: Experiment, values: ErrorsByRow, where: str, path: Path) -> None:
+    """Draw the histogram of the error of positions of every row over that of the Dummy; see `draw_violins`."""
+    measure = measures_in_errors(values)[0]
     names = [variant.name for variant in experiment.variants if variant.name in values]
     columns = min(3, max(len(names), 1))
     lines = -(-len(names) // columns)
     figure = matplotlib_figure(3.7 * columns, 1.9 * lines + 0.9)
     grid = figure.subplots(lines, columns, sharex=True, sharey=True, squeeze=False)
-    logarithms = _logarithms([values[of]['coordinate_mae_A'] for of in [DUMMY, *names]])
+    logarithms = _logarithms([values[of][measure] for of in [DUMMY, *names]])
     low, high = min(map(np.min, logarithms)), max(map(np.max, logarithms))
     edges = 10 ** np.linspace(low, high + 1e-6, BINS)
     for axes, of, logarithm in zip(grid.flat, names, logarithms[1:], strict=False):
@@ -148,8 +159,8 @@ def draw_distributions(experiment: Experiment, found: Sequence[Outcome], data: s
     for column in range(columns):
         drawn = [axes for place, axes in enumerate(grid[:, column]) if place * columns + column < len(names)]
         drawn[-1].tick_params(labelbottom=True)
-        drawn[-1].set_xlabel('error of coordinates (A)')
-    title = f'{data}, {split} split, aligned; filled: Dummy; dashed: geometric means'
+        drawn[-1].set_xlabel(f'error of {LABELS[measure]}')
+    title = f'{where}, aligned; filled: Dummy; dashed: geometric means'
     figure.suptitle(title, x=0.01, ha='left', fontsize=10)
     figure.savefig(path, dpi=150)
 
@@ -157,12 +168,13 @@ def draw_distributions(experiment: Experiment, found: Sequence[Outcome], data: s
 def draw_sweep(experiment: Experiment, rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw the means over crystals against what was swept, a column for each name, spread over seeds as bars."""
     swept = list(dict.fromkeys(v.place[0] for v in experiment.variants if v.place))
-    figure = matplotlib_figure(max(6.0, 3.4 * len(swept)), 2.1 * len(MEASURES) + 0.8)
-    grid = figure.subplots(len(MEASURES), len(swept), squeeze=False, sharex='col', sharey='row')
+    measures = measures_of(rows)
+    figure = matplotlib_figure(max(6.0, 3.4 * len(swept)), 2.1 * len(measures) + 0.8)
+    grid = figure.subplots(len(measures), len(swept), squeeze=False, sharex='col', sharey='row')
     for column, name in enumerate(swept):
         values = [v for v in experiment.variants if v.place and v.place[0] == name]
-        places, ticks = _places([v.place[1] for v in values if v.place])
-        for axes, measure in zip(grid[:, column], MEASURES, strict=True):
+        places, ticks = axis_places([v.place[1] for v in values if v.place])
+        for axes, measure in zip(grid[:, column], measures, strict=True):
             for frame, marker, style, colour in zip(FRAMES, 'so', ('--', '-'), (COLOURS[1], COLOURS[0]), strict=True):
                 part = {row['of']: row for row in rows if row['frame'] == frame and row['seeds']}
                 points = [
@@ -178,36 +190,60 @@ def draw_sweep(experiment: Experiment, rows: Sequence[Mapping[str, Any]], path: 
             axes.grid(alpha=0.3)
             axes.set_xticks(places, ticks)
         grid[-1, column].set_xlabel(name)
-    for axes, measure in zip(grid[:, 0], MEASURES, strict=True):
+    for axes, measure in zip(grid[:, 0], measures, strict=True):
         axes.set_ylabel(LABELS[measure])
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc='outside upper right', ncols=2, frameon=False)
     figure.suptitle(_title(rows[0]), x=0.01, ha='left', fontsize=10)
     figure.savefig(path, dpi=150)
 
 
-def _places(values: list[Any]) -> tuple[list[float], list[str]]:
+def axis_places(values: list[Any]) -> tuple[list[float], list[str]]:
     """Return where values stand on an axis: numbers where they are, all else one after the other."""
-    texts = [f'{value:g}' if type(value) in (int, float) else str(value) for value in values]
+    texts = [value_text(value) for value in values]
     if all(type(value) in (int, float) for value in values):
         return [float(value) for value in values], texts
     return [float(place) for place in range(len(values))], texts
 
 
-def errors_by_row(found: Sequence[Outcome], data: str, split: str) -> dict[str, dict[str, NDArray[np.float64]]]:
+def errors_by_row(found: Sequence[Outcome], data: str, split: str) -> ErrorsByRow:
     """Return the errors of the crystals of one data set and split, by row and measure; all seeds, aligned frame."""
+    chosen = [
+        (outcome.run.variant, m.values)
+        for outcome in found
+        for of_split, m in outcome.measured
+        if outcome.run.data == data and of_split == split and m.frame == ALIGNED
+    ]
+    some_fixed = any(MOVABLE in values for _, values in chosen)
     parts: dict[str, dict[str, list[NDArray[np.float64]]]] = {}
-    for outcome in found:
-        for of_split, m in outcome.measured:
-            if outcome.run.data == data and of_split == split and m.frame == ALIGNED:
-                for name, values in m.values.items():
-                    parts.setdefault(outcome.run.variant, {}).setdefault(name, []).append(values)
+    for of, values in chosen:
+        movable = {MOVABLE: values[position_measure(values)]} if some_fixed else {}  # without fixed atoms all are
+        for name, errors in (values | movable).items():
+            parts.setdefault(of, {}).setdefault(name, []).append(errors)
     return {of: {name: np.concatenate(some) for name, some in by.items()} for of, by in parts.items()}
 
 
+def measures_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the measures that figures of means show, positions first: those that are not zero in all `rows`."""
+    names = {name.removesuffix('_mean') for row in rows for name in row}
+    shown = [position_measure(names), *MEASURES[1:]]
+    return [name for name in shown if any(row.get(f'{name}_mean') for row in rows)]
+
+
+def measures_in_errors(values: ErrorsByRow) -> list[str]:
+    """Return the measures that figures of crystals show, positions first: those that are not zero for all crystals."""
+    names = {name for by_measure in values.values() for name in by_measure}
+    shown = [position_measure(names), *ALL_MEASURES[1:]]
+    return [name for name in shown if any(np.nanmax(by_measure[name]) > 0 for by_measure in values.values())]
+
+
 def _logarithms(values: list[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
-    """Return the decimal logarithms of errors, none below `SMALLEST` times the median of all; NaN is left out."""
+    """Return the decimal logarithms of errors, of which some are above zero; NaN is left out.
+
+    None is below `SMALLEST` times the median of those above zero.
+    """
     finite = [part[np.isfinite(part)] for part in values]
-    floor = max(SMALLEST * float(np.median(np.concatenate(finite))), 1e-6)
+    every = np.concatenate(finite)
+    floor = max(SMALLEST * float(np.median(every[every > 0])), 1e-6)
     return [np.log10(np.maximum(part, floor)) for part in finite]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -136,6 +137,11 @@ class Shared:
     preset: str = 'short'
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     hyperparameters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def value_text(value: Any) -> str:
+    """Return a value that a sweep sets as rows and axes name it: JSON, but a text without quotes."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def settings_of(variant: Variant, shared: Shared, seed: int, where: str) -> TrainingSettings:

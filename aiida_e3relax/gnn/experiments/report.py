@@ -6,8 +6,9 @@ import importlib.util
 from pathlib import Path
 
 from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
+from aiida_e3relax.gnn.experiments.markdown import markdown
 from aiida_e3relax.gnn.experiments.plan import Experiment
-from aiida_e3relax.gnn.experiments.table import markdown, outcomes, results_rows, table_rows, write_csv
+from aiida_e3relax.gnn.experiments.table import outcomes, results_rows, table_rows, write_csv
 
 
 def write_tables(experiment: Experiment) -> str:
@@ -33,6 +34,9 @@ def write_figures(experiment: Experiment) -> list[Path]:
         draw_distributions,
         draw_sweep,
         draw_violins,
+        errors_by_row,
+        measures_in_errors,
+        measures_of,
     )
 
     found = outcomes(experiment)
@@ -54,8 +58,11 @@ def write_figures(experiment: Experiment) -> list[Path]:
             for source in (sources := list(dict.fromkeys(row['source'] for row in part))):
                 name = data if len(sources) == 1 else f'{data}-{source}'
                 draw_summary = draw_sweep if experiment.kind == 'sweep' else draw_comparison
-                draw_summary(experiment, [r for r in part if r['source'] == source], path(experiment.kind, name, split))
-            draw_violins(experiment, found, data, split, path('violins', data, split))
-            draw_distributions(experiment, found, data, split, path('distributions', data, split))
+                if measures_of(of_source := [row for row in part if row['source'] == source]):
+                    draw_summary(experiment, of_source, path(experiment.kind, name, split))
+            errors = errors_by_row(found, data, split)
+            if measures_in_errors(errors):
+                draw_violins(experiment, errors, f'{data}, {split} split', path('violins', data, split))
+                draw_distributions(experiment, errors, f'{data}, {split} split', path('distributions', data, split))
             draw_crystals(shown, pairs, split, path('crystals', data, split))
     return written

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ class Result:
     error
         Why it failed; empty where it did not.
     measurement
-        What was measured.
+        What was measured, as `together` keeps it; earlier releases had one answer to ``match`` for all splits.
     data_hash, content_hash
         Of the training file, and of the checkpoint; None of the Dummy.
     parameters, steps
@@ -40,7 +40,7 @@ class Result:
         Time of a prediction, in ms a crystal, by the crystals in a batch: ``graph`` (neighbour search) and ``forward``,
         or None where the batch does not fit into the memory.
     machine
-        Device, threads and versions.
+        Where it was measured last: ``device``, ``threads`` and ``torch``, and ``sessions``, see there.
     """
 
     error: str = ''
@@ -55,13 +55,56 @@ class Result:
     machine: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def covers(self, measurement: Measurement) -> bool:
-        """Whether nothing is left to do for `measurement`."""
-        return not self.error and self.measurement == as_stored(measurement)
+        """Whether nothing is left to do for `measurement`: it was measured, alone or with more."""
+        missing = self.missing(measurement)
+        return not self.error and bool(self.measurement) and not missing.splits and not missing.inference_batches
+
+    def missing(self, measurement: Measurement) -> Measurement:
+        """Return what of `measurement` is left to measure; a split without asked matches is, as a whole."""
+        there = self.measurement.get('splits', ())
+        if measurement.match:
+            there = _matched(self.measurement)
+        batches = self.measurement.get('inference_batches', ())
+        return Measurement(
+            tuple(split for split in measurement.splits if split not in there),
+            measurement.match,
+            tuple(size for size in measurement.inference_batches if size not in batches),
+        )
+
+    @property
+    def sessions(self) -> list[dict[str, Any]]:
+        """A mapping for each time that something was measured; of a result of an earlier release its machine alone.
+
+        Of the machine: ``device``, ``threads``, ``torch``, and ``jobs``, the runs side by side on it. ``date``. Of what
+        was done: ``trained``, ``splits`` and ``inference_batches``. ``validation`` is the split that chose the
+        checkpoint, ``has_kernels`` whether kernels of this package's own summed messages when it was timed.
+        """
+        return self.machine.get('sessions') or ([self.machine] if self.machine else [])
+
+    def last_told(self, name: str) -> Any:
+        """Return what the last of the sessions that tells of `name` says; None where none does."""
+        return next((session[name] for session in reversed(self.sessions) if session.get(name) is not None), None)
 
 
-def as_stored(measurement: Measurement) -> dict[str, Any]:
-    """Return a measurement as JSON gives it back."""
-    return json.loads(json.dumps(dataclasses.asdict(measurement)))
+def together(stored: Mapping[str, Any], measurement: Measurement) -> dict[str, Any]:
+    """Return what has been measured when `measurement` was, after what is `stored`.
+
+    ``match`` are the splits for which StructureMatcher was asked.
+    """
+    asked = measurement.splits if measurement.match else ()
+    return {
+        'splits': list(dict.fromkeys((*stored.get('splits', ()), *measurement.splits))),
+        'match': list(dict.fromkeys((*_matched(stored), *asked))),
+        'inference_batches': sorted({*stored.get('inference_batches', ()), *measurement.inference_batches}),
+    }
+
+
+def _matched(stored: Mapping[str, Any]) -> Sequence[str]:
+    """Return the splits for which StructureMatcher was asked."""
+    match = stored.get('match', ())
+    if isinstance(match, bool):  # of all splits, in results of earlier releases
+        return stored.get('splits', ()) if match else ()
+    return match
 
 
 def write_result(folder: Path, result: Result) -> None:
@@ -69,6 +112,21 @@ def write_result(folder: Path, result: Result) -> None:
     unfinished = folder / f'.{RESULT}.part'
     unfinished.write_text(json.dumps(dataclasses.asdict(result), indent=2) + '\n', encoding='utf-8')
     unfinished.replace(folder / RESULT)
+
+
+def write_error(folder: Path, message: str) -> None:
+    """Write why a run failed, and leave what is known of it from before."""
+    write_result(folder, dataclasses.replace(read_result(folder) or Result(), error=message))
+
+
+def clear_error(folder: Path) -> None:
+    """Take out why a run failed, before it is tried again; nothing is left of one of which nothing else is known."""
+    result = read_result(folder)
+    if result and result.error:
+        if result.measurement:
+            write_result(folder, dataclasses.replace(result, error=''))
+        else:
+            (folder / RESULT).unlink()
 
 
 def read_result(folder: Path) -> Result | None:

@@ -1,21 +1,25 @@
-"""The tables of an experiment: means and spreads over seeds, improvements, costs; as CSV and Markdown."""
+"""The tables of an experiment: means and spreads over seeds, improvements, costs; as rows and CSV."""
 
 from __future__ import annotations
 
 import csv
-import datetime
-from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from aiida_e3relax.gnn.evaluation.evaluate import ALL_MEASURES, DUMMY, FRAMES, MOVABLE, Measured
-from aiida_e3relax.gnn.evaluation.report import TITLES
-from aiida_e3relax.gnn.experiments.plan import Experiment, Run
+from aiida_e3relax.gnn.experiments.plan import Experiment, Measurement, Run
 from aiida_e3relax.gnn.experiments.results import Result, read_measured, read_result
 
 MATCH = 'match_rate_percent'
+MEASURE_KEYS = (*(f'{measure}_mean' for measure in (*ALL_MEASURES, MOVABLE)), MATCH)
+"""The columns of tables, of those that there may be."""
+
+ROUNDING = 1e-9
+"""Errors below this, in A, A^2 or A^3, are rounding: a model that turns a fixed cell and turns it back has 1e-14."""
 
 
 class Outcome:
@@ -28,20 +32,33 @@ class Outcome:
     result
         Its facts; None where it has not ended.
     measured
-        What was measured on each split; nothing where it failed.
+        What was measured on each of the splits that are asked for, without rounding; nothing where it failed.
+    is_pending
+        Whether something is still to be done.
     """
 
-    def __init__(self, run: Run):
+    def __init__(self, run: Run, measurement: Measurement):
         self.run = run
         self.result = Result(error=run.fault) if run.settings is None else read_result(run.folder)
+        self.is_pending = self.result is None or not (self.result.error or self.result.covers(measurement))
         good = self.result is not None and not self.result.error
-        self.measured: list[tuple[str, Measured]] = read_measured(run.folder) if good else []
+        self.measured: list[tuple[str, Measured]] = [
+            (split, _without_rounding(m))
+            for split, m in (read_measured(run.folder) if good else ())
+            if split in measurement.splits
+        ]
         self.rows = [{'split': split, **m.row()} for split, m in self.measured]
+
+
+def _without_rounding(m: Measured) -> Measured:
+    """Return what was measured with zero for errors that are `ROUNDING`."""
+    values = {name: np.where(np.abs(errors) < ROUNDING, 0.0, errors) for name, errors in m.values.items()}
+    return dataclasses.replace(m, values=values)
 
 
 def outcomes(experiment: Experiment) -> list[Outcome]:
     """Return what became of the runs of an experiment; the name of the model measured is that of its row."""
-    return [Outcome(run) for run in experiment.runs]
+    return [Outcome(run, experiment.measurement) for run in experiment.runs]
 
 
 def results_rows(found: Sequence[Outcome]) -> list[dict[str, Any]]:
@@ -92,7 +109,7 @@ def table_rows(experiment: Experiment, found: Sequence[Outcome]) -> list[dict[st
             row |= _over_seeds([measures for _, measures in seeds])
             row |= _over_seeds([costs(o.result) for o, _ in seeds if o.result], spread=False)
             part.append(row)
-        _add_improvements(part)
+        add_improvements(part)
         rows += part
     return rows
 
@@ -109,9 +126,9 @@ def _groups(found: Sequence[Outcome]) -> dict[tuple[str, ...], dict[str, list[tu
 
 
 def _over_seeds(rows: Sequence[Mapping[str, Any]], spread: bool = True) -> dict[str, Any]:
-    """Return the mean of each number over the seeds, and its spread."""
+    """Return the mean of each number over the seeds that have it, and its spread."""
     result: dict[str, Any] = {}
-    for name in rows[0] if rows else ():
+    for name in dict.fromkeys(name for row in rows for name in row):
         values = [row[name] for row in rows if isinstance(row.get(name), int | float)]
         if name in ('failed', 'pairs') or not values:
             continue
@@ -121,9 +138,17 @@ def _over_seeds(rows: Sequence[Mapping[str, Any]], spread: bool = True) -> dict[
     return result
 
 
-def _add_improvements(rows: list[dict[str, Any]]) -> None:
-    """Add to the variants of one table how much better each is than the best other one, in percent of that."""
-    for name in [*(f'{measure}_mean' for measure in (*ALL_MEASURES, MOVABLE)), MATCH]:
+def position_measure(names: Container[str]) -> str:
+    """Return the measure of positions, of those with these `names`: of movable atoms alone where some are fixed."""
+    return MOVABLE if MOVABLE in names else ALL_MEASURES[0]
+
+
+def add_improvements(rows: Sequence[dict[str, Any]]) -> None:
+    """Add to the variants of one table how much better each is than the best other one, in percent of that.
+
+    Each row has ``of`` and some of `MEASURE_KEYS`; nothing is added where the best other one has no error at all.
+    """
+    for name in MEASURE_KEYS:
         values = {row['of']: row[name] for row in rows if name in row and row['of'] != DUMMY}
         sign = 1 if name == MATCH else -1
         for row in rows:
@@ -133,6 +158,21 @@ def _add_improvements(rows: list[dict[str, Any]]) -> None:
             best = max(others, key=lambda value: sign * value)
             if best:
                 row[f'{name}_improvement_percent'] = 100 * sign * (values[row['of']] - best) / best
+
+
+def improvement_cells(reference: str | None, rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> list[str]:
+    """Return the cells of the line that says how much better a row is than the best other one; none without any.
+
+    The first one is its title; the others are of these `keys` of the `rows`, to which `add_improvements` has added.
+    """
+    row = next((row for row in rows if row['of'] == reference), {})
+    gains = [row.get(f'{name}_improvement_percent') for name in keys]
+    if all(gain is None for gain in gains):
+        return []
+    return [
+        f'{reference} against the best other',
+        *('' if gain is None else f'{round(gain, 1) + 0.0:+.1f} %' for gain in gains),
+    ]
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -147,100 +187,8 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     unfinished.replace(path)
 
 
-def markdown(experiment: Experiment, found: Sequence[Outcome], rows: Sequence[Mapping[str, Any]]) -> str:
-    """Return the tables as Markdown: the measures on each data set, split and frame, then what each model costs."""
-    tables = list(dict.fromkeys((row['data'], row['split'], row['source'], row['frame']) for row in rows))
-    text = []
-    for key in tables:
-        part = [row for row in rows if (row['data'], row['split'], row['source'], row['frame']) == key]
-        text += [*_measures_table(experiment, key, part), '']
-    for data in dict.fromkeys(run.data for run in experiment.runs):
-        part = [row for row in rows if row['data'] == data and row['frame'] == FRAMES[-1] and row['of'] != DUMMY]
-        once = {row['of']: row for row in reversed(part)}
-        if once:
-            text += [*_cost_table(data, list(reversed(once.values())), experiment.measurement.inference_batches), '']
-    return '\n'.join([*text, *_remarks(experiment, found)]) + '\n'
-
-
-def _measures_table(
-    experiment: Experiment, key: tuple[str, str, str, str], rows: Sequence[Mapping[str, Any]]
-) -> Iterator[str]:
-    data, split, source, frame = key
-    pairs = next((row['pairs'] for row in rows if row['pairs']), 0)
-    of = data if source == data else f'{data} ({source})'
-    names = [name for name in (*ALL_MEASURES, MOVABLE) if any(f'{name}_mean' in row for row in rows)]
-    with_match = any(MATCH in row for row in rows)
-    titles = [TITLES[name] for name in names] + (['match %'] if with_match else [])
-    yield f'| {of}, {split} split, {pairs} pairs, {frame} | {" | ".join(titles)} |'
-    yield f'|{"---|" * (len(titles) + 1)}'
-    keys = [f'{name}_mean' for name in names] + ([MATCH] if with_match else [])
-    best = {}
-    for name in keys:
-        values = [row[name] for row in rows if name in row and row['of'] != DUMMY]
-        if len(values) > 1:
-            best[name] = max(values) if name == MATCH else min(values)
-    for row in rows:
-        if not row['seeds']:
-            state = f'failed: {_cell(row["reason"])}' if row['failed'] else 'not done'
-            yield f'| {row["of"]}: {state} |{" |" * len(titles)}'
-            continue
-        cells = []
-        for name in keys:
-            if name not in row:
-                cells.append('')
-                continue
-            digits = 1 if name == MATCH else None
-            value = format_with_spread(row[name], row.get(f'{name}_spread'), digits)
-            value = f'**{value}**' if row['of'] != DUMMY and best.get(name) == row[name] else value
-            median = row.get(name.replace('_mean', '_median')) if name != MATCH else None
-            cells.append(value if median is None else f'{value} ({format_with_spread(median, None)})')
-        yield f'| {"Dummy" if row["of"] == DUMMY else row["of"]} | {" | ".join(cells)} |'
-    reference = next((row for row in rows if row['of'] == experiment.reference), None)
-    if reference and any(f'{name}_improvement_percent' in reference for name in keys):
-        gains = [reference.get(f'{name}_improvement_percent') for name in keys]
-        cells = ['' if gain is None else f'{gain:+.1f} %' for gain in gains]
-        yield f'| {experiment.reference} against the best other | {" | ".join(cells)} |'
-
-
-def _cost_table(data: str, rows: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> Iterator[str]:
-    batches = [f'inference_ms_batch_{size}' for size in sizes]
-    titles = ['parameters', 'steps', 'training h', 'CPU h', 'seeds']
-    titles += [f'ms a crystal, batch of {name.rpartition("_")[2]}' for name in batches]
-    yield f'| {data}: cost | {" | ".join(titles)} |'
-    yield f'|{"---|" * (len(titles) + 1)}'
-    for row in rows:
-        if not row['seeds']:
-            yield f'| {row["of"]} |{" |" * len(titles)}'
-            continue
-        cells = [f'{row["parameters"]:,.0f}', f'{row["steps"]:,.0f}']
-        cells += [format_number(row[name]) if name in row else '' for name in ('training_h', 'training_cpu_h')]
-        cells += [f'{row["seeds"]}', *(format_number(row[name]) if name in row else 'no memory' for name in batches)]
-        yield f'| {row["of"]} | {" | ".join(cells)} |'
-
-
-def _remarks(experiment: Experiment, found: Sequence[Outcome]) -> Iterator[str]:
-    seeds = len({o.run.seed for o in found if o.run.variant != DUMMY})
-    spread = ' ± standard deviation over the seeds' if seeds > 1 else ''
-    yield (
-        f'Mean over crystals{spread} (median over crystals). {seeds} seed{"s" if seeds > 1 else ""}. Dummy: the '
-        'unrelaxed crystal itself. As filed: targets as their files have them; aligned: without rotation and drift.'
-    )
-    machines = {
-        f'{o.result.machine.get("device")}, {o.result.machine.get("threads")} threads, torch '
-        f'{o.result.machine.get("torch")}'
-        for o in found
-        if o.result and o.result.machine and o.run.variant != DUMMY
-    }
-    if machines:
-        yield f'Measured {datetime.datetime.now().date()} on {"; ".join(sorted(machines))}.'
-    faults = [f'{o.run.title}: {_cell(o.result.error)}' for o in found if o.result and o.result.error]
-    pending = [o.run.title for o in found if o.result is None]
-    for title, lines in (('Failed', faults), ('Not done', pending)):
-        if lines:
-            yield from ['', f'{title}:', '', *(f'- {line}' for line in lines)]
-
-
-def _cell(text: str) -> str:
+def one_line(text: str) -> str:
+    """Return `text` for the cell of a table."""
     return ' '.join(text.replace('|', '/').split())
 
 

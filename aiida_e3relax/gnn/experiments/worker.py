@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import argparse
+import datetime
 import os
 import sys
 import threading
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from aiida_e3relax.common.errors import InputError, RunError
+from aiida_e3relax.common.errors import InputError, RunError, RunInterruptedError
 from aiida_e3relax.common.messages import describe_error
 from aiida_e3relax.common.out_of_memory import is_out_of_memory
 from aiida_e3relax.gnn.experiments.plan import Measurement
-from aiida_e3relax.gnn.experiments.results import CONFIG, Result, as_stored, write_measured, write_result
+from aiida_e3relax.gnn.experiments.results import (
+    CONFIG,
+    RESULT,
+    Result,
+    read_measured,
+    read_result,
+    together,
+    write_error,
+    write_measured,
+    write_result,
+)
+
+if TYPE_CHECKING:
+    import torch
+
+    from aiida_e3relax.crystals.structures import Crystals
+    from aiida_e3relax.gnn.evaluation.evaluate import Measured
 
 ORPHANED = 3
 """Exit status of a run whose parent has ended."""
@@ -28,22 +45,25 @@ def main() -> int:
     parser.add_argument('--inference-batches', nargs='*', type=int, default=[])
     parser.add_argument('--device', required=True)
     parser.add_argument('--threads', type=int, required=True)
+    parser.add_argument('--jobs', type=int, default=1, help='runs side by side, which the result notes')
     parser.add_argument('--parent', action='store_true', help='end when standard input does')
     options = parser.parse_args()
     if options.parent:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     measurement = Measurement(tuple(options.splits), options.match, tuple(options.inference_batches))
     try:
-        write_result(options.folder, perform(options.folder, measurement, options.device, options.threads))
-    except KeyboardInterrupt:
-        return RunError.exit_status
+        result = perform(options.folder, measurement, options.device, options.threads, options.jobs)
+        write_result(options.folder, result)
+    except (KeyboardInterrupt, RunInterruptedError) as error:  # no result: the same command goes on
+        print(str(error) or 'interrupted', file=sys.stderr)
+        return RunInterruptedError.exit_status
     except Exception as error:
         if is_out_of_memory(error):
             message = 'the memory does not suffice: give smaller batches or a smaller model'
         else:
             message = str(error) if isinstance(error, RunError) else describe_error(error)
         print(message, file=sys.stderr)
-        write_result(options.folder, Result(error=message))
+        write_error(options.folder, message)
         if not isinstance(error, RunError):
             raise
         return error.exit_status
@@ -52,13 +72,15 @@ def main() -> int:
 
 def _end_with_parent() -> None:
     """End this process when its standard input does, which the parent holds open for as long as it lives."""
-    while sys.stdin.buffer.read(1024):
+    while os.read(sys.stdin.fileno(), 1024):  # not through a buffer, whose lock would abort the interpreter at its end
         pass
     os._exit(ORPHANED)
 
 
-def perform(folder: Path, measurement: Measurement, device_name: str, threads: int) -> Result:
-    """Train as the file in `folder` says, or go on with it, measure the best checkpoint, and return the facts.
+def perform(folder: Path, measurement: Measurement, device_name: str, threads: int, jobs: int) -> Result:
+    """Train as the file in `folder` says, or go on with it, measure what is missing, and return the facts.
+
+    Measures that are there stay, with those of other splits and batches, unless the checkpoint has changed.
 
     Raises
     ------
@@ -68,53 +90,77 @@ def perform(folder: Path, measurement: Measurement, device_name: str, threads: i
     import torch
 
     from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash, read_pairs
-    from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint, load_content
+    from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
     from aiida_e3relax.gnn.device import device_name as name_of
     from aiida_e3relax.gnn.device import prepare_device
     from aiida_e3relax.gnn.evaluation.evaluate import DUMMY, measure
-    from aiida_e3relax.gnn.experiments.timing import inference_times
+    from aiida_e3relax.gnn.experiments.training import trained
     from aiida_e3relax.gnn.training.config import read_config
-    from aiida_e3relax.gnn.training.run import train
+    from aiida_e3relax.gnn.training.validation_split import validation_split
 
     device = prepare_device(device_name, threads)
     config = read_config(folder / CONFIG, [])
     (file,) = config.data
     pairs = read_pairs(file)
-    facts: dict[str, Any] = {
-        'measurement': as_stored(measurement),
-        'data_hash': pairs_hash(pairs),
-        'machine': {'device': name_of(device), 'threads': threads, 'torch': torch.__version__},
-    }
-    parts = {split: pairs.of_split(split) for split in measurement.splits}
-    for split, part in parts.items():
-        if not len(part):
+    for split in measurement.splits:
+        if split not in pairs.split:
             raise InputError(f'{file}: no pair of the split {split!r}')
-    if config.settings.architecture == DUMMY:
-        measured = [(split, m) for split, part in parts.items() for m in measure({}, part, device, measurement.match)]
-        write_measured(folder, measured)
-        return Result(**facts)
-    train(pairs, config.settings, folder, device)
-    checkpoint = load_checkpoint(folder / 'best.pt')
+    facts: dict[str, Any] = {'data_hash': pairs_hash(pairs)}
+    checkpoint, steps_taken = None, False
+    if config.settings.architecture != DUMMY:
+        facts |= (training := trained(pairs, file, config.settings, folder, device)).facts
+        steps_taken = training.steps_taken
+        checkpoint = load_checkpoint(folder / 'best.pt')
+        facts['content_hash'] = checkpoint.content_hash
+        facts['parameters'] = sum(p.numel() for p in checkpoint.model.parameters() if p.requires_grad)
+    before = read_result(folder) or Result()
+    if (before.data_hash, before.content_hash) != (facts['data_hash'], facts.get('content_hash')):
+        (folder / RESULT).unlink(missing_ok=True)  # it tells of another checkpoint than what is written now
+        before = Result()
+    missing = before.missing(measurement)
+    models = {} if checkpoint is None else {'model': checkpoint}
     measured = [
         (split, m)
-        for split, part in parts.items()
-        for m in measure({'model': checkpoint}, part, device, measurement.match, with_dummy=False)
+        for split in missing.splits
+        for m in measure(models, pairs.of_split(split), device, measurement.match, with_dummy=checkpoint is None)
     ]
-    write_measured(folder, measured)
+    kept = [(split, m) for split, m in _measured_before(folder, before) if split not in missing.splits]
+    write_measured(folder, kept + measured)
+    machine = {'device': name_of(device), 'threads': threads, 'torch': torch.__version__}
+    session = {**machine, 'date': datetime.date.today().isoformat(), 'jobs': jobs, 'trained': steps_taken}
+    session['splits'] = missing.splits
+    facts['inference_ms'] = before.inference_ms
+    if checkpoint is not None:
+        session['validation'] = validation_split(set(pairs.split.tolist()), config.settings.validation)
+        sample = pairs.of_split(measurement.splits[0]).unrelaxed
+        times, has_kernels = _timed(folder, sample, config.settings.engine, missing, device)
+        facts['inference_ms'] |= times
+        session |= {'inference_batches': missing.inference_batches, 'has_kernels': has_kernels}
+    new = [session] if steps_taken or missing.splits or missing.inference_batches else []
+    facts['machine'] = {**machine, 'sessions': before.sessions + new}
+    return Result(measurement=together(before.measurement, measurement), **facts)
+
+
+def _measured_before(folder: Path, before: Result) -> list[tuple[str, Measured]]:
+    """Return what was measured of the splits that an earlier result tells of."""
+    splits = before.measurement.get('splits', ())
+    return [(split, m) for split, m in (read_measured(folder) if splits else ()) if split in splits]
+
+
+def _timed(
+    folder: Path, sample: Crystals, engine: str, missing: Measurement, device: torch.device
+) -> tuple[dict[str, dict[str, float] | None], bool | None]:
+    """Return the times of predictions of the checkpoint on the engine of its training, and whether it has kernels."""
+    from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
+    from aiida_e3relax.gnn.engine.accelerate import with_engine
+    from aiida_e3relax.gnn.experiments.timing import has_kernels, inference_times
+
+    if not missing.inference_batches:
+        return {}, None
     print('timing predictions', file=sys.stderr)
-    sample = parts[measurement.splits[0]].unrelaxed
-    state = load_content(folder / 'last.pt')
-    return Result(
-        content_hash=checkpoint.content_hash,
-        parameters=sum(p.numel() for p in checkpoint.model.parameters() if p.requires_grad),
-        steps=state['step'],
-        training_s=state['seconds']['wall'],
-        training_cpu_s=state['seconds']['cpu'],
-        inference_ms={
-            str(size): inference_times(checkpoint.model, sample, size, device) for size in measurement.inference_batches
-        },
-        **facts,
-    )
+    model = with_engine(load_checkpoint(folder / 'best.pt').model, engine)  # measuring has made the other one fast
+    times = {str(size): inference_times(model, sample, size, device) for size in missing.inference_batches}
+    return times, has_kernels(model, device)
 
 
 if __name__ == '__main__':

@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 
 from aiida_e3relax.crystals.datasets.pairs_file import write_pairs
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_content
 from aiida_e3relax.gnn.cli import main
+from aiida_e3relax.gnn.experiments.results import read_measured, read_result
 from tests.gnn.pairs import made_pairs
 
 CONFIG = {
@@ -92,6 +94,48 @@ def test_killed_command_leaves_nothing_behind_and_goes_on(folder):
     with (run / 'log.csv').open(newline='') as handle:
         assert [int(row['step']) for row in csv.DictReader(handle)] == [40, 80, 120]
     assert f'training  {step + 1}/120' in (run / 'output.log').read_text()
+
+
+def test_less_is_there_and_more_is_added(folder):
+    """Asking for less measures nothing and loses nothing; asking for more measures that alone, on the same training."""
+    run = folder / 'out' / 'runs' / 'made' / 'painn' / 'seed-0'
+    command = ['benchmark', 'file.json', '--models', 'painn', *QUICK]
+    (folder / 'file.json').write_text(json.dumps(CONFIG | {'match': True}))
+    assert main([*command, '--jobs', '2']) == 0
+    first, log = read_result(run), (run / 'output.log').read_text()
+    assert (first.measurement['match'], first.last_told('validation')) == (['test'], 'val')
+    assert main([*command, '--no-match', '--inference-batches']) == 0
+    assert read_result(run) == first
+    assert (run / 'output.log').read_text() == log
+    assert '| match % |' in (folder / 'out' / 'table.md').read_text()
+    measured = dict(zip(range(2), read_measured(run), strict=True))
+    assert main([*command, '--no-match', '--inference-batches', '3', '--split', 'val', 'test']) == 0
+    both = read_result(run)
+    assert both.measurement == {'splits': ['test', 'val'], 'match': ['test'], 'inference_batches': [2, 3]}
+    assert (both.content_hash, both.inference_ms['2']) == (first.content_hash, first.inference_ms['2'])
+    assert both.inference_ms['3']['forward'] > 0
+    assert [(s['jobs'], s['trained'], s['splits']) for s in both.sessions] == [(2, True, ['test']), (1, False, ['val'])]
+    kept = [m for split, m in read_measured(run) if split == 'test']
+    assert [m.row() for m in kept] == [m.row() for _, m in measured.values()]
+    text = (folder / 'out' / 'table.md').read_text()
+    assert 'On the split val the best checkpoint of each training was chosen' in text
+    assert 'Times are of 1 or 2 jobs side by side' in text
+
+
+def test_run_that_is_ended_from_outside_has_not_failed(folder):
+    changes = ['--set', 'steps=100000', '--set', 'validate_every=2', '--models', 'painn']
+    command = [sys.executable, '-m', 'aiida_e3relax.gnn.cli', 'benchmark', 'file.json', *changes, *QUICK]
+    run = folder / 'out' / 'runs' / 'made' / 'painn' / 'seed-0'
+    benchmark = subprocess.Popen(command, stderr=subprocess.PIPE)
+    _wait_for((run / 'last.pt').exists)
+    (worker,) = psutil.Process(benchmark.pid).children()
+    worker.terminate()
+    assert benchmark.wait(60) == 130
+    assert 'painn, made, seed 0: ended from outside: the same command goes on' in benchmark.stderr.read().decode()
+    assert not (run / 'result.json').exists()
+    text = (folder / 'out' / 'table.md').read_text()
+    assert 'Not done:\n\n- painn, made, seed 0' in text
+    assert 'Failed' not in text
 
 
 def test_run_that_another_process_has_is_left_to_it(folder, capsys):

@@ -3,20 +3,30 @@
 import numpy as np
 import pytest
 
-from aiida_e3relax.gnn.evaluation.evaluate import ALL_MEASURES, FRAMES, Measured
+from aiida_e3relax.gnn.evaluation.evaluate import ALL_MEASURES, FRAMES, MOVABLE, Measured
 from aiida_e3relax.gnn.experiments.config import read_experiment
+from aiida_e3relax.gnn.experiments.figures import (
+    axis_places,
+    draw_comparison,
+    draw_distributions,
+    draw_violins,
+    errors_by_row,
+    measures_in_errors,
+    measures_of,
+)
 from aiida_e3relax.gnn.experiments.plan import Measurement
 from aiida_e3relax.gnn.experiments.report import write_figures, write_tables
-from aiida_e3relax.gnn.experiments.results import Result, as_stored, read_measured, write_measured, write_result
+from aiida_e3relax.gnn.experiments.results import Result, read_measured, together, write_measured, write_result
 from aiida_e3relax.gnn.experiments.table import outcomes, table_rows
 
+SEEN = {'device': 'cpu', 'threads': 1, 'torch': '2', 'trained': True, 'splits': ['test'], 'inference_batches': [1, 32]}
 ERRORS = {('dummy', 0): 0.8, ('painn', 0): 0.3, ('painn', 1): 0.5, ('egnn', 0): 0.2, ('egnn', 1): 0.2}
 """Mean errors of the runs: 0.4 with a spread of 0.1414 for painn, 0.2 without one for egnn."""
 
 
-def made(error: float, matched: float = 0.5) -> list[tuple[str, Measured]]:
+def made(error: float, matched: float = 0.5, **others: float) -> list[tuple[str, Measured]]:
     """Two crystals whose errors have the mean `error` and as many matches as asked for, in both frames."""
-    values = {name: error * np.array([0.5, 1.5]) for name in ALL_MEASURES}
+    values = {name: others.get(name, error) * np.array([0.5, 1.5]) for name in dict.fromkeys((*ALL_MEASURES, *others))}
     return [
         (
             'test',
@@ -38,6 +48,18 @@ def made(error: float, matched: float = 0.5) -> list[tuple[str, Measured]]:
     ]
 
 
+def finished(tmp_path, errors: dict, results: dict | None = None, **given):
+    """An experiment with one seed whose runs have ended, with `made` of what `errors` say by row, and such results."""
+    given = {'data': ['a.npz'], 'output': str(tmp_path), 'seeds': 1, 'models': ['painn', 'egnn']} | given
+    experiment = read_experiment('benchmark', None, given, [])
+    for run in experiment.runs:
+        run.folder.mkdir(parents=True)
+        write_measured(run.folder, made(0.5, **errors.get(run.variant, {})))
+        facts = {} if run.variant == 'dummy' else {'content_hash': 'sha256:0', **(results or {}).get(run.variant, {})}
+        write_result(run.folder, Result(measurement=together({}, experiment.measurement), **facts))
+    return experiment
+
+
 @pytest.fixture
 def experiment(tmp_path):
     given = {'data': ['a.npz'], 'output': str(tmp_path), 'seeds': 2, 'models': ['painn', 'egnn', 'hegnn']}
@@ -49,7 +71,7 @@ def experiment(tmp_path):
                 write_result(run.folder, Result(error='the loss | is not finite'))
             continue
         write_measured(run.folder, made(ERRORS[run.variant, run.seed], matched=1.0 if run.variant == 'painn' else 0.5))
-        facts = {'measurement': as_stored(Measurement()), 'parameters': 1234, 'steps': 10}
+        facts = {'measurement': together({}, Measurement()), 'parameters': 1234, 'steps': 10}
         if run.variant != 'dummy':
             facts |= {'training_s': 3600.0, 'training_cpu_s': 1800.0 * (1 + run.seed), 'content_hash': 'sha256:0'}
             facts |= {'inference_ms': {'1': {'graph': 1.0, 'forward': 2.0}, '32': None}}
@@ -100,3 +122,92 @@ def test_without_a_finished_run_there_is_a_table_and_no_figure(tmp_path):
     experiment = read_experiment('benchmark', None, given, [])
     assert 'Not done:' in write_tables(experiment)
     assert write_figures(experiment) == []
+
+
+SHAPE = 'cell_shape_deviation_A2'
+FIXED = {
+    'dummy': {SHAPE: 0.0, 'volume_mae_A3': 0.0, 'lattice_mae_A': 0.0, MOVABLE: 1.0},
+    'painn': {SHAPE: 1.7e-14, 'volume_mae_A3': 1e-13, 'lattice_mae_A': 2e-16, MOVABLE: 0.8},
+    'egnn': {SHAPE: 0.0, 'volume_mae_A3': 0.0, 'lattice_mae_A': 0.0, MOVABLE: 0.4},
+}
+"""Slabs: fixed cells, which a model that turns them gives back with rounding, and half of the atoms."""
+
+
+def test_rounding_is_no_error_and_no_improvement(tmp_path):
+    experiment = finished(tmp_path, FIXED, reference='egnn')
+    text = write_tables(experiment)
+    assert '| painn | 0.500 (0.500) | 0.00 (0.00) | 0.00 (0.00) | 0.500 (0.500) | 0.00 (0.00) | 0.800 (0.800) |' in text
+    assert '| egnn against the best other | +0.0 % |  |  | +0.0 % |  | +50.0 % | +0.0 % |' in text
+    (egnn,) = (r for r in table_rows(experiment, outcomes(experiment)) if (r['of'], r['frame']) == ('egnn', 'aligned'))
+    assert f'{SHAPE}_mean_improvement_percent' not in egnn
+
+
+def test_figures_show_movable_atoms_and_leave_out_what_is_zero_for_all(tmp_path):
+    experiment = finished(tmp_path, FIXED)
+    found = outcomes(experiment)
+    errors = errors_by_row(found, 'a', 'test')
+    assert measures_in_errors(errors) == [MOVABLE, 'bond_length_mae_A']
+    rows = table_rows(experiment, found)
+    assert measures_of(rows) == [MOVABLE]
+    draw_comparison(experiment, rows, tmp_path / 'means.png')
+    draw_violins(experiment, errors, 'a', tmp_path / 'violins.png')
+    draw_distributions(experiment, errors, 'a', tmp_path / 'distributions.png')
+    assert all((tmp_path / f'{name}.png').is_file() for name in ('means', 'violins', 'distributions'))
+    free = outcomes(finished(tmp_path / 'free', {}))
+    assert measures_in_errors(errors_by_row(free, 'a', 'test')) == list(ALL_MEASURES)
+
+
+def test_dates_and_jobs_are_those_of_the_measurements(tmp_path):
+    seen = {
+        'painn': {'machine': {'sessions': [SEEN | {'date': '2026-03-01', 'jobs': 2}]}},
+        'egnn': {'machine': {'sessions': [SEEN | {'date': '2026-04-02', 'jobs': 2}]}},
+    }
+    text = write_tables(finished(tmp_path, {}, seen))
+    assert 'Measured 2026-03-01 to 2026-04-02 on cpu, 1 threads, torch 2.\n' in text
+    assert 'Times are of 2 jobs side by side' in text
+
+
+def test_result_of_an_earlier_release_tells_neither_date_nor_jobs(tmp_path):
+    machine = {'device': 'cpu', 'threads': 1, 'torch': '2'}
+    text = write_tables(finished(tmp_path, {}, {name: {'machine': machine} for name in ('painn', 'egnn')}))
+    assert 'Measured on cpu, 1 threads, torch 2.\n' in text
+    assert 'Times' not in text
+
+
+def test_times_of_several_machines_are_told_apart(tmp_path):
+    sessions = [
+        SEEN | {'date': '2026-03-01', 'jobs': 1, 'inference_batches': [1, 32]},
+        SEEN | {'date': '2026-03-01', 'jobs': 1, 'inference_batches': [512], 'device': 'H200', 'trained': False},
+    ]
+    text = write_tables(
+        finished(tmp_path, {}, {name: {'machine': {'sessions': sessions}} for name in ('painn', 'egnn')})
+    )
+    assert 'Times are of one job at a time.' in text
+    assert 'in batches of 512 on H200, 1 threads, torch 2; 1, 32 on cpu, 1 threads, torch 2.' in text
+
+
+def test_models_with_and_without_kernels_are_named(tmp_path):
+    text = write_tables(
+        finished(
+            tmp_path,
+            {},
+            {of: {'machine': SEEN | {'has_kernels': has}} for of, has in (('painn', True), ('egnn', False))},
+        )
+    )
+    assert "predictions of painn kernels of this package's own sum the messages, in those of egnn PyTorch's" in text
+
+
+@pytest.mark.parametrize(('validation', 'is_said'), [('test', True), ('val', False), ('', False)])
+def test_measuring_on_the_split_that_chose_the_checkpoint_is_said(tmp_path, validation, is_said):
+    results = {name: {'machine': SEEN | {'validation': validation}} for name in ('painn', 'egnn')}
+    text = write_tables(finished(tmp_path, {}, results))
+    assert ('On the split test the best checkpoint of each training was chosen' in text) == is_said
+
+
+def test_axis_of_a_sweep_has_the_values_of_its_rows(tmp_path):
+    values = [None, 'last']
+    given = {'data': ['a.npz'], 'output': str(tmp_path), 'seeds': 1, 'sweep': {'layer_weights': values}}
+    experiment = read_experiment('sweep', None, given, [])
+    assert [variant.name for variant in experiment.variants] == ['layer_weights=null', 'layer_weights=last']
+    assert axis_places(values) == ([0.0, 1.0], ['null', 'last'])
+    assert axis_places([1, 2.5]) == ([1.0, 2.5], ['1', '2.5'])
