@@ -11,6 +11,7 @@ from aiida import orm
 from aiida_e3relax.calculations.pre_relaxer import PreRelaxer
 from aiida_e3relax.campaign.group import CampaignGroup, load_campaign
 from aiida_e3relax.campaign.settings import CampaignSettings
+from aiida_e3relax.common.messages import count_of
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.data.potential import E3RelaxPotentialData
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
@@ -46,7 +47,7 @@ class Relaxations:
     def __str__(self) -> str:
         parts = [f'{self.raw:,} from raw crystals'] * bool(self.raw)
         parts += [f'{self.predicted:,} from predictions'] * bool(self.predicted)
-        return f'{self.total:,} relaxations by VASP ({", ".join(parts)})'
+        return f'{count_of(self.total, "relaxation")} by VASP ({", ".join(parts)})'
 
 
 def arm_choices(

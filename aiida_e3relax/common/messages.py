@@ -18,6 +18,11 @@ def short(text: object, length: int = 60) -> str:
     return found if len(found) <= length else f'{found[: length - 3]}...'
 
 
+def count_of(count: int, one: str, several: str = '') -> str:
+    """Return a number with its noun, `one` or `several`; these are by default `one` with an s."""
+    return f'{count:,} {one if count == 1 else several or f"{one}s"}'
+
+
 def describe_error(error: BaseException) -> str:
     """Return the type and the message of another library's exception, on one line."""
     return f'{type(error).__name__}: {short(error, 200)}' if str(error) else type(error).__name__

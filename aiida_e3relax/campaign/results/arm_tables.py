@@ -11,6 +11,7 @@ from aiida_e3relax.campaign.results.arms import RAW, SAME_MEV, WORSE_BY, ArmsCom
 from aiida_e3relax.campaign.results.estimates import FEWEST, Estimate
 from aiida_e3relax.campaign.results.noise import format_energy
 from aiida_e3relax.campaign.results.outcomes import COUNTED, OUTCOMES
+from aiida_e3relax.common.messages import count_of
 
 APART = f'{SAME_MEV:g} meV/atom'
 SURE = 0.05
@@ -108,10 +109,12 @@ def _iterate_sentences(comparison: ArmsComparison) -> Iterator[str]:
         return
     first = ranking[0]
     steps = first.savings['ionic_steps']
-    arms, fewest = (f'all {len(ranking)} arms have', ', the fewest,') if len(ranking) > 1 else ('the arm has', '')
+    all_arms = {1: 'the arm has', 2: 'both arms have'}.get(len(ranking), f'all {len(ranking)} arms have')
+    fewest = ', the fewest,' if len(ranking) > 1 else ''
     yield (
-        f'On the {_count(comparison.n, "crystal")} that {arms}, VASP takes {steps.with_network:,.0f} ionic steps from '
-        f'{first.name}{fewest} and {steps.without:,.0f} from the raw crystals: {_format_saved(steps.percent)} saved.'
+        f'On the {count_of(comparison.n, "crystal")} that {all_arms}, VASP takes {steps.with_network:,.0f} ionic steps '
+        f'from {first.name}{fewest} and {steps.without:,.0f} from the raw crystals: '
+        f'{_format_saved(steps.percent)} saved.'
     )
     if len(ranking) > 1:
         yield _compare_with_next(comparison, first, ranking[1])
@@ -150,7 +153,7 @@ def _compare_with_next(comparison: ArmsComparison, first: ArmSummary, second: Ar
     said = 'is more than chance' if pair.corrected < SURE else 'may be chance'
     return (
         f'{text}; the difference {said} (Wilcoxon’s signed-rank test, p {_format_p(pair.corrected)} corrected by Holm '
-        f'for {_count(n_pairs, "comparison")}).'
+        f'for {count_of(n_pairs, "comparison")}).'
     )
 
 
@@ -189,8 +192,8 @@ def _tabulate_costs(comparison: ArmsComparison) -> TextTable:
             f'> {WORSE_BY} step worse',
         ),
         rows,
-        f'Sums over the {_count(comparison.n, "crystal")} that all arms have; saved against the raw crystals, with the '
-        '95 % interval over crystals. A rejected prediction counts as nothing saved, one from which VASP failed as '
+        f'Sums over the {count_of(comparison.n, "crystal")} that all arms have; saved against the raw crystals, with '
+        'the 95 % interval over crystals. A rejected prediction counts as nothing saved, one from which VASP failed as '
         'lost. The core time has in it what the arm itself took, the network or the potential, a second of its device '
         f'as one of a core.{"".join(_iterate_unknown(comparison))}',
     )
@@ -207,8 +210,8 @@ def _iterate_unknown(comparison: ArmsComparison) -> Iterator[str]:
     for cost, name in COST_NAMES.items():
         if n_unknown := comparison.n - len(comparison.known[cost]):
             yield (
-                f' The {name} of {_count(n_unknown, "crystal")} is not known in all arms, as of a run that was killed '
-                'or taken from a cache: the column is of the others.'
+                f' The {name} of {count_of(n_unknown, "crystal")} is not known in all arms, as of a run that was '
+                'killed or taken from a cache: the column is of the others.'
             )
 
 
@@ -360,10 +363,6 @@ def _format_time(seconds: float) -> str:
 
 def _format_p(p_value: float, equals: str = '= ') -> str:
     return '< 0.0001' if p_value < 1e-4 else f'{equals}{p_value:.2g}'
-
-
-def _count(number: int, noun: str) -> str:
-    return f'{number:,} {noun}{"" if number == 1 else "s"}'
 
 
 def _sign(value: float) -> str:

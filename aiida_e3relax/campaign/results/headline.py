@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiida_e3relax.campaign.results.estimates import Estimate
 from aiida_e3relax.campaign.results.noise import format_energy
 from aiida_e3relax.campaign.results.statistics import Summary
+from aiida_e3relax.common.messages import count_of
 
 
 def format_headline(summary: Summary) -> str:
@@ -44,7 +45,7 @@ def _format_sample(summary: Summary) -> str:
 
 
 def _format_structures(summary: Summary) -> str:
-    return f'{summary.structures:,} structure{"" if summary.structures == 1 else "s"}'
+    return count_of(summary.structures, 'structure')
 
 
 def _format_percent(percent: Estimate) -> str:
@@ -53,9 +54,12 @@ def _format_percent(percent: Estimate) -> str:
 
 
 def _format_interval(percent: Estimate) -> str:
+    """Return the interval of what was saved or, as `_format_percent` has it, of what it cost in addition."""
+    assert percent.value is not None
     if percent.low is None or percent.high is None:
         return ''
-    return f' (95 % interval {percent.low:.0f} to {percent.high:.0f})'
+    low, high = (percent.low, percent.high) if percent.value >= 0 else (-percent.high, -percent.low)
+    return f' (95 % interval {low:z.0f} to {high:z.0f})'
 
 
 def _format_core_time(seconds: float) -> str:

@@ -11,6 +11,7 @@ from aiida_e3relax.campaign.plan import read_plan
 from aiida_e3relax.campaign.rounds.due import RoundDue
 from aiida_e3relax.campaign.rounds.history import History
 from aiida_e3relax.campaign.submission.due import Due, Look, look_at
+from aiida_e3relax.campaign.submission.paused import PausedJobs, find_paused_jobs
 from aiida_e3relax.campaign.submission.processes import UNSUCCESSFUL, CampaignProcesses, Process, State
 
 RECENT = 50
@@ -27,12 +28,13 @@ class FailedChains:
         The exit code, `excepted` or `killed`.
     labels
         The structures.
-    message
-        That of the first of them.
+    pk, message
+        Of the first of them.
     """
 
     name: str
     labels: list[str]
+    pk: int
     message: str
 
 
@@ -122,6 +124,8 @@ class Status:
         What of an arm waits for raw legs; None where nothing does.
     learning
         How its model learns; None of a campaign whose model never has and was not told to.
+    paused_jobs
+        What waits for a person, since scheduler or connection refused it again and again.
     """
 
     name: str
@@ -136,6 +140,7 @@ class Status:
     foreign: list[int]
     waiting: Waiting | None = None
     learning: Learning | None = None
+    paused_jobs: tuple[PausedJobs, ...] = ()
 
     @property
     def n_held(self) -> int:
@@ -179,6 +184,7 @@ def make_status(look: Look, is_with_base: bool = False) -> Status:
         foreign=[process.pk for process in processes.foreign],
         waiting=_describe_waiting(look.due, is_with_base),
         learning=_describe_learning(look),
+        paused_jobs=find_paused_jobs(processes.running),
     )
 
 
@@ -223,7 +229,7 @@ def _group_failures(processes: CampaignProcesses) -> list[FailedChains]:
             name = str(tries[-1].exit_status) if state is State.FAILED else state.value
             failed.setdefault(name, []).append(tries[-1])
     failures = [
-        FailedChains(name, [chain.label for chain in chains], chains[0].exit_message or '')
+        FailedChains(name, [chain.label for chain in chains], chains[0].pk, chains[0].exit_message or '')
         for name, chains in failed.items()
     ]
     return sorted(failures, key=lambda failure: -len(failure.labels))

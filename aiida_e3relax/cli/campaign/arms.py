@@ -20,7 +20,7 @@ from aiida_e3relax.campaign.rounds.settings import LearningSettings
 from aiida_e3relax.cli.campaign.create import list_reasons
 from aiida_e3relax.cli.campaign.learning import describe_plan
 from aiida_e3relax.cli.chain_choices import choose_code, choose_model, choose_weights, network_options, read_choices
-from aiida_e3relax.common.messages import printable
+from aiida_e3relax.common.messages import count_of, printable
 from aiida_e3relax.gnn.potentials.registry import POTENTIALS
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
 
@@ -122,8 +122,9 @@ def create_single_arm(
         raise click.ClickException(printable(str(error))) from error
     of_arm = arm.settings
     click.echo(
-        f'Arm {name} of {raw_legs_of}: {len(of_arm.structures)} structures from {choices.pre_relaxer}, with the raw '
-        f'legs of {raw_legs_of}; {len(refused)} left out. Its settings are in Dict<{arm.settings_node.pk}>.'
+        f'Arm {name} of {raw_legs_of}: {count_of(len(of_arm.structures), "structure")} from {choices.pre_relaxer}, '
+        f'with the raw legs of {raw_legs_of}; {len(refused)} left out. '
+        f'Its settings are in Dict<{arm.settings_node.pk}>.'
     )
     if learning:
         click.echo(describe_plan(of_arm.how_to_learn, len(of_arm.judge_set)))

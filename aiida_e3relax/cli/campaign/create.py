@@ -14,7 +14,7 @@ from aiida_e3relax.cli.campaign.source_files import SOURCES_HELP, check_files
 from aiida_e3relax.cli.chain_options import PROTOCOLS_EPILOG, chain_options
 from aiida_e3relax.cli.profile import profile_option, use_profile
 from aiida_e3relax.cli.several_values import SeveralValues, SeveralValuesCommand
-from aiida_e3relax.common.messages import printable
+from aiida_e3relax.common.messages import count_of, printable
 
 if TYPE_CHECKING:
     from aiida_e3relax.campaign.group import CampaignGroup
@@ -223,8 +223,8 @@ def _describe_new(group: CampaignGroup, arms: Sequence[CampaignGroup]) -> None:
     start = f'from {find_pre_relaxer(settings)}, {legs} of them also from the raw crystals'
     told = start if counted.predicted else 'relaxed without a pre-relaxer'
     click.echo(
-        f'Campaign {group.label}: {len(settings.structures)} structures, {told}; {len(settings.left_out)} left out. '
-        f'Its settings are in Dict<{group.settings_node.pk}>.'
+        f'Campaign {group.label}: {count_of(len(settings.structures), "structure")}, {told}; '
+        f'{len(settings.left_out)} left out. Its settings are in Dict<{group.settings_node.pk}>.'
     )
     if settings.learning:
         click.echo(f'{describe_plan(settings.how_to_learn, len(settings.judge_set))}')

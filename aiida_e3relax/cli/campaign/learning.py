@@ -21,7 +21,7 @@ from aiida_e3relax.campaign.submission.daemon import submit_some
 from aiida_e3relax.campaign.submission.lock import CampaignLockedError, lock
 from aiida_e3relax.cli.campaign.errors import plain_errors, shell_quote
 from aiida_e3relax.cli.nodes import describe_node, find_node
-from aiida_e3relax.common.messages import printable, suggestion
+from aiida_e3relax.common.messages import count_of, printable, suggestion
 from aiida_e3relax.common.strict_yaml import load_yaml
 from aiida_e3relax.data.pairs import E3RelaxPairsData
 
@@ -66,10 +66,14 @@ def parse_learning(words: Sequence[str]) -> LearningSettings:
 
 def describe_plan(how: LearningSettings, n_judges: int) -> str:
     """Return how a campaign learns, in a sentence."""
+    assert how.every is not None, 'of a campaign that was told to learn'
+    judging = count_of(
+        n_judges, 'structure, drawn at random, judges and is', 'structures, drawn at random, judge and are'
+    )
     parts = [
-        f'Its model learns after every {how.every} relaxations',
+        f'Its model learns after every {count_of(how.every, "relaxation")}',
         *([ORDERS[how.order]] if how.order in ORDERS else []),
-        f'{n_judges} structures, drawn at random, judge and are never learnt from',
+        f'{judging} never learnt from',
         *(['no chain starts meanwhile'] if how.wait else []),
     ]
     return f'{"; ".join(parts)}.'

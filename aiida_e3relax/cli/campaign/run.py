@@ -25,7 +25,7 @@ from aiida_e3relax.campaign.submission.status import Status, make_status
 from aiida_e3relax.cli.campaign.errors import plain_errors, shell_quote
 from aiida_e3relax.cli.campaign.status_lines import StatusLines
 from aiida_e3relax.cli.campaign.status_table import draw_status
-from aiida_e3relax.common.messages import printable
+from aiida_e3relax.common.messages import count_of, printable
 
 SUBMITTED_BETWEEN_LOOKS = 5
 NO_DAEMON = 'no daemon runs, so nothing can: start one with `verdi daemon start`'
@@ -175,7 +175,8 @@ def _say_what_is_next(controllers: Sequence[CampaignController]) -> None:
         found += f'; the arms side by side: aiida-e3relax campaign compare {name}'
     if is_done and n_held:
         raise click.ClickException(
-            f'{n_held} structures are held back, as said above; all others have ended. What was found so far: {found}'
+            f'{count_of(n_held, "structure is", "structures are")} held back, as said above; '
+            f'all others have ended. What was found so far: {found}'
         )
     if is_done:
         click.echo(f'All has ended. See what it found: {found}')

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Iterator
 
 from aiida_e3relax.campaign.submission.processes import State
 from aiida_e3relax.campaign.submission.status import Status
 from aiida_e3relax.cli.campaign.status_table import format_notes
 from aiida_e3relax.common.messages import printable
+
+COUNTED = re.compile(r'^[\d,]+ (job|process|structure)(?:es|s)? (?:is|are)\b')
+"""What begins with a number: `1 job is ...`, `2 processes are ...`."""
 
 
 class StatusLines:
@@ -49,4 +53,4 @@ def _format_counts(counts: dict[State, int]) -> str:
 
 def _without_count(note: str) -> str:
     """Return a note without the number that it begins with, which changes while the note says the same."""
-    return note.lstrip('0123456789')
+    return COUNTED.sub(r'\1 are', note)

@@ -18,14 +18,13 @@ from aiida_e3relax.campaign.rounds.history import History
 from aiida_e3relax.campaign.settings import CampaignSettings
 from aiida_e3relax.campaign.submission.processes import UNSUCCESSFUL, State
 from aiida_e3relax.campaign.submission.status import FailedChains, Status, read_status
-from aiida_e3relax.common.messages import printable, short
+from aiida_e3relax.common.messages import count_of, printable, short
 
 SHOWN_LABELS = 4
-MESSAGE_WIDTH = 100
-"""Of a message in a table; in a line of its own it is the reason that a person looks for."""
-REASON_WIDTH = 400
+REASON_WIDTH = 1000
+"""Of a message, in a line of its own: it ends with the reason that a person looks for."""
 LIST_COUNTS = ('structures', 'finished', 'failed', 'running')
-LIST_TITLES = ('name', 'created', *LIST_COUNTS, 'remark')
+LIST_TITLES = ('name', 'created (UTC)', *LIST_COUNTS, 'remark')
 
 
 def draw_status(status: Status, warning: str = '') -> RenderableType:
@@ -41,6 +40,7 @@ def draw_status(status: Status, warning: str = '') -> RenderableType:
     parts: list[RenderableType] = [table, Text(_format_rate(status))]
     if status.failures:
         parts.append(_draw_failures(status.failures))
+        parts += [Text(line) for line in format_failures(status.failures)]
     parts += [Text(line, style='yellow') for line in format_notes(status)]
     if warning:
         parts.append(Text(warning, style='bold red'))
@@ -53,7 +53,8 @@ def draw_list(rows: Iterable[Sequence[str]]) -> Table:
     for title in LIST_TITLES:
         table.add_column(title, justify='right' if title in LIST_COUNTS else 'left', overflow='fold')
     for cells in rows:
-        table.add_row(*map(Text, cells))
+        name, created, *others = cells
+        table.add_row(*map(Text, (name, _format_moment(created), *others)))
     return table
 
 
@@ -77,11 +78,19 @@ def _format_campaign(status: Status, settings: CampaignSettings) -> tuple[str, .
     return printable(status.name), printable(settings.created), *map(str, counts), ', '.join(notes)
 
 
+def _format_moment(created: str) -> str:
+    """Return a moment to the minute, in UTC; nothing of a campaign that cannot be read."""
+    if not created:
+        return ''
+    moment = datetime.datetime.fromisoformat(created).astimezone(datetime.UTC)
+    return moment.strftime('%Y-%m-%d %H:%M')
+
+
 def format_notes(status: Status) -> list[str]:
     """Return what a person should know of a campaign beside its counts, in lines."""
     name = shlex.quote(printable(status.name))
     lines = [
-        f'{held.n_structures} structures are held back: the network failed for {held.label} as a whole '
+        f'{_structures_are(held.n_structures)} held back: the network failed for {held.label} as a whole '
         f'(<{held.pk}>): {short(held.reason, REASON_WIDTH)}'
         for held in status.held
     ]
@@ -91,13 +100,18 @@ def format_notes(status: Status) -> list[str]:
             f'aiida-e3relax campaign run {name} --retry-failed; or relax them without the network: '
             f'aiida-e3relax campaign run {name} --raw-on-network-failure'
         )
+    lines += [
+        f'{count_of(len(jobs.pks), "job is", "jobs are")} paused: {short(jobs.reason, REASON_WIDTH)}; '
+        f'why, and so what to mend: verdi process report {jobs.pks[0]}'
+        for jobs in status.paused_jobs
+    ]
     lines += _format_waiting(status)
     lines += _format_learning(status)
     if status.foreign:
         pks = ', '.join(map(str, status.foreign[:SHOWN_LABELS])) + ', ...' * (len(status.foreign) > SHOWN_LABELS)
         lines.append(
-            f'{len(status.foreign)} processes are linked to the settings and have the label of no structure; they are '
-            f'left alone: {pks}'
+            f'{count_of(len(status.foreign), "process is", "processes are")} linked to the settings without the label '
+            f'of a structure, and left alone: {pks}'
         )
     return lines
 
@@ -109,12 +123,16 @@ def _format_waiting(status: Status) -> Iterator[str]:
     base = printable(status.waiting.base)
     run = f'aiida-e3relax campaign run {shlex.quote(base)}'
     if n_waiting := status.waiting.n_structures:
-        yield f'{n_waiting} structures are waiting for raw legs of {base}, which come with: {run}'
+        yield f'{_structures_are(n_waiting)} waiting for raw legs of {base}, which come with: {run}'
     if n_held := status.waiting.n_held:
         yield (
-            f'{n_held} structures are held back: their raw legs are held back or lost in {base}; see why: '
+            f'{_structures_are(n_held)} held back: their raw legs are held back or lost in {base}; see why: '
             f'aiida-e3relax campaign status {shlex.quote(base)}; and then: {run} --retry-failed'
         )
+
+
+def _structures_are(count: int) -> str:
+    return count_of(count, 'structure is', 'structures are')
 
 
 def _format_learning(status: Status) -> Iterator[str]:
@@ -135,7 +153,7 @@ def _format_learning(status: Status) -> Iterator[str]:
     if due.lacks:
         yield f'A round of learning waits: it needs {due.lacks}'
     elif due.next_after is not None and not history.is_running:
-        yield f'The next round of learning is due after {due.next_after} finished relaxations'
+        yield f'The next round of learning is due after {count_of(due.next_after, "finished relaxation")}'
 
 
 def format_rounds(history: History) -> list[str]:
@@ -150,7 +168,7 @@ def format_rounds(history: History) -> list[str]:
             told = 'its model was not better, and was not taken'
         elif each.process.exit_message:
             told = f'{told}: {short(printable(each.process.exit_message), REASON_WIDTH)}'
-        lines.append(f'round {number}, <{each.process.pk}>, on {each.after} relaxations: {told}')
+        lines.append(f'round {number}, <{each.process.pk}>, on {count_of(each.after, "relaxation")}: {told}')
     return lines
 
 
@@ -176,12 +194,18 @@ def _format_duration(time: datetime.timedelta) -> str:
     return f'{hours} h {minutes % 60} min' if hours else f'{minutes} min'
 
 
+def format_failures(failures: Iterable[FailedChains]) -> Iterator[str]:
+    """Yield the whole message of each kind of failure, and what shows more of it."""
+    for failure in failures:
+        said = f' {short(failure.message, REASON_WIDTH)}' if failure.message else ''
+        yield f'{failure.name}:{said} More: aiida-e3relax show {failure.pk}'
+
+
 def _draw_failures(failures: list[FailedChains]) -> Table:
-    table = Table('exit code', 'count', 'structures', 'message of the first', box=box.SIMPLE_HEAD, title='Failures')
+    table = Table('exit code', 'count', 'structures', box=box.SIMPLE_HEAD, title='Failures')
     table.title_justify = 'left'
     for failure in failures:
         more = f' and {len(failure.labels) - SHOWN_LABELS} more' if len(failure.labels) > SHOWN_LABELS else ''
         labels = ', '.join(map(printable, failure.labels[:SHOWN_LABELS])) + more
-        cells = (failure.name, str(len(failure.labels)), labels, short(failure.message, MESSAGE_WIDTH))
-        table.add_row(*map(Text, cells))
+        table.add_row(*map(Text, (failure.name, str(len(failure.labels)), labels)))
     return table

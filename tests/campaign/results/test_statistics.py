@@ -166,6 +166,12 @@ def test_an_interval_stands_in_the_headline():
     percent = summary.savings['ionic_steps'].percent
     assert percent.low < percent.value < percent.high < percent.low + 2
     assert f'(95 % interval {percent.low:.0f} to {percent.high:.0f})' in format_headline(summary)
+    reversed_rows = [row(leg(int(steps) // 2), leg(int(steps))) for steps in raw]
+    percent = summarise(frame_of(*reversed_rows)).savings['ionic_steps'].percent
+    assert percent.low < percent.value < percent.high < 0
+    headline = format_headline(summarise(frame_of(*reversed_rows)))
+    cost = f'cost an additional {-percent.value:.0f} % of the ionic steps (95 % interval {-percent.high:.0f} to'
+    assert f'{cost} {-percent.low:.0f})' in headline
     assert summary.by_class[0].name == 'halides'
     assert {group.name for group in summary.by_element} == {'Na', 'Cl'}
     assert summary.savings['ionic_steps'].p_value < 1e-50

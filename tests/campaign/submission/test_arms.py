@@ -164,8 +164,7 @@ def test_a_chain_waits_for_the_raw_leg_of_its_structure_and_takes_it(base, arm):
     assert (due.chains, due.waiting, due.held_with_base) == (('c', 'a', 'b'), ('d',), ())
     notes = format_notes(read_status(arm))
     assert notes == [
-        f'1 structures are waiting for raw legs of {base.label}, which come with: aiida-e3relax campaign run '
-        f'{base.label}'
+        f'1 structure is waiting for raw legs of {base.label}, which come with: aiida-e3relax campaign run {base.label}'
     ]
     for n_submitted in (1, 1, 1, 0):  # each by another controller, as after a kill
         assert CampaignController(arm).advance(1) == n_submitted
@@ -354,7 +353,7 @@ def test_a_note_is_written_once_and_not_beside_the_base(base, arm):
     later = dataclasses.replace(waiting, waiting=dataclasses.replace(waiting.waiting, n_structures=1))
     lines = StatusLines()
     assert '3 structures are waiting for raw legs' in ' '.join(lines.changes(waiting))
-    assert list(lines.changes(later)) == []
+    assert list(lines.changes(later)) == []  # in the singular
     beside = make_status(CampaignController(arm).look(), is_with_base=True)
     assert (beside.waiting, format_notes(beside)) == (None, [])
 

@@ -19,8 +19,11 @@ from aiida_e3relax.campaign.results.table import campaign_frame
 from aiida_e3relax.campaign.settings import ALL, CampaignSettings, draw_sample, read_content
 from aiida_e3relax.campaign.submission.controller import CampaignController
 from aiida_e3relax.campaign.submission.due import Due
+from aiida_e3relax.campaign.submission.paused import PausedJobs
 from aiida_e3relax.campaign.submission.processes import LinkedProcesses, State, read_processes
 from aiida_e3relax.campaign.submission.status import read_status
+from aiida_e3relax.cli.campaign.status_lines import StatusLines
+from aiida_e3relax.cli.campaign.status_table import format_failures, format_notes
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
 
 LABELS = ['a', 'b', 'c', 'd']
@@ -73,6 +76,42 @@ def test_counts_and_failures(group):
     }
     assert [(failure.name, failure.labels) for failure in status.failures] == [('410', ['b']), ('excepted', ['c'])]
     assert status.failures[0].message == 'message of b'
+    assert list(format_failures(status.failures)) == [
+        f'410: message of b More: aiida-e3relax show {status.failures[0].pk}',
+        f'excepted: More: aiida-e3relax show {status.failures[1].pk}',
+    ]
+
+
+def add_paused_job(chain: orm.WorkChainNode, reason: str) -> orm.CalcJobNode:
+    """Store a job two levels below a chain that AiiDA has paused."""
+    between = orm.WorkChainNode()
+    between.base.links.add_incoming(chain, LinkType.CALL_WORK, 'raw')
+    between.store()
+    job = orm.CalcJobNode()
+    job.base.links.add_incoming(between, LinkType.CALL_CALC, 'iteration_01')
+    job.store()
+    job.pause()
+    job.set_process_status(reason)
+    return job
+
+
+def test_jobs_that_are_paused_are_told_once_with_what_shows_why(group):
+    running, ended = add_chain(group, 'a', 'waiting'), add_chain(group, 'b', 'killed')
+    refused = 'Pausing after failed transport task: submit_calculation failed 5 times consecutively'
+    one, two = add_paused_job(running, refused), add_paused_job(running, refused)
+    add_paused_job(ended, refused)
+    two.unpause()
+    status = read_status(group)
+    assert status.paused_jobs == (PausedJobs(refused, (one.pk,)),)
+    (note,) = format_notes(status)
+    assert note == f'1 job is paused: {refused}; why, and so what to mend: verdi process report {one.pk}'
+    lines = StatusLines()
+    assert note in ' '.join(lines.changes(status))
+    two.pause()
+    two.set_process_status(refused)
+    again = read_status(group)
+    assert format_notes(again)[0].startswith(f'2 jobs are paused: {refused}')
+    assert list(lines.changes(again)) == []
 
 
 def test_what_failed_is_tried_again_once_for_each_asking_and_the_last_try_counts(group):
