@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from aiida import orm
+from aiida_vasp.parsers.vasp import ParserSettingsConfig
 
 from aiida_e3relax.common.messages import short
 
@@ -32,6 +33,16 @@ def open_retrieved_text(folder: orm.FolderData, name: str) -> Iterator[io.TextIO
     """Open a retrieved file as text; bytes that are no UTF-8 are replaced."""
     with folder.base.repository.open(name, 'rb') as handle:
         yield io.TextIOWrapper(handle, encoding='utf-8', errors='replace')
+
+
+def find_missing_files(job: orm.CalcJobNode) -> str | None:
+    """Return which of the files without which aiida-vasp parses nothing a VASP job did not leave, or None."""
+    if job.process_label != 'VaspCalculation' or 'retrieved' not in job.outputs:
+        return None
+    own = job.inputs.settings.get_dict().get('parser_settings', {}) if 'settings' in job.inputs else {}
+    there = job.outputs.retrieved.base.repository.list_object_names()
+    missing = [name for name in ParserSettingsConfig(**own).critical_objects if name not in there]
+    return f'it left no {" and no ".join(missing)}' if missing else None
 
 
 def find_last_lines(job: orm.CalcJobNode) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiida import orm
 
-from aiida_e3relax.workflows.vasp.job_output import find_last_lines
+from aiida_e3relax.workflows.vasp.job_output import find_last_lines, find_missing_files
 
 LEG_NAMES = {'predicted': 'the prediction', 'raw': 'the raw structure'}
 
@@ -24,7 +24,8 @@ def describe_failure(process: orm.ProcessNode) -> str:
         return told
     if job.exit_message and job.exit_message != process.exit_message:
         told = f'{told}; its last job <{job.pk}>: {job.exit_message}'
-    words = [word for word in (_known_errors(job), find_last_lines(job)) if word and word not in told]
+    found = (find_missing_files(job), _known_errors(job), find_last_lines(job))
+    words = [word for word in found if word and word not in told]
     return '; '.join([told, *words])
 
 

@@ -6,7 +6,7 @@ import pytest
 from aiida import orm
 from aiida.common.links import LinkType
 
-from aiida_e3relax.workflows.vasp.job_output import find_last_lines
+from aiida_e3relax.workflows.vasp.job_output import find_last_lines, find_missing_files
 from aiida_e3relax.workflows.vasp.messages import describe_failure
 
 BOX = """ running on    4 total cores
@@ -95,6 +95,18 @@ def test_other_jobs_have_none(make_job):
     assert find_last_lines(make_job(label='E3RelaxCalculation', stderr='Killed')) is None
 
 
+@pytest.mark.parametrize(
+    ('files', 'told'),
+    [
+        ((), 'it left no vasprun.xml and no OUTCAR'),
+        (('OUTCAR', 'CONTCAR'), 'it left no vasprun.xml'),
+        (('OUTCAR', 'vasprun.xml'), None),
+    ],
+)
+def test_files_that_are_missing_are_named(make_job, files, told):
+    assert find_missing_files(make_job(**dict.fromkeys(files, 'text'))) == told
+
+
 def test_a_failed_chain_tells_them_once(make_job):
     leg = orm.WorkChainNode()
     leg.set_process_state('finished')
@@ -110,4 +122,5 @@ def test_a_failed_chain_tells_them_once(make_job):
     assert f'; its last job <{job.pk}>: an object that is marked by the parser as critical is missing.' in told
     assert told.count('known errors of VASP in it: sgrcon: Error in SGRCON.;') == 1
     assert told.count('VASP wrote `VERY BAD NEWS!') == 1
+    assert told.count('critical is missing.; it left no vasprun.xml and no OUTCAR; known errors') == 1
     assert 'Nothing' not in told
