@@ -14,6 +14,7 @@ from aiida import orm
 from aiida.engine import run_get_node
 
 import aiida_e3relax.cli.setup_file
+from aiida_e3relax.calculations.pre_relaxer import default_pre_relaxer
 from aiida_e3relax.calculations.predict import E3RelaxCalculation
 from aiida_e3relax.cli.resources import STANDIN_EXECUTABLE, STANDIN_FAMILY, _installed_script
 from aiida_e3relax.cli.setup_file.plan import plan_setup
@@ -155,7 +156,9 @@ def test_what_differs_is_refused_with_what_to_do(aiida_profile):
         code = CODE.format(computer='setup-fixed', executable=executable, prepend=prepend, who=who)
         return here('setup-fixed', more=f', connection: {{safe_interval: {connection}}}{more}', codes=code)
 
-    make(settings())
+    made = make(settings())
+    assert made['chgnet of e3relax@setup-fixed'] == 'created'
+    assert str(default_pre_relaxer(orm.load_code('e3relax@setup-fixed'))) == 'chgnet'
     assert {step.todo for step in plan_setup(settings())} == {''}
     for changed, message in (
         ({'executable': '/bin/false'}, "executable: expected '/bin/false', found '/bin/true'; a stored code cannot"),

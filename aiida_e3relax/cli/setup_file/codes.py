@@ -85,12 +85,25 @@ def plan_code(full_label: str, wanted: CodeSettings, computers: Mapping[str, Com
     return Step('code', full_label, 'created', partial(_create, full_label, wanted, executable))
 
 
+def plan_pre_relaxer(full_label: str, who: str) -> Step:
+    """Return what is to be done for the default pre-relaxer of a code, which `plan_code` has checked."""
+    name = f'{who} of {full_label}'
+    if find_code(full_label) is not None:
+        return Step('pre-relaxer', name)
+    return Step(
+        'pre-relaxer',
+        name,
+        'created',
+        lambda: set_default_pre_relaxer(orm.load_code(full_label), PreRelaxer.parse(who)),
+    )
+
+
 def _create(full_label: str, wanted: CodeSettings, executable: str) -> None:
     """Store a code, its computer being there."""
     label, _, computer = full_label.partition('@')
     kind: type[orm.InstalledCode] = orm.ContainerizedCode if wanted.is_container else orm.InstalledCode
     names = [*GIVEN, *(OF_CONTAINER if wanted.is_container else ())]
-    code = kind(
+    kind(
         label=label,
         computer=orm.Computer.collection.get(label=computer),
         filepath_executable=executable,
@@ -99,8 +112,6 @@ def _create(full_label: str, wanted: CodeSettings, executable: str) -> None:
         description=wanted.description,
         **{name: getattr(wanted, name) for name in names if getattr(wanted, name) is not None},
     ).store()
-    if wanted.pre_relaxer is not None:
-        set_default_pre_relaxer(code, PreRelaxer.parse(wanted.pre_relaxer))
 
 
 def _executable(wanted: CodeSettings, place: Place) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from aiida_e3relax.cli.setup_file.codes import plan_code
+from aiida_e3relax.cli.setup_file.codes import plan_code, plan_pre_relaxer
 from aiida_e3relax.cli.setup_file.computers import plan_computer
 from aiida_e3relax.cli.setup_file.nodes import FAMILY, plan_family, plan_model
 from aiida_e3relax.cli.setup_file.settings import SetupSettings
@@ -34,6 +34,8 @@ def _list_plans(settings: SetupSettings) -> Iterator[tuple[str, Callable[[], Ste
         yield f'computer {label}', partial(plan_computer, label, computer)
     for label, code in settings.codes.items():
         yield f'code {label}', partial(plan_code, label, code, settings.computers)
+        if code.pre_relaxer is not None:
+            yield f'pre-relaxer of {label}', partial(plan_pre_relaxer, label, code.pre_relaxer)
     for label, family in settings.potentials.items():
         yield f'{FAMILY} {label}', partial(plan_family, label, family, settings)
     for model in settings.models:
