@@ -217,10 +217,14 @@ def test_campaigns_are_listed(invoke, crystals):
     (row,) = [row for row in rows if row[0] == 'listed one']
     assert row[2:] == ['3', '0', '0', '0', 'paused']
     assert row[1] == load_campaign('listed one').settings.created
-    assert 'listed one' in invoke('list')[1]
+    drawn = invoke('list')[1]
+    assert 'created (UTC)' in drawn
+    (line,) = [line for line in drawn.splitlines() if line.startswith('listed one')]
+    assert row[1][:16].replace('T', ' ') in line  # to the minute, on one line
     group = load_campaign('listed one')
     group.remove_nodes(group.settings_node)
     assert 'expected a Dict with its settings in the group' in invoke('list', '--raw')[1]
+    assert invoke('list')[0] == 0
 
 
 def test_messages_cannot_steer_a_terminal(invoke, crystals):
