@@ -255,8 +255,8 @@ class TrainingRun:
         decay = self.schedule.ema_decay(self.step)
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.parameters()), list(self.model.parameters()), 1 - decay)
-            for of_average, now in zip(self.average.buffers(), self.model.buffers(), strict=True):
-                of_average.copy_(now)  # as statistics of batch norms, which are averages already
+            if buffers := list(self.average.buffers()):  # as statistics of batch norms, which are averages already
+                torch._foreach_copy_(buffers, list(self.model.buffers()))
 
     def validate(self) -> None:
         """Measure the averaged weights on the validation split, judge and log them, and keep the best."""

@@ -155,6 +155,15 @@ def test_folders_of_the_network_go_or_stay_as_those_of_vasp(make_builder, standi
     assert network.clean_workdir.value == chain.clean_workdir.value == (not overrides)
 
 
+@pytest.mark.parametrize('told', [{'freedom': 'positions'}, {'fixed': {'cu': {'abc': [0]}}}])
+def test_a_network_is_told_by_the_chain_alone_what_may_move(standin_code, e3relax_code, told):
+    message = rf'`{next(iter(told))}`: expected none, what may move is said by the input `freedom`'
+    overrides = {'network': {'predict': {'parameters': told}}}
+    choices = ChainChoices(standin_code, e3relax_code, 'none', 'cell', overrides=overrides)
+    with pytest.raises(ValueError, match=message):
+        choices.network_builder(StructureBatchData({'cu': orm.StructureData(ase=bulk('Cu'))}), orm.Dict())
+
+
 def test_a_pre_relaxer_that_does_not_fit_is_refused(make_builder, model):
     with pytest.raises(ValueError, match='`pre_relaxer`: expected network, the name of a potential'):
         make_builder(pre_relaxer='emt')

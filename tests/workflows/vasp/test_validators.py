@@ -218,6 +218,16 @@ def test_candidates_of_a_lower_symmetry_are_refused_where_the_symmetry_is_kept()
     assert validate_chain(inputs | {'freedom': orm.Str('cell')}, None) is None
 
 
+@pytest.mark.parametrize('told', [{'freedom': 'positions'}, {'fixed': {'crystal': {'abc': [0]}}}])
+def test_what_may_move_is_not_said_of_the_network_beside_the_chain(told):
+    inputs = chain_inputs(magnetite(), {'moves': 'cell'})
+    inputs['network'] = {'predict': {'parameters': orm.Dict(told)}}
+    fault = f'`network.predict.parameters`: `{next(iter(told))}`: expected none'
+    assert validate_chain(inputs, None).startswith(fault)
+    inputs['network'] = {'predict': {'parameters': orm.Dict({'potential': 'chgnet', 'start': 'input'})}}
+    assert validate_chain(inputs, None) is None
+
+
 def test_symmetry_is_not_kept_where_vasp_is_told_to_ignore_it():
     for value in (0, -1, '0 ', -1.0):
         inputs = chain_inputs(magnetite(), {'keep_symmetry': True}, {'ISYM': value})

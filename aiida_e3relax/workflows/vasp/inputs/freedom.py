@@ -40,8 +40,12 @@ def predict_all(
     The network predicts whatever has gaps: the chain has looked, and projects the prediction on what may move itself. A
     potential is told what may move, as its steps would lead elsewhere otherwise; `fixed` are the sites that are held
     beside those of `freedom`, by the label of the structure.
+
+    Raises ValueError where `parameters` tell a network what may move.
     """
     given = parameters.get_dict() if isinstance(parameters, orm.Dict) else parameters or {}
     if given.get('potential') is None:
-        return {'vacuum': NO_VACUUM, **{name: given[name] for name in given if name not in ('freedom', 'fixed')}}
+        if told := [name for name in ('freedom', 'fixed') if given.get(name) is not None]:
+            raise ValueError(f'`{told[0]}`: expected none, what may move is said by the input `freedom` of the chain')
+        return {'vacuum': NO_VACUUM, **given}
     return {**given, 'freedom': freedom, **({'fixed': fixed} if fixed else {})}
