@@ -26,6 +26,16 @@ class GuardMode(enum.StrEnum):
     """The bounds are not looked at."""
 
 
+class Algo(enum.StrEnum):
+    """How VASP moves the ions, in the words of aiida-vasp's `relax_settings`."""
+
+    CG = 'cg'
+    """Conjugate gradients (IBRION = 2), whose first step of each line is a trial."""
+
+    RMM_DIIS = 'rd'
+    """RMM-DIIS (IBRION = 1): no trial steps; made for starts near the minimum, and unsafe far from it."""
+
+
 class StaticRun(enum.StrEnum):
     """When a static run follows a relaxation of the cell from a prediction; it always follows one from the raw cell."""
 

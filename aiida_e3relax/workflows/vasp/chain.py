@@ -13,7 +13,7 @@ from aiida_e3relax.calculations.predict_parameters import PredictParameters
 from aiida_e3relax.common.mappings import merge
 from aiida_e3relax.crystals.freedom.checks import find_drift
 from aiida_e3relax.data.structures import structures_to_crystals
-from aiida_e3relax.workflows.allowed_values import StaticRun
+from aiida_e3relax.workflows.allowed_values import Algo, StaticRun
 from aiida_e3relax.workflows.comparison.ledger import compare
 from aiida_e3relax.workflows.comparison.legs import collect_leg, count_from_cache, last_structure
 from aiida_e3relax.workflows.comparison.reference import earlier_chain, find_raw_leg, reason_against
@@ -24,7 +24,7 @@ from aiida_e3relax.workflows.vasp.builder import VaspProtocolMixin
 from aiida_e3relax.workflows.vasp.exit_codes import define_exit_codes
 from aiida_e3relax.workflows.vasp.inputs.freedom import freedom_value, predict_all, read_freedom
 from aiida_e3relax.workflows.vasp.inputs.kpoints import make_kpoints
-from aiida_e3relax.workflows.vasp.inputs.legs import set_freedom, set_monitors, set_species
+from aiida_e3relax.workflows.vasp.inputs.legs import set_freedom, set_monitors, set_species, with_algo
 from aiida_e3relax.workflows.vasp.inputs.species import (
     is_named_by_elements,
     loses_sites,
@@ -211,6 +211,10 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
         """Write the ledger."""
         nodes: dict[str, Any] = dict(self.ctx.network_facts)
         legs = {leg: self.ctx[f'relax_{leg}'] for leg in self.ctx.starts}
+        algos = {leg: process.inputs.relax_settings.get('algo', Algo.CG) for leg, process in legs.items()}
+        if len(set(algos.values())) > 1:
+            words = ', '.join(f'`{algo}` from {LEG_NAMES[leg]}' for leg, algo in algos.items())
+            self._remark(f'The ions were moved by {words}: what is saved is the work of both, start and algorithm')
         nodes |= {leg: collect_leg(process) for leg, process in legs.items()}
         if 'predicted' in self.ctx.starts:
             nodes['prediction'] = self.ctx.starts['predicted']
@@ -219,6 +223,7 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
         circumstances = orm.Dict(
             {
                 'freedom': freedom_value(self.inputs.freedom),
+                'algos': algos,
                 'remarks': self.ctx.remarks,
                 'runs_from_cache': {leg: count_from_cache(process) for leg, process in legs.items()},
             }
@@ -264,9 +269,14 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
         inputs.vasp.clean_workdir = self.inputs.clean_workdir
         started = {}
         for leg in legs:
-            own = {'structure': self._name_species(leg), 'metadata': {'call_link_label': f'relax_{leg}'}}
+            own: dict[str, Any] = {
+                'structure': self._name_species(leg),
+                'metadata': {'call_link_label': f'relax_{leg}'},
+            }
             if leg in self.ctx.get('without_static_run', ()):
                 own['static_run'] = orm.Bool(False)
+            if leg == 'predicted' and 'predicted_algo' in self.inputs:
+                own['relax_settings'] = with_algo(inputs.relax_settings, self.inputs.predicted_algo.value)
             running = started[f'relax_{leg}'] = self.submit(ResilientVaspRelaxWorkChain, **merge(inputs, own))
             self.report(f'VASP relaxes from {LEG_NAMES[leg]}: <{running.pk}>')
         return ToContext(**started)

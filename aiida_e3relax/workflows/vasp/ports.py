@@ -16,6 +16,7 @@ from aiida_e3relax.workflows.vasp.validators import (
     validate_freedom,
     validate_guard,
     validate_on_network_failure,
+    validate_predicted_algo,
     validate_prediction,
     validate_reference,
     validate_share,
@@ -128,6 +129,16 @@ def define_inputs(spec: WorkChainSpec) -> None:
         help='When a static run follows a relaxation from the prediction in which the cell moved: `always`, the '
         'default, or `with-reference`, only where the raw structure is relaxed, too (`reference_leg`). Without it the '
         'final energy is of the plane waves of the predicted cell.',
+    )
+    spec.input(
+        'predicted_algo',
+        valid_type=orm.Str,
+        required=False,
+        serializer=orm.to_aiida_type,
+        validator=validate_predicted_algo,
+        help='How VASP moves the ions from the prediction, in the place of `vasp.relax_settings.algo`, which the raw '
+        'leg keeps: `rd` (RMM-DIIS, IBRION = 1) does without the trial steps of `cg`. Where both legs are compared a '
+        'remark says so, as what is saved is then the work of both, the prediction and the algorithm.',
     )
     spec.input(
         'clean_workdir',

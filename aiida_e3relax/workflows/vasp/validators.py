@@ -16,7 +16,7 @@ from aiida_e3relax.crystals.cells import reduction
 from aiida_e3relax.crystals.freedom.checks import find_freedom_fault, find_molecule
 from aiida_e3relax.crystals.geometry import find_overlap
 from aiida_e3relax.data.structures import find_faults, structures_to_crystals
-from aiida_e3relax.workflows.allowed_values import FORCE_CUTOFFS, KPOINTS_SPACINGS, StaticRun
+from aiida_e3relax.workflows.allowed_values import FORCE_CUTOFFS, KPOINTS_SPACINGS, Algo, StaticRun
 from aiida_e3relax.workflows.comparison.reference import earlier_chain, find_reference_fault
 from aiida_e3relax.workflows.guard import GuardSettings
 from aiida_e3relax.workflows.network.report import find_row
@@ -144,6 +144,13 @@ def validate_static_run(choice: orm.Str, _: Any) -> str | None:
     if choice.value in list(StaticRun):
         return None
     return f'`static_run`: expected `{"` or `".join(StaticRun)}`, found `{choice.value}`'
+
+
+def validate_predicted_algo(choice: orm.Str, _: Any) -> str | None:
+    """Check that `choice` is a word of `Algo`."""
+    if choice.value in list(Algo):
+        return None
+    return f'`predicted_algo`: expected `{"` or `".join(Algo)}`, found `{choice.value}`'
 
 
 def validate_guard(settings: orm.Dict, _: Any) -> str | None:

@@ -104,6 +104,26 @@ def test_full_chain_compares_the_two_legs(make_builder):
     assert_same_settings(called)
 
 
+def test_only_the_predicted_leg_relaxes_by_another_algorithm_and_the_comparison_says_so(make_builder):
+    overrides = {'predicted_algo': 'rd'}
+    _, chain = run_get_node(make_builder(reference_leg='always', overrides=overrides))
+    assert chain.exit_status == 0, chain.exit_message
+    called = links_of(chain)
+    tags = {leg: vasp_jobs(called[f'relax_{leg}'], 'relax_01')[0].inputs.parameters.get_dict() for leg in LEGS}
+    assert {leg: tags[leg].pop('ibrion') for leg in LEGS} == {'raw': 2, 'predicted': 1}
+    assert tags['raw'] == tags['predicted']
+    comparison = chain.outputs.comparison.get_dict()
+    assert comparison['algos'] == {'raw': 'cg', 'predicted': 'rd'}
+    (remark,) = comparison['remarks']
+    assert '`rd` from the prediction' in remark
+    assert '`cg` from the raw structure' in remark
+
+
+def test_an_unknown_algorithm_is_refused(make_builder):
+    with pytest.raises(ValueError, match='`predicted_algo`: expected `cg` or `rd`, found `bfgs`'):
+        make_builder(overrides={'predicted_algo': 'bfgs'})
+
+
 def assert_same_settings(called: dict[str, orm.ProcessNode]) -> None:
     """The legs differ in where they start and in nothing else."""
     raw, predicted = (vasp_jobs(called[f'relax_{leg}'], 'relax_01')[0] for leg in LEGS)

@@ -30,6 +30,11 @@ def set_freedom(inputs: AttributeDict, freedom: Freedom, structure: orm.Structur
         inputs.vasp.dynamics = orm.Dict(dynamics)
 
 
+def with_algo(settings: orm.Dict, algo: str) -> orm.Dict:
+    """Return the input `relax_settings` of aiida-vasp with another word of `Algo`."""
+    return VaspRelaxWorkChain.relax_option_class.aiida_serialize({**settings.get_dict(), 'algo': algo})
+
+
 def set_species(vasp: AttributeDict, species: SpeciesInputs) -> None:
     """Put what belongs to the species in the place of the user's mappings."""
     for port in SPECIES_MAPPINGS:
