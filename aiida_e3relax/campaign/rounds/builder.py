@@ -11,6 +11,8 @@ from aiida import orm
 from aiida.engine.processes.builder import ProcessBuilder
 
 from aiida_e3relax.calculations.learning import AS_GIVEN, TEST
+from aiida_e3relax.calculations.pre_relaxer import NETWORK, PreRelaxer
+from aiida_e3relax.calculations.predict_parameters import choose_pre_relaxer
 from aiida_e3relax.calculations.train_parameters import TrainParameters
 from aiida_e3relax.campaign.plan import Plan
 from aiida_e3relax.campaign.results.records import chain_query
@@ -27,6 +29,7 @@ from aiida_e3relax.workflows.protocols.protocol import fill_builder
 from aiida_e3relax.workflows.training.finetune import E3RelaxFinetuneWorkChain
 from aiida_e3relax.workflows.vasp.chain import E3RelaxVaspWorkChain
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
+from aiida_e3relax.workflows.vasp.inputs.freedom import predict_all
 
 
 def gather_pairs(plan: Plan, name: str) -> E3RelaxPairsData:
@@ -69,6 +72,8 @@ def gather_pairs(plan: Plan, name: str) -> E3RelaxPairsData:
 
 NEEDED = {'train': (1, 'to train on'), 'val': (1, 'to stop the training by'), TEST: (FEWEST_JUDGES, 'to judge by')}
 """How many pairs a round needs of each split, and what for."""
+TOLD_BESIDE = ('second_opinion', 'layers', 'bonds')
+"""The parameters of a prediction that change nothing of the crystals."""
 
 
 def _find_raw_legs(plan: Plan) -> set[str]:
@@ -117,7 +122,7 @@ def round_builder(plan: Plan, history: History, newest: Generation, finished: in
         'prediction': {
             'predict': {
                 'code': choices.network_code,
-                'parameters': _predict_parameters(predict.get('parameters', {})),
+                'parameters': judging_parameters(predict.get('parameters', {}), choices.freedom),
                 'metadata': {'options': of_network},
             },
             'clean_workdir': orm.to_aiida_type(of_chain['clean_workdir']),
@@ -146,6 +151,10 @@ def model_name(campaign: str, generation: int) -> str:
     return f'{re.sub(r"[^A-Za-z0-9_.+-]+", "-", campaign).strip("-_.+")[:70] or "campaign"}-generation-{generation}'
 
 
-def _predict_parameters(parameters: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return where the network of a campaign runs; a potential after it has no part in a judgement of networks."""
-    return {name: parameters[name] for name in ('device', 'threads') if name in parameters}
+def judging_parameters(parameters: Mapping[str, Any], freedom: str | Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of the chain's network, by which the models of a campaign are judged.
+
+    A potential after it, and what it tells beside the crystals, have no part in a judgement of networks.
+    """
+    _, alone = choose_pre_relaxer(parameters, PreRelaxer.parse(NETWORK))
+    return predict_all({name: value for name, value in alone.items() if name not in TOLD_BESIDE}, freedom)

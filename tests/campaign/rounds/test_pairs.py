@@ -15,9 +15,12 @@ from aiida_e3relax.campaign.rounds.history import Generation, History
 from aiida_e3relax.campaign.rounds.settings import LearningSettings
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
+from aiida_e3relax.workflows.vasp.inputs.freedom import predict_all
 from tests.learning.test_gather import relax
 
 __all__ = ['relax']  # the fixture
+
+PARAMETERS = {'device': 'cpu', 'dtype': 'float64', 'threads': 1, 'max_edges': 9000}
 
 
 @pytest.fixture
@@ -28,7 +31,11 @@ def campaign(relax, standin_code, e3relax_code, potential_family, model, tmp_pat
     """
     chains = {f's{n}': relax('E3RelaxVaspWorkChain', 'structure', converged=n != 1) for n in range(8)}
     structures = {label: chain.inputs.structure for label, chain in chains.items()}
-    choices = ChainChoices(standin_code, e3relax_code, potential_family, 'cell', model, protocol='fast')
+    potential = {'potential': 'chgnet', 'start': 'network', 'steps': 5, 'layers': True}
+    overrides = {'network': {'predict': {'parameters': {**PARAMETERS, **potential}}}}
+    choices = ChainChoices(
+        standin_code, e3relax_code, potential_family, 'cell', model, protocol='fast', overrides=overrides
+    )
     how = LearningSettings(every=4, judge=0.6, least=2, val=0.3)
     group = create_campaign(tmp_path.name, structures, choices, reference_share=1.0, learning=how)
     for label, chain in chains.items():
@@ -61,6 +68,8 @@ def test_judges_are_the_test_split_and_what_has_not_converged_is_left_out(campai
     settings = builder.training.train.parameters.get_dict()['settings']
     assert settings['batch_size'] == node.splits['train']  # of which there are fewer than a batch has
     assert builder.training.train.code.uuid == campaign.settings.chain['network_code']
+    # as the chain has it predict, but for the potential and what is told beside the crystals
+    assert builder.prediction.predict.parameters.get_dict() == predict_all(PARAMETERS, 'cell')
 
 
 def test_too_few_pairs_of_a_split_are_told(campaign):
