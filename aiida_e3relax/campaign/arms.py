@@ -95,7 +95,7 @@ def arm_name(base: str, pre_relaxer: str) -> str:
 
 def find_pre_relaxer(settings: CampaignSettings) -> str:
     """Return the pre-relaxer of a campaign as text, `RAW_ALONE` for none."""
-    if not (settings.chain.get('network_code') or settings.chain.get('model')):
+    if settings.relaxes_raw_alone:
         return RAW_ALONE
     if text := settings.chain.get('pre_relaxer'):
         return text
@@ -139,10 +139,8 @@ def count_relaxations(campaigns: Iterable[CampaignSettings]) -> Relaxations:
     raw = predicted = 0
     for settings in campaigns:
         labels = settings.structures
-        if find_pre_relaxer(settings) == RAW_ALONE:
-            raw += len(labels)
-            continue
-        predicted += len(labels)
+        if not settings.relaxes_raw_alone:
+            predicted += len(labels)
         if settings.raw_legs_of is None:
             raw += sum(settings.has_raw_leg(label) for label in labels)
     return Relaxations(raw, predicted)

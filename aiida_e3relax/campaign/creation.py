@@ -82,7 +82,7 @@ def create_campaign(
         As in `CampaignSettings`.
     reference_share, seed
         The share of the structures, from 0 to 1, that is relaxed from the raw one too, drawn at random. Arms made later
-        can be compared on these alone: give 1.0 for all.
+        can be compared on these alone: give 1.0 for all. Without a network code it is 1.0 whatever is given.
     batch_size
         How many structures the network is given in one job.
     max_running
@@ -110,6 +110,8 @@ def create_campaign(
         if not structure.is_stored:
             structure.label = structure.label or label
             structure.store()
+    if choices.network_code is None:
+        reference_share = 1.0
     sample = draw_sample(list(structures), reference_share, seed)
     learns = _plan_learning(name, list(structures), sample, choices, learning, seed) if learning else {}
     labels = list(structures)
@@ -177,7 +179,10 @@ def create_arm(
     of_base, node = base.settings, base.settings_node
     if of_base.raw_legs_of is not None:
         raise ValueError(f'campaign `{base.label}`: expected one that relaxes raw crystals itself, found an arm')
-    if not of_base.reference_sample:
+    share, sample = of_base.reference_share, of_base.reference_sample
+    if of_base.relaxes_raw_alone:
+        share, sample = 1.0, ALL
+    if not sample:
         raise ValueError(
             f'campaign `{base.label}`: it relaxes no raw crystals beside predictions (`--reference none`), so that '
             'there is nothing to compare an arm with; make it with a share of them'
@@ -192,7 +197,6 @@ def create_arm(
     labels = [label for label in of_base.structures if label not in without]
     if not labels:
         raise ValueError(f'arm `{name}`: expected at least one structure, found none')
-    sample = of_base.reference_sample
     sample = sample if sample == ALL else [label for label in sample if label not in without]
     learns = _plan_learning(name, labels, sample, choices, learning, of_base.seed) if learning else {}
     batches = of_base.batches
@@ -209,7 +213,7 @@ def create_arm(
         left_out={**of_base.left_out, **without},
         batches=batches,
         batch_size=of_base.batch_size,
-        reference_share=of_base.reference_share,
+        reference_share=share,
         reference_sample=sample,
         seed=of_base.seed,
         network_retries=of_base.network_retries,

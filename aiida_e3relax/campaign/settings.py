@@ -56,6 +56,7 @@ class CampaignSettings:
         The UUIDs of the nodes in which the network is given the structures, `batch_size` in each but the last.
     reference_share, reference_sample, seed
         Which structures are relaxed from the raw one beside the prediction: `all`, or the labels drawn with that seed.
+        Without predictions all are, whatever an older version has drawn.
     chain
         What is the same for each chain: the record of `ChainChoices`.
     guard
@@ -119,9 +120,14 @@ class CampaignSettings:
         node.base.repository.put_object_from_bytes(json.dumps(long).encode(), LONG_FILE)
         return node
 
+    @property
+    def relaxes_raw_alone(self) -> bool:
+        """Whether nothing is predicted: VASP relaxes each structure from the raw one."""
+        return not (self.chain.get('network_code') or self.chain.get('model'))
+
     def has_raw_leg(self, label: str) -> bool:
         """Return whether a structure is relaxed from the raw one whatever the network predicts."""
-        return self.reference_sample == ALL or label in self._sample
+        return self.reference_sample == ALL or self.relaxes_raw_alone or label in self._sample
 
     @functools.cached_property
     def _sample(self) -> frozenset[str]:

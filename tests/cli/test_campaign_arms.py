@@ -77,6 +77,10 @@ def test_an_arm_of_a_campaign_that_is_there(invoke, crystals):
     assert 'In all 2 relaxations by VASP (2 from predictions)' in output
     arm = load_campaign('late')
     assert (arm.max_running, len(arm.settings.batches)) == (2, 1)
+    sampled = [
+        (group.settings.reference_share, group.settings.reference_sample) for group in (load_campaign('raw alone'), arm)
+    ]
+    assert sampled == [(1.0, 'all'), (1.0, 'all')]
     assert arm.settings.raw_legs_of == load_campaign('raw alone').settings_node.uuid
     assert invoke('create', 'no legs', '--from', crystals, '--reference', 'none', '--freedom', 'positions')[0] == 0
     code, output = invoke('create', 'later', '--raw-legs-of', 'no legs', '--pre-relaxer', 'chgnet')
@@ -113,6 +117,8 @@ def test_weights_go_to_the_potential_that_brings_none(invoke, crystals, tmp_path
         (['--arms', 'network', 'chgnet', '--pre-relaxer', 'chgnet'], 1, '--pre-relaxer: found --arms beside it'),
         (['--arms', 'chgnet', 'sevennet-0', '--model', 'default'], 1, 'none of the --arms has a network'),
         (['--arms', 'network', 'chgnet', '--reference', 'none'], 1, 'arms are compared with the relaxations of raw'),
+        (['--no-network', '--reference', 'none'], 1, '--reference none: with --no-network VASP relaxes every raw'),
+        (['--no-network', '--reference', '0.5'], 1, '--reference 0.5: with --no-network VASP relaxes every raw'),
         (['--raw-legs-of', 'nothing'], 2, 'an arm has this of the campaign nothing'),
     ],
 )

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from aiida_e3relax.calculations.pre_relaxer import NETWORK
-from aiida_e3relax.campaign.arms import RAW_ALONE, find_pre_relaxer
+from aiida_e3relax.campaign.arms import RAW_ALONE, find_base, find_pre_relaxer
 from aiida_e3relax.campaign.group import load_campaign
 from aiida_e3relax.campaign.results.records import (
     read_chains,
@@ -117,6 +117,8 @@ def campaign_frame(name: str) -> pd.DataFrame:
     chains = read_chains(node)
     comparisons = read_comparisons(node)
     references = read_references(node) if settings.raw_legs_of else {}
+    base = find_base(settings) if settings.raw_legs_of else None
+    sampling = base.settings if base else settings
     newest = {chain['label']: chain for chain in chains.values()}
     waiting = {label: uuid for label, uuid in settings.structures.items() if label not in newest}
     structures = read_compositions(waiting.values())
@@ -141,7 +143,7 @@ def campaign_frame(name: str) -> pd.DataFrame:
     for label in settings.structures:
         uuid = newest[label].get('chain_uuid', '')
         row = own | make_row(newest[label], comparisons.get(uuid))
-        in_sample = settings.has_raw_leg(label) and references.get(uuid) != Reference.NEVER
+        in_sample = sampling.has_raw_leg(label) and references.get(uuid) != Reference.NEVER
         row |= {'attempts': attempts[label], 'in_sample': in_sample}
         row['raw_leg_planned'] = is_base and settings.has_raw_leg(label)
         if learns:

@@ -137,7 +137,7 @@ def read_raw_legs(plan: Plan) -> RawLegs:
         state = processes.chain_state(label)
         if label in found:
             chains[label] = found[label]
-        elif outside := _outside(settings, label):
+        elif outside := _outside(base.settings, label):
             missing[label] = outside
         elif state is State.RUNNING or label in begin:
             to_come.append(label)

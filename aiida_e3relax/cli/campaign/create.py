@@ -71,7 +71,7 @@ FILES_LEFT_OUT = 3
     metavar='all|none|SHARE',
     help='Which structures VASP also relaxes without the network, for the comparison: all, none, or a share from 0 '
     'to 1 of them drawn at random, which is recorded. What the network saves is known for these only.  '
-    f'[default: {REFERENCE_SHARE}; all with --arms]',
+    f'[default: {REFERENCE_SHARE}; all with --arms and with --no-network]',
 )
 @click.option('--seed', type=click.IntRange(min=0), default=0, show_default=True, help='For drawing that share.')
 @click.option(
@@ -156,7 +156,11 @@ def create(
 
         learning = parse_learning(learn)
     least_share = max(REFERENCE_SHARE, learning.judge_share) if learning else REFERENCE_SHARE
-    share = _read_share(reference or ('all' if arms else str(least_share)))
+    share = _read_share(reference or ('all' if arms or options['no_network'] else str(least_share)))
+    if options['no_network'] and share < 1.0:
+        raise click.ClickException(
+            f'--reference {reference}: with --no-network VASP relaxes every raw crystal; leave it out'
+        )
     if arms and not share:
         raise click.ClickException(
             f'--reference {reference}: arms are compared with the relaxations of raw crystals; give a share of them'

@@ -16,9 +16,12 @@ from plumpy.process_states import ProcessState
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
+from aiida_e3relax.campaign import creation
 from aiida_e3relax.campaign.arms import arm_choices, arm_name, count_relaxations, find_arms, find_base, load_base
 from aiida_e3relax.campaign.creation import create_arm, create_campaign
 from aiida_e3relax.campaign.group import CampaignGroup
+from aiida_e3relax.campaign.results.table import campaign_frame
+from aiida_e3relax.campaign.settings import CampaignSettings
 from aiida_e3relax.campaign.submission import daemon
 from aiida_e3relax.campaign.submission.controller import (
     CampaignController,
@@ -263,6 +266,25 @@ def test_a_raw_leg_that_is_there_is_taken_outside_the_sample_too(base, arm):
     CampaignController(arm).advance(4)
     reference = chains_of(arm)['c'][0].inputs.reference_leg
     assert (reference.value, reference.description) == (of_base.uuid, '')
+
+
+def test_raw_crystals_alone_are_all_in_the_sample_whatever_an_older_version_drew(choices, tmp_path, monkeypatch):
+    structures = {label: orm.StructureData(ase=bulk('Cu', a=3.5 + place / 10)) for place, label in enumerate(LABELS)}
+    alone, of_arm = dataclasses.replace(choices, network_code=None, model=None), arm_choices(choices, 'chgnet')
+    with monkeypatch.context() as older:
+        older.setattr(creation, 'draw_sample', lambda *_: ['a'])
+        older.setattr(CampaignSettings, 'relaxes_raw_alone', False)
+        base = create_campaign(tmp_path.name, structures, alone, reference_share=0.1)
+        arm = create_arm(f'{base.label}-chgnet', base, of_arm)
+    assert (base.settings.reference_sample, arm.settings.reference_sample) == (['a'], ['a'])
+    run_network(arm)
+    assert find_due(arm).waiting == LABELS
+    for group in (base, arm):
+        assert campaign_frame(group.label)['in_sample'].all()
+    later = create_arm(f'{base.label}-later', base, of_arm)
+    assert (later.settings.reference_share, later.settings.reference_sample) == (1.0, 'all')
+    counted = count_relaxations([base.settings, later.settings])
+    assert (counted.raw, counted.predicted) == (4, 4)
 
 
 @pytest.mark.usefixtures('little_inputs')
