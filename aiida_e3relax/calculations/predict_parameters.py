@@ -26,7 +26,7 @@ POTENTIAL_OPTIONS = {
     'seed': 'seed',
 }
 """The parameters of a potential, and their options of `e3relax predict`."""
-OF_POTENTIAL = ('potential', *POTENTIAL_OPTIONS, 'freedom', 'fixed', 'second_opinion_steps')
+OF_POTENTIAL = ('potential', *POTENTIAL_OPTIONS, 'second_opinion_steps')
 """The parameters that the chain gives to a potential alone."""
 NAMES_PRE_RELAXER = ('potential', 'start', 'second_opinion', 'layers', 'bonds')
 """The parameters that leave no choice of the pre-relaxer."""
@@ -75,8 +75,7 @@ class PredictParameters:
     seed
         Draws the perturbations.
     freedom
-        What may move, as the chain's input `freedom` has it. The chain tells a potential its own, and no network, as it
-        projects the prediction of one itself.
+        What may move, as the chain's input `freedom` has it; a chain tells its own.
     fixed
         In a batch the sites that are held beside those of `freedom`, by the label of the structure.
     layers

@@ -24,7 +24,9 @@ def test_training_and_prediction_run_there(tmp_path):
     config = {'data': 'pairs.npz', 'output': 'run', 'steps': 4, 'batch_size': 4, 'hyperparameters': {'features': 8}}
     (tmp_path / 'run.json').write_text(json.dumps(config))
     train = ['train', 'run.json']
+    freedom = json.dumps({'moves': 'positions', 'fixed': {'c': [0]}, 'keep_symmetry': False})
     predict = ['predict', 'crystals.npz', '--model', 'run/best.pt', '--output', 'out.npz', '--report', 'report.json']
+    predict += ['--freedom', freedom]
     for arguments in (train, predict):
         command = [sys.executable, '-c', BARE, *arguments, '--threads', '1']
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

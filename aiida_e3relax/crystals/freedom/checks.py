@@ -21,15 +21,11 @@ WITHOUT_NETWORK = "`--no-network --freedom positions` (without `network_code`, f
 def find_freedom_fault(freedom: Freedom, crystal: Crystals, kinds: Sequence[str]) -> str | None:
     """Return why VASP cannot relax one crystal, its sites of these `kinds`, with this freedom."""
     return (
-        find_restriction_fault(freedom, crystal)
+        find_vacuum_fault(freedom, crystal)
+        or find_fixed_fault(freedom, len(crystal.numbers))
         or _find_symmetry_fault(freedom, crystal, kinds)
         or _find_vasp_fault(freedom, crystal)
     )
-
-
-def find_restriction_fault(freedom: Freedom, crystal: Crystals) -> str | None:
-    """Return why no relaxation of one crystal can be held to this freedom, whatever its symmetry."""
-    return find_vacuum_fault(freedom, crystal) or _find_fixed_fault(freedom, len(crystal.numbers))
 
 
 def find_molecule(freedom: Freedom, crystal: Crystals) -> str | None:
@@ -73,6 +69,19 @@ def find_vacuum_fault(freedom: Freedom, crystal: Crystals, search: Search | None
             '`{moves: in-plane, vacuum: c}`; for a crystal take `cell`'
         )
     return None
+def find_fixed_fault(freedom: Freedom, n_sites: int) -> str | None:
+    """Return why the sites of a crystal cannot be fixed with this freedom, or that nothing is left to move."""
+    try:
+        movable = freedom.movable(n_sites)
+    except ValueError as error:
+        return str(error)
+    if freedom.moves == Moves.VOLUME and freedom.fixed:
+        return '`volume` keeps all fractional coordinates (ISIF 7); leave out `fixed`'
+    if freedom.moves == Moves.POSITIONS and not movable.any():
+        return 'nothing may move: all sites are fixed and so is the cell; free a site, or take `cell` (ISIF 6)'
+    return None
+
+
 
 
 def _find_contradiction(freedom: Freedom, pbc: NDArray[np.bool_]) -> str | None:
@@ -156,18 +165,6 @@ def _find_orientation_fault(cell: np.ndarray, vacuum: int) -> str | None:
             f'VASP holds Cartesian directions by LATTICE_CONSTRAINTS; turn the crystal so that the vacuum vector '
             f'{letter} lies along {"xyz"[vacuum]}, or take `positions`'
         )
-    return None
-
-
-def _find_fixed_fault(freedom: Freedom, n_sites: int) -> str | None:
-    try:
-        movable = freedom.movable(n_sites)
-    except ValueError as error:
-        return str(error)
-    if freedom.moves == Moves.VOLUME and freedom.fixed:
-        return '`volume` keeps all fractional coordinates (ISIF 7); leave out `fixed`'
-    if freedom.moves == Moves.POSITIONS and not movable.any():
-        return 'nothing may move: all sites are fixed and so is the cell; free a site, or take `cell` (ISIF 6)'
     return None
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aiida_e3relax.common.mappings import check_keys
+from aiida_e3relax.common.strict_json import parse_json
 from aiida_e3relax.crystals.freedom.words import AXES, NO_VACUUM, Moves
 
 
@@ -129,16 +131,23 @@ def read_freedom_text(text: str, vacuum: str | None = None) -> dict[str, Any]:
     """
     fields: Any = {'moves': text}
     if '{' in text or ':' in text:
-        import yaml  # not needed where a word will do, on a machine with PyTorch alone
-
-        try:
-            fields = yaml.safe_load(text)
-        except (yaml.YAMLError, RecursionError) as error:
-            raise ValueError(f'expected YAML such as {{moves: in-plane, vacuum: c}}, found {text!r}') from error
+        fields = _parse_fields(text)
     freedom = Freedom.from_value(fields)
     if vacuum is not None and freedom.vacuum not in (None, vacuum):
         raise ValueError(f'`vacuum` is {freedom.vacuum} there and {vacuum} in its own option; leave one of the two out')
     return {**fields, 'vacuum': vacuum} if vacuum is not None else dict(fields)
+
+
+def _parse_fields(text: str) -> Any:
+    """Return the value of a text in JSON, in which programs write it, or in YAML; raises ValueError for neither."""
+    with suppress(ValueError):
+        return parse_json(text)
+    import yaml  # not needed for words and JSON, on a machine with PyTorch alone
+
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f'expected YAML such as {{moves: in-plane, vacuum: c}}, found {text!r}') from error
 
 
 def _is_index(site: Any) -> bool:

@@ -8,13 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_e3relax.crystals.freedom.freedom import Freedom, Moves
-from aiida_e3relax.crystals.freedom.vacuum import Gap, gap_of
+from aiida_e3relax.crystals.freedom.vacuum import Gap, Search, gap_of
 from aiida_e3relax.crystals.geometry import fractional_displacements
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.crystals.symmetry import SpaceGroup
 
 
-def restrict(start: Crystals, prediction: Crystals, freedom: Freedom, kinds: Sequence[str]) -> Crystals:
+def restrict(
+    start: Crystals, prediction: Crystals, freedom: Freedom, kinds: Sequence[str], search: Search | None = None
+) -> Crystals:
     """Return `prediction` without what may not move, and without a common shift of all its atoms.
 
     The sites of `start` are shifted by the predicted fractional displacements in the cell that `freedom` leaves of the
@@ -32,10 +34,12 @@ def restrict(start: Crystals, prediction: Crystals, freedom: Freedom, kinds: Seq
     kinds
         ``(N,)`` names of the sites' kinds; the preserved space group distinguishes them, and of it the operations are
         preserved that map fixed coordinates on fixed ones.
+    search
+        What finds neighbours, for the look for a vacuum; by default pymatgen.
     """
     movable = freedom.movable(len(kinds))
     group = SpaceGroup.of(start, kinds).keeping(movable) if freedom.keep_symmetry else None
-    gap = gap_of(freedom, start)
+    gap = gap_of(freedom, start, search)
     cell = _restrict_cell(start, prediction, freedom, gap)
     if group is not None and freedom.moves != Moves.POSITIONS:
         cell = start.cell[0] @ group.symmetrise_stretch(_stretch(start.cell[0], cell))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -78,11 +79,15 @@ class PredictionFreedom:
         given, faults = self._given, {}
         if given is not None and given.moves == Moves.CELL and given.vacuum == NO_VACUUM and not self._restricts(given):
             return {}
-        together = np.zeros(len(indices), dtype=bool) if given or batch is None else _hang_together(batch)
-        doubtful = np.flatnonzero(~together)
-        for place in map(int, doubtful):
-            crystal = self._crystals.select([indices[place]])
-            fault = self._default(indices[place], crystal) if given is None else self._check(indices[place], crystal)
+        together = np.zeros(len(indices), dtype=bool) if batch is None else _hang_together(batch)
+        for place, index in enumerate(indices):
+            has_no_gap = bool(together[place]) and self._needs_none(index)
+            if has_no_gap and (given is None or (self.movable[index] is None and not self._restricts(given))):
+                continue
+            if has_no_gap and given is not None:
+                self._of[index] = dataclasses.replace(given, vacuum=NO_VACUUM)  # nobody has to look once more
+            crystal = self._crystals.select([index])
+            fault = self._default(index, crystal) if given is None else self._check(index, crystal, has_no_gap)
             if fault:
                 faults[place] = fault
         return faults
@@ -120,7 +125,7 @@ class PredictionFreedom:
                 continue
             start = self._crystals.select([index])
             try:
-                kept = restrict(start, predicted.select([index]), freedom, kinds_of(start))
+                kept = restrict(start, predicted.select([index]), freedom, kinds_of(start), find_pairs)
             except (ValueError, np.linalg.LinAlgError) as error:
                 faults[index] = 'freedom', f'the prediction cannot be held to what may move: {error}'
                 kept = start
@@ -151,21 +156,31 @@ class PredictionFreedom:
         self.notes[index] = f'{gap}: {KEPT}'
         return None
 
-    def _check(self, index: int, crystal: Crystals) -> CrystalFault | None:
+    def _needs_none(self, index: int) -> bool:
+        """Return whether one crystal suits the freedom that a person gives, where it has no vacuum."""
+        given = self._given
+        return given is None or (
+            given.moves != Moves.IN_PLANE
+            and given.vacuum in (None, NO_VACUUM)
+            and bool(self._crystals.pbc[index].all())
+        )
+
+    def _check(self, index: int, crystal: Crystals, has_no_gap: bool) -> CrystalFault | None:
         """Return why one crystal cannot be predicted with the freedom that a person gives."""
-        from aiida_e3relax.crystals.freedom.checks import find_restriction_fault, find_vacuum_fault
+        from aiida_e3relax.crystals.freedom.checks import find_fixed_fault, find_vacuum_fault
 
         freedom = self._given or Freedom()
-        if freedom.vacuum != NO_VACUUM and crystal.pbc.all():
-            gap = find_gap(crystal, find_pairs)
-            if gap is not None and not gap.dimension:
-                return 'not_periodic', f'{gap}: {NO_CRYSTAL}'
-        if fault := find_vacuum_fault(freedom, crystal, find_pairs):
-            return 'vacuum', fault
-        fault = find_restriction_fault(freedom, crystal)
+        if not has_no_gap:
+            if freedom.vacuum != NO_VACUUM and crystal.pbc.all():
+                gap = find_gap(crystal, find_pairs)
+                if gap is not None and not gap.dimension:
+                    return 'not_periodic', f'{gap}: {NO_CRYSTAL}'
+            if fault := find_vacuum_fault(freedom, crystal, find_pairs):
+                return 'vacuum', fault
+        fault = find_fixed_fault(freedom, len(crystal.numbers))
         if fault is None:
             held = freedom.holding(self.movable[index])
-            fault = find_restriction_fault(held, crystal) or self._check_symmetry(index, held, crystal)
+            fault = find_fixed_fault(held, len(crystal.numbers)) or self._check_symmetry(index, held, crystal)
         return ('freedom', fault) if fault else None
 
     def _check_symmetry(self, index: int, freedom: Freedom, crystal: Crystals) -> str | None:

@@ -18,6 +18,7 @@ from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint, save_check
 from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.graph.batch import make_batch
 from aiida_e3relax.gnn.models.registry import make_model
+from aiida_e3relax.gnn.prediction import freedom as freedoms
 from aiida_e3relax.gnn.prediction import predict as predictions
 from aiida_e3relax.gnn.prediction.freedom import PredictionFreedom
 from tests.gnn.crystals import batch_of
@@ -113,6 +114,16 @@ def test_a_molecule_is_not_predicted(predict, options):
     assert predicted is None
     assert row['status'] == 'not_periodic'
     assert row['message'].startswith('a molecule with at least 5.5 A of vacuum around')
+
+
+def test_a_crystal_that_hangs_together_is_not_searched_for_gaps(predict, monkeypatch):
+    """A search takes as long as many predictions; those of a slab are the test above."""
+    monkeypatch.setattr(freedoms, 'find_gap', None)
+    for freedom in ('cell', 'positions', 'shape'):
+        _, row = predict(silicon(), '--freedom', freedom)
+        assert (row['status'], row['message']) == ('ok', '')
+    _, row = predict(silicon(), '--freedom', '{moves: cell, fixed: {abc: [8]}}')
+    assert (row['status'], row['message']) == ('freedom', '`fixed`: there is no site 8; sites count from 0 to 7')
 
 
 def test_whoever_knows_better_says_so(predict):

@@ -144,6 +144,7 @@ def test_positions_alone_keep_the_cell_in_the_prediction_and_in_vasp(make_builde
     assert chain.exit_status == 0
     called = links_of(chain)
     assert 'relax_raw' not in called
+    assert results['predicted_structure'].cell == builder.structure.cell  # held by the network, not by the guard alone
     assert called['relax_predicted'].inputs.structure.cell == builder.structure.cell
     assert results['structure'].cell == pytest.approx(np.array(builder.structure.cell), abs=1e-9)
     (job,) = vasp_jobs(called['relax_predicted'], 'relax_01')

@@ -7,7 +7,8 @@ from typing import Any
 
 from aiida import orm
 
-from aiida_e3relax.crystals.freedom.freedom import NO_VACUUM, Freedom, Moves
+from aiida_e3relax.calculations.pre_relaxer import PreRelaxer
+from aiida_e3relax.crystals.freedom.freedom import Freedom, Moves
 from aiida_e3relax.crystals.freedom.vacuum import gap_of
 from aiida_e3relax.data.structures import structures_to_crystals
 
@@ -37,15 +38,17 @@ def predict_all(
 ) -> dict[str, Any]:
     """Return the `parameters` of the run of the network or of a potential for structures that relax with `freedom`.
 
-    The network predicts whatever has gaps: the chain has looked, and projects the prediction on what may move itself. A
-    potential is told what may move, as its steps would lead elsewhere otherwise; `fixed` are the sites that are held
-    beside those of `freedom`, by the label of the structure.
+    Both hold what may not move while they predict, as networks do in their training; the chain projects what comes out
+    on what may move, with the kinds of its sites. A network alone is not told to keep the symmetry, for which its
+    machine would need spglib: that projection does. `fixed` are the sites that are held beside those of `freedom`, by
+    the label of the structure.
 
-    Raises ValueError where `parameters` tell a network what may move.
+    Raises ValueError where `parameters` say themselves what may move.
     """
-    given = parameters.get_dict() if isinstance(parameters, orm.Dict) else parameters or {}
-    if given.get('potential') is None:
-        if told := [name for name in ('freedom', 'fixed') if given.get(name) is not None]:
-            raise ValueError(f'`{told[0]}`: expected none, what may move is said by the input `freedom` of the chain')
-        return {'vacuum': NO_VACUUM, **given}
+    given = dict(parameters.get_dict() if isinstance(parameters, orm.Dict) else parameters or {})
+    if told := [name for name in ('freedom', 'fixed') if given.get(name) is not None]:
+        raise ValueError(f'`{told[0]}`: expected none, what may move is said by the input `freedom` of the chain')
+    given.pop('vacuum', None)  # earlier versions were told by it that the chain has looked for one
+    if not isinstance(freedom, str) and PreRelaxer.of_parameters(given).potential is None:
+        freedom = {**freedom, 'keep_symmetry': False}
     return {**given, 'freedom': freedom, **({'fixed': fixed} if fixed else {})}

@@ -4,7 +4,7 @@ from aiida import orm
 
 from aiida_e3relax.crystals.freedom.freedom import read_freedom_text
 from aiida_e3relax.workflows.vasp.choices import hold_sites
-from aiida_e3relax.workflows.vasp.inputs.freedom import Freedom, Moves, read_freedom
+from aiida_e3relax.workflows.vasp.inputs.freedom import Freedom, Moves, predict_all, read_freedom
 
 LAYER = (True, True, False)
 SOLID = (True, True, True)
@@ -54,6 +54,22 @@ def test_only_in_plane_constrains_the_lattice():
     assert Freedom(Moves.IN_PLANE).incar_tags([2]) == {'lattice_constraints': '.TRUE. .TRUE. .FALSE.'}
     assert Freedom(Moves.IN_PLANE).incar_tags([1]) == {'lattice_constraints': '.TRUE. .FALSE. .TRUE.'}
     assert Freedom(Moves.POSITIONS).incar_tags([2]) == {}
+
+
+@pytest.mark.parametrize(
+    ('given', 'keeps_symmetry'),
+    [
+        ({'device': 'cpu'}, False),
+        ({'second_opinion': 'chgnet'}, False),
+        ({'second_opinion': 'chgnet', 'second_opinion_steps': 5}, True),
+        ({'potential': 'chgnet', 'start': 'network'}, True),
+    ],
+)
+def test_network_and_potential_hold_what_may_not_move(given, keeps_symmetry):
+    assert predict_all(given, 'positions') == {**given, 'freedom': 'positions'}
+    freedom, fixed = {'moves': 'positions', 'fixed': {'c': [1]}, 'keep_symmetry': True}, {'cu': {'abc': [0]}}
+    told = predict_all({**given, 'vacuum': 'none'}, freedom, fixed)  # as chains said once
+    assert told == {**given, 'freedom': {**freedom, 'keep_symmetry': keeps_symmetry}, 'fixed': fixed}
 
 
 @pytest.mark.usefixtures('aiida_profile')

@@ -74,4 +74,4 @@ def test_a_campaign_leaves_out_what_the_chain_refuses(e3relax_code, standin_code
     assert list(refused) == ['slab', 'molecule']
     assert '`--freedom in-plane --vacuum c`' in refused['slab']
     network = choices.network_builder(gather_structures(**structures), orm.Dict({}))
-    assert network.predict.parameters['vacuum'] == 'none'
+    assert network.predict.parameters['freedom'] == 'cell'
