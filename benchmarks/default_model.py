@@ -32,6 +32,7 @@ SECOND_STAGE: dict[str, Any] = {
     'weight_decay': 0.3,
     'steps': 20000,
     'validate_every': 1000,
+    'early_stop': None,
     'oversampling': {'pnictides': 2},
     'symmetric_targets': True,
 }

@@ -1,9 +1,9 @@
-"""`aiida-e3relax model`: the networks of a profile, and how they come and go as files."""
+"""`aiida-e3relax model`: networks of a profile, as files and back, and weights of potentials that come as files."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from aiida_e3relax.common.messages import printable
 
 if TYPE_CHECKING:
     from aiida_e3relax.data.model import E3RelaxModelData
+    from aiida_e3relax.data.potential import E3RelaxPotentialData
 
 SHOWN_HASH = 12
 SHOWN_ELEMENTS = 12
@@ -21,7 +22,7 @@ SHOWN_ELEMENTS = 12
 
 @click.group()
 def model() -> None:
-    """List, show, import and export networks."""
+    """List, show, import and export networks, and import the weights of potentials."""
 
 
 @model.command('list')
@@ -73,6 +74,8 @@ def show_model(name: str, as_card: bool, profile: str | None) -> None:
         return
     for title, text in _facts(node):
         click.echo(f'{title}: {text}')
+    if source := node.card.get('limits_of'):
+        click.echo(f'limits, found of {printable(str(source))}:')
     for limit in node.card.get('limits') or ():
         click.echo(f'- {limit}')
 
@@ -109,31 +112,53 @@ def export_model(name: str, folder: Path, profile: str | None) -> None:
 
 @model.command('import')
 @click.argument('file', type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option('--licence', help='Of the weights, such as CC-BY-4.0; goes into the card.')
-@click.option('--doi', help='Of what describes the model; goes into the card.')
-@click.option('--label', help='Of the node.  [default: the name in the card]')
+@click.option('--potential', metavar='NAME', help='FILE holds the weights of this potential, such as mace.')
+@click.option('--licence', help='Of the weights, such as CC-BY-4.0; of a network it goes into the card.')
+@click.option('--doi', help='Of what describes a network; goes into the card.')
+@click.option('--training-data', help='Of a potential, such as MPtrj.')
+@click.option('--functional', help='Of the energies that a potential was trained on, such as PBE(+U).')
+@click.option('--label', help='Of the node.  [default: the name in the card, or of the file]')
 @profile_option
-def import_model(file: Path, licence: str | None, doi: str | None, label: str | None, profile: str | None) -> None:
-    """Store the checkpoint FILE, whose card lies beside it, as a node; one that is there already stays as it is."""
+def import_model(
+    file: Path, potential: str | None, label: str | None, profile: str | None, **facts: str | None
+) -> None:
+    """Store the checkpoint FILE, whose card lies beside it, as a node; one that is there already stays as it is.
+
+    With --potential FILE is a file of weights, and the node what --potential-weights takes. What is said of them here
+    stands in the report of every run, and holds for the file wherever it is named.
+    """
+    strange = ('doi',) if potential else ('training_data', 'functional')
+    if told := [name for name in strange if facts[name]]:
+        kind = 'a network' if potential else 'a potential, named by --potential'
+        raise click.UsageError(f'--{told[0].replace("_", "-")}: expected with {kind} alone; leave it out')
     use_profile(profile)
-
-    from aiida_e3relax.data.model import E3RelaxModelData
-    from aiida_e3relax.gnn.checkpoints.model_card import read_card
-
     try:
-        card = read_card(file) | {key: value for key, value in (('licence', licence), ('doi', doi)) if value}
-        node, created = E3RelaxModelData.get_or_create(file, card)
+        node, created = _store(file, potential, {name: fact for name, fact in facts.items() if fact})
     except ValueError as error:
         raise click.ClickException(printable(str(error))) from error
+    name = f'{type(node).__name__}<{node.pk}>'
     if label and not created and node.label != label:
         raise click.ClickException(
-            f'E3RelaxModelData<{node.pk}> has this checkpoint and card already, as {printable(node.label)}; to call it '
+            f'{name} has this file and what is said of it already, as {printable(node.label)}; to call it '
             f'otherwise: verdi node label -l {label} {node.pk}'
         )
     if label:
         node.label = label
     state = 'stored' if created else 'was there'
-    click.echo(f'E3RelaxModelData<{node.pk}> {printable(node.label)}, {_short(node.content_hash)}: {state}')
+    click.echo(f'{name} {printable(node.label)}, {_short(node.content_hash)}: {state}')
+
+
+def _store(
+    file: Path, potential: str | None, facts: Mapping[str, str]
+) -> tuple[E3RelaxModelData | E3RelaxPotentialData, bool]:
+    """Return the node of a checkpoint, or of the weights of a potential, and whether it was created just now."""
+    from aiida_e3relax.data.model import E3RelaxModelData
+    from aiida_e3relax.data.potential import E3RelaxPotentialData
+    from aiida_e3relax.gnn.checkpoints.model_card import read_card
+
+    if potential:
+        return E3RelaxPotentialData.get_or_create(file, potential, **facts)
+    return E3RelaxModelData.get_or_create(file, read_card(file) | dict(facts))
 
 
 def _find(name: str) -> E3RelaxModelData:
@@ -158,12 +183,22 @@ def _facts(node: E3RelaxModelData) -> Iterator[tuple[str, str]]:
     for key in ('form', 'parameters', 'licence', 'doi', 'citation'):
         if card.get(key) is not None:
             yield key, printable(str(card[key]))
-    elements = [str(element) for element in card.get('elements') or ()]
+    elements = [str(element) for element in card.get('elements') or _symbols(card.get('atomic_numbers') or ())]
     if elements:
         more = f' and {len(elements) - SHOWN_ELEMENTS} more' if len(elements) > SHOWN_ELEMENTS else ''
         yield 'elements', f'{", ".join(elements[:SHOWN_ELEMENTS])}{more}'
-    training: Mapping[str, Any] = card.get('training') or {}
-    data = training.get('data') or card.get('training_data') or {}
+    yield from _facts_of_training(node)
+    made_of: Mapping[str, Any] = card.get('made_of') or {}
+    if made_of:
+        yield 'made by', f'process {made_of.get("process")}'
+        for key, pairs in (made_of.get('pairs') or {}).items():
+            yield 'made of', f'pairs {printable(key)} {pairs.get("uuid")}'
+
+
+def _facts_of_training(node: E3RelaxModelData) -> Iterator[tuple[str, str]]:
+    """Yield titles and texts of what it learnt from, and how well."""
+    training: Mapping[str, Any] = node.card.get('training') or {}
+    data = training.get('data') or node.card.get('training_data') or {}
     if isinstance(data, Mapping):
         for source, told in data.items():
             counts = told if isinstance(told, Mapping) else {}
@@ -172,10 +207,19 @@ def _facts(node: E3RelaxModelData) -> Iterator[tuple[str, str]]:
     for key in ('validation_coordinates_A', 'validation_cell_A'):
         if key in training:
             yield key.replace('_A', ' (A)').replace('_', ' '), f'{training[key]:.4f}'
+    if calibrated := training.get('calibration'):
+        data = printable(', '.join(map(str, calibrated.get('data') or ())))
+        yield 'uncertainty', f'scaled to the errors on {calibrated.get("pairs")} pairs of {data}'
+    elif node.architecture == 'ensemble':
+        yield 'uncertainty', 'not scaled to errors since it was trained'
     if tuned := training.get('tuned_from'):
         yield 'tuned from', str(tuned.get('content_hash'))
-    made_of: Mapping[str, Any] = card.get('made_of') or {}
-    if made_of:
-        yield 'made by', f'process {made_of.get("process")}'
-        for key, pairs in (made_of.get('pairs') or {}).items():
-            yield 'made of', f'pairs {printable(key)} {pairs.get("uuid")}'
+        if tuned.get('reference_is_kept') is False:
+            yield 'distance to the training', 'none, as the environments of that model are those of other weights'
+
+
+def _symbols(numbers: Iterable[int]) -> list[str]:
+    """Return the symbols of elements, which the cards of trainings tell by their atomic numbers."""
+    from aiida_e3relax.data.structures import SYMBOLS
+
+    return [str(SYMBOLS[number]) for number in sorted(numbers)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ class Checkpoint:
         ``sha256:`` and the digest of the file.
     reference
         Environments that it was trained on, to which others have a distance; None where the file holds none.
+    card
+        The model card that lies beside the file; empty where none does.
     """
 
     model: RelaxationModel
@@ -50,6 +53,7 @@ class Checkpoint:
     training: dict[str, Any]
     content_hash: str
     reference: ReferenceSet | None = None
+    card: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def save_atomically(path: str | Path, content: dict[str, Any]) -> None:
@@ -122,8 +126,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     if not path.is_file():
         raise missing_checkpoint(path)
     digest = hash_file(path)
-    if card_path(path).is_file():
-        check_card(read_card(path), digest, source=str(path))
+    card = read_card(path) if card_path(path).is_file() else {}
+    if card:
+        check_card(card, digest, source=str(path))
     content = load_content(path)
     version = content.get('format_version')
     if type(version) is not int or version != FORMAT_VERSION:
@@ -137,7 +142,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     except ValueError as error:
         raise CheckpointError(f'{path}: does not hold a model of this release: {error}') from error
     warn_of_frame(path, model, training)
-    return Checkpoint(model.eval(), content['architecture'], elements, training, digest, reference)
+    return Checkpoint(model.eval(), content['architecture'], elements, training, digest, reference, card)
 
 
 def load_content(path: Path) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -13,6 +13,9 @@ from aiida_e3relax.common.messages import short
 from aiida_e3relax.common.strict_json import finite, parse_json
 
 REQUIRED_CARD_KEYS = ('name', 'architecture', 'content_hash', 'version')
+
+OF_WEIGHTS = ('licence', 'doi', 'citation', 'limits')
+"""What a card says of weights that holds for those that are made of them, too."""
 
 MOST_BYTES = 2**24
 """Of a model card; the longest have some tens of thousands."""
@@ -30,6 +33,20 @@ def write_card(checkpoint: str | Path, card: Mapping[str, Any]) -> None:
     partial = path.with_name(path.name + '.partial')
     partial.write_text(json.dumps(finite(content), indent=2) + '\n', encoding='utf-8')
     partial.replace(path)
+
+
+def inherit(cards: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what the card of weights has from the `cards` of those that they are made of: what all say alike.
+
+    `limits_of` is the model that the `limits` were found of.
+    """
+    first, *others = cards
+    alike = {
+        name: first[name]
+        for name in OF_WEIGHTS
+        if name in first and all(card.get(name) == first[name] for card in others)
+    }
+    return alike | ({'limits_of': first.get('limits_of', first.get('name'))} if 'limits' in alike else {})
 
 
 def hash_stream(handle: BinaryIO) -> str:

@@ -13,6 +13,7 @@ from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry
 from aiida_e3relax.gnn.graph.shells import Graph
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.models.distance_model import DistanceModel, ensemble_bonds, ensemble_prediction
+from aiida_e3relax.gnn.models.losses import LossSettings, Target, layerwise_loss, structure_losses
 from aiida_e3relax.gnn.models.uncertainty import BondLengths, distance_uncertainty
 
 
@@ -103,6 +104,33 @@ class Ensemble(RelaxationModel):
             geometry, uncertainty = ensemble_prediction(cast(list[DistanceModel], list(self.members)), batch)
             return [dataclasses.replace(geometry, uncertainty=scale * uncertainty.total)]
         return self._mean_layers([member(batch) for member in self.members], batch)
+
+    def loss(self, batch: CrystalBatch, target: Target, settings: LossSettings) -> tuple[Tensor, Tensor]:
+        """Return the mean of the members' losses ``(S,)``, and the errors of their mean ``(S, 2)`` in A.
+
+        Each member learns by its own errors, as it did before they were put together: were the mean to learn, members
+        could drift apart as long as they cancelled, and their deviation would say nothing of errors.
+        """
+        if type(self._first).loss is RelaxationModel.loss:
+            of_members = [member(batch) for member in self.members]
+            losses = [layerwise_loss(layers, target, batch, settings)[0] for layers in of_members]
+            with torch.no_grad():
+                mean = self._mean_layers(of_members, batch)[-1]
+        else:
+            losses = [cast(RelaxationModel, member).loss(batch, target, settings)[0] for member in self.members]
+            mean = self._evaluated(batch)
+        errors = structure_losses([mean], target, batch, settings.coordinates)[:, 0].detach()
+        return torch.stack(losses).mean(dim=0), errors
+
+    @torch.no_grad()
+    def _evaluated(self, batch: CrystalBatch) -> Geometry:
+        """Return the prediction; statistics of batches, which members may keep, stay as they are."""
+        is_training = self.training
+        self.eval()
+        try:
+            return self(batch)[-1]
+        finally:
+            self.train(is_training)
 
     @property
     def states_bonds(self) -> bool:

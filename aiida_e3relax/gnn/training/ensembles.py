@@ -19,13 +19,14 @@ from aiida_e3relax.gnn.checkpoints.checkpoint import (
     save_atomically,
     save_checkpoint,
 )
-from aiida_e3relax.gnn.checkpoints.model_card import card_path, read_card, write_card
+from aiida_e3relax.gnn.checkpoints.model_card import card_path, inherit, read_card, write_card
 from aiida_e3relax.gnn.checkpoints.reference import FIELD, reference_content
 from aiida_e3relax.gnn.evaluation.calibration import Calibration
 from aiida_e3relax.gnn.evaluation.error_law import ErrorLaw, fit_errors
 from aiida_e3relax.gnn.evaluation.evaluate import measure
 from aiida_e3relax.gnn.models.reference_set import Growth
 from aiida_e3relax.gnn.models.registry import make_model
+from aiida_e3relax.gnn.training.settings import CALIBRATION_PAIRS
 
 ARCHITECTURE = 'ensemble'
 
@@ -65,10 +66,10 @@ def combine(paths: list[Path], output: Path, half: bool = False) -> Checkpoint:
     elements = sorted(set.intersection(*(set(c.elements) for c in checkpoints)))
     training = {'members': [{'content_hash': c.content_hash, **c.training} for c in checkpoints]}
     save_checkpoint(output, ARCHITECTURE, model, elements, training, half)
-    cards = [read_card(path) if card_path(path).is_file() else {} for path in paths]
+    cards = [checkpoint.card for checkpoint in checkpoints]
     origin = [{'name': c.get('name', p.stem), 'version': c.get('version')} for p, c in zip(paths, cards, strict=True)]
     card = {'name': output.stem, 'architecture': ARCHITECTURE, 'version': 1, 'atomic_numbers': elements}
-    write_card(output, {**card, 'members': origin, 'training': training})
+    write_card(output, {**card, **inherit(cards), 'members': origin, 'training': training})
     return load_checkpoint(output)
 
 
@@ -114,14 +115,30 @@ def calibrate(path: Path, pairs: Pairs, device: torch.device) -> Checkpoint:
     InputError
         Where no pair has both an uncertainty and an error.
     """
+    if not _calibrate(path, pairs, device, 1):
+        raise InputError(f'{path}: its members agree or refuse on all {len(pairs)} pairs: calibrate on other pairs')
+    return load_checkpoint(path)
+
+
+def recalibrate(path: Path, pairs: Pairs, device: torch.device) -> bool:
+    """Calibrate an ensemble whose members have learnt, and return whether it is; of one that is, nothing changes.
+
+    It is not by `pairs` of which fewer than `CALIBRATION_PAIRS` have an uncertainty and an error; the factor then is
+    the one that it began with. See `calibrate`.
+    """
+    return 'calibration' in load_checkpoint(path).training or _calibrate(path, pairs, device, CALIBRATION_PAIRS)
+
+
+def _calibrate(path: Path, pairs: Pairs, device: torch.device, fewest: int) -> bool:
+    """Calibrate the ensemble at `path` where at least so many pairs tell by what, and return whether they do."""
     checkpoint = load_checkpoint(path)
     if checkpoint.architecture != ARCHITECTURE:
         raise InputError(f'{path}: expected an ensemble, found {checkpoint.architecture}: combine several first')
     reference = checkpoint.reference and dataclasses.replace(checkpoint.reference, growth=None)
     groups = _calibrations(dataclasses.replace(checkpoint, reference=reference), pairs, device)
     law = fit_errors(list(groups.values()))
-    if law is None:
-        raise InputError(f'{path}: its members agree or refuse on all {len(pairs)} pairs: calibrate on other pairs')
+    if law is None or sum(len(group.stated) for group in groups.values()) < fewest:
+        return False
     content, card = load_content(path), read_card(path)
     scale = law.scale * checkpoint.model.hyperparameters.uncertainty_scale
     found: dict[str, Any] = {'data': sorted(set(pairs.source.tolist())), 'pairs': len(pairs), 'factor': scale}
@@ -133,7 +150,7 @@ def calibrate(path: Path, pairs: Pairs, device: torch.device) -> Checkpoint:
     hyperparameters = content['hyperparameters'] | {'uncertainty_scale': scale}
     save_atomically(path, content | {'hyperparameters': hyperparameters, 'training': training})
     write_card(path, card | {'training': training})
-    return load_checkpoint(path)
+    return True
 
 
 def _calibrations(checkpoint: Checkpoint, pairs: Pairs, device: torch.device) -> dict[str, Calibration]:

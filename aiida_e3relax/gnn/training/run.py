@@ -22,16 +22,19 @@ from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash
 from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint, load_content, save_atomically, save_checkpoint
 from aiida_e3relax.gnn.checkpoints.frames import OWN, frame_name
-from aiida_e3relax.gnn.checkpoints.model_card import write_card
+from aiida_e3relax.gnn.checkpoints.model_card import inherit, write_card
 from aiida_e3relax.gnn.engine.accelerate import with_engine
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.models.registry import make_model
 from aiida_e3relax.gnn.training.batches import BatchOrder, PreparedPairs, times_an_epoch, validation_errors
+from aiida_e3relax.gnn.training.ensembles import ARCHITECTURE as ENSEMBLE
+from aiida_e3relax.gnn.training.ensembles import recalibrate
+from aiida_e3relax.gnn.training.finetune import fit_batches
 from aiida_e3relax.gnn.training.precision import with_precision
 from aiida_e3relax.gnn.training.processes import ALONE, TrainingProcesses
 from aiida_e3relax.gnn.training.record import Record
 from aiida_e3relax.gnn.training.schedule import Schedule
-from aiida_e3relax.gnn.training.settings import TrainingSettings, loss_settings, read_settings
+from aiida_e3relax.gnn.training.settings import CALIBRATION_PAIRS, TrainingSettings, loss_settings, read_settings
 from aiida_e3relax.gnn.training.subset import with_training_share
 from aiida_e3relax.gnn.training.targets import symmetrised_targets
 from aiida_e3relax.gnn.training.validation_split import validation_split
@@ -59,7 +62,8 @@ def train(
     stop_after
         Stop after this many steps in all, at the state to resume from; None runs to the end.
     tuned_from
-        Start from the weights of this checkpoint, whose model must be that of `settings`.
+        Start from the weights of this checkpoint, whose model must be that of `settings`. Batches are no larger than
+        all that there is to train on, which is little where a model is tuned.
     processes
         Those that share the batches; each calls this function with the same arguments and a device of its own.
     with_tensorboard
@@ -75,6 +79,9 @@ def train(
     TrainingInterruptedError
         After SIGTERM.
     """
+    if tuned_from:
+        n_pairs = len(with_training_share(pairs, settings.training_share).of_split('train'))
+        settings = fit_batches(settings, n_pairs, processes.count)
     run = TrainingRun(pairs, settings, output, device, tuned_from, processes, with_tensorboard)
     run.resume()
     end = settings.steps if stop_after is None else min(stop_after, settings.steps)
@@ -93,12 +100,27 @@ def train(
             if is_ended() and run.step < end and not run.schedule.finished:
                 message = f'ended by SIGTERM after step {run.step}: the same command goes on there'
                 raise TrainingInterruptedError(message, run.step)
+        is_complete = run.schedule.finished or run.step == settings.steps
+        if is_complete and processes.first and settings.architecture == ENSEMBLE:
+            _calibrate_ensemble(output, pairs.of_split(_held_back(pairs, settings)), device)
     if processes.first:
         run.record.draw()
     if line:
         stopped = ', stopped early' if run.schedule.finished else ''
         line.close(f'best validation: {settings.monitor} {run.schedule.best:.4f} A{stopped}')
-    return TrainingEnd(run.step, run.schedule.finished or run.step == settings.steps, run.schedule.finished)
+    return TrainingEnd(run.step, is_complete, run.schedule.finished)
+
+
+def _calibrate_ensemble(output: Path, pairs: Pairs, device: torch.device) -> None:
+    """Scale the uncertainty of the best checkpoint to its errors on the pairs to validate on, if they are enough."""
+    done = recalibrate(output / 'best.pt', pairs, device)
+    if done:
+        told = f'scaled to the errors on {len(pairs)} pairs to validate on'
+    else:
+        told = (
+            f'its factor is as before; to scale it {CALIBRATION_PAIRS} pairs to validate on are needed, of {len(pairs)}'
+        )
+    print(f'uncertainty: {told}', file=sys.stderr)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -309,9 +331,12 @@ class TrainingRun:
         }
         if self.tuned_from:
             training['tuned_from'] = {'content_hash': self._start_hash, 'training': self.tuned_from.training}
+            if self.tuned_from.reference is not None:  # environments as other weights see them
+                training['tuned_from']['reference_is_kept'] = False
         best, architecture = self.output / 'best.pt', self.settings.architecture
         save_checkpoint(best, architecture, self.average, self.elements, training)
         card = {'name': self.output.resolve().name, 'architecture': architecture, 'version': 1}
+        card |= inherit([self.tuned_from.card]) if self.tuned_from else {}
         write_card(best, {**card, 'atomic_numbers': self.elements, 'training': training})
 
 
@@ -332,7 +357,7 @@ def _prepared_splits(
             else 'make a split with `e3relax data FILE.npz --output NEW.npz --split random`'
         )
         raise TrainingError(f"the data hold {found} pairs of the split 'train'; at least {least} needed: {advice}")
-    held_back = validation_split(set(pairs.split.tolist()), settings.validation)
+    held_back = _held_back(pairs, settings)
     if shows_progress and held_back != 'val':
         print(f'validation on the split {held_back}', file=sys.stderr)
     if settings.symmetric_targets:
@@ -340,6 +365,11 @@ def _prepared_splits(
     training = settings.augmentation.apply(training, settings.seed)
     align = settings.align_targets
     return PreparedPairs(training, model, device, align), PreparedPairs(pairs.of_split(held_back), model, device, align)
+
+
+def _held_back(pairs: Pairs, settings: TrainingSettings) -> str:
+    """Return the split to validate on."""
+    return validation_split(set(pairs.split.tolist()), settings.validation)
 
 
 def check_same_settings(settings: TrainingSettings, path: Path) -> None:

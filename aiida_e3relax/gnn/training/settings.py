@@ -18,6 +18,9 @@ from aiida_e3relax.gnn.training.augmentation import Augmentation
 LAST_LAYER = 'last'
 """The word of `TrainingSettings.layer_weights` that takes the supervision off all layers but the last."""
 
+CALIBRATION_PAIRS = 10
+"""By the errors of fewer pairs the uncertainty of an ensemble is not scaled after a training: chance would decide."""
+
 LARGEST_SIZE = 100_000
 """Of a model's hyper-parameters, and of how often an epoch takes a pair."""
 
@@ -137,9 +140,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         'align_targets': False,
         'ema_warmup': 4000,
     },
-    'finetune': {'learning_rate': 2e-4, 'steps': 4000, 'validate_every': 250},
+    'finetune': {'learning_rate': 2e-4, 'steps': 400, 'validate_every': 20, 'early_stop': 5},
 }
-"""Settings by name. ``papers`` is E3Relax-H2's training.
+"""Settings by name.
+
+``finetune`` is for tens to hundreds of pairs, which a trained model learns by heart within a few hundred steps.
+
+``papers`` is E3Relax-H2's training.
 
 The paper states AdamW, a learning rate that begins at 1e-4 and is reduced after 5 epochs in a row without a better
 validation (section 4.10), the periodicity-aware Cartesian displacement loss (eqs. 37-39), and layers that count alike

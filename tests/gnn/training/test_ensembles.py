@@ -9,11 +9,13 @@ from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.crystals.datasets.pairs_file import write_pairs
 from aiida_e3relax.crystals.structures import write_npz
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint, save_checkpoint
-from aiida_e3relax.gnn.checkpoints.model_card import read_card
+from aiida_e3relax.gnn.checkpoints.model_card import read_card, write_card
 from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.evaluation.evaluate import measure
 from aiida_e3relax.gnn.graph.batch import make_batch
+from aiida_e3relax.gnn.models.losses import DEFAULT_LOSS, structure_losses
 from aiida_e3relax.gnn.models.registry import make_model
+from aiida_e3relax.gnn.training.batches import PreparedPairs
 from aiida_e3relax.gnn.training.ensembles import calibrate, combine
 from tests.gnn.crystals import batch_of, rattled
 from tests.gnn.pairs import made_pairs
@@ -66,9 +68,42 @@ def test_members_that_agree_are_certain(tmp_path):
         assert ensemble(batch)[-1].uncertainty.max() < 1e-12
 
 
+@pytest.mark.parametrize('architecture', ['e3relax-h2', 'deeprelax-published'])
+def test_each_member_learns_by_its_own_errors(architecture, tmp_path):
+    few = {'layers': 1, 'features': 8}
+    paths = [member(tmp_path / f'{seed}.pt', seed, architecture=architecture, **few) for seed in (1, 2)]
+    ensemble = combine(paths, tmp_path / 'both.pt').model.train()
+    pairs = PreparedPairs(made_pairs().of_split('val'), ensemble, torch.device('cpu'))
+    losses, errors = ensemble.loss(*(chosen := pairs.select(np.arange(4))), DEFAULT_LOSS)
+    losses.sum().backward()
+    for number, path in enumerate(paths):
+        alone = load_checkpoint(path).model.train()
+        own = alone.loss(*chosen, DEFAULT_LOSS)[0]
+        losses = losses - own / len(paths)
+        own.sum().backward()
+        for one, other in zip(ensemble.members[number].parameters(), alone.parameters(), strict=True):
+            torch.testing.assert_close(len(paths) * one.grad, other.grad, rtol=1e-4, atol=1e-6)
+        for one, other in zip(ensemble.members[number].buffers(), alone.buffers(), strict=True):
+            torch.testing.assert_close(one, other)  # statistics of batches have seen this one once
+    assert losses.abs().max() < 1e-5
+    with torch.no_grad():
+        mean = structure_losses(ensemble.eval()(chosen[0])[-1:], chosen[1], chosen[0])[:, 0]
+    if architecture == 'e3relax-h2':  # no statistics of batches
+        torch.testing.assert_close(errors, mean)
+    assert errors.shape == (4, 2)
+    assert not errors.requires_grad
+    assert ensemble.training is False
+
+
 def test_elements_are_those_that_all_members_know(tmp_path):
     paths = [member(tmp_path / 'a.pt', 1, (31, 33)), member(tmp_path / 'b.pt', 2, (30, 31))]
+    for path, licence in zip(paths, ('MIT', 'BSD'), strict=True):
+        write_card(
+            path, {'name': path.stem, 'architecture': 'e3relax-h2', 'version': 1, 'doi': '1', 'licence': licence}
+        )
     assert combine(paths, tmp_path / 'both.pt').elements == [31]
+    card = read_card(tmp_path / 'both.pt')
+    assert (card['doi'], card.get('licence')) == ('1', None)  # what they do not say alike, the whole does not say
     assert read_card(tmp_path / 'both.pt')['atomic_numbers'] == [31]
 
 

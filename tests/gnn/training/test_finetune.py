@@ -9,10 +9,14 @@ from aiida_e3relax.common.errors import InputError, TrainingError
 from aiida_e3relax.crystals.datasets.pairs_file import write_pairs
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
-from aiida_e3relax.gnn.checkpoints.model_card import read_card
+from aiida_e3relax.gnn.checkpoints.model_card import read_card, write_card
 from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.cli.options import checkpoint_path
+from aiida_e3relax.gnn.evaluation.evaluate import measure
 from aiida_e3relax.gnn.training.batches import PreparedPairs, validation_errors
+from aiida_e3relax.gnn.training.ensembles import combine
+from aiida_e3relax.gnn.training.finetune import fit_batches
+from aiida_e3relax.gnn.training.reference_sets import add_reference_set
 from aiida_e3relax.gnn.training.run import train
 from aiida_e3relax.gnn.training.settings import PRESETS, TrainingSettings
 from tests.gnn.pairs import made_pairs
@@ -62,6 +66,66 @@ def test_card_says_what_it_was_tuned_from(trained, place):
     assert training['tuned_from'] == {'content_hash': start.content_hash, 'training': start.training}
     assert training['settings']['learning_rate'] == PRESETS['finetune']['learning_rate']
     assert training['settings']['hyperparameters'] == dataclasses.asdict(start.model.hyperparameters)
+
+
+@pytest.fixture(scope='module')
+def ensemble(tmp_path_factory):
+    """Two networks of eight features with environments of their training, and a card."""
+    folder = tmp_path_factory.mktemp('ensemble')
+    for seed in (1, 2):
+        settings = TrainingSettings(hyperparameters=SIZES, steps=2, batch_size=8, validate_every=2, seed=seed)
+        train(made_pairs(), settings, folder / str(seed), CPU)
+    path = folder / 'both.pt'
+    combine([folder / '1' / 'best.pt', folder / '2' / 'best.pt'], path)
+    about = {'licence': 'CC-BY-4.0', 'doi': '10.1000/182', 'citation': 'Someone', 'limits': ['Metals only.']}
+    write_card(path, {**read_card(path), **about})
+    add_reference_set(path, made_pairs().of_split('train'), CPU)
+    return path
+
+
+def test_licence_and_limits_stay_and_what_does_not_is_told(ensemble, place):
+    assert main(['finetune', str(ensemble), 'tune.json', '--set=data=all.npz']) == 0
+    assert load_checkpoint('tuned/best.pt').reference is None
+    card = read_card(place / 'tuned' / 'best.pt')
+    told = {name: card[name] for name in ('licence', 'doi', 'citation', 'limits', 'limits_of')}
+    about = {'licence': 'CC-BY-4.0', 'doi': '10.1000/182', 'citation': 'Someone', 'limits': ['Metals only.']}
+    assert told == {**about, 'limits_of': 'both'}
+    assert card['training']['tuned_from']['reference_is_kept'] is False
+    assert main(['finetune', 'tuned/best.pt', 'tune.json', '--set=data=all.npz', '--set=output=again']) == 0
+    assert read_card(place / 'again' / 'best.pt')['limits_of'] == 'both'
+
+
+def test_uncertainty_of_a_tuned_ensemble_is_scaled_to_its_errors(ensemble, place, capsys):
+    pairs = made_pairs(copies=7)
+    pairs = dataclasses.replace(pairs, split=np.resize(['train', 'train', 'val'], len(pairs)))
+    write_pairs('more.npz', pairs)
+    tune = ['finetune', str(ensemble), 'tune.json', '--device', 'cpu']
+    assert main([*tune, '--set=data=more.npz', '--set=output=more']) == 0
+    tuned = load_checkpoint('more/best.pt')
+    (found,) = measure({'tuned': tuned}, pairs.of_split('val'), CPU, with_matches=False, with_dummy=False)[1:]
+    assert found.frame == 'aligned'
+    assert found.calibration.row()['observed_over_stated_median'] == pytest.approx(1, rel=1e-4)
+    assert tuned.training['calibration']['pairs'] == 21
+    assert main([*tune, '--set=data=more.npz', '--set=output=more']) == 0  # it has ended
+    assert load_checkpoint('more/best.pt').content_hash == tuned.content_hash
+    assert main([*tune, '--set=data=all.npz']) == 0
+    few = load_checkpoint('tuned/best.pt')
+    assert 'calibration' not in few.training
+    factor = few.model.hyperparameters.uncertainty_scale
+    assert factor == load_checkpoint(ensemble).model.hyperparameters.uncertainty_scale
+    assert 'its factor is as before; to scale it 10 pairs to validate on are needed, of 9' in capsys.readouterr().err
+
+
+def test_batches_are_no_larger_than_what_there_is_to_train_on(trained, place):
+    tune = ['finetune', str(trained), 'tune.json', '--set=batch_size=4000']
+    for _ in range(2):  # and it goes on, or knows that it has ended
+        assert main(tune) == 0
+    known = without(made_pairs(), GALLIUM).of_split('train')
+    assert json.loads((place / 'tuned' / 'settings.json').read_text())['batch_size'] == len(known)
+    settings = TrainingSettings(batch_size=32)
+    assert [fit_batches(settings, *counts).batch_size for counts in ((40,), (7,), (7, 2), (0,))] == [32, 7, 6, 32]
+    tuning = PRESETS['finetune']
+    assert (tuning['steps'], tuning['early_stop'] * tuning['validate_every']) == (400, 100)  # it stops by itself
 
 
 def test_stopped_run_continues(trained, place):
