@@ -22,6 +22,11 @@ class Results:
     forces: NDArray[np.float64]
     stress: NDArray[np.float64]
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether all of it are finite numbers."""
+        return bool(np.isfinite(self.energy) and np.isfinite(self.forces).all() and np.isfinite(self.stress).all())
+
 
 Evaluate = Callable[[Sequence[Atoms]], list[Results]]
 """Computes crystals together; each has the results that it has alone, within the rounding of the potential."""

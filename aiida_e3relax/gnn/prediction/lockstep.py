@@ -30,6 +30,9 @@ Steps = Generator[Atoms, Results, T]
 MOST_ATOMS = 1000
 """In a batch: networks hardly gain from more, and need up to some 10 MB for each atom."""
 
+NOT_FINITE = 'in a batch its energy, forces or stress are no finite numbers'
+"""Why a crystal is computed alone."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Failure:
@@ -101,8 +104,8 @@ class Walk(Generic[T]):
 class Lockstep:
     """Steps crystals by a potential, as many at once as it computes in a batch.
 
-    A batch that fails is halved, down to the crystal whose fault it is: that is computed alone from then on. Where
-    memory ran out, the batches that follow are smaller.
+    A batch that fails is halved, down to the crystal whose fault it is: that is computed alone from then on, as is one
+    whose numbers in a batch are not finite. Where memory ran out, the batches that follow are smaller.
 
     Attributes
     ----------
@@ -159,8 +162,7 @@ class Lockstep:
             for walk in batch:
                 walk.seconds += (time.perf_counter() - start) * walk.n_atoms / n_atoms
             if failure is None:
-                for walk, answer in zip(batch, answers, strict=True):
-                    walk.answer(answer)
+                pending = [*self._answer(batch, answers), *pending]
             elif len(batch) > 1 and failure.out_of_memory:
                 self.most_atoms = min(self.most_atoms, n_atoms // 2)
                 pending = self._split([*batch, *itertools.chain(*pending)])
@@ -172,6 +174,17 @@ class Lockstep:
                 pending = [batch, *pending]
             else:
                 batch[0].answer(failure)
+
+    def _answer(self, walks: Sequence[Walk], answers: Sequence[Results]) -> list[list[Walk]]:
+        """Give each its answer; return those of a batch that have none in finite numbers, to be computed alone."""
+        left = []
+        for walk, answer in zip(walks, answers, strict=True):
+            if self._batches and not walk.alone and not answer.is_finite:
+                walk.alone = NOT_FINITE
+                left.append([walk])
+            else:
+                walk.answer(answer)
+        return left
 
     def _evaluate(self, walks: Sequence[Walk]) -> tuple[list[Results], Failure | None]:
         """Return what the potential says of crystals, or why it says nothing."""

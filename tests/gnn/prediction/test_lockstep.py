@@ -195,16 +195,35 @@ def test_memory_that_runs_out_for_one_alone_is_its_own(alone):
     assert_same(found[:5], alone[:5])
 
 
-def test_numbers_that_are_not_finite_are_the_fault_of_one(alone):
-    class Broken(Together):
-        def __call__(self, crystals):
-            results = super().__call__(crystals)
-            for atoms, each in zip(crystals, results, strict=True):
-                if 'Ag' in atoms.symbols:
-                    each.forces[:] = np.nan
-            return results
+class Broken(Together):
+    """Knows no forces on silver."""
 
-    found, failures = relaxed(CRYSTALS, Broken())
+    def __call__(self, crystals):
+        results = super().__call__(crystals)
+        for atoms, each in zip(crystals, results, strict=True):
+            if 'Ag' in atoms.symbols:
+                each.forces[:] = np.nan
+        return results
+
+
+def test_numbers_that_are_not_finite_in_a_batch_are_asked_for_alone(alone):
+    together = Broken()
+    found, failures = relaxed(CRYSTALS, together)
+    assert not failures
+    told = [row.pop('computed_alone', None) for *_, row in found]
+    assert told == [None] * 3 + ['in a batch its energy, forces or stress are no finite numbers'] + [None] * 2
+    assert_same(found, alone)
+    assert max(map(len, together.seen[1:])) == 5
+
+
+def test_numbers_that_are_not_finite_alone_either_are_the_fault_of_one(alone):
+    class Lost(EMT):
+        def calculate(self, atoms=None, *arguments, **options):
+            super().calculate(atoms, *arguments, **options)
+            if 'Ag' in atoms.symbols:
+                self.results['forces'][:] = np.nan
+
+    found, failures = relaxed(CRYSTALS, Broken(), calculator=Lost())
     assert failures.keys() == {3}
     assert 'largest force nan eV/A' in failures[3][1]
     assert_same(found[:3] + found[4:], alone[:3] + alone[4:])
