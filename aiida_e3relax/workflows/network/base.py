@@ -21,9 +21,11 @@ SMALLEST_MAX_EDGES = 5_000
 class E3RelaxBaseWorkChain(BaseRestartWorkChain):
     """Run `E3RelaxCalculation` until it succeeds, and restart it with other parameters where that can help.
 
-    Out of memory halves the batch, down to `SMALLEST_MAX_EDGES`, then goes to the CPU, and at once for a potential
-    alone, which has no batches; a missing GPU goes to the CPU; all only if `allow_cpu`. A crash or invalid output is
-    tried once more. What no restart can help ends the work chain at once with the exit code of the calculation.
+    Out of memory halves the batch of the network, down to `SMALLEST_MAX_EDGES`, then goes to the CPU. A potential
+    alone, which halves its batches itself, goes there at once, and nowhere where the scheduler says that the job took
+    more than it asked for: that is the memory of the machine, not of a GPU. A missing GPU goes to the CPU; all only if
+    `allow_cpu`. A crash or invalid output is tried once more. What no restart can help ends the work chain at once with
+    the exit code of the calculation.
 
     Where the parameters do not say how large a batch is, the first run begins with the one that fitted into the memory
     of the same device before, see `find_fitting`.
@@ -86,9 +88,11 @@ class E3RelaxBaseWorkChain(BaseRestartWorkChain):
 
     @process_handler(exit_codes=[EXIT_CODES.ERROR_OUT_OF_MEMORY, EXIT_CODES.ERROR_SCHEDULER_OUT_OF_MEMORY])
     def handle_out_of_memory(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
-        """Halve the batch; go to the CPU where that is of no use."""
+        """Halve the batch of the network; go to the CPU where that is of no use."""
         if not self._parameters.pre_relaxer.has_network:
-            return self._restart_on_cpu(node, 'out of memory with a potential, which takes one structure at a time')
+            if node.exit_status == EXIT_CODES.ERROR_SCHEDULER_OUT_OF_MEMORY.status:
+                return self._abort(node, 'a potential takes no less memory of a machine in another run: ask for more')
+            return self._restart_on_cpu(node, 'out of memory with a potential, which halves its batches itself')
         max_edges = self._parameters.max_edges
         smaller = max_edges // 2
         if _does_not_fit_alone(node):

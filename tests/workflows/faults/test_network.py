@@ -19,6 +19,9 @@ from tests.workflows.accounting import AccountingScheduler
 from tests.workflows.fault_tables import Codes, read_table
 
 ROWS = read_table('Network')
+OF_POTENTIAL = read_table('Potential')
+"""Where a potential without a network is another matter."""
+ALONE = {'potential': 'chgnet', 'start': 'input'}
 COPPER = ase.build.bulk('Cu', 'fcc', a=3.615)
 LABEL = 'cu'
 NO_REPORT = 'rm -f report.json predictions.npz'
@@ -92,7 +95,7 @@ def run_network(good_run, model, tmp_path, monkeypatch, entry_points, aiida_comp
     accounts = tmp_path / 'accounts'
     monkeypatch.setenv('ACCOUNTS', str(accounts))
 
-    def run(fault: str, once: bool) -> tuple[orm.WorkChainNode, list[orm.CalcJobNode]]:
+    def run(fault: str, once: bool, potential: dict | None = None) -> tuple[orm.WorkChainNode, list[orm.CalcJobNode]]:
         script = tmp_path / 'network.sh'
         guard = f'mkdir {tmp_path / "mark"} 2> /dev/null || exit 0' if once else ''
         account = f'account() {{ echo $1 > {accounts}; }}\naccount COMPLETED'
@@ -103,9 +106,9 @@ def run_network(good_run, model, tmp_path, monkeypatch, entry_points, aiida_comp
         code = orm.InstalledCode(computer=computer, filepath_executable=str(script), label='network')
         inputs = {
             'code': code,
-            'model': model,
+            **({} if potential else {'model': model}),
             'structures': {LABEL: orm.StructureData(ase=COPPER)},
-            'parameters': {'max_edges': 4 * SMALLEST_MAX_EDGES},
+            'parameters': {'max_edges': 4 * SMALLEST_MAX_EDGES, **(potential or {})},
         }
         node = run_get_node(E3RelaxBaseWorkChain, predict=inputs)[1]
         return node, sorted(node.called, key=lambda job: job.pk)
@@ -115,14 +118,25 @@ def run_network(good_run, model, tmp_path, monkeypatch, entry_points, aiida_comp
 
 def test_every_fault_is_in_the_table_and_no_other():
     assert set(ROWS) == set(FAULTS)
+    assert set(OF_POTENTIAL) < set(ROWS)
 
 
 @pytest.mark.parametrize(
     'fault', [pytest.param(name, marks=pytest.mark.slow if name in LIKE_OTHERS else []) for name in ROWS]
 )
 def test_a_fault_that_happens_once_is_mended_if_it_can(run_network, fault):
-    codes, change = Codes.parse(ROWS[fault][0]), ROWS[fault][2]
-    node, jobs = run_network(fault, once=True)
+    assert_restarts(*run_network(fault, once=True), ROWS[fault])
+
+
+@pytest.mark.parametrize(
+    'fault', [pytest.param(name, marks=[] if name in OF_POTENTIAL else pytest.mark.slow) for name in ROWS]
+)
+def test_so_it_is_of_a_potential_alone(run_network, fault):
+    assert_restarts(*run_network(fault, once=True, potential=ALONE), (ROWS | OF_POTENTIAL)[fault])
+
+
+def assert_restarts(node, jobs, row):
+    codes, change = Codes.parse(row[0]), row[2]
     assert ([job.exit_status for job in jobs], node.exit_status) == (codes.jobs, codes.end)
     parameters = [job.inputs.parameters.get_dict() for job in jobs]
     if change.startswith('nothing'):
@@ -139,6 +153,14 @@ def test_a_fault_that_happens_once_is_mended_if_it_can(run_network, fault):
 def test_a_fault_that_happens_every_time_is_an_error(run_network, fault):
     codes = Codes.parse(ROWS[fault][1])
     node, jobs = run_network(fault, once=False)
+    assert ([job.exit_status for job in jobs], node.exit_status) == (codes.jobs, codes.end)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('fault', ROWS)
+def test_so_it_is_of_a_potential_alone_every_time(run_network, fault):
+    codes = Codes.parse((ROWS | OF_POTENTIAL)[fault][1])
+    node, jobs = run_network(fault, once=False, potential=ALONE)
     assert ([job.exit_status for job in jobs], node.exit_status) == (codes.jobs, codes.end)
 
 

@@ -59,7 +59,7 @@ def run(make_code, model, make_structure, tmp_path):
         path.chmod(0o755)
         inputs = {
             'code': make_code(path, 'program', 'e3relax.predict'),
-            **({} if parameters.get('start') == 'input' else {'model': model}),
+            'model': model,
             'structures': {'cu': make_structure('Cu'), **(also or {})},
             'parameters': parameters,
         }
@@ -118,17 +118,6 @@ def test_out_of_memory_on_the_cpu_is_the_end(run):
     node = run('kill -KILL $$', device='cpu', max_edges=SMALLEST_MAX_EDGES)
     assert node.exit_status == EXIT_CODES.ERROR_OUT_OF_MEMORY.status
     assert len(node.called) == 1
-
-
-def test_a_potential_alone_goes_straight_to_the_cpu(run):
-    """It has no batches; on the CPU the program fails otherwise here."""
-    node = run('[[ "$*" == *"--device cpu"* ]] || kill -KILL $$', potential='chgnet', start='input')
-    assert [called.exit_status for called in node.called][:2] == [
-        EXIT_CODES.ERROR_OUT_OF_MEMORY.status,
-        EXIT_CODES.ERROR_PROGRAM_CRASHED.status,
-    ]
-    assert parameters_of(node, 'device') == [None, 'cpu', 'cpu']
-    assert parameters_of(node, 'max_edges') == [None, None, None]
 
 
 def test_no_gpu_goes_to_the_cpu(run):
