@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from aiida_e3relax.campaign.results import estimates
 from aiida_e3relax.campaign.results.chemistry import anion_class
 from aiida_e3relax.campaign.results.estimates import (
     differs_between,
@@ -204,7 +206,6 @@ def test_no_interval_of_few(n):
 def test_estimates_are_those_of_scipy():
     generator = np.random.default_rng(2)
     values, others = generator.normal(0.3, 1, 200), generator.normal(0, 1, 200)
-    assert signed_rank(values) == stats.wilcoxon(values, zero_method='pratt').pvalue
     assert median_of(values).value == np.median(values)
     assert median_of(values).low < np.median(values) < median_of(values).high
     wilson = percent_of(96, 100)
@@ -214,6 +215,41 @@ def test_estimates_are_those_of_scipy():
     assert correlation is not None
     assert (correlation.n, correlation.rho) == (180, stats.spearmanr(values[20:], others[20:]).statistic)
     assert differs_between([values, values + 1]) == stats.kruskal(values, values + 1).pvalue
+
+
+def enumerate_signs(values: np.ndarray) -> float:
+    """Return the p-value of the signed-rank test by going through all signs."""
+    ranks = stats.rankdata(np.abs(values))[values != 0]
+    signs = np.array(list(itertools.product((-1, 1), repeat=len(ranks))))
+    return float((np.abs(signs @ ranks) >= abs(ranks @ np.sign(values[values != 0])) - 1e-9).mean())
+
+
+@pytest.mark.parametrize(
+    'values',
+    [
+        [0] * 22 + [1, 1, 1, 1],
+        [0] * 22 + [3, 2, 1, 5, 1],
+        [0] * 9 + [1, -1, 2, 2, -3, 7, 7, 7, -7, 4],
+        [1, 2, -3, 4, 5, -6, 7, 8, 9, 10, 11, 12],
+        [2, -2],
+        [0, 0.5, 0.25, 0.125, -3, 2, 2, 1, 0, -0.25, 0, 0, 5, 6, 7],
+    ],
+)
+def test_the_signed_rank_test_is_exact(values):
+    assert signed_rank(np.array(values, dtype=float)) == pytest.approx(enumerate_signs(np.array(values, dtype=float)))
+
+
+def test_few_crystals_that_differ_are_few_however_many_there_are():
+    alike = {n: signed_rank(np.r_[np.zeros(total - n), np.ones(n)]) for n, total in ((4, 26), (6, 26), (10, 90_000))}
+    assert alike == {n: pytest.approx(2 / 2**n) for n in alike}
+
+
+def test_the_signed_rank_test_of_very_many_is_the_normal_one(monkeypatch):
+    values = np.random.default_rng(2).normal(0.1, 1, 250).round(1)
+    exact = signed_rank(values)
+    monkeypatch.setattr(estimates, 'EXACT_WORK', 10**6)
+    assert signed_rank(values) != exact
+    assert signed_rank(values) == pytest.approx(exact, rel=0.02)
 
 
 def test_nothing_is_told_of_nothing():
