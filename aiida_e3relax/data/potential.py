@@ -71,17 +71,19 @@ class E3RelaxPotentialData(orm.SinglefileData):
     def get_or_create(cls, file: str | Path, potential: str, **facts: str | None) -> tuple[E3RelaxPotentialData, bool]:
         """Return the stored node with these weights and facts, and whether it was created just now.
 
+        A stored node may know more facts than are given; of several it is the one that knows most, the oldest of those.
         The file has the same name, too, by which some packages tell what network the weights are of.
 
         Raises ValueError as the constructor does.
         """
         node = cls(file, potential, **facts)
-        keys = (cls.HASH_KEY, cls.POTENTIAL_KEY)
+        keys = (cls.HASH_KEY, cls.POTENTIAL_KEY, *(name for name in FACTS if node.facts[name] is not None))
         filters: dict[str, Any] = {f'attributes.{key}': node.base.attributes.get(key) for key in keys}
         query = orm.QueryBuilder().append(cls, filters=filters, project='*', tag='weights')
-        for stored in query.order_by({'weights': {'id': 'asc'}}).all(flat=True):
-            if (stored.facts, stored.filename) == (node.facts, node.filename):
-                return stored, False
+        found = query.order_by({'weights': {'id': 'asc'}}).all(flat=True)
+        same = [stored for stored in found if stored.filename == node.filename]
+        if same:
+            return max(same, key=lambda stored: sum(fact is not None for fact in stored.facts.values())), False
         return node.store(), True
 
     @property

@@ -56,13 +56,19 @@ class E3RelaxParser(ProgramParser):
             return self._explain_crash(folder)
         given = crystals_of_inputs(self.node.inputs)
         report = read_report(report_file, len(given))
-        self.out('report', orm.Dict(report.content))
+        self.out('report', orm.Dict(self._with_facts(report.content)))
         if report.error is None:
             return self._attach_structures(folder / E3RelaxCalculation.PREDICTIONS_FILE, report, given)
         if report.error.code == INTERRUPTED:
             return self._unless_scheduler('ERROR_PROGRAM_FAILED', report.error.message)
         name = exit_name(report.error.code, report.error.message, EXIT_OF_ERROR)
         return self._exit(name, report.error.message)
+
+    def _with_facts(self, content: dict[str, Any]) -> dict[str, Any]:
+        """Return a report with what the node of a potential's weights says of them; their file does not."""
+        if not content.get('potential') or 'potential_weights' not in self.node.inputs:
+            return content
+        return content | {'potential': content['potential'] | self.node.inputs.potential_weights.facts}
 
     def _attach_structures(self, predictions_file: Path, report: RunReport, given: Crystals) -> ExitCode:
         predictions = read_predictions(predictions_file, report, given)

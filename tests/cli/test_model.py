@@ -6,6 +6,7 @@ import pytest
 from aiida import orm
 from click.testing import CliRunner
 
+from aiida_e3relax.cli.chain_choices import choose_weights
 from aiida_e3relax.cli.model import model as command
 from aiida_e3relax.data.model import E3RelaxModelData
 
@@ -53,9 +54,23 @@ def test_a_model_comes_back_from_its_files_with_its_hash(invoke, model, tmp_path
     assert (code, 'is there already; name another folder' in output) == (1, True)
 
 
+def test_weights_of_a_potential_are_stored_with_what_is_known_of_them(invoke, tmp_path):
+    (tmp_path / 'mine.model').write_bytes(b'weights of mine')
+    words = ['import', tmp_path / 'mine.model', '--potential', 'mace']
+    code, output = invoke(*words, '--licence', 'MIT', '--training-data', 'MPtrj', '--functional', 'PBE(+U)')
+    assert (code, output.endswith(': stored\n')) == (0, True), output
+    node = choose_weights(str(tmp_path / 'mine.model'), 'mace')
+    assert output.startswith(f'E3RelaxPotentialData<{node.pk}> mine, ')
+    assert node.facts == {'licence': 'MIT', 'training_data': 'MPtrj', 'functional': 'PBE(+U)'}
+    assert invoke(*words) == (0, output.replace('stored', 'was there'))
+
+
 @pytest.mark.parametrize(
     ('words', 'told'),
     [
+        (('import', '{text}', '--functional', 'PBE'), '--functional: expected with a potential'),
+        (('import', '{text}', '--potential', 'mace', '--doi', '10.1'), '--doi: expected with a network alone'),
+        (('import', '{text}', '--potential', 'emt'), 'expected one of chgnet, '),
         (('show', 'nothing'), 'expected `default`, a checkpoint file that is there, or the label, PK or UUID'),
         (('import', 'nowhere.pt'), "File 'nowhere.pt' does not exist"),
         (('import', '{text}'), 'model card'),

@@ -32,6 +32,16 @@ def test_the_same_weights_are_stored_once_and_other_facts_are_another_node(weigh
     assert E3RelaxPotentialData.get_or_create(weights, 'orb')[1]
 
 
+def test_facts_that_are_known_need_not_be_said_again(weights):
+    bare, _ = E3RelaxPotentialData.get_or_create(weights, 'mattersim')
+    known, created = E3RelaxPotentialData.get_or_create(weights, 'mattersim', licence='MIT', functional='PBE')
+    assert created
+    for facts in ({}, {'licence': 'MIT'}, {'functional': 'PBE', 'training_data': None}):
+        assert E3RelaxPotentialData.get_or_create(weights, 'mattersim', **facts)[0].pk == known.pk != bare.pk
+    other, created = E3RelaxPotentialData.get_or_create(weights, 'mattersim', licence='CC-BY-4.0')
+    assert (created, other.facts['functional']) == (True, None)
+
+
 def test_the_same_weights_under_another_name_are_another_node(weights):
     """By which packages tell what network they are of."""
     first, _ = E3RelaxPotentialData.get_or_create(weights, 'orb')

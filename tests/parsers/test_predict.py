@@ -9,6 +9,7 @@ from aiida.common.links import LinkType
 from aiida.plugins.entry_point import format_entry_point_string
 
 from aiida_e3relax.calculations.predict import E3RelaxCalculation
+from aiida_e3relax.data.potential import E3RelaxPotentialData
 from aiida_e3relax.parsers.predict import E3RelaxParser
 
 EXIT_CODES = E3RelaxCalculation.exit_codes
@@ -18,11 +19,13 @@ EXIT_CODES = E3RelaxCalculation.exit_codes
 def parse(aiida_computer_local, make_structure):
     """A factory: parse retrieved files after the scheduler's parser has set `exit_status`."""
 
-    def parse_files(exit_status: int, files: dict[str, str]):
+    def parse_files(exit_status: int, files: dict[str, str], **inputs: orm.Data):
         entry_point = format_entry_point_string('aiida.calculations', 'e3relax.predict')
         node = orm.CalcJobNode(computer=aiida_computer_local(), process_type=entry_point)
         node.set_option('resources', {'num_machines': 1})
         node.base.links.add_incoming(make_structure('Cu').store(), LinkType.INPUT_CALC, 'structures__cu')
+        for name, given in inputs.items():
+            node.base.links.add_incoming(given.store(), LinkType.INPUT_CALC, name)
         node.store()
         retrieved = orm.FolderData()
         for name, content in files.items():
@@ -30,7 +33,9 @@ def parse(aiida_computer_local, make_structure):
         retrieved.base.links.add_incoming(node, LinkType.CREATE, 'retrieved')
         retrieved.store()
         node.set_exit_status(exit_status)
-        return E3RelaxParser(node).parse()
+        parser = E3RelaxParser(node)
+        exit_code = parser.parse()
+        return (exit_code, parser.outputs) if inputs else exit_code
 
     return parse_files
 
@@ -71,6 +76,17 @@ def test_a_message_is_told_on_one_line_and_in_part(parse):
     assert exit_code.status == EXIT_CODES.ERROR_BAD_INPUT.status
     assert r'({detail} %s \x1b[31m\nxxx' in exit_code.message
     assert len(exit_code.message) < 1300
+
+
+def test_the_report_has_what_is_known_of_weights_that_a_node_holds(parse, tmp_path):
+    path = tmp_path / 'small.model'
+    path.write_bytes(b'weights')
+    weights = E3RelaxPotentialData(path, 'mace', licence='MIT', functional='PBE')
+    potential = {'potential': 'mace', 'version': '0.3.16', 'steps': 20, 'start': 'input', 'licence': None}
+    content = {'schema': 1, 'error': {'code': 'bad_input', 'message': ''}, 'potential': potential}
+    _, outputs = parse(0, {'report.json': json.dumps(content)}, potential_weights=weights)
+    facts = {'licence': 'MIT', 'training_data': None, 'functional': 'PBE'}
+    assert outputs['report']['potential'] == potential | facts
 
 
 def test_a_fault_of_the_parser_is_an_exit_code(parse, monkeypatch):
