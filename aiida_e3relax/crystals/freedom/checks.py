@@ -38,12 +38,10 @@ def find_molecule(freedom: Freedom, crystal: Crystals) -> str | None:
     )
 
 
-def find_drift(freedom: Freedom, start: Crystals, end: Crystals) -> str | None:
-    """Return what a relaxation from `start` to `end` moved although it may not, in words; None if nothing."""
-    cell, relaxed = start.cell[0], end.cell[0]
-    gap = gap_of(freedom, start) if freedom.moves == Moves.IN_PLANE else None
-    for vacuum in gap.open_axes if gap else ():
-        change = np.abs(relaxed[vacuum] - cell[vacuum]).max()
+def find_drift(held: Sequence[int], start: NDArray[np.float64], end: NDArray[np.float64]) -> str | None:
+    """Return which of the `held` vectors of a cell ``(3, 3)`` a relaxation changed, in words; None if none."""
+    for vacuum in held:
+        change = np.abs(end[vacuum] - start[vacuum]).max()
         if change > AXIS_TOLERANCE:
             return (
                 f'the vacuum vector {AXES[vacuum]} changed by {change:.2g} A: this VASP does not take '
@@ -69,6 +67,8 @@ def find_vacuum_fault(freedom: Freedom, crystal: Crystals, search: Search | None
             '`{moves: in-plane, vacuum: c}`; for a crystal take `cell`'
         )
     return None
+
+
 def find_fixed_fault(freedom: Freedom, n_sites: int) -> str | None:
     """Return why the sites of a crystal cannot be fixed with this freedom, or that nothing is left to move."""
     try:
@@ -80,8 +80,6 @@ def find_fixed_fault(freedom: Freedom, n_sites: int) -> str | None:
     if freedom.moves == Moves.POSITIONS and not movable.any():
         return 'nothing may move: all sites are fixed and so is the cell; free a site, or take `cell` (ISIF 6)'
     return None
-
-
 
 
 def _find_contradiction(freedom: Freedom, pbc: NDArray[np.bool_]) -> str | None:

@@ -17,7 +17,7 @@ from aiida_e3relax.workflows.comparison.vasp_runs import (
     last_step,
     read_run,
 )
-from aiida_e3relax.workflows.vasp.restarts import created_nodes, usable_structure
+from aiida_e3relax.workflows.vasp.restarts import ResilientVaspRelaxWorkChain, created_nodes, usable_structure
 
 RUN_OUTPUTS = frozenset({'retrieved', 'misc', 'trajectory'})
 FOLDER = 'remote_folder'
@@ -104,7 +104,12 @@ def count_from_cache(leg: orm.WorkChainNode) -> int:
 
 
 def last_structure(leg: orm.WorkChainNode) -> orm.StructureData | None:
-    """Return the last whole geometry of a relaxation, which its work chain hands on only if it finished."""
+    """Return the last whole geometry of a relaxation, which its work chain hands on only if it finished.
+
+    There is none to go on from where VASP moved what it may not.
+    """
+    if leg.exit_status == ResilientVaspRelaxWorkChain.exit_codes.ERROR_VACUUM_MOVED.status:
+        return None
     structures = (usable_structure(run) for run in reversed(vasp_runs(leg, 'relax_%')))
     return next((structure for structure in structures if structure), None)
 

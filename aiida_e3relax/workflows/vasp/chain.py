@@ -11,8 +11,6 @@ from aiida.engine.processes.workchains.workchain import WorkChainSpec
 from aiida_e3relax.calculations.batches import take_structure
 from aiida_e3relax.calculations.predict_parameters import PredictParameters
 from aiida_e3relax.common.mappings import merge
-from aiida_e3relax.crystals.freedom.checks import find_drift
-from aiida_e3relax.data.structures import structures_to_crystals
 from aiida_e3relax.workflows.allowed_values import Algo, StaticRun
 from aiida_e3relax.workflows.comparison.ledger import compare
 from aiida_e3relax.workflows.comparison.legs import collect_leg, count_from_cache, last_structure
@@ -195,8 +193,6 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
                 self._remark(f'The relaxation from {LEG_NAMES[leg]} {describe_failure(process)}')
                 if last := last_structure(process):
                     ends[leg] = last
-            elif drift := self._find_drift(process.outputs.relax.structure):
-                self._remark(f'The relaxation from {LEG_NAMES[leg]} (<{process.pk}>) is of no use: {drift}')
             else:
                 ends[leg] = process.outputs.relax.structure
                 relaxed.append(leg)
@@ -285,11 +281,6 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
         """Return the start of a leg with its kinds as VASP is to be given them."""
         start = self.ctx.starts[leg]
         return start if is_named_by_elements(start) else name_species(start, **_linked(f'name_species_{leg}'))
-
-    def _find_drift(self, relaxed: orm.StructureData) -> str | None:
-        """Return what VASP moved although it may not."""
-        crystals = structures_to_crystals({'raw': self.inputs.structure, 'relaxed': relaxed})
-        return find_drift(read_freedom(self.inputs.freedom), crystals.select([0]), crystals.select([1]))
 
     def _remark(self, sentence: str) -> None:
         """Put what did not go straight into the report and, later, into the comparison."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from aiida import orm
 from aiida.common.links import LinkType
 from aiida.engine import ExitCode, ProcessHandlerReport, ToContext, process_handler, while_
@@ -15,6 +16,8 @@ from aiida_vasp.workchains.v2.relax import VaspRelaxWorkChain
 from aiida_vasp.workchains.v2.vasp import VaspWorkChain
 
 from aiida_e3relax.common.mappings import merge
+from aiida_e3relax.crystals.freedom.checks import find_drift
+from aiida_e3relax.workflows.vasp.inputs.incar import held_axes, incar_tags
 from aiida_e3relax.workflows.vasp.job_output import STDOUT, open_retrieved_text
 
 PARSER_SETTINGS = {
@@ -100,14 +103,18 @@ class ResilientVaspWorkChain(VaspWorkChain):
 
 
 class ResilientVaspRelaxWorkChain(VaspRelaxWorkChain):
-    """`vasp.v2.relax` whose runs are those of `ResilientVaspWorkChain`, and whose static run can be left out."""
+    """`vasp.v2.relax` whose runs are those of `ResilientVaspWorkChain`, and whose static run can be left out.
+
+    It fails where VASP moved the lattice vector that it was told to hold.
+    """
 
     _base_workchain = ResilientVaspWorkChain
 
     @classmethod
     def define(cls, spec: WorkChainSpec) -> None:
-        """Define one more input."""
+        """Define one more input, and one more way to fail."""
         super().define(spec)
+        spec.exit_code(610, 'ERROR_VACUUM_MOVED', message='The relaxation is of no use: {detail}')
         spec.input(
             'static_run',
             valid_type=orm.Bool,
@@ -123,6 +130,17 @@ class ResilientVaspRelaxWorkChain(VaspRelaxWorkChain):
         relaxation, static = self.ctx.relax_input_additions, self.ctx.static_input_additions
         relaxation.settings = _complete(relaxation.settings, moves=self.perform_relaxation())
         static.settings = _complete({}, moves=False)
+
+    def store_relaxed(self) -> ExitCode | None:
+        """Hand on the relaxed crystal, and end where it was not to be relaxed to."""
+        exit_code = super().store_relaxed()
+        workchain = self.ctx.workchains[-1]
+        cells = (np.array(structure.cell) for structure in (self.inputs.structure, workchain.outputs.structure))
+        drift = find_drift(held_axes(incar_tags(self.inputs.vasp.parameters.get_dict())), *cells)
+        if exit_code is not None or drift is None:
+            return exit_code
+        self.out_many(self.exposed_outputs(workchain, self._base_workchain))
+        return self.exit_codes.ERROR_VACUUM_MOVED.format(detail=drift)
 
     def should_run_static_calculation(self) -> bool:
         """Return whether a static run follows."""

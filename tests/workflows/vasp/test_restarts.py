@@ -9,7 +9,10 @@ from aiida import orm
 from aiida.common.links import LinkType
 from aiida.engine import run_get_node
 
+from aiida_e3relax.campaign.results.outcomes import find_outcomes
+from aiida_e3relax.campaign.results.table import make_frame, make_row
 from aiida_e3relax.common.mappings import merge
+from aiida_e3relax.workflows.comparison.reference import find_raw_leg
 from aiida_e3relax.workflows.vasp.chain import E3RelaxVaspWorkChain
 from tests.workflows.crystals import copper_gold
 from tests.workflows.magnetic import magnetite, manganese_nitride
@@ -165,8 +168,18 @@ def test_a_vasp_that_does_not_know_lattice_constraints_is_found_out(run_chain):
     atoms = ase.build.fcc100('Cu', (1, 1, 2), a=3.6, vacuum=6.0)
     atoms.pbc = (True, True, False)
     old = 'sed -i /LATTICE_CONSTRAINTS/d INCAR'
-    chain = run_chain(orm.StructureData(ase=atoms), old, freedom='in-plane', network_code=None)
+    chain = run_chain(orm.StructureData(ase=atoms), old, freedom='in-plane')
     assert chain.exit_status == E3RelaxVaspWorkChain.exit_codes.ERROR_RELAXATION_FAILED.status
-    assert 'the vacuum vector c changed by' in chain.exit_message
+    assert chain.exit_message.count('of no use: the vacuum vector c changed by') == 2
     assert 'does not take LATTICE_CONSTRAINTS' in chain.exit_message
     assert 'structure' not in chain.outputs
+    comparison = chain.outputs.comparison.get_dict()
+    for leg in ('raw', 'predicted'):
+        assert set(chain.outputs[leg]) == {'misc'}
+        assert not comparison[leg]['finished']
+        assert comparison[leg]['vasp_runs'] == 1
+    assert not any('saved' in key for key in comparison)
+    row = make_row({'label': 'slab', 'state': 'failed'}, comparison)
+    assert find_outcomes(make_frame([row])).tolist() == ['both failed']
+    with pytest.raises(ValueError, match='has not finished well'):
+        find_raw_leg(chain)

@@ -20,6 +20,12 @@ def incar_tags(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {str(tag).lower(): value for tag, value in tags.items()}
 
 
+def held_axes(tags: Mapping[str, Any]) -> list[int]:
+    """Return the lattice vectors, each along an axis of its own, that LATTICE_CONSTRAINTS of `Freedom` holds."""
+    words = str(tags.get('lattice_constraints', '')).split()
+    return [axis for axis, word in enumerate(words) if not fortran.logical(word)]
+
+
 def read_logical(tags: Mapping[str, Any], tag: str) -> bool:
     """Return whether a tag is on: YAML's true, or what VASP takes for it, such as `.TRUE.` or T; False without it.
 
