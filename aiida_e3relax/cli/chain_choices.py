@@ -72,8 +72,14 @@ def _name_pre_relaxer(
         asked = None if text is None else PreRelaxer.parse(text)
     except ValueError as error:
         raise click.ClickException(f'--pre-relaxer: {error}') from error
-    if options['no_network'] and asked not in (None, PreRelaxer(True, None)):
-        raise click.ClickException(f'--no-network: expected no --pre-relaxer beside it, found {asked}')
+    of_pre_relaxer = {
+        'pre-relaxer': text,
+        'model': options['model'],
+        'potential-weights': options.get('potential_weights'),
+    }
+    for option, value in of_pre_relaxer.items():
+        if options['no_network'] and value is not None:
+            raise click.ClickException(f'--no-network: expected no --{option} beside it, found {value}')
     if asked is None and code is not None and not options.get('model'):
         return find_default(code, predict)
     return asked

@@ -46,8 +46,9 @@ def test_what_does_not_fit_is_refused(choose):
         choose('--model', 'default', **POTENTIAL)
     with pytest.raises(click.ClickException, match='--pre-relaxer: expected network, the name of a potential'):
         choose('--pre-relaxer', 'emt')
-    with pytest.raises(click.ClickException, match='--no-network: expected no --pre-relaxer beside it, found chgnet'):
-        choose('--pre-relaxer', 'chgnet', '--no-network')
+    for option, value in (('--pre-relaxer', 'chgnet'), ('--model', 'default'), ('--potential-weights', 'weights.pt')):
+        with pytest.raises(click.ClickException, match=f'--no-network: expected no {option} beside it, found {value}'):
+            choose(option, value, '--no-network')
     with pytest.raises(ValueError, match=r'--overrides: `network\.predict\.parameters`: `steps`: expected `potential`'):
         choose(steps=5)
 
