@@ -2,19 +2,26 @@ r"""Write the crystals of the campaigns that compare pre-relaxers with real PBE:
 
     python -m benchmarks.families crystals/                      # starts as the donors' cells are
     python -m benchmarks.families --scaled crystals-scaled/      # the same at the volume that pymatgen predicts
-    aiida-e3relax campaign create soft --from crystals/soft --protocol fast --kpoints-spacing 0.08 --max-running 1 \
-        --overrides benchmarks/hypothetical.yaml --vacuum none --vasp-code vasp-standin-gpaw@localhost \
-        --arms network chgnet sevennet-mf-0 network+sevennet-mf-0
+
+    settings='--protocol fast --kpoints-spacing 0.08 --vacuum none --max-running 1'
+    arms='--vasp-code vasp-standin-gpaw@localhost --arms network chgnet sevennet-mf-0 network+sevennet-mf-0'
+    aiida-e3relax campaign create soft --from crystals/soft $settings --overrides benchmarks/hypothetical.yaml $arms
+    aiida-e3relax campaign create hard --from crystals/hard $settings --overrides benchmarks/families_hard.yaml $arms
+    aiida-e3relax campaign run soft
+    aiida-e3relax campaign run hard
+    aiida-e3relax campaign compare soft,hard --classes crystals/classes.csv --output families-compared
 
 Each is a prototype of pymatgen's AFLOW library with other elements put in, of at most 6 atoms; no formula is in a data
 set that the default model was trained, validated or tested on (`--known` names files of pairs to check that against).
 Crystals with O, N, F or H go to the folder `hard`, whose volumes need a cutoff of 500 eV (GPAW takes 800), others to
-`soft`, for which 300 eV do. Double perovskites have 10 atoms at least, and are left out.
+`soft`, for which 300 eV do: a campaign has one cutoff. `classes.csv` has the family of each by its label in a campaign.
+Double perovskites have 10 atoms at least, and are left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +30,9 @@ from ase.data import chemical_symbols
 from pymatgen.analysis.structure_prediction.volume_predictor import DLSVolumePredictor
 from pymatgen.core import Composition, Structure
 
+from aiida_e3relax.campaign.results.classes import COLUMNS
 from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
+from aiida_e3relax.crystals.files import make_label
 from benchmarks.hypothetical import substitute
 
 ROCK_SALT, NICKEL_ARSENIDE, LITHARGE = 'AB_cF8_225_a_b', 'AB_hP4_194_c_a', 'AB_tP4_129_a_c'
@@ -109,7 +118,7 @@ def known_formulas(path: Path) -> set[str]:
 
 
 def main() -> None:
-    """Write one POSCAR for each crystal."""
+    """Write one POSCAR for each crystal, and the file of their families."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('folder', type=Path)
     parser.add_argument('--scaled', action='store_true', help='at the volume that pymatgen predicts from bond lengths')
@@ -118,6 +127,7 @@ def main() -> None:
     )
     options = parser.parse_args()
     known = set().union(*map(known_formulas, options.known))
+    families = {}
     for family, label, structure in family_crystals(options.scaled):
         formula = structure.composition.reduced_formula
         if formula in known:
@@ -126,7 +136,10 @@ def main() -> None:
         folder = options.folder / kind
         folder.mkdir(parents=True, exist_ok=True)
         structure.to_file(str(folder / f'{label}.vasp'), fmt='poscar')
+        families[make_label(label)] = family
         print(f'{kind}: {family}: {label}: {len(structure)} atoms, {structure.volume:.1f} A^3')
+    with (options.folder / 'classes.csv').open('w', newline='', encoding='utf-8') as handle:
+        csv.writer(handle).writerows([COLUMNS, *families.items()])
 
 
 if __name__ == '__main__':

@@ -119,16 +119,17 @@ def fill_campaign(
     stand_in: str | None = None,
     pre_relaxer: str = 'network',
     raw_legs_of: str | None = None,
+    prefix: str = 'crystal',
 ) -> None:
     """Store a campaign of one structure for each of `fates`, with `model` as its checkpoint.
 
     `share` of the structures are in the sample that also gets a raw leg; `stand_in` names the engine, None is VASP.
     With `raw_legs_of`, the UUID of the settings of another campaign, it is an arm of that; the same seed gives the same
-    crystals.
+    crystals. Labels begin with `prefix`.
     """
     generator = np.random.default_rng(seed)
     graph = Graph()
-    labels = [f'crystal-{number:04d}' for number in range(len(fates))]
+    labels = [f'{prefix}-{number:04d}' for number in range(len(fates))]
     relaxed = [_draw_crystal(generator) for _ in labels]
     raw = [_disturb(atoms, generator.lognormal(-2.9, 0.6), generator) for atoms in relaxed]
     structures = dict(zip(labels, (_add_structure(graph, atoms) for atoms in raw), strict=True))

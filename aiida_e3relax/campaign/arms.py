@@ -18,7 +18,8 @@ from aiida_e3relax.workflows.vasp.choices import ChainChoices
 
 RAW_ALONE = 'raw'
 """What stands for the pre-relaxer of a campaign without one."""
-
+JOINT = ','
+"""Between the names of campaigns that are compared as if they were one."""
 
 COUNT_REMARK = (
     'fewer where a prediction is rejected; a raw leg that failed runs again in an arm whose prediction is of no use'

@@ -12,7 +12,7 @@ from typing import Any
 from aiida import orm
 
 from aiida_e3relax.calculations.batches import gather_structures
-from aiida_e3relax.campaign.arms import find_other_settings
+from aiida_e3relax.campaign.arms import JOINT, find_other_settings
 from aiida_e3relax.campaign.defaults import BATCH_SIZE, MAX_RUNNING, NETWORK_JOBS, NETWORK_RETRIES, REFERENCE_SHARE
 from aiida_e3relax.campaign.group import CampaignGroup
 from aiida_e3relax.campaign.rounds.settings import FEWEST_JUDGES, UNCERTAIN, LearningSettings, draw_judges
@@ -317,8 +317,13 @@ def check_name(name: str) -> None:
 
 
 def check_new_name(name: str) -> None:
-    """Raise ValueError for an odd name, see `check_name`, and for that of a campaign that is there."""
+    """Raise ValueError for an odd name, see `check_name`, one with a comma, and that of a campaign that is there."""
     check_name(name)
+    if JOINT in name:
+        raise ValueError(
+            f'campaign `{name}`: expected a name without a comma, by which `aiida-e3relax campaign compare` takes '
+            'several campaigns as one'
+        )
     if orm.QueryBuilder().append(CampaignGroup, filters={'label': name}).count():
         raise ValueError(
             f'campaign `{name}`: there is one of this name already; choose another, or go on with that one: '

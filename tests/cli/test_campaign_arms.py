@@ -135,3 +135,5 @@ def test_an_arm_has_all_else_of_its_base(invoke):
     assert (code, 'campaign `nothing`: not in this profile' in output) == (1, True)
     code, output = invoke('create', 'other')
     assert (code, 'give --from, or --raw-legs-of' in output) == (2, True)
+    code, output = invoke('create', 'one,other', '--raw-legs-of', 'nothing')
+    assert (code, 'expected a name without a comma' in output) == (1, True)

@@ -74,6 +74,56 @@ def test_arms_alone_and_what_cannot_be_compared():
     assert (code, 'campaign `nothing`: not in this profile' in output) == (1, True)
 
 
+@pytest.fixture(scope='module')
+def _parts(aiida_profile, model_of_module) -> None:
+    """Two campaigns of different crystals, with an arm each."""
+    for seed, (name, n) in enumerate((('soft', 4), ('hard', 3))):
+        fill_campaign(name, ['compared'] * n, model_of_module, seed=seed, prefix=name)
+        arm = {'pre_relaxer': 'chgnet', 'raw_legs_of': load_campaign(name).settings_node.uuid}
+        fill_campaign(f'{name}-chgnet', ['compared'] * n, model_of_module, seed=seed, prefix=name, **arm)
+
+
+@pytest.mark.usefixtures('_parts')
+def test_campaigns_of_different_crystals_are_taken_as_one(tmp_path):
+    labels = [label for name in ('soft', 'hard') for label in campaign_frame(name).index]
+    (tmp_path / 'classes.csv').write_text(
+        'label,class\n' + ''.join(f'{label},{"hydrides" if "hard" in label else "layered"}\n' for label in labels)
+    )
+    classes = ('--classes', str(tmp_path / 'classes.csv'))
+    code, output = invoke('soft,hard', *classes)
+    assert code == 0, output
+    assert 'On the 7 crystals that both arms have' in output
+    for start in ('network', 'chgnet'):
+        assert re.search(rf'^{start}  .*7 of 7  ', output, re.MULTILINE), output
+    assert re.search('^hydrides +3 ', output, re.MULTILINE)
+    assert re.search('^layered +4 ', output, re.MULTILINE)
+    assert invoke('soft,hard', 'soft-chgnet,hard-chgnet', *classes) == (code, output)
+    assert invoke('soft,hard-chgnet')[0] == 1
+    code, output = invoke('soft,soft')
+    assert (code, 'expected other campaigns in each part, found `soft` in two' in output) == (1, True)
+    code, output = invoke('soft,nothing')
+    assert (code, 'campaign `nothing`: not in this profile' in output) == (1, True)
+    code, output = invoke('base', *classes)
+    assert (code, 'classes: expected one for each crystal' in output) == (1, True)
+
+
+@pytest.mark.usefixtures('_parts')
+def test_a_name_of_old_may_have_a_comma(model_of_module):
+    fill_campaign('soft,old', ['compared'], model_of_module, seed=7, prefix='old')
+    code, output = invoke('soft,old')
+    assert code == 0, output
+    assert 'On the 1 crystal that the arm has' in output
+
+
+@pytest.mark.usefixtures('_parts')
+def test_the_report_tells_the_classes_that_are_given(tmp_path):
+    contents = gather_contents('soft', dict.fromkeys(campaign_frame('soft').index, 'layered'))
+    assert [group.name for group in contents.summary.by_class] == ['layered']
+    assert [part.name for part in contents.arms.classes] == ['layered']
+    with pytest.raises(ValueError, match='classes: expected one for each crystal, found none for 4 of 4'):
+        files.write_report('soft', tmp_path / 'report', {'other': 'layered'})
+
+
 @pytest.mark.usefixtures('_campaigns')
 def test_the_report_of_a_base_has_its_arms(tmp_path, monkeypatch):
     monkeypatch.setattr(files, 'draw_figures', lambda *_: None)

@@ -24,7 +24,7 @@ def write_comparison(comparison: ArmsComparison, names: Iterable[str], folder: P
 
     Raises OSError when they cannot be written.
     """
-    title = f'Arms of {", ".join(names)}'
+    title = f'Arms of {" and ".join(names)}'
     tables = [*tabulate_arms(comparison), tabulate_crystals(comparison)]
     with written_together(folder, 'compare') as partial:
         (partial / TEXT).write_text(format_markdown(title, describe_arms(comparison), tables), encoding='utf-8')

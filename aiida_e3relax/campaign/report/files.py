@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -25,21 +26,22 @@ from aiida_e3relax.campaign.results.spreadsheet import to_csv
 PAGE = 'report.html'
 
 
-def write_report(name: str, folder: Path) -> Path:
+def write_report(name: str, folder: Path, classes: Mapping[str, str] | None = None) -> Path:
     """Write the report of the campaign `name` into `folder` and return its page.
 
     The folder is made where it does not exist; files of an earlier report in it are replaced, all at the end or none.
     It gets `report.html`, which needs no other file, the table as `campaign.csv`, the same with summary and settings as
-    `campaign.json`, and `figures/` for print.
+    `campaign.json`, and `figures/` for print. `classes` are those of the crystals by label, in the place of their
+    chemistry.
 
     Raises
     ------
     ValueError
-        When there is no campaign of that name.
+        When there is no campaign of that name, and where a crystal has no class.
     OSError
         When the files cannot be written.
     """
-    return write_contents(gather_contents(name), folder)
+    return write_contents(gather_contents(name, classes), folder)
 
 
 def write_contents(contents: Contents, folder: Path) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 from aiida import orm
 
@@ -22,8 +24,12 @@ OUTPUTS = {'predicted_structure': 'predicted', 'structure': 'relaxed'}
 """The stages of a crystal that are outputs of its chain."""
 
 
-def gather_contents(name: str) -> Contents:
-    """Return what the report of the campaign `name` shows; raises ValueError when there is no such campaign."""
+def gather_contents(name: str, classes: Mapping[str, str] | None = None) -> Contents:
+    """Return what the report of the campaign `name` shows.
+
+    `classes` are those of the crystals by label, in the place of their chemistry. Raises ValueError when there is no
+    such campaign, and where a crystal has no class.
+    """
     group = load_campaign(name)
     settings = group.settings_node
     frame = campaign_frame(name)
@@ -32,10 +38,10 @@ def gather_contents(name: str) -> Contents:
         settings=read_content(settings),
         settings_uuid=settings.uuid,
         frame=frame,
-        summary=summarise(frame),
+        summary=summarise(frame, classes),
         trajectories=campaign_trajectories(name),
         structures=gather_crystals(settings, frame),
-        arms=compare_campaigns([name]) if find_arms(group) else None,
+        arms=compare_campaigns([name], classes) if find_arms(group) else None,
         learning=read_learning(name, frame),
     )
 

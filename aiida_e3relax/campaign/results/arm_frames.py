@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -10,80 +11,173 @@ from typing import Any
 import pandas as pd
 from aiida import orm
 
-from aiida_e3relax.campaign.arms import RAW_ALONE, find_arms, find_other_settings, find_pre_relaxer
+from aiida_e3relax.campaign.arms import JOINT, RAW_ALONE, find_arms, find_other_settings, find_pre_relaxer
 from aiida_e3relax.campaign.group import CampaignGroup, load_campaign
 from aiida_e3relax.campaign.results.arms import ArmsComparison, compare_arms
 from aiida_e3relax.campaign.results.table import campaign_frame
+from aiida_e3relax.campaign.settings import CampaignSettings
 from aiida_e3relax.common.messages import printable
 from aiida_e3relax.workflows.comparison.reference import content
 
+Parts = Mapping[str, CampaignSettings]
+"""An arm: the settings of its campaign, or of several of other crystals that are taken as one, by their names."""
 
-def compare_campaigns(names: Iterable[str]) -> ArmsComparison:
+
+def compare_campaigns(names: Iterable[str], classes: Mapping[str, str] | None = None) -> ArmsComparison:
     """Return arms side by side; a name stands for that campaign and, where it relaxes raw crystals, for its arms.
 
-    An arm goes by its pre-relaxer, or by the name of its campaign where several have the same one. A campaign without
-    predictions is no arm.
+    Names that `JOINT` joins stand for campaigns of other crystals each, which are taken as one, and so are their arms,
+    each with that of the same pre-relaxer. An arm goes by its pre-relaxer, or by the name of its campaign where several
+    have the same one. A campaign without predictions is no arm. `classes` are as in `compare_arms`.
 
     Raises
     ------
     ValueError
         For a name that there is not, where there is no arm, where one label stands for other crystals in one campaign
-        than in another, and for structures that have been deleted.
+        than in another, for campaigns that cannot be joined, and for structures that have been deleted.
     """
     arms = _name_arms(_list_arms(list(names)))
-    frames = {name: campaign_frame(group.label) for name, group in arms.items()}
-    return dataclasses.replace(compare_arms(frames), notes=tuple(_iterate_notes(arms, frames)))
+    frames = {name: _join_frames({label: campaign_frame(label) for label in parts}) for name, parts in arms.items()}
+    return dataclasses.replace(compare_arms(frames, classes), notes=tuple(_iterate_notes(arms, frames)))
 
 
-def _list_arms(names: list[str]) -> list[CampaignGroup]:
-    """Return the campaigns that the names stand for, each once."""
-    groups: dict[str, CampaignGroup] = {}
-    for name in names:
-        group = load_campaign(name)
-        groups |= {found.uuid: found for found in (group, *find_arms(group))}
-    arms = [group for group in groups.values() if find_pre_relaxer(group.settings) != RAW_ALONE]
+def _list_arms(words: list[str]) -> list[Parts]:
+    """Return the arms that words stand for, each once."""
+    arms = [arm for word in words for arm in _read_word(word)]
     if not arms:
         raise ValueError(
-            f'campaign `{printable(names[0])}`: it relaxes raw crystals alone and has no arms; make one with '
+            f'campaign `{printable(words[0])}`: it relaxes raw crystals alone and has no arms; make one with '
             '`aiida-e3relax campaign create --raw-legs-of`'
         )
-    return arms
+    return list({tuple(arm): arm for arm in arms}.values())
 
 
-def _name_arms(arms: list[CampaignGroup]) -> dict[str, CampaignGroup]:
-    texts = [find_pre_relaxer(group.settings) for group in arms]
+def _read_word(word: str) -> list[Parts]:
+    """Return the arms that a name, or names with `JOINT` between them, stand for."""
+    is_one = JOINT not in word or CampaignGroup.collection.find({'label': word})  # older names may have it
+    parts = []
+    for name in [word] if is_one else word.split(JOINT):
+        group = load_campaign(name.strip())
+        found = {arm.label: arm.settings for arm in (group, *find_arms(group))}
+        parts.append({label: settings for label, settings in found.items() if find_pre_relaxer(settings) != RAW_ALONE})
+    if len(parts) == 1:
+        return [{label: settings} for label, settings in parts[0].items()]
+    return _join_arms(word, parts)
+
+
+def _join_arms(word: str, parts: list[dict[str, CampaignSettings]]) -> list[Parts]:
+    """Return for each arm of the first part that and its like of each other part; ValueError where one has none."""
+    advice = f'name the arms that belong together, as in ARM{JOINT}ARM'
+    counts = Counter(label for part in parts for label in part)
+    if twice := [label for label, count in counts.items() if count > 1]:
+        raise ValueError(f'{word}: expected other campaigns in each part, found `{twice[0]}` in two; name each once')
+    by_start: list[dict[Any, str]] = []
+    for part in parts:
+        labels: dict[Any, str] = {}
+        for label, settings in part.items():
+            like = labels.setdefault(_find_start(settings), label)
+            if like != label:
+                raise ValueError(f'{word}: `{like}` and `{label}` are by the same pre-relaxer; {advice}')
+        by_start.append(labels)
+    for one in by_start:
+        for other in by_start:
+            if alone := [label for start, label in one.items() if start not in other]:
+                raise ValueError(
+                    f'{word}: expected in each part an arm by the same pre-relaxer, with the same model and settings, '
+                    f'found none like `{alone[0]}` beside it; {advice}'
+                )
+    return [
+        {labels[start]: part[labels[start]] for labels, part in zip(by_start, parts, strict=True)}
+        for start in by_start[0]
+    ]
+
+
+def _find_start(settings: CampaignSettings) -> tuple[str, ...]:
+    """Return what makes the starts of an arm: the pre-relaxer, the content of model and weights, and how it is run."""
+    nodes: list[Any] = [settings.chain.get(key) for key in ('model', 'potential_weights')]
+    contents = [orm.load_node(uuid=uuid).content_hash if uuid else '' for uuid in nodes]
+    overrides = settings.chain.get('overrides') or {}
+    return (find_pre_relaxer(settings), *contents, json.dumps(overrides.get('network') or {}, sort_keys=True))
+
+
+def _join_frames(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Return the tables of the parts of an arm as one; raises ValueError where a label is in two of them."""
+    known: dict[Any, str] = {}
+    for name, frame in frames.items():
+        for label in frame.index:
+            if label in known:
+                raise ValueError(
+                    f'campaigns `{known[label]}` and `{name}`: expected other crystals in each of those that are taken '
+                    f'as one, found `{label}` in both'
+                )
+            known[label] = name
+    return pd.concat(frames.values())
+
+
+def _name_arms(arms: list[Parts]) -> dict[str, Parts]:
+    texts = [find_pre_relaxer(next(iter(parts.values()))) for parts in arms]
+    of_campaigns = [JOINT.join(parts) for parts in arms]
     counts = Counter(texts)
-    names = [text if counts[text] == 1 else group.label for text, group in zip(texts, arms, strict=True)]
+    names = [text if counts[text] == 1 else own for text, own in zip(texts, of_campaigns, strict=True)]
     if len(set(names)) < len(names):  # a campaign is called as the pre-relaxer of another one
-        names = [group.label for group in arms]
+        names = of_campaigns
     return dict(zip(names, arms, strict=True))
 
 
-def _iterate_notes(arms: Mapping[str, CampaignGroup], frames: Mapping[str, pd.DataFrame]) -> Iterator[str]:
-    """Yield what makes arms hard to compare; raises ValueError for what cannot be compared at all."""
-    _check_structures({group.label: frames[name] for name, group in arms.items()})
-    (first, of_first), *others = ((name, group.settings) for name, group in arms.items())
-    for name, settings in others:
-        different = find_other_settings(of_first.chain, settings.chain)
-        labels = of_first.structures.keys() & settings.structures.keys()
-        if any(of_first.fixed.get(label) != settings.fixed.get(label) for label in labels):
-            different.append('fixed')
-        if different:
-            yield (
-                f'{name} was relaxed with another `{"`, `".join(different)}` than {first}: steps and energies of the '
-                'two are not of the same relaxation.'
-            )
+def _iterate_notes(arms: Mapping[str, Parts], frames: Mapping[str, pd.DataFrame]) -> Iterator[str]:
+    """Yield what makes arms hard to compare; raises ValueError for what cannot be compared at all.
+
+    A campaign is held against the first arm that has its crystals, or some of them.
+    """
+    _check_structures({label: settings.structures for parts in arms.values() for label, settings in parts.items()})
+    earlier: list[tuple[str, CampaignSettings]] = []
+    for name, parts in arms.items():
+        titled = [(name if len(parts) == 1 else label, settings) for label, settings in parts.items()]
+        for title, settings in titled:
+            left = set(settings.structures)
+            for other, of_other in earlier:
+                if common := left & of_other.structures.keys():
+                    yield from _iterate_differences(title, settings, other, of_other, common)
+                left -= common
+        earlier += titled
     for name, frame in frames.items():
         if n_left := int(frame['state'].isin(('waiting', 'running')).sum()):
             yield f'{name}: {n_left} of {len(frame)} structures are waiting or running, and in no figure yet.'
 
 
-def _check_structures(frames: Mapping[str, pd.DataFrame]) -> None:
-    """Raise ValueError where a label stands for another crystal than in the first campaign that has it."""
+def _iterate_differences(
+    name: str, settings: CampaignSettings, other: str, of_other: CampaignSettings, common: Iterable[str]
+) -> Iterator[str]:
+    """Yield by what the relaxations of the `common` crystals differ between two campaigns."""
+    different = find_other_settings(of_other.chain, settings.chain)
+    if any(of_other.fixed.get(label) != settings.fixed.get(label) for label in common):
+        different.append('fixed')
+    if different:
+        yield (
+            f'{name} was relaxed with another `{"`, `".join(different)}` than {other}: steps and energies of the '
+            'two are not of the same relaxation.'
+        )
+    options, others = (chain.get('options') or {} for chain in (settings.chain, of_other.chain))
+    if odd := sorted(key for key in options.keys() | others.keys() if options.get(key) != others.get(key)):
+        yield (
+            f'{name} gave the jobs of VASP another `{"`, `".join(odd)}` than {other}: times and core times of the two '
+            'were not measured alike.'
+        )
+    versions = {key: value for key, value in settings.versions.items() if of_other.versions.get(key, value) != value}
+    if versions:
+        told = ', '.join(f'{key} {value} for {of_other.versions[key]}' for key, value in versions.items())
+        yield f'{name} was made with other versions than {other}: {told}.'
+
+
+def _check_structures(structures: Mapping[str, Mapping[str, str]]) -> None:
+    """Raise ValueError where a label stands for another crystal than in the first campaign that has it.
+
+    `structures` are by the name of a campaign the UUIDs of its raw crystals by their labels.
+    """
     known: dict[str, tuple[str, str]] = {}
-    for name, frame in frames.items():
-        for label, uuid in frame['structure_uuid'].items():
-            other, same = known.setdefault(str(label), (name, uuid))
+    for name, uuids in structures.items():
+        for label, uuid in uuids.items():
+            other, same = known.setdefault(label, (name, uuid))
             nodes: list[Any] = [orm.load_node(uuid=each) for each in (same, uuid)] if same != uuid else []
             if len(set(map(content, nodes))) > 1:
                 raise ValueError(

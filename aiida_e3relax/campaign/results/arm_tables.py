@@ -18,6 +18,8 @@ SURE = 0.05
 """A difference with a smaller p-value is taken for more than chance."""
 COST_NAMES = {'electronic_steps': 'electronic steps', 'core_time_s': 'core time'}
 """The costs in a table beside the ionic steps, which are known wherever a crystal counts."""
+ALONE = 'Each interval is of its own, 95 % for one, and not corrected for being one of several.'
+"""What to say of the intervals of several arms or pairs."""
 SHOWN = 4
 """So many crystals are named in a sentence."""
 
@@ -193,9 +195,9 @@ def _tabulate_costs(comparison: ArmsComparison) -> TextTable:
         ),
         rows,
         f'Sums over the {count_of(comparison.n, "crystal")} that all arms have; saved against the raw crystals, with '
-        'the 95 % interval over crystals. A rejected prediction counts as nothing saved, one from which VASP failed as '
-        'lost. The core time has in it what the arm itself took, the network or the potential, a second of its device '
-        f'as one of a core.{"".join(_iterate_unknown(comparison))}',
+        f'the 95 % interval over crystals. {ALONE} A rejected prediction counts as nothing saved, one from which VASP '
+        'failed as lost. The core time has in it what the arm itself took, the network or the potential, a second of '
+        f'its device as one of a core.{"".join(_iterate_unknown(comparison))}',
     )
 
 
@@ -270,7 +272,7 @@ def _tabulate_pairs(comparison: ArmsComparison) -> TextTable:
         ('start', 'cost', 'saved', 'fewer / same / more', 'p', 'p corrected'),
         rows,
         'Wilcoxon’s signed-rank test over crystals, zeros counted (Pratt), two-sided; corrected by Holm’s method for '
-        'all pairs of a cost, those with the raw crystals among them.',
+        f'all pairs of a cost, those with the raw crystals among them. {ALONE}',
     )
 
 
@@ -281,15 +283,18 @@ def _tabulate_classes(comparison: ArmsComparison) -> TextTable:
             found.name,
             f'{found.n}',
             *(f'{found.steps[start]:.0f}' for start in starts),
-            ', '.join(found.best) + (' *' if found.n < FEWEST else ''),
+            ', '.join(found.least) + (' *' if found.n < FEWEST else ''),
+            f'{found.n_fewer} / {found.n_same} / {found.n_more} ({found.first}, {found.second})',
         )
         for found in comparison.classes
     ]
     return TextTable(
         'Ionic steps by class of compounds',
-        ('class', 'crystals', *starts, 'fewest'),
+        ('class', 'crystals', *starts, 'smallest sum', 'fewer / same / more than the next'),
         rows,
-        f'* of fewer than {FEWEST} crystals, which say little of others.',
+        'Smallest sum: of the steps over the crystals of a class, which is no test that this start takes the fewest. '
+        'Fewer / same / more: on how many of the crystals it takes fewer steps than the start with the next sum, as '
+        f'many and more. * of fewer than {FEWEST} crystals, which say little of others.',
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from aiida_e3relax.campaign.results.chemistry import anion_class
+from aiida_e3relax.campaign.results.classes import classify
 from aiida_e3relax.campaign.results.estimates import (
     Estimate,
     column_values,
@@ -109,12 +109,31 @@ class Pair:
 
 @dataclasses.dataclass(frozen=True)
 class ClassOfCompounds:
-    """The ionic steps of each start on compounds of one class, and the starts that take the fewest."""
+    """The ionic steps of each start on compounds of one class.
+
+    Attributes
+    ----------
+    name, n
+        Of the class, and its crystals.
+    steps
+        In all, by start.
+    least
+        The start with the smallest sum, or those.
+    first, second
+        The start with the smallest sum and that with the next, in the order given where they are the same.
+    n_fewer, n_same, n_more
+        The crystals on which `first` takes fewer steps than `second`, as many and more.
+    """
 
     name: str
     n: int
     steps: dict[str, float]
-    best: tuple[str, ...]
+    least: tuple[str, ...]
+    first: str
+    second: str
+    n_fewer: int
+    n_same: int
+    n_more: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,7 +153,7 @@ class ArmsComparison:
     pairs
         Of all starts with each other, by cost.
     classes
-        By chemistry.
+        By chemistry, or as they were given.
     minima
         The structures whose ends are not all in one minimum, and by start how far the end is above the lowest, in
         meV/atom; NaN where a start has no end of its own.
@@ -180,13 +199,14 @@ def column(start: str, figure: str) -> str:
     return f'{start}: {figure}'
 
 
-def compare_arms(frames: Mapping[str, pd.DataFrame]) -> ArmsComparison:
+def compare_arms(frames: Mapping[str, pd.DataFrame], classes: Mapping[str, str] | None = None) -> ArmsComparison:
     """Return arms side by side, from the table of each by its name, see `table.campaign_frame`.
 
     An arm costs what `outcomes.pair_costs` counts: where its prediction is rejected the steps from the raw crystal,
-    where VASP failed from it both. The order of the arms and of their structures changes no number.
+    where VASP failed from it both. The order of the arms and of their structures changes no number. `classes` are those
+    of the crystals by label, in the place of their chemistry.
 
-    Raises ValueError where there is no arm, or one that is called `RAW`.
+    Raises ValueError where there is no arm, or one that is called `RAW`, and for crystals that have no class.
     """
     if not frames or RAW in frames:
         raise ValueError(f'arms: expected at least one and none named `{RAW}`, found {", ".join(frames) or "none"}')
@@ -197,7 +217,7 @@ def compare_arms(frames: Mapping[str, pd.DataFrame]) -> ArmsComparison:
         cost: tuple(sorted(set(common).intersection(*(_known(pairs, cost).index for pairs in costs.values()))))
         for cost in COSTS
     }
-    by_crystal = _list_crystals(frames, costs, common)
+    by_crystal = _list_crystals(frames, costs, common, classes)
     starts = [RAW, *frames]
     steps = {cost: by_crystal.loc[common, [column(start, cost) for start in starts]] for cost in PAIR_COSTS}
     steps = {cost: table.set_axis(starts, axis=1).astype('float64') for cost, table in steps.items()}
@@ -293,8 +313,21 @@ def _compare_classes(steps: pd.DataFrame, classes: pd.Series) -> list[ClassOfCom
     for name, part in steps.groupby(classes):
         totals = {str(start): float(total) for start, total in part.sum().items()}
         least = min(totals.values())
-        best = tuple(start for start, total in totals.items() if total == least)
-        compared.append(ClassOfCompounds(str(name), len(part), totals, best))
+        first, second, *_ = sorted(totals, key=lambda start: totals[start])
+        saved = part[second] - part[first]
+        compared.append(
+            ClassOfCompounds(
+                name=str(name),
+                n=len(part),
+                steps=totals,
+                least=tuple(start for start, total in totals.items() if total == least),
+                first=first,
+                second=second,
+                n_fewer=int((saved > 0).sum()),
+                n_same=int((saved == 0).sum()),
+                n_more=int((saved < 0).sum()),
+            )
+        )
     return compared
 
 
@@ -306,7 +339,10 @@ def _find_minima(common: pd.DataFrame, starts: list[str]) -> pd.DataFrame:
 
 
 def _list_crystals(
-    frames: Mapping[str, pd.DataFrame], costs: Mapping[str, pd.DataFrame], common: list[str]
+    frames: Mapping[str, pd.DataFrame],
+    costs: Mapping[str, pd.DataFrame],
+    common: list[str],
+    classes: Mapping[str, str] | None,
 ) -> pd.DataFrame:
     """Return the table `ArmsComparison.by_crystal`, in the order of labels."""
     labels = sorted(set().union(*(frame.index for frame in frames.values())))
@@ -319,7 +355,7 @@ def _list_crystals(
     for key, columns in told.items():
         known = pd.concat([values.dropna() for values in columns])
         table[key] = known[~known.index.duplicated()].reindex(labels)
-    table.insert(1, 'class', table.pop('elements').map(anion_class))
+    table.insert(1, 'class', classify(table.pop('elements'), classes))
     table.insert(3, 'in_all', table.index.isin(common))
     for name, frame in frames.items():
         outcomes = find_outcomes(frame)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from aiida_e3relax.calculations.pre_relaxer import NETWORK, PreRelaxer
-from aiida_e3relax.campaign.results.chemistry import anion_class
+from aiida_e3relax.campaign.results.classes import classify
 from aiida_e3relax.campaign.results.estimates import (
     Correlation,
     Estimate,
@@ -169,8 +169,12 @@ class Summary:
         return dataclasses.asdict(self)
 
 
-def summarise(frame: pd.DataFrame) -> Summary:
-    """Return the summary of a campaign from its table, see `table.campaign_frame`."""
+def summarise(frame: pd.DataFrame, classes: Mapping[str, str] | None = None) -> Summary:
+    """Return the summary of a campaign from its table, see `table.campaign_frame`.
+
+    `classes` are those of the crystals by label, in the place of their chemistry; raises ValueError where they are not
+    of all.
+    """
     outcomes = find_outcomes(frame)
     costs = pair_costs(frame)
     both = frame[(outcomes == 'compared') & frame['in_sample'].astype(bool)]
@@ -180,7 +184,7 @@ def summarise(frame: pd.DataFrame) -> Summary:
     steps = costs['ionic_steps'].dropna()
     counted = frame.loc[steps.index]
     share_saved = 1 - steps['with'] / steps['without'].where(steps['without'] > 0)
-    classes = counted['elements'].map(anion_class)
+    of_counted = classify(frame['elements'], classes)[counted.index]
     return Summary(
         structures=len(frame),
         in_sample=int(frame['in_sample'].astype(bool).sum()),
@@ -195,8 +199,8 @@ def summarise(frame: pd.DataFrame) -> Summary:
         energy_p_value=signed_rank(difference),
         same_minimum=percent_of(int(same.sum()), len(same)),
         starts=tuple(_estimate_start_error(both, measure) for measure in START_ERRORS),
-        by_class=tuple(_savings_of_groups(steps, {name: classes == name for name in sorted(set(classes))})),
-        class_p_value=differs_between([part.dropna().to_numpy() for _, part in share_saved.groupby(classes)]),
+        by_class=tuple(_savings_of_groups(steps, {name: of_counted == name for name in sorted(set(of_counted))})),
+        class_p_value=differs_between([part.dropna().to_numpy() for _, part in share_saved.groupby(of_counted)]),
         by_element=tuple(_savings_of_groups(steps, _having(counted['elements']))),
         by_initial_error=tuple(_savings_of_groups(steps, _thirds(counted['raw_start_energy_error_meV_per_atom']))),
         correlations=tuple(_correlate(frame, steps, both)),

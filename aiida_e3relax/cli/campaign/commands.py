@@ -13,6 +13,12 @@ from aiida_e3relax.cli.profile import profile_option, use_profile
 SHOWN_CRYSTALS = 60
 """More crystals than these are not printed one by one."""
 OUTPUT_FOLDER = click.Path(file_okay=False, path_type=Path)
+classes_option = click.option(
+    '--classes',
+    metavar='FILE',
+    type=click.Path(dir_okay=False, exists=True, path_type=Path),
+    help='A CSV file with the columns label and class: the class of each crystal, in the place of that of its anion.',
+)
 
 
 @click.group()
@@ -170,8 +176,9 @@ def resume(name: str, this_arm: bool, profile: str | None) -> None:
 @campaign.command()
 @click.argument('name')
 @click.option('--folder', type=OUTPUT_FOLDER, help='Where to.  [default: a folder called NAME]')
+@classes_option
 @profile_option
-def report(name: str, folder: Path | None, profile: str | None) -> None:
+def report(name: str, folder: Path | None, classes: Path | None, profile: str | None) -> None:
     """Write what the campaign NAME found: a page for a browser, tables and figures.
 
     It covers what has ended so far, and can be written again at any time.
@@ -181,10 +188,11 @@ def report(name: str, folder: Path | None, profile: str | None) -> None:
 
     from aiida_e3relax.campaign.output import default_folder
     from aiida_e3relax.campaign.report.files import write_report
+    from aiida_e3relax.campaign.results.classes import read_classes
     from aiida_e3relax.cli.campaign.errors import plain_errors
 
     with plain_errors(name):
-        page = write_report(name, folder or default_folder(name))
+        page = write_report(name, folder or default_folder(name), read_classes(classes) if classes else None)
     click.echo(f'Report: {page.resolve()}')
 
 
@@ -197,12 +205,15 @@ def report(name: str, folder: Path | None, profile: str | None) -> None:
     type=OUTPUT_FOLDER,
     help='Write all of it into FOLDER as well: compare.md, compare.csv with one row a crystal, and a figure.',
 )
+@classes_option
 @profile_option
-def compare(names: tuple[str, ...], folder: Path | None, profile: str | None) -> None:
+def compare(names: tuple[str, ...], folder: Path | None, classes: Path | None, profile: str | None) -> None:
     """Set the arms of the campaign NAME side by side: which start saves VASP most, how surely, and for which crystals.
 
-    A campaign stands for itself and its arms, an arm for itself alone; OTHER ones are of the same structures. What is
-    waiting or running is in no figure, so that it can be given at any time.
+    A campaign stands for itself and its arms, an arm for itself alone; OTHER ones are of the same structures. Campaigns
+    of different structures, such as those that need another cutoff, are taken as one with a comma between them: A,B.
+    Their arms are taken together by pre-relaxer. What is waiting or running is in no figure, so that this can be asked
+    at any time.
     """
     require_report()
     use_profile(profile)
@@ -215,11 +226,12 @@ def compare(names: tuple[str, ...], folder: Path | None, profile: str | None) ->
         tabulate_arms,
         tabulate_crystals,
     )
+    from aiida_e3relax.campaign.results.classes import read_classes
     from aiida_e3relax.cli.campaign.errors import plain_errors
     from aiida_e3relax.common.messages import printable
 
     with plain_errors(names[0]):
-        comparison = compare_campaigns(names)
+        comparison = compare_campaigns(names, read_classes(classes) if classes else None)
         tables = tabulate_arms(comparison)
         if len(comparison.by_crystal) <= SHOWN_CRYSTALS:
             tables.append(tabulate_crystals(comparison))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -11,24 +10,34 @@ from aiida import orm
 from ase.build import bulk
 
 from aiida_e3relax.campaign.arms import find_other_settings
-from aiida_e3relax.campaign.results.arm_frames import _check_structures, _iterate_notes, _name_arms
+from aiida_e3relax.campaign.results.arm_frames import (
+    Parts,
+    _check_structures,
+    _iterate_notes,
+    _join_arms,
+    _join_frames,
+    _name_arms,
+)
+from aiida_e3relax.campaign.settings import CampaignSettings
 
 
-def make_group(label: str, fixed: dict[str, Any] | None = None, **chain: Any) -> SimpleNamespace:
-    """Return what is read of a campaign of two structures."""
-    settings = {'chain': {'model': 'x', **chain}, 'structures': {'a': 'A', 'b': 'B'}, 'fixed': fixed or {}}
-    return SimpleNamespace(label=label, settings=SimpleNamespace(**settings))
+def make_settings(labels: str = 'ab', **values: Any) -> CampaignSettings:
+    """Return the settings of a campaign, `values` in the place of theirs; of `chain` beside its own."""
+    chain = {'model': None, 'network_code': 'x', **values.pop('chain', {})}
+    structures = {label: label.upper() for label in labels}
+    empty = {'name': '', 'created': '', 'fixed': {}, 'left_out': {}, 'batches': [], 'batch_size': 1, 'guard': {}}
+    sample = {'reference_share': 1.0, 'reference_sample': 'all', 'seed': 0, 'versions': {}}
+    return CampaignSettings(**{**empty, **sample, **values, 'structures': structures, 'chain': chain})
 
 
-def name_all(*groups: SimpleNamespace) -> dict[str, str]:
-    return {name: group.label for name, group in _name_arms(list(groups)).items()}
+def name_all(**pre_relaxers: str) -> dict[str, str]:
+    arms = [{label: make_settings(chain={'pre_relaxer': text})} for label, text in pre_relaxers.items()]
+    return {name: next(iter(parts)) for name, parts in _name_arms(arms).items()}
 
 
 def test_no_arm_is_lost_for_its_name():
-    network, chgnet = make_group('one', pre_relaxer='network'), make_group('two', pre_relaxer='chgnet')
-    assert name_all(network, chgnet) == {'network': 'one', 'chgnet': 'two'}
-    again = make_group('network', pre_relaxer='chgnet')
-    assert name_all(network, chgnet, again) == {'one': 'one', 'two': 'two', 'network': 'network'}
+    assert name_all(one='network', two='chgnet') == {'network': 'one', 'chgnet': 'two'}
+    assert name_all(one='network', two='chgnet', network='chgnet') == {'one': 'one', 'two': 'two', 'network': 'network'}
 
 
 def test_what_vasp_relaxes_otherwise():
@@ -39,21 +48,76 @@ def test_what_vasp_relaxes_otherwise():
     assert find_other_settings({'overrides': None}, {'overrides': {}}) == []
 
 
-def test_sites_that_one_campaign_holds_are_told():
-    frame = pd.DataFrame({'structure_uuid': ['A', 'B'], 'state': ['finished'] * 2}, index=['a', 'b'])
-    arms = {name: make_group(name, {'a': {'abc': [0]}}, freedom='cell') for name in ('one', 'two')}
-    assert list(_iterate_notes(arms, dict.fromkeys(arms, frame))) == []
-    arms['two'] = make_group('two', {'a': {'abc': [1]}}, freedom='cell')
-    (note,) = _iterate_notes(arms, dict.fromkeys(arms, frame))
+def list_notes(**arms: Parts) -> list[str]:
+    """Return the notes on arms of which nothing is waiting."""
+    return list(_iterate_notes(arms, {name: pd.DataFrame({'state': ['finished']}) for name in arms}))
+
+
+def test_what_makes_arms_hard_to_compare_is_told():
+    first = {'one': make_settings(fixed={'a': {'abc': [0]}}, versions={'ase': '3.28', 'numpy': '2.4'})}
+    assert list_notes(one=first, two=first) == []
+    (note,) = list_notes(one=first, two={'two': make_settings(fixed={'a': {'abc': [1]}})})
     assert note.startswith('two was relaxed with another `fixed` than one')
+    told = {'chain': {'options': {'resources': {'num_machines': 2}}}, 'versions': {'ase': '3.29', 'numpy': '2.4'}}
+    notes = list_notes(one=first, two={'two': make_settings(fixed=first['one'].fixed, **told)})
+    assert notes == [
+        'two gave the jobs of VASP another `resources` than one: times and core times of the two were not measured '
+        'alike.',
+        'two was made with other versions than one: ase 3.29 for 3.28.',
+    ]
+
+
+def test_settings_are_compared_where_parts_share_crystals():
+    def part(labels: str, cutoff: int) -> CampaignSettings:
+        return make_settings(labels, chain={'overrides': {'vasp': cutoff}})
+
+    joined = {'soft': part('ab', 300), 'hard': part('cd', 500)}
+    alike = {'soft-2': part('ab', 300), 'hard-2': part('cd', 500)}
+    assert list_notes(network=joined, chgnet=alike) == []
+    other = {'soft-3': part('ab', 300), 'hard-3': part('c', 800)}
+    (note,) = list_notes(network=joined, chgnet=alike, mace=other)
+    assert note.startswith('hard-3 was relaxed with another `overrides` than hard: ')
+    (note,) = list_notes(network=joined, whole={'all': part('abcd', 500)})
+    assert note.startswith('whole was relaxed with another `overrides` than soft: ')
+
+
+def join(*parts: dict[str, CampaignSettings]) -> list[list[str]]:
+    return [list(arm) for arm in _join_arms('A,B', list(parts))]
+
+
+def test_arms_of_parts_are_joined_by_their_pre_relaxer():
+    network, chgnet = ({'pre_relaxer': text} for text in ('network', 'chgnet'))
+    soft = {'soft': make_settings(chain=network), 'soft-c': make_settings(chain=chgnet)}
+    hard = {'hard-c': make_settings('cd', chain=chgnet), 'hard': make_settings('cd', chain=network)}
+    assert join(soft, hard) == [['soft', 'hard'], ['soft-c', 'hard-c']]
+    message = 'A,B: expected in each part an arm by the same pre-relaxer, .*, found none like `soft` beside it; name '
+    with pytest.raises(ValueError, match=message):
+        join(soft, {'hard-c': hard['hard-c']})
+    with pytest.raises(ValueError, match='found none like `soft` beside it'):
+        join({'soft': soft['soft']}, {'hard-c': hard['hard-c']})
+    overrides = {'network': {'predict': {'parameters': {'steps': 5}}}}
+    with pytest.raises(ValueError, match='found none like `soft` beside it'):
+        join({'soft': soft['soft']}, {'hard': make_settings('cd', chain=network | {'overrides': overrides})})
+    twice = soft | {'again': soft['soft']}
+    with pytest.raises(ValueError, match='`soft` and `again` are by the same pre-relaxer'):
+        join(twice, hard)
+    with pytest.raises(ValueError, match='expected other campaigns in each part, found `soft-c` in two'):
+        join(soft, {'soft-c': soft['soft-c']})
+
+
+def test_a_crystal_is_in_one_part():
+    frames = {
+        name: pd.DataFrame({'n_atoms': 2}, index=list(labels)) for name, labels in (('soft', 'ab'), ('hard', 'cd'))
+    }
+    assert _join_frames(frames).index.tolist() == ['a', 'b', 'c', 'd']
+    frames['more'] = pd.DataFrame({'n_atoms': 2}, index=['b'])
+    with pytest.raises(ValueError, match=r'campaigns `soft` and `more`: expected other crystals .*, found `b` in both'):
+        _join_frames(frames)
 
 
 def test_a_label_is_one_crystal_in_all_campaigns(aiida_profile):
     copper, same, gold = (orm.StructureData(ase=bulk(symbol)).store().uuid for symbol in ('Cu', 'Cu', 'Au'))
-    frames = {
-        name: pd.DataFrame({'structure_uuid': list(uuids.values())}, index=list(uuids))
-        for name, uuids in {'one': {'a': copper}, 'two': {'a': same, 'b': copper}, 'three': {'b': gold}}.items()
-    }
-    _check_structures({name: frames[name] for name in ('one', 'two')})
+    structures = {'one': {'a': copper}, 'two': {'a': same, 'b': copper}, 'three': {'b': gold}}
+    _check_structures({name: structures[name] for name in ('one', 'two')})
     with pytest.raises(ValueError, match='campaigns `two` and `three`: expected one crystal under the label `b`'):
-        _check_structures(frames)
+        _check_structures(structures)
