@@ -42,6 +42,13 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         'perovskites matlockites)',
     )
     drawing.add_argument(
+        '--held-out-val',
+        nargs='+',
+        default=[],
+        metavar='NAME',
+        help='others to calibrate on (`e3relax ensemble --calibrate`), which go into the splits val_ood_NAME',
+    )
+    drawing.add_argument(
         '--never',
         nargs='+',
         default=[],
@@ -111,7 +118,7 @@ def _distil(options: argparse.Namespace, choices: Any, drawn: Drawn, folder: Pat
 
 def _check(options: argparse.Namespace) -> None:
     """Raise InputError for options that have no meaning, before anything is read."""
-    from aiida_e3relax.gnn.data.starts.held_out import check_held_out
+    from aiida_e3relax.gnn.data.starts.held_out import splits_of_held_out
     from aiida_e3relax.gnn.data.starts.kinds import KINDS
 
     if options.output.suffix != '.npz' or not options.output.parent.is_dir():
@@ -122,16 +129,23 @@ def _check(options: argparse.Namespace) -> None:
     for kind in options.kinds:
         if kind not in KINDS:
             raise InputError(f'--kinds {kind}: expected {", ".join(KINDS)}')
-    check_held_out(options.held_out or ())
+    splits_of_held_out(_held_out(options), options.held_out_val)
     if options.teacher is None and not options.list:
         raise InputError(f'--teacher: expected the potential that relaxes the starts, one of {", ".join(POTENTIALS)}')
 
 
 def _start_options(options: argparse.Namespace, make: Any) -> Any:
-    from aiida_e3relax.gnn.data.starts.held_out import HELD_OUT, read_never
+    from aiida_e3relax.gnn.data.starts.held_out import read_never
 
-    held_out = HELD_OUT if options.held_out is None else tuple(options.held_out)
-    return make(held_out, tuple(sorted(read_never(options.never))), tuple(options.kinds), options.seed)
+    never, kinds = tuple(sorted(read_never(options.never))), tuple(options.kinds)
+    return make(_held_out(options), never, kinds, options.seed, tuple(options.held_out_val))
+
+
+def _held_out(options: argparse.Namespace) -> tuple[str, ...]:
+    """Return what is held out to test on."""
+    from aiida_e3relax.gnn.data.starts.held_out import HELD_OUT
+
+    return HELD_OUT if options.held_out is None else tuple(options.held_out)
 
 
 def _settings(options: argparse.Namespace) -> PotentialSettings:

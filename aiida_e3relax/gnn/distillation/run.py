@@ -17,7 +17,13 @@ from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash, read_data_car
 from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.gnn.data.card import made_card, write_card_beside
 from aiida_e3relax.gnn.data.starts.draw import Drawn, draw_starts
-from aiida_e3relax.gnn.data.starts.held_out import HELD_OUT, Refusals, systems_to_judge_by, systems_to_train_on
+from aiida_e3relax.gnn.data.starts.held_out import (
+    HELD_OUT,
+    Refusals,
+    splits_of_held_out,
+    systems_to_judge_by,
+    systems_to_train_on,
+)
 from aiida_e3relax.gnn.data.starts.library import Library
 from aiida_e3relax.gnn.data.starts.screening import find_outliers, find_refusal
 from aiida_e3relax.gnn.distillation.chunks import ANOTHER_RUN, Relaxed, locked
@@ -35,8 +41,8 @@ class StartOptions:
 
     Attributes
     ----------
-    held_out
-        Families of anions and classes of prototypes to test on.
+    held_out, held_out_val
+        Families of anions and classes of prototypes to test on, and to validate on, as a calibration does.
     never
         Chemical systems that no start may have.
     kinds
@@ -49,6 +55,12 @@ class StartOptions:
     never: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
     seed: int = 0
+    held_out_val: tuple[str, ...] = ()
+
+    def record(self) -> dict[str, Any]:
+        """Return the options as JSON has them; `held_out_val` is left out where there are none, as in older folders."""
+        content = json.loads(json.dumps(dataclasses.asdict(self)))
+        return {name: value for name, value in content.items() if value or name != 'held_out_val'}
 
 
 def starts_of(paths: Sequence[Path], count: int, options: StartOptions, folder: Path, only_look: bool = False) -> Drawn:
@@ -66,7 +78,7 @@ def starts_of(paths: Sequence[Path], count: int, options: StartOptions, folder: 
     asked = {
         'rules': RULES,
         'count': count,
-        'options': json.loads(json.dumps(dataclasses.asdict(options))),
+        'options': options.record(),
         'pairs': [pairs_hash(pairs) for pairs in files],
     }
     folder.mkdir(exist_ok=True)
@@ -91,7 +103,8 @@ def _draw(files: Sequence[Pairs], count: int, options: StartOptions) -> Drawn:
         raise InputError('the training files have no crystal to train on that is small enough for a start')
     judged = systems_to_judge_by(pairs) | set(options.never)
     refusals = Refusals(judged, systems_to_train_on(pairs), library.known)
-    return draw_starts(library, refusals, count, options.held_out, options.seed, options.kinds)
+    held_out = splits_of_held_out(options.held_out, options.held_out_val)
+    return draw_starts(library, refusals, count, held_out, options.seed, options.kinds)
 
 
 @dataclasses.dataclass(frozen=True)

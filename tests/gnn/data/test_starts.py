@@ -50,6 +50,9 @@ def real_pairs():
     return Pairs(batch_of(*frames), batch_of(*frames), split, np.full(len(frames), 'made'))
 
 
+FLUORIDES = {'fluorides': 'test_fluorides'}
+
+
 @pytest.fixture(scope='module')
 def pairs():
     return real_pairs()
@@ -68,7 +71,7 @@ def refusals(pairs, library):
 
 @pytest.fixture(scope='module')
 def drawn(library, refusals):
-    return draw_starts(library, refusals, 60, ('fluorides',), 0)
+    return draw_starts(library, refusals, 60, FLUORIDES, 0)
 
 
 def test_elements_stand_for_those_that_are_alike():
@@ -107,10 +110,10 @@ def test_starts_are_of_every_kind_and_the_same_ones_every_time(drawn, library, r
     assert set(starts.kinds) == set(KINDS)
     assert starts.unrelaxed.n_atoms.max() <= MOST_ATOMS
     assert len(set(starts.unrelaxed.labels.tolist())) == 60
-    first = draw_starts(library, refusals, 20, ('fluorides',), 0).starts
+    first = draw_starts(library, refusals, 20, FLUORIDES, 0).starts
     assert first.unrelaxed.labels.tolist() == starts.unrelaxed.labels[:20].tolist()
     np.testing.assert_array_equal(first.unrelaxed.positions, starts.unrelaxed.positions[: first.unrelaxed.offsets[-1]])
-    other = draw_starts(library, refusals, 20, ('fluorides',), 1).starts
+    other = draw_starts(library, refusals, 20, FLUORIDES, 1).starts
     assert other.about['recipe'].tolist() != first.about['recipe'].tolist()
 
 
@@ -119,7 +122,7 @@ def test_nothing_leaks(drawn, library, refusals):
     systems = chemical_systems(starts)
     assert not {'Mg-O', 'Ca-S'} & set(systems)
     never = frozenset(systems[:20])
-    other = draw_starts(library, dataclasses.replace(refusals, systems=refusals.systems | never), 20, (), 0)
+    other = draw_starts(library, dataclasses.replace(refusals, systems=refusals.systems | never), 20, {}, 0)
     assert not never & set(chemical_systems(other.starts))
     assert sum('judge' in reason for reasons in other.refused.values() for reason in reasons) > 2
     swapped = [' with ' in recipe for recipe in starts.about['recipe'].tolist()]
@@ -128,12 +131,12 @@ def test_nothing_leaks(drawn, library, refusals):
         assert (formula, starts.about['prototype'][index]) not in refusals.known
     for system, split, family in zip(systems, starts.split, starts.about['family'], strict=True):
         assert (split == 'test_fluorides') == (family == 'fluorides')
-        assert split in ('test_fluorides', held_out.split_of(system, 'oxides', '', (), refusals.trained))
+        assert split in ('test_fluorides', held_out.split_of(system, 'oxides', '', {}, refusals.trained))
 
 
 def test_nothing_is_judged_by_what_is_trained_on(library, refusals, monkeypatch):
     monkeypatch.setattr(held_out, 'VALIDATION_SHARE', 1)  # every chemical system that may be
-    starts = draw_starts(library, refusals, 40, ('oxides',), 0, ('vacancy', 'rattled', 'donor')).starts
+    starts = draw_starts(library, refusals, 40, {'oxides': 'test_oxides'}, 0, ('vacancy', 'rattled', 'donor')).starts
     systems = np.array(chemical_systems(starts))
     assert {'train', 'val', 'test_oxides'} == set(starts.split)
     assert not refusals.trained & set(systems[starts.split == 'val'])
@@ -143,13 +146,30 @@ def test_nothing_is_judged_by_what_is_trained_on(library, refusals, monkeypatch)
 
 
 def test_prototypes_are_held_out_before_families():
-    both = ('fluorides', 'perovskites')
+    both = held_out.splits_of_held_out(('fluorides', 'perovskites'))
     assert held_out.split_of('Ca-F-K', 'fluorides', 'perovskites', both) == 'test_perovskites'
-    assert held_out.split_of('Ca-F-K', 'fluorides', 'perovskites', ('fluorides',)) == 'test_fluorides'
-    assert held_out.split_of('Ca-F-K', 'fluorides', '', ('perovskites',)) in ('train', 'val')
+    assert held_out.split_of('Ca-F-K', 'fluorides', 'perovskites', FLUORIDES) == 'test_fluorides'
+    assert held_out.split_of('Ca-F-K', 'fluorides', '', {'perovskites': 'test_perovskites'}) in ('train', 'val')
     systems = [f'A{n}' for n in range(2000)]
-    share = np.mean([held_out.split_of(system, '', '', ()) == 'val' for system in systems])
+    share = np.mean([held_out.split_of(system, '', '', {}) == 'val' for system in systems])
     assert 0.03 < share < 0.07
+
+
+def test_what_is_held_out_to_calibrate_on_has_a_split_to_validate_on(library, refusals):
+    splits = held_out.splits_of_held_out(['perovskites'], ['fluorides', 'spinels'])
+    assert splits['fluorides'] == 'val_ood_fluorides'
+    assert held_out.split_of('Ca-F-K', 'fluorides', 'perovskites', splits) == 'test_perovskites'  # never seen by either
+    splits = held_out.splits_of_held_out(['fluorides'], ['perovskites'])
+    assert held_out.split_of('Ca-F-K', 'fluorides', 'perovskites', splits) == 'test_fluorides'
+    starts = draw_starts(library, refusals, 60, {'fluorides': 'val_ood_fluorides'}, 0).starts
+    of_family = starts.about['family'] == 'fluorides'
+    assert of_family.any()
+    assert set(starts.split[of_family]) == {'val_ood_fluorides'}
+    assert not set(starts.split[~of_family]) - {'train', 'val'}
+    with pytest.raises(InputError, match=r'--held-out-val: unknown .oxide.: did you mean'):
+        held_out.splits_of_held_out([], ['oxide'])
+    with pytest.raises(InputError, match='--held-out-val: oxides are held out to test on'):
+        held_out.splits_of_held_out(['oxides'], ['oxides'])
 
 
 def test_a_perovskite_is_one_however_distorted():
@@ -190,7 +210,7 @@ def test_what_dft_relaxed_to_a_lower_symmetry_is_not_taught_to_stay():
 
 def test_what_is_asked_for_must_be_known():
     with pytest.raises(InputError, match=r'did you mean .*fluorides'):
-        held_out.check_held_out(['fluoride'])
+        held_out.splits_of_held_out(['fluoride'])
     with pytest.raises(InputError, match="expected a formula such as MoS2, or a file of such, found 'Xy2'"):
         held_out.read_never(['Xy2'])
 

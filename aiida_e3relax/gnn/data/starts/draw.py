@@ -54,11 +54,17 @@ class _Accepted:
 
 
 def draw_starts(
-    library: Library, refusals: Refusals, count: int, held_out: Sequence[str], seed: int, kinds: Sequence[str] = ()
+    library: Library,
+    refusals: Refusals,
+    count: int,
+    held_out: Mapping[str, str],
+    seed: int,
+    kinds: Sequence[str] = (),
 ) -> Drawn:
     """Return `count` starts of these `kinds`, all by default, in their shares, one kind after the other in turn.
 
-    The first starts are the same whatever the count, so that more can be drawn later.
+    `held_out` are the splits of families and classes of prototypes, see `splits_of_held_out`. The first starts are the
+    same whatever the count, so that more can be drawn later.
 
     Raises InputError where there is nothing left to draw of any of them.
     """
@@ -88,7 +94,7 @@ def _draws(
     kind: str,
     library: Library,
     refusals: Refusals,
-    held_out: Sequence[str],
+    held_out: Mapping[str, str],
     seed: int,
     refused: Counter[str],
 ) -> Iterator[_Accepted]:

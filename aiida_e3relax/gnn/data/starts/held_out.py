@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -91,25 +91,36 @@ def read_never(words: Iterable[str]) -> frozenset[str]:
     return frozenset(systems)
 
 
-def check_held_out(names: Collection[str]) -> None:
-    """Raise InputError for what is no family of anions and no class of prototypes."""
+def splits_of_held_out(test: Collection[str], val: Collection[str] = ()) -> dict[str, str]:
+    """Return the split of each family of anions and class of prototypes that is held out, to test or to validate on.
+
+    Raises InputError for what is no family of anions and no class of prototypes, and for what is held out for both.
+    """
     known = [*FAMILIES, INTERMETALLICS, ELEMENTS, *PROTOTYPE_CLASSES]
-    for name in names:
-        if name not in known:
-            raise InputError(f'--held-out: unknown {short(repr(name))}{suggestion(name, known)}')
+    for option, names in (('--held-out', test), ('--held-out-val', val)):
+        for name in names:
+            if name not in known:
+                raise InputError(f'{option}: unknown {short(repr(name))}{suggestion(name, known)}')
+    if both := sorted(set(test) & set(val)):
+        raise InputError(
+            f'--held-out-val: {", ".join(both)} are held out to test on (--held-out): what a model is calibrated on '
+            'cannot test it, leave them out of one of the two'
+        )
+    return {name: f'test_{name}' for name in test} | {name: f'val_ood_{name}' for name in val}
 
 
 def split_of(
-    system: str, family: str, prototype_class: str, held_out: Collection[str], trained: Collection[str] = ()
+    system: str, family: str, prototype_class: str, held_out: Mapping[str, str], trained: Collection[str] = ()
 ) -> str:
-    """Return the split of a start: ``test_`` and what is held out that it belongs to, ``val``, or ``train``.
+    """Return the split of a start: that of what is `held_out` and it belongs to, ``val``, or ``train``.
 
-    A class of prototypes that is held out goes before a family. Of the chemical systems that are not `trained` on
-    already, one in `VALIDATION_SHARE` is validated on, by a hash of its name: whatever else is drawn, the same ones.
+    Where it belongs to a class of prototypes and a family that both are, it is tested on if it may be, and the class
+    goes first. Of the chemical systems that are not `trained` on already, one in `VALIDATION_SHARE` is validated on, by
+    a hash of its name: whatever else is drawn, the same ones.
     """
-    for name in (prototype_class, family):
-        if name in held_out:
-            return f'test_{name}'
+    found = [held_out[name] for name in (prototype_class, family) if name in held_out]
+    if found:
+        return min(found, key=lambda split: split.startswith('val'))
     if system in trained:
         return 'train'
     digest = int.from_bytes(hashlib.sha256(system.encode()).digest()[:4], 'big')
