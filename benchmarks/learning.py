@@ -9,9 +9,11 @@ learnt from. The others are revealed, 25, 50, 100 at a time, in each order: at r
 model is least certain, and those first that are furthest from its training. From each the base model is tuned, with as
 many pairs of its own training beside them (`--replay`). Tuned models are measured on what judges and, for what tuning
 costs elsewhere, on the test pairs of the rest; beside them stand the base model, the potentials (relaxations from the
-unrelaxed crystals), the Dummy, and the Dummy scaled to the volume that the base model predicts. Errors are in the
-aligned frame; CPU seconds are those of the tuning, of the last process where it was broken off. Pairs of one chemical
-system are alike: with few systems among the judges small differences mean nothing.
+unrelaxed crystals; none that has taught what judges), the Dummy, and the Dummy scaled to the volume that the base model
+predicts. Networks and potentials are held to what moved in each pair. What fails counts as it began, and is counted, as
+is what did not converge. Errors are in the aligned frame; CPU seconds are those of the tuning, of the last process if
+it was broken off. Pairs of one chemical system are alike: with few systems among the judges small differences mean
+nothing.
 
 Every step leaves its result in the folder of --output, and the command goes on where it was. At the end it prints the
 table and draws the figure.
@@ -23,7 +25,7 @@ import argparse
 import dataclasses
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,18 +35,18 @@ import torch
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
-from aiida_e3relax.common.progress import progress
+from aiida_e3relax.common.progress import NoProgress, ProgressLine
 from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
+from aiida_e3relax.crystals.freedom.words import Moves
 from aiida_e3relax.crystals.metrics import cell_shape_deviation, coordinate_mae, volume_error
 from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from aiida_e3relax.gnn.data.splits import chemical_systems
 from aiida_e3relax.gnn.device import prepare_device
-from aiida_e3relax.gnn.distillation.teacher import Teacher
-from aiida_e3relax.gnn.engine.accelerate import accelerate
-from aiida_e3relax.gnn.prediction.predict import Predictions, predict
-from aiida_e3relax.gnn.prediction.settings import PotentialSettings
+from aiida_e3relax.gnn.distillation.teacher import Teacher, predict_freely
+from aiida_e3relax.gnn.prediction.predictor import Predictor
+from aiida_e3relax.gnn.prediction.settings import ENGINES, PotentialSettings
 from aiida_e3relax.gnn.training.ensembles import combine
 from aiida_e3relax.gnn.training.reference_sets import add_reference_set
 from aiida_e3relax.gnn.training.run import train
@@ -57,6 +59,8 @@ MEASURES: dict[str, Callable[[Crystals, Crystals], NDArray[np.float64]]] = {
     'volume A^3': volume_error,
 }
 MEMBERS = 2
+RULES = 2
+"""Of what is measured; results of other rules are others."""
 VALIDATION_SHARE = 0.15
 """Of what is revealed: it chooses the best step of the tuning."""
 
@@ -70,7 +74,12 @@ def main() -> None:
     parser.add_argument('--sizes', nargs='+', type=int, default=[25, 50, 100, 200, 400], help='(default: %(default)s)')
     parser.add_argument('--orders', nargs='+', choices=ORDERS, default=list(ORDERS))
     parser.add_argument('--judges', type=int, default=150, help='pairs of the family that judge (default: %(default)s)')
-    parser.add_argument('--potentials', nargs='*', default=['chgnet', 'sevennet-mf-0'])
+    parser.add_argument(
+        '--potentials',
+        nargs='*',
+        default=['chgnet', 'sevennet-mf-0'],
+        help='that relax what judges; none that has taught it (default: %(default)s)',
+    )
     parser.add_argument('--features', type=int, default=48)
     parser.add_argument('--base-steps', type=int, default=3000, help='of each of the two members')
     parser.add_argument('--steps', type=int, default=500, help='of a tuning at most (default: %(default)s)')
@@ -87,15 +96,16 @@ def main() -> None:
     family, rest = divide(everything, groups)
     judges, pool = draw_judges(family, options.judges)
     elsewhere = rest.of_split('test')
+    check_judges(judges, elsewhere, options.potentials, parser)
     print(
         f'{len(family)} pairs of {" ".join(options.family)}: {len(judges)} of {len(set(chemical_systems(judges)))} '
         f'chemical systems judge, {len(pool)} can be learnt from'
     )
     base = train_base(rest, options, device)
     rows = measure_others(judges, elsewhere, base, options, device)
-    predicted = network(base, pool.unrelaxed, device)
+    _, stated = network(base, pool, device)
     for order in options.orders:
-        sequence = order_of(order, predicted, len(pool))
+        sequence = order_of(order, stated)
         for size in [size for size in options.sizes if size <= len(pool)]:
             name = f'{order}-{size}'
             revealed = pool.select(np.sort(sequence[:size]))
@@ -117,10 +127,32 @@ def check_settings(options: argparse.Namespace, parser: argparse.ArgumentParser)
     """End where the folder of the output has results of other settings than these."""
     may_grow = ('output', 'sizes', 'orders', 'potentials', 'device', 'threads')
     asked = {name: value for name, value in vars(options).items() if name not in may_grow}
-    asked = json.loads(json.dumps(asked, default=str))
+    asked = json.loads(json.dumps(asked | {'rules': RULES}, default=str))
     found = kept(options.output / 'settings.json', lambda: asked)
     if other := [name for name in asked if asked[name] != found.get(name)]:
         parser.error(f'{options.output}: has results of another --{other[0].replace("_", "-")}; give another --output')
+
+
+def check_judges(judges: Pairs, elsewhere: Pairs, potentials: Sequence[str], parser: argparse.ArgumentParser) -> None:
+    """End where a potential would judge by its own relaxations, and where it is not known how to repeat one."""
+    taught = {word.split()[0] for word in judges.about.get('teacher', np.array([])).tolist() if word}
+    if own := sorted(taught & set(potentials)):
+        parser.error(
+            f'--potentials: {", ".join(own)} relaxed the pairs that judge, and has no error there: name others '
+            'alone, or none'
+        )
+    for pairs in (judges, elsewhere):
+        words = set(with_moves(pairs).about['moves'].tolist())
+        if unknown := sorted(words - {choice.value for choice in Moves}):
+            parser.error(f'pairs that relaxed with `{unknown[0]}` cannot be repeated: leave them out of the files')
+
+
+def with_moves(pairs: Pairs) -> Pairs:
+    """Return pairs that all say what moves: where they do not, the atoms, and the cell unless it is fixed."""
+    fixed = np.zeros(len(pairs), dtype=bool) if pairs.fixed_cell is None else pairs.fixed_cell
+    told = pairs.about.get('moves', np.full(len(pairs), ''))
+    moves = np.where(told == '', np.where(fixed, Moves.POSITIONS.value, Moves.CELL.value), told)
+    return dataclasses.replace(pairs, about={**pairs.about, 'moves': moves})
 
 
 def divide(pairs: Pairs, groups: list[list[int]]) -> tuple[Pairs, Pairs]:
@@ -164,19 +196,19 @@ def train_base(rest: Pairs, options: argparse.Namespace, device: torch.device) -
     return load_checkpoint(path)
 
 
-def network(checkpoint: Checkpoint, crystals: Crystals, device: torch.device) -> Predictions:
-    """Return predictions of a checkpoint."""
-    model = accelerate(checkpoint.model).to(device).eval()
-    return predict(model, crystals, checkpoint.elements, device, reference=checkpoint.reference)
+def network(checkpoint: Checkpoint, pairs: Pairs, device: torch.device) -> tuple[Crystals, list[dict[str, Any]]]:
+    """Return what a checkpoint predicts of the unrelaxed crystals, held to what moves in each, and what it states."""
+    predictor = Predictor(checkpoint, device, torch.float32, ENGINES[0], None)
+    predicted, rows = predict_freely(predictor, with_moves(pairs), NoProgress())
+    return predicted.relaxed, rows
 
 
-def order_of(order: str, predicted: Predictions, count: int) -> NDArray[np.int64]:
+def order_of(order: str, stated: Sequence[Mapping[str, Any]]) -> NDArray[np.int64]:
     """Return the indices ``(S,)`` of crystals, those first that are to be learnt from first."""
     if order == 'random':
-        return np.random.default_rng(0).permutation(count)
-    of = predicted.uncertainty if order == 'least-certain' else predicted.distance
-    assert of is not None
-    return np.argsort(-np.nan_to_num(of, nan=np.inf), kind='stable')
+        return np.random.default_rng(0).permutation(len(stated))
+    key = 'uncertainty_A' if order == 'least-certain' else 'distance_to_training'
+    return np.argsort([-row.get(key, np.inf) for row in stated], kind='stable')
 
 
 def tune(
@@ -202,7 +234,6 @@ def tune(
         'architecture': base.architecture,
         'hyperparameters': dataclasses.asdict(base.model.hyperparameters),
         'steps': options.steps,
-        'batch_size': min(32, len(revealed) - count + replayed),
         'validate_every': 50,
         'early_stop': 4,
     }
@@ -219,8 +250,8 @@ def tune(
     tuned = load_checkpoint(folder / 'best.pt')
     return {
         'CPU s': seconds,
-        'judged': errors(judges, network(tuned, judges.unrelaxed, device).crystals),
-        'elsewhere': errors(elsewhere, network(tuned, elsewhere.unrelaxed, device).crystals),
+        'judged': judged(judges, *network(tuned, judges, device)),
+        'elsewhere': judged(elsewhere, *network(tuned, elsewhere, device)),
     }
 
 
@@ -228,15 +259,15 @@ def measure_others(
     judges: Pairs, elsewhere: Pairs, base: Checkpoint, options: argparse.Namespace, device: torch.device
 ) -> list[dict[str, Any]]:
     """Return the rows of what learns nothing: the Dummies, the base model, and the potentials."""
-    predicted = network(base, judges.unrelaxed, device).crystals
+    predicted, told = network(base, judges, device)
     rows: list[dict[str, Any]] = [
         {'start': 'Dummy', 'judged': errors(judges, judges.unrelaxed)},
         {'start': 'scaled Dummy', 'judged': errors(judges, judges.unrelaxed.scaled_to(predicted.volumes))},
         {
             'start': 'base model',
             'pairs': 0,
-            'judged': errors(judges, predicted),
-            'elsewhere': errors(elsewhere, network(base, elsewhere.unrelaxed, device).crystals),
+            'judged': judged(judges, predicted, told),
+            'elsewhere': judged(elsewhere, *network(base, elsewhere, device)),
         },
     ]
     for name in options.potentials:
@@ -251,13 +282,19 @@ def measure_others(
 
 def relax_by(name: str, judges: Pairs, device: torch.device) -> dict[str, Any]:
     """Return the errors of a relaxation by a potential from the unrelaxed crystals, and what it took."""
-    about = {**judges.about, 'moves': np.full(len(judges), 'cell')}
     teacher = Teacher.load(PotentialSettings(name, start='input'), Path(), device)
-    start, ends = time.process_time(), []
-    for index in progress(range(len(judges)), name):
-        one = dataclasses.replace(judges, about=about).select(np.array([index]))
-        ends.append(teacher.relax(one)[0].relaxed)
-    return {'CPU s': time.process_time() - start, 'judged': errors(judges, Crystals.concatenate(ends))}
+    line, start = ProgressLine(name, len(judges)), time.process_time()
+    relaxed, rows = teacher.relax(with_moves(judges), line)
+    line.close()
+    return {'CPU s': time.process_time() - start, 'judged': judged(judges, relaxed.relaxed, rows)}
+
+
+def judged(pairs: Pairs, candidates: Crystals, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the errors, and how many crystals failed, which count as they began, and how many did not converge."""
+    failed = [row['status'] != 'ok' or 'error' in row.get('potential', {}) for row in rows]
+    converged = [row.get('potential', {}).get('converged', True) for row in rows]
+    unconverged = sum(not done and not fault for done, fault in zip(converged, failed, strict=True))
+    return {**errors(pairs, candidates), 'failed': sum(failed), 'not converged': unconverged}
 
 
 def errors(pairs: Pairs, candidates: Crystals) -> dict[str, list[float]]:
@@ -283,13 +320,16 @@ def order_title(name: str) -> str:
 
 def markdown(rows: list[dict[str, Any]]) -> str:
     """Return the table: means, medians in brackets."""
-    title = ['start or order', 'pairs learnt from', *MEASURES, *(f'{name}, elsewhere' for name in MEASURES), 'CPU s']
+    counts = ('failed', 'not converged')
+    title = ['start or order', 'pairs learnt from', *MEASURES, *(f'{name}, elsewhere' for name in MEASURES)]
+    title += [*counts, 'CPU s']
     lines = ['| ' + ' | '.join(title) + ' |', '|' + '---|' * len(title)]
     for row in rows:
         cells = [row['start'], str(row.get('pairs', ''))]
         for part in ('judged', 'elsewhere'):
             of = row.get(part, {})
             cells += [f'{of[name][0]:.3g} ({of[name][1]:.3g})' if of else '' for name in MEASURES]
+        cells += [str(row['judged'].get(name, '')) for name in counts]
         cells.append(f'{row["CPU s"]:.0f}' if 'CPU s' in row else '')
         lines.append('| ' + ' | '.join(cells) + ' |')
     return '\n'.join(lines)

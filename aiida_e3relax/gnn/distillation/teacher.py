@@ -11,8 +11,9 @@ import torch
 
 from aiida_e3relax.common.errors import MissingPackageError
 from aiida_e3relax.common.progress import NoProgress, ProgressLine
-from aiida_e3relax.crystals.freedom.freedom import AXES, NO_VACUUM, Freedom, Moves
+from aiida_e3relax.crystals.freedom.freedom import AXES, NO_VACUUM, Freedom, Moves, fixed_coordinates
 from aiida_e3relax.crystals.pairs import Pairs
+from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
 from aiida_e3relax.gnn.prediction.pre_relaxation import PreRelaxation
 from aiida_e3relax.gnn.prediction.predictor import Predictor, load_pre_relaxation
@@ -75,23 +76,45 @@ class Teacher:
 
         What was not relaxed ends where it began. Symmetry is kept, as VASP keeps it; what moves stands in `about`.
         """
-        before = starts.unrelaxed
-        positions, cell = before.positions.copy(), before.cell.copy()
-        rows: list[dict[str, Any]] = [{}] * len(starts)
-        for moves in np.unique(starts.about['moves']).tolist():
-            indices = np.flatnonzero(starts.about['moves'] == moves)
-            vacuum = AXES[2] if moves == Moves.IN_PLANE else NO_VACUUM
-            result, _, told = self.predictor.predict(
-                before.select(indices),
-                [None] * len(indices),
-                Freedom(moves, keep_symmetry=True, vacuum=vacuum),
-                PredictionSettings.max_edges,
-                line or NoProgress(),
-            )
-            for place, (index, row) in enumerate(zip(indices.tolist(), told, strict=True)):
-                rows[index] = row
-                if row['status'] == 'ok':
-                    one = result.crystals.select([place])
-                    positions[before.offsets[index] : before.offsets[index + 1]] = one.positions
-                    cell[index] = one.cell[0]
-        return dataclasses.replace(starts, relaxed=before.replace(positions, cell)), rows
+        return predict_freely(self.predictor, starts, line or NoProgress(), keep_symmetry=True)
+
+
+def predict_freely(
+    predictor: Predictor, starts: Pairs, line: ProgressLine, keep_symmetry: bool = False
+) -> tuple[Pairs, list[dict[str, Any]]]:
+    """Return the starts with what a `predictor` makes of them as relaxed crystals, and the rows of the report.
+
+    What moves in each, a word of `Moves`, stands in `about`; fixed sites are held. A layer has its vacuum along c. What
+    fails ends where it began.
+    """
+    before = starts.unrelaxed
+    positions, cell = before.positions.copy(), before.cell.copy()
+    rows: list[dict[str, Any]] = [{}] * len(starts)
+    for moves in np.unique(starts.about['moves']).tolist():
+        indices = np.flatnonzero(starts.about['moves'] == moves)
+        chosen, fixed = _numbered(starts.select(indices))
+        vacuum = AXES[2] if moves == Moves.IN_PLANE else NO_VACUUM
+        result, _, told = predictor.predict(
+            chosen,
+            [None] * len(indices),
+            Freedom(moves, keep_symmetry=keep_symmetry, vacuum=vacuum),
+            PredictionSettings.max_edges,
+            line,
+            fixed=fixed,
+        )
+        for place, (index, row) in enumerate(zip(indices.tolist(), told, strict=True)):
+            rows[index] = {**row, 'label': str(before.labels[index])}
+            if row['status'] == 'ok':
+                one = result.crystals.select([place])
+                positions[before.offsets[index] : before.offsets[index + 1]] = one.positions
+                cell[index] = one.cell[0]
+    return dataclasses.replace(starts, relaxed=before.replace(positions, cell)), rows
+
+
+def _numbered(starts: Pairs) -> tuple[Crystals, dict[str, dict[str, list[int]]]]:
+    """Return the unrelaxed crystals, their numbers as labels, and by these the sites that are fixed."""
+    crystals = dataclasses.replace(starts.unrelaxed, labels=np.arange(len(starts)).astype(str))
+    if starts.fixed is None:
+        return crystals, {}
+    masks = np.split(starts.fixed, crystals.offsets[1:-1])
+    return crystals, {str(number): fixed_coordinates(~mask) for number, mask in enumerate(masks) if mask.any()}

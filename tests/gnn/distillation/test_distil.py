@@ -207,6 +207,16 @@ def test_what_may_not_move_stays():
     np.testing.assert_array_equal(pairs.relaxed.cell[0][2], [0, 0, 20.0])
     assert pairs.relaxed.cell[0][0, 0] < 3.65
     np.testing.assert_array_equal(pairs.relaxed.cell[1], crystals.cell[1])
+    cell.positions[1] += [0.1, 0.05, 0.02]
+    crystals = batch_of(layer, cell)
+    held = np.zeros_like(crystals.positions, dtype=bool)
+    held[crystals.offsets[1]] = True
+    pairs, rows = teacher_of(EMT()).relax(dataclasses.replace(starts, unrelaxed=crystals, fixed=held))
+    assert [row['status'] for row in rows] == ['ok', 'ok']
+    assert [row['label'] for row in rows] == crystals.labels.tolist()
+    moved = np.abs(pairs.relaxed.positions - crystals.positions)[crystals.structure_index == 1]
+    assert moved[0].max() < 1e-12
+    assert moved[1].max() > 0.05
 
 
 def test_an_element_that_the_teacher_does_not_know_costs_one_start():
@@ -237,6 +247,7 @@ def test_options_must_make_sense(command, tmp_path, capsys):
     for more, message in (
         (['--kinds', 'bulk'], '--kinds bulk: expected prototype, donor'),
         (['--held-out', 'oxide'], 'did you mean'),
+        (['--held-out-val', 'nitrides'], 'nitrides are held out to test on'),
         (['--never', 'nothing'], 'expected a formula'),
         (['--count', '0'], '--count 0: expected a number above 0'),
         (['--output', str(tmp_path / 'd.csv')], 'expected a training file NAME.npz'),
