@@ -20,6 +20,9 @@ from aiida_e3relax.gnn.data.repair import RepairOptions, UnusableError, aligned_
 from aiida_e3relax.gnn.data.sources.base import Candidate, Sites, Source
 from aiida_e3relax.gnn.data.splits import check_fractions, make_split
 
+MOVES = 'moves'
+"""The text about a pair that says what its relaxation moved."""
+
 
 @dataclasses.dataclass(frozen=True)
 class BuildOptions:
@@ -176,12 +179,14 @@ def _read(
     befores: list[Sites] = []
     afters: list[Sites] = []
     usable: list[tuple[Candidate, str]] = []
+    moves: list[str] = []
     for source in sources:
         title = name or source.name
         for candidate in progress(source.candidates, f'reading {title}'):
             try:
                 before, after, note = candidate.load()
                 _check_size(len(before.numbers), options)
+                told = before.moves or after.moves or candidate.about.get(MOVES, '')
                 after, taken = repaired(before, after, options.repair)
             except UnusableError as error:
                 rejections.append(Rejection(title, candidate.label, str(error)))
@@ -193,6 +198,7 @@ def _read(
                 befores.append(before)
                 afters.append(after)
                 usable.append((candidate, title))
+                moves.append(told)
     if not usable:
         examples = {r.kind: r.reason for r in rejections}
         counts = Counter(r.kind for r in rejections).most_common(3)
@@ -216,7 +222,8 @@ def _read(
         about={
             name: np.array([candidate.about.get(name, '') for candidate, _ in usable])
             for name in dict.fromkeys(name for candidate, _ in usable for name in candidate.about)
-        },
+        }
+        | ({MOVES: np.array(moves)} if any(moves) else {}),
     )
     moved = find_moved(pairs)
     rejections += [Rejection(usable[i][1], usable[i][0].label, reason) for i, reason in sorted(moved.items())]

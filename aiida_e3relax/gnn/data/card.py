@@ -13,7 +13,7 @@ from typing import Any
 
 from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash, read_data_card
 from aiida_e3relax.crystals.pairs import Pairs
-from aiida_e3relax.gnn.data.build import BuildOptions, BuiltData
+from aiida_e3relax.gnn.data.build import MOVES, BuildOptions, BuiltData
 from aiida_e3relax.gnn.data.sources.base import Source
 from aiida_e3relax.gnn.data.summary import summary
 
@@ -46,6 +46,7 @@ def data_card(
         'repeats': data.repeats,
         'notes': data.notes,
         'rejected': {'pairs': len(data.rejections), 'reasons': dict(Counter(r.kind for r in data.rejections))},
+        **({MOVES: dict(Counter(data.pairs.about[MOVES].tolist()))} if MOVES in data.pairs.about else {}),
         'summary': summary(data.pairs),
         'content_hash': pairs_hash(data.pairs),
     }

@@ -12,7 +12,9 @@ from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.crystals.datasets.pairs_file import read_data_card, read_pairs
 from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.data.build import BuildOptions, BuiltData, build
+from aiida_e3relax.gnn.data.card import data_card
 from aiida_e3relax.gnn.data.duplicates import find_repeats
+from aiida_e3relax.gnn.data.sources.base import UnusableError, moves_by_isif
 from aiida_e3relax.gnn.data.sources.registry import open_source
 from tests.gnn.data.test_vasp_runs import FREE, vasprun
 from tests.gnn.slabs import made_slab_frames, made_slabs
@@ -136,6 +138,34 @@ def test_selective_dynamics_and_isif_of_poscar_runs(isif, cell, tmp_path):
     pairs = built(tmp_path).pairs
     assert pairs.fixed.tolist() == [[True, False, True], [False] * 3]
     assert (pairs.fixed_cell is not None) == cell
+    word = {None: 'positions', 2: 'positions', 3: 'cell', 4: 'shape'}[isif]
+    assert pairs.about['moves'].tolist() == [word]
+    assert data_card(built(tmp_path), [], BuildOptions(), None, None)['moves'] == {word: 1}
+    with (tmp_path / 'INCAR').open('a') as handle:
+        handle.write('LATTICE_CONSTRAINTS = .TRUE. .TRUE. .FALSE. ! a layer\n')
+    held = {3: 'in-plane', 4: 'shape, c held'}.get(isif, word)
+    assert built(tmp_path).pairs.about['moves'].tolist() == [held]
+
+
+@pytest.mark.parametrize(
+    ('isif', 'constraints', 'moves'),
+    [
+        ('3', '.F. .TRUE. .TRUE.', 'cell, a held'),
+        ('3', [True, True, False], 'in-plane'),
+        ('2', '.FALSE. .FALSE. .FALSE.', 'positions'),
+        ('3', '.TRUE. .TRUE. .TRUE.', 'cell'),
+        ('7', None, 'volume'),
+        ('8', None, 'positions and volume'),
+    ],
+)
+def test_what_vasp_moves_in_words(isif, constraints, moves):
+    assert moves_by_isif(isif, constraints) == moves
+
+
+@pytest.mark.parametrize(('isif', 'constraints'), [('9', None), ('three', None), ('3', 'no no yes')])
+def test_tags_that_say_nothing_of_what_moves_are_refused(isif, constraints):
+    with pytest.raises(UnusableError, match=r'(ISIF|LATTICE_CONSTRAINTS): expected'):
+        moves_by_isif(isif, constraints)
 
 
 def test_pairs_that_fix_other_sites_are_no_repeats():

@@ -10,11 +10,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_e3relax.common import fortran
 from aiida_e3relax.crystals.files import CrystalFileError, read_crystals
 from aiida_e3relax.crystals.files.content import OPENERS
 from aiida_e3relax.crystals.files.occupancies import ADVICE
 from aiida_e3relax.crystals.freedom.constraints import movable_coordinates
+from aiida_e3relax.crystals.freedom.words import AXES, Moves
 from aiida_e3relax.crystals.pairs import is_split
+
+MOVES_BY_ISIF: dict[str, str] = {
+    **dict.fromkeys('012', Moves.POSITIONS.value),
+    **dict.fromkeys('36', Moves.CELL.value),
+    **dict.fromkeys('45', Moves.SHAPE.value),
+    '7': Moves.VOLUME.value,
+    '8': 'positions and volume',
+}
+"""What VASP moves, by the tag ISIF."""
 
 
 class Sites(NamedTuple):
@@ -28,6 +39,8 @@ class Sites(NamedTuple):
         ``(N, 3)`` the fractional coordinates that do not move; None where the file says nothing of it.
     fixed_cell
         Whether the cell does not change; None where the file says nothing of it.
+    moves
+        What a relaxation moves, see `moves_by_isif`; empty where the file says nothing of it.
     """
 
     numbers: NDArray[np.int64]
@@ -36,6 +49,7 @@ class Sites(NamedTuple):
     pbc: NDArray[np.bool_]
     fixed: NDArray[np.bool_] | None = None
     fixed_cell: bool | None = None
+    moves: str = ''
 
 
 class UnusableError(ValueError):
@@ -137,14 +151,34 @@ def sites_of(atoms: Any) -> Sites:
     )
 
 
-def with_isif(crystal: Sites, isif: str) -> Sites:
-    """Return a crystal with what VASP does not move in a relaxation with the tag ISIF.
+def with_isif(crystal: Sites, isif: str, constraints: Any = None) -> Sites:
+    """Return a crystal with what VASP does not move in a relaxation with the tags ISIF and LATTICE_CONSTRAINTS.
 
-    The cell with 0, 1 and 2; with 5, 6 and 7 the atoms, in fractional coordinates. Of 4 and 8, which keep the volume or
-    the shape, nothing is said.
+    The cell with 0, 1 and 2; with 5, 6 and 7 the atoms, in fractional coordinates. What else is held of a cell, its
+    volume, its shape or lattice vectors, is told by `moves` alone. Raises UnusableError for tags that are none.
     """
     held = np.ones((len(crystal.numbers), 3), dtype=bool) if isif in ('5', '6', '7') else crystal.fixed
-    return crystal._replace(fixed=held, fixed_cell=isif in ('0', '1', '2'))
+    moves = moves_by_isif(isif, constraints)
+    return crystal._replace(fixed=held, fixed_cell=isif in ('0', '1', '2'), moves=moves)
+
+
+def moves_by_isif(isif: str, constraints: Any = None) -> str:
+    """Return what VASP moves with the tags ISIF and LATTICE_CONSTRAINTS: a word of `Moves` where there is one.
+
+    `in-plane` holds c; of other lattice vectors that LATTICE_CONSTRAINTS holds, the letters stand behind the word. That
+    atoms are held, too, as with 5 and 6, is told by `Sites.fixed`. Raises UnusableError for tags that are none.
+    """
+    if isif not in MOVES_BY_ISIF:
+        raise UnusableError(f'ISIF: expected a number from 0 to 8, found {isif!r}')
+    moves = MOVES_BY_ISIF[isif]
+    words = constraints if isinstance(constraints, list | tuple) else str(constraints or '').split()
+    try:
+        held = ''.join(letter for letter, word in zip(AXES, words, strict=False) if not fortran.logical(str(word)))
+    except ValueError as error:
+        raise UnusableError(f'LATTICE_CONSTRAINTS: expected three logicals, found {constraints!r}') from error
+    if not held or moves == Moves.POSITIONS:
+        return moves
+    return Moves.IN_PLANE.value if (moves, held) == (Moves.CELL, 'c') else f'{moves}, {held} held'
 
 
 def sites_of_structure(structure: Any) -> Sites:

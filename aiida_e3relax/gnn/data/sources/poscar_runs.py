@@ -27,6 +27,7 @@ UNTOUCHED, GOES_ON = 1e-6, 1e-3
 
 NOT_KNOWN = 'POSCAR and CONTCAR alone: nothing says whether the relaxation converged'
 
+_CONSTRAINTS = re.compile(r'(?:^|;)\s*(LATTICE_CONSTRAINTS)\s*=([^;#!]+)', re.IGNORECASE)
 _TAG = re.compile(r'(?:^|;)\s*(IBRION|NSW|IMAGES|ML_LMLFF|EDIFFG|ISIF)\s*=\s*([^\s;#!]+)', re.IGNORECASE)
 _REACHED = 'reached required accuracy - stopping structural energy minimisation'
 
@@ -65,7 +66,7 @@ def load_poscars(folder: Path, names: list[str]) -> Loaded:
         raise UnusableError('nothing was relaxed: CONTCAR is POSCAR')
     start = starts[0]
     if tags.keys() - {'IMAGES'}:  # what the run did is known, and the default of ISIF is 2
-        start = with_isif(start, tags.get('ISIF', '2'))
+        start = with_isif(start, tags.get('ISIF', '2'), tags.get('LATTICE_CONSTRAINTS'))
     return Loaded(start, ends[-1], '' if known else NOT_KNOWN)
 
 
@@ -74,7 +75,8 @@ def _tags(path: Path | None) -> dict[str, str]:
     if path is None or not path.is_file():
         return {}
     with open_text_file(path) as handle:
-        return {name.upper(): value for line in handle for name, value in _TAG.findall(line)}
+        tags = [found for line in handle for found in (*_TAG.findall(line), *_CONSTRAINTS.findall(line))]
+    return {name.upper(): value for name, value in tags}
 
 
 def _check_tags(tags: dict[str, str]) -> None:

@@ -128,7 +128,9 @@ def _load_vaspruns(paths: list[Path]) -> Loaded:
     starts = [_with_fixed(_start(run), run) for _, run in runs]
     masks = [start.fixed for start in starts if start.fixed is not None]
     fixed = np.logical_and.reduce(masks) if len(masks) == len(starts) else None  # what every part of the run fixes
-    return Loaded(starts[0]._replace(fixed=fixed, fixed_cell=all(start.fixed_cell for start in starts)), _end(last))
+    moves = ' then '.join(dict.fromkeys(start.moves for start in starts))
+    fixed_cell = all(start.fixed_cell for start in starts)
+    return Loaded(starts[0]._replace(fixed=fixed, fixed_cell=fixed_cell, moves=moves), _end(last))
 
 
 def _with_fixed(crystal: Sites, run: VasprunContent) -> Sites:
@@ -137,7 +139,8 @@ def _with_fixed(crystal: Sites, run: VasprunContent) -> Sites:
         if run.movable.shape != crystal.positions.shape:
             raise UnusableError(f'damaged: selective dynamics {run.movable.shape} for {len(crystal.numbers)} atoms')
         crystal = crystal._replace(fixed=~run.movable)
-    return with_isif(crystal, run.settings.get('ISIF', '2').strip())
+    constraints = run.settings.get('LATTICE_CONSTRAINTS')
+    return with_isif(crystal, run.settings.get('ISIF', '2').strip(), constraints)
 
 
 def _start(run: VasprunContent) -> Sites:
