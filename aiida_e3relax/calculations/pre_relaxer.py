@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from aiida_e3relax.gnn.potentials.registry import POTENTIALS
+from aiida_e3relax.gnn.potentials.registry import PRE_RELAXERS
 
 if TYPE_CHECKING:
     from aiida import orm
@@ -36,14 +36,14 @@ class PreRelaxer:
     def parse(cls, text: str) -> Self:
         """Return the pre-relaxer that `text` names; raises ValueError for what names none."""
         named = cls.from_record(text)
-        if str(named) == text and (named.potential is None or named.potential in POTENTIALS):
+        if str(named) == text and (named.potential is None or named.potential in PRE_RELAXERS):
             return named
-        known = [NETWORK, *POTENTIALS, *(f'{NETWORK}+{name}' for name in POTENTIALS)]
+        known = [NETWORK, *PRE_RELAXERS, *(f'{NETWORK}+{name}' for name in PRE_RELAXERS)]
         near = difflib.get_close_matches(text.lower(), known, n=1)
         hint = f'; did you mean `{near[0]}`?' if near else ''
         raise ValueError(
-            f'expected {NETWORK}, the name of a potential ({", ".join(POTENTIALS)}), or both as in '
-            f'{NETWORK}+{next(iter(POTENTIALS))}, found {text!r}{hint}'
+            f'expected {NETWORK}, the name of a potential ({", ".join(PRE_RELAXERS)}), or both as in '
+            f'{NETWORK}+{next(iter(PRE_RELAXERS))}, found {text!r}{hint}'
         )
 
     @classmethod
@@ -74,7 +74,8 @@ class PreRelaxer:
         """The subject of a sentence on it."""
         if self.potential is None:
             return 'The network'
-        return f'The network with {self.potential}' if self.has_network else f'The potential {self.potential}'
+        kind = PRE_RELAXERS[self.potential].kind if self.potential in PRE_RELAXERS else 'potential'
+        return f'The network with {self.potential}' if self.has_network else f'The {kind} {self.potential}'
 
     def __str__(self) -> str:
         return '+'.join([NETWORK] * self.has_network + [self.potential] * bool(self.potential))  # type: ignore[list-item]
@@ -105,7 +106,7 @@ def set_default_pre_relaxer(code: orm.AbstractCode, pre_relaxer: PreRelaxer) -> 
 
 def check_default(pre_relaxer: PreRelaxer) -> None:
     """Raise ValueError for a pre-relaxer whose potential needs weights: they are named with each run."""
-    if pre_relaxer.potential is not None and POTENTIALS[pre_relaxer.potential].needs_weights:
+    if pre_relaxer.potential is not None and PRE_RELAXERS[pre_relaxer.potential].needs_weights:
         raise ValueError(
             f'{pre_relaxer}: expected a potential whose package brings its weights; those of {pre_relaxer.potential} '
             'are named with each run'

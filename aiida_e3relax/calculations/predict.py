@@ -22,7 +22,7 @@ from aiida_e3relax.data.batch import StructureBatchData
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.data.potential import E3RelaxPotentialData
 from aiida_e3relax.data.structures import ELEMENTS, can_be_stored, find_faults, structures_to_crystals
-from aiida_e3relax.gnn.potentials.registry import POTENTIALS
+from aiida_e3relax.gnn.potentials.registry import POTENTIALS, PRE_RELAXERS
 
 MOST_NAMED = 10
 """How many faulty structures of a batch a message names."""
@@ -253,7 +253,7 @@ def find_weights_fault(potential: str | None, weights: E3RelaxPotentialData | No
         return f'`potential_weights`: weights of {weights.potential}, expected those of `potential`, {potential}'
     if weights is not None and not POTENTIALS[weights.potential].needs_weights:
         return f'`potential_weights`: the package of {potential} brings its weights, and takes no others; leave it out'
-    if weights is None and potential and POTENTIALS[potential].needs_weights:
+    if weights is None and potential and PRE_RELAXERS[potential].needs_weights:
         return (
             f'`potential_weights`: {potential} brings no weights: make a node of yours with '
             f"`E3RelaxPotentialData.get_or_create(file, '{potential}')[0]`"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from aiida_e3relax.calculations.pre_relaxer import PreRelaxer, default_pre_relaxer
 from aiida_e3relax.common.mappings import check_keys
 from aiida_e3relax.crystals.freedom.freedom import NO_VACUUM, Freedom
-from aiida_e3relax.gnn.potentials.registry import POTENTIALS
+from aiida_e3relax.gnn.potentials.registry import POTENTIALS, PRE_RELAXERS
 from aiida_e3relax.gnn.prediction.settings import ENGINES, PotentialSettings, PredictionSettings
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ class PredictParameters:
         `none`: do not look for gaps. By default molecules are not predicted, and a layer or a wire with a vacuum that
         its periodic directions do not declare keeps its cell.
     potential
-        The potential that relaxes crystals step by step, a name of `POTENTIALS`; None for the network alone.
+        The potential that relaxes crystals step by step, or what takes its place, a name of `PRE_RELAXERS`; None for
+        the network alone.
     start
         Where it starts: `network`, from the network's prediction, or `input`, from the raw crystal, without a network.
     steps
@@ -145,8 +146,8 @@ class PredictParameters:
                 raise ValueError(f'`{given[0]}`: expected `potential` beside it, {" or ".join(POTENTIALS)}, found none')
             self._freedoms()
             return
-        if not isinstance(self.potential, str) or self.potential not in POTENTIALS:
-            raise ValueError(f'`potential`: expected one of {", ".join(POTENTIALS)}, found {self.potential!r}')
+        if not isinstance(self.potential, str) or self.potential not in PRE_RELAXERS:
+            raise ValueError(f'`potential`: expected one of {", ".join(PRE_RELAXERS)}, found {self.potential!r}')
         if self.second_opinion is not None:
             raise ValueError('`second_opinion` is the older form of `potential`: expected one of the two, found both')
         settings = {name: getattr(self, name) for name in POTENTIAL_OPTIONS}

@@ -20,7 +20,7 @@ from aiida_e3relax.common.strict_yaml import load_yaml
 from aiida_e3relax.crystals.freedom.freedom import Freedom, read_freedom_text
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.data.potential import E3RelaxPotentialData
-from aiida_e3relax.gnn.potentials.registry import POTENTIALS
+from aiida_e3relax.gnn.potentials.registry import PRE_RELAXERS
 from aiida_e3relax.workflows.vasp.arguments import NO_CODE, list_codes, load_code
 from aiida_e3relax.workflows.vasp.chain import E3RelaxVaspWorkChain
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
@@ -112,7 +112,7 @@ def choose_weights(text: str | None, potential: str | None) -> E3RelaxPotentialD
             raise click.ClickException('--potential-weights: expected a potential beside it, as --pre-relaxer mace')
         return None
     if text is None:
-        if POTENTIALS[potential].needs_weights:
+        if PRE_RELAXERS[potential].needs_weights:
             raise click.ClickException(
                 f'--potential-weights: {potential} brings no weights; give the file that its package loads'
             )

@@ -28,8 +28,9 @@ OPTIONS = (
         '--pre-relaxer',
         metavar='WHO',
         help='What makes the start of VASP: network, the name of an interatomic potential such as sevennet-mf-0 '
-        '(`e3relax potentials` lists them), or both as in network+sevennet-mf-0.  [default: of the overrides, else '
-        'network with --model, else of the network code, see `aiida-e3relax pre-relaxer`]',
+        '(`e3relax potentials` lists them), both as in network+sevennet-mf-0, or dls-volume, the volume that pymatgen '
+        'predicts.  [default: of the overrides, else network with --model, else of the network code, see '
+        '`aiida-e3relax pre-relaxer`]',
     ),
     click.option(
         '--potential-weights',

@@ -33,9 +33,14 @@ class _Opinion(_Part):
     energy_prediction_eV_per_atom: Finite | None = None  # noqa: N815
     wall_time_s: NotNegative | None = None
 
+    @property
+    def must_be_whole(self) -> bool:
+        """Whether no error says why there are no numbers."""
+        return self.error is None
+
     @model_validator(mode='after')
     def _has_numbers(self) -> Self:
-        if self.error is None and None in (self.energy_input_eV_per_atom, self.energy_prediction_eV_per_atom):
+        if self.must_be_whole and None in (self.energy_input_eV_per_atom, self.energy_prediction_eV_per_atom):
             raise ValueError('expected `error`, or the energies of input and prediction')
         return self
 
@@ -43,17 +48,23 @@ class _Opinion(_Part):
 class _Relaxation(_Opinion):
     """What a potential did to one structure, or why it did nothing."""
 
+    volume_ratio: NotNegative | None = None  # all that there is of a crystal that was scaled
     max_force_prediction_eV_per_A: NotNegative | None = None  # noqa: N815
     converged: Annotated[bool, Field(strict=True)] | None = None
     steps: Count | None = None
     left_basin: Annotated[bool, Field(strict=True)] | None = None
     basin: list[Text] | None = None
 
+    @property
+    def must_be_whole(self) -> bool:
+        """Whether neither an error nor a scaling says why there are no other numbers."""
+        return self.error is None and self.volume_ratio is None
+
     @model_validator(mode='after')
     def _is_told(self) -> Self:
         needed = ('max_force_prediction_eV_per_A', 'converged', 'steps', 'left_basin', 'basin')
         missing = [name for name in needed if getattr(self, name) is None]
-        if self.error is None and missing:
+        if self.must_be_whole and missing:
             raise ValueError(f'expected `error`, or `{missing[0]}`')
         return self
 

@@ -7,7 +7,7 @@ import pytest
 
 from aiida_e3relax.calculations.pre_relaxer import PreRelaxer
 from aiida_e3relax.calculations.predict_parameters import PredictParameters, choose_pre_relaxer
-from aiida_e3relax.gnn.potentials.registry import POTENTIALS
+from aiida_e3relax.gnn.potentials.registry import POTENTIALS, PRE_RELAXERS
 
 OWN_WEIGHTS = 'chgnet or sevennet-0 or sevennet-mf-0 or sevennet-l3i5'
 
@@ -50,7 +50,7 @@ def test_a_potential_and_what_it_may_move_reach_the_command_line():
     assert not {'--stress-max', '--fixed', '--vacuum'} & told.keys()
 
 
-@pytest.mark.parametrize('text', ['network', 'chgnet', 'network+sevennet-mf-0'])
+@pytest.mark.parametrize('text', ['network', 'chgnet', 'network+sevennet-mf-0', 'dls-volume'])
 def test_a_pre_relaxer_is_what_its_parameters_ask_for(text):
     parameters = PredictParameters(**PreRelaxer.parse(text).parameters())
     assert str(parameters.pre_relaxer) == text
@@ -138,12 +138,17 @@ def test_an_unknown_pre_relaxer_is_told_with_those_known(text, found):
             {'second_opinion_steps': 5},
             f'`second_opinion_steps`: expected `second_opinion` beside it, {OWN_WEIGHTS}, found none',
         ),
-        ({'potential': 'emt'}, f"`potential`: expected one of {', '.join(POTENTIALS)}, found 'emt'"),
-        ({'potential': ['chgnet']}, f"`potential`: expected one of {', '.join(POTENTIALS)}, found ['chgnet']"),
+        ({'potential': 'emt'}, f"`potential`: expected one of {', '.join(PRE_RELAXERS)}, found 'emt'"),
+        ({'potential': ['chgnet']}, f"`potential`: expected one of {', '.join(PRE_RELAXERS)}, found ['chgnet']"),
         ({'potential': 'chgnet', 'start': 'raw'}, "`start`: expected network or input, found 'raw'"),
         ({'potential': 'chgnet', 'steps': -1}, '`steps`: expected an integer from 0 on, found -1'),
         ({'potential': 'chgnet', 'stress_max_kB': 0}, '`stress_max_kB`: expected a number above 0, found 0'),
         ({'candidates': 2}, f'`candidates`: expected `potential` beside it, {" or ".join(POTENTIALS)}, found none'),
+        (
+            {'potential': 'dls-volume', 'start': 'input', 'freedom': 'positions'},
+            'dls-volume scales crystals alike in all directions, which `positions` does not let it: expected the '
+            'freedom cell or volume, or another pre-relaxer',
+        ),
         (
             {'potential': 'chgnet', 'candidates': 2, 'freedom': {'keep_symmetry': True}},
             'candidates break the symmetry that `keep_symmetry` keeps: leave one of the two out',

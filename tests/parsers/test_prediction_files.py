@@ -50,6 +50,7 @@ RELAXED = OPINION | {
     'left_basin': False,
     'basin': [],
 }
+SCALED = {'volume_ratio': 1.2, 'wall_time_s': 0.1}
 POTENTIAL = {'potential': 'chgnet', 'start': 'input', 'steps': 200, 'weights': '0.3.0'}
 
 PLACES = [
@@ -157,6 +158,8 @@ class TestReport:
             (row(potential={'error': 'no'}), '`potential` is missing'),
             (row(potential=RELAXED | {'steps': None}) | {'potential': POTENTIAL}, 'expected `error`, or `steps`'),
             (row(potential=RELAXED | {'basin': 'x'}) | {'potential': POTENTIAL}, r'`structures\.0\.potential\.basin`'),
+            (row(potential=SCALED | {'volume_ratio': -1.0}) | {'potential': POTENTIAL}, r'potential\.volume_ratio`'),
+            (row(second_opinion=SCALED) | {'second_opinion': {}}, 'expected `error`, or the energies'),
             ({'potential': POTENTIAL | {'potential': ''}}, r'`potential\.potential`'),
             ({'model': None}, '`model`: expected the model that predicted, found none'),
             ({'model': None, 'potential': POTENTIAL | {'start': 'network'}}, '`model`: expected the model'),
@@ -174,6 +177,12 @@ class TestReport:
     def test_what_is_read_later_has_its_type(self, tmp_path, changes, message):
         with pytest.raises(PredictionFilesError, match=message):
             read_report(write_report(tmp_path / 'report.json', **changes))
+
+    def test_a_scaling_has_a_volume_and_no_energies(self, tmp_path):
+        changes = row(potential=SCALED) | {'potential': POTENTIAL}
+        content = read_report(write_report(tmp_path / 'report.json', **changes)).content
+        assert stated_energy_rise(content, 'cu') is None
+        assert network_facts(content, 'cu')['potential']['volume_ratio'] == SCALED['volume_ratio']
 
     def test_a_report_larger_than_its_structures_account_for(self, tmp_path):
         path = write_report(tmp_path / 'report.json', padding='x' * 3_000_000)

@@ -21,7 +21,7 @@ from aiida_e3relax.cli.campaign.create import list_reasons
 from aiida_e3relax.cli.campaign.learning import describe_plan
 from aiida_e3relax.cli.chain_choices import choose_code, choose_model, choose_weights, network_options, read_choices
 from aiida_e3relax.common.messages import count_of, printable
-from aiida_e3relax.gnn.potentials.registry import POTENTIALS
+from aiida_e3relax.gnn.potentials.registry import PRE_RELAXERS
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
 
 
@@ -159,7 +159,7 @@ def _find_potential_of_weights(parsed: Sequence[PreRelaxer]) -> str:
     It is the one that brings none, or the only one.
     """
     potentials = list(dict.fromkeys(arm.potential for arm in parsed if arm.potential))
-    needing = [name for name in potentials if POTENTIALS[name].needs_weights]
+    needing = [name for name in potentials if PRE_RELAXERS[name].needs_weights]
     if len(found := needing or potentials) == 1:
         return found[0]
     raise click.ClickException(

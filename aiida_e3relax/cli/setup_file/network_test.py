@@ -25,7 +25,7 @@ from aiida_e3relax.cli.setup_file.checks import CheckError
 from aiida_e3relax.common.messages import short
 from aiida_e3relax.data.batch import StructureBatchData
 from aiida_e3relax.data.model import E3RelaxModelData
-from aiida_e3relax.gnn.potentials.registry import POTENTIALS
+from aiida_e3relax.gnn.potentials.registry import PRE_RELAXERS
 
 CODES = E3RelaxCalculation.exit_codes
 CRYSTALS = 32
@@ -76,7 +76,7 @@ def try_potential(code: orm.InstalledCode, pre_relaxer: PreRelaxer, device: str,
 
 
 def _remedy(code: orm.InstalledCode, pre_relaxer: PreRelaxer) -> str:
-    package = POTENTIALS[str(pre_relaxer.potential)].package
+    package = PRE_RELAXERS[str(pre_relaxer.potential)].package
     return (
         f'`pip install {package}` in the environment of {code.get_executable()}, or '
         f'`aiida-e3relax pre-relaxer {code.full_label} network`'

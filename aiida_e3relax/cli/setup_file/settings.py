@@ -11,7 +11,7 @@ from aiida_e3relax.calculations.pre_relaxer import PreRelaxer
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.common.fields import describe_value, number, read_fields
 from aiida_e3relax.common.strict_yaml import load_yaml
-from aiida_e3relax.gnn.potentials.registry import POTENTIALS
+from aiida_e3relax.gnn.potentials.registry import PRE_RELAXERS
 
 T = TypeVar('T')
 
@@ -266,7 +266,7 @@ def _check_pre_relaxer(code: CodeSettings) -> None:
         named = PreRelaxer.parse(str(code.pre_relaxer))
     except ValueError as error:
         raise ValueError(f'pre_relaxer: {error}') from error
-    if named.potential is not None and POTENTIALS[named.potential].needs_weights:
+    if named.potential is not None and PRE_RELAXERS[named.potential].needs_weights:
         raise ValueError(
             f'pre_relaxer: expected a potential whose package brings its weights; those of {named.potential} are named '
             'with each run'

@@ -9,7 +9,7 @@ from aiida_e3relax.common.errors import SOME_UNREADABLE, InputError
 from aiida_e3relax.crystals.freedom.freedom import AXES, NO_VACUUM, Freedom, Moves, read_freedom_text
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
 from aiida_e3relax.gnn.cli.options import add_device, add_model
-from aiida_e3relax.gnn.potentials.registry import POTENTIALS
+from aiida_e3relax.gnn.potentials.registry import DLS_VOLUME, POTENTIALS, PRE_RELAXERS
 from aiida_e3relax.gnn.prediction.settings import ENGINES, STARTS, Details, PotentialSettings, PredictionSettings
 
 
@@ -101,9 +101,10 @@ def _add_potential(parser: argparse.ArgumentParser) -> None:
     """Add the options of potentials; those of second opinions, the older form, go on to work."""
     parser.add_argument(
         '--potential',
-        choices=POTENTIALS,
+        choices=PRE_RELAXERS,
         metavar='NAME',
-        help=f'relax with this interatomic potential, too: {", ".join(POTENTIALS)}; needs its package',
+        help=f'relax with this interatomic potential, too: {", ".join(POTENTIALS)}; needs its package. {DLS_VOLUME}: '
+        'no potential, scale to the volume that pymatgen predicts',
     )
     parser.add_argument(
         '--start',

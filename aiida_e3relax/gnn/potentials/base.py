@@ -39,6 +39,8 @@ class KnownPotential:
         The name of the weights that come with the package.
     dtypes
         The precisions in which the package computes.
+    kind
+        What it is, in words.
     """
 
     name: str
@@ -51,6 +53,7 @@ class KnownPotential:
     modal: str | None = None
     weights: str | None = None
     dtypes: tuple[str, ...] = DTYPES
+    kind: str = 'potential'
 
     def nearest_dtype(self, dtype: str) -> str:
         """Return `dtype` where the package computes in it, else the precision in which it does."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -90,6 +91,20 @@ the file. One whose files have one precision each has ``read_dtype(weights)``, a
 several crystals at once has ``make_batches(known, weights, device, dtype, calculator)``, which returns `Batches`.
 """
 
+DLS_VOLUME = 'dls-volume'
+PRE_RELAXERS = POTENTIALS | {
+    DLS_VOLUME: KnownPotential(
+        DLS_VOLUME,
+        '',
+        'pymatgen',
+        needs_weights=False,
+        licence='MIT',
+        training_data='bond lengths of known crystals (Chu et al., Comput. Mater. Sci. 146, 184 (2018))',
+        kind='volume predictor',
+    )
+}
+"""What relaxes crystals before VASP beside networks: the potentials, and a scaling that has no energy."""
+
 REMEDY = 'install it where the network runs, with `pip install {}`'
 
 
@@ -172,11 +187,11 @@ def load_potential(
     )
 
 
-def find_potential(name: str) -> KnownPotential:
+def find_potential(name: str, among: Mapping[str, KnownPotential] = POTENTIALS) -> KnownPotential:
     """Return the potential of that name; raises InputError."""
-    if name not in POTENTIALS:
-        raise InputError(f'unknown potential {short(repr(name))}{suggestion(str(name), list(POTENTIALS))}')
-    return POTENTIALS[name]
+    if name not in among:
+        raise InputError(f'unknown potential {short(repr(name))}{suggestion(str(name), list(among))}')
+    return among[name]
 
 
 def check_choices(known: KnownPotential, dtype: str = 'float32', weights: Path | str | None = None) -> None:
@@ -194,6 +209,8 @@ def check_choices(known: KnownPotential, dtype: str = 'float32', weights: Path |
         raise InputError(
             f'{short(weights, 200)}: {known.name} is the name of the weights {known.weights} in the package '
             f'{known.package}, so it takes no file'
+            if known.weights
+            else f'{short(weights, 200)}: {known.name} has no weights, so it takes no file'
         )
     if not Path(weights).is_file():
         raise InputError(f'{short(weights, 200)}: no such file; expected the weights of {known.name}')

@@ -22,7 +22,7 @@ from aiida_e3relax.crystals.files.errors import CrystalFileError, explain
 from aiida_e3relax.crystals.files.reader import check_file
 from aiida_e3relax.crystals.files.stream import describe_unreadable
 from aiida_e3relax.gnn.checkpoints import missing_checkpoint
-from aiida_e3relax.gnn.potentials.registry import check_choices, find_potential
+from aiida_e3relax.gnn.potentials.registry import PRE_RELAXERS, check_choices, find_potential
 from aiida_e3relax.gnn.prediction.details import check_details
 from aiida_e3relax.gnn.prediction.fixed_sites import read_fixed_sites
 from aiida_e3relax.gnn.prediction.report import ReportWriter, describe_nothing_read
@@ -75,7 +75,7 @@ def _check_potential(settings: PredictionSettings) -> None:
     potential = settings.potential
     if potential is None:
         return
-    known = find_potential(potential.name)
+    known = find_potential(potential.name, PRE_RELAXERS)
     check_choices(known, known.nearest_dtype(settings.dtype), potential.weights)
     potential.check_freedom(settings.freedom)
     if not settings.has_network and settings.details != Details():

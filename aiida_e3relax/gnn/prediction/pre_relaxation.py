@@ -50,6 +50,11 @@ class PreRelaxation:
     is_opinion: bool = False
 
     @property
+    def name(self) -> str:
+        """The name of the potential."""
+        return self.potential.name
+
+    @property
     def key(self) -> str:
         """Its key in the report, in the rows of structures, and in the timings."""
         return 'second_opinion' if self.is_opinion else 'potential'

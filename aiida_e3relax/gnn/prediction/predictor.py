@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import threading
 import time
 from collections.abc import Sequence
@@ -19,13 +20,21 @@ from aiida_e3relax.crystals.validation import has_sound_geometry
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint
 from aiida_e3relax.gnn.engine.accelerate import with_engine
 from aiida_e3relax.gnn.engine.cuda_graphs import ReplayedModel
-from aiida_e3relax.gnn.potentials.registry import POTENTIALS, REMEDY, load_potential
+from aiida_e3relax.gnn.potentials.registry import (
+    DLS_VOLUME,
+    POTENTIALS,
+    PRE_RELAXERS,
+    REMEDY,
+    check_choices,
+    load_potential,
+)
 from aiida_e3relax.gnn.prediction.fixed_sites import FixedSites
 from aiida_e3relax.gnn.prediction.freedom import PredictionFreedom
 from aiida_e3relax.gnn.prediction.predict import Predictions, check_bonds, predict, without_network
 from aiida_e3relax.gnn.prediction.report import structure_rows
 from aiida_e3relax.gnn.prediction.settings import Details, PotentialSettings, PredictionSettings
 from aiida_e3relax.gnn.prediction.symmetry import SymmetryRestoration
+from aiida_e3relax.gnn.prediction.volume import VolumeScaling
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -54,6 +63,19 @@ def load_pre_relaxation(
     from aiida_e3relax.gnn.prediction.pre_relaxation import PreRelaxation  # needs ASE, which comes with the potential
 
     return PreRelaxation(potential, settings, is_opinion)
+
+
+def load_pre_relaxer(
+    settings: PotentialSettings | None, device: torch.device, dtype: str, is_opinion: bool = False
+) -> PreRelaxation | VolumeScaling | None:
+    """Return what `settings` ask for, a potential or a scaling; raises as `load_pre_relaxation`."""
+    if settings is None or settings.name != DLS_VOLUME:
+        return load_pre_relaxation(settings, device, dtype, is_opinion)
+    known = PRE_RELAXERS[DLS_VOLUME]
+    check_choices(known, weights=settings.weights)
+    if importlib.util.find_spec(known.package) is None:
+        raise MissingPackageError(f'{known.name} needs the package pymatgen; {REMEDY.format(known.package)}')
+    return VolumeScaling(known, settings)
 
 
 def check_details_of(checkpoint: Checkpoint | None, details: Details) -> None:
@@ -88,7 +110,7 @@ class Predictor:
         device: torch.device,
         dtype: torch.dtype,
         engine: str,
-        relaxation: PreRelaxation | None = None,
+        relaxation: PreRelaxation | VolumeScaling | None = None,
         restores_symmetry: bool = False,
     ):
         self.checkpoint, self.device, self.dtype = checkpoint, device, dtype
@@ -186,12 +208,12 @@ class Predictor:
         sound = [index for index in range(len(crystals)) if index not in result.faults]
         own_line = self._replayed is not None and not isinstance(line, NoProgress)
         if self._replayed is not None:
-            line = ProgressLine(f'relaxing by {relaxation.potential.name}', len(sound)) if own_line else NoProgress()
+            line = ProgressLine(f'relaxing by {relaxation.name}', len(sound)) if own_line else NoProgress()
         result.crystals, told, failures = relaxation.relax(crystals, starts, sound, free, line)
         if own_line:
             line.close()
-        if relaxation.settings.candidates:
-            self._find_candidates(result, starts, told, free, isinstance(line, NoProgress))
+        if relaxation.settings.candidates and not isinstance(relaxation, VolumeScaling):
+            self._find_candidates(relaxation, result, starts, told, free, isinstance(line, NoProgress))
         result.seconds[relaxation.key] = time.perf_counter() - start
         if self._replayed is None:
             result.faults |= failures
@@ -201,6 +223,7 @@ class Predictor:
 
     def _find_candidates(
         self,
+        relaxation: PreRelaxation,
         result: Predictions,
         starts: Crystals,
         told: dict[int, dict[str, Any]],
@@ -210,12 +233,9 @@ class Predictor:
         """Let the potential find candidates of a lower symmetry, and put them and the lowest ones into `result`."""
         from aiida_e3relax.gnn.prediction.candidates import find_candidates
 
-        assert self._relaxation is not None
-        total = self._relaxation.settings.candidates * sum('error' not in row for row in told.values())
-        line = NoProgress() if is_silent else ProgressLine(f'candidates by {self._relaxation.potential.name}', total)
-        result.crystals, result.candidates = find_candidates(
-            self._relaxation, starts, result.crystals, told, free, line
-        )
+        total = relaxation.settings.candidates * sum('error' not in row for row in told.values())
+        line = NoProgress() if is_silent else ProgressLine(f'candidates by {relaxation.name}', total)
+        result.crystals, result.candidates = find_candidates(relaxation, starts, result.crystals, told, free, line)
         line.close()
 
 

@@ -24,7 +24,7 @@ from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from aiida_e3relax.gnn.device import AUTO, DTYPES, choose_dtype, resolve_device
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.prediction.objects import EXPECTED, HeldStructure, describe_wrong, hold
-from aiida_e3relax.gnn.prediction.predictor import Predictor, check_details_of, load_pre_relaxation
+from aiida_e3relax.gnn.prediction.predictor import Predictor, check_details_of, load_pre_relaxer
 from aiida_e3relax.gnn.prediction.relaxation import Relaxation, RelaxationError, S
 from aiida_e3relax.gnn.prediction.report import note_on_steps, note_on_training
 from aiida_e3relax.gnn.prediction.settings import ENGINES, STARTS, Details, PotentialSettings, PredictionSettings
@@ -388,7 +388,7 @@ def _load(
     """Return model and potential on their device; those of files that have not changed are those of an earlier call."""
     if isinstance(model, Checkpoint):
         own = dataclasses.replace(model, model=copy.deepcopy(model.model))  # it is moved, and made fast in its place
-        relaxation = load_pre_relaxation(potential, device, dtype)
+        relaxation = load_pre_relaxer(potential, device, dtype)
         return Predictor(own, device, DTYPES[dtype], engine, relaxation, restores_symmetry)
     if isinstance(model, RelaxationModel):
         raise TypeError(
@@ -405,7 +405,7 @@ def _load(
             device,
             DTYPES[dtype],
             engine,
-            load_pre_relaxation(potential, device, dtype),
+            load_pre_relaxer(potential, device, dtype),
             restores_symmetry,
         )
         _loaded[key] = predictor

@@ -166,8 +166,8 @@ def count_steps(rows: Sequence[Mapping[str, Any]]) -> Counter[str]:
         failed = 'error' in potential
         counts['failed'] += failed
         counts['computed alone, as their batches failed'] += 'computed_alone' in potential
-        counts['not converged'] += not failed and not potential['converged']
-        counts['in another basin'] += not failed and potential['left_basin']
+        counts['not converged'] += not failed and not potential.get('converged', True)
+        counts['in another basin'] += not failed and potential.get('left_basin', False)
     return +counts
 
 

@@ -6,9 +6,13 @@ from pathlib import Path
 
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.crystals.freedom.freedom import Freedom, Moves
+from aiida_e3relax.gnn.potentials.registry import DLS_VOLUME
 
 ENGINES = ('fast', 'reference')
 """The fast engine, and the plain layers that it is tested against: see `accelerate`."""
+
+SCALED_BY = (Moves.CELL, Moves.VOLUME)
+"""What has to move where a crystal is scaled."""
 
 STARTS = ('network', 'input')
 """Where a potential begins: at the network's predictions, or at the crystals as they came, without a network."""
@@ -21,7 +25,7 @@ class PotentialSettings:
     Attributes
     ----------
     name
-        The potential, a word of `POTENTIALS`.
+        The potential, or what takes its place, a word of `PRE_RELAXERS`.
     start
         ``network``: it relaxes the network's predictions. ``input``: the crystals as they came; no network is loaded.
     steps
@@ -69,7 +73,12 @@ class PotentialSettings:
                 raise ValueError(f'`{name}`: expected a number above 0, found {bound!r}')
 
     def check_freedom(self, freedom: Freedom | None) -> None:
-        """Raise InputError where candidates of a lower symmetry are asked for, and `freedom` leaves none."""
+        """Raise InputError for a scaling, or candidates of a lower symmetry, for which `freedom` leaves no room."""
+        if self.name == DLS_VOLUME and freedom is not None and freedom.moves not in SCALED_BY:
+            raise InputError(
+                f'{DLS_VOLUME} scales crystals alike in all directions, which `{freedom.moves}` does not let it: '
+                f'expected the freedom {" or ".join(SCALED_BY)}, or another pre-relaxer'
+            )
         if not self.candidates or freedom is None:
             return
         if freedom.keep_symmetry:

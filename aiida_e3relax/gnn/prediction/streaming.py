@@ -26,7 +26,7 @@ from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from aiida_e3relax.gnn.device import DTYPES, choose_dtype, describe_device, prepare_device
 from aiida_e3relax.gnn.prediction.details import DetailFiles
 from aiida_e3relax.gnn.prediction.fixed_sites import FixedSites, read_fixed_sites
-from aiida_e3relax.gnn.prediction.predictor import Predictor, check_details_of, load_pre_relaxation
+from aiida_e3relax.gnn.prediction.predictor import Predictor, check_details_of, load_pre_relaxer
 from aiida_e3relax.gnn.prediction.report import (
     ReportWriter,
     count_steps,
@@ -52,7 +52,7 @@ def predict_to_file(
     report.content['engine'] = settings.engine
     report.content['freedom'] = settings.freedom and dataclasses.asdict(settings.freedom)
     fixed = read_fixed_sites(settings.fixed_sites)
-    relaxation = load_pre_relaxation(settings.pre_relaxation, device, dtype, settings.potential is None)
+    relaxation = load_pre_relaxer(settings.pre_relaxation, device, dtype, settings.potential is None)
     report.content |= dict.fromkeys(('second_opinion', 'potential'))
     if relaxation:
         report.content[relaxation.key] = relaxation.facts()
@@ -68,7 +68,7 @@ def predict_to_file(
     with open_writer(output) as writer, DetailFiles(output, settings) as files:
         writer.check(len(first))
         report.content['timings_s'] = {'load': time.perf_counter() - start, 'graph': 0.0, 'forward': 0.0}
-        title = 'predicting' if checkpoint or not relaxation else f'relaxing by {relaxation.potential.name}'
+        title = 'predicting' if checkpoint or not relaxation else f'relaxing by {relaxation.name}'
         line = ProgressLine(title, count_structures(inputs))
         everything = itertools.chain([first], pieces)
         outputs = writer, files, report

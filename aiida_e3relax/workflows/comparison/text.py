@@ -132,6 +132,8 @@ def _format_potential(potential: Mapping[str, Any]) -> str:
     name = f'{potential["potential"]} ({potential["weights"]})' if potential.get('weights') else potential['potential']
     if 'error' in potential:
         return f'{name} could not relax it: {potential["error"]}.'
+    if (ratio := potential.get('volume_ratio')) is not None:
+        return f'{name} scaled it to {100 * ratio:.0f} % of its volume.'
     change = 1e3 * (potential['energy_prediction_eV_per_atom'] - potential['energy_input_eV_per_atom'])
     ended = 'converged' if potential['converged'] else 'did not converge'
     told = (

@@ -43,13 +43,13 @@ def stated_distance(report: Mapping[str, Any], label: str | None = None) -> floa
 def stated_energy_rise(report: Mapping[str, Any], label: str | None = None) -> float | None:
     """Return by how much a prediction lies above the raw crystal in energy, in eV/atom, by the potential of the run.
 
-    None where no potential was asked, or where it failed. Raises ValueError as `find_row` does.
+    None where no potential was asked, where it failed, and of a scaling, which knows no energies. Raises ValueError as
+    `find_row` does.
     """
     row = find_row(report, label)
     opinion = row.get('potential') or row.get('second_opinion', {})
-    if not opinion or 'error' in opinion:
-        return None
-    return opinion['energy_prediction_eV_per_atom'] - opinion['energy_input_eV_per_atom']
+    after, before = (opinion.get(f'energy_{name}_eV_per_atom') for name in ('prediction', 'input'))
+    return None if 'error' in opinion or after is None or before is None else after - before
 
 
 def find_pre_relaxer(report: Mapping[str, Any]) -> PreRelaxer:
