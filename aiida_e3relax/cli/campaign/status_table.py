@@ -165,7 +165,7 @@ def format_rounds(history: History) -> list[str]:
         if each.model:
             told = f'better, and so generation {generation}'
         elif each.state is State.FINISHED:
-            told = 'its model was not better, and was not taken'
+            told = 'its model was not better beyond chance, and was not taken'
         elif each.process.exit_message:
             told = f'{told}: {short(printable(each.process.exit_message), REASON_WIDTH)}'
         lines.append(f'round {number}, <{each.process.pk}>, on {count_of(each.after, "relaxation")}: {told}')

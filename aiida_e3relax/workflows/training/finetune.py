@@ -16,6 +16,7 @@ from aiida_e3relax.calculations.learning import (
     SplitSettings,
     compare_models,
     divide_pairs,
+    held_test_sites,
     take_test_crystals,
 )
 from aiida_e3relax.calculations.predict import E3RelaxCalculation, find_model_fault
@@ -34,8 +35,8 @@ class E3RelaxFinetuneWorkChain(WorkChain):
 
     The pairs are divided by chemical system, or as `split` says. The tuned model and the one that it came from predict
     the crystals of the split `test`, and `evaluation` compares them, beside the unrelaxed crystals as they are and
-    scaled to the predicted volume. `model` is the tuned one only if its error has fallen. Some pairs of `replay`, which
-    the model has learnt from before, are learnt from beside the new ones, against forgetting.
+    scaled to the predicted volume. `model` is the tuned one only if its error has fallen beyond chance. Some pairs of
+    `replay`, which the model has learnt from before, are learnt from beside the new ones, against forgetting.
     """
 
     @classmethod
@@ -136,11 +137,12 @@ class E3RelaxFinetuneWorkChain(WorkChain):
 
     def predict(self) -> ToContext:
         """Let both models predict what was left out."""
-        batch = take_test_crystals(self.ctx.divided)
+        batch, held = take_test_crystals(self.ctx.divided), held_test_sites(self.ctx.divided)
         running = {}
         for name, model in zip(MODELS, (self.ctx.training.outputs.model, self.inputs.model), strict=True):
             inputs = AttributeDict(self.exposed_inputs(E3RelaxBaseWorkChain, 'prediction'))
             inputs.predict.model, inputs.predict.batch = model, batch
+            inputs.predict.parameters = hold_sites(inputs.predict.get('parameters'), held)
             inputs.metadata.call_link_label = f'predict_{name}'
             running[f'predicted_{name}'] = self.submit(E3RelaxBaseWorkChain, **inputs)
         return ToContext(**running)
@@ -158,12 +160,19 @@ class E3RelaxFinetuneWorkChain(WorkChain):
         self.out('evaluation', evaluation)
         better = evaluation['is_better']
         self.out('model', self.ctx.training.outputs.model if better else self.inputs.model)
-        change, count = evaluation['difference']['mean_A'], evaluation['crystals']
+        change, interval = (evaluation['difference'][name] for name in ('mean_A', 'interval_A'))
+        told = f'95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}' if interval else 'too few for an interval'
         self.report(
-            f'the error of coordinates and lattice changed by {change:+.4f} A on {count} crystals that were left out: '
-            f'the {"tuned model is" if better else "model stays"} the one to use'
+            f'the error of coordinates and lattice changed by {change:+.4f} A ({told}) on {evaluation["crystals"]} '
+            f'crystals that were left out: the {"tuned model is" if better else "model stays"} the one to use'
         )
         return None
+
+
+def hold_sites(parameters: orm.Dict | None, held: Mapping[str, Any]) -> orm.Dict:
+    """Return the parameters of a prediction in which these sites are fixed, as VASP held them."""
+    given = parameters or orm.Dict()
+    return orm.Dict({**given.get_dict(), 'fixed': held}) if held else given
 
 
 def validate_inputs(inputs: Mapping[str, Any], namespace: PortNamespace) -> str | None:

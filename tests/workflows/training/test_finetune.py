@@ -8,14 +8,15 @@ import torch
 from aiida import orm
 from aiida.engine import run_get_node
 
-from aiida_e3relax.calculations.learning import compare_models, divide_pairs, take_test_crystals
+from aiida_e3relax.calculations.learning import compare_models, divide_pairs, held_test_sites, take_test_crystals
+from aiida_e3relax.calculations.predict_parameters import PredictParameters
 from aiida_e3relax.crystals.pairs import aligned
 from aiida_e3relax.data.batch import StructureBatchData
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.data.pairs import RELAXATION, E3RelaxPairsData
 from aiida_e3relax.gnn.training.run import train
 from aiida_e3relax.gnn.training.settings import TrainingSettings
-from aiida_e3relax.workflows.training.finetune import E3RelaxFinetuneWorkChain
+from aiida_e3relax.workflows.training.finetune import E3RelaxFinetuneWorkChain, hold_sites
 from tests.gnn.pairs import made_pairs
 
 PARAMETERS = {'device': 'cpu', 'threads': 1}
@@ -75,9 +76,9 @@ def test_a_worse_model_is_not_taken(run, pairs, base):
 
 
 def test_a_training_that_fails_leaves_the_model(run, pairs, model):
-    node = run(pairs, model, {'batch_size': 4000}, split={'by': 'as-given'})
+    node = run(pairs, model, {'oversampling': {'other': 2}}, split={'by': 'as-given'})
     assert node.exit_status == E3RelaxFinetuneWorkChain.exit_codes.ERROR_TRAINING_FAILED.status
-    assert 'lower batch_size' in node.exit_message
+    assert 'no pair to train on is of the data set' in node.exit_message
     assert node.outputs.model == model
     assert 'tuned' not in node.outputs
 
@@ -152,6 +153,37 @@ def test_errors_are_those_of_the_papers_measures(pairs):
     assert found['errors']['tuned']['lattice_A']['mean'] > 0
     assert not found['is_better']  # though its error has fallen
     assert found['difference']['mean_A'] < 0
+
+
+def test_models_that_are_judged_are_told_what_vasp_held(pairs):
+    given = pairs.pairs
+    fixed = np.zeros_like(given.unrelaxed.positions, dtype=bool)
+    test = np.flatnonzero(given.split == 'test')
+    fixed[given.unrelaxed.offsets[test[1]]] = [True, False, True]
+    held = held_test_sites(E3RelaxPairsData.from_pairs(dataclasses.replace(given, fixed=fixed)))
+    assert held == {'crystal_1': {'ac': [0]}}
+    assert take_test_crystals(pairs).labels[1] == 'crystal_1'
+    told = hold_sites(orm.Dict({'device': 'cpu'}), held).get_dict()
+    assert told == {'device': 'cpu', 'fixed': held}
+    PredictParameters.from_mapping(told)
+    assert hold_sites(None, held_test_sites(pairs)).get_dict() == {}
+
+
+def test_an_error_that_may_have_fallen_by_chance_takes_no_model(pairs):
+    batch, relaxed = take_test_crystals(pairs), aligned(pairs.pairs.of_split('test')).relaxed
+    labels = batch.crystals.labels
+    mixed = relaxed.scaled_to(relaxed.volumes * np.where(np.arange(len(labels)) < 5, 1.0, 1.25))
+    tuned = StructureBatchData(dataclasses.replace(mixed, labels=labels))
+    found = compare_models(pairs, tuned, batch)
+    low, high = found['difference']['interval_A']
+    assert low < found['difference']['mean_A'] < high
+    assert (found['difference']['mean_A'] < 0 <= high, found['is_better']) == (True, False)
+    two = np.arange(2)
+    few = E3RelaxPairsData.from_pairs(pairs.pairs.of_split('test').select(two))
+    perfect = StructureBatchData(dataclasses.replace(relaxed.select(two), labels=labels[two]))
+    found = compare_models(few, perfect, take_test_crystals(few))
+    assert found['difference']['mean_A'] < 0
+    assert (found['difference']['interval_A'], found['is_better']) == (None, False)
 
 
 def test_what_vasp_held_is_no_error_of_a_model_that_moves_it(pairs):
