@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 CAMPAIGN, GROUP, QUERY = 'campaign:', 'group:', 'query:'
 SHOWN_REASONS = 10
+NOT_KNOWN = 'not known'
 
 
 @click.command(cls=SeveralValuesCommand)
@@ -26,11 +27,17 @@ SHOWN_REASONS = 10
     '--from',
     'sources',
     cls=SeveralValues,
-    required=True,
     metavar='SOURCE...',
     help='Where the relaxations are: campaign:NAME; group:LABEL, the work chains in an AiiDA group; '
     'query:elements=Cu,Ag,Au;atoms=2-8, those in the profile of crystals of these elements only and with that many '
     'sites, where either condition may be left out.',
+)
+@click.option(
+    '--check',
+    'checked',
+    metavar='NODE',
+    help='Gather nothing: look whether each pair in the node of pairs NODE, a PK or UUID, ends where its relaxation in '
+    'the profile did.',
 )
 @click.option('--output', type=click.Path(dir_okay=False, path_type=Path), help='Write a training file, .npz, too.')
 @click.option('--label', help='Of the node, and of the data set in tables.  [default: made of the sources]')
@@ -55,6 +62,7 @@ SHOWN_REASONS = 10
 @profile_option
 def data(
     sources: tuple[str, ...],
+    checked: str | None,
     output: Path | None,
     label: str | None,
     kinds_file: Path | None,
@@ -70,16 +78,20 @@ def data(
     A pair is where a relaxation started, the raw crystal, and where it ended. Relaxations that did not converge are
     left out and counted; those that were computed with different settings are never mixed without being told to.
     """
+    if bool(sources) == (checked is not None):
+        raise click.UsageError('expected --from SOURCE..., to gather pairs, or --check NODE, to check some')
     use_profile(profile)
+    if checked is not None:
+        _check(checked, kinds_file)
+        return
     if output is not None and output.suffix != '.npz':
         raise click.ClickException(f'--output {output}: expected a name that ends in .npz')
 
     from aiida_e3relax.common.errors import InputError
     from aiida_e3relax.gnn.data.build import BuildOptions
     from aiida_e3relax.learning.gather import gather
-    from aiida_e3relax.learning.relaxations import KINDS
 
-    kinds = {**KINDS, **(_read_kinds(kinds_file) if kinds_file else {})}
+    kinds = _known_kinds(kinds_file)
     found: dict[str, Relaxation] = {}
     for word in sources:
         found |= {relaxation.process: relaxation for relaxation in _find(word, kinds)}
@@ -145,6 +157,33 @@ def _run_query(word: str, kinds: dict[str, RelaxationKind]) -> Sequence[Relaxati
     ]
 
 
+def _check(word: str, kinds_file: Path | None) -> None:
+    """Say which pairs of a node do not end where their relaxation did; raises ClickException where some do not."""
+    from aiida_e3relax.cli.nodes import describe_node, find_node
+    from aiida_e3relax.data.pairs import E3RelaxPairsData
+    from aiida_e3relax.learning.gather import check_origin, named_relaxations
+
+    node = find_node(word, 'expected the PK or UUID of a node of pairs')
+    if not isinstance(node, E3RelaxPairsData):
+        raise click.ClickException(f'--check {word}: expected an E3RelaxPairsData, found {describe_node(node)}')
+    named = len(named_relaxations(node))
+    if others := len(node) - named:
+        click.echo(f'{others} of {len(node)} pairs name no relaxation, as those that were read from files.')
+    faults = check_origin(node, _known_kinds(kinds_file))
+    for process, fault in faults.items():
+        click.echo(f'{process}: {printable(fault)}', err=True)
+    if faults:
+        raise click.ClickException(f'{len(faults)} of {named} pairs are not where their relaxations ended')
+    click.echo(f'{named} pairs end where their relaxations did.')
+
+
+def _known_kinds(path: Path | None) -> dict[str, RelaxationKind]:
+    """Return the work chains that relax, those of a file among them; raises ClickException."""
+    from aiida_e3relax.learning.relaxations import KINDS
+
+    return {**KINDS, **(_read_kinds(path) if path else {})}
+
+
 def _read_kinds(path: Path) -> dict[str, RelaxationKind]:
     """Return the work chains that relax in a YAML file; raises ClickException."""
     from aiida_e3relax.common.errors import InputError
@@ -167,6 +206,8 @@ def _name_of(sources: Sequence[str]) -> str:
 
 def _describe(gathered: Gathered, n_found: int) -> None:
     """Say what became of the relaxations."""
+    from aiida_e3relax.gnn.data.build import MOVES
+
     built = gathered.data
     splits = ', '.join(f'{count} {name}' for name, count in gathered.node.splits.items())
     click.echo(f'{n_found} relaxations that finished well, {len(built.pairs)} pairs: {splits}.')
@@ -178,3 +219,10 @@ def _describe(gathered: Gathered, n_found: int) -> None:
     for key, settings in gathered.settings.items():
         told = ', '.join(f'{name} {value}' for name, value in settings.items())
         click.echo(f'Settings {key}: {told or "not known, no job of VASP made the crystals"}')
+    for name, counts in gathered.others.items():
+        told = ', '.join(f'{value} ({count})' for value, count in list(counts.items())[:SHOWN_REASONS])
+        more = f' and {len(counts) - SHOWN_REASONS} more' if len(counts) > SHOWN_REASONS else ''
+        click.echo(f'Warning: {name} is not the same in all, and is not compared: {printable(told)}{more}', err=True)
+    if MOVES in built.pairs.about:
+        moves = Counter(built.pairs.about[MOVES].tolist()).most_common()
+        click.echo(f'VASP moved: {", ".join(f"{words or NOT_KNOWN} ({count})" for words, count in moves)}')

@@ -29,6 +29,7 @@ class E3RelaxPairsData(orm.SinglefileData):
     """
 
     HASH_KEY = 'content_hash'
+    LEFT_OUT_KEY = 'left_out'
     FILENAME = 'pairs.npz'
 
     def __init__(self, file: str | Path, **kwargs: Any):
@@ -78,6 +79,11 @@ class E3RelaxPairsData(orm.SinglefileData):
     def splits(self) -> dict[str, int]:
         """How many pairs each split has."""
         return self.base.attributes.get('splits')
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """How many relaxations of a campaign were left out of these pairs, by the reason."""
+        return self.base.attributes.get(self.LEFT_OUT_KEY, {})
 
     def __len__(self) -> int:
         return sum(self.splits.values())

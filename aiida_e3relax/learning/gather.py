@@ -20,9 +20,10 @@ from aiida_e3relax.data.structures import structures_to_crystals
 from aiida_e3relax.gnn.data.build import BuildOptions, BuiltData, build
 from aiida_e3relax.gnn.data.card import data_card
 from aiida_e3relax.gnn.data.sources.base import Candidate, Loaded, Sites, Source, UnusableError, sites_of, with_isif
-from aiida_e3relax.learning.relaxations import Relaxation
+from aiida_e3relax.learning.relaxations import KPOINTS, Relaxation, RelaxationKind, find_named
 
 KIND = 'AiiDA'
+NOT_SET = 'not set'
 SAME_VOLUME = 1e-3
 """Share of a volume by which the same crystal may differ, as its file has fewer digits."""
 
@@ -39,11 +40,14 @@ class Gathered:
         What was built: pairs, rejections, repeats.
     settings
         By their key in `Pairs.about`, `settings`, what the relaxations were computed with.
+    others
+        How many relaxations had which value of each other setting that is not the same in all, by its name.
     """
 
     node: E3RelaxPairsData
     data: BuiltData
     settings: Mapping[str, Mapping[str, Any]]
+    others: Mapping[str, Mapping[str, int]]
 
 
 def settings_key(relaxation: Relaxation) -> str:
@@ -138,27 +142,64 @@ def gather(
     sources = [Source(KIND, source, source, [_candidate(relaxation, splits or {}) for relaxation in found])]
     data = build(sources, options)
     card = data_card(data, sources, options, None, None)
-    card |= {'settings': kinds, 'of_elements': _elements_in_words(found)}
-    return Gathered(E3RelaxPairsData.from_pairs(data.pairs, card, label=source), data, kinds)
+    others = count_others(found)
+    card |= {'settings': kinds, 'other_settings': others, 'of_elements': _elements_in_words(found)}
+    differing = {name: counts for name, counts in others.items() if _differ(name, found)}
+    return Gathered(E3RelaxPairsData.from_pairs(data.pairs, card, label=source), data, kinds, differing)
+
+
+def count_others(relaxations: Sequence[Relaxation]) -> dict[str, dict[str, int]]:
+    """Return how many relaxations have which value of each of `Relaxation.others`, by name, the most frequent first.
+
+    Spacings of k-points, which hardly two crystals share, are told to 0.01.
+    """
+    names = dict.fromkeys(name for relaxation in relaxations for name in relaxation.others)
+    counts: dict[str, Counter[str]] = {name: Counter() for name in names}
+    for relaxation in relaxations:
+        for name in names:
+            value = relaxation.others.get(name, NOT_SET)
+            counts[name][f'{value:.2f}' if isinstance(value, float) and name == KPOINTS else str(value)] += 1
+    return {name: dict(found.most_common()) for name, found in counts.items()}
+
+
+def _differ(name: str, relaxations: Sequence[Relaxation]) -> bool:
+    """Return whether values differ more than they may by one choice for all crystals.
+
+    A mesh of k-points is rounded up, so that from one spacing asked for come spacings that differ by less than half.
+    """
+    values = {relaxation.others.get(name, NOT_SET) for relaxation in relaxations}
+    if name != KPOINTS:
+        return len(values) > 1
+    known = values - {NOT_SET}
+    return max(known) >= 2 * min(known)
 
 
 def gather_divided(relaxations: Iterable[Relaxation], source: str, splits: Mapping[str, str]) -> E3RelaxPairsData:
     """Return the pairs of relaxations of a campaign, not stored, in the `splits` that are given by their UUIDs.
 
     A campaign has one recipe, by which some tags depend on the structure, as those of Hubbard's U: `gather` takes them
-    together, and the card tells which there are.
+    together, and the card tells which there are. What ends in the crystal of a pair that judges is not learnt from.
+    The node counts what was left out, and why.
     """
-    options = BuildOptions(split='as-given', find_repeats=False)
-    return gather(relaxations, source, options, mix_settings=True, splits=splits).node
+    options = BuildOptions(split='as-given', drop_leaks=True)
+    gathered = gather(relaxations, source, options, mix_settings=True, splits=splits)
+    rejections = gathered.data.rejections
+    left_out = Counter(each.reason if each.kind == 'leaks' else each.kind for each in rejections)
+    gathered.node.base.attributes.set(E3RelaxPairsData.LEFT_OUT_KEY, dict(left_out.most_common()))
+    return gathered.node
 
 
-def check_origin(node: E3RelaxPairsData, ends: Mapping[str, str]) -> dict[str, str]:
+def check_origin(node: E3RelaxPairsData, kinds: Mapping[str, RelaxationKind] | None = None) -> dict[str, str]:
     """Return by relaxation why a pair in `node` is not where that relaxation ended; empty where all are.
 
-    `ends` has the UUIDs of relaxed crystals by the UUID of the relaxation, as `Relaxation` has them.
+    Relaxations are read anew from the graph, those of `kinds`, see `find_relaxations`. Pairs that name none are passed
+    over: `named_relaxations` has the others.
     """
     pairs, faults = node.pairs, {}
-    for index, process in enumerate(pairs.about[RELAXATION].tolist()):
+    ends = {relaxation.process: relaxation.end for relaxation in find_named(named_relaxations(node), kinds)}
+    for index, process in enumerate(pairs.about.get(RELAXATION, np.array([])).tolist()):
+        if not process:
+            continue
         if process not in ends:
             faults[process] = 'not in this profile, or it did not finish well'
             continue
@@ -168,6 +209,11 @@ def check_origin(node: E3RelaxPairsData, ends: Mapping[str, str]) -> dict[str, s
         if abs(ratio - 1) > SAME_VOLUME or not is_same_crystal(relaxed, end):
             faults[process] = f'ended in another crystal: StructureData {ends[process]}'
     return faults
+
+
+def named_relaxations(node: E3RelaxPairsData) -> list[str]:
+    """Return the UUIDs of the relaxations that the pairs in a node name; those that were read from files name none."""
+    return [process for process in node.pairs.about.get(RELAXATION, np.array([])).tolist() if process]
 
 
 def _candidate(relaxation: Relaxation, splits: Mapping[str, str]) -> Candidate:
@@ -185,7 +231,9 @@ def _load(relaxation: Relaxation) -> Loaded:
         if held.shape != after.positions.shape:
             raise UnusableError(f'fixed sites: `positions_dof` has the shape {held.shape}, not one row a site')
         after = after._replace(fixed=held)
-    return Loaded(before, after if relaxation.isif is None else with_isif(after, str(relaxation.isif)))
+    if relaxation.isif is not None:
+        after = with_isif(after, str(relaxation.isif), relaxation.constraints)
+    return Loaded(before, after)
 
 
 def _read(uuid: str) -> Sites:
@@ -200,7 +248,7 @@ def _read(uuid: str) -> Sites:
 
 
 def _in_words(settings: Mapping[str, Any], names: Sequence[str]) -> str:
-    return ', '.join(f'{name} {settings.get(name, "not set")}' for name in names)
+    return ', '.join(f'{name} {settings.get(name, NOT_SET)}' for name in names)
 
 
 def _elements_in_words(relaxations: Iterable[Relaxation]) -> dict[str, list[str]]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
+import numpy as np
 from aiida import orm
 from aiida.common.links import LinkType
 from aiida_vasp.data.potcar import PotcarData
 
+from aiida_e3relax.common import fortran
 from aiida_e3relax.workflows.vasp.inputs.species import list_species
 from aiida_e3relax.workflows.vasp.inputs.stand_in import EXECUTABLE, find_engine
 
@@ -23,22 +26,62 @@ AT_ONCE = 5000
 TAGS = (
     'GGA',
     'METAGGA',
+    'XC',
+    'LIBXC1',
+    'LIBXC2',
     'LHFCALC',
     'HFSCREEN',
     'AEXX',
+    'AGGAX',
+    'AGGAC',
+    'ALDAC',
+    'PARAM1',
+    'PARAM2',
+    'ZAB_VDW',
+    'BPARAM',
+    'CPARAM',
     'IVDW',
     'LUSE_VDW',
     'LASPH',
     'LSORBIT',
+    'LNONCOLLINEAR',
     'LDAUTYPE',
+    'LSOL',
+    'EB_K',
+    'TAU',
+    'LDIPOL',
+    'IDIPOL',
+    'EFIELD',
     'PSTRESS',
     'ENCUT',
     'PREC',
 )
-"""INCAR tags that decide on which energy surface a relaxation goes down; U and potentials are told by element.
+"""INCAR tags that decide on which energy surface a relaxation goes down, beside those that begin with `DISPERSION`.
 
-Spin, charge, smearing and k-points go by the crystal, and are not compared.
+U and potentials are told by element.
 """
+DISPERSION = 'VDW_'
+"""Begins the names of the tags with the parameters of a dispersion correction."""
+OTHER_TAGS = (
+    'ISPIN',
+    'NELECT',
+    'ISMEAR',
+    'SIGMA',
+    'KSPACING',
+    'KGAMMA',
+    'EDIFF',
+    'EDIFFG',
+    'ENAUG',
+    'LREAL',
+    'ADDGRID',
+    'LMAXMIX',
+    'ISYM',
+    'SYMPREC',
+)
+"""Tags that may differ on one surface, as they go by the crystal or are as fine as a person asks; they are told of."""
+LOGICAL = ('LHFCALC', 'LUSE_VDW', 'LASPH', 'LSORBIT', 'LNONCOLLINEAR', 'LSOL', 'LDIPOL', 'ADDGRID', 'KGAMMA', 'LREAL')
+KPOINTS = 'k-points'
+"""The name, among other settings, of the largest spacing of k-points along a vector with several, in 2 pi/A."""
 D_ELECTRONS = 2
 """On what U acts where LDAUL is not set."""
 
@@ -79,10 +122,13 @@ class Relaxation:
         The UUIDs of the crystals.
     settings
         What it was computed with: `engine`, which is VASP or a stand-in's, and the `TAGS` that were set.
+    others
+        The `OTHER_TAGS` that were set, and `KPOINTS`.
     of_elements
         By symbol of an element its potential and its U, where there is one.
-    isif, positions_dof
-        What VASP moved; None where no job of VASP says so.
+    isif, constraints, positions_dof
+        What VASP moved: the tags ISIF and LATTICE_CONSTRAINTS, and the selective dynamics; None where no job of VASP
+        says so.
     is_converged
         Whether the last job says that its forces or energies fell below their bound; None where it says nothing.
     """
@@ -93,7 +139,9 @@ class Relaxation:
     end: str
     settings: Mapping[str, Any]
     of_elements: Mapping[str, str]
+    others: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     isif: int | None = None
+    constraints: Any = None
     positions_dof: Sequence[Sequence[bool]] | None = None
     is_converged: bool | None = None
 
@@ -124,6 +172,15 @@ def find_relaxations(
         for pk, uuid, label in _read_names(list(found))
         if pk in structures
     ]
+
+
+def find_named(uuids: Iterable[str], kinds: Mapping[str, RelaxationKind] | None = None) -> list[Relaxation]:
+    """Return the relaxations with these UUIDs of their work chains, of those that are there; see `find_relaxations`."""
+    found = []
+    for some in _chunks(set(uuids)):
+        query = orm.QueryBuilder().append(orm.WorkChainNode, filters={'uuid': {'in': some}}, project='id')
+        found += find_relaxations(query, kinds)
+    return found
 
 
 def _chunks(keys: Iterable[T]) -> Iterator[list[T]]:
@@ -228,6 +285,8 @@ def _read_jobs(jobs: Iterable[int]) -> dict[int, dict[str, Any]]:
     for some in _chunks(jobs):
         tags = {pk: _upper(found) for pk, found in _inputs(some, orm.Dict, 'parameters', 'attributes').items()}
         dynamics = _inputs(some, orm.Dict, 'dynamics', 'attributes.positions_dof')
+        meshes = _inputs(some, orm.KpointsData, 'kpoints', 'attributes.mesh')
+        cells = _inputs(some, orm.StructureData, 'structure', 'attributes.cell')
         codes = _inputs(some, orm.AbstractCode, 'code', 'id')
         for code in set(codes.values()) - set(engines):
             engines[code] = _engine_of(orm.load_node(code))
@@ -241,10 +300,11 @@ def _read_jobs(jobs: Iterable[int]) -> dict[int, dict[str, Any]]:
         statuses = {pk: status or {} for pk, status in ended.iterall(batch_size=1000)}
         for pk in some:
             read[pk] = {
-                'settings': {'engine': engines[codes[pk]]}
-                | {tag: _plain(tags[pk][tag]) for tag in TAGS if tag in tags[pk]},
+                'settings': {'engine': engines[codes[pk]]} | _chosen(tags[pk], _is_compared),
+                'others': _chosen(tags[pk], OTHER_TAGS.__contains__) | _k_points(meshes.get(pk), cells.get(pk)),
                 'of_elements': _with_u(potentials[pk], tags[pk], pk),
                 'isif': int(tags[pk].get('ISIF', 2)),
+                'constraints': tags[pk].get('LATTICE_CONSTRAINTS'),
                 'positions_dof': dynamics.get(pk),
                 'is_converged': statuses.get(pk, {}).get('ionic_converged'),
             }
@@ -293,6 +353,45 @@ def _upper(tags: Mapping[str, Any]) -> dict[str, Any]:
     return {str(tag).upper(): value for tag, value in tags.items()}
 
 
-def _plain(value: Any) -> Any:
-    """Return the value of a tag so that what VASP reads alike is alike: words in capitals without spaces."""
-    return value.strip().upper() if isinstance(value, str) else value
+def _is_compared(tag: str) -> bool:
+    return tag in TAGS or tag.startswith(DISPERSION)
+
+
+def _chosen(tags: Mapping[str, Any], is_chosen: Callable[[str], bool]) -> dict[str, Any]:
+    """Return the chosen tags with their values so that what VASP reads alike is alike.
+
+    A logical that is off is as one that is not set.
+    """
+    plain = {tag: _plain(tag, value) for tag, value in tags.items() if is_chosen(tag)}
+    return {tag: plain[tag] for tag in sorted(plain, key=_place) if plain[tag] is not False}
+
+
+def _place(tag: str) -> tuple[int, str]:
+    """Return by what tags are sorted for people."""
+    known = (*TAGS, *OTHER_TAGS)
+    return (known.index(tag) if tag in known else len(known), tag)
+
+
+def _plain(tag: str, value: Any) -> Any:
+    """Return a number, a logical, or words in capitals without spaces; of several words a text."""
+    if isinstance(value, list | tuple):
+        return ' '.join(str(_plain('', one)) for one in value)
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().upper()
+    if tag in LOGICAL:
+        with suppress(ValueError):  # LREAL may be a word
+            return fortran.logical(word)
+    try:
+        number = fortran.real(word)
+    except ValueError:
+        return word
+    return int(number) if number.is_integer() else number
+
+
+def _k_points(mesh: Sequence[int] | None, cell: Sequence[Sequence[float]] | None) -> dict[str, Any]:
+    """Return the spacing of a mesh of k-points in 2 pi/A, as `KPOINTS`; nothing where none or one point is known."""
+    if mesh is None or cell is None or max(mesh) < 2:
+        return {}
+    lengths = np.linalg.norm(np.linalg.inv(np.asarray(cell)), axis=0)  # of the reciprocal vectors, over 2 pi
+    return {KPOINTS: round(float(max(length / n for length, n in zip(lengths, mesh, strict=True) if n > 1)), 4)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -17,8 +18,9 @@ from click.testing import CliRunner
 from aiida_e3relax.cli.data import data
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.crystals.datasets.pairs_file import read_data_card, read_pairs
+from aiida_e3relax.data.pairs import E3RelaxPairsData
 from aiida_e3relax.gnn.data.build import BuildOptions
-from aiida_e3relax.learning.gather import check_origin, gather, settings_key
+from aiida_e3relax.learning.gather import check_origin, gather, gather_divided, settings_key
 from aiida_e3relax.learning.relaxations import KINDS, RelaxationKind, find_relaxations
 
 TAGS = {'nsw': 50, 'isif': 3, 'gga': 'PE', 'encut': 400, 'ediff': 1e-5}
@@ -42,8 +44,10 @@ def relax(standin_code, potential_family, tmp_path) -> Callable[..., orm.WorkCha
         held: list[int] | None = None,
         symbols: str = 'CuAu',
         code: orm.Code = standin_code,
+        mesh: list[int] | None = None,
+        lattice: float | None = None,
     ) -> orm.WorkChainNode:
-        lattice = 5.5 + 0.05 * next(numbers)
+        lattice = lattice or 5.5 + 0.05 * next(numbers)
         atoms = ase.build.bulk(symbols, 'rocksalt', a=lattice)
         relaxed = atoms.copy()
         relaxed.set_cell(atoms.cell * 1.02, scale_atoms=True)
@@ -63,6 +67,10 @@ def relax(standin_code, potential_family, tmp_path) -> Callable[..., orm.WorkCha
         if held is not None:
             dynamics = orm.Dict({'positions_dof': [[site not in held] * 3 for site in range(len(atoms))]})
             inputs['dynamics'] = dynamics.store()
+        if mesh is not None:
+            inputs['kpoints'] = orm.KpointsData()
+            inputs['kpoints'].set_kpoints_mesh(mesh)
+            inputs['kpoints'].store()
         for symbol in set(atoms.get_chemical_symbols()):
             query = orm.QueryBuilder().append(PotcarData, filters={'attributes.full_name': symbol})
             inputs[f'potential__{symbol}'] = query.first(flat=True)
@@ -82,6 +90,11 @@ def relax(standin_code, potential_family, tmp_path) -> Callable[..., orm.WorkCha
 
 def query_of(*chains: orm.WorkChainNode) -> orm.QueryBuilder:
     return orm.QueryBuilder().append(orm.WorkChainNode, filters={'id': {'in': [c.pk for c in chains]}}, project='id')
+
+
+def card_of(node: E3RelaxPairsData) -> dict[str, Any]:
+    with node.as_path() as path:
+        return read_data_card(path)
 
 
 def test_a_relaxation_is_read_with_what_it_was_computed_with(relax):
@@ -155,14 +168,27 @@ def test_pairs_are_the_crystals_and_name_their_relaxations(relax):
     assert sorted(pairs.about['relaxation']) == sorted(chain.uuid for chain in chains)
     np.testing.assert_allclose(pairs.relaxed.volumes / pairs.unrelaxed.volumes, 1.02**3)
     assert set(pairs.source) == {'mine'}
-    ends = {relaxation.process: relaxation.end for relaxation in found}
-    assert check_origin(gathered.node, ends) == {}
-    other = {**ends, found[0].process: found[0].start}
-    del other[found[1].process]
-    assert check_origin(gathered.node, other) == {
-        found[0].process: f'ended in another crystal: StructureData {found[0].start}',
-        found[1].process: 'not in this profile, or it did not finish well',
+
+
+def test_pairs_are_checked_against_the_relaxations_that_they_name(relax):
+    chains = [relax() for _ in range(4)]
+    pairs = gather(find_relaxations(query_of(*chains)), 'mine', RANDOM).node.pairs
+    node = E3RelaxPairsData.from_pairs(pairs).store()
+    assert check_origin(node) == {}
+    told = CliRunner().invoke(data, ['--check', str(node.pk)])
+    assert (told.exit_code, told.output) == (0, '4 pairs end where their relaxations did.\n')
+    named = pairs.about['relaxation'].copy()
+    named[:3] = ['', named[3], orm.WorkChainNode().store().uuid]
+    other = E3RelaxPairsData.from_pairs(dataclasses.replace(pairs, about={'relaxation': named})).store()
+    (end,) = [found.end for found in find_relaxations(query_of(*chains)) if found.process == named[3]]
+    assert check_origin(other) == {
+        named[1]: f'ended in another crystal: StructureData {end}',
+        named[2]: 'not in this profile, or it did not finish well',
     }
+    told = CliRunner().invoke(data, ['--check', other.uuid])
+    assert told.exit_code == 1
+    assert '1 of 4 pairs name no relaxation' in told.output
+    assert '2 of 3 pairs are not where their relaxations ended' in told.output
 
 
 def test_what_vasp_held_is_held_in_the_pairs(relax):
@@ -172,12 +198,25 @@ def test_what_vasp_held_is_held_in_the_pairs(relax):
     free = relax(held=[1])
     pairs = gather(find_relaxations(query_of(free)), 'held', RANDOM).node.pairs
     assert pairs.fixed.tolist() == [[False] * 3, [True] * 3]
+    layer = relax(tags={'lattice_constraints': '.TRUE. .TRUE. .FALSE.'})
+    gathered = gather(find_relaxations(query_of(free, layer, relax(tags={'isif': 4}))), 'held', RANDOM)
+    assert sorted(gathered.node.pairs.about['moves']) == ['cell', 'in-plane', 'shape']
+    assert card_of(gathered.node)['moves'] == {'cell': 1, 'in-plane': 1, 'shape': 1}
 
 
 def test_relaxations_that_did_not_converge_are_left_out_and_counted(relax):
     gathered = gather(find_relaxations(query_of(relax(), relax(converged=False))), 'mine', RANDOM)
     assert len(gathered.data.pairs) == 1
     assert [rejection.kind for rejection in gathered.data.rejections] == ['not converged']
+
+
+def test_what_ends_in_the_crystal_of_a_judge_is_not_learnt_from(relax):
+    chains = [relax(lattice=lattice) for lattice in (5.5, 5.5, 6.0, 6.5)] + [relax(converged=False)]
+    splits = dict(zip([chain.uuid for chain in chains], ('test', 'train', 'train', 'val', 'train'), strict=True))
+    node = gather_divided(find_relaxations(query_of(*chains)), 'mine', splits)
+    assert node.splits == {'test': 1, 'train': 1, 'val': 1}
+    assert node.left_out == {'not converged': 1, 'leaks: its relaxed crystal is in test, too': 1}
+    assert node.store().pairs.about['relaxation'].tolist() == [chains[place].uuid for place in (0, 2, 3)]
 
 
 def test_settings_are_never_mixed_in_silence(relax):
@@ -190,6 +229,36 @@ def test_settings_are_never_mixed_in_silence(relax):
     assert gather(found, 'mine', RANDOM, settings=key).node.pairs.about['relaxation'].tolist() == [found[2].process]
     with pytest.raises(InputError, match='no relaxation has these; found'):
         gather(found, 'mine', RANDOM, settings='12345678')
+
+
+def test_settings_that_say_the_same_are_the_same(relax):
+    tags = {'encut': '520', 'lhfcalc': '.FALSE.'}, {'encut': 520.0}, {'encut': 520, 'gga': ' pe'}
+    found = find_relaxations(query_of(*(relax(tags=each) for each in tags)))
+    assert len({settings_key(relaxation) for relaxation in found}) == 1
+    assert found[0].settings == {'engine': 'stand-in emt', 'GGA': 'PE', 'ENCUT': 520}
+
+
+@pytest.mark.parametrize('tags', [{'vdw_s6': 0.75}, {'param1': 0.1833}, {'lsol': True}, {'idipol': 3}, {'efield': 0.1}])
+def test_tags_of_dispersion_solvent_and_fields_make_another_surface(relax, tags):
+    with pytest.raises(InputError, match=f'with {next(iter(tags)).upper()} '):
+        gather(find_relaxations(query_of(relax(), relax(tags=tags))), 'mine', RANDOM)
+
+
+def test_other_settings_are_recorded_and_told_where_they_differ(relax, tmp_path):
+    chains = [relax(mesh=[4, 4, 4]), relax(mesh=[5, 5, 5]), relax(tags={'ispin': 2, 'ediff': '1.0D-5'}, mesh=[1, 1, 1])]
+    gathered = gather(find_relaxations(query_of(*chains)), 'mine', RANDOM)
+    card = card_of(gathered.node)['other_settings']
+    assert card['EDIFF'] == {'1e-05': 3}
+    assert gathered.others == {'ISPIN': {'not set': 2, '2': 1}}  # both meshes may come from one spacing
+    assert sorted(card['k-points'].values()) == [1, 1, 1]
+    assert 'not set' in card['k-points']  # one point tells of no spacing
+    group = orm.Group(label=f'others of {tmp_path.name}').store()
+    group.add_nodes([*chains, relax(mesh=[9, 9, 9])])
+    done = CliRunner().invoke(data, ['--from', f'group:{group.label}', '--split', 'random'])
+    assert done.exit_code == 0, done.output
+    assert 'Warning: ISPIN is not the same in all, and is not compared: not set (3), 2 (1)' in done.output
+    assert 'Warning: k-points is not the same in all' in done.output
+    assert 'VASP moved: cell (4)' in done.output
 
 
 def test_what_is_not_known_is_not_taken_for_alike(relax):
@@ -235,6 +304,7 @@ def test_the_command_writes_a_node_and_a_file(relax, tmp_path):
 @pytest.mark.parametrize(
     ('words', 'told'),
     [
+        (['campaign:any', '--check', '1'], 'expected --from SOURCE..., to gather pairs, or --check NODE'),
         (['campaign:nothing'], 'campaign `nothing`: not in this profile'),
         (['group:nothing'], 'no group has this label'),
         (['POSCAR'], 'files of finished relaxations are read by `e3relax data`'),
@@ -244,5 +314,5 @@ def test_the_command_writes_a_node_and_a_file(relax, tmp_path):
 )
 def test_mistakes_are_told(words, told):
     done = CliRunner().invoke(data, ['--from', *words])
-    assert done.exit_code == 1
+    assert done.exit_code in (1, 2)
     assert told in done.output.replace('\n', ' ')
