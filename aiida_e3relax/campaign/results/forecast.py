@@ -48,6 +48,8 @@ class Forecast:
         Steps with another round made now, which serves what has not begun. None where that is not known.
     why
         Why `another` is not known; empty where it is.
+    is_mean
+        Whether the newest model has left no fewer steps than those before it, so that `now` goes by the mean of all.
     """
 
     running: int
@@ -57,6 +59,7 @@ class Forecast:
     learnt: int
     another: Estimate | None
     why: str = ''
+    is_mean: bool = False
 
 
 def forecast_rest(
@@ -67,8 +70,9 @@ def forecast_rest(
     A raw relaxation takes the mean of all judges. From a prediction a share of that is left, which is fitted to the
     generations: it falls as ``(1 + n / n_1)^-b`` with the relaxations n that a model has learnt from, where n_1 is that
     of the first that has learnt; each generation weighs as many as judge it, and b is not negative, since a model that
-    is no better is not taken. Without two generations that were judged it is the mean share, and another round is not
-    forecast.
+    is no better is not taken. Where later generations left more, the mean share of all stands for the newest one, too,
+    as it may be chance that parts them. Without two generations that were judged it is the mean share, and another
+    round is not forecast.
 
     Intervals hold the choice of judges, by a bootstrap within generations, and the scatter of the rest about its mean.
     What they do not hold: that the rest may be unlike the judges, as where the hardest were taken first, and that the
@@ -110,7 +114,17 @@ def forecast_rest(
         estimates = [
             Estimate(float(value), float(low[n]), float(high[n]), n_judges, METHOD) for n, value in enumerate(values)
         ]
-    return Forecast(n_running, n_waiting, n_raw, estimates[0], could_learn, None if why else estimates[1], why)
+    is_mean = len(known) > 1 and not _has_fallen(known)
+    another = None if why else estimates[1]
+    return Forecast(n_running, n_waiting, n_raw, estimates[0], could_learn, another, why, is_mean)
+
+
+def _has_fallen(known: Sequence[JudgedGeneration]) -> bool:
+    """Return whether the fitted share of the steps that is left falls with what was learnt."""
+    shares = np.array([each.with_prediction.sum() / max(each.without.sum(), 1.0) for each in known])
+    counts, weights = [each.learnt for each in known], np.array([float(len(each.without)) for each in known])
+    first, last = fit_shares(counts, shares, weights, np.array([float(min(counts)), float(max(counts))]))
+    return bool(last < first)
 
 
 def _sums(generation: JudgedGeneration, places: NDArray[np.int64] | None = None) -> Values:

@@ -37,6 +37,8 @@ class RoundResult:
         The number of the model that came out of it; None where that was not better, or there was none.
     evaluation
         The content of its output `evaluation`, the errors of both models on the judges; None where there is none.
+    left_out
+        How many relaxations that had finished were left out of it, by the reason.
     """
 
     number: int
@@ -47,6 +49,7 @@ class RoundResult:
     message: str
     generation: int | None
     evaluation: Mapping[str, Any] | None = None
+    left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,9 +176,17 @@ def summarise_learning(
             n_running=int((left['state'] == State.RUNNING.value).sum()),
             n_waiting=int((left['state'] == State.WAITING.value).sum()),
             n_raw=int(left['raw_leg_planned'].map(bool).sum()),
-            could_learn=int((finished & ~is_judge).sum()),
+            could_learn=round(int((finished & ~is_judge).sum()) * _usable_share(rounds)),
         ),
     )
+
+
+def _usable_share(rounds: Sequence[RoundResult]) -> float:
+    """Return the share of the finished relaxations that the last round could use; 1 where none has told."""
+    for each in reversed(rounds):
+        if each.learnt is not None and each.after:
+            return max(0.0, 1 - sum(each.left_out.values()) / each.after)
+    return 1.0
 
 
 def _median(rows: pd.DataFrame, name: str) -> Estimate:

@@ -37,12 +37,13 @@ def read_learning(name: str, frame: pd.DataFrame | None = None) -> LearningResul
 def read_rounds(history: History) -> list[RoundResult]:
     """Return what became of each round, in two queries."""
     pks = [each.process.pk for each in history.rounds]
-    pairs = _linked(pks, E3RelaxPairsData, 'with_outgoing', 'pairs', 'attributes.splits')
+    pairs = _linked(pks, E3RelaxPairsData, 'with_outgoing', 'pairs', 'attributes')
     evaluations = _linked(pks, orm.Dict, 'with_incoming', 'evaluation', 'attributes')
     results, generation = [], 0
     for number, each in enumerate(history.rounds, 1):
         generation += each.model is not None
-        process, splits = each.process, pairs.get(each.process.pk)
+        process, attributes = each.process, pairs.get(each.process.pk, {})
+        splits = attributes.get('splits')
         results.append(
             RoundResult(
                 number=number,
@@ -53,6 +54,7 @@ def read_rounds(history: History) -> list[RoundResult]:
                 message=process.exit_message or '',
                 generation=generation if each.model else None,
                 evaluation=evaluations.get(process.pk),
+                left_out=attributes.get(E3RelaxPairsData.LEFT_OUT_KEY, {}),
             )
         )
     return results

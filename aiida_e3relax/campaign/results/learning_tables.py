@@ -50,6 +50,9 @@ def _iterate_sentences(result: LearningResult) -> Iterator[str]:
         )
     else:
         yield 'None of the structures that judge has been relaxed both ways yet.'
+    if result.rounds and (left_out := result.rounds[-1].left_out):
+        reasons = '; '.join(f'{count} {why}' for why, count in left_out.items())
+        yield f'Round {result.rounds[-1].number} left out {sum(left_out.values())} that had finished: {reasons}.'
     if forecast := result.forecast:
         yield from _describe_forecast(forecast)
 
@@ -58,6 +61,11 @@ def _describe_forecast(forecast: Forecast) -> Iterator[str]:
     left = forecast.running + forecast.waiting
     raw = f', {forecast.raw_legs} of them from the raw crystal, too,' if forecast.raw_legs else ''
     told = f'Forecast: the {left} structures that are left{raw} take {_format_steps(forecast.now)} ionic steps'
+    if forecast.is_mean:
+        yield (
+            'The newest generation left no fewer steps than those before it: the forecast takes the mean over all '
+            'generations for what a prediction leaves.'
+        )
     if forecast.another is None:
         yield f'{told}. What another round would bring is not known: {forecast.why}.'
         return
@@ -103,11 +111,21 @@ def _curve_row(generation: GenerationResult) -> tuple[str, ...]:
 def _tabulate_rounds(result: LearningResult) -> TextTable:
     return TextTable(
         'Rounds of learning',
-        ('round', 'after', 'learnt from', 'judges', 'error before (Å)', 'after it (Å)', 'change (Å)', 'outcome'),
+        (
+            'round',
+            'after',
+            'learnt from',
+            'left out',
+            'judges',
+            'error before (Å)',
+            'after it (Å)',
+            'change (Å)',
+            'outcome',
+        ),
         [_round_row(each) for each in result.rounds],
         'Both models predict the same judges, those that had been relaxed by then: mean errors of coordinates and '
         'lattice vectors, added up, and what they change by, with its 95 % interval. The new model is taken where that '
-        'has fallen.',
+        'is below 0 as a whole, and it fails for no more of them.',
     )
 
 
@@ -116,7 +134,7 @@ def _round_row(each: RoundResult) -> tuple[str, ...]:
     if each.generation is not None:
         outcome = f'generation {each.generation}'
     elif each.state == 'finished':
-        outcome = 'no better, not taken'
+        outcome = 'not better beyond chance, not taken'
     elif each.message:
         outcome = f'{each.state}: {short(each.message, MESSAGE_WIDTH)}'
     cells = ['–'] * 4
@@ -130,7 +148,8 @@ def _round_row(each: RoundResult) -> tuple[str, ...]:
         change = Estimate(difference['mean_A'], low, high, found['crystals'], None)
         cells = [str(found['crystals']), *(f'{error:.3f}' for error in errors), _format(change, '.3f')]
     learnt = '–' if each.learnt is None else str(each.learnt)
-    return (str(each.number), str(each.after), learnt, *cells, outcome)
+    left_out = str(sum(each.left_out.values()))
+    return (str(each.number), str(each.after), learnt, left_out, *cells, outcome)
 
 
 def _format_saved(percent: Estimate) -> str:

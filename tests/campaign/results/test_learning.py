@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,7 +27,7 @@ EVALUATION = {
 ROUNDS = [
     RoundResult(1, 11, 20, 14, 'finished', '', 1, EVALUATION),
     RoundResult(2, 12, 40, None, 'failed', 'The training ended with exit code 321', None),
-    RoundResult(3, 13, 50, 30, 'finished', '', 2, EVALUATION),
+    RoundResult(3, 13, 50, 30, 'finished', '', 2, EVALUATION, {'not converged': 2, 'leaks: in test, too': 1}),
 ]
 LEFT = {0: 0.9, 1: 0.6, 2: 0.5}
 """The share of the steps that each generation leaves of judges; of others it leaves half as much."""
@@ -93,6 +95,12 @@ def test_a_power_law_is_found_and_extrapolated_and_never_rises():
     assert fit_shares(counts, shares[:3], weights, asked) == pytest.approx(shares[[0, 2, 3]])
     several = fit_shares(counts, np.stack([shares[:3], shares[:3] ** 2]), weights, asked)
     assert several == pytest.approx(np.stack([shares[[0, 2, 3]], shares[[0, 2, 3]] ** 2]))
+    worse = [JudgedGeneration(10 * n, np.full(6, 10.0), np.full(6, 5.0 + n)) for n in range(2)]
+    forecast = forecast_rest(worse, 0, 5, 0, could_learn=30)
+    assert forecast.is_mean
+    assert forecast.now.value == forecast.another.value == pytest.approx(50 * np.sqrt(0.5 * 0.6))
+    better = [dataclasses.replace(each, learnt=10 - each.learnt) for each in worse][::-1]
+    assert not forecast_rest(better, 0, 5, 0, could_learn=30).is_mean
     rising = fit_shares((0, 2), np.array([0.5, 0.7]), np.ones(2), np.array([2.0, 50.0]))
     assert rising == pytest.approx(2 * [np.sqrt(0.5 * 0.7)])
     assert fit_shares((0,), shares[:1], np.ones(1), asked) == pytest.approx(3 * [shares[0]])
@@ -137,11 +145,14 @@ def test_what_cannot_be_forecast_is_said(n_generations, waiting, could_learn, wh
 
 
 def test_sentences_tables_and_figures_tell_of_every_generation_and_round(frame, result):
-    first, forecast = describe_learning(result)
+    first, left_out, forecast = describe_learning(result)
+    assert left_out == 'Round 3 left out 3 that had finished: 2 not converged; 1 leaks: in test, too.'
     assert 'Generation 0 of the model saved 10 % (10 to 10)' in first
     assert 'generation 2, which has learnt from 30 relaxations, 50 %' in first
     assert 'the 12 structures that are left, 4 of them from the raw crystal, too,' in forecast
-    assert 'with another round now, on 40 relaxations,' in forecast
+    assert 'with another round now, on 38 relaxations,' in forecast  # 40 less those that the last round left out
+    rising = dataclasses.replace(result, forecast=dataclasses.replace(result.forecast, is_mean=True))
+    assert 'the forecast takes the mean over all generations' in describe_learning(rising)[2]
     curve, rounds = tabulate_learning(result)
     assert [row[:4] for row in curve.rows] == [('0', '0', '20', '8'), ('1', '14', '20', '8'), ('2', '30', '20', '4')]
     assert [row[-1] for row in rounds.rows] == [
@@ -149,7 +160,8 @@ def test_sentences_tables_and_figures_tell_of_every_generation_and_round(frame, 
         'failed: The training ended with exit code 321',
         'generation 2',
     ]
-    assert rounds.rows[0][4:7] == ('0.300', '0.120', '−0.180 (−0.250 to −0.100)')
+    assert rounds.rows[2][2:5] == ('30', '3', '9')
+    assert rounds.rows[0][5:8] == ('0.300', '0.120', '−0.180 (−0.250 to −0.100)')
     figure = plot_learning(result)
     assert [list(trace.x) for trace in figure.data] == 4 * [[0, 14, 30]]
     assert len(learning_figure(result).axes) == 3
