@@ -15,11 +15,11 @@ from aiida_e3relax.calculations.batches import gather_structures
 from aiida_e3relax.campaign.arms import JOINT, find_other_settings
 from aiida_e3relax.campaign.defaults import BATCH_SIZE, MAX_RUNNING, NETWORK_JOBS, NETWORK_RETRIES, REFERENCE_SHARE
 from aiida_e3relax.campaign.group import CampaignGroup
+from aiida_e3relax.campaign.rounds.bounds import find_bound_fault
 from aiida_e3relax.campaign.rounds.settings import FEWEST_JUDGES, UNCERTAIN, LearningSettings, draw_judges
 from aiida_e3relax.campaign.settings import ALL, CampaignSettings, draw_sample, order_structures, split_batches
 from aiida_e3relax.campaign.submission.raw_legs import explain_refusal, find_raw_legs
 from aiida_e3relax.common.messages import short
-from aiida_e3relax.workflows.allowed_values import GuardMode
 from aiida_e3relax.workflows.vasp.chain import E3RelaxVaspWorkChain
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
 
@@ -257,11 +257,10 @@ def _plan_learning(
             'ordered; an ensemble does, see `e3relax ensemble`: give another `order`, or such a model'
         )
     guard = E3RelaxVaspWorkChain.get_protocol_inputs(choices.protocol, choices.overrides)['guard']
-    if guard.get('distance_to_training_max') is not None and guard.get('mode') == GuardMode.REJECT:
+    n_learnt = max(learning.least, (learning.every or 0) * (1 - learning.judge_share))
+    if fault := find_bound_fault(guard, choices.model.architecture, round(learning.val * n_learnt)):
         raise ValueError(
-            f'campaign `{name}`: the guard bounds the distance to the training (`distance_to_training_max`), which a '
-            'tuned model cannot tell, so that it would reject every prediction of it: take the bound out of `guard` in '
-            '--overrides, or give --guard warn'
+            f'campaign `{name}`: {fault}: take the bound out of `guard` in --overrides, or give --guard warn'
         )
     how = learning.record() | {'judge': learning.judge_share}
     if how['code'] is None:

@@ -12,11 +12,13 @@ from ase.data import atomic_numbers, reference_states
 from click.testing import CliRunner
 
 from aiida_e3relax.campaign.group import load_campaign
+from aiida_e3relax.campaign.plan import read_plan
 from aiida_e3relax.campaign.rounds import builder as builder_module
-from aiida_e3relax.campaign.rounds.settings import TRAINING
+from aiida_e3relax.campaign.rounds.history import Generation, History
 from aiida_e3relax.campaign.submission import daemon
 from aiida_e3relax.campaign.submission.lock import lock
 from aiida_e3relax.cli.campaign.commands import campaign
+from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.data.pairs import E3RelaxPairsData
 from tests.campaign.submission.test_arms import store_process
 from tests.campaign.submission.test_controller import add_chain
@@ -71,7 +73,7 @@ def test_what_is_to_be_learnt_is_recorded(invoke, metals, tmp_path, model):
     how = settings.how_to_learn
     assert (how.every, how.order, how.judge, how.least, how.wait) == (5, 'uncertain', 0.5, 3, True)
     assert (how.replay, how.replay_of) == (2.0, [pairs.uuid])
-    assert how.parameters == {'settings': {**TRAINING, 'learning_rate': 1e-4}, 'device': 'cuda'}
+    assert how.parameters == {'settings': {'learning_rate': 1e-4}, 'device': 'cuda'}
     assert how.options == {'max_wallclock_seconds': 3600}
     assert len(settings.reference_sample) == 5  # as many as are to judge
     assert set(settings.judges) == set(settings.reference_sample)
@@ -129,3 +131,22 @@ def test_a_campaign_without_raw_legs_cannot_judge_a_model(invoke, metals, tmp_pa
     assert invoke('create', tmp_path.name, '--from', metals, '--reference', 'none', '--model', 'default')[0] == 0
     code, output = invoke('learn', tmp_path.name)
     assert (code, 'none of its structures can judge a model' in output) == (1, True), output
+
+
+@pytest.mark.usefixtures('_fake_daemon')
+def test_no_round_by_hand_whose_models_the_guard_would_reject(invoke, metals, tmp_path):
+    overrides = tmp_path / 'overrides.yaml'
+    overrides.write_text('guard: {distance_to_training_max: 1.5}')
+    words = ['--from', metals, '--reference', 'all', '--model', 'default', '--overrides', str(overrides)]
+    code, output = invoke('create', tmp_path.name, *words)
+    assert code == 0, output
+    group = load_campaign(tmp_path.name)
+    for label in group.settings.structures:
+        add_chain(group, label, 'finished', 0)
+    code, output = invoke('learn', tmp_path.name)
+    assert (code, 'so that it would reject every prediction of it. Gather its' in output) == (1, True), output
+    assert group.rounds_asked == 0
+    plan = read_plan(group)
+    newest = Generation(0, group.settings.chain['model'], '')
+    with pytest.raises(InputError, match='would reject every prediction'):  # nor by the process that runs it
+        builder_module.round_builder(plan, History(), newest, 10)

@@ -13,9 +13,9 @@ from aiida.engine.processes.builder import ProcessBuilder
 from aiida_e3relax.calculations.learning import AS_GIVEN, TEST
 from aiida_e3relax.calculations.pre_relaxer import NETWORK, PreRelaxer
 from aiida_e3relax.calculations.predict_parameters import choose_pre_relaxer
-from aiida_e3relax.calculations.train_parameters import TrainParameters
 from aiida_e3relax.campaign.plan import Plan
 from aiida_e3relax.campaign.results.records import chain_query
+from aiida_e3relax.campaign.rounds.bounds import find_bound_fault
 from aiida_e3relax.campaign.rounds.history import Generation, History
 from aiida_e3relax.campaign.rounds.settings import FEWEST_JUDGES
 from aiida_e3relax.campaign.submission.processes import ROUND_LABEL
@@ -42,11 +42,11 @@ def gather_pairs(plan: Plan, name: str) -> E3RelaxPairsData:
     settings, how = plan.settings, plan.settings.how_to_learn
     found = find_relaxations(chain_query(plan.node, ['id']), {CHAIN: KINDS[CHAIN]})
     judges, with_raw_leg = settings.judge_set, _find_raw_legs(plan)
+    finished = {relaxation.label: relaxation for relaxation in found if relaxation.label in settings.structures}
     of_label = {
-        relaxation.label: relaxation
-        for relaxation in found
-        if relaxation.label in settings.structures
-        and (relaxation.label not in judges or relaxation.process in with_raw_leg)
+        label: relaxation
+        for label, relaxation in finished.items()
+        if label not in judges or relaxation.process in with_raw_leg
     }
 
     def divide(labels: Iterable[str]) -> E3RelaxPairsData:
@@ -61,19 +61,28 @@ def gather_pairs(plan: Plan, name: str) -> E3RelaxPairsData:
     if not node.splits.get('val'):  # what was to stop the training cannot be used
         usable = set(node.pairs.about[RELAXATION].tolist())
         node = divide([label for label, relaxation in of_label.items() if relaxation.process in usable])
+    if without := len(finished) - len(of_label):
+        node.base.attributes.set(node.LEFT_OUT_KEY, {**node.left_out, NO_RAW_LEG: without})
     for kind, (fewest, purpose) in NEEDED.items():
         if (count := node.splits.get(kind, 0)) < fewest:
             raise InputError(
-                f'{len(of_label)} relaxations finished, {len(node)} of them can be used: expected at least {fewest} '
-                f'{purpose}, found {count}'
+                f'{len(finished)} relaxations finished, {len(node)} can be used{_told(node.left_out)}: expected '
+                f'at least {fewest} {purpose}, found {count}'
             )
     return node
 
 
+NO_RAW_LEG = 'judges without a relaxation of the raw crystal'
+"""Why relaxations are left out of a round that no other pairs are left out for."""
 NEEDED = {'train': (1, 'to train on'), 'val': (1, 'to stop the training by'), TEST: (FEWEST_JUDGES, 'to judge by')}
 """How many pairs a round needs of each split, and what for."""
 TOLD_BESIDE = ('second_opinion', 'layers', 'bonds')
 """The parameters of a prediction that change nothing of the crystals."""
+
+
+def _told(left_out: Mapping[str, int]) -> str:
+    """Return in brackets how many relaxations were left out for what; empty for none."""
+    return f' ({"; ".join(f"left out {count}: {why}" for why, count in left_out.items())})' if left_out else ''
 
 
 def _find_raw_legs(plan: Plan) -> set[str]:
@@ -107,14 +116,16 @@ def round_builder(plan: Plan, history: History, newest: Generation, finished: in
     of_network = merge(predict.get('metadata', {}).get('options', {}), choices.network_options)
     code = orm.load_code(uuid=how.code) if how.code else choices.network_code
     pairs = gather_pairs(plan, f'{name} after {finished}'[:200])
+    model: Any = orm.load_node(uuid=newest.model)
+    if fault := find_bound_fault(settings.guard, model.architecture, pairs.splits['val']):
+        raise InputError(fault)
     of_training = merge(of_network if code.uuid == choices.network_code.uuid else {}, how.options)
     parameters = how.train_parameters(model_name(name, newest.number + 1))
-    parameters['settings'] = fit_batches(parameters, pairs.splits['train'])
     replay: list[Any] = [orm.load_node(uuid=uuid) for uuid in how.replay_of]
     inputs: dict[str, Any] = {
         'campaign': plan.node,
         'pairs': pairs,
-        'model': orm.load_node(uuid=newest.model),
+        'model': model,
         'split': {'by': AS_GIVEN, 'replay': how.replay, 'seed': settings.seed},
         'training': {
             'train': {'code': code, 'parameters': parameters, 'metadata': {'options': of_training}},
@@ -138,12 +149,6 @@ def round_builder(plan: Plan, history: History, newest: Generation, finished: in
     if error := ports.validate(ports.pre_process(builder._inputs(prune=True))):
         raise ValueError(str(error))
     return builder
-
-
-def fit_batches(parameters: Mapping[str, Any], n_pairs: int) -> dict[str, Any]:
-    """Return the settings of a training whose batches are no larger than all that there is to train on."""
-    settings = TrainParameters.from_mapping(parameters, is_tuning=True).training_settings(is_tuning=True)
-    return {**parameters.get('settings', {}), 'batch_size': min(settings.batch_size, n_pairs)}
 
 
 def model_name(campaign: str, generation: int) -> str:

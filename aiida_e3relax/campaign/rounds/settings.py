@@ -20,8 +20,6 @@ JUDGES = 0.1
 JUDGES_A_ROUND = 5
 """Of fewer structures no interval is given."""
 MOST_JUDGES = 0.5
-TRAINING = {'steps': 400, 'validate_every': 20, 'early_stop': 5}
-"""Of a round: tens to hundreds of pairs are learnt by heart within a few hundred steps."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +63,7 @@ class LearningSettings:
     replay: float = number(1.0, 0, 100)
     replay_of: list[str] = dataclasses.field(default_factory=list)
     code: str | None = None
-    parameters: dict[str, Any] = dataclasses.field(default_factory=lambda: {'settings': dict(TRAINING)})
+    parameters: dict[str, Any] = dataclasses.field(default_factory=dict)
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @classmethod

@@ -14,11 +14,15 @@ from aiida_e3relax.campaign.group import load_campaign
 from aiida_e3relax.campaign.results.arm_tables import format_text
 from aiida_e3relax.campaign.results.learning_records import read_learning
 from aiida_e3relax.campaign.results.learning_tables import describe_learning, tabulate_learning
+from aiida_e3relax.campaign.rounds.bounds import find_bound_fault
+from aiida_e3relax.campaign.rounds.builder import draw_stopping
 from aiida_e3relax.campaign.rounds.due import FEWEST_LEARNT, find_lack
-from aiida_e3relax.campaign.rounds.settings import DIFFERENT, RANDOM, TRAINING, UNCERTAIN, LearningSettings
+from aiida_e3relax.campaign.rounds.settings import DIFFERENT, RANDOM, UNCERTAIN, LearningSettings
 from aiida_e3relax.campaign.submission.controller import CampaignController
 from aiida_e3relax.campaign.submission.daemon import submit_some
+from aiida_e3relax.campaign.submission.due import Look
 from aiida_e3relax.campaign.submission.lock import CampaignLockedError, lock
+from aiida_e3relax.campaign.submission.processes import State
 from aiida_e3relax.cli.campaign.errors import plain_errors, shell_quote
 from aiida_e3relax.cli.nodes import describe_node, find_node
 from aiida_e3relax.common.messages import count_of, printable, suggestion
@@ -106,6 +110,12 @@ def learn_now(name: str) -> None:
             )
         if lack := find_lack(look.round.finished - look.round.judges, look.round.judges, FEWEST_LEARNT):
             raise click.ClickException(f'campaign `{printable(name)}`: a round needs {lack}')
+        if fault := _find_bound_fault(controller, look):
+            raise click.ClickException(
+                f'campaign `{printable(name)}`: {fault}. Gather its relaxations with `aiida-e3relax data --from '
+                f'{shell_quote(f"campaign:{name}")}`, tune a model on the pairs by `e3relax finetune`, and make a '
+                'campaign with that'
+            )
         if look.extras.is_paused:
             raise click.ClickException('the campaign is paused: let it go on with `aiida-e3relax campaign resume`')
         if not controller.daemon.count_workers():
@@ -128,6 +138,16 @@ def learn_now(name: str) -> None:
         f'Round {asked} runs in the daemon, on {look.round.finished} finished relaxations. How far: '
         f'aiida-e3relax campaign status {shell_quote(name)}'
     )
+
+
+def _find_bound_fault(controller: CampaignController, look: Look) -> str | None:
+    """Return which bound of the guard a model that learns now could not be held to."""
+    settings = controller.plan.settings
+    model: Any = orm.load_node(uuid=settings.chain['model'])
+    chains = look.processes.chains
+    learnt = [x for x in chains if look.processes.chain_state(x) is State.FINISHED and x not in settings.judge_set]
+    stopping = draw_stopping(learnt, settings.how_to_learn.val, settings.seed)
+    return find_bound_fault(settings.guard, model.architecture, len(stopping))
 
 
 def show_learning(name: str) -> None:
@@ -188,5 +208,4 @@ def _read_training(path: Path) -> dict[str, Any]:
             f'--learn training={printable(path)}: expected a mapping with any of {", ".join(names)}, found {found}'
         )
     options = content.pop('options', {})
-    content['settings'] = {**TRAINING, **content.get('settings', {})}
     return {'parameters': content, 'options': options}

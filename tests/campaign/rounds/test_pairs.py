@@ -10,7 +10,7 @@ from aiida.common.links import LinkType
 
 from aiida_e3relax.campaign.creation import create_campaign
 from aiida_e3relax.campaign.plan import read_plan
-from aiida_e3relax.campaign.rounds.builder import gather_pairs, round_builder
+from aiida_e3relax.campaign.rounds.builder import NO_RAW_LEG, gather_pairs, round_builder
 from aiida_e3relax.campaign.rounds.history import Generation, History
 from aiida_e3relax.campaign.rounds.settings import LearningSettings
 from aiida_e3relax.common.errors import InputError
@@ -29,7 +29,9 @@ def campaign(relax, standin_code, e3relax_code, potential_family, model, tmp_pat
 
     The first of these has no raw leg.
     """
-    chains = {f's{n}': relax('E3RelaxVaspWorkChain', 'structure', converged=n != 1) for n in range(8)}
+    chains = {
+        f's{n}': relax('E3RelaxVaspWorkChain', 'structure', converged=n != 1, lattice=5 + 0.2 * n) for n in range(8)
+    }
     structures = {label: chain.inputs.structure for label, chain in chains.items()}
     potential = {'potential': 'chgnet', 'start': 'network', 'steps': 5, 'layers': True}
     overrides = {'network': {'predict': {'parameters': {**PARAMETERS, **potential}}}}
@@ -58,6 +60,7 @@ def test_judges_are_the_test_split_and_what_has_not_converged_is_left_out(campai
     first, *others = campaign.settings.judges
     assert sorted(labels) == sorted(set(campaign.settings.structures) - {'s1', first})
     assert not node.is_stored
+    assert node.left_out == {**({'not converged': 1} if first != 's1' else {}), NO_RAW_LEG: 1}
     splits = dict(zip(labels, pairs.split.tolist(), strict=True))
     judges = {first, *others}
     assert {label for label, split in splits.items() if split == 'test'} == {*others} - {'s1'}
@@ -65,8 +68,6 @@ def test_judges_are_the_test_split_and_what_has_not_converged_is_left_out(campai
     builder = round_builder(plan, History(), Generation(0, campaign.settings.chain['model'], ''), 7)
     assert builder.metadata.label == 'round_1_after_7'
     assert builder.pairs.splits == node.splits
-    settings = builder.training.train.parameters.get_dict()['settings']
-    assert settings['batch_size'] == node.splits['train']  # of which there are fewer than a batch has
     assert builder.training.train.code.uuid == campaign.settings.chain['network_code']
     # as the chain has it predict, but for the potential and what is told beside the crystals
     assert builder.prediction.predict.parameters.get_dict() == predict_all(PARAMETERS, 'cell')
@@ -75,7 +76,7 @@ def test_judges_are_the_test_split_and_what_has_not_converged_is_left_out(campai
 def test_too_few_pairs_of_a_split_are_told(campaign):
     plan = read_plan(campaign)
     settings = dataclasses.replace(plan.settings, judges=plan.settings.judges[:2])
-    with pytest.raises(InputError, match=r'expected at least 3 to judge by, found [01]$'):
+    with pytest.raises(InputError, match=r'(left out 1: .*): expected at least 3 to judge by, found [01]$'):
         gather_pairs(dataclasses.replace(plan, settings=settings), 'mine')
     settings = dataclasses.replace(plan.settings, judges=list(plan.settings.structures))
     with pytest.raises(InputError, match=r'expected at least 1 to train on, found 0$'):

@@ -14,6 +14,7 @@ from ase.build import bulk
 from aiida_e3relax.campaign.creation import create_arm, create_campaign
 from aiida_e3relax.campaign.group import CampaignGroup
 from aiida_e3relax.campaign.rounds import builder as builder_module
+from aiida_e3relax.campaign.rounds.bounds import find_bound_fault
 from aiida_e3relax.campaign.rounds.builder import draw_stopping, model_name
 from aiida_e3relax.campaign.rounds.history import read_generations
 from aiida_e3relax.campaign.rounds.order import features_of
@@ -350,9 +351,21 @@ def test_what_cannot_learn_is_refused(make, choices, model):
     structures = {f's{n}': orm.StructureData(ase=bulk('Cu', a=3.5 + n / 50)) for n in range(N)}
     with pytest.raises(ValueError, match='would reject every prediction'):
         create_campaign('bound', structures, bound, reference_share=1.0, learning=LEARNING)
+    bound = dataclasses.replace(choices, overrides={'guard': {'uncertainty_max_A': 0.3}})
+    with pytest.raises(ValueError, match='on 10 relaxations that stop the training, and there would be 1: take'):
+        create_campaign('bound', structures, bound, reference_share=1.0, learning=LEARNING)
     without = dataclasses.replace(choices, network_code=None, model=None)
     with pytest.raises(ValueError, match='expected a network, which is to learn'):
         create_campaign('none', structures, without, learning=LEARNING)
+
+
+def test_bounds_hold_where_the_uncertainty_is_scaled_and_where_nothing_is_rejected():
+    uncertain, distant = {'uncertainty_max_A': 0.3}, {'distance_to_training_max': 1.5}
+    assert find_bound_fault({'mode': 'reject', **uncertain}, 'ensemble', 10) is None
+    assert find_bound_fault({'mode': 'reject', **uncertain}, 'deeprelax', 1) is None  # it learns its uncertainty
+    assert find_bound_fault({'mode': 'warn', **uncertain, **distant}, 'ensemble', 1) is None
+    assert 'there would be 9' in find_bound_fault({'mode': 'reject', **uncertain}, 'ensemble', 9)
+    assert 'cannot tell' in find_bound_fault({'mode': 'reject', **distant}, 'e3relax-h2', 100)
 
 
 def test_settings_of_an_older_version_do_not_learn(make):
