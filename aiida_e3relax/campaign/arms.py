@@ -57,6 +57,7 @@ def arm_choices(
     network_code: orm.AbstractCode | None = None,
     model: E3RelaxModelData | None = None,
     potential_weights: E3RelaxPotentialData | None = None,
+    predicted_algo: str | None = None,
 ) -> ChainChoices:
     """Return the choices of an arm: those of its base campaign but for the pre-relaxer, and so the same for VASP.
 
@@ -69,6 +70,8 @@ def arm_choices(
     network_code, model, potential_weights
         What the base campaign lacks or has otherwise. The defaults are those of the base campaign, as far as the
         pre-relaxer needs them, and for a model the one that comes with the package.
+    predicted_algo
+        How VASP moves the ions from the predictions, a word of `Algo`; default is that of the base campaign.
 
     Raises
     ------
@@ -86,6 +89,7 @@ def arm_choices(
         model=(model or choices.model or E3RelaxModelData.default()) if parsed.has_network else None,
         pre_relaxer=str(parsed),
         potential_weights=weights if weights and weights.potential == parsed.potential else None,
+        overrides={**choices.overrides, **({'predicted_algo': predicted_algo} if predicted_algo else {})},
     )
 
 
@@ -150,11 +154,12 @@ def count_relaxations(campaigns: Iterable[CampaignSettings]) -> Relaxations:
 def find_other_settings(base: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Return by which entries of `CampaignSettings.chain` VASP relaxes otherwise in one campaign than in the other.
 
-    What the pre-relaxer is given counts for nothing, and so does where jobs run and on how many cores.
+    What the pre-relaxer is given counts for nothing, and so does where jobs run and on how many cores; how the ions
+    move from predictions alone is told by itself.
     """
     own = {'network_code', 'model', 'network_options', 'pre_relaxer', 'potential_weights', 'options'}
     one, two = (
-        chain | {'overrides': {**(chain.get('overrides') or {}), 'network': None}}
+        chain | {'overrides': {**(chain.get('overrides') or {}), 'network': None, 'predicted_algo': None}}
         for chain in (dict(base), dict(other))
     )
     return sorted(key for key in base.keys() & other.keys() if key not in own and one[key] != two[key])

@@ -194,8 +194,9 @@ def _common_settings(options: dict[str, Any]) -> dict[str, Any]:
         given = merge(given, {'vasp': {'vasp': {'kpoints_spacing': options['kpoints_spacing']}}})
     if options['guard'] is not None:
         given = merge(given, {'guard': {'mode': options['guard']}})
-    if options['static_run'] is not None:
-        given = merge(given, {'static_run': options['static_run']})
+    for name in ('static_run', 'predicted_algo'):
+        if options[name] is not None:
+            given = merge(given, {name: options[name]})
     return given
 
 

@@ -10,7 +10,7 @@ import click
 
 from aiida_e3relax.cli.numbers import FiniteRange
 from aiida_e3relax.crystals.freedom.words import AXES, NO_VACUUM, Moves
-from aiida_e3relax.workflows.allowed_values import FORCE_CUTOFFS, KPOINTS_SPACINGS, GuardMode, StaticRun
+from aiida_e3relax.workflows.allowed_values import FORCE_CUTOFFS, KPOINTS_SPACINGS, Algo, GuardMode, StaticRun
 from aiida_e3relax.workflows.protocols.files import CHAIN_PROTOCOLS, available_protocols, default_protocol
 
 DEFAULT_PROTOCOL = default_protocol(CHAIN_PROTOCOLS)
@@ -73,6 +73,13 @@ OPTIONS = (
         type=click.Choice([choice.value for choice in StaticRun]),
         help='When a static run of VASP follows a relaxation of the cell from a prediction: always, or only where the '
         'raw structure is relaxed, too, to be compared.  [default: of the overrides, else always]',
+    ),
+    click.option(
+        '--predicted-algo',
+        type=click.Choice([choice.value for choice in Algo]),
+        help='How VASP moves the ions from a prediction: cg, or rd for RMM-DIIS (IBRION = 1), which does without trial '
+        'steps; from the raw structure it stays as it is, so that comparisons mix start and algorithm, and say so.  '
+        '[default: of the overrides, else as from the raw structure]',
     ),
     click.option(
         '--overrides',

@@ -149,7 +149,7 @@ def name_models(words: tuple[str, ...]) -> dict[str, E3RelaxModelData]:
 def _read_static_choices(options: dict[str, Any]) -> ChainChoices:
     """Return how VASP computes, by the options of `static_options`."""
     of_relaxations = {
-        **dict.fromkeys(('force_cutoff', 'max_steps', 'guard', 'static_run')),
+        **dict.fromkeys(('force_cutoff', 'max_steps', 'guard', 'static_run', 'predicted_algo')),
         'no_network': False,
         'keep_symmetry': False,
         'model': 'default',

@@ -82,6 +82,11 @@ def test_an_arm_of_a_campaign_that_is_there(invoke, crystals):
     ]
     assert sampled == [(1.0, 'all'), (1.0, 'all')]
     assert arm.settings.raw_legs_of == load_campaign('raw alone').settings_node.uuid
+    assert invoke('create', 'diis', *words, '--predicted-algo', 'rd')[0] == 0
+    assert load_campaign('diis').settings.chain['overrides'] == {
+        **load_campaign('raw alone').settings.chain['overrides'],
+        'predicted_algo': 'rd',
+    }
     assert invoke('create', 'no legs', '--from', crystals, '--reference', 'none', '--freedom', 'positions')[0] == 0
     code, output = invoke('create', 'later', '--raw-legs-of', 'no legs', '--pre-relaxer', 'chgnet')
     assert (code, 'nothing to compare an arm with' in output) == (1, True)

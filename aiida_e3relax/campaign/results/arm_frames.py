@@ -14,6 +14,7 @@ from aiida import orm
 from aiida_e3relax.campaign.arms import JOINT, RAW_ALONE, find_arms, find_other_settings, find_pre_relaxer
 from aiida_e3relax.campaign.group import CampaignGroup, load_campaign
 from aiida_e3relax.campaign.results.arms import ArmsComparison, compare_arms
+from aiida_e3relax.campaign.results.statistics import find_other_algos
 from aiida_e3relax.campaign.results.table import campaign_frame
 from aiida_e3relax.campaign.settings import CampaignSettings
 from aiida_e3relax.common.messages import printable
@@ -97,7 +98,8 @@ def _find_start(settings: CampaignSettings) -> tuple[str, ...]:
     nodes: list[Any] = [settings.chain.get(key) for key in ('model', 'potential_weights')]
     contents = [orm.load_node(uuid=uuid).content_hash if uuid else '' for uuid in nodes]
     overrides = settings.chain.get('overrides') or {}
-    return (find_pre_relaxer(settings), *contents, json.dumps(overrides.get('network') or {}, sort_keys=True))
+    own = {key: overrides.get(key) for key in ('network', 'predicted_algo') if overrides.get(key)}
+    return (find_pre_relaxer(settings), *contents, json.dumps(own, sort_keys=True))
 
 
 def _join_frames(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -141,6 +143,11 @@ def _iterate_notes(arms: Mapping[str, Parts], frames: Mapping[str, pd.DataFrame]
                 left -= common
         earlier += titled
     for name, frame in frames.items():
+        if algos := find_other_algos(frame):
+            yield (
+                f'{name}: VASP moved the ions by `{algos["predicted"]}` from the predictions, by `{algos["raw"]}` from '
+                'the raw crystals: what is saved is the work of both, start and algorithm.'
+            )
         if n_left := int(frame['state'].isin(('waiting', 'running')).sum()):
             yield f'{name}: {n_left} of {len(frame)} structures are waiting or running, and in no figure yet.'
 

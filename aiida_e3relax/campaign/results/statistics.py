@@ -215,7 +215,18 @@ def find_pre_relaxers(frame: pd.DataFrame) -> list[str]:
 
 def _name_pre_relaxer(frame: pd.DataFrame) -> str:
     titles = [PreRelaxer.from_record(text).title for text in find_pre_relaxers(frame) or [NETWORK]]
-    return ' or '.join(f'{title[0].lower()}{title[1:]}' for title in titles)
+    subject = ' or '.join(f'{title[0].lower()}{title[1:]}' for title in titles)
+    others = find_other_algos(frame)
+    return f'{subject} with `{others["predicted"]}` in the place of `{others["raw"]}`' if others else subject
+
+
+def find_other_algos(frame: pd.DataFrame) -> dict[str, str]:
+    """Return by leg how VASP moved the ions, where that is not the same in both; {} where it is, or is not known."""
+    if 'raw_algo' not in frame:
+        return {}
+    algos = frame[['raw_algo', 'predicted_algo']].dropna()
+    mixed = algos[algos['raw_algo'] != algos['predicted_algo']]
+    return {leg: ' or '.join(sorted(set(mixed[f'{leg}_algo']))) for leg in ('raw', 'predicted')} if len(mixed) else {}
 
 
 def find_engines(frame: pd.DataFrame) -> tuple[str, ...]:

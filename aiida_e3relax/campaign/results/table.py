@@ -55,7 +55,7 @@ NUMBERS = (
     'core_time_saved_s',
 )
 """Measures of a pair of legs; missing is NaN."""
-LEG_FACTS = ('code_version', 'stand_in', 'finished')
+LEG_FACTS = ('code_version', 'stand_in', 'finished', 'algo')
 LEG_NUMBERS = (
     'cores',
     'vasp_runs',
@@ -173,6 +173,7 @@ def make_row(chain: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> 
     row |= {key: comparison[key] for key in ('same_minimum', *NUMBERS) if key in comparison}
     for leg in LEGS:
         row |= {f'{leg}_{key}': value for key, value in (comparison[leg] or {}).items()}
+    row |= {f'{leg}_algo': algo for leg, algo in comparison.get('algos', {}).items()}  # older ones lack it
     return row
 
 

@@ -149,7 +149,7 @@ def _read_choices(base: ChainChoices, options: Mapping[str, Any]) -> ChainChoice
     if options['potential_weights'] or not (of_base and of_base.potential == parsed.potential):
         weights = choose_weights(options['potential_weights'], parsed.potential)
     model = choose_model(options['model']) if options['model'] else None
-    choices = arm_choices(base, str(parsed), code, model, weights)
+    choices = arm_choices(base, str(parsed), code, model, weights, options['predicted_algo'])
     return dataclasses.replace(choices, network_options={**choices.network_options, **network_options(options)})
 
 

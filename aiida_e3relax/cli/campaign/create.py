@@ -27,6 +27,7 @@ OPTIONS_OF_ARM = {
     'pre_relaxer',
     'model',
     'potential_weights',
+    'predicted_algo',
     'network_code',
     'num_gpus',
     'max_running',
@@ -64,7 +65,7 @@ FILES_LEFT_OUT = 3
     '--raw-legs-of',
     metavar='OTHER',
     help='In the place of --from: make NAME an arm of the campaign OTHER, of its structures and with its settings but '
-    'for --pre-relaxer, --model, --potential-weights, --network-code, --num-gpus and --network-jobs.',
+    'for --pre-relaxer, --model, --potential-weights, --predicted-algo, --network-code, --num-gpus and --network-jobs.',
 )
 @click.option(
     '--reference',

@@ -46,6 +46,7 @@ def test_what_vasp_relaxes_otherwise():
     assert find_other_settings(base, same) == []
     assert find_other_settings(base, same | {'overrides': {'vasp': {}}}) == ['overrides']
     assert find_other_settings({'overrides': None}, {'overrides': {}}) == []
+    assert find_other_settings(base, same | {'overrides': {'guard': {}, 'predicted_algo': 'rd'}}) == []
 
 
 def list_notes(**arms: Parts) -> list[str]:
@@ -65,6 +66,13 @@ def test_what_makes_arms_hard_to_compare_is_told():
         'alike.',
         'two was made with other versions than one: ase 3.29 for 3.28.',
     ]
+
+
+def test_another_algorithm_of_one_leg_is_told():
+    first = {'one': make_settings()}
+    algos = {'raw_algo': ['cg', 'cg'], 'predicted_algo': ['rd', None]}
+    (note,) = _iterate_notes({'one': first}, {'one': pd.DataFrame({'state': ['finished'] * 2, **algos})})
+    assert note.startswith('one: VASP moved the ions by `rd` from the predictions, by `cg` from the raw crystals')
 
 
 def test_settings_are_compared_where_parts_share_crystals():
