@@ -9,10 +9,12 @@ from typing import Any, Self
 
 from aiida_e3relax.calculations.predict_parameters import DEVICE
 from aiida_e3relax.common.fields import number, read_fields
-from aiida_e3relax.gnn.training.settings import TrainingSettings, read_common_settings
+from aiida_e3relax.gnn.training.settings import CALIBRATION_PAIRS, TrainingSettings, read_common_settings
 
 NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}')
 PRESET = 'preset'
+FEWEST_TO_SCALE = CALIBRATION_PAIRS
+"""Pairs on which the uncertainty of a tuned ensemble is scaled; with fewer it stays as it was."""
 
 
 @dataclasses.dataclass(frozen=True)

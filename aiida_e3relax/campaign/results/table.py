@@ -173,7 +173,6 @@ def make_row(chain: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> 
     row |= {key: comparison[key] for key in ('same_minimum', *NUMBERS) if key in comparison}
     for leg in LEGS:
         row |= {f'{leg}_{key}': value for key, value in (comparison[leg] or {}).items()}
-    row |= {f'{leg}_algo': algo for leg, algo in comparison.get('algos', {}).items()}  # older ones lack it
     return row
 
 

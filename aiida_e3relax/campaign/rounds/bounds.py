@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from aiida_e3relax.gnn.training.settings import CALIBRATION_PAIRS
+from aiida_e3relax.calculations.train_parameters import FEWEST_TO_SCALE
 from aiida_e3relax.workflows.allowed_values import GuardMode
 
 
@@ -22,11 +22,11 @@ def find_bound_fault(guard: Mapping[str, Any], architecture: str, n_stopping: in
             'the guard bounds the distance to the training (`distance_to_training_max`), which a tuned model cannot '
             'tell, so that it would reject every prediction of it'
         )
-    is_scaled = architecture != 'ensemble' or n_stopping >= CALIBRATION_PAIRS
+    is_scaled = architecture != 'ensemble' or n_stopping >= FEWEST_TO_SCALE
     if guard.get('uncertainty_max_A') is not None and not is_scaled:
         return (
             'the guard bounds the uncertainty (`uncertainty_max_A`), which a tuned ensemble states wrongly unless it '
-            f'is scaled to its errors on {CALIBRATION_PAIRS} relaxations that stop the training, and there would be '
+            f'is scaled to its errors on {FEWEST_TO_SCALE} relaxations that stop the training, and there would be '
             f'{n_stopping}'
         )
     return None

@@ -64,8 +64,8 @@ def compare(
     structure
         The raw crystal.
     circumstances
-        What no data node says: `freedom`, `remarks`, sentences on steps that failed or were left out, and
-        `runs_from_cache`, by leg, of `count_from_cache`.
+        What no data node says: `freedom`, `remarks`, sentences on steps that failed or were left out, and by leg
+        `runs_from_cache`, of `count_from_cache`, and `algos`, how VASP moved the ions.
     prediction
         Where the predicted leg started.
     verdict, network_report
@@ -76,11 +76,15 @@ def compare(
         `raw` and `predicted`: the nodes of `collect_leg` of each leg that ran.
     """
     told = circumstances.get_dict()
-    cached = told.pop('runs_from_cache')
+    cached, algos = told.pop('runs_from_cache'), told.pop('algos')
     raw = read_leg(structure, legs['raw'], cached['raw']) if 'raw' in legs else None
     predicted = (
         read_leg(prediction, legs['predicted'], cached['predicted']) if prediction and 'predicted' in legs else None
     )
+    compared = compare_legs(raw, predicted)
+    for leg, algo in algos.items():
+        if compared[leg]:
+            compared[leg] |= {'algo': algo}
     return orm.Dict(
         {
             'formula': structure.get_pymatgen_structure().composition.reduced_formula,
@@ -88,7 +92,7 @@ def compare(
             **told,
             'guard': verdict and {key: verdict[key] for key in ('verdict', 'reasons')},
             'network': network_report and network_facts(network_report.get_dict(), label.value if label else None),
-            **compare_legs(raw, predicted),
+            **compared,
         }
     )
 

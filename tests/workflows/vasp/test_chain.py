@@ -113,7 +113,7 @@ def test_only_the_predicted_leg_relaxes_by_another_algorithm_and_the_comparison_
     assert {leg: tags[leg].pop('ibrion') for leg in LEGS} == {'raw': 2, 'predicted': 1}
     assert tags['raw'] == tags['predicted']
     comparison = chain.outputs.comparison.get_dict()
-    assert comparison['algos'] == {'raw': 'cg', 'predicted': 'rd'}
+    assert [comparison[leg]['algo'] for leg in ('raw', 'predicted')] == ['cg', 'rd']
     (remark,) = comparison['remarks']
     assert '`rd` from the prediction' in remark
     assert '`cg` from the raw structure' in remark
