@@ -28,6 +28,7 @@ WORKERS = 2
 SETUP = ROOT / 'docs' / 'examples' / 'test_cluster' / 'setup.yaml'
 NETWORK_CODE = f'e3relax@{COMPUTER}'
 VASP_CODE = f'vasp-standin-emt@{COMPUTER}'
+PARTITION = 'cpu'  # of VASP_CODE
 WORK_OF_TESTS = '/tmp/e3relax-services/work'
 ENDED = ('finished', 'excepted', 'killed')
 ACTIVE = ('PENDING', 'RUNNING', 'CONFIGURING', 'COMPLETING', 'SUSPENDED')
@@ -130,9 +131,9 @@ class Cluster:
 
     # ------------------------------------------------------------ the daemon
 
-    def start_daemon(self) -> None:
-        """Start the daemon, if it does not run."""
-        run('verdi', 'daemon', 'start', str(WORKERS))
+    def start_daemon(self, workers: int = WORKERS) -> None:
+        """Start the daemon with so many workers, if it does not run."""
+        run('verdi', 'daemon', 'start', str(workers))
 
     def stop_daemon(self) -> None:
         """Stop the daemon, if it runs."""
@@ -183,6 +184,10 @@ class Cluster:
         told = run('squeue', '--states=all', '--noheader', '--sort=i', '--format=%i|%T|%Z')
         jobs = [SlurmJob(*line.split('|')) for line in told.splitlines()]
         return [job for job in jobs if Path(job.folder).is_relative_to(self.work)]
+
+    def open_partition(self, is_open: bool) -> None:
+        """Let the jobs of VASP's partition start, or only wait in it."""
+        run('scontrol', 'update', f'PartitionName={PARTITION}', f'State={"UP" if is_open else "DOWN"}')
 
     # ------------------------------------------------------------ the disk of the jobs
 

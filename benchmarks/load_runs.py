@@ -19,18 +19,22 @@ import psutil
 from numpy.typing import NDArray
 
 from aiida_e3relax.crystals.structures import Crystals
-from benchmarks.load_cluster import NETWORK_CODE, PROFILE, VASP_CODE, WORKERS, Cluster, run
+from benchmarks.load_cluster import COMPUTER, NETWORK_CODE, PROFILE, VASP_CODE, WORKERS, Cluster, run
 from benchmarks.load_faults import SCENARIOS, Person, Timeline
 
 FAULTLESS = 'faultless'
 OPTIONS = ('--protocol', 'fast', '--freedom', 'positions', '--reference', 'none')
 LIMIT = 1500.0  # s, for a scenario
-SLOTS_PER_CHAIN = 7
-"""As the controller of campaigns counts them."""
+SLOTS_PER_CHAIN, SLOTS_PER_WORKER = 7, 200
+"""As the controller of campaigns counts them, and as AiiDA has them."""
 BEGUN = 3
 """Jobs, that of the network among them, after which faults begin."""
 BATCHES = 10
 SAMPLE = 100
+POLLS = (60.0, 10.0)
+"""In s, between two polls of the scheduler: the first is that of the run, the second what AiiDA takes by itself."""
+SETTLING, HOLD = 60.0, 180.0  # s
+PATIENCE = 300.0  # s
 
 
 def run_scenario(cluster: Cluster, name: str, count: int) -> dict[str, Any]:
@@ -64,29 +68,40 @@ def run_scenario(cluster: Cluster, name: str, count: int) -> dict[str, Any]:
 
 
 def run_in_flight(cluster: Cluster, count: int) -> dict[str, Any]:
-    """Run a campaign whose chains are all submitted at once, and measure what that asks of the machine."""
-    slots = -(-count * SLOTS_PER_CHAIN // WORKERS)
-    run('verdi', 'config', 'set', 'daemon.worker_process_slots', str(slots))
+    """Run a campaign whose chains are all in flight at once, and measure what that asks of the machine.
+
+    VASP's partition is closed until the first jobs of all chains wait in it. There are as many workers as
+    docs/how_to/large_campaigns.md counts for them.
+    """
+    workers = max(WORKERS, -(-(count + 1) * SLOTS_PER_CHAIN // SLOTS_PER_WORKER))
     campaign, folder = _new_name('in-flight'), cluster.folder / 'in-flight'
     folder.mkdir(exist_ok=True)
     after, earlier = cluster.read_newest_node(), {job.number for job in cluster.read_jobs()}
     _create(cluster, campaign, count, VASP_CODE)
     with contextlib.ExitStack() as stack:
-        stack.callback(run, 'verdi', 'config', 'unset', 'daemon.worker_process_slots')
-        stack.enter_context(_daemon(cluster))
         stack.enter_context(_profile())
+        gate = stack.enter_context(_Gate(cluster, count))
+        stack.enter_context(_daemon(cluster, workers))
         from benchmarks.load_campaign import Stored, spend, sum_job_time
         from benchmarks.process_samples import Samples, summarise_samples
 
         before, began = Stored.now(), datetime.datetime.now(datetime.UTC)
         samples = Samples(campaign, folder / 'samples.csv')
-        spent = spend(folder, 'run', campaign, watch=samples.look)
+
+        def watch(process: psutil.Process) -> None:
+            samples.look(process)
+            gate.look()
+
+        spent = spend(folder, 'run', campaign, watch=watch)
         stored, jobs = Stored.now(), sum_job_time(began)
     return {
         'title': f'{count} chains at once',
         'seconds': spent.wall,
+        'seconds_closed': gate.seconds,
+        'most_waiting': gate.most,
+        'spent_on_waiting': gate.spent,
         'has_ended': True,
-        'slots': slots,
+        'workers': workers,
         'load': float(samples.table['load'].median()),
         'connections': int(samples.table['connections'].max()),
         'of_processes': summarise_samples(samples.table),
@@ -155,9 +170,77 @@ def _create(cluster: Cluster, campaign: str, count: int, vasp_code: str, *option
     )
 
 
+class _Gate:
+    """Keeps VASP's jobs in the queue until `count` of them wait, or no more have come for PATIENCE, and measures that.
+
+    Attributes
+    ----------
+    most
+        How many waited at the same time.
+    seconds
+        How long it was closed.
+    spent
+        CPU-seconds of the workers for an hour of a waiting chain, by the interval between polls of POLLS.
+    """
+
+    def __init__(self, cluster: Cluster, count: int):
+        self.most, self.seconds = 0, 0.0
+        self.spent: dict[str, float] = {}
+        self._cluster, self._count = cluster, count
+        self._closed = time.monotonic()
+        self._steps = self._go_on()
+
+    def __enter__(self) -> _Gate:
+        self._cluster.open_partition(False)
+        _set_poll_interval(POLLS[0])
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open()
+
+    def look(self) -> None:
+        """Go on, as far as that is possible now."""
+        next(self._steps, None)
+
+    def _go_on(self) -> Iterator[None]:
+        grew = time.monotonic()
+        while self.most < self._count and not (self.most and time.monotonic() - grew > PATIENCE):
+            waiting = sum(job.state == 'PENDING' for job in self._cluster.read_jobs())
+            if waiting > self.most:
+                self.most, grew = waiting, time.monotonic()
+            yield
+        for interval in POLLS:
+            _set_poll_interval(interval)
+            yield from self._wait(SETTLING)
+            began, cpu = time.monotonic(), _sum_cpu(self._cluster)
+            yield from self._wait(HOLD)
+            share = (_sum_cpu(self._cluster) - cpu) / (time.monotonic() - began)
+            self.spent[f'{interval:g}'] = 3600 * share / self.most
+        _set_poll_interval(POLLS[0])
+        self._open()
+
+    @staticmethod
+    def _wait(seconds: float) -> Iterator[None]:
+        began = time.monotonic()
+        while time.monotonic() - began < seconds:
+            yield
+
+    def _open(self) -> None:
+        if not self.seconds:
+            self._cluster.open_partition(True)
+            self.seconds = time.monotonic() - self._closed
+
+
+def _set_poll_interval(seconds: float) -> None:
+    """Let the workers ask the scheduler that often at most."""
+    from aiida import orm
+
+    orm.load_computer(COMPUTER).set_minimum_job_poll_interval(seconds)
+
+
 @contextlib.contextmanager
-def _daemon(cluster: Cluster) -> Iterator[None]:
-    cluster.start_daemon()
+def _daemon(cluster: Cluster, workers: int = WORKERS) -> Iterator[None]:
+    cluster.start_daemon(workers)
     try:
         yield
     finally:
@@ -214,13 +297,13 @@ def _predict(cluster: Cluster, parts: list[Crystals]) -> dict[str, Any]:
     inputs = yaml.safe_load(cluster.overrides.read_text(encoding='utf-8'))['network']['predict']
     inputs |= {'code': orm.load_code(NETWORK_CODE), 'model': E3RelaxModelData.default()}
     inputs['parameters'] = {'device': 'cpu', 'threads': 1}
-    began, cpu = time.monotonic(), _sum_cpu(cluster)
+    began, cpu = time.monotonic(), _sum_cpu(cluster) + time.process_time()
     runs: list[Any] = [
         submit(E3RelaxBaseWorkChain, predict={**inputs, 'batch': StructureBatchData(part)}) for part in parts
     ]
     while not all(each.is_terminated for each in runs):
         time.sleep(1.0)
-    wall, cpu = time.monotonic() - began, _sum_cpu(cluster) - cpu
+    wall, cpu = time.monotonic() - began, _sum_cpu(cluster) + time.process_time() - cpu
     if failed := [each.pk for each in runs if not each.is_finished_ok]:
         raise RuntimeError(f'runs of the network failed: {failed}; see `verdi -p {PROFILE} process report`')
     structures = [entry for each in runs for entry in each.outputs.report['structures']]
@@ -235,8 +318,8 @@ def _predict(cluster: Cluster, parts: list[Crystals]) -> dict[str, Any]:
 
 
 def _sum_cpu(cluster: Cluster) -> float:
-    """Return the CPU time of the workers and of this process so far, in s."""
-    return sum(sum(process.cpu_times()[:2]) for process in (psutil.Process(), *cluster.find_workers()))
+    """Return the CPU time of the workers so far, in s."""
+    return sum(sum(process.cpu_times()[:2]) for process in cluster.find_workers())
 
 
 def _predict_here(crystals: Crystals) -> NDArray[np.float64]:

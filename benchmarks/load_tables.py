@@ -123,9 +123,13 @@ def format_in_flight(result: Mapping[str, Any]) -> str:
     from benchmarks.process_samples import tell_samples
 
     before, after, count = result['before'], result['after'], result['structures']
+    waiting = [f'{cpu:.0f} where the scheduler is asked each {s} s' for s, cpu in result['spent_on_waiting'].items()]
     lines = [
         f'{count} chains, {result["most_at_once"]} of them at the same time, ended in {result["seconds"] / 60:.0f} '
-        f'minutes under a load of {result["load"]:.1f}; {result["connections"]} connections to the database at most. '
+        f'minutes on {result["workers"]} workers under a load of {result["load"]:.1f}; {result["connections"]} '
+        f'connections to the database at most. {result["most_waiting"]} jobs of VASP waited in the queue after '
+        f'{result["seconds_closed"] / 60:.0f} minutes, before the first began. An hour of a chain that waits costs the '
+        f'workers in CPU-s: {", ".join(waiting)}. '
         f'VASP jobs took {result["cpu_of_vasp_jobs"] / count:.2f} CPU-s a chain.',
         '',
         # AiiDA's own broker is a process of the daemon; RabbitMQ is none, and not looked at.
