@@ -126,8 +126,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     if not path.is_file():
         raise missing_checkpoint(path)
     digest = hash_file(path)
-    card = read_card(path) if card_path(path).is_file() else {}
-    if card:
+    card: dict[str, Any] = {}
+    if card_path(path).is_file():
+        card = read_card(path)
         check_card(card, digest, source=str(path))
     content = load_content(path)
     version = content.get('format_version')

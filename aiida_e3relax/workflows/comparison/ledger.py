@@ -77,14 +77,12 @@ def compare(
     """
     told = circumstances.get_dict()
     cached, algos = told.pop('runs_from_cache'), told.pop('algos')
-    raw = read_leg(structure, legs['raw'], cached['raw']) if 'raw' in legs else None
-    predicted = (
-        read_leg(prediction, legs['predicted'], cached['predicted']) if prediction and 'predicted' in legs else None
-    )
-    compared = compare_legs(raw, predicted)
-    for leg, algo in algos.items():
-        if compared[leg]:
-            compared[leg] |= {'algo': algo}
+    starts = {'raw': structure, 'predicted': prediction}
+    measured: dict[str, Leg] = {
+        name: read_leg(start, legs[name], cached[name], algos[name])
+        for name, start in starts.items()
+        if start and name in legs
+    }
     return orm.Dict(
         {
             'formula': structure.get_pymatgen_structure().composition.reduced_formula,
@@ -92,7 +90,7 @@ def compare(
             **told,
             'guard': verdict and {key: verdict[key] for key in ('verdict', 'reasons')},
             'network': network_report and network_facts(network_report.get_dict(), label.value if label else None),
-            **compared,
+            **compare_legs(measured.get('raw'), measured.get('predicted')),
         }
     )
 
@@ -102,6 +100,7 @@ def _leg_figures(leg: Leg) -> dict[str, Any]:
         'code_version': leg.code_version,
         'stand_in': leg.stand_in,
         'cores': leg.cores,
+        'algo': leg.algo,
         'finished': leg.last is not None,
         'vasp_runs': len(leg.runs),
         'vasp_runs_from_cache': leg.runs_from_cache,

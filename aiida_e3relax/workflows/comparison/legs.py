@@ -42,6 +42,8 @@ class Leg:
         The relaxed crystal, by the static run if there is one; None when the leg failed or left no energy of it.
     runs_from_cache
         How many of `runs` AiiDA took from its cache, with the times of when they were run.
+    algo
+        How VASP moved the ions, in the words of aiida-vasp; None where nobody says.
     """
 
     runs: tuple[VaspRun, ...]
@@ -49,6 +51,7 @@ class Leg:
     first: MeasuredStep | None
     last: MeasuredStep | None
     runs_from_cache: int = 0
+    algo: str | None = None
 
     @property
     def code_version(self) -> str | None:
@@ -114,7 +117,9 @@ def last_structure(leg: orm.WorkChainNode) -> orm.StructureData | None:
     return next((structure for structure in structures if structure), None)
 
 
-def read_leg(start: orm.StructureData, nodes: Mapping[str, Any], runs_from_cache: int = 0) -> Leg:
+def read_leg(
+    start: orm.StructureData, nodes: Mapping[str, Any], runs_from_cache: int = 0, algo: str | None = None
+) -> Leg:
     """Return the leg that started from `start` and left the `nodes` of `collect_leg`."""
     numbers = sorted({int(match[1]) for name in nodes if (match := NUMBERED.fullmatch(name))})
     first_trajectory = nodes.get(f'trajectory_{numbers[0]}') if numbers else None
@@ -126,6 +131,7 @@ def read_leg(start: orm.StructureData, nodes: Mapping[str, Any], runs_from_cache
         first=first_step(start, first_trajectory) if first_trajectory else None,
         last=last_step(nodes['structure'], last_misc) if 'structure' in nodes else None,
         runs_from_cache=runs_from_cache,
+        algo=algo,
     )
 
 
