@@ -4,7 +4,8 @@ r"""Write the crystals of the campaigns that compare pre-relaxers with real PBE:
     python -m benchmarks.families --scaled crystals-scaled/      # the same at the volume that pymatgen predicts
 
     settings='--protocol fast --kpoints-spacing 0.08 --vacuum none --max-running 1'
-    arms='--vasp-code vasp-standin-gpaw@localhost --arms network chgnet sevennet-mf-0 network+sevennet-mf-0'
+    arms='--vasp-code vasp-standin-gpaw@localhost --arms network chgnet sevennet-mf-0'
+    arms="$arms network+sevennet-mf-0 dls-volume"
     aiida-e3relax campaign create soft --from crystals/soft $settings --overrides benchmarks/hypothetical.yaml $arms
     aiida-e3relax campaign create hard --from crystals/hard $settings --overrides benchmarks/families_hard.yaml $arms
     aiida-e3relax campaign run soft
