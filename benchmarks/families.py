@@ -31,7 +31,7 @@ from ase.data import chemical_symbols
 from pymatgen.analysis.structure_prediction.volume_predictor import DLSVolumePredictor
 from pymatgen.core import Composition, Structure
 
-from aiida_e3relax.campaign.results.classes import COLUMNS
+from aiida_e3relax.common.label_table import LABEL
 from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
 from aiida_e3relax.crystals.files import make_label
 from benchmarks.hypothetical import substitute
@@ -140,7 +140,7 @@ def main() -> None:
         families[make_label(label)] = family
         print(f'{kind}: {family}: {label}: {len(structure)} atoms, {structure.volume:.1f} A^3')
     with (options.folder / 'classes.csv').open('w', newline='', encoding='utf-8') as handle:
-        csv.writer(handle).writerows([COLUMNS, *families.items()])
+        csv.writer(handle).writerows([(LABEL, 'class'), *families.items()])
 
 
 if __name__ == '__main__':

@@ -187,6 +187,7 @@ class _Gate:
         self.most, self.seconds = 0, 0.0
         self.spent: dict[str, float] = {}
         self._cluster, self._count = cluster, count
+        self._poll_interval = _poll_interval()
         self._closed = time.monotonic()
         self._steps = self._go_on()
 
@@ -197,6 +198,7 @@ class _Gate:
 
     def __exit__(self, *_: object) -> None:
         self._open()
+        _set_poll_interval(self._poll_interval)
 
     def look(self) -> None:
         """Go on, as far as that is possible now."""
@@ -229,6 +231,13 @@ class _Gate:
         if not self.seconds:
             self._cluster.open_partition(True)
             self.seconds = time.monotonic() - self._closed
+
+
+def _poll_interval() -> float:
+    """Return how long the workers wait at least between two polls of the scheduler, in s."""
+    from aiida import orm
+
+    return orm.load_computer(COMPUTER).get_minimum_job_poll_interval()
 
 
 def _set_poll_interval(seconds: float) -> None:

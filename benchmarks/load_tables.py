@@ -123,7 +123,7 @@ def format_in_flight(result: Mapping[str, Any]) -> str:
     from benchmarks.process_samples import tell_samples
 
     before, after, count = result['before'], result['after'], result['structures']
-    waiting = [f'{cpu:.0f} where the scheduler is asked each {s} s' for s, cpu in result['spent_on_waiting'].items()]
+    waiting = [f'{cpu:.1f} where the scheduler is asked each {s} s' for s, cpu in result['spent_on_waiting'].items()]
     lines = [
         f'{count} chains, {result["most_at_once"]} of them at the same time, ended in {result["seconds"] / 60:.0f} '
         f'minutes on {result["workers"]} workers under a load of {result["load"]:.1f}; {result["connections"]} '

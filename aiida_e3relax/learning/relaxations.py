@@ -79,7 +79,13 @@ OTHER_TAGS = (
     'SYMPREC',
 )
 """Tags that may differ on one surface, as they go by the crystal or are as fine as a person asks; they are told of."""
-LOGICAL = ('LHFCALC', 'LUSE_VDW', 'LASPH', 'LSORBIT', 'LNONCOLLINEAR', 'LSOL', 'LDIPOL', 'ADDGRID', 'KGAMMA', 'LREAL')
+LOGICAL = {
+    **dict.fromkeys(
+        ('LHFCALC', 'LUSE_VDW', 'LASPH', 'LSORBIT', 'LNONCOLLINEAR', 'LSOL', 'LDIPOL', 'ADDGRID', 'LREAL'), False
+    ),
+    'KGAMMA': True,
+}
+"""The tags that are on or off, and what VASP takes where they are not set."""
 KPOINTS = 'k-points'
 """The name, among other settings, of the largest spacing of k-points along a vector with several, in 2 pi/A."""
 D_ELECTRONS = 2
@@ -360,10 +366,12 @@ def _is_compared(tag: str) -> bool:
 def _chosen(tags: Mapping[str, Any], is_chosen: Callable[[str], bool]) -> dict[str, Any]:
     """Return the chosen tags with their values so that what VASP reads alike is alike.
 
-    A logical that is off is as one that is not set.
+    A logical with VASP's default is as one that is not set.
     """
     plain = {tag: _plain(tag, value) for tag, value in tags.items() if is_chosen(tag)}
-    return {tag: plain[tag] for tag in sorted(plain, key=_place) if plain[tag] is not False}
+    return {
+        tag: plain[tag] for tag in sorted(plain, key=_place) if tag not in LOGICAL or plain[tag] is not LOGICAL[tag]
+    }
 
 
 def _place(tag: str) -> tuple[int, str]:

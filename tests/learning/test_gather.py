@@ -238,6 +238,13 @@ def test_settings_that_say_the_same_are_the_same(relax):
     assert found[0].settings == {'engine': 'stand-in emt', 'GGA': 'PE', 'ENCUT': 520}
 
 
+def test_a_logical_is_left_out_where_it_is_what_vasp_takes_by_itself(relax):
+    tags = {'kgamma': False, 'addgrid': False}, {'kgamma': True, 'addgrid': True}
+    told = [relaxation.others for relaxation in find_relaxations(query_of(*(relax(tags=each) for each in tags)))]
+    assert [others.get('KGAMMA', 'not set') for others in told] == [False, 'not set']
+    assert [others.get('ADDGRID', 'not set') for others in told] == ['not set', True]
+
+
 @pytest.mark.parametrize('tags', [{'vdw_s6': 0.75}, {'param1': 0.1833}, {'lsol': True}, {'idipol': 3}, {'efield': 0.1}])
 def test_tags_of_dispersion_solvent_and_fields_make_another_surface(relax, tags):
     with pytest.raises(InputError, match=f'with {next(iter(tags)).upper()} '):

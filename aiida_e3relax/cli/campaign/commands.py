@@ -188,11 +188,13 @@ def report(name: str, folder: Path | None, classes: Path | None, profile: str | 
 
     from aiida_e3relax.campaign.output import default_folder
     from aiida_e3relax.campaign.report.files import write_report
-    from aiida_e3relax.campaign.results.classes import read_classes
     from aiida_e3relax.cli.campaign.errors import plain_errors
+    from aiida_e3relax.common.label_table import read_label_table
 
     with plain_errors(name):
-        page = write_report(name, folder or default_folder(name), read_classes(classes) if classes else None)
+        page = write_report(
+            name, folder or default_folder(name), read_label_table(classes, 'class') if classes else None
+        )
     click.echo(f'Report: {page.resolve()}')
 
 
@@ -226,12 +228,12 @@ def compare(names: tuple[str, ...], folder: Path | None, classes: Path | None, p
         tabulate_arms,
         tabulate_crystals,
     )
-    from aiida_e3relax.campaign.results.classes import read_classes
     from aiida_e3relax.cli.campaign.errors import plain_errors
+    from aiida_e3relax.common.label_table import read_label_table
     from aiida_e3relax.common.messages import printable
 
     with plain_errors(names[0]):
-        comparison = compare_campaigns(names, read_classes(classes) if classes else None)
+        comparison = compare_campaigns(names, read_label_table(classes, 'class') if classes else None)
         tables = tabulate_arms(comparison)
         if len(comparison.by_crystal) <= SHOWN_CRYSTALS:
             tables.append(tabulate_crystals(comparison))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.common.label_table import read_label_table
 from aiida_e3relax.common.messages import short
 from aiida_e3relax.crystals.pairs import SPLIT_NAMES, is_split
 from aiida_e3relax.gnn.data.sources.base import Source
 
-COLUMNS = ('label', 'split')
+SPLIT = 'split'
 
 
 def with_splits_of(table: Path, sources: Sequence[Source]) -> list[Source]:
@@ -23,7 +23,7 @@ def with_splits_of(table: Path, sources: Sequence[Source]) -> list[Source]:
     InputError
         For a table that cannot be read, lacks a column, names no split, or knows none of the labels.
     """
-    splits = _read(table)
+    splits = read_label_table(table, SPLIT, is_split, SPLIT_NAMES)
     result = []
     for source in sources:
         candidates = [dataclasses.replace(c, split=splits.get(c.label, '')) for c in source.candidates]
@@ -37,22 +37,3 @@ def with_splits_of(table: Path, sources: Sequence[Source]) -> list[Source]:
             f'{short(min(labels, default=""))}'
         )
     return result
-
-
-def _read(table: Path) -> dict[str, str]:
-    """Return the split of each label."""
-    try:
-        with table.open(newline='', encoding='utf-8') as handle:
-            rows = list(csv.DictReader(handle))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f'{table}: cannot be read: {error}') from error
-    splits: dict[str, str] = {}
-    for line, row in enumerate(rows, 2):
-        label, split = (row.get(column) for column in COLUMNS)
-        if label is None or split is None:
-            raise InputError(f'{table}, line {line}: expected the columns {" and ".join(COLUMNS)}, found {list(row)}')
-        if not is_split(split):
-            raise InputError(f'{table}, line {line}: expected {SPLIT_NAMES}, found {short(split)!r}')
-        if splits.setdefault(label, split) != split:
-            raise InputError(f'{table}, line {line}: {short(label)} is in {splits[label]} already')
-    return splits

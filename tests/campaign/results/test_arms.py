@@ -19,9 +19,9 @@ from aiida_e3relax.campaign.results.arm_tables import (
     tabulate_crystals,
 )
 from aiida_e3relax.campaign.results.arms import RAW, ArmsComparison, column, compare_arms
-from aiida_e3relax.campaign.results.classes import read_classes
 from aiida_e3relax.campaign.results.estimates import holm
 from aiida_e3relax.campaign.results.table import make_frame
+from aiida_e3relax.common.label_table import read_label_table
 
 COMPOUNDS = (['Mg', 'O'], ['Ca', 'O'], ['Na', 'Cl'], ['K', 'Br'], ['Al', 'P'], ['Cu', 'Zn'])
 
@@ -191,8 +191,9 @@ def test_classes_that_are_given_take_the_place_of_the_chemistry(three):
 @pytest.mark.parametrize(
     ('text', 'fault'),
     [
-        ('label,family\na,x\n', 'line 2: expected a text in the columns label and class'),
-        ('label,class\na,x\nb,\n', 'line 3: expected a text in the columns label and class'),
+        ('label,family\na,x\n', r"expected the columns label and class, found \['label', 'family'\]"),
+        ('label,class\na,x\nb,\n', "line 3: expected a text in the column class, found ''"),
+        ('label,class\na,x\n ,y\n', 'line 3: expected a text in the column label, found none'),
         ('label,class\na,x\na,y\n', 'line 3: a is in x already'),
         (b'label,class\n\xff,x\n', 'cannot be read'),
     ],
@@ -201,13 +202,13 @@ def test_a_file_of_classes_says_one_of_each(tmp_path, text, fault):
     file = tmp_path / 'classes.csv'
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError, match=f'classes.csv.*{fault}'):
-        read_classes(file)
+        read_label_table(file, 'class')
 
 
 def test_a_file_of_classes(tmp_path):
     file = tmp_path / 'classes.csv'
     file.write_text('class,label,more\nlayered, a ,1\nhydrides and nitrides,b,2\n', encoding='utf-8-sig')
-    assert read_classes(file) == {'a': 'layered', 'b': 'hydrides and nitrides'}
+    assert read_label_table(file, 'class') == {'a': 'layered', 'b': 'hydrides and nitrides'}
 
 
 def test_an_arm_against_itself_is_zero():
