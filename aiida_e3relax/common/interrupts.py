@@ -15,11 +15,29 @@ class Terminated(KeyboardInterrupt):
         return 'ended by SIGTERM'
 
 
+_arrived: list[bool] = []  # SIGTERM, within `sigterm_as_interrupt`
+
+
+def raise_if_terminated() -> None:
+    """Raise Terminated where SIGTERM has come within `sigterm_as_interrupt`, for loops to call.
+
+    Python drops an exception that a signal raises within ``__del__``, and libraries drop some: the work goes on.
+    """
+    if _arrived:
+        raise Terminated
+
+
 @contextlib.contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
     """Let SIGTERM end the work within as Ctrl+C does, so that reports are written and partial files removed.
 
-    Only the first one: what follows while that is done is ignored. Does nothing outside of the main thread.
+    Only the first one: what follows while that is done is ignored. Does nothing outside of the main thread. What it
+    raises in the middle of a library may come out as another exception: whatever leaves the block is Terminated.
+
+    Raises
+    ------
+    Terminated
+        After SIGTERM.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -27,12 +45,18 @@ def sigterm_as_interrupt() -> Iterator[None]:
 
     def end(*_: object) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _arrived.append(True)
         raise Terminated
 
     before = signal.signal(signal.SIGTERM, end)
     try:
         yield
+    except BaseException as error:
+        if _arrived and not isinstance(error, Terminated):
+            raise Terminated from error
+        raise
     finally:
+        _arrived.clear()
         signal.signal(signal.SIGTERM, before)
 
 

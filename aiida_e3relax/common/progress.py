@@ -7,6 +7,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
+from aiida_e3relax.common.interrupts import raise_if_terminated
+
 T = TypeVar('T')
 
 _SECONDS_BETWEEN = {True: 0.2, False: 10.0}  # on a terminal one line is rewritten; in a log lines add up
@@ -30,7 +32,11 @@ class ProgressLine:
         self._terminal = sys.stderr.isatty()
 
     def advance(self, count: int = 1, note: str = '') -> None:
-        """Count `count` items as done; show it when the last line is old enough."""
+        """Count `count` items as done; show it when the last line is old enough.
+
+        Raises Terminated after a SIGTERM that was to end the work and that a library dropped.
+        """
+        raise_if_terminated()
         self.done += count
         now = time.monotonic()
         if now - self._shown >= _SECONDS_BETWEEN[self._terminal]:

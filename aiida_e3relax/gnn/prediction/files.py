@@ -48,17 +48,18 @@ def predict_files(
     read = [*inputs, *(path for path in (model, of_potential, settings.fixed_sites) if path is not None)]
     if report is not None:
         check_output(report, '--report', [*read, output])
-    with ReportWriter(report) as writer, sigterm_as_interrupt():
+    with ReportWriter(report) as writer:
         writer.content['versions'] = _versions()
         try:
-            check_output(output, '--output', read)
-            check_details(output, settings, [*read, output, *([report] if report else [])])
-            _check_inputs(inputs, model)
-            _check_potential(settings)
-            read_fixed_sites(settings.fixed_sites)
-            with loading_torch():
-                from aiida_e3relax.gnn.prediction.streaming import predict_to_file
-            unreadable = predict_to_file(inputs, model, output, settings, writer)
+            with sigterm_as_interrupt():
+                check_output(output, '--output', read)
+                check_details(output, settings, [*read, output, *([report] if report else [])])
+                _check_inputs(inputs, model)
+                _check_potential(settings)
+                read_fixed_sites(settings.fixed_sites)
+                with loading_torch():
+                    from aiida_e3relax.gnn.prediction.streaming import predict_to_file
+                unreadable = predict_to_file(inputs, model, output, settings, writer)
         except BaseException as error:  # an interrupt too: a report without an error would promise an output
             failure = as_run_error(error, 'use a smaller --max-edges, or a larger device', explain)
             writer.content['error'] = error_entry(failure)
