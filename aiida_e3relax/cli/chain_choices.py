@@ -30,6 +30,9 @@ NO_POTENTIALS = (
     'upload them with `aiida-vasp potcar uploadfamily`, or make those of the stand-in with `aiida-e3relax setup`'
 )
 
+OF_PREDICTION = ('pre_relaxer', 'model', 'potential_weights', 'network_code', 'num_gpus', 'predicted_algo')
+"""Options that say nothing where the raw structure alone is relaxed; arms of such a campaign have their own."""
+
 
 def read_choices(options: dict[str, Any]) -> ChainChoices:
     """Return what the options say of every structure alike.
@@ -72,13 +75,9 @@ def _name_pre_relaxer(
         asked = None if text is None else PreRelaxer.parse(text)
     except ValueError as error:
         raise click.ClickException(f'--pre-relaxer: {error}') from error
-    of_pre_relaxer = {
-        'pre-relaxer': text,
-        'model': options['model'],
-        'potential-weights': options.get('potential_weights'),
-    }
-    for option, value in of_pre_relaxer.items():
-        if options['no_network'] and value is not None:
+    for name in OF_PREDICTION if options['no_network'] else ():
+        if (value := options.get(name)) is not None:
+            option = name.replace('_', '-')
             raise click.ClickException(f'--no-network: expected no --{option} beside it, found {value}')
     if asked is None and code is not None and not options.get('model'):
         return find_default(code, predict)

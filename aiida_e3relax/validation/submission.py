@@ -25,7 +25,7 @@ from aiida_e3relax.campaign.submission.processes import (
     last_state,
     linked_processes,
 )
-from aiida_e3relax.crystals.freedom.words import Moves
+from aiida_e3relax.crystals.freedom.words import NO_VACUUM, Moves
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.validation.creation import vasp_inputs
 from aiida_e3relax.validation.group import ValidationGroup, ValidationSettings
@@ -186,10 +186,11 @@ class ValidationController:
 
     def _network_builder(self, name: str) -> Any:
         batch: Any = orm.load_node(uuid=self._settings.batch)
-        builder: Any = dataclasses.replace(self._choices, model=self.models[name]).network_builder(batch, self._node)
-        held: dict[str, Any] = {'freedom': Moves.POSITIONS.value} if self._settings.has_fixed_cells else {}
-        held |= {'fixed': self._settings.fixed} if self._settings.fixed else {}
-        builder.predict.parameters = {**builder.predict.parameters.get_dict(), **held}
+        moves = Moves.POSITIONS if self._settings.has_fixed_cells else Moves.CELL
+        choices = dataclasses.replace(
+            self._choices, model=self.models[name], freedom={'moves': moves.value, 'vacuum': NO_VACUUM}
+        )
+        builder: Any = choices.network_builder(batch, self._node, self._settings.fixed or None)
         builder.metadata.label = name
         builder.metadata.description = f'{name} on all crystals of the validation {self.group.label}'
         return builder

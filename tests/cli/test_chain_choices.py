@@ -46,7 +46,14 @@ def test_what_does_not_fit_is_refused(choose):
         choose('--model', 'default', **POTENTIAL)
     with pytest.raises(click.ClickException, match='--pre-relaxer: expected network, the name of a potential'):
         choose('--pre-relaxer', 'emt')
-    for option, value in (('--pre-relaxer', 'chgnet'), ('--model', 'default'), ('--potential-weights', 'weights.pt')):
+    for option, value in (
+        ('--pre-relaxer', 'chgnet'),
+        ('--model', 'default'),
+        ('--potential-weights', 'weights.pt'),
+        ('--network-code', 'e3relax@gpu'),
+        ('--num-gpus', '0'),
+        ('--predicted-algo', 'rd'),
+    ):
         with pytest.raises(click.ClickException, match=f'--no-network: expected no {option} beside it, found {value}'):
             choose(option, value, '--no-network')
     with pytest.raises(ValueError, match=r'--overrides: `network\.predict\.parameters`: `steps`: expected `potential`'):

@@ -126,6 +126,23 @@ def held_pairs(cells: tuple[bool, bool]) -> Pairs:
     return dataclasses.replace(pairs, unrelaxed=start, fixed=fixed, fixed_cell=np.array(cells))
 
 
+@pytest.mark.parametrize(('cells', 'moves'), [((True, True), 'positions'), ((False, False), 'cell')])
+def test_the_network_moves_what_the_pairs_do_not_hold(
+    standin_code, e3relax_code, potential_family, model, tmp_path, monkeypatch, cells, moves
+):
+    """VASP moves nothing in a static run, whatever the network moved."""
+    choices = ChainChoices(standin_code, e3relax_code, potential_family, 'positions', protocol='fast')
+    group = create_validation(tmp_path.name, Draw(held_pairs(cells)), choices, REQUEST | {'static': choices.record()})
+    started = []
+    monkeypatch.setattr(daemon, 'submit', lambda builder: started.append(builder) or builder)
+    controller = ValidationController(group, {'default': model})
+    monkeypatch.setattr(controller.daemon, 'count_workers', lambda: 1)
+    controller.advance(1, 1)
+    parameters = started[0].predict.parameters.get_dict()
+    assert parameters['freedom'] == {'moves': moves, 'vacuum': 'none', 'keep_symmetry': False}
+    assert list(parameters['fixed'].values()) == [{'abc': [0]}] * 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('cells', [(True, True), (False, False)])
 def test_what_pairs_hold_is_held_as_where_models_are_evaluated(
