@@ -184,7 +184,7 @@ def mean_shift(difference: NDArray[np.float64], pairs: Pairs) -> NDArray[np.floa
     return np.angle(mean) / (2 * np.pi)
 
 
-def aligned(pairs: Pairs, drift: bool = True, rotation: bool = True) -> Pairs:
+def aligned(pairs: Pairs, drift: bool = True, rotation: bool = True, images: bool = True) -> Pairs:
     """Return the pairs with their relaxed crystals in the frame of the unrelaxed ones.
 
     Three things that no relaxation does are taken out of the target: atoms that left the cell on one side and are
@@ -202,18 +202,22 @@ def aligned(pairs: Pairs, drift: bool = True, rotation: bool = True) -> Pairs:
         Pairs as filed, or aligned before.
     drift, rotation
         False leaves the rigid shift, or the frame, of the relaxed crystals as it is where nothing is fixed.
+    images
+        False leaves atoms in the cells in which they are filed.
 
     Raises
     ------
     ValueError
         Where the two cells of a pair have opposite handedness; the message names the pairs.
     """
-    parts = [_aligned(pairs.select(piece), drift, rotation) for piece in pairs.unrelaxed.pieces(PIECE_ATOMS)]
+    parts = [_aligned(pairs.select(piece), drift, rotation, images) for piece in pairs.unrelaxed.pieces(PIECE_ATOMS)]
     positions, cell = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return dataclasses.replace(pairs, relaxed=pairs.relaxed.replace(positions, cell), filed=pairs.as_filed)
 
 
-def _aligned(pairs: Pairs, drift: bool, rotation: bool) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _aligned(
+    pairs: Pairs, drift: bool, rotation: bool, images: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the positions and cells of the relaxed crystals of `aligned`."""
     before, after = pairs.unrelaxed, pairs.relaxed
     deformation = np.linalg.inv(before.cell) @ after.cell
@@ -224,7 +228,7 @@ def _aligned(pairs: Pairs, drift: bool, rotation: bool) -> tuple[NDArray[np.floa
     if pairs.fixed_cell is not None:
         cell = np.where(pairs.fixed_cell[:, None, None], before.cell, cell)
     crystal, fractional = before.structure_index, before.fractional()
-    displacement, shift = _displacements(pairs, after.fractional() - fractional, cell)
+    displacement, shift = _displacements(pairs, after.fractional() - fractional, cell, images)
     residue = before.mean_over_atoms(displacement)
     if pairs.fixed is not None:
         shift, residue = (np.where(pairs.anchored, 0.0, part) for part in (shift, residue))
@@ -246,10 +250,12 @@ def unrotated(before: NDArray[np.float64], deformation: NDArray[np.float64]) -> 
 
 
 def _displacements(
-    pairs: Pairs, difference: NDArray[np.float64], cell: NDArray[np.float64]
+    pairs: Pairs, difference: NDArray[np.float64], cell: NDArray[np.float64], images: bool = True
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return fractional displacements ``(A, 3)`` to the nearest images in `cell`, and the `mean_shift` taken off."""
     shift, index = mean_shift(difference, pairs), pairs.unrelaxed.structure_index
+    if not images:
+        return difference - shift[index], shift
     return shifted_to_nearest_image(difference - shift[index], cell, index), shift
 
 

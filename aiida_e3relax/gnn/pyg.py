@@ -1,6 +1,7 @@
 """Batches and training pairs as PyTorch Geometric has them, for those who live in it.
 
-Names are those of PyTorch Geometric and of the data sets of the Open Catalyst Project in it, lengths are in A:
+Names are those of PyTorch Geometric and, where it has none, of the data sets of the Open Catalyst Project, lengths are
+in A:
 
 ===================================  ================  =================================================================
 ``z``                                ``(A,)``          atomic numbers
@@ -14,7 +15,7 @@ Names are those of PyTorch Geometric and of the data sets of the Open Catalyst P
 ``pos_relaxed``, ``cell_relaxed``    as above          the target; ``frac_relaxed`` beside it in batches
 ``pos_filed``, ``cell_filed``        as above          the relaxed crystals as filed, where pairs were aligned
 ``fixed``, ``fixed_cell``            ``(A, 3), (S,)``  what a relaxation does not move; ``(A,)`` is read
-``label``, ``split``, ``source``     words             of each pair
+``label``, ``split``, ``source``     words             of each pair; ``about_kind`` and the like are what `about` holds
 ``batch``, ``ptr``                   ``(A,), (S+1,)``  the crystal of each atom, the first atom of each crystal
 ===================================  ================  =================================================================
 
@@ -48,6 +49,9 @@ GraphFunction = Callable[[Tensor, Tensor, Tensor], Graph]
 
 AGREEMENT = 1e-3
 """By how much (A) ``pos`` may differ from ``frac @ cell``: more is no rounding, one of the two is out of date."""
+
+ABOUT = 'about_'
+"""Begins the attributes that hold what is known `about` a pair, such as its kind."""
 
 
 def to_pyg(batch: CrystalBatch, target: Geometry | None = None) -> Any:
@@ -122,9 +126,10 @@ def from_pyg(data: Any, graph: GraphFunction | None = None) -> tuple[CrystalBatc
         for name, shape in (('fixed', (len(z), 3)), ('fixed_cell', (len(cell),)))
     )
     crystals = CrystalBatch(z.long(), fractional, cell, n_atoms, index, edges, fixed, fixed_cell)
-    if 'cell_relaxed' not in data:
+    if not {'pos_relaxed', 'frac_relaxed', 'cell_relaxed'} & set(data.keys()):
         return crystals, None
-    relaxed = _cells(data, 'cell_relaxed')
+    keeps_cells = 'cell_relaxed' not in data and fixed_cell is not None and bool(fixed_cell.all())  # as in OC20
+    relaxed = cell if keeps_cells else _cells(data, 'cell_relaxed')
     if len(relaxed) != len(cell):
         raise InputError(f'cell_relaxed: expected {len(cell)} cells as in `cell`, found {len(relaxed)}')
     return crystals, Target.of(Geometry(_fractional(data, 'pos_relaxed', 'frac_relaxed', relaxed[index]), relaxed))
@@ -157,6 +162,7 @@ def pairs_to_pyg(pairs: Pairs, graph: GraphFunction | None = None, dtype: torch.
         'split': pairs.split.tolist(),
         'source': pairs.source.tolist(),
     }
+    parts |= {f'{ABOUT}{name}': texts.tolist() for name, texts in pairs.about.items()}
     stages = {'': before, '_relaxed': pairs.relaxed} | ({'_filed': pairs.filed} if pairs.filed else {})
     for suffix, crystals in stages.items():
         parts[f'pos{suffix}'] = torch.tensor(crystals.positions, dtype=dtype).split(n_atoms)
@@ -211,7 +217,17 @@ def pairs_from_pyg(examples: Iterable[Any]) -> Pairs:
         stage('_filed') if any('pos_filed' in example for example in examples) else None,
         np.concatenate([row['fixed'] for row in rows]) if rows else None,
         np.array([row['fixed_cell'] for row in rows], dtype=np.bool_),
+        _about(examples),
     )
+
+
+def _about(examples: list[Any]) -> dict[str, NDArray[np.str_]]:
+    """Return what is known `about` pairs; what an example lacks is empty."""
+    names = dict.fromkeys(name for example in examples for name in example.to_dict() if name.startswith(ABOUT))
+    return {
+        name.removeprefix(ABOUT): np.array([str(example.get(name, '')) for example in examples], dtype=np.str_)
+        for name in names
+    }
 
 
 @functools.cache

@@ -51,6 +51,10 @@ def assert_equal(found, expected):
             assert torch.equal(one, other), field.name
         elif isinstance(other, np.ndarray):
             np.testing.assert_array_equal(one, other, err_msg=field.name)
+        elif isinstance(other, dict):
+            assert list(one) == list(other), field.name
+            for name in other:
+                np.testing.assert_array_equal(one[name], other[name], err_msg=name)
         else:
             assert one == other, field.name
 
@@ -157,8 +161,21 @@ def test_what_is_fixed_travels_with_pairs(pairs):
 
 @pytest.mark.parametrize('is_aligned', [False, True])
 def test_pairs_there_and_back_are_the_same(pairs, is_aligned):
-    before = aligned(pairs) if is_aligned else pairs
+    about = {'kind': np.resize(['real', 'distilled'], len(pairs)), 'family': np.resize(['', 'a b'], len(pairs))}
+    before = dataclasses.replace(aligned(pairs) if is_aligned else pairs, about=about)
     assert_equal(pyg.pairs_from_pyg(pyg.pairs_to_pyg(before, GRAPH)), before)
+
+
+def test_fixed_cells_need_no_relaxed_ones(batch, target):
+    data = pyg.to_pyg(batch, target)
+    del data.cell_relaxed, data.frac_relaxed
+    with pytest.raises(InputError, match='cell_relaxed: expected a tensor, found none'):
+        pyg.from_pyg(data)
+    data.fixed_cell = torch.ones(len(batch.cell), dtype=torch.bool)
+    data.pos_relaxed = data.pos + 0.1
+    found, its_target = pyg.from_pyg(data)
+    assert torch.equal(its_target.cell, batch.cell)
+    torch.testing.assert_close(its_target.positions(found), data.pos_relaxed)
 
 
 def test_loader_of_pyg_batches_pairs_for_a_model(pairs):

@@ -95,7 +95,7 @@ def _distil(options: argparse.Namespace, choices: Any, drawn: Drawn, folder: Pat
     from aiida_e3relax.common.progress import ProgressLine
     from aiida_e3relax.gnn.data.summary import text
     from aiida_e3relax.gnn.device import prepare_device
-    from aiida_e3relax.gnn.distillation.chunks import Chunks, locked
+    from aiida_e3relax.gnn.distillation.chunks import Chunks, waited_for
     from aiida_e3relax.gnn.distillation.run import screened, write_distilled
     from aiida_e3relax.gnn.distillation.teacher import Teacher
 
@@ -107,7 +107,7 @@ def _distil(options: argparse.Namespace, choices: Any, drawn: Drawn, folder: Pat
         line = ProgressLine(f'relaxing starts by {teacher.facts["potential"]}', len(drawn.starts), chunks.relaxed)
         chunks.relax(teacher, line)
         line.close()
-    with locked(folder / 'output.lock', wait=True):
+    with waited_for(folder / 'output.lock'):
         distilled = screened(chunks.read(), teacher.name)
         card = write_distilled(options.output, distilled, drawn, options.pairs, choices, teacher.facts)
     print(text(card['summary']))

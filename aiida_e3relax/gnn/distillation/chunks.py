@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import sys
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.common.file_lock import file_lock
 from aiida_e3relax.common.progress import ProgressLine
 from aiida_e3relax.common.strict_json import finite
 from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash, read_data_card, read_pairs, write_pairs
@@ -46,18 +46,15 @@ DECISIVE = ('potential', 'version', 'content_hash', 'start', 'steps', 'force_max
 
 
 @contextlib.contextmanager
-def locked(path: Path, wait: bool) -> Iterator[bool]:
-    """Hold the lock file at `path`; without `wait` tell whether it could be had."""
-    with path.open('a') as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if not wait:
-                yield False
-                return
-            print(f'{path.with_suffix("")}: waiting for another process that is at it', file=sys.stderr)
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield True
+def waited_for(path: Path) -> Iterator[None]:
+    """Hold the lock file at `path`; say it where another process must be waited for."""
+    with file_lock(path) as held:
+        if held is not None:
+            yield
+            return
+    print(f'{path.with_suffix("")}: waiting for another process that is at it', file=sys.stderr)
+    with file_lock(path, wait=True):
+        yield
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -110,8 +107,8 @@ class Chunks:
         """Return whether a chunk is done, once it is relaxed where no other process holds it."""
         path, lock = self.path(number), self.path(number).with_suffix('.lock')
         if not self.is_done(number):
-            with locked(lock, wait=False) as is_ours:
-                if is_ours and not self.is_done(number):
+            with file_lock(lock) as held:
+                if held is not None and not self.is_done(number):
                     starts = self.of(number)
                     pairs, rows = teacher.relax(starts)
                     facts = {'key': self._key(starts), 'size': self.size, 'teacher': teacher.facts}

@@ -26,7 +26,7 @@ from aiida_e3relax.gnn.data.starts.held_out import (
 )
 from aiida_e3relax.gnn.data.starts.library import Library
 from aiida_e3relax.gnn.data.starts.screening import find_outliers, find_refusal
-from aiida_e3relax.gnn.distillation.chunks import ANOTHER_RUN, Relaxed, locked
+from aiida_e3relax.gnn.distillation.chunks import ANOTHER_RUN, Relaxed, waited_for
 
 STARTS_FILE = 'starts.npz'
 """In the folder of the parts."""
@@ -83,7 +83,7 @@ def starts_of(paths: Sequence[Path], count: int, options: StartOptions, folder: 
     }
     folder.mkdir(exist_ok=True)
     path = folder / STARTS_FILE
-    with locked(path.with_suffix('.lock'), wait=True):
+    with waited_for(path.with_suffix('.lock')):
         before = (read_data_card(path) or {}) if path.is_file() else {}
         if before.get('asked') == asked:
             return Drawn(read_pairs(path), before['refused'])

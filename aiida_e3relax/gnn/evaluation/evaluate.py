@@ -229,11 +229,12 @@ def _measure_source(
 def as_filed(predicted: Crystals, pairs: Pairs) -> Crystals:
     """Return predictions turned to the orientation in which the files of `pairs` write a cell.
 
-    Where the target's cell was written from lattice parameters (a along x, b in the xy plane), so is the predicted one;
-    else it stays in the frame of the input.
+    Where the target's cell was written from lattice parameters (a along x or -x, b in the xy plane), so is the
+    predicted one; else it stays in the frame of the input.
     """
     upper = np.abs(pairs.as_filed.cell[:, *np.triu_indices(3, 1)]).max(axis=1)
     standard = np.linalg.cholesky(predicted.cell @ np.swapaxes(predicted.cell, 1, 2))
+    standard *= np.sign(np.diagonal(pairs.as_filed.cell, axis1=1, axis2=2))[:, None]
     cell = np.where((upper < 1e-6)[:, None, None], standard, predicted.cell)
     positions = np.einsum('ac,acx->ax', predicted.fractional(), cell[predicted.structure_index])
     return predicted.replace(positions, cell)

@@ -8,7 +8,7 @@ from typing import Any
 ABLATIONS: dict[str, Mapping[str, Any]] = {
     'w/o lattice nodes': {'lattice_nodes': False},
     'w/o H2-MP': {'l_max': 0},
-    'w/o refinement': {'refinement': False},
+    'w/o refinement': {'refinement': False, 'layer_weights': None},  # one structure, nothing to weigh
     'w/o self-images': {'self_images': False},
     'w/o centred positions': {'centred_positions': False},
     'w/o offset encoding and local uncertainty': {'offset_encoding': False, 'local_uncertainty': False},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import signal
@@ -12,16 +11,17 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from aiida_e3relax.common.errors import InputError, RunInterruptedError, TrainingError
+from aiida_e3relax.common.file_lock import file_lock
 from aiida_e3relax.common.interrupts import sigterm_as_interrupt
 from aiida_e3relax.common.messages import printable, short
 from aiida_e3relax.common.progress import ProgressLine
 from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash, read_pairs
 from aiida_e3relax.gnn.experiments.plan import Experiment, Measurement, Run
-from aiida_e3relax.gnn.experiments.results import CONFIG, LOG, clear_error, read_result, write_error
+from aiida_e3relax.gnn.experiments.results import CONFIG, LOCK, LOG, clear_error, read_result, write_error
 from aiida_e3relax.gnn.training.run import check_same_settings
 from aiida_e3relax.gnn.training.validation_split import validation_split
 
@@ -66,19 +66,27 @@ def prepare(experiment: Experiment) -> None:
     for run in experiment.runs:
         if run.settings is None:
             continue
-        result = read_result(run.folder)
-        if result and result.data_hash not in ('', hashes[run.file]):
-            raise InputError(f'{run.folder} holds a run on other data than {run.file}: name another output')
-        if (there := run.folder / 'settings.json').is_file():
-            try:
-                check_same_settings(run.settings, there)
-            except TrainingError as error:
-                raise InputError(str(error)) from error
+        _check_what_is_there(run, hashes[run.file])
         run.folder.mkdir(parents=True, exist_ok=True)
         content = {'data': [str(run.file)], 'output': str(run.folder), **dataclasses.asdict(run.settings)}
         text = json.dumps(content, indent=2) + '\n'
         if not (config := run.folder / CONFIG).is_file() or config.read_text(encoding='utf-8') != text:
             config.write_text(text, encoding='utf-8')
+
+
+def _check_what_is_there(run: Run, data_hash: str) -> None:
+    """Raise InputError where the folder of a run holds one of other settings or data."""
+    result = read_result(run.folder)
+    if result and result.data_hash not in ('', data_hash):
+        raise InputError(f'{run.folder} holds a run on other data than {run.file}: name another output')
+    there = run.folder / 'settings.json'
+    if result and not result.error and not there.is_file():  # trained by a job of AiiDA
+        there = run.folder / CONFIG
+    if run.settings and there.is_file():
+        try:
+            check_same_settings(run.settings, there)
+        except TrainingError as error:
+            raise InputError(str(error)) from error
 
 
 def execute(experiment: Experiment, resources: Resources, report: Callable[[], object]) -> list[Run]:
@@ -105,7 +113,7 @@ def execute(experiment: Experiment, resources: Resources, report: Callable[[], o
             while waiting or running:
                 while waiting and len(running) < resources.jobs:
                     run = waiting.popleft()
-                    with _locked(run.folder) as lock:
+                    with file_lock(run.folder / LOCK) as lock:
                         if lock is None:
                             elsewhere.append(run)
                             line.say(f'{run.title}: another process has it')
@@ -190,21 +198,6 @@ def _start(run: Run, measurement: Measurement, resources: Resources, lock: int) 
             command, stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=(lock,), env=environment
         )
     return _Process(run, child, measurement)
-
-
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[int | None]:
-    """Hold the lock of a run's folder, for as long as any process has the descriptor that is yielded; None: held."""
-    descriptor = os.open(folder / '.lock', os.O_RDWR | os.O_CREAT)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield None
-        else:
-            yield descriptor
-    finally:
-        os.close(descriptor)
 
 
 def _last_line(path: Path) -> str:

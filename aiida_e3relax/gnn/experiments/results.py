@@ -14,7 +14,7 @@ from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.gnn.evaluation.evaluate import Measured
 from aiida_e3relax.gnn.experiments.plan import Measurement
 
-RESULT, MEASURED, CONFIG, LOG = 'result.json', 'measured.npz', 'run.json', 'output.log'
+RESULT, MEASURED, CONFIG, LOG, LOCK = 'result.json', 'measured.npz', 'run.json', 'output.log', '.lock'
 """Files in the folder of a run: its facts, the measures, what `e3relax train` takes, and what it wrote to stderr."""
 
 _ARRAYS = ('labels', 'n_atoms', 'numbers', 'atom_errors', 'failed', 'matched', 'uncertainty')

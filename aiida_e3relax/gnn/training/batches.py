@@ -19,6 +19,7 @@ from aiida_e3relax.gnn.graph.batch import CrystalBatch, Geometry, make_batch
 from aiida_e3relax.gnn.graph.shells import Graph
 from aiida_e3relax.gnn.graph.stored import StoredGraph, ranges
 from aiida_e3relax.gnn.models.base import RelaxationModel
+from aiida_e3relax.gnn.models.distance_model import DistanceModel
 from aiida_e3relax.gnn.models.losses import DEFAULT_LOSS, LossSettings, Target
 from aiida_e3relax.gnn.training.processes import ALONE, TrainingProcesses
 
@@ -38,15 +39,24 @@ class PreparedPairs:
 
     The relaxed crystals are `align`-ed with the unrelaxed ones, or stay as filed, with the drift and the rotation that
     their files have; then both crystals of a pair are turned to the frame in which prediction shows the model the
-    unrelaxed one.
+    unrelaxed one. As filed their atoms stay in the cells in which their files have them for a `loss` that knows no
+    images.
     """
 
-    def __init__(self, pairs: Pairs, model: RelaxationModel, device: torch.device, align: bool = True):
+    def __init__(
+        self,
+        pairs: Pairs,
+        model: RelaxationModel,
+        device: torch.device,
+        align: bool = True,
+        loss: str = DEFAULT_LOSS.coordinates,
+    ):
         if align:
             pairs = aligned(pairs)
         else:
+            images = loss != 'displacement' or isinstance(model, DistanceModel)  # whose edges lead to images
             filed = dataclasses.replace(pairs, relaxed=pairs.as_filed, filed=None)
-            pairs = aligned(filed, drift=False, rotation=False)  # by their nearest images, and none mirrored
+            pairs = aligned(filed, drift=False, rotation=False, images=images)  # none mirrored
         self.labels, self.source = pairs.unrelaxed.labels, pairs.source
         self.device = device
         before = pairs.unrelaxed

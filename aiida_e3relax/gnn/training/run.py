@@ -7,6 +7,7 @@ import dataclasses
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from torch import nn
 
 from aiida_e3relax.common.errors import TrainingError, TrainingInterruptedError
+from aiida_e3relax.common.file_lock import file_lock
 from aiida_e3relax.common.interrupts import sigterm_as_request
 from aiida_e3relax.common.messages import describe_error
 from aiida_e3relax.common.progress import ProgressLine
@@ -72,8 +74,8 @@ def train(
     Raises
     ------
     TrainingError
-        For an output folder of a run with other settings, data or start, for oversampling of a set that is not there,
-        and for a loss that is not finite, naming the pairs.
+        For an output folder in which another process trains, or of a run with other settings, data or start, for
+        oversampling of a set that is not there, and for a loss that is not finite, naming the pairs.
     InputError
         Where TensorBoard is asked for and not installed.
     TrainingInterruptedError
@@ -83,16 +85,45 @@ def train(
         n_pairs = len(with_training_share(pairs, settings.training_share).of_split('train'))
         settings = fit_batches(settings, n_pairs, processes.count)
     run = TrainingRun(pairs, settings, output, device, tuned_from, processes, with_tensorboard)
-    run.resume()
-    end = settings.steps if stop_after is None else min(stop_after, settings.steps)
-    line = ProgressLine('training', settings.steps, run.step) if processes.first else None
+    with _alone_in(output, processes):
+        run.resume()
+        line = ProgressLine('training', settings.steps, run.step) if processes.first else None
+        _take_steps(run, settings.steps if stop_after is None else min(stop_after, settings.steps), line)
+        is_complete = run.schedule.finished or run.step == settings.steps
+        if is_complete and processes.first and settings.architecture == ENSEMBLE:
+            _calibrate_ensemble(output, pairs.of_split(_held_back(pairs, settings)), device)
+        if processes.first:
+            run.record.draw()
+    if line:
+        stopped = ', stopped early' if run.schedule.finished else ''
+        line.close(f'best validation: {settings.monitor} {run.schedule.best:.4f} A{stopped}')
+    return TrainingEnd(run.step, is_complete, run.schedule.finished)
+
+
+@contextlib.contextmanager
+def _alone_in(output: Path, processes: TrainingProcesses) -> Iterator[None]:
+    """Hold the lock of the folder `output`, as the first of the `processes`.
+
+    Raises TrainingError where another process trains there; where the file system has no locks nobody does.
+    """
+    if not processes.first:
+        yield
+        return
+    with file_lock(output / '.training.lock', needs_locks=False) as held:
+        if held is None:
+            raise TrainingError(f'{output}: another process trains there: wait for its end, or name another output')
+        yield
+
+
+def _take_steps(run: TrainingRun, end: int, line: ProgressLine | None) -> None:
+    """Train, validate and save until the step `end`, or an early one; after SIGTERM raise TrainingInterruptedError."""
     # Several processes would stop at different steps, and wait for each other.
-    with sigterm_as_request() if processes.count == 1 else contextlib.nullcontext(lambda: False) as is_ended:
+    with sigterm_as_request() if run.processes.count == 1 else contextlib.nullcontext(lambda: False) as is_ended:
         while run.step < end and not run.schedule.finished:
             errors = run.train_step()
             if line:
                 line.advance(note=f'coordinates {errors[0]:.3f} A, cell {errors[1]:.3f} A')
-            if run.step % settings.validate_every == 0 or run.step == settings.steps:
+            if run.step % run.settings.validate_every == 0 or run.step == run.settings.steps:
                 run.validate()
                 run.save()
             elif run.step == end or is_ended():
@@ -100,15 +131,6 @@ def train(
             if is_ended() and run.step < end and not run.schedule.finished:
                 message = f'ended by SIGTERM after step {run.step}: the same command goes on there'
                 raise TrainingInterruptedError(message, run.step)
-        is_complete = run.schedule.finished or run.step == settings.steps
-        if is_complete and processes.first and settings.architecture == ENSEMBLE:
-            _calibrate_ensemble(output, pairs.of_split(_held_back(pairs, settings)), device)
-    if processes.first:
-        run.record.draw()
-    if line:
-        stopped = ', stopped early' if run.schedule.finished else ''
-        line.close(f'best validation: {settings.monitor} {run.schedule.best:.4f} A{stopped}')
-    return TrainingEnd(run.step, is_complete, run.schedule.finished)
 
 
 def _calibrate_ensemble(output: Path, pairs: Pairs, device: torch.device) -> None:
@@ -197,7 +219,7 @@ class TrainingRun:
         self.schedule = Schedule(settings)
         self.step = 0
         self.running = np.zeros(2)
-        self._seconds, self._clock = np.zeros(2), _clock()
+        self._seconds, self._clock, self._device = np.zeros(2), _clock(), device
 
     def resume(self) -> None:
         """Read ``last.pt`` if there is one; else begin."""
@@ -302,6 +324,9 @@ class TrainingRun:
 
     def save(self) -> None:
         """Write ``last.pt``."""
+        spent = _clock() - self._clock
+        spent[1] = self.processes.total(torch.tensor(spent[1], device=self._device)).item()
+        seconds = self._seconds + spent
         if not self.processes.first:
             return
         state = {
@@ -314,7 +339,7 @@ class TrainingRun:
             'frame': frame_name(self.model),
             'schedule': self.schedule.state(),
             'running': self.running.tolist(),
-            'seconds': dict(zip(('wall', 'cpu'), (self._seconds + _clock() - self._clock).tolist(), strict=True)),
+            'seconds': dict(zip(('wall', 'cpu'), seconds.tolist(), strict=True)),
         }
         save_atomically(self.output / 'last.pt', state)
 
@@ -363,8 +388,9 @@ def _prepared_splits(
     if settings.symmetric_targets:
         training = symmetrised_targets(training, shows_progress)
     training = settings.augmentation.apply(training, settings.seed)
-    align = settings.align_targets
-    return PreparedPairs(training, model, device, align), PreparedPairs(pairs.of_split(held_back), model, device, align)
+    align, loss = settings.align_targets, settings.loss
+    validation = PreparedPairs(pairs.of_split(held_back), model, device, align, loss)
+    return PreparedPairs(training, model, device, align, loss), validation
 
 
 def _held_back(pairs: Pairs, settings: TrainingSettings) -> str:
@@ -380,6 +406,8 @@ def check_same_settings(settings: TrainingSettings, path: Path) -> None:
         raise TrainingError(
             f'{path}: cannot be read, but {path.parent} holds a run: name another output ({error})'
         ) from error
+    if isinstance(content, dict):  # the file of `e3relax train` has two more
+        content = {name: value for name, value in content.items() if name not in ('data', 'output')}
     there = read_settings(content, str(path))
     names = [field.name for field in dataclasses.fields(settings)]
     changed = [

@@ -10,13 +10,14 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 
 from aiida_e3relax.common.errors import InputError, MissingPackageError
+from aiida_e3relax.common.file_lock import file_lock
 from aiida_e3relax.common.progress import NoProgress
 from aiida_e3relax.crystals.datasets.pairs_file import read_data_card, read_pairs, write_pairs
 from aiida_e3relax.crystals.freedom.vacuum import find_gap
 from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.distillation import chunks as chunks_module
-from aiida_e3relax.gnn.distillation.chunks import Chunks, locked
+from aiida_e3relax.gnn.distillation.chunks import Chunks
 from aiida_e3relax.gnn.distillation.teacher import Teacher
 from aiida_e3relax.gnn.potentials.base import Potential
 from aiida_e3relax.gnn.prediction.pre_relaxation import PreRelaxation
@@ -136,7 +137,7 @@ def test_processes_share_the_work_and_take_over_what_one_that_died_held(tmp_path
     teacher = teacher_of(EMT())
     chunks = Chunks(copper(4), 2, teacher.facts, tmp_path)
     other = contextlib.ExitStack()
-    assert other.enter_context(locked(chunks.path(0).with_suffix('.lock'), wait=False))
+    assert other.enter_context(file_lock(chunks.path(0).with_suffix('.lock'))) is not None
     looks = []
 
     def wait(seconds):

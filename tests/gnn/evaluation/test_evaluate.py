@@ -43,6 +43,19 @@ def test_perfect_prediction_has_no_error_against_the_files():
     np.testing.assert_allclose(coordinate_mae(as_filed(predicted, pairs), after), 0, atol=1e-9)
 
 
+@pytest.mark.parametrize('signs', [(1, 1, -1), (-1, -1, 1), (-1, -1, -1)])
+def test_perfect_prediction_has_none_where_lattice_vectors_are_filed_the_other_way(signs):
+    before, after = (in_standard_orientation(batch_of(*rattled(seed=seed))) for seed in (1, 2))
+    pairs = Pairs(
+        *(c.replace(c.positions * signs, c.cell * signs) for c in (before, after)),
+        np.array(['test'] * 3),
+        np.array(['made'] * 3),
+    )
+    found = as_filed(pairs.relaxed, pairs)
+    np.testing.assert_allclose(found.cell, pairs.relaxed.cell, atol=1e-9)
+    np.testing.assert_allclose(coordinate_mae(found, pairs.relaxed), 0, atol=1e-9)
+
+
 def saved_model(path):
     """Write a network of zeros, which leaves crystals as they are, and return its path."""
     model = make_model('e3relax-h2', {'features': 8, 'layers': 1})

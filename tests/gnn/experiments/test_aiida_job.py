@@ -53,6 +53,9 @@ def test_training_of_an_aiida_job_is_measured(tmp_path, monkeypatch, capsys, mak
     assert [session['trained'] for session in result.sessions] == [False]
     assert not (run / 'last.pt').exists()
     assert '| painn | ' in capsys.readouterr().out
+    assert main([*command, '--set', 'steps=8']) != 0
+    assert 'steps 4 there, 8 here' in capsys.readouterr().err
+    assert read_config(run / 'run.json', []).settings.steps == 4
 
 
 def _train(run: Path, code):

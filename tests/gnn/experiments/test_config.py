@@ -100,6 +100,8 @@ def test_ablations_are_those_that_a_model_has():
     assert 'fractional loss' in rows({'architecture': 'e3relax-h2', 'loss': 'pacd'})
     everything = set().union(*(rows(name) for name in ('e3relax-h2', 'e3relax-h2-published', 'deeprelax-published')))
     assert set(ABLATIONS) - everything == {'fractional loss', 'w/o vectors along edges'}
+    weighed = {'architecture': 'e3relax-h2', 'layers': 3, 'layer_weights': [0.25, 0.5, 1.0]}
+    assert 'w/o refinement' in rows(weighed)
     named = read_experiment('ablate', None, {**GIVEN, 'variants': {'short': {'cutoff': 3.0}}}, [])
     assert named.runs[2].settings.hyperparameters == {'cutoff': 3.0}
     with pytest.raises(InputError, match="'w/o anything' is not known"):

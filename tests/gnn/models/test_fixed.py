@@ -13,7 +13,7 @@ from aiida_e3relax.gnn.layers import displaced
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.models.distance_geometry import free_directions
 from aiida_e3relax.gnn.models.losses import DEFAULT_LOSS, LossSettings, Target, structure_losses
-from aiida_e3relax.gnn.models.registry import MODELS
+from aiida_e3relax.gnn.models.registry import MODELS, make_model
 from tests.gnn.crystals import batch_of, rattled
 from tests.gnn.networks import random_network
 
@@ -47,6 +47,22 @@ def test_what_is_fixed_stays_in_every_layer_and_the_rest_moves(model):
         moved = layer.fractional - batch.fractional
         assert (moved[batch.fixed].abs() < 1e-12).all()
         assert ((moved[~batch.fixed] != 0).double().mean()) > 0.8
+
+
+@torch.no_grad()
+def test_fixed_atoms_of_egnn_are_where_they_are_between_its_layers(monkeypatch):
+    model = make_model('egnn-published', {'features': 16, 'layers': 3}).double()
+    for name, weight in model.named_parameters():
+        if '.weight.2.' in name:
+            weight.mul_(1e3)  # its steps begin next to zero
+    batch, seen = masked(batch_for(model)), []
+    step = type(model.layers[0]).forward
+    monkeypatch.setattr(type(model.layers[0]), 'forward', lambda *of: seen.append(of[2]) or step(*of))
+    model(batch)
+    still = batch.fixed.all(dim=1)
+    for positions in seen[1:]:
+        np.testing.assert_allclose(positions[still], seen[0][still], atol=1e-9)
+        assert (positions[~still] - seen[0][~still]).abs().max() > 1e-2
 
 
 @torch.no_grad()

@@ -85,6 +85,22 @@ def test_targets_as_filed_keep_drift_and_rotation(filed, before):
     assert (in_one_frame < 0.9 * found).all()
 
 
+def test_the_displacement_loss_sees_atoms_where_they_are_filed(filed):
+    dummy, cpu = make_model('dummy', {}), torch.device('cpu')
+    prepared = PreparedPairs(filed, dummy, cpu, align=False, loss='displacement')
+    found = validation_errors(dummy, prepared, LossSettings('displacement'))
+    distance = np.linalg.norm(filed.relaxed.positions - filed.unrelaxed.positions, axis=1)
+    np.testing.assert_allclose(found[0], filed.unrelaxed.mean_over_atoms(distance).mean(), rtol=1e-5)
+    nearest = PreparedPairs(filed, dummy, cpu, align=False, loss='pacd')
+    assert found[0] > 2 * validation_errors(dummy, nearest, LossSettings('displacement'))[0]
+
+
+def test_the_distances_of_deeprelax_lead_to_the_images_that_its_edges_cross(filed):
+    model, cpu = make_model('deeprelax', {'features': 8, 'layers': 1}), torch.device('cpu')
+    by_loss = [PreparedPairs(filed, model, cpu, align=False, loss=loss).target for loss in ('displacement', 'pacd')]
+    assert torch.equal(by_loss[0].fractional, by_loss[1].fractional)
+
+
 def test_copies_of_pairs_have_the_target_as_filed(filed):
     copied = Augmentation(copies=1).apply(filed, seed=0)
     target = PreparedPairs(copied, make_model('dummy', {}), torch.device('cpu'), align=False).target

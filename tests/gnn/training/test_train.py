@@ -15,6 +15,7 @@ from scipy.spatial.transform import Rotation
 from torch import nn
 
 from aiida_e3relax.common.errors import InputError, TrainingError
+from aiida_e3relax.common.file_lock import file_lock
 from aiida_e3relax.crystals.datasets.pairs_file import write_pairs
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint, load_content, save_atomically
 from aiida_e3relax.gnn.cli import main
@@ -223,6 +224,12 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path):
     train(made_pairs(), SMALL, tmp_path, CPU, stop_after=10)
     with pytest.raises(TrainingError, match=r'other settings: learning_rate 0.005 there, 0.001 here'):
         train(made_pairs(), dataclasses.replace(SMALL, learning_rate=1e-3), tmp_path, CPU)
+
+
+def test_a_folder_in_which_another_process_trains_is_refused(tmp_path):
+    with file_lock(tmp_path / '.training.lock'), pytest.raises(TrainingError, match='another process trains there'):
+        train(made_pairs(), SMALL, tmp_path, CPU)
+    assert not (tmp_path / 'settings.json').exists()
 
 
 def test_other_data_in_the_same_folder_are_refused(tmp_path):

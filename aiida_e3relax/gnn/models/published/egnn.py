@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from aiida_e3relax.gnn.graph.batch import CrystalBatch
 from aiida_e3relax.gnn.models.published.baseline import PublishedBaseline
 from aiida_e3relax.gnn.models.published.edges import edge_vectors
+from aiida_e3relax.gnn.models.published.relaxation import geometry_of
 
 
 class EGNNPublished(PublishedBaseline):
@@ -39,6 +40,8 @@ class EGNNPublished(PublishedBaseline):
         """Return the atoms' positions ``(A, 3)`` in A and scalars ``(A, F)``, from their first ones."""
         for layer in self.layers:
             x, positions = layer(x, positions, batch)
+            if batch.fixed is not None:
+                positions = geometry_of(positions, batch.cell, batch).positions(batch)
         return positions, x
 
 
