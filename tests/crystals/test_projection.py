@@ -147,6 +147,26 @@ def test_a_leaning_vacuum_vector_shears_nothing():
     assert kept.positions == pytest.approx(raw.positions, abs=1e-9)
 
 
+@pytest.mark.parametrize('lean', [(1, 0), (-1, 2), (3, 0)])
+@pytest.mark.parametrize('keeps_symmetry', [False, True])
+def test_a_layer_strains_alike_however_the_vacuum_vector_is_chosen(lean, keeps_symmetry):
+    """The same crystal with c, and with c and lattice vectors of the layer added: sulphur stays above sulphur."""
+    start = disulphide(height=0.5)
+    predicted = predicted_layer(start, 0.04, squeeze=0.7, thicken=1.1)
+    freedom = Freedom(Moves.IN_PLANE, keep_symmetry=keeps_symmetry)
+    expected = restrict(to_crystals(start), predicted, freedom, LAYER_KINDS)
+    leaning = start.copy()
+    leaning.cell[2] += lean @ start.cell[:2]
+    cell = predicted.cell[0] + np.outer([0, 0, 1], lean @ predicted.cell[0, :2])
+    kept = restrict(to_crystals(leaning), predicted.replace(predicted.positions, cell[None]), freedom, LAYER_KINDS)
+    same = expected.cell[0] + np.outer([0, 0, 1], lean @ expected.cell[0, :2])
+    np.testing.assert_allclose(kept.cell[0], same, atol=1e-9)
+    between = kept.positions - kept.positions[0], expected.positions - expected.positions[0]
+    difference = np.linalg.solve(expected.cell[0].T, (between[0] - between[1]).T).T  # of whole cells of the layer
+    np.testing.assert_allclose(difference - np.round(difference), 0, atol=1e-9)
+    assert SpaceGroup.of(kept, LAYER_KINDS).name == SpaceGroup.of(expected, LAYER_KINDS).name
+
+
 def test_fixed_heights_of_a_layer_stay():
     start = disulphide(height=0.5)
     raw = to_crystals(start)

@@ -21,9 +21,10 @@ def restrict(
 
     The sites of `start` are shifted by the predicted fractional displacements in the cell that `freedom` leaves of the
     predicted one; across a vacuum, as above the plane of a layer, they are shifted by what is predicted in A, whatever
-    the predicted vacuum. The common shift is no relaxation, and it would take the symmetry elements off the origin,
-    where codes look for them: GPAW then computes with several times the k-points. Where sites are fixed, the prediction
-    is shifted to lie on them instead.
+    the predicted vacuum. A vector across the vacuum keeps its height, and where it leans it leans along with the
+    strained layer: the crystal does not depend on which of them spans the cell. The common shift is no relaxation, and
+    it would take the symmetry elements off the origin, where codes look for them: GPAW then computes with several times
+    the k-points. Where sites are fixed, the prediction is shifted to lie on them instead.
 
     Parameters
     ----------
@@ -40,9 +41,7 @@ def restrict(
     movable = freedom.movable(len(kinds))
     group = SpaceGroup.of(start, kinds).keeping(movable) if freedom.keep_symmetry else None
     gap = gap_of(freedom, start, search)
-    cell = _restrict_cell(start, prediction, freedom, gap)
-    if group is not None and freedom.moves != Moves.POSITIONS:
-        cell = start.cell[0] @ group.symmetrise_stretch(_stretch(start.cell[0], cell))
+    cell = _restrict_cell(start, prediction, freedom, gap, group)
     if freedom.moves == Moves.VOLUME or not movable.any():
         shifts = np.zeros_like(start.positions)
     else:
@@ -53,32 +52,31 @@ def restrict(
     return start.replace((start.fractional() + shifts) @ cell, cell[None])
 
 
-def _restrict_cell(start: Crystals, prediction: Crystals, freedom: Freedom, gap: Gap | None) -> NDArray[np.float64]:
+def _restrict_cell(
+    start: Crystals, prediction: Crystals, freedom: Freedom, gap: Gap | None, group: SpaceGroup | None
+) -> NDArray[np.float64]:
     raw, predicted = start.cell[0], prediction.cell[0]
     growth = np.cbrt(prediction.volumes[0] / start.volumes[0])
     if freedom.moves == Moves.POSITIONS:
         return raw
     if freedom.moves == Moves.VOLUME:
         return growth * raw
-    if freedom.moves == Moves.SHAPE:
-        return predicted / growth
     if freedom.moves == Moves.IN_PLANE:
-        return _stretch_layer(raw, predicted, gap.open_axes if gap else [])
-    return predicted
+        layer = [axis for axis in range(3) if gap is None or axis not in gap.open_axes]
+        cell = raw @ _stretch_of_layer(raw[layer], predicted[layer])
+    else:
+        cell = predicted / growth if freedom.moves == Moves.SHAPE else predicted
+    return raw @ group.symmetrise_stretch(_stretch(raw, cell)) if group else cell
 
 
-def _stretch_layer(
-    raw: NDArray[np.float64], predicted: NDArray[np.float64], vacuum: Sequence[int]
-) -> NDArray[np.float64]:
-    """Return the raw cell with the predicted lengths and angle of the two vectors of the layer, in the raw plane."""
-    layer = [axis for axis in range(3) if axis not in vacuum]
-    plane = np.linalg.svd(raw[layer], full_matrices=False)[2]  # two orthonormal rows
-    metric = predicted[layer] @ predicted[layer].T
-    inverse = np.linalg.inv(raw[layer] @ plane.T)
-    squares, axes = np.linalg.eigh(inverse @ metric @ inverse.T)  # of the square of the stretch
-    stretched = raw.copy()
-    stretched[layer] = raw[layer] @ plane.T @ (axes * np.sqrt(squares)) @ axes.T @ plane
-    return stretched
+def _stretch_of_layer(raw: NDArray[np.float64], predicted: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the symmetric stretch of the raw plane that gives the vectors of a layer their lengths and angle."""
+    count, axes = len(raw), np.linalg.svd(raw)[2]  # orthonormal rows, those of the plane first
+    inverse = np.linalg.inv(raw @ axes[:count].T)
+    squares, principal = np.linalg.eigh(inverse @ predicted @ predicted.T @ inverse.T)  # of the square of the stretch
+    stretch = np.eye(3)
+    stretch[:count, :count] = (principal * np.sqrt(squares)) @ principal.T
+    return axes.T @ stretch @ axes
 
 
 def _stretch(raw: NDArray[np.float64], cell: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -90,7 +88,11 @@ def _stretch(raw: NDArray[np.float64], cell: NDArray[np.float64]) -> NDArray[np.
 def _displacements(
     start: Crystals, prediction: Crystals, cell: NDArray[np.float64], gap: Gap | None
 ) -> NDArray[np.float64]:
-    """Return the ``(N, 3)`` predicted displacements as fractions of `cell`."""
+    """Return the ``(N, 3)`` predicted displacements as fractions of `cell`.
+
+    Atoms of a layer follow its lattice vectors and keep their heights above it, wherever the vector across the vacuum
+    leans.
+    """
     displacements = fractional_displacements(start, prediction)
     if gap is None:
         return displacements
@@ -98,13 +100,9 @@ def _displacements(
     before = start.fractional() + gap.images
     across = np.linalg.svd(gap.periodic @ raw)[2][gap.dimension :]  # unit normals, in A
     turn = np.linalg.solve(raw, predicted)
-    old, new, projector = (
-        _frame(gap, raw, across),
-        _frame(gap, predicted, across @ np.linalg.solve(_stretch(raw, predicted), turn)),
-        _frame(gap, cell, across),
-    )
-    change = (before + displacements) @ predicted @ np.linalg.inv(new) - before @ raw @ np.linalg.inv(old)
-    return change @ projector @ np.linalg.inv(cell)
+    of_prediction = _frame(gap, predicted, across @ np.linalg.solve(_stretch(raw, predicted), turn))
+    in_layer = (before + displacements) @ predicted @ np.linalg.inv(of_prediction)  # fractions, and heights in A
+    return in_layer @ _frame(gap, cell, across) @ np.linalg.inv(cell) - before
 
 
 def _frame(gap: Gap, cell: NDArray[np.float64], across: NDArray[np.float64]) -> NDArray[np.float64]:
