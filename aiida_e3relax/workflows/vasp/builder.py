@@ -11,7 +11,7 @@ from aiida import orm
 from aiida.common.exceptions import InputValidationError
 from aiida.engine.processes.builder import ProcessBuilder
 
-from aiida_e3relax.calculations.gpus import find_gpu_fault
+from aiida_e3relax.calculations.gpus import find_job_fault
 from aiida_e3relax.calculations.pre_relaxer import PreRelaxer
 from aiida_e3relax.calculations.predict import find_weights_fault
 from aiida_e3relax.calculations.predict_parameters import choose_pre_relaxer, find_default
@@ -179,7 +179,7 @@ class VaspProtocolMixin(ProtocolMixin):
         if fault := (
             validate_vasp(builder.vasp, None)
             or (prediction and validate_prediction(builder.prediction, None))
-            or (network_code is not None and (find_network_fault(builder) or find_gpu_fault(builder.network.predict)))
+            or (network_code is not None and (find_network_fault(builder) or find_job_fault(builder.network.predict)))
             or validate_relaxation(builder)
         ):
             raise ValueError(fault)

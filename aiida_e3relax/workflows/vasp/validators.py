@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from aiida import orm
 
+from aiida_e3relax.calculations.mpi import find_mpi_fault
 from aiida_e3relax.calculations.predict_parameters import PredictParameters
 from aiida_e3relax.crystals.cells import reduction
 from aiida_e3relax.crystals.freedom.checks import find_freedom_fault, find_molecule
@@ -163,15 +164,23 @@ def validate_guard(settings: orm.Dict, _: Any) -> str | None:
 
 
 def validate_vasp(inputs: Mapping[str, Any], _: Any) -> str | None:
-    """Check that there are k-points, and that nothing is set twice or left out of account by the prediction."""
+    """Check that there are k-points, that code and options agree, and that nothing is set twice or beside `freedom`."""
     vasp, settings = inputs.get('vasp', {}), inputs.get('relax_settings')
     return (
         _find_kpoints_fault(vasp)
         or ('dynamics' in vasp and f'`vasp.vasp.dynamics`: {FIXED_SITES_ELSEWHERE}')
         or (settings is not None and _find_settings_fault(settings.get_dict()))
+        or _find_options_fault(vasp)
         or ('parameters' in vasp and _find_parameters_fault(vasp['parameters'].get_dict(), 'magmom_mapping' in vasp))
         or None
     )
+
+
+def _find_options_fault(vasp: Mapping[str, Any]) -> str | None:
+    """Return why the code of VASP cannot be run as the options of its jobs ask."""
+    options = vasp.get('calc', {}).get('metadata', {}).get('options', {})
+    fault = find_mpi_fault(vasp, options)
+    return f'`vasp.vasp.calc.metadata.options`: {fault}' if fault else None
 
 
 def _find_kpoints_fault(vasp: Mapping[str, Any]) -> str | None:

@@ -1,6 +1,7 @@
 """What is handed to `get_builder_from_protocol`: the right kind, or how to make it."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -199,19 +200,48 @@ def test_the_default_of_the_code_is_taken_unless_a_model_is_given(make_builder, 
     assert make_builder(network_code=e3relax_code, model=model).network.predict.model == model
 
 
-@pytest.mark.parametrize(('with_mpi', 'own', 'found'), [(True, {}, True), (None, {}, False), (True, False, False)])
-def test_vasp_runs_by_mpi_where_its_code_says_so(make_builder, standin_code, with_mpi, own, found):
-    code = orm.InstalledCode(
-        computer=standin_code.computer,
-        filepath_executable=str(standin_code.filepath_executable),
-        label='vasp-mpi',
-        default_calc_job_plugin='vasp.vasp',
-        with_mpi=with_mpi,
-    ).store()
-    options = {'withmpi': own} if own is False else {}
+@pytest.fixture
+def make_mpi_code(standin_code) -> Callable[..., orm.InstalledCode]:
+    """A factory of codes that say whether they run by MPI."""
+
+    def make(with_mpi: bool | None, plugin: str = 'vasp.vasp') -> orm.InstalledCode:
+        return orm.InstalledCode(
+            computer=standin_code.computer,
+            filepath_executable=str(standin_code.filepath_executable),
+            label=f'with-mpi-{with_mpi}',
+            default_calc_job_plugin=plugin,
+            with_mpi=with_mpi,
+        ).store()
+
+    return make
+
+
+@pytest.mark.parametrize(('with_mpi', 'own', 'found'), [(True, {}, True), (None, {}, False), (None, True, True)])
+def test_vasp_runs_by_mpi_where_its_code_says_so(make_builder, make_mpi_code, with_mpi, own, found):
+    options = {'withmpi': own} if own else {}
     overrides = {'vasp': {'vasp': {'calc': {'metadata': {'options': options}}}}}
-    builder = make_builder(vasp_code=code, overrides=overrides)
+    builder = make_builder(vasp_code=make_mpi_code(with_mpi), overrides=overrides)
     assert builder.vasp.vasp.calc.metadata.options.withmpi is found
+
+
+@pytest.mark.parametrize('with_mpi', [True, False])
+def test_options_that_contradict_the_code_of_vasp_are_refused(make_builder, make_mpi_code, with_mpi):
+    code = make_mpi_code(with_mpi)
+    told = rf'`vasp\.vasp\.calc\.metadata\.options`: `withmpi`: found {not with_mpi}, .*{code.full_label} runs'
+    with pytest.raises(ValueError, match=told):
+        make_builder(vasp_code=code, options={'withmpi': not with_mpi})
+    overrides = {'vasp': {'vasp': {'calc': {'metadata': {'options': {'withmpi': not with_mpi}}}}}}
+    with pytest.raises(ValueError, match=told):
+        make_builder(vasp_code=code, overrides=overrides)
+
+
+def test_options_that_contradict_the_code_of_the_network_are_refused(make_builder, make_mpi_code):
+    with pytest.raises(ValueError, match=r'`withmpi`: found False, .* runs by MPI'):
+        make_builder(network_code=make_mpi_code(True, 'e3relax.predict'))
+    by_mpi = {'withmpi': True}
+    with pytest.raises(ValueError, match=r'`withmpi`: found True, .* runs without MPI'):
+        make_builder(network_code=make_mpi_code(False, 'e3relax.predict'), network_options=by_mpi)
+    make_builder(network_code=make_mpi_code(True, 'e3relax.predict'), network_options=by_mpi)
 
 
 def test_what_the_network_cannot_be_told_is_refused_before_anything_runs(make_builder):
