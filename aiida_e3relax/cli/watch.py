@@ -17,6 +17,8 @@ from aiida.engine.processes.builder import ProcessBuilder
 from aiida.manage import get_manager
 from rich.console import Console
 
+from aiida_e3relax.workflows.vasp.messages import describe_failure
+
 SECONDS_BETWEEN = 1.0
 STAGE_TITLES = {
     'network': 'network',
@@ -99,7 +101,7 @@ def _describe_state(job: orm.CalcJobNode) -> str | None:
     if job.is_finished_ok:
         return 'done'
     if job.is_terminated:
-        return f'failed ({job.exit_message or job.process_state})'
+        return describe_failure(job)
     if job.get_state() is not CalcJobState.WITHSCHEDULER:
         return None
     step = _read_last_step(job)

@@ -111,7 +111,7 @@ def _lines_below(comparison: Mapping[str, Any]) -> Iterator[Text]:
         if potential := network.get('potential'):
             yield Text(_format_potential(potential))
     for remark in comparison['remarks']:
-        yield Text(f'{remark}.', style='yellow')
+        yield Text(f'{remark.rstrip(".")}.', style='yellow')
 
 
 def _format_opinion(opinion: Mapping[str, Any]) -> str:

@@ -190,7 +190,7 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
             if 'misc' in process.outputs:
                 self.out(f'{leg}.misc', process.outputs.misc)
             if not process.is_finished_ok:
-                self._remark(f'The relaxation from {LEG_NAMES[leg]} {describe_failure(process)}')
+                self._remark(self._describe_failure(leg))
                 if last := last_structure(process):
                     ends[leg] = last
             else:
@@ -234,12 +234,16 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
 
     def conclude(self) -> ExitCode | None:
         """Return the exit code of a chain without a relaxed crystal or without a comparison."""
-        detail = '; '.join(self.ctx.remarks)
         if 'structure' not in self.outputs:
-            return self.exit_codes.ERROR_RELAXATION_FAILED.format(detail=detail)
+            failures = [self._describe_failure(leg) for leg in LEG_NAMES if leg in self.ctx.starts]
+            return self.exit_codes.ERROR_RELAXATION_FAILED.format(detail='; '.join(failures))
         if 'comparison' not in self.outputs:
-            return self.exit_codes.ERROR_COMPARISON_FAILED.format(detail=detail)
+            return self.exit_codes.ERROR_COMPARISON_FAILED.format(detail=self.ctx.remarks[-1])
         return None
+
+    def _describe_failure(self, leg: str) -> str:
+        """Return how a relaxation ended that is not finished well."""
+        return f'The relaxation from {LEG_NAMES[leg]} {describe_failure(self.ctx[f"relax_{leg}"])}'
 
     def _title(self) -> str:
         """Return the subject of sentences on the pre-relaxer."""

@@ -17,8 +17,8 @@ def define_exit_codes(spec: WorkChainSpec) -> None:
         410,
         'ERROR_RELAXATION_FAILED',
         message='No VASP relaxation finished ({detail}): find its last job with `verdi process status <pk>`, read '
-        'what VASP wrote with `verdi calcjob outputcat <pk of the job> vasp_output`, mend the inputs in `vasp` and '
-        'run again.',
+        'what VASP wrote, where it ran, with `verdi calcjob outputcat <pk of the job> vasp_output`, mend the inputs '
+        'in `vasp` and run again.',
     )
     spec.exit_code(
         420,

@@ -7,8 +7,10 @@ from typing import Any
 
 from aiida import orm
 
+from aiida_e3relax.common.messages import short
 from aiida_e3relax.workflows.vasp.job_output import find_last_lines, find_missing_files
 
+LONGEST_EXCEPTION = 500
 LEG_NAMES = {'predicted': 'the prediction', 'raw': 'the raw structure'}
 
 
@@ -17,16 +19,23 @@ def describe_failure(process: orm.ProcessNode) -> str:
     if process.is_killed:
         return f'was killed (<{process.pk}>)'
     if process.is_excepted:
-        return f'stopped with an exception (<{process.pk}>): {process.exception}'
-    told = f'failed with exit code {process.exit_status} (<{process.pk}>): {process.exit_message}'
+        return f'stopped with an exception (<{process.pk}>): {_on_one_line(process.exception)}'
+    told = f'failed with exit code {process.exit_status} (<{process.pk}>): {(process.exit_message or "").rstrip(".")}'
     job = _last_job(process)
     if job is None or job.is_finished_ok:
         return told
+    if job.is_killed or job.is_excepted:
+        return f'{told}; its last job {describe_failure(job)}'
     if job.exit_message and job.exit_message != process.exit_message:
         told = f'{told}; its last job <{job.pk}>: {job.exit_message}'
     found = (find_missing_files(job), _known_errors(job), find_last_lines(job))
     words = [word for word in found if word and word not in told]
     return '; '.join([told, *words])
+
+
+def _on_one_line(exception: str | None) -> str:
+    """Return what AiiDA has recorded of an exception without its line breaks."""
+    return short(' '.join((exception or 'unknown').split()), LONGEST_EXCEPTION)
 
 
 def _known_errors(job: orm.CalcJobNode) -> str | None:

@@ -136,6 +136,8 @@ def test_the_program_is_that_of_the_first_leg_that_names_it():
 
 def test_remarks_and_warnings_of_the_guard_are_shown():
     guard = {'verdict': 'accepted with warnings', 'reasons': ['the volume changes']}
-    text = text_of(remarks=['The relaxation from the prediction failed'], guard=guard)
+    remarks = ['The relaxation from the prediction failed', 'The sub process excepted.']
+    text = text_of(remarks=remarks, guard=guard)
+    assert 'excepted..' not in text
     assert 'The prediction was accepted with warnings by the guard; the volume changes.' in text
     assert 'The relaxation from the prediction failed.' in text

@@ -1,12 +1,15 @@
 """What a person reads of a chain: help, the report, and why it failed."""
 
 import pytest
+from aiida import orm
 from aiida.cmdline.utils.common import get_workchain_report
-from aiida.engine import run_get_node
+from aiida.common.links import LinkType
+from aiida.engine import ProcessState, run_get_node
 
 from aiida_e3relax.calculations.predict import E3RelaxCalculation
 from aiida_e3relax.workflows.network.base import E3RelaxBaseWorkChain
 from aiida_e3relax.workflows.vasp.chain import E3RelaxVaspWorkChain
+from aiida_e3relax.workflows.vasp.messages import describe_failure
 
 OF_OTHERS = ('vasp', 'metadata')
 
@@ -39,3 +42,30 @@ def test_the_report_says_what_was_done_and_a_failure_names_the_last_job(make_bui
     assert places == sorted(places)
     last_job = max(node.pk for node in chain.called_descendants if node.process_label == 'VaspCalculation')
     assert f'; its last job <{last_job}>: ' in chain.exit_message
+    assert 'No VASP relaxation finished (The relaxation from the prediction failed' in chain.exit_message
+
+
+@pytest.mark.parametrize(
+    ('state', 'told'),
+    [
+        (ProcessState.EXCEPTED, 'stopped with an exception (<{job}>): ValueError: Inconsistent requirements. By MPI?'),
+        (ProcessState.KILLED, 'was killed (<{job}>)'),
+    ],
+)
+def test_a_failure_says_why_its_last_job_never_ended_by_itself(aiida_localhost, state, told):
+    leg = orm.WorkChainNode()
+    leg.set_process_state(ProcessState.FINISHED)
+    leg.set_exit_status(301)
+    leg.set_exit_message('The sub process excepted.')
+    leg.store()
+    job = orm.CalcJobNode(computer=aiida_localhost, process_type='aiida.calculations:vasp.vasp')
+    job.set_process_state(state)
+    if state is ProcessState.EXCEPTED:
+        job.set_exception('ValueError: Inconsistent requirements.\nBy MPI?')
+    job.base.links.add_incoming(leg, LinkType.CALL_CALC, 'iteration_01')
+    job.store()
+    found = describe_failure(leg)
+    assert found == (
+        f'failed with exit code 301 (<{leg.pk}>): The sub process excepted; its last job {told.format(job=job.pk)}'
+    )
+    assert describe_failure(job) == told.format(job=job.pk)
