@@ -84,10 +84,11 @@ def data(
     if checked is not None:
         _check(checked, kinds_file)
         return
-    if output is not None and output.suffix != '.npz':
-        raise click.ClickException(f'--output {output}: expected a name that ends in .npz')
+    if output is not None:
+        _check_output(output)
 
-    from aiida_e3relax.common.errors import InputError
+    from aiida_e3relax.common.errors import InputError, OutputError
+    from aiida_e3relax.common.output_files import whole_file
     from aiida_e3relax.gnn.data.build import BuildOptions
     from aiida_e3relax.learning.gather import gather
 
@@ -104,9 +105,25 @@ def data(
     _describe(gathered, len(found))
     click.echo(f'E3RelaxPairsData<{node.pk}> ({node.uuid})')
     if output is not None:
-        with node.open(mode='rb') as handle:
-            output.write_bytes(handle.read())
+        try:
+            with node.open(mode='rb') as handle, whole_file(output) as partial:
+                partial.write_bytes(handle.read())
+        except OutputError as error:
+            raise click.ClickException(str(error)) from error
         click.echo(f'The same as a training file: {output}')
+
+
+def _check_output(path: Path) -> None:
+    """Raise ClickException where no training file can be written to `path`."""
+    from aiida_e3relax.common.errors import RunError
+    from aiida_e3relax.common.output_files import check_output
+
+    if path.suffix != '.npz':
+        raise click.ClickException(f'--output {path}: expected a name that ends in .npz')
+    try:
+        check_output(path, '--output', [])
+    except RunError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def _find(word: str, kinds: dict[str, RelaxationKind]) -> Sequence[Relaxation]:

@@ -9,7 +9,7 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from aiida_e3relax.common.errors import InputError, OutputError
@@ -50,8 +50,29 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def check_output(path: Path, option: str, inputs: list[Path]) -> None:
-    """Raise InputError unless `path` can be the name of a new file, or replace one that is none of `inputs`."""
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield where a file grows that is called `path` once it is whole; raises OutputError where it cannot be."""
+    with partial_folder(path) as folder, writing(path):
+        partial = Path(folder) / path.name
+        yield partial
+        partial.replace(path)
+
+
+def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) -> None:
+    """Check the files of `outputs`, by their options, as `check_output` does; no two may be one file."""
+    taken = list(inputs)
+    for option, path in outputs.items():
+        if path is not None:
+            check_output(path, option, taken)
+            taken.append(path)
+
+
+def check_output(path: Path, option: str, inputs: Iterable[Path]) -> None:
+    """Raise an error unless `path` can be the name of a new file, or replace one that is none of `inputs`.
+
+    It is an InputError, or an OutputError where nothing can be written in the folder.
+    """
     where = f'{option} {printable(path)}'
     with writing(path):
         if path.is_dir():
@@ -60,10 +81,13 @@ def check_output(path: Path, option: str, inputs: list[Path]) -> None:
             raise InputError(f'{where}: expected a file, found something else, which would be replaced')
         if not path.parent.is_dir():
             raise InputError(f'{where}: the folder {printable(path.parent)} does not exist')
-        same = [given for given in inputs if given.resolve() == path.resolve() or _is_one_file(given, path)]
-    if same:
-        raise InputError(f'{where}: is {printable(same[0])}, which would be lost: name another file')
+        same = next((given for given in inputs if is_same_file(given, path)), None)
+        if same is not None:
+            raise InputError(f'{where}: is {printable(same)}, which would be lost: name another file')
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass  # permissions do not tell of all that keeps files from being made
 
 
-def _is_one_file(one: Path, other: Path) -> bool:
-    return one.exists() and other.exists() and one.samefile(other)
+def is_same_file(one: Path, other: Path) -> bool:
+    """Return whether two paths are of one file, be it there or not."""
+    return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))

@@ -108,6 +108,19 @@ def test_campaigns_of_different_crystals_are_taken_as_one(tmp_path):
 
 
 @pytest.mark.usefixtures('_parts')
+@pytest.mark.parametrize('words', [('compare', 'soft', '--output'), ('report', 'soft', '--folder')])
+def test_no_table_replaces_the_classes(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / ('compare.csv' if words[0] == 'compare' else 'campaign.csv')
+    path.write_text('label,class\n' + ''.join(f'{label},layered\n' for label in campaign_frame('soft').index))
+    before = path.read_bytes()
+    done = CliRunner().invoke(campaign, [*words, '.', '--classes', str(path)])
+    assert done.exit_code == 1
+    assert 'would replace it: rename it' in done.output
+    assert [file.read_bytes() for file in tmp_path.iterdir() if file.is_file()] == [before]
+
+
+@pytest.mark.usefixtures('_parts')
 def test_a_name_of_old_may_have_a_comma(model_of_module):
     fill_campaign('soft,old', ['compared'], model_of_module, seed=7, prefix='old')
     code, output = invoke('soft,old')

@@ -317,6 +317,7 @@ def test_the_command_writes_a_node_and_a_file(relax, tmp_path):
         (['POSCAR'], 'files of finished relaxations are read by `e3relax data`'),
         (['query:sites=3'], 'expected conditions such as elements=Cu,Au'),
         (['group:any', '--output', 'pairs.txt'], 'expected a name that ends in .npz'),
+        (['group:any', '--output', 'nowhere/pairs.npz'], 'the folder nowhere does not exist'),
     ],
 )
 def test_mistakes_are_told(words, told):

@@ -23,7 +23,7 @@ from aiida_e3relax.campaign.report.print_figures import (
 )
 from aiida_e3relax.campaign.results.spreadsheet import to_csv
 
-PAGE = 'report.html'
+PAGE, TABLE = 'report.html', 'campaign.csv'
 
 
 def write_report(name: str, folder: Path, classes: Mapping[str, str] | None = None) -> Path:
@@ -48,7 +48,7 @@ def write_contents(contents: Contents, folder: Path) -> Path:
     """Write a report of `contents`, which need not come from a graph, and return its page."""
     with written_together(folder, 'report') as partial:
         (partial / PAGE).write_text(render_page(contents, datetime.now()), encoding='utf-8')
-        (partial / 'campaign.csv').write_text(to_csv(_flatten(contents.frame)), encoding='utf-8')
+        (partial / TABLE).write_text(to_csv(_flatten(contents.frame)), encoding='utf-8')
         (partial / 'campaign.json').write_text(_to_json(contents), encoding='utf-8')
         figures = partial / 'figures'
         figures.mkdir()

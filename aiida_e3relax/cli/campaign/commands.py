@@ -173,6 +173,21 @@ def resume(name: str, this_arm: bool, profile: str | None) -> None:
     resume_campaign(name, this_arm)
 
 
+def _read_classes(path: Path | None, table: Path | None) -> dict[str, str] | None:
+    """Return the classes of crystals in a file; raises InputError where the `table` to be written would replace it."""
+    from aiida_e3relax.common.errors import InputError
+    from aiida_e3relax.common.label_table import read_label_table
+    from aiida_e3relax.common.output_files import is_same_file
+
+    if path is None:
+        return None
+    if table is not None and is_same_file(path, table):
+        raise InputError(
+            f'--classes {path}: the table in {table.parent} has this name, and would replace it: rename it'
+        )
+    return read_label_table(path, 'class')
+
+
 @campaign.command()
 @click.argument('name')
 @click.option('--folder', type=OUTPUT_FOLDER, help='Where to.  [default: a folder called NAME]')
@@ -187,14 +202,12 @@ def report(name: str, folder: Path | None, classes: Path | None, profile: str | 
     use_profile(profile)
 
     from aiida_e3relax.campaign.output import default_folder
-    from aiida_e3relax.campaign.report.files import write_report
+    from aiida_e3relax.campaign.report.files import TABLE, write_report
     from aiida_e3relax.cli.campaign.errors import plain_errors
-    from aiida_e3relax.common.label_table import read_label_table
 
     with plain_errors(name):
-        page = write_report(
-            name, folder or default_folder(name), read_label_table(classes, 'class') if classes else None
-        )
+        folder = folder or default_folder(name)
+        page = write_report(name, folder, _read_classes(classes, folder / TABLE))
     click.echo(f'Report: {page.resolve()}')
 
 
@@ -220,7 +233,7 @@ def compare(names: tuple[str, ...], folder: Path | None, classes: Path | None, p
     require_report()
     use_profile(profile)
 
-    from aiida_e3relax.campaign.report.arms import write_comparison
+    from aiida_e3relax.campaign.report.arms import TABLE, write_comparison
     from aiida_e3relax.campaign.results.arm_frames import compare_campaigns
     from aiida_e3relax.campaign.results.arm_tables import (
         describe_arms,
@@ -229,11 +242,10 @@ def compare(names: tuple[str, ...], folder: Path | None, classes: Path | None, p
         tabulate_crystals,
     )
     from aiida_e3relax.cli.campaign.errors import plain_errors
-    from aiida_e3relax.common.label_table import read_label_table
     from aiida_e3relax.common.messages import printable
 
     with plain_errors(names[0]):
-        comparison = compare_campaigns(names, read_label_table(classes, 'class') if classes else None)
+        comparison = compare_campaigns(names, _read_classes(classes, folder and folder / TABLE))
         tables = tabulate_arms(comparison)
         if len(comparison.by_crystal) <= SHOWN_CRYSTALS:
             tables.append(tabulate_crystals(comparison))

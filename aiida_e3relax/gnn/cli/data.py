@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.gnn.cli.options import check_training_file_output
 from aiida_e3relax.gnn.data.splits import METHODS
 
 if TYPE_CHECKING:
@@ -136,13 +136,14 @@ def _settings(options: argparse.Namespace) -> BuildOptions:
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
-    """Raise InputError for outputs that cannot be written, before anything is read."""
-    if options.output.suffix != '.npz':
-        raise InputError(f'{options.output}: a training file is an .npz: name it {options.output}.npz')
-    if not options.output.parent.is_dir():
-        raise InputError(f'{options.output}: the folder {options.output.parent} does not exist')
-    if options.output.is_dir():
-        raise InputError(f'{options.output}: a folder; name the file to write')
+    """Raise InputError for outputs that cannot be written or would replace inputs, before anything is read."""
+    from aiida_e3relax.gnn.data.sources.two_files import SEPARATOR
+
+    inputs = [Path(part) for source in options.sources for part in source.split(SEPARATOR)]
+    if options.split not in (None, *METHODS):
+        inputs.append(Path(options.split))
+    others = {'--summary-png': options.summary_png, 'the rejections beside --output,': _rejected_path(options.output)}
+    check_training_file_output(options.output, inputs, others)
     if options.summary_png:
         from aiida_e3relax.common.figures import check_figure
 
@@ -158,9 +159,14 @@ def _steps(data: BuiltData) -> str:
     return '\n'.join([*lines, f'split: {data.split}'])
 
 
+def _rejected_path(output: Path) -> Path:
+    """Return where the rejected pairs are listed."""
+    return output.with_suffix('.rejected.csv')
+
+
 def _report_rejections(rejections: Sequence[Rejection], output: Path) -> None:
     """Print the first rejected pairs, and write all of them to a CSV file beside the output."""
-    path = output.with_suffix('.rejected.csv')
+    path = _rejected_path(output)
     path.unlink(missing_ok=True)
     if not rejections:
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.gnn.cli.options import check_training_file_output
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
@@ -44,8 +44,7 @@ def _run(options: argparse.Namespace) -> int:
     from aiida_e3relax.gnn.data.denoising import Noise, denoising_pairs
     from aiida_e3relax.gnn.data.summary import text
 
-    if options.output.suffix != '.npz' or not options.output.parent.is_dir():
-        raise InputError(f'{options.output}: expected a training file NAME.npz in a folder that exists')
+    check_training_file_output(options.output, options.pairs)
     noise = Noise(options.strain, options.rattle, options.copies, options.seed)
     noise.check()
     pairs, left_out = denoising_pairs(Pairs.concatenate(read_pairs(path) for path in options.pairs), noise)

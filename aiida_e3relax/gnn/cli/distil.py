@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiida_e3relax.common.errors import InputError
-from aiida_e3relax.gnn.cli.options import add_device, add_model
+from aiida_e3relax.gnn.cli.options import add_device, add_model, check_training_file_output
 from aiida_e3relax.gnn.potentials.registry import POTENTIALS
 from aiida_e3relax.gnn.prediction.settings import STARTS, PotentialSettings
 
@@ -121,8 +121,10 @@ def _check(options: argparse.Namespace) -> None:
     from aiida_e3relax.gnn.data.starts.held_out import splits_of_held_out
     from aiida_e3relax.gnn.data.starts.kinds import KINDS
 
-    if options.output.suffix != '.npz' or not options.output.parent.is_dir():
-        raise InputError(f'{options.output}: expected a training file NAME.npz in a folder that exists')
+    weights = [] if options.teacher_weights is None else [options.teacher_weights]
+    check_training_file_output(
+        options.output, [*options.pairs, options.model, *weights, *(Path(word) for word in options.never)]
+    )
     for name in ('count', 'chunk'):
         if getattr(options, name) < 1:
             raise InputError(f'--{name} {getattr(options, name)}: expected a number above 0')

@@ -66,7 +66,8 @@ def _run(options: argparse.Namespace) -> int:
     from aiida_e3relax.gnn.training.ensembles import calibrate, combine, copy_checkpoint
     from aiida_e3relax.gnn.training.reference_sets import add_reference_set
 
-    check_checkpoint_output(options.output)
+    pairs_files = [*(options.reference or ()), *(options.calibrate or ())]
+    check_checkpoint_output(options.output, [*options.checkpoints, *pairs_files])
     alone = len(options.checkpoints) == 1 and bool(options.reference or options.calibrate)
     if alone and options.half:
         raise InputError('--half: expected several checkpoints to combine; the weights of one stay as they are')

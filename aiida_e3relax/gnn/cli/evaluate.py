@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.common.output_files import check_outputs
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
 from aiida_e3relax.gnn.cli.options import add_device, checkpoint_path
 
@@ -73,10 +74,9 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
-    """Raise InputError for outputs that cannot be written, before anything is computed."""
-    for path in (options.json, options.csv):
-        if path and not path.parent.is_dir():
-            raise InputError(f'{path}: the folder {path.parent} does not exist')
+    """Raise InputError for outputs that cannot be written or would replace inputs, before anything is computed."""
+    outputs = {'--json': options.json, '--csv': options.csv, '--figure': options.figure}
+    check_outputs(outputs, [*options.pairs, *options.model])
     if options.figure:
         from aiida_e3relax.common.figures import check_figure
 

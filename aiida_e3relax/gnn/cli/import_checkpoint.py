@@ -28,12 +28,9 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from aiida_e3relax.common.errors import InputError
     from aiida_e3relax.gnn.checkpoints.import_published import import_published
 
-    check_checkpoint_output(options.output)
-    if options.output.resolve() == options.file.resolve():
-        raise InputError(f'{options.output}: is the file to import; name another')
+    check_checkpoint_output(options.output, [options.file])
     checkpoint = import_published(options.file, options.output)
     model = checkpoint.model
     sizes = ', '.join(f'{name} {value}' for name, value in vars(model.hyperparameters).items())

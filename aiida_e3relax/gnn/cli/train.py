@@ -5,9 +5,14 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.common.output_files import is_same_file
 from aiida_e3relax.gnn.cli.options import add_device
+
+if TYPE_CHECKING:
+    from aiida_e3relax.gnn.training.config import TrainingConfig
 
 DESCRIPTION = """
 Train a model as CONFIG says, a YAML or JSON file with `data` (training files that `e3relax data` wrote), `output` (the
@@ -42,11 +47,25 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 def run_training(options: argparse.Namespace, start: Path | None) -> int:
     """Train as the options say, from the weights of a checkpoint where one is given; return the exit status."""
-    from aiida_e3relax.gnn.training.report import training_report
+    from aiida_e3relax.gnn.training.report import check_report, training_report
 
+    if options.report is not None:
+        check_report(options.report)
     with training_report(options.report) as report:
         _train(options, start, report)
     return 0
+
+
+def _check_output_folder(config: TrainingConfig, others: list[Path]) -> None:
+    """Raise InputError where the run would write its own files over its data, or one of the `others` given to it."""
+    from aiida_e3relax.gnn.training.run import FILES
+
+    for given in (*config.data, *others):
+        if any(is_same_file(config.output / name, given) for name in FILES):
+            raise InputError(
+                f'{given}: the run in {config.output} writes a file of its own there: name another `output`, or '
+                'another file'
+            )
 
 
 def _train(options: argparse.Namespace, start: Path | None, report: dict[str, Any]) -> None:
@@ -65,6 +84,7 @@ def _train(options: argparse.Namespace, start: Path | None, report: dict[str, An
     report['versions'] = {name: version(name) for name in ('aiida-e3relax', 'torch', 'numpy')}
     tuned_from = load_checkpoint(start) if start else None
     config = read_config(options.config, options.set, tuned_from)
+    _check_output_folder(config, [options.config, *filter(None, (options.report, start))])
     pairs = Pairs.concatenate(read_pairs(path) for path in config.data)
     if tuned_from and not options.new_elements:
         check_trained_elements(tuned_from, pairs)

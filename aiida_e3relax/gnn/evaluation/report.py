@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_e3relax.common.output_files import whole_file
 from aiida_e3relax.gnn.evaluation.evaluate import ALL_MEASURES, GROUPS, MOVABLE, Measured
 
 SIZE_EDGES = (1, 5, 9, 17, 33, 65)
@@ -161,12 +162,13 @@ def write_json(path: Path, measured: Sequence[Measured], facts: Mapping[str, Any
         'by_element': by_element(measured),
         **{f'by_{group}': rows for group in GROUPS if (rows := by_group(measured, group))},
     }
-    path.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
+    with whole_file(path) as partial:
+        partial.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')
 
 
 def write_csv(path: Path, measured: Sequence[Measured]) -> None:
     """Write one line a structure, frame and model."""
-    with path.open('w', newline='', encoding='utf-8') as handle:
+    with whole_file(path) as partial, partial.open('w', newline='', encoding='utf-8') as handle:
         writer = csv.writer(handle)
         measures = measures_in(name for m in measured for name in m.values)
         groups = [group for group in GROUPS if any(group in m.groups for m in measured)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ def combine(paths: list[Path], output: Path, half: bool = False) -> Checkpoint:
     Raises
     ------
     InputError
-        For fewer than two members, and for members of different architectures or sizes; the message names them.
+        For fewer than two members, for members of different architectures or sizes, and for two with the same weights,
+        whose spread would say nothing; the message names them.
     CheckpointError
         For a file that is missing or damaged.
     """
@@ -61,6 +63,11 @@ def combine(paths: list[Path], output: Path, half: bool = False) -> Checkpoint:
         model = make_model(ARCHITECTURE, members)
     except ValueError as error:
         raise InputError(f'{paths[0]}: {error}') from error
+    for (one, first), (other, second) in itertools.combinations(zip(paths, checkpoints, strict=True), 2):
+        if _have_same_weights(first, second):
+            raise InputError(
+                f'{one} and {other} have the same weights, so that their spread says nothing: give each member once'
+            )
     for number, checkpoint in enumerate(checkpoints):
         model.members[number].load_state_dict(checkpoint.model.state_dict())  # type: ignore[union-attr, index]
     elements = sorted(set.intersection(*(set(c.elements) for c in checkpoints)))
@@ -71,6 +78,12 @@ def combine(paths: list[Path], output: Path, half: bool = False) -> Checkpoint:
     card = {'name': output.stem, 'architecture': ARCHITECTURE, 'version': 1, 'atomic_numbers': elements}
     write_card(output, {**card, **inherit(cards), 'members': origin, 'training': training})
     return load_checkpoint(output)
+
+
+def _have_same_weights(one: Checkpoint, other: Checkpoint) -> bool:
+    """Return whether two models of one architecture and size predict the same."""
+    weights = other.model.state_dict()
+    return all(torch.equal(tensor, weights[name]) for name, tensor in one.model.state_dict().items())
 
 
 def copy_checkpoint(source: Path, output: Path) -> Checkpoint:

@@ -9,13 +9,36 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from aiida_e3relax.common.errors import RunError, RunInterruptedError, TrainingInterruptedError
-from aiida_e3relax.common.output_files import writing
+from aiida_e3relax.common.errors import InputError, RunError, RunInterruptedError, TrainingInterruptedError
+from aiida_e3relax.common.messages import printable
+from aiida_e3relax.common.output_files import check_output, whole_file
 from aiida_e3relax.common.run_errors import as_run_error, error_entry
 from aiida_e3relax.common.strict_json import finite
 
 SCHEMA = 1
+PROGRAM = 'e3relax'
 MEMORY_ADVICE = 'give a smaller batch_size, a smaller model, or a larger device'
+
+
+def check_report(path: Path) -> None:
+    """Raise InputError unless `path` is new, empty, or an earlier report.
+
+    Which files a run reads is known only once its configuration is read, and a report tells of errors before that, too.
+    """
+    check_output(path, '--report', [])
+    if path.exists() and path.stat().st_size and not _is_report(path):
+        raise InputError(
+            f'--report {printable(path)}: is there already and no report of a training, and would be lost: name '
+            'another file'
+        )
+
+
+def _is_report(path: Path) -> bool:
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.get('program') == PROGRAM
 
 
 @contextlib.contextmanager
@@ -26,7 +49,7 @@ def training_report(path: Path | None) -> Iterator[dict[str, Any]]:
     `RunError` that it means; one that nobody expected, as it is.
     """
     begin = time.perf_counter()
-    content: dict[str, Any] = {'schema': SCHEMA, 'program': 'e3relax', 'error': None}
+    content: dict[str, Any] = {'schema': SCHEMA, 'program': PROGRAM, 'error': None}
     try:
         yield content
     except BaseException as error:
@@ -40,5 +63,5 @@ def training_report(path: Path | None) -> Iterator[dict[str, Any]]:
     finally:
         content['wall_time_s'] = time.perf_counter() - begin
         if path is not None:
-            with writing(path):
-                path.write_text(json.dumps(finite(content), indent=1, allow_nan=False) + '\n', encoding='utf-8')
+            with whole_file(path) as partial:
+                partial.write_text(json.dumps(finite(content), indent=1, allow_nan=False) + '\n', encoding='utf-8')

@@ -41,6 +41,9 @@ from aiida_e3relax.gnn.training.subset import with_training_share
 from aiida_e3relax.gnn.training.targets import symmetrised_targets
 from aiida_e3relax.gnn.training.validation_split import validation_split
 
+FILES = ('best.pt', 'best.card.json', 'last.pt', 'settings.json', 'log.csv', 'curves.png')
+"""What a run writes into its folder, beside those of TensorBoard."""
+
 
 def train(
     pairs: Pairs,

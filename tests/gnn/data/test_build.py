@@ -277,7 +277,7 @@ def test_a_disk_that_is_full_is_one_line_and_leaves_nothing_behind(trajectories,
 @pytest.mark.parametrize(
     ('flags', 'message'),
     [
-        (['--output', 'relaxations/dir.npz'], 'a folder; name the file'),
+        (['--output', 'relaxations/dir.npz'], 'found a folder: name a file'),
         (['--output', 'out.csv'], 'a training file is an .npz'),
         (['--output', 'nowhere/out.npz'], 'does not exist'),
         (['--output', 'out.npz', '--fractions', '0.9', '0.2', '0.1'], 'sum to 1'),

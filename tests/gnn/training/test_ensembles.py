@@ -60,9 +60,16 @@ def test_half_precision_halves_the_file_and_hardly_moves_the_prediction(members,
     assert 0 < (found.cell - expected.cell).abs().max() < 1e-2
 
 
+def made_to_agree(checkpoint):
+    """Return an ensemble of two, the second of which has become like the first."""
+    first, second = checkpoint.model.members
+    second.load_state_dict(first.state_dict())
+    return checkpoint.model
+
+
 def test_members_that_agree_are_certain(tmp_path):
-    paths = [member(tmp_path / 'a.pt', 1), member(tmp_path / 'b.pt', 1)]
-    ensemble = combine(paths, tmp_path / 'same.pt').model.double()
+    paths = [member(tmp_path / 'a.pt', 1), member(tmp_path / 'b.pt', 2)]
+    ensemble = made_to_agree(combine(paths, tmp_path / 'same.pt')).double()
     batch = make_batch(batch_of(*rattled()), ensemble.graph, dtype=torch.float64)
     with torch.no_grad():
         assert ensemble(batch)[-1].uncertainty.max() < 1e-12
@@ -115,6 +122,15 @@ def test_unlike_members_are_refused(changes, reason, tmp_path):
     paths = [member(tmp_path / 'a.pt', 1), member(tmp_path / 'b.pt', 2, **changes)]
     with pytest.raises(InputError, match=rf'b\.pt is .*{reason}'):
         combine(paths, tmp_path / 'no.pt')
+
+
+def test_a_member_that_comes_twice_is_refused(members, tmp_path, capsys):
+    copy = member(tmp_path / 'copy.pt', 1, elements=(8,))  # the weights are those of the first
+    for given in (['1.pt', '2.pt', './1.pt'], ['1.pt', copy.name]):
+        words = [str(tmp_path / name) for name in given]
+        assert main(['ensemble', *words, '--output', str(tmp_path / 'no.pt')]) == 3
+        assert 'have the same weights, so that their spread says nothing' in capsys.readouterr().err
+    assert not (tmp_path / 'no.pt').exists()
 
 
 def test_one_member_is_refused(members, tmp_path):
@@ -184,7 +200,8 @@ def test_calibration_leaves_half_precision_as_it_is(tmp_path):
 
 def test_members_that_agree_cannot_be_calibrated(tmp_path):
     elements = np.unique(made_pairs().unrelaxed.numbers).tolist()
-    combine([member(tmp_path / f'{n}.pt', 1, elements) for n in 'ab'], tmp_path / 'same.pt')
+    apart = combine([member(tmp_path / f'{seed}.pt', seed, elements) for seed in (1, 2)], tmp_path / 'apart.pt')
+    save_checkpoint(tmp_path / 'same.pt', 'ensemble', made_to_agree(apart), elements, {})
     with pytest.raises(InputError, match='agree or refuse on all 9 pairs'):
         calibrate(tmp_path / 'same.pt', made_pairs().of_split('val'), torch.device('cpu'))
 
