@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiida_e3relax.gnn.cli.options import check_training_file_output
+from aiida_e3relax.gnn.cli.options import add_seed, check_training_file_output
 from aiida_e3relax.gnn.data.splits import METHODS
 
 if TYPE_CHECKING:
@@ -62,13 +62,18 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         help=f'{", ".join(METHODS)}, or a .csv with the columns `label` and `split`; default: as-given where the '
         'sources give a split for every pair, else random',
     )
-    splitting.add_argument('--seed', type=int, default=0)
+    add_seed(splitting)
     splitting.add_argument(
         '--fractions', type=float, nargs=3, default=(0.8, 0.1, 0.1), metavar=('TRAIN', 'VAL', 'TEST')
     )
     repairing = parser.add_argument_group('repairing')
     for name, text in _REPAIRS.items():
         repairing.add_argument(f'--no-{name}', action='store_true', help=text)
+    repairing.add_argument(
+        '--match-sites',
+        action='store_true',
+        help='bring sites of one species into another order, too, where each has one clearly nearest partner',
+    )
     repeats = parser.add_argument_group('repeated crystals')
     repeats.add_argument('--no-repeats', action='store_true', help='do not look for them: saves minutes')
     repeats.add_argument('--drop-duplicates', action='store_true', help='keep one of equal pairs in a split')
@@ -122,7 +127,9 @@ def _settings(options: argparse.Namespace) -> BuildOptions:
     from aiida_e3relax.gnn.data.repair import RepairOptions
 
     return BuildOptions(
-        repair=RepairOptions(**{name: not getattr(options, f'no_{name}') for name in _REPAIRS}),
+        repair=RepairOptions(
+            **{name: not getattr(options, f'no_{name}') for name in _REPAIRS}, match_sites=options.match_sites
+        ),
         split=options.split if options.split in (None, *METHODS) else 'as-given',
         fractions=tuple(options.fractions),
         seed=options.seed,

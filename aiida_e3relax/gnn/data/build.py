@@ -15,6 +15,7 @@ from aiida_e3relax.common.progress import progress
 from aiida_e3relax.crystals.files.errors import explain
 from aiida_e3relax.crystals.pairs import Pairs, find_moved, is_split, split_names
 from aiida_e3relax.crystals.structures import make_crystals
+from aiida_e3relax.gnn.data.doubts import find_doubts
 from aiida_e3relax.gnn.data.duplicates import Repeats, find_repeats
 from aiida_e3relax.gnn.data.repair import RepairOptions, UnusableError, aligned_in_frame, repaired
 from aiida_e3relax.gnn.data.sources.base import Candidate, Sites, Source
@@ -140,7 +141,8 @@ def build(sources: Sequence[Source], options: BuildOptions, name: str | None = N
             Rejection(str(pairs.source[i]), str(pairs.unrelaxed.labels[i]), reason) for i, reason in unwanted.items()
         ]
         pairs = pairs.select(np.setdiff1d(np.arange(len(pairs)), list(unwanted)))
-    return BuiltData(pairs, rejections, repairs, found, dict(notes), method)
+    doubts = find_doubts(pairs, options.repair.match_sites)
+    return BuiltData(pairs, rejections, repairs, found, dict(notes) | doubts, method)
 
 
 def _earlier_and_later(split: NDArray[np.str_]) -> list[tuple[str, str]]:

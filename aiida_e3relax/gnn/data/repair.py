@@ -27,22 +27,27 @@ CLEAR_RATIO = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class RepairOptions:
-    """Which repairs are made; all by default.
+    """Which repairs are made; all but one by default.
 
     Attributes
     ----------
     reorder
-        Bring relaxed sites into the order of the unrelaxed ones where each has one clear partner.
+        Bring relaxed sites into the order of the unrelaxed ones where species are ordered differently and each site has
+        one clear partner.
     mirror
         Mirror relaxed crystals whose cell has the other handedness.
     drift, rotation
         Take the rigid shift of all atoms, and the rotation between the two frames, out of the relaxed crystal.
+    match_sites
+        Reorder where the species are in order, too: sites of one species may have changed places in the files. Off by
+        default, as a site may really relax further than to its neighbour's place.
     """
 
     reorder: bool = True
     mirror: bool = True
     drift: bool = True
     rotation: bool = True
+    match_sites: bool = False
 
 
 def repaired(before: Sites, after: Sites, options: RepairOptions) -> tuple[Sites, list[str]]:
@@ -62,16 +67,21 @@ def repaired(before: Sites, after: Sites, options: RepairOptions) -> tuple[Sites
     steps = []
     if sorted(before.numbers) != sorted(after.numbers):
         raise UnusableError(f'species differ: {formula(before.numbers)} and {formula(after.numbers)}')
-    if not np.array_equal(before.numbers, after.numbers):
-        if not options.reorder:
-            raise UnusableError('site order differs')
-        order = _site_order(before, after)
-        after = after._replace(
-            numbers=after.numbers[order],
-            positions=after.positions[order],
-            fixed=None if after.fixed is None else after.fixed[order],
-        )
-        steps.append('site order')
+    differs = not np.array_equal(before.numbers, after.numbers)
+    if differs and not options.reorder:
+        raise UnusableError('site order differs')
+    if differs or options.match_sites:
+        here, there = before.positions @ np.linalg.inv(before.cell), after.positions @ np.linalg.inv(after.cell)
+        order, is_clear = site_order(before.numbers, here, after.numbers, there, after.cell)
+        if differs and not is_clear:
+            raise UnusableError('site order differs, and which site became which is not clear')
+        if is_clear and not np.array_equal(order, np.arange(len(order))):
+            after = after._replace(
+                numbers=after.numbers[order],
+                positions=after.positions[order],
+                fixed=None if after.fixed is None else after.fixed[order],
+            )
+            steps.append('site order')
     if np.linalg.det(before.cell) * np.linalg.det(after.cell) < 0:
         if not options.mirror:
             raise UnusableError('cells of opposite handedness')
@@ -120,23 +130,44 @@ def _check_crystal(stage: str, crystal: Sites) -> None:
         raise UnusableError(f'the {stage} crystal is not sound: {fault[1]}')
 
 
-def _site_order(before: Sites, after: Sites) -> NDArray[np.int64]:
-    """Return which relaxed site each unrelaxed site became, by the nearest fractional coordinates in a species."""
-    here, there = before.positions @ np.linalg.inv(before.cell), after.positions @ np.linalg.inv(after.cell)
-    order = np.zeros(len(here), dtype=np.int64)
-    for number in np.unique(before.numbers):
-        rows, columns = np.flatnonzero(before.numbers == number), np.flatnonzero(after.numbers == number)
-        difference = (there[columns][None] - here[rows][:, None]).reshape(-1, 3)
-        nearest = shifted_to_nearest_image(difference, after.cell[None], np.zeros(len(difference), dtype=np.int64))
-        distance = np.linalg.norm(nearest @ after.cell, axis=1).reshape(len(rows), len(columns))
+def site_order(
+    numbers: NDArray[np.int64],
+    here: NDArray[np.float64],
+    numbers_there: NDArray[np.int64],
+    there: NDArray[np.float64],
+    cell: NDArray[np.float64],
+) -> tuple[NDArray[np.int64], bool]:
+    """Return which relaxed site each unrelaxed site became, by the smallest sum of distances, and whether it is clear.
+
+    It is where every partner is nearer than `CLEAR_RATIO` of the distance to any other of its species.
+
+    Parameters
+    ----------
+    numbers, here
+        Atomic numbers ``(N,)`` and fractional coordinates ``(N, 3)`` of the unrelaxed sites.
+    numbers_there, there, cell
+        Those of the relaxed sites, and their cell ``(3, 3)`` in A, in which distances to nearest images are measured.
+    """
+    order, is_clear = np.zeros(len(here), dtype=np.int64), True
+    for number in np.unique(numbers):
+        rows, columns = np.flatnonzero(numbers == number), np.flatnonzero(numbers_there == number)
+        pairs = np.repeat(rows, len(columns)), np.tile(columns, len(rows))
+        distance = site_distances(here[pairs[0]], there[pairs[1]], cell).reshape(len(rows), len(columns))
         _, partner = linear_sum_assignment(distance)
         own = distance[np.arange(len(rows)), partner]
         others = distance.copy()
         others[np.arange(len(rows)), partner] = np.inf
-        if (own > CLEAR_RATIO * np.minimum(others.min(axis=1), others.min(axis=0)[partner])).any():
-            raise UnusableError('site order differs, and which site became which is not clear')
+        is_clear &= bool((own <= CLEAR_RATIO * np.minimum(others.min(axis=1), others.min(axis=0)[partner])).all())
         order[rows] = columns[partner]
-    return order
+    return order, is_clear
+
+
+def site_distances(
+    here: NDArray[np.float64], there: NDArray[np.float64], cell: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the distances ``(N,)``, in A, between sites of fractional coordinates ``(N, 3)`` to nearest images."""
+    nearest = shifted_to_nearest_image(there - here, cell[None], np.zeros(len(here), dtype=np.int64))
+    return np.linalg.norm(nearest @ cell, axis=1)
 
 
 def aligned_in_frame(pairs: Pairs, options: RepairOptions) -> tuple[Pairs, dict[str, int]]:

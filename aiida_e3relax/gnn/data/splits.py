@@ -22,7 +22,8 @@ SYMMETRY_TOLERANCE = 0.01
 
 def check_fractions(fractions: Sequence[float]) -> None:
     """Raise InputError unless `fractions` are three shares that make up the whole."""
-    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+    are_shares = len(fractions) == 3 and all(0 <= fraction <= 1 for fraction in fractions)  # NaN is none
+    if not are_shares or abs(sum(fractions) - 1) > 1e-6:
         raise InputError(f'fractions {list(fractions)}: expected three for {", ".join(SPLITS)} that sum to 1')
 
 

@@ -63,6 +63,35 @@ def test_order_that_is_not_clear_is_rejected():
         built((before, after))
 
 
+@pytest.mark.parametrize('drift', [(0.0, 0.0, 0.0), (0.1, 0.2, 0.05)])
+def test_sites_of_one_species_that_changed_places_are_noted_and_matched_if_asked_for(drift):
+    atoms = bulk('Cu', cubic=True) * (2, 1, 1)
+    atoms.rattle(0.05, seed=1)
+    permuted = grown(atoms)[[2, 0, 3, 1, 4, 5, 7, 6]]
+    permuted.positions += drift
+    unlike = 'sites of one species lie much nearer in another order'
+    data = built((atoms, permuted), (atoms, grown(atoms)))
+    assert [(note.startswith(unlike), count) for note, count in data.notes.items()] == [(True, 1)]
+    assert 'as pair 0' in next(iter(data.notes))
+    assert data.repairs['site order'] == 0
+    matched = built((atoms, permuted), (atoms, grown(atoms)), repair=RepairOptions(match_sites=True))
+    assert matched.notes == {}
+    assert matched.repairs['site order'] == 1
+    moved = matched.pairs.relaxed.fractional() - matched.pairs.unrelaxed.fractional()
+    np.testing.assert_allclose(moved, 0, atol=1e-9)
+
+
+def test_a_cell_of_another_setting_is_noted():
+    atoms = rattled()[2]
+    axes, sheared = grown(atoms), grown(atoms)
+    axes.set_cell(axes.cell.array[[1, 2, 0]])
+    sheared.set_cell(sheared.cell.array + [[0, 0, 0], sheared.cell.array[0], [0, 0, 0]])
+    data = built((atoms, grown(atoms)), (atoms, axes), (atoms, sheared))
+    (note,) = (note for note in data.notes if note.startswith('the relaxed cell is much less strained'))
+    assert data.notes[note] == 2
+    assert note.endswith('as pair 1')
+
+
 def test_drift_rotation_and_images_are_taken_out_and_counted():
     atoms = rattled()[1]
     after = grown(atoms)
