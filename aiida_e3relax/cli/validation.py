@@ -16,6 +16,7 @@ from aiida.common.exceptions import NotExistent
 from sqlalchemy.exc import SQLAlchemyError
 
 from aiida_e3relax.campaign.creation import check_name
+from aiida_e3relax.campaign.submission.daemon import NO_DAEMON, Daemon
 from aiida_e3relax.campaign.submission.lock import CampaignLockedError, LockLostError, describe_lost_database, lock
 from aiida_e3relax.campaign.submission.processes import UNSUCCESSFUL, State, last_state
 from aiida_e3relax.cli.chain_choices import choose_model, read_choices
@@ -35,7 +36,6 @@ from aiida_e3relax.workflows.vasp.choices import ChainChoices
 
 SUBMITTED_BETWEEN_LOOKS = 5
 LONGEST_REASON = 160
-NO_DAEMON = 'no daemon runs, so nothing can: start one with `verdi daemon start`'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,11 +107,9 @@ def run_validation(
         check_name(request.label)
         models = name_models(request.models)
         choices = _read_static_choices(options)
-        group = _find_or_create(request, choices)
+        group = _find_or_create(request, choices, is_to_run=not report_only)
         controller = ValidationController(group, models)
         if not report_only:
-            if not controller.daemon.count_workers():
-                raise click.ClickException(NO_DAEMON)
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: stop.set())
             with lock(group) as confirm_lock:
@@ -158,7 +156,11 @@ def _read_static_choices(options: dict[str, Any]) -> ChainChoices:
     return dataclasses.replace(read_choices({**of_relaxations, **options}), model=None)
 
 
-def _find_or_create(request: Request, choices: ChainChoices) -> ValidationGroup:
+def _find_or_create(request: Request, choices: ChainChoices, is_to_run: bool) -> ValidationGroup:
+    """Return the validation of that name, which is made where it is not there.
+
+    Where it `is_to_run`, and no daemon could run it, none is made: another one could not have its name.
+    """
     pairs = read_pairs(request.pairs)
     asked = {
         'pairs': request.pairs.name,
@@ -172,12 +174,21 @@ def _find_or_create(request: Request, choices: ChainChoices) -> ValidationGroup:
     group = find_same(request.label, asked)
     if group is not None:
         click.echo(f'Going on with the validation {printable(request.label)}', err=True)
+        if is_to_run:
+            _require_daemon()
         return group
     draw = draw_pairs(_of_split(pairs, request), request.draw, request.seed, request.unmatched)
+    if is_to_run:
+        _require_daemon()
     line = ProgressLine('storing crystals and their k-points', len(draw.pairs))
     group = create_validation(request.label, draw, choices, asked, line.advance)
     line.close()
     return group
+
+
+def _require_daemon() -> None:
+    if not Daemon().count_workers():
+        raise click.ClickException(NO_DAEMON)
 
 
 def _of_split(pairs: Pairs, request: Request) -> Pairs:

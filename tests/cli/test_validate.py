@@ -14,6 +14,7 @@ from aiida_e3relax.cli.validate import validate
 from aiida_e3relax.cli.validation import Request, name_models
 from aiida_e3relax.crystals.datasets.pairs_file import write_pairs
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
+from aiida_e3relax.validation.group import find_validation
 from tests.validation.crystals import metal_pairs
 
 
@@ -96,9 +97,13 @@ def test_no_daemon_is_told_and_the_report_is_there_without_one(
     words = [str(pairs), *words, '--potential-family', potential_family, '--name', tmp_path.name]
     done = CliRunner().invoke(validate, words)
     assert (done.exit_code, 'no daemon runs' in done.output) == (1, True)
+    assert find_validation(tmp_path.name) is None, 'it would hold the name against the command put right'
     done = CliRunner().invoke(validate, [*words, '--report-only', '--folder', str(tmp_path / 'report')])
     assert done.exit_code == 0, done.output
+    done = CliRunner().invoke(validate, words)
+    assert (done.exit_code, 'no daemon runs' in done.output) == (1, True)
     assert 'Going on with the validation' in done.output
+    done = CliRunner().invoke(validate, [*words, '--report-only', '--folder', str(tmp_path / 'report')])
     assert 'Not all has ended' in done.output
     assert '4 of 4 energies are not there yet' in (tmp_path / 'report/validation.md').read_text(encoding='utf-8')
     done = CliRunner().invoke(validate, [*words, '--seed', '1'])

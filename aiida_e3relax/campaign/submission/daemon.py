@@ -11,6 +11,8 @@ from aiida.engine import submit
 from aiida.engine.daemon.client import DaemonException, get_daemon_client
 from aiida.manage import get_manager
 
+NO_DAEMON = 'no daemon runs, so nothing can: start one with `verdi daemon start`'
+
 
 class Daemon:
     """Tells whether a daemon runs, and connects again when it has been restarted."""

@@ -19,7 +19,7 @@ from aiida_e3relax.campaign.rounds.builder import draw_stopping
 from aiida_e3relax.campaign.rounds.due import FEWEST_LEARNT, find_lack
 from aiida_e3relax.campaign.rounds.settings import DIFFERENT, RANDOM, UNCERTAIN, LearningSettings
 from aiida_e3relax.campaign.submission.controller import CampaignController
-from aiida_e3relax.campaign.submission.daemon import submit_some
+from aiida_e3relax.campaign.submission.daemon import NO_DAEMON, submit_some
 from aiida_e3relax.campaign.submission.due import Look
 from aiida_e3relax.campaign.submission.lock import CampaignLockedError, lock
 from aiida_e3relax.campaign.submission.processes import State
@@ -119,7 +119,7 @@ def learn_now(name: str) -> None:
         if look.extras.is_paused:
             raise click.ClickException('the campaign is paused: let it go on with `aiida-e3relax campaign resume`')
         if not controller.daemon.count_workers():
-            raise click.ClickException('no daemon runs, so nothing can: start one with `verdi daemon start`')
+            raise click.ClickException(NO_DAEMON)
         asked = len(look.history.rounds) + 1
         group.round_fault = None
         group.rounds_asked = asked

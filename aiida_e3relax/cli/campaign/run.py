@@ -20,6 +20,7 @@ from aiida_e3relax.campaign.submission.controller import (
     has_ended,
     look_together,
 )
+from aiida_e3relax.campaign.submission.daemon import NO_DAEMON
 from aiida_e3relax.campaign.submission.lock import CampaignLockedError, lock
 from aiida_e3relax.campaign.submission.status import Status, make_status
 from aiida_e3relax.cli.campaign.errors import plain_errors, shell_quote
@@ -28,7 +29,6 @@ from aiida_e3relax.cli.campaign.status_table import draw_status
 from aiida_e3relax.common.messages import count_of, printable
 
 SUBMITTED_BETWEEN_LOOKS = 5
-NO_DAEMON = 'no daemon runs, so nothing can: start one with `verdi daemon start`'
 
 
 def run_campaign(
