@@ -24,10 +24,10 @@ def _format_savings(summary: Summary) -> str:
             f'None of your {_format_structures(summary)} was relaxed with and without {summary.pre_relaxer} ({counts}).'
         )
     saved = f'{_format_percent(steps.percent)} of the ionic steps{_format_interval(steps.percent)}'
-    parts = [f'{_format_sample(summary)} {summary.pre_relaxer} {saved}']
     time = summary.savings['core_time_s']
     if time.percent.value is not None:
-        parts.append(_format_core_time(time.saved))
+        saved += _format_core_time(time.saved, has_saved_steps=steps.percent.value >= 0)
+    parts = [f'{_format_sample(summary)} {summary.pre_relaxer} {saved}']
     if (apart := summary.absolute_energy_difference.value) is not None:
         parts.append(f'median |dE| {format_energy(apart)} meV/atom')
     if summary.same_minimum.value is not None:
@@ -62,8 +62,8 @@ def _format_interval(percent: Estimate) -> str:
     return f' (95 % interval {low:z.0f} to {high:z.0f})'
 
 
-def _format_core_time(seconds: float) -> str:
-    """Return a core time saved in a unit that suits it."""
+def _format_core_time(seconds: float, has_saved_steps: bool) -> str:
+    """Return a core time saved in a unit that suits it, to follow what was saved of the steps, or cost of them."""
     hours = abs(seconds) / 3600
     if hours >= 1000:
         text = f'{hours / 1000:.1f} k core-hours'
@@ -71,7 +71,9 @@ def _format_core_time(seconds: float) -> str:
         text = f'{hours:.3g} core-hours'
     else:
         text = f'{abs(seconds):.3g} core-seconds'
-    return text if seconds >= 0 else f'{text} more'
+    if (seconds >= 0) is has_saved_steps:
+        return f' and {text}'
+    return f' but saved {text}' if seconds >= 0 else f' but cost {text} more'
 
 
 def _format_engines(summary: Summary) -> list[str]:

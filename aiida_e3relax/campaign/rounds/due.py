@@ -63,9 +63,9 @@ def find_round(
 
 def find_lack(learnt: int, judges: int, least: int) -> str:
     """Return what a round lacks of relaxations to learn from and to judge by; empty where it lacks nothing."""
-    lacking = [
-        f'{needed} finished relaxations {what}'
-        for found, needed, what in ((learnt, least, 'to learn from'), (judges, FEWEST_JUDGES, 'that judge'))
-        if found < needed
-    ]
-    return ' and '.join(lacking)
+    if learnt >= least and judges >= FEWEST_JUDGES:
+        return ''
+    return (
+        f'{least} finished relaxations to learn from and {FEWEST_JUDGES} that judge and are never learnt from; so far '
+        f'{learnt} and {judges} have finished'
+    )

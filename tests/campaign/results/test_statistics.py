@@ -131,22 +131,32 @@ def test_times_count_only_where_both_legs_ran_or_both_came_from_the_cache(cached
         ),
         (
             [row(leg(10), leg(4))],
-            'On your 1 structure the network saved 60 % of the ionic steps, 6 core-hours, median |dE| 0.4 meV/atom, '
+            'On your 1 structure the network saved 60 % of the ionic steps and 6 core-hours, median |dE| 0.4 meV/atom, '
             '100 % same minimum.',
         ),
         (
             [row(leg(10, stand_in='emt'), leg(12, stand_in='emt')), row(None, leg(4, stand_in='emt'), in_sample=False)],
-            'On 1 of your 2 structures, a random sample, the network cost an additional 20 % of the ionic steps, '
-            '2 core-hours more, median |dE| 0.4 meV/atom, 100 % same minimum. Computed by the VASP stand-in (emt), '
+            'On 1 of your 2 structures, a random sample, the network cost an additional 20 % of the ionic steps '
+            'and 2 core-hours, median |dE| 0.4 meV/atom, 100 % same minimum. Computed by the VASP stand-in (emt), '
             'not by VASP.',
         ),
         (
+            [row(leg(10), leg(9) | {'core_time_s': 64800.0})],
+            'On your 1 structure the network saved 10 % of the ionic steps but cost 8 core-hours more, median |dE| 0.4 '
+            'meV/atom, 100 % same minimum.',
+        ),
+        (
+            [row(leg(10) | {'core_time_s': 72000.0}, leg(12))],
+            'On your 1 structure the network cost an additional 20 % of the ionic steps but saved 8 core-hours, '
+            'median |dE| 0.4 meV/atom, 100 % same minimum.',
+        ),
+        (
             [row(leg(10), None, verdict='rejected')],
-            'On your 1 structure the network saved 0 % of the ionic steps, 0 core-seconds.',
+            'On your 1 structure the network saved 0 % of the ionic steps and 0 core-seconds.',
         ),
         (
             [row(leg(5), leg(4), pre_relaxer='chgnet')],
-            'On your 1 structure the potential chgnet saved 20 % of the ionic steps, 1 core-hours, median |dE| 0.4 '
+            'On your 1 structure the potential chgnet saved 20 % of the ionic steps and 1 core-hours, median |dE| 0.4 '
             'meV/atom, 100 % same minimum.',
         ),
         (
