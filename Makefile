@@ -45,11 +45,15 @@ help:
 	@echo 'make sbom             what is installed, with versions and licences: build/sbom.cdx.json (CycloneDX)'
 	@echo 'make clean            remove the virtual environment and the AiiDA profile of the demo'
 
+demo: CRYSTAL_gpaw = semiconductor
+demo: CRYSTAL_ionic = salt
+demo: CRYSTAL_emt = metal
 demo: profile $(if $(filter gpaw,$(ENGINE)),$(INSTALLED_GPAW))
 	@echo '== codes, potentials and model'
 	@aiida-e3relax setup --profile e3relax --engine $(ENGINE) --pre-relaxer network
 	@echo '== the relaxations'
-	@verdi -p e3relax run workflows/relax_workchain.py --vasp-code vasp-standin-$(ENGINE)@localhost
+	@verdi -p e3relax run workflows/relax_workchain.py --demo $(CRYSTAL_$(ENGINE)) \
+		--vasp-code vasp-standin-$(ENGINE)@localhost
 	@echo; echo 'For these commands in your shell:  source .venv/bin/activate; export AIIDA_PATH=$$PWD/.aiida'
 
 # One worker a core: each runs Python. A campaign goes on where it was when this is run again.

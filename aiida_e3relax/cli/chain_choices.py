@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +75,19 @@ def _name_pre_relaxer(
         asked = None if text is None else PreRelaxer.parse(text)
     except ValueError as error:
         raise click.ClickException(f'--pre-relaxer: {error}') from error
-    for name in OF_PREDICTION if options['no_network'] else ():
-        if (value := options.get(name)) is not None:
-            option = name.replace('_', '-')
-            raise click.ClickException(f'--no-network: expected no --{option} beside it, found {value}')
+    refuse_beside_no_network(options, OF_PREDICTION)
     if asked is None and code is not None and not options.get('model'):
         return find_default(code, predict)
     return asked
+
+
+def refuse_beside_no_network(options: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Raise ClickException for an option among `names` that is given beside --no-network."""
+    for name in names if options['no_network'] else ():
+        value, option = options.get(name), f'--{name.replace("_", "-")}'
+        if value is not None and value is not False:
+            found = option if value is True else f'{option} {value}'
+            raise click.ClickException(f'--no-network: expected no {option} beside it, found {found}')
 
 
 def _choose_pre_relaxer(named: PreRelaxer | None, options: dict[str, Any], predict: dict[str, Any]) -> PreRelaxer:
@@ -220,7 +226,7 @@ def network_options(options: Mapping[str, Any]) -> dict[str, Any]:
 def _choose_freedom(options: dict[str, Any], overrides: dict[str, Any]) -> str | dict[str, Any]:
     """Return what may move by the options, over the overrides and the protocol."""
     given: dict[str, Any] = {}
-    if options['freedom']:
+    if options['freedom'] is not None:
         try:
             given = read_freedom_text(options['freedom'], options['vacuum'])
         except ValueError as error:

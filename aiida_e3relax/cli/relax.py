@@ -19,7 +19,7 @@ DEMO_PROTOCOL = 'fast'
 @click.option(
     '--demo',
     type=click.Choice(list(DEMO_CRYSTALS)),
-    help='A crystal that comes with the package, instead of STRUCTURE.',
+    help='A crystal that comes with the package, instead of STRUCTURE; by the protocol fast unless another is given.',
 )
 @chain_options
 @click.option(
@@ -45,13 +45,14 @@ def relax(structure: str | None, demo: str | None, to_daemon: bool, profile: str
         raise click.UsageError('give either STRUCTURE or --demo')
     if structure:
         check_structure_argument(structure)
-    if structure is None and options['protocol'] is None:
+    if demo and options['protocol'] is None:
         options['protocol'] = DEMO_PROTOCOL
 
-    from aiida.common.exceptions import InvalidOperation, NotExistent
+    from aiida.common.exceptions import NotExistent
     from aiida.engine import submit
     from rich.console import Console
 
+    from aiida_e3relax.campaign.submission.daemon import NO_DAEMON, Daemon
     from aiida_e3relax.cli.relax_inputs import choose_start, describe_relaxations, make_builder
     from aiida_e3relax.cli.watch import run_watched
     from aiida_e3relax.workflows.comparison.text import format_chain
@@ -63,10 +64,9 @@ def relax(structure: str | None, demo: str | None, to_daemon: bool, profile: str
         raise click.ClickException(str(error)) from error
     console.print(describe_relaxations(builder), style='dim', highlight=False)
     if to_daemon:
-        try:
-            chain = submit(builder)
-        except InvalidOperation as error:
-            raise click.ClickException(f'{error}; start one with `verdi daemon start`') from error
+        if not Daemon().count_workers():
+            raise click.ClickException(f'--submit: {NO_DAEMON}, or leave out --submit')
+        chain = submit(builder)
         console.print(
             f'Submitted E3RelaxVaspWorkChain<{chain.pk}>; follow it with `verdi process status -c {chain.pk}`'
         )

@@ -11,17 +11,16 @@ from aiida import orm
 from aiida.engine import ProcessBuilder
 
 from aiida_e3relax.calculations.pre_relaxer import PreRelaxer
-from aiida_e3relax.cli.chain_choices import read_choices
+from aiida_e3relax.cli.chain_choices import OF_PREDICTION, read_choices, refuse_beside_no_network
 from aiida_e3relax.cli.crystal_file import fixed_components, read_crystal
 from aiida_e3relax.cli.nodes import describe_node, find_node
-from aiida_e3relax.cli.resources import STANDIN_CODE
 from aiida_e3relax.cli.structure_argument import STRUCTURE
 from aiida_e3relax.crystals.files import labels_of
-from aiida_e3relax.standin.engine_names import ENGINES
-from aiida_e3relax.workflows.comparison.reference import Reference
+from aiida_e3relax.workflows.comparison.reference import CHAIN, Reference
 from aiida_e3relax.workflows.demo import SUITED, demo_crystal
 
-STANDIN_CODES = [STANDIN_CODE.format(engine=engine) for engine in ENGINES]
+OF_EACH_PREDICTION = ('guard', 'keep_symmetry', 'static_run')
+"""Options that say nothing either where a single chain relaxes the raw structure; a campaign hands them to its arms."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,16 +43,13 @@ class Start:
 
 
 def choose_start(structure: str | None, demo: str | None, vasp_code: str | None) -> Start:
-    """Return the crystal to relax: of STRUCTURE or --demo, or where neither is given one that suits the stand-in.
-
-    Raises UsageError where neither is given and VASP itself computes.
-    """
-    label = (vasp_code or '').partition('@')[0]
+    """Return the crystal to relax, of STRUCTURE or --demo; raises UsageError where neither is given."""
     if structure:
         return read_start(structure)
-    if demo is None and label not in STANDIN_CODES:
-        raise click.UsageError('give STRUCTURE, a file or a node, or --demo to try with a crystal of ours')
-    return demo_start(demo or SUITED.get(label, 'semiconductor'))
+    if demo:
+        return demo_start(demo)
+    suited = SUITED.get((vasp_code or '').partition('@')[0], 'semiconductor')
+    raise click.UsageError(f'give STRUCTURE, a file or a node, or --demo {suited} to try with a crystal of ours')
 
 
 def read_start(text: str) -> Start:
@@ -83,8 +79,10 @@ def demo_start(kind: str) -> Start:
 def make_builder(start: Start, options: dict[str, Any]) -> ProcessBuilder:
     """Return the inputs of the chain from the crystal and the command line's options.
 
-    Raises ClickException for what the profile lacks, ValueError for what the chain refuses.
+    Raises ClickException for what the profile lacks, and for options of a prediction where there is none; ValueError
+    for what the chain refuses.
     """
+    refuse_beside_no_network(options, (*OF_PREDICTION, *OF_EACH_PREDICTION))
     choices = read_choices(options)
     reference = _find_reference(options['reference_leg']) if options['reference_leg'] else None
     if start.is_demo and reference is None and 'reference_leg' not in choices.overrides:
@@ -111,7 +109,7 @@ def describe_relaxations(builder: Any) -> str:
         return (
             f'{told}beside it where the crystal is in the sample of {100 * _given(builder.reference_share).value:g} %.'
         )
-    return f'{told}has been run by {reference}.'
+    return f'{told}has been run by {CHAIN}<{orm.load_node(uuid=reference).pk}>.'
 
 
 def _given(port: Any) -> Any:

@@ -15,9 +15,11 @@ from aiida_e3relax.data.potential import E3RelaxPotentialData
 @pytest.fixture
 def invoke(e3relax_code, standin_code, potential_family):
     """A function that runs `aiida-e3relax campaign` and returns the exit code and the output."""
-    codes = ['--vasp-code', str(standin_code.uuid), '--network-code', str(e3relax_code.uuid)]
 
     def run(command: str, *words: str) -> tuple[int, str]:
+        codes = ['--vasp-code', str(standin_code.uuid)]
+        if '--no-network' not in words:
+            codes += ['--network-code', str(e3relax_code.uuid)]
         more = [*codes, '--potential-family', potential_family] if '--from' in words else []
         done = CliRunner().invoke(campaign, [command, *words, *more])
         assert done.exception is None or isinstance(done.exception, SystemExit), done.exception

@@ -20,7 +20,9 @@ def choose(e3relax_code, standin_code, potential_family, model, tmp_path):
         path = tmp_path / 'overrides.yaml'
         path.write_text(yaml.safe_dump({'network': {'predict': {'parameters': parameters}}}), encoding='utf-8')
         command = click.command()(chain_options(lambda **options: options))
-        codes = ('--vasp-code', standin_code.uuid, '--network-code', e3relax_code.uuid)
+        codes = ['--vasp-code', standin_code.uuid]
+        if '--no-network' not in words:
+            codes += ['--network-code', e3relax_code.uuid]
         words = [*codes, '--potential-family', potential_family, '--overrides', str(path), *words]
         return read_choices(command.make_context('relax', words).params)
 
@@ -54,7 +56,9 @@ def test_what_does_not_fit_is_refused(choose):
         ('--num-gpus', '0'),
         ('--predicted-algo', 'rd'),
     ):
-        with pytest.raises(click.ClickException, match=f'--no-network: expected no {option} beside it, found {value}'):
+        with pytest.raises(
+            click.ClickException, match=f'--no-network: expected no {option} beside it, found {option} {value}'
+        ):
             choose(option, value, '--no-network')
     with pytest.raises(ValueError, match=r'--overrides: `network\.predict\.parameters`: `steps`: expected `potential`'):
         choose(steps=5)

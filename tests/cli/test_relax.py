@@ -31,7 +31,7 @@ def poscar(tmp_path):
 
 
 def test_a_metal_of_its_own_ends_in_the_table_and_can_be_shown_again(prepared, run_in, tmp_path):
-    script = ['verdi', 'run', '--', 'workflows/relax_workchain.py']
+    script = ['verdi', 'run', '--', 'workflows/relax_workchain.py', '--demo', 'metal']
     done = run_in(prepared[0], *script, *EMT)
     assert done.returncode == 0, done.stderr
     assert 'Ag3Pd: VASP with and without the prediction' in done.stdout
@@ -94,7 +94,7 @@ def test_help_is_for_newcomers(relax):
     ('arguments', 'message'),
     [
         ([], 'there are several codes for vasp.vasp; choose one of vasp-standin-emt@localhost, vasp-standin-ionic@'),
-        ([*EMT, '--submit'], 'verdi daemon start'),
+        ([*EMT, '--submit'], 'start one with `verdi daemon start`, or leave out --submit\n'),
     ],
 )
 def test_what_the_profile_leaves_open(relax, poscar, arguments, message):

@@ -18,9 +18,11 @@ def refusal(make_code, tmp_path):
     vasp = make_code('e3relax-vasp-standin', f'vasp-{tmp_path.name}', 'vasp.vasp')
     network = make_code('e3relax', f'e3relax-{tmp_path.name}', 'e3relax.predict')
     ase.io.write(tmp_path / 'POSCAR', ase.build.bulk('CuAu', 'rocksalt', a=5.6))
-    codes = ['--vasp-code', vasp.full_label, '--network-code', network.full_label]
 
     def run(*words: str) -> str:
+        codes = ['--vasp-code', vasp.full_label]
+        if '--no-network' not in words:
+            codes += ['--network-code', network.full_label]
         names = {'poscar': tmp_path / 'POSCAR', 'network': network.full_label}
         done = CliRunner().invoke(
             relax, [*codes, '--potential-family', STANDIN_FAMILY, *(word.format(**names) for word in words)]
@@ -34,7 +36,11 @@ def refusal(make_code, tmp_path):
 @pytest.mark.parametrize(
     ('words', 'message'),
     [
-        ([], 'give STRUCTURE, a file or a node'),
+        ([], 'give STRUCTURE, a file or a node, or --demo semiconductor to try'),
+        (['--vasp-code', 'vasp-standin-emt@localhost'], 'give STRUCTURE, a file or a node, or --demo metal to try'),
+        (['{poscar}', '--no-network', '--guard', 'off'], 'expected no --guard beside it, found --guard off'),
+        (['{poscar}', '--no-network', '--static-run', 'always'], 'expected no --static-run beside it'),
+        (['{poscar}', '--no-network', '--keep-symmetry'], 'expected no --keep-symmetry beside it'),
         (['nowhere.cif'], 'nowhere.cif: expected a file that is there'),
         (['README.md'], 'README.md: cannot be read as crystals'),
         (['{poscar}', '--demo', 'metal'], 'give either STRUCTURE or --demo'),
@@ -50,6 +56,7 @@ def refusal(make_code, tmp_path):
         (['{poscar}', '--max-hours', 'inf'], 'inf is not in the range'),
         (['{poscar}', '--max-hours', '0'], '0.0 is not in the range'),
         (['{poscar}', '--freedom', 'in-plane'], 'needs to know the vacuum'),
+        (['{poscar}', '--freedom', ''], 'expected positions, cell, shape, volume or in-plane'),
     ],
 )
 def test_words(refusal, words, message):

@@ -6,6 +6,7 @@ from aiida import orm
 from aiida.common.links import LinkType
 from aiida.engine import run_get_node
 
+from aiida_e3relax.cli.relax_inputs import describe_relaxations
 from aiida_e3relax.workflows.comparison.reference import reason_against
 from tests.workflows.crystals import copper_gold
 from tests.workflows.vasp.test_chain import count_ionic_steps, links_of, vasp_jobs
@@ -25,7 +26,11 @@ def test_a_sample_is_a_share_of_the_structures_and_the_same_again():
 
 def test_the_raw_leg_of_an_earlier_chain_is_taken_and_stays_in_the_provenance(make_builder):
     raw_alone = run_get_node(make_builder(network_code=None)).node
-    results, chain = run_get_node(make_builder(reference_leg=raw_alone))
+    builder = make_builder(reference_leg=raw_alone)
+    assert f'one from the raw crystal has been run by E3RelaxVaspWorkChain<{raw_alone.pk}>.' in describe_relaxations(
+        builder
+    )
+    results, chain = run_get_node(builder)
     assert chain.exit_status == 0, chain.exit_message
     called = links_of(chain)
     assert 'relax_raw' not in called
