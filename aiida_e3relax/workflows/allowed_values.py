@@ -26,6 +26,10 @@ class GuardMode(enum.StrEnum):
     """The bounds are not looked at."""
 
 
+VERDICTS = ('accepted', 'accepted with warnings', 'unchecked', 'rejected')
+"""The verdicts of the guard; `unchecked` is of the mode `off`, which earlier versions recorded as accepted."""
+
+
 class Algo(enum.StrEnum):
     """How VASP moves the ions, in the words of aiida-vasp's `relax_settings`."""
 

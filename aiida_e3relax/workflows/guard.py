@@ -17,11 +17,11 @@ from aiida_e3relax.crystals.geometry import closest_contact, displacements, prin
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.crystals.validation import geometry_fault
 from aiida_e3relax.data.structures import moved_structure, structures_to_crystals
-from aiida_e3relax.workflows.allowed_values import GuardMode
+from aiida_e3relax.workflows.allowed_values import VERDICTS, GuardMode
 from aiida_e3relax.workflows.network.report import stated_distance, stated_energy_rise, stated_uncertainty
 from aiida_e3relax.workflows.vasp.inputs.freedom import freedom_value, read_freedom
 
-REJECTED = 'rejected'
+ACCEPTED, WARNED, UNCHECKED, REJECTED = VERDICTS
 
 SETTING_RANGES = {
     'contact_ratio_min': (0.0, 1.0),
@@ -119,18 +119,30 @@ class Verdict:
         One sentence for each bound that the prediction breaks, also where it is accepted with a warning.
     numbers
         What was measured, by name with its unit; of a prediction that cannot be computed with, no more than its cell.
+    is_checked
+        Whether the bounds have been looked at.
     """
 
     accepted: bool
     reasons: tuple[str, ...]
     numbers: dict[str, float | str | None]
+    is_checked: bool = True
 
     @property
     def word(self) -> str:
-        """`accepted`, `accepted with warnings` or `rejected`."""
+        """One of `VERDICTS`."""
         if not self.accepted:
             return REJECTED
-        return 'accepted with warnings' if self.reasons else 'accepted'
+        if not self.is_checked:
+            return UNCHECKED
+        return WARNED if self.reasons else ACCEPTED
+
+
+def describe_verdict(record: Mapping[str, Any]) -> str:
+    """Return in a sentence what a verdict says, as it is stored, of a prediction that VASP starts from."""
+    if record['verdict'] == UNCHECKED:
+        return "The guard's bounds were not looked at (mode off)"
+    return '; '.join([f'The prediction was {record["verdict"]} by the guard', *record['reasons']])
 
 
 def judge(
@@ -156,7 +168,9 @@ def judge(
         return Verdict(accepted=False, reasons=(f'contacts cannot be measured: {error}',), numbers=numbers)
     numbers |= {'uncertainty_A': uncertainty, 'energy_rise_eV_per_atom': energy_rise}
     numbers |= {'distance_to_training': distance}
-    reasons = () if settings.mode == GuardMode.OFF else tuple(_find_broken_bounds(numbers, settings))
+    if settings.mode == GuardMode.OFF:
+        return Verdict(accepted=True, reasons=(), numbers=numbers, is_checked=False)
+    reasons = tuple(_find_broken_bounds(numbers, settings))
     return Verdict(accepted=not reasons or settings.mode == GuardMode.WARN, reasons=reasons, numbers=numbers)
 
 

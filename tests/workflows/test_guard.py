@@ -76,7 +76,7 @@ def test_warnings_let_pass_what_is_out_of_bounds_and_keep_the_reason():
 
 def test_no_mode_lets_pass_what_cannot_be_computed_with():
     broken = with_positions(lambda r: np.add.at(r, (0, 0), np.nan))
-    assert judge(RAW, scaled(1.8), GuardSettings(mode='off')).word == 'accepted'
+    assert judge(RAW, scaled(1.8), GuardSettings(mode='off')).word == 'unchecked'
     assert not judge(RAW, broken, GuardSettings(mode='off')).accepted
     assert not judge(RAW, broken, GuardSettings(mode='warn')).accepted
 
@@ -89,7 +89,7 @@ def test_no_mode_lets_pass_what_cannot_be_computed_with():
         ('reject', 0.5, 0.5, 'accepted', ''),
         ('reject', 0.5, 0.51, 'rejected', r'expects errors of 0\.51 A in the lengths of bonds \(bound 0\.5 A\)'),
         ('warn', 0.5, 0.51, 'accepted with warnings', 'expects errors'),
-        ('off', 0.5, 0.51, 'accepted', ''),
+        ('off', 0.5, 0.51, 'unchecked', ''),
         ('reject', 0.5, None, 'rejected', 'no uncertainty is stated .* predict with an ensemble'),
     ],
 )
@@ -109,7 +109,7 @@ def test_uncertainty_is_looked_at_where_there_is_a_bound(mode, bound, stated, wo
         ('reject', 1.5, 1.5, 'accepted', ''),
         ('reject', 1.5, 1.51, 'rejected', r'unlike what the network was trained on: distance 1\.51 \(bound 1\.5\)'),
         ('warn', 1.5, 1.51, 'accepted with warnings', 'unlike what the network'),
-        ('off', 1.5, 1.51, 'accepted', ''),
+        ('off', 1.5, 1.51, 'unchecked', ''),
         ('reject', 1.5, None, 'rejected', 'no distance .* is stated .*--reference'),
     ],
 )
@@ -131,7 +131,7 @@ def test_distance_is_looked_at_where_there_is_a_bound(mode, bound, distance, wor
         ('reject', 0.1, -2.0, 'accepted', ''),
         ('reject', 0.1, 0.11, 'rejected', r'lies \+0\.110 eV/atom above the raw .* \(bound 0\.1 eV/atom\)'),
         ('warn', 0.1, 0.11, 'accepted with warnings', 'above the raw'),
-        ('off', 0.1, 0.11, 'accepted', ''),
+        ('off', 0.1, 0.11, 'unchecked', ''),
         ('reject', 0.1, None, 'rejected', 'no potential tells .* predict with `potential`'),
     ],
 )

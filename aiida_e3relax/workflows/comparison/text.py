@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aiida_e3relax.calculations.pre_relaxer import NETWORK, PreRelaxer
-from aiida_e3relax.workflows.guard import REJECTED
+from aiida_e3relax.workflows.guard import REJECTED, describe_verdict
 from aiida_e3relax.workflows.vasp.messages import describe_failure
 
 ENGINES = {
@@ -98,7 +98,7 @@ def _lines_below(comparison: Mapping[str, Any]) -> Iterator[Text]:
             yield Text('AiiDA took one of them from its cache: their times were not measured side by side.')
     guard = comparison['guard']
     if guard and guard['verdict'] != REJECTED:
-        yield Text('; '.join([f'The prediction was {guard["verdict"]} by the guard', *guard['reasons']]) + '.')
+        yield Text(f'{describe_verdict(guard)}.')
     if comparison['network']:
         network = comparison['network']
         # Comparisons of earlier versions lack this key and the two below.

@@ -15,7 +15,7 @@ from aiida_e3relax.workflows.allowed_values import Algo, StaticRun
 from aiida_e3relax.workflows.comparison.ledger import compare
 from aiida_e3relax.workflows.comparison.legs import collect_leg, count_from_cache, last_structure
 from aiida_e3relax.workflows.comparison.reference import earlier_chain, find_raw_leg, reason_against
-from aiida_e3relax.workflows.guard import guard_prediction
+from aiida_e3relax.workflows.guard import describe_verdict, guard_prediction
 from aiida_e3relax.workflows.network.base import E3RelaxBaseWorkChain
 from aiida_e3relax.workflows.network.report import find_pre_relaxer, find_row
 from aiida_e3relax.workflows.vasp.builder import VaspProtocolMixin
@@ -148,7 +148,7 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
         self.ctx.verdict = verdict
         if verdict['accepted']:
             self.ctx.starts['predicted'] = outcome['structure']
-            self.report('; '.join([f'The prediction is {verdict["verdict"]} by the guard', *verdict['reasons']]))
+            self.report(describe_verdict(verdict.get_dict()))
         else:
             self._remark('; '.join(['The guard rejected the prediction', *verdict['reasons']]))
 

@@ -141,3 +141,6 @@ def test_remarks_and_warnings_of_the_guard_are_shown():
     assert 'excepted..' not in text
     assert 'The prediction was accepted with warnings by the guard; the volume changes.' in text
     assert 'The relaxation from the prediction failed.' in text
+    text = text_of(guard={'verdict': 'unchecked', 'reasons': []})
+    assert "The guard's bounds were not looked at (mode off)." in text
+    assert 'by the guard' not in text

@@ -30,7 +30,7 @@ def test_the_report_says_what_was_done_and_a_failure_names_the_last_job(make_bui
     story = get_workchain_report(chain, 'REPORT', max_depth=1)
     sentences = [
         'The network predicts the relaxed AuCu3',
-        'The prediction is accepted by the guard',
+        'The prediction was accepted by the guard',
         'No reference leg was asked for',
         'VASP relaxes from the prediction',
         'VASP relaxes from the raw structure',
