@@ -18,5 +18,6 @@ def find_node(text: str, complaint: str) -> Any:
 
 
 def describe_node(node: orm.Node) -> str:
-    """Return the type and PK of a node."""
-    return f'{type(node).__name__}<{node.pk}>'
+    """Return the type and PK of a node; of a process its own type, as `VaspWorkChain`."""
+    kind = node.process_label if isinstance(node, orm.ProcessNode) else None
+    return f'{kind or type(node).__name__}<{node.pk}>'

@@ -10,6 +10,12 @@ import click
 from aiida_e3relax.cli.extras import require_report
 from aiida_e3relax.cli.profile import profile_option, use_profile
 from aiida_e3relax.common.messages import printable
+from aiida_e3relax.workflows.allowed_values import VERDICTS
+
+MODEL_HELP = (
+    '`default`, a checkpoint file, the label, PK or UUID of a model, or its content hash or how that begins (after '
+    '`sha256:` where these are digits alone)'
+)
 
 
 @click.group()
@@ -50,9 +56,9 @@ def query_campaign(name: str, form: str | None, profile: str | None) -> None:
     '--element', 'elements', multiple=True, help='Of structures with this element; may be given several times.'
 )
 @click.option('--atoms', metavar='N or N-M', help='Of structures with so many atoms.')
-@click.option('--model', metavar='HASH', help='With predictions of the checkpoint whose hash begins so.')
+@click.option('--model', metavar='MODEL', help=f'With predictions of this checkpoint: {MODEL_HELP}.')
 @click.option('--device', help='With predictions made on it: cpu, cuda, cuda:0 ...')
-@click.option('--verdict', type=click.Choice(['accepted', 'accepted with warnings', 'rejected']), help='Of the guard.')
+@click.option('--verdict', type=click.Choice(VERDICTS), help='Of the guard.')
 @click.option('--campaign', metavar='NAME', help='Of this campaign alone.')
 @output_options
 def query_chains(
@@ -65,6 +71,8 @@ def query_chains(
     from aiida_e3relax.cli.query_output import CHAIN_LEGEND, CHAIN_TITLES, ask, print_frame
 
     n_atoms = _read_range(atoms) if atoms else None
+    if choice['model'] is not None:
+        choice['model'] = _find_hash(choice['model'])
     frame = ask(find_chains, elements=elements, n_atoms=n_atoms, **choice)
     print_frame(frame, form, CHAIN_TITLES, CHAIN_LEGEND)
 
@@ -115,13 +123,17 @@ def query_origin(node: str, profile: str | None) -> None:
 @click.argument('model')
 @output_options
 def query_predictions(model: str, form: str | None, profile: str | None) -> None:
-    """Print all predictions of the checkpoint MODEL: its content hash, or how that begins."""
+    """Print all predictions of the checkpoint MODEL.
+
+    MODEL is `default`, a checkpoint file, the label, PK or UUID of a model, or its content hash or how that begins
+    (after `sha256:` where these are digits alone).
+    """
     use_profile(profile)
 
     from aiida_e3relax.campaign.results.queries import find_predictions
-    from aiida_e3relax.cli.query_output import PREDICTION_TITLES, print_frame
+    from aiida_e3relax.cli.query_output import PREDICTION_TITLES, ask, print_frame
 
-    print_frame(find_predictions(model), form, PREDICTION_TITLES)
+    print_frame(ask(find_predictions, _find_hash(model)), form, PREDICTION_TITLES)
 
 
 @query.command('references')
@@ -153,10 +165,26 @@ def query_references(node: str, form: str | None, profile: str | None) -> None:
     print_frame(frame, form, REFERENCE_TITLES)
 
 
+def _find_hash(text: str) -> str:
+    """Return the content hash of a model that a person names, or how it begins; raises ClickException for none."""
+    from aiida_e3relax.campaign.results.queries import HASH_PREFIX, has_model
+    from aiida_e3relax.cli.chain_choices import choose_model
+
+    if text.startswith(HASH_PREFIX) or (not text.isdigit() and has_model(text)):
+        return text
+    try:
+        return choose_model(text).content_hash
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+
+
 def _read_range(text: str) -> tuple[int, int]:
     """Return the ends of `N-M`, or N twice of `N`; raises BadParameter for anything else."""
     first, _, last = text.partition('-')
     try:
-        return int(first), int(last or first)
+        lowest, highest = int(first), int(last or first)
     except ValueError as error:
         raise click.BadParameter(f'expected a number of atoms, such as 4 or 2-8, found {text!r}') from error
+    if lowest > highest:
+        raise click.BadParameter(f'expected the smaller number of atoms first, as {highest}-{lowest}, found {text!r}')
+    return lowest, highest

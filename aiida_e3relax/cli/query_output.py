@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import click
@@ -15,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aiida_e3relax.campaign.results.spreadsheet import to_csv
-from aiida_e3relax.common.messages import printable
+from aiida_e3relax.common.messages import count_of, printable
 
 CHAIN_TITLES = {
     'formula': 'formula',
@@ -52,7 +53,9 @@ SHORT = {'accepted with warnings': 'warned'}
 """What takes too much room in a table, and what stands there instead."""
 NO_NODE = 'no node has this PK or UUID'
 SENTENCES = ('message', 'fault')
-"""The columns that a narrow terminal may break, beside the label."""
+"""The columns that stand below the table, a line each: no terminal has room for them in it."""
+NAMES = ('chain_pk', 'job_pk')
+"""The columns by which such a line names its row, beside the label."""
 
 
 def print_frame(frame: pd.DataFrame, form: str | None, columns: Mapping[str, str], legend: str = '') -> None:
@@ -69,11 +72,22 @@ def print_frame(frame: pd.DataFrame, form: str | None, columns: Mapping[str, str
 def _print_table(frame: pd.DataFrame, columns: Mapping[str, str], legend: str) -> None:
     table = Table(box=None, header_style='bold', padding=(0, 1, 0, 0), pad_edge=False)
     table.add_column('label', overflow='fold')
-    for name, title in columns.items():
-        table.add_column(title, overflow='fold', no_wrap=name not in SENTENCES)
-    for label, row in frame[list(columns)].iterrows():
+    shown = [name for name in columns if name not in SENTENCES]
+    for name in shown:
+        table.add_column(columns[name], overflow='fold', no_wrap=True)
+    for label, row in frame[shown].iterrows():
         table.add_row(*(Text(printable(cell)) for cell in (str(label), *map(_format_value, row))))
-    Console().print(table, f'{len(frame)} row{"" if len(frame) == 1 else "s"}. {legend}')
+    Console().print(table, f'{count_of(len(frame), "row")}. {legend}'.rstrip())
+    for line in _list_sentences(frame, columns):
+        click.echo(line)
+
+
+def _list_sentences(frame: pd.DataFrame, columns: Mapping[str, str]) -> Iterator[str]:
+    """Yield a line for each sentence in a table, with the row that it belongs to."""
+    for name in (name for name in SENTENCES if name in columns):
+        key = next(key for key in NAMES if key in columns)
+        for label, row in frame[frame[name].fillna('') != ''].iterrows():
+            yield printable(f'{label}, {columns[key]} {row[key]}: {row[name]}')
 
 
 def _format_value(value: Any) -> str:
@@ -82,6 +96,8 @@ def _format_value(value: Any) -> str:
         return '-'
     if isinstance(value, bool):
         return 'yes' if value else 'no'
+    if isinstance(value, datetime.datetime):
+        return datetime.datetime.fromtimestamp(value.timestamp()).strftime('%Y-%m-%d %H:%M')
     if isinstance(value, float):
         return '-' if math.isnan(value) else f'{value:.3g}' if abs(value) < 100 else f'{value:.0f}'
     return SHORT.get(value, str(value))

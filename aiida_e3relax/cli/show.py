@@ -50,12 +50,15 @@ def _load_chain(text: str) -> orm.WorkChainNode:
     """Return the chain of that PK or UUID; raises ClickException when it is something else."""
     from aiida import orm
 
-    from aiida_e3relax.cli.nodes import find_node
+    from aiida_e3relax.cli.nodes import describe_node, find_node
     from aiida_e3relax.workflows.comparison.reference import CHAIN
 
     node = find_node(text, 'no node has this PK or UUID; see `verdi process list -a`')
     if not isinstance(node, orm.WorkChainNode) or node.process_label != CHAIN:
-        raise click.ClickException(f'{text}: expected an {CHAIN}, found {node}; see `verdi process list -a -L {CHAIN}`')
+        found = describe_node(node)
+        raise click.ClickException(
+            f'{text}: expected an {CHAIN}, found {found}; see `verdi process list -a -L {CHAIN}`'
+        )
     return node
 
 

@@ -20,9 +20,11 @@ from aiida_e3relax.cli.campaign.sources import read_sources
 @pytest.fixture
 def invoke(e3relax_code, standin_code, potential_family):
     """A function that runs `aiida-e3relax campaign` and returns the exit code and the output."""
-    codes = ['--vasp-code', str(standin_code.uuid), '--network-code', str(e3relax_code.uuid)]
 
     def run(command: str, *words: str) -> tuple[int, str]:
+        codes = ['--vasp-code', str(standin_code.uuid)]
+        if '--no-network' not in words:
+            codes += ['--network-code', str(e3relax_code.uuid)]
         more = [*codes, '--potential-family', potential_family] if command == 'create' else []
         done = CliRunner().invoke(campaign, [command, *words, *more])
         assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
@@ -257,6 +259,7 @@ def test_a_campaign_is_run_by_one_at_a_time(invoke, crystals, started_daemon_cli
         (['--from', 'nowhere/*.cif'], 'expected a file, a folder with files, a pattern'),
         (['--from', 'group:nothing'], 'no group has this label'),
         (['--from', 'query:atoms=few'], 'expected a number of sites'),
+        (['--from', 'query:atoms=8-2'], 'expected the smaller number of sites first, as 2-8'),
         (['--from', 'query:size=3'], 'expected conditions such as elements=Cu,Au'),
         (['--from', '{crystals}', '--reference', 'some'], 'expected all, none or a share'),
         (['--from', '{crystals}', '--from', '{crystals}'], 'is in two of the sources'),

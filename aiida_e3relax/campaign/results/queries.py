@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -15,13 +16,16 @@ from aiida.tools.graph.graph_traversers import traverse_graph
 from aiida_e3relax.campaign.group import load_campaign
 from aiida_e3relax.campaign.results.records import read_chains, read_comparisons
 from aiida_e3relax.campaign.results.table import make_frame, make_row
+from aiida_e3relax.common.messages import short, suggestion
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.data.potential import E3RelaxPotentialData
 from aiida_e3relax.data.structures import ATOMIC_NUMBERS
+from aiida_e3relax.workflows.allowed_values import VERDICTS
 from aiida_e3relax.workflows.comparison.reference import CHAIN, RAW_LEG, content, find_reference_fault
 
 PREDICTION = 'aiida.calculations:e3relax.predict'
 HASH_PREFIX = 'sha256:'
+DEVICE = re.compile(r'cpu|cuda(:\d*)?')
 PREDICTION_COLUMNS = (
     'status',
     'message',
@@ -59,8 +63,8 @@ class Origin:
 
 
 def find_chains(
-    elements: Collection[str] = (),
-    n_atoms: tuple[int, int] | None = None,
+    elements: Collection[str] | str = (),
+    n_atoms: tuple[int, int] | int | None = None,
     model: str | None = None,
     device: str | None = None,
     verdict: str | None = None,
@@ -71,15 +75,15 @@ def find_chains(
     Parameters
     ----------
     elements
-        Symbols of elements that the structure has, all of them.
+        Symbols of elements that the structure has, all of them; or one symbol.
     n_atoms
-        The smallest and the largest number of atoms.
+        The smallest and the largest number of atoms; or one number.
     model
         The content hash of the checkpoint, or how it begins, with or without `sha256:`.
     device
         What the network ran on, or how that begins: `cpu`, `cuda`, `cuda:0`.
     verdict
-        Of the guard: `accepted`, `accepted with warnings` or `rejected`.
+        Of the guard, one of `VERDICTS`.
     campaign
         The name of a campaign.
 
@@ -92,25 +96,32 @@ def find_chains(
     Raises
     ------
     ValueError
-        When there is no campaign of that name, or no element of such a symbol.
+        When there is no campaign of that name, no element of such a symbol, no checkpoint of such a hash in the
+        profile, and for numbers of atoms, a device or a verdict that no chain can have.
     """
-    if unknown := sorted(set(elements) - set(ATOMIC_NUMBERS)):
+    elements = {elements} if isinstance(elements, str) else set(elements)
+    lowest, highest = _read_sizes(n_atoms)
+    if unknown := sorted(elements - set(ATOMIC_NUMBERS)):
         raise ValueError(f'element: expected symbols such as O or Fe, found {", ".join(unknown)}')
     settings = load_campaign(campaign).settings_node if campaign is not None else None
     filters: dict[str, Any] = {}
     if model is not None:
+        _require_model(model)
         filters['attributes.network.content_hash'] = {'like': f'{_full_hash(model)}%'}
     if device is not None:
+        if not DEVICE.fullmatch(device):
+            raise ValueError(f'device: expected cpu, cuda or cuda:<n>, found {short(device)}')
         filters['attributes.network.device'] = {'like': f'{device}%'}
     if verdict is not None:
+        if verdict not in VERDICTS:
+            raise ValueError(f'verdict: found {short(verdict)}{suggestion(verdict, VERDICTS)}')
         filters['attributes.guard.verdict'] = verdict
     chains, comparisons = read_chains(settings), read_comparisons(settings, filters)
-    lowest, highest = n_atoms or (0, float('inf'))
     return make_frame(
         make_row(chain, comparisons.get(uuid))
         for uuid, chain in chains.items()
         if (uuid in comparisons or not filters)
-        and set(elements) <= set(chain['elements'])
+        and elements <= set(chain['elements'])
         and lowest <= chain['n_atoms'] <= highest
     )
 
@@ -150,7 +161,10 @@ def find_predictions(model: str) -> pd.DataFrame:
     DataFrame
         With `PREDICTION_COLUMNS`, one row a structure of each run, oldest run first, and the index `label`, the name of
         the structure in its run. `predicted` is the UUID of the node that holds it, None where it failed.
+
+    Raises ValueError where no checkpoint in the profile has such a hash.
     """
+    _require_model(model)
     query = orm.QueryBuilder()
     hashed = {'attributes.content_hash': {'like': f'{_full_hash(model)}%'}}
     query.append(E3RelaxModelData, filters=hashed, tag='model')
@@ -249,6 +263,27 @@ def _make_table(rows: list[dict[str, Any]], columns: tuple[str, ...]) -> pd.Data
     """Return rows as a table of Python's objects, None where a value is missing."""
     table = pd.DataFrame(rows, columns=['label', *columns], dtype=object).set_index('label')
     return table.where(table.notna(), None)
+
+
+def has_model(model: str) -> bool:
+    """Return whether a checkpoint in the profile has this content hash, or one that begins so."""
+    filters = {'attributes.content_hash': {'like': f'{_full_hash(model)}%'}}
+    return orm.QueryBuilder().append(E3RelaxModelData, filters=filters, project='id').limit(1).first() is not None
+
+
+def _require_model(model: str) -> None:
+    if not has_model(model):
+        raise ValueError(f'model: no checkpoint in this profile has a content hash that begins with {short(model)}')
+
+
+def _read_sizes(n_atoms: tuple[int, int] | int | None) -> tuple[float, float]:
+    """Return the smallest and the largest number of atoms; raises ValueError where no crystal has as many."""
+    if n_atoms is None:
+        return 0, float('inf')
+    lowest, highest = (n_atoms, n_atoms) if isinstance(n_atoms, int) else n_atoms
+    if highest < 1 or lowest > highest:
+        raise ValueError(f'atoms: expected a number from 1 on, or the smaller one first, found {lowest}-{highest}')
+    return lowest, highest
 
 
 def _full_hash(model: str) -> str:

@@ -163,7 +163,12 @@ def read_bounds(word: str, text: str) -> tuple[int, int]:
         raise click.ClickException(
             f'--from {word}: expected a number of sites such as 8, 2-8, 2- or -8, found {text!r}'
         )
-    return int(match[1] or 1), int(match[2] or 10**6)
+    least, most = int(match[1] or 1), int(match[2] or 10**6)
+    if least > most:
+        raise click.ClickException(
+            f'--from {word}: expected the smaller number of sites first, as {most}-{least}, found {text!r}'
+        )
+    return least, most
 
 
 def _label_nodes(structures: list[orm.StructureData]) -> list[str]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
 
+import pandas as pd
 import pytest
 from aiida import orm
 from click.testing import CliRunner
@@ -17,6 +20,7 @@ from aiida_e3relax.campaign.results.queries import (
 )
 from aiida_e3relax.campaign.results.table import campaign_frame
 from aiida_e3relax.cli import main
+from aiida_e3relax.cli.query_output import REFERENCE_TITLES, print_frame
 from benchmarks.synthetic_campaign import fill_campaign
 from workflows import provenance_queries
 
@@ -42,7 +46,6 @@ def test_chains_by_what_they_have(frame, model):
     assert find_chains(campaign='asked')['chain_uuid'].tolist() == frame['chain_uuid'].tolist()
     assert len(find_chains(verdict='rejected', campaign='asked')) == 1
     assert len(find_chains(model=model.content_hash[:16], campaign='asked')) == 7
-    assert len(find_chains(model='0000')) == 0
     assert len(find_chains(device='cuda')) == 8
     assert len(find_chains(device='cpu')) == 0
     element = frame['elements'].iloc[0][0]
@@ -50,8 +53,26 @@ def test_chains_by_what_they_have(frame, model):
     assert find_chains(elements=[element], campaign='asked').index.tolist() == having
     small = frame[frame['n_atoms'] <= 2].index.tolist()
     assert find_chains(n_atoms=(1, 2), campaign='asked').index.tolist() == small
+    assert find_chains(elements=element, campaign='asked').index.tolist() == having
+    pairs = frame[frame['n_atoms'] == 2].index.tolist()
+    assert find_chains(n_atoms=2, campaign='asked').index.tolist() == pairs
     with pytest.raises(ValueError, match='campaign `nothing`: not in this profile'):
         find_chains(campaign='nothing')
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        ({'model': '0000'}, 'model: no checkpoint in this profile has a content hash that begins with 0000'),
+        ({'device': 'gpu'}, 'device: expected cpu, cuda or cuda:<n>, found gpu'),
+        ({'verdict': 'acepted'}, "verdict: found acepted: did you mean 'accepted'?"),
+        ({'n_atoms': (8, 2)}, 'atoms: expected .* the smaller one first, found 8-2'),
+        ({'n_atoms': 0}, 'atoms: expected a number from 1 on'),
+    ],
+)
+def test_what_no_chain_can_have_is_refused(frame, words, message):
+    with pytest.raises(ValueError, match=message):
+        find_chains(**words)
 
 
 def test_a_result_goes_back_to_its_checkpoint(frame, model):
@@ -78,7 +99,14 @@ def test_predictions_of_a_checkpoint(frame, model):
     assert (failed['status'], failed['predicted']) == ('failed', None)
     assert orm.load_node(found['predicted'].iloc[0]).creator.pk == found['job_pk'].iloc[0]
     assert found['uncertainty_A'].notna().all()
-    assert find_predictions('0000').empty
+    with pytest.raises(ValueError, match='no checkpoint in this profile'):
+        find_predictions('0000')
+    told = query('predictions', 'default', '--csv')
+    digest = model.content_hash.removeprefix('sha256:')
+    for word in (str(model.pk), model.uuid, model.content_hash, digest[:20], model.content_hash[:12]):
+        assert query('predictions', word, '--csv') == told
+    assert len(told.splitlines()) == len(FATES) + 2
+    assert len(query('predictions', 'default').splitlines()) == len(FATES) + 3
 
 
 def test_reference_legs_of_a_structure_are_found_by_its_content(frame):
@@ -88,6 +116,24 @@ def test_reference_legs_of_a_structure_are_found_by_its_content(frame):
     assert found['chain_uuid'].tolist() == [frame['chain_uuid'].iloc[0]]
     assert found['ionic_steps'].tolist() == [frame['raw_ionic_steps'].iloc[0]]
     assert query('references', copy.uuid, '--csv').splitlines()[1].startswith('crystal-0000,')
+
+
+def test_why_a_reference_cannot_be_taken_stands_below_a_table_that_fits():
+    found = pd.DataFrame(
+        {
+            'chain_pk': [7, 305],
+            'ended': pd.to_datetime(['2026-11-30T05:01:13.123456+00:00'] * 2),
+            'ionic_steps': [12, 9],
+            'energy_final_eV_per_atom': [-3.4, -3.4],
+            'fault': [None, 'E3RelaxVaspWorkChain<305> had another `vasp.vasp.parameters`; take the same, or `always`'],
+        },
+        index=pd.Index(['GaAs', 'GaAs'], name='label'),
+    )
+    with contextlib.redirect_stdout(io.StringIO()) as told:
+        print_frame(found, None, REFERENCE_TITLES)
+    lines = told.getvalue().splitlines()
+    assert re.fullmatch(r'GaAs +7 +\d{4}-\d\d-\d\d \d\d:\d\d +12 +-3\.4', lines[1].strip())
+    assert lines[3:] == ['2 rows.', f'GaAs, chain 305: {found["fault"].iloc[1]}']
 
 
 def test_tables_for_people_and_programs(frame):
@@ -130,6 +176,11 @@ def test_the_walk_tells_what_is_missing(frame, model, aiida_profile):
     [
         (['campaign', 'nothing'], 'campaign `nothing`: not in this profile; campaigns here: asked, other'),
         (['chains', '--atoms', 'few'], "expected a number of atoms, such as 4 or 2-8, found 'few'"),
+        (['chains', '--atoms', '8-2'], 'expected the smaller number of atoms first, as 2-8'),
+        (['chains', '--device', 'gpu'], 'device: expected cpu, cuda or cuda:<n>, found gpu'),
+        (['chains', '--model', 'nonsense'], 'nonsense: expected `default`, a checkpoint file that is there'),
+        (['predictions', 'nonsense'], 'nonsense: expected `default`, a checkpoint file that is there'),
+        (['predictions', 'sha256:0000'], 'no checkpoint in this profile has a content hash that begins with sha256:0'),
         (['chains', '--element', 'o'], 'element: expected symbols such as O or Fe, found o'),
         (['origin', '987654'], '987654: no node has this PK or UUID'),
         (['references', 'MODEL'], 'expected a structure or an E3RelaxVaspWorkChain, found E3RelaxModelData'),
