@@ -142,12 +142,12 @@ def _parse_fields(text: str) -> Any:
     """Return the value of a text in JSON, in which programs write it, or in YAML; raises ValueError for neither."""
     with suppress(ValueError):
         return parse_json(text)
-    import yaml  # not needed for words and JSON, on a machine with PyTorch alone
+    from aiida_e3relax.common.strict_yaml import load_yaml  # PyYAML is no need for words and JSON
 
     try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ValueError(f'expected YAML such as {{moves: in-plane, vacuum: c}}, found {text!r}') from error
+        return load_yaml(text)
+    except ValueError as error:
+        raise ValueError(f'expected YAML such as {{moves: in-plane, vacuum: c}}, found {text!r}: {error}') from error
 
 
 def _is_index(site: Any) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from aiida_e3relax.common.errors import InputError
-from aiida_e3relax.common.messages import printable
+from aiida_e3relax.common.messages import printable, short
 from aiida_e3relax.common.strict_json import parse_json
 from aiida_e3relax.crystals.freedom.freedom import Freedom
 
@@ -31,3 +31,10 @@ def read_fixed_sites(path: Path | None) -> FixedSites:
         reason = getattr(error, 'strerror', None) or error
         raise InputError(f'--fixed-sites {path}: {reason}') from error
     return content
+
+
+def describe_unknown(labels: Iterable[str], known: Sequence[str]) -> str:
+    """Return the message that no structure has any of `labels`; some that structures have are `known`."""
+    told = short(', '.join(sorted(map(printable, labels))), 300)
+    there = f'; labels are {short(", ".join(map(printable, known)), 300)}' if known else ''
+    return f'--fixed-sites: no structure has the label {told}, so its sites are held nowhere{there}'

@@ -46,7 +46,8 @@ class PredictionFreedom:
     faults
         Status word and message, by index, of crystals with constraints that cannot be held.
     movable
-        For each crystal, ``(N, 3)`` which fractional coordinates its file lets change; None where that is all.
+        For each crystal, ``(N, 3)`` which fractional coordinates its file, `fixed` and the `fixed` of the freedom let
+        change; None where that is all.
     notes
         By index, what a person should know of how a vacuum or the symmetry was kept.
     """
@@ -67,8 +68,9 @@ class PredictionFreedom:
         for index, one in enumerate(atoms):
             if one is not None and one.constraints:
                 self._hold(index, partial(movable_coordinates, one))
-            if sites := (fixed or {}).get(str(crystals.labels[index])):
-                self._hold(index, partial(self._without, index, sites))
+            for sites in (freedom and freedom.fixed, (fixed or {}).get(str(crystals.labels[index]))):
+                if sites:
+                    self._hold(index, partial(self._without, index, sites))
 
     def find_faults(self, indices: Sequence[int], batch: CrystalBatch | None = None) -> dict[int, CrystalFault]:
         """Return the faults, by place in `indices`, of crystals that cannot be predicted with what may move.
@@ -141,7 +143,7 @@ class PredictionFreedom:
         self.movable[index] = None if movable is None or movable.all() else movable
 
     def _without(self, index: int, fixed: Mapping[str, Sequence[int]]) -> NDArray[np.bool_]:
-        """Return what may move in a crystal beside what its file holds, without the sites `fixed`."""
+        """Return what may move in a crystal beside what is held already, without the sites `fixed`."""
         count = int(self._crystals.n_atoms[index])
         return Freedom().holding(self.movable[index]).movable(count) & Freedom(fixed=fixed).movable(count)
 

@@ -154,7 +154,7 @@ def predict(
     model = model.to(device=device, dtype=dtype).eval()
     replayed = replayed or ReplayedModel(model, with_features=reference is not None)
     reference = reference and reference.to(device, dtype)
-    faults = _faults_before(crystals, elements, model.cutoff, device) | (freedom.faults if freedom else {})
+    faults = (freedom.faults if freedom else {}) | _faults_before(crystals, elements, model.cutoff, device)
     result = Predictions(crystals, faults, [], {'graph': 0.0, 'forward': 0.0}, reference=reference)
     gathered = _Gathered(crystals, details)
     sound = [index for index in np.argsort(crystals.n_atoms, kind='stable').tolist() if index not in faults]
@@ -211,7 +211,7 @@ def without_network(crystals: Crystals, device: torch.device, freedom: Predictio
     """
     start = time.perf_counter()
     everything = list(range(1, MAX_ATOMIC_NUMBER + 1))
-    faults = _faults_before(crystals, everything, LONGEST_LINK, device) | freedom.faults
+    faults = freedom.faults | _faults_before(crystals, everything, LONGEST_LINK, device)
     for find in (partial(_overlaps, crystals), freedom.find_faults):
         sound = [index for index in range(len(crystals)) if index not in faults]
         faults |= {sound[place]: fault for place, fault in find(sound).items()}

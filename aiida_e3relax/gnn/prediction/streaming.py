@@ -25,7 +25,7 @@ from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from aiida_e3relax.gnn.device import DTYPES, choose_dtype, describe_device, prepare_device
 from aiida_e3relax.gnn.prediction.details import DetailFiles
-from aiida_e3relax.gnn.prediction.fixed_sites import FixedSites, read_fixed_sites
+from aiida_e3relax.gnn.prediction.fixed_sites import FixedSites, describe_unknown, read_fixed_sites
 from aiida_e3relax.gnn.prediction.predictor import Predictor, check_details_of, load_pre_relaxer
 from aiida_e3relax.gnn.prediction.report import (
     ReportWriter,
@@ -65,12 +65,15 @@ def predict_to_file(
     first = _first_crystals(pieces, unreadable)
     if first is None:
         raise InputError(describe_nothing_read(inputs, [fault.message for fault in unreadable]))
+    second = next(pieces, None) if fixed else None
+    if fixed and second is None and not fixed.keys() & set(_with_own_labels(first, UniqueLabels())[0].labels.tolist()):
+        raise InputError(describe_unknown(fixed, first.crystals.labels.tolist()))
     with open_writer(output) as writer, DetailFiles(output, settings) as files:
         writer.check(len(first))
         report.content['timings_s'] = {'load': time.perf_counter() - start, 'graph': 0.0, 'forward': 0.0}
         title = 'predicting' if checkpoint or not relaxation else f'relaxing by {relaxation.name}'
         line = ProgressLine(title, count_structures(inputs))
-        everything = itertools.chain([first], pieces)
+        everything = itertools.chain([first], [second] if second is not None else [], pieces)
         outputs = writer, files, report
         predictor = Predictor(
             checkpoint, device, DTYPES[dtype], settings.engine, relaxation, settings.restores_symmetry
@@ -112,7 +115,10 @@ def _predict_pieces(
     outputs: tuple[NpzWriter | AseWriter, DetailFiles, ReportWriter],
     line: ProgressLine,
 ) -> Counter[str]:
-    """Predict and write piece after piece, and return how many structures have each status; fills `unreadable`."""
+    """Predict and write piece after piece, and return how many structures have each status.
+
+    Fills `unreadable`, also by the labels in `fixed` that no structure has: their sites are held nowhere.
+    """
     counts: Counter[str] = Counter()
     tally: Counter[str] = Counter()
     unknown = set(fixed)
@@ -152,8 +158,9 @@ def _predict_pieces(
         files.write(crystals, result, freedom.movable)
     if tally:
         line.say('the potential: ' + ', '.join(f'{count} {word}' for word, count in sorted(tally.items())))
-    if unknown:
-        line.say(f'--fixed-sites: no structure has the label {", ".join(sorted(map(printable, unknown))[:20])}')
+    for label in sorted(unknown):
+        unreadable.append(Unreadable(printable(label), describe_unknown([label], [])))
+        line.say(unreadable[-1].message)
     return counts
 
 

@@ -11,6 +11,9 @@ from ase import Atoms
 from ase.constraints import FixAtoms, FixBondLengths, FixScaled
 from ase.io import read, write
 
+from aiida_e3relax.common.errors import SOME_UNREADABLE
+from aiida_e3relax.crystals.files.stream import stream_structures
+from aiida_e3relax.crystals.freedom.constraints import movable_coordinates
 from aiida_e3relax.crystals.freedom.freedom import Freedom
 from aiida_e3relax.crystals.structures import write_npz
 from aiida_e3relax.crystals.symmetry import SpaceGroup
@@ -20,6 +23,7 @@ from aiida_e3relax.gnn.graph.batch import make_batch
 from aiida_e3relax.gnn.models.registry import make_model
 from aiida_e3relax.gnn.prediction import freedom as freedoms
 from aiida_e3relax.gnn.prediction import predict as predictions
+from aiida_e3relax.gnn.prediction import streaming
 from aiida_e3relax.gnn.prediction.freedom import PredictionFreedom
 from tests.gnn.crystals import batch_of
 
@@ -146,6 +150,50 @@ def test_sites_that_a_file_holds_stay_and_their_flags_are_written_back(predict, 
     assert {site for sites in frozen for site in sites} >= {0, 1, 2}
     masks = [constraint.mask.tolist() for constraint in predicted.constraints if 2 in constraint.get_indices()]
     assert masks == [[False, False, True]]
+
+
+@pytest.mark.parametrize('output', ['out.vasp', 'out.extxyz'])
+def test_sites_that_the_freedom_holds_are_written_too(predict, output):
+    """They once stayed in the prediction, and moved in the next relaxation of its file."""
+    atoms = silicon()
+    atoms.set_constraint(FixAtoms([1]))
+    predicted, row = predict(atoms, '--freedom', '{moves: positions, fixed: {abc: [3], c: [5]}}', output=output)
+    assert (row['status'], row['message']) == ('ok', '')
+    held = np.zeros((8, 3), dtype=bool)
+    held[[1, 3]], held[5, 2] = True, True
+    np.testing.assert_array_equal(movable_coordinates(predicted), ~held)
+    row = predict(atoms, '--freedom', '{fixed: {abc: [3]}}', output='out.cif')[1]
+    assert row['message'] == 'which sites are held is not written: cif cannot hold it, .vasp can'
+
+
+def test_a_label_without_a_structure_is_told_before_anything_runs(predict, checkpoint, tmp_path, capsys):
+    (tmp_path / 'fixed.json').write_text('{"inn": {"abc": [0]}}')
+    options = ['--fixed-sites', str(tmp_path / 'fixed.json')]
+    write(tmp_path / 'in.vasp', silicon())
+    files = ['--model', str(checkpoint), '--output', str(tmp_path / 'out.vasp'), '--report', str(tmp_path / 'r.json')]
+    assert main(['predict', str(tmp_path / 'in.vasp'), *files, *options]) == 3
+    told = '--fixed-sites: no structure has the label inn, so its sites are held nowhere'
+    assert f'{told}; labels are in' in capsys.readouterr().err
+    assert not (tmp_path / 'out.vasp').exists()
+    (tmp_path / 'fixed.json').write_text('{"inn": {"abc": [0]}, "in": {"abc": [1]}}')
+    assert main(['predict', str(tmp_path / 'in.vasp'), *files, *options]) == SOME_UNREADABLE
+    rows = json.loads((tmp_path / 'r.json').read_text())['structures']
+    assert [(row['label'], row['status']) for row in rows] == [('in', 'ok'), ('inn', 'unreadable')]
+    assert rows[1]['message'] == told
+    assert told in capsys.readouterr().err
+    assert movable_coordinates(read(tmp_path / 'out.vasp'))[:2].tolist() == [[True] * 3, [False] * 3]
+
+
+def test_a_label_without_a_structure_costs_a_long_run_nothing(checkpoint, tmp_path, monkeypatch):
+    """Its structures come in pieces, and whether one has the label is known at the end."""
+    monkeypatch.setattr(streaming, 'stream_structures', lambda paths: stream_structures(paths, 1))
+    (tmp_path / 'fixed.json').write_text('{"inn": {"abc": [0]}}')
+    write_npz(tmp_path / 'in.npz', batch_of(silicon(), silicon(), silicon()))
+    files = ['--model', str(checkpoint), '--output', str(tmp_path / 'out.npz')]
+    options = ['--fixed-sites', str(tmp_path / 'fixed.json')]
+    assert main(['predict', str(tmp_path / 'in.npz'), *files, *options]) == SOME_UNREADABLE
+    with np.load(tmp_path / 'out.npz') as arrays:
+        assert arrays['status'].tolist() == ['ok'] * 3
 
 
 def test_the_network_itself_gets_what_is_held(checkpoint):

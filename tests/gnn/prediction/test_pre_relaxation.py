@@ -298,7 +298,7 @@ def test_sites_are_held_in_formats_that_cannot_say_so(run, tmp_path, small):
     held.write_text(json.dumps({'0': {'abc': [0], 'c': [1]}, 'none': {'a': [0]}}))
     for options in (FROM_INPUT, ('--model', str(small))):
         _, report, told = run([copper(), copper()], *options, '--fixed-sites', str(held), '--freedom', 'positions')
-        assert [row['status'] for row in report['structures']] == ['ok', 'ok']
+        assert [row['status'] for row in report['structures']] == ['ok', 'ok', 'unreadable']
         moved = np.abs(np.load(tmp_path / 'out.npz')['positions'] - batch_of(copper(), copper()).positions)
         assert moved[[0, 0, 0, 1], [0, 1, 2, 2]].max() < 1e-8
         assert moved[1:3, :2].min() > 1e-5

@@ -86,6 +86,16 @@ def test_a_command_line_gives_a_word_or_the_mapping():
 
 
 @pytest.mark.parametrize(
+    'text',
+    ['{fixed: {c: [0]}, fixed: {c: [1]}}', '{"fixed": {"c": [0], "c": [1]}}', '{moves: cell, moves: shape}'],
+)
+def test_a_key_that_comes_twice_is_refused(text):
+    """Of two lists of fixed sites the last was once taken in silence, also of what is nearly JSON."""
+    with pytest.raises(ValueError, match='stands there twice'):
+        read_freedom_text(text)
+
+
+@pytest.mark.parametrize(
     'text', ['', '{', '[cell]', 'moves: [1]', '{moves: cell, moves}', '{1: 2}', '{fixed: {1: [0]}}']
 )
 def test_text_that_is_no_freedom_is_refused(text):
