@@ -21,6 +21,9 @@ from aiida_e3relax.crystals.files import (
 from aiida_e3relax.crystals.freedom.constraints import movable_coordinates
 from aiida_e3relax.crystals.freedom.freedom import fixed_coordinates
 
+LONGEST_LABEL = 200
+"""Characters of a label to which others are added for links and nodes of AiiDA."""
+
 
 def read_crystal(path: Path) -> Atoms:
     """Return the crystal of a file, the last one of a run's, and say on stderr what of the file is not used.
@@ -68,7 +71,9 @@ def label_crystals(files: Iterable[Path]) -> dict[str, Atoms]:
 
 
 def labelled_entries(file: Path, stem: str, taken: UniqueLabels) -> Iterator[tuple[str, Entry]]:
-    """Yield the crystals of a file under labels that are not `taken`: `stem`, with a number where there are several.
+    """Yield the crystals of a file under labels that are not `taken`: those that the file gives, or `stem`.
+
+    With `stem` there is a number where there are several.
 
     The `fault` of an entry names the file and the crystal. A file that cannot be read, or not to its end, has an entry
     without a crystal for that, after those that could be read.
@@ -80,7 +85,8 @@ def labelled_entries(file: Path, stem: str, taken: UniqueLabels) -> Iterator[tup
     except CrystalFileError as error:
         fault = str(error)
     for index, entry in enumerate(entries):
-        label = taken.claim(stem if len(entries) == 1 and not fault else f'{stem}_{index}')
+        numbered = stem if len(entries) == 1 and not fault else f'{stem}_{index}'
+        label = taken.claim(make_label(entry.label[:LONGEST_LABEL]) if entry.label else numbered)
         if entry.atoms is None:
             fault_in_file = f'{printable(file)}: {entry.name or f"structure {index}"}: {entry.fault}'
             yield label, dataclasses.replace(entry, fault=fault_in_file)

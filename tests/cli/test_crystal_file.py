@@ -1,8 +1,11 @@
+import json
+
 import ase.build
 import ase.io
 import click
 import pytest
 from ase.constraints import FixAtoms, FixBondLength, FixScaled
+from pymatgen.io.ase import AseAtomsAdaptor
 
 from aiida_e3relax.cli.crystal_file import fixed_components, label_crystals, read_crystal
 
@@ -83,3 +86,9 @@ def test_labels_are_those_of_folders_and_unreadable_files_are_passed_over(tmp_pa
     assert 'b/POSCAR: cannot be read as crystals: line 2' in told
     with pytest.raises(click.ClickException, match='none of the files'):
         label_crystals([files[1]])
+
+
+def test_labels_that_a_file_gives_are_those_of_its_crystals(tmp_path):
+    copper = AseAtomsAdaptor.get_structure(ase.build.bulk('Cu')).as_dict()
+    (tmp_path / 'x.json').write_text(json.dumps({'mp-30': copper, 'mp 30': copper, 'a' * 300: copper}))
+    assert list(label_crystals([tmp_path / 'x.json'])) == ['mp_30', 'mp_30_2', 'a' * 200]

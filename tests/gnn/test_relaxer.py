@@ -21,6 +21,7 @@ from pymatgen.core import DummySpecies, IStructure, Lattice, Molecule, Structure
 from pymatgen.core.surface import Slab
 
 from aiida_e3relax.common.errors import CheckpointError, DeviceError
+from aiida_e3relax.crystals.freedom.constraints import movable_coordinates
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.gnn import Relaxation, RelaxationError, Relaxer, relax
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint, save_checkpoint
@@ -211,6 +212,16 @@ def test_selective_dynamics_hold_sites_too(relaxer):
     assert change[1, 2] < 1e-9
     assert change[1, :2].max() > 1e-4
     assert relaxed.site_properties['selective_dynamics'] == flags
+
+
+def test_sites_that_a_freedom_holds_stay_held(relaxer):
+    atoms = rattled()[2]
+    of_ase, of_pymatgen = (
+        one.structure for one in relaxer([atoms, to_pymatgen(atoms)], freedom={'fixed': {'abc': [0], 'c': [1]}})
+    )
+    expected = [[False] * 3, [True, True, False], *[[True] * 3] * (len(atoms) - 2)]
+    assert movable_coordinates(of_ase).tolist() == expected
+    assert of_pymatgen.site_properties['selective_dynamics'] == expected
 
 
 def test_a_layer_keeps_its_cell_and_a_note_says_so(relaxer):

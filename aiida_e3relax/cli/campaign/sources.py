@@ -14,12 +14,11 @@ from aiida import orm
 from aiida.common.exceptions import MultipleObjectsError, NotExistent
 
 from aiida_e3relax.cli.campaign.source_files import GROUP, QUERY, find_files
-from aiida_e3relax.cli.crystal_file import fixed_components, labelled_entries
+from aiida_e3relax.cli.crystal_file import LONGEST_LABEL, fixed_components, labelled_entries
 from aiida_e3relax.common.messages import printable
 from aiida_e3relax.crystals.files import UniqueLabels, labels_of, make_label
 
 QUERY_KEYS = ('elements', 'atoms')
-LONGEST_LABEL = 200
 BOUNDS = re.compile(r'(\d*)-(\d*)')
 
 

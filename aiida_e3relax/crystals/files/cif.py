@@ -66,6 +66,10 @@ class _Values:
                 for place, tag in enumerate(item.loop.tags):
                     self._items[_key(tag)] = item.loop.values[place::width]
 
+    def has(self, *beginnings: str) -> bool:
+        """Return whether any name begins with one of `beginnings`."""
+        return any(name.startswith(beginnings) for name in self._items)
+
     def column(self, *names: str) -> list[str]:
         """Return the values of the first of `names` that is there, without quotes; ``.`` and ``?`` stay themselves."""
         found = next((self._items[name] for name in names if name in self._items), [])
@@ -100,6 +104,7 @@ def _read_block(values: _Values) -> tuple[Atoms, tuple[str, ...]]:
     """Return the crystal of a data block, and notes; raises CrystalFileError."""
     from ase import Atoms
 
+    _check_modulation(values)
     cell = _read_cell(values)
     labels, symbols, charged = _read_symbols(values)
     numbers = [read_atomic_number(symbol, label) for symbol, label in zip(symbols, labels, strict=True)]
@@ -119,6 +124,16 @@ def _read_block(values: _Values) -> tuple[Atoms, tuple[str, ...]]:
     left_out += ['magnetic moments'] if values.column('atom_site_moment_label') else []
     notes = (f'{" and ".join(left_out)} of the file are not used',) if left_out else ()
     return atoms, (*isotope_note(symbols), *notes)
+
+
+def _check_modulation(values: _Values) -> None:
+    """Raise CrystalFileError for a modulated crystal: what its block gives as sites is an average."""
+    dimension = values.number('cell_modulation_dimension') or 0
+    if dimension > 0 or values.has('atom_site_displace_', 'atom_site_fourier_', 'space_group_ssg_'):
+        raise CrystalFileError(
+            'expected a crystal with three lattice vectors, found a modulated one (_cell_modulation_dimension), whose '
+            'sites are those of an average: give a supercell that approximates it, as JANA can make'
+        )
 
 
 def _read_cell(values: _Values) -> NDArray[np.float64]:
@@ -198,6 +213,11 @@ def _read_coordinates(values: _Values, labels: list[str], cell: NDArray[np.float
 def _check_occupancies(values: _Values, labels: list[str], symbols: list[str]) -> None:
     """Raise CrystalFileError unless each site holds one whole atom, and all of its hydrogen atoms are sites too."""
     occupancies = values.column('atom_site_occupancy')
+    if '?' in occupancies:
+        raise CrystalFileError(
+            f'{short(labels[occupancies.index("?")])}: expected its occupancy, found `?`: write 1 where the site holds '
+            'a whole atom, or leave _atom_site_occupancy out where all do'
+        )
     shares = [1.0 if word == '.' else as_number(word, '_atom_site_occupancy') for word in occupancies]
     if not all(abs(share - 1) <= WHOLE for share in shares):
         refuse_partial(

@@ -13,10 +13,10 @@ from aiida_e3relax.common.messages import short
 from aiida_e3relax.crystals.files.content import OPENERS, open_text_file, read_text
 from aiida_e3relax.crystals.files.elements import isotope_note, potential_element, read_atomic_number
 from aiida_e3relax.crystals.files.errors import CrystalFileError
+from aiida_e3relax.crystals.freedom.constraints import make_constraints
 
 if TYPE_CHECKING:
     from ase import Atoms
-    from ase.constraints import FixConstraint
 
 MOST_ATOMS = 1_000_000
 """Atoms in a crystal that is read at all."""
@@ -185,16 +185,5 @@ def _make_atoms(
     place = 'scaled_positions' if mode in {'D', 'F'} else 'positions'
     atoms = Atoms(numbers=numbers, cell=cell, pbc=True, **{place: sites})
     if held.any():
-        atoms.set_constraint(_make_constraints(held))
+        atoms.set_constraint(make_constraints(~held, cell, cartesian=False))
     return atoms
-
-
-def _make_constraints(held: NDArray[np.bool_]) -> list[FixConstraint]:
-    from ase.constraints import FixAtoms, FixScaled  # brings scipy along, which takes longer than to read a file
-
-    constraints: list[FixConstraint] = [
-        FixScaled(site, flags) for site, flags in enumerate(held) if flags.any() and not flags.all()
-    ]
-    if held.all(axis=1).any():
-        constraints.append(FixAtoms(np.flatnonzero(held.all(axis=1))))
-    return constraints

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from aiida_e3relax.crystals.files.errors import CrystalFileError, explain
 from aiida_e3relax.crystals.files.occupancies import ADVICE, refuse_partial, refuse_partial_atoms
 from aiida_e3relax.crystals.files.poscar import read_poscar
 from aiida_e3relax.crystals.files.pymatgen_json import read_pymatgen_json
+from aiida_e3relax.crystals.files.suffixes import format_of_suffix, without_compression
 from aiida_e3relax.crystals.files.xyz import read_xyz
 
 if TYPE_CHECKING:
@@ -53,12 +53,15 @@ class Entry:
         What a person should know of how it was read.
     name
         Its name in the file, such as that of a CIF's data block; may be empty.
+    label
+        The label that the file gives it, as JSON of pymatgen's may; mostly empty.
     """
 
     atoms: Atoms | None
     fault: str = ''
     notes: tuple[str, ...] = ()
     name: str = ''
+    label: str = ''
 
 
 def read_crystals(path: str | Path) -> list[Atoms]:
@@ -105,8 +108,8 @@ def _open(path: Path) -> Iterator[Entry]:
         for name, read in read_cif(path):
             yield _checked(read, name)
     elif kind == 'json' and (structures := read_pymatgen_json(path)) is not None:
-        for read in structures:
-            yield _checked(read)
+        for label, read in structures:
+            yield dataclasses.replace(_checked(read, label), label=label)
     elif kind in {'json', 'db'}:
         yield from _read_database(path, kind)
     elif kind == 'extxyz':
@@ -153,24 +156,21 @@ def check_atoms(atoms: Atoms) -> None:
 
 def _left_out(atoms: Atoms) -> tuple[str, ...]:
     """Return what the crystal comes with and a network, or a node of AiiDA, does not know."""
-    found = {'initial_magmoms': 'magnetic moments', 'initial_charges': 'charges'}
-    left_out = [what for name, what in found.items() if name in atoms.arrays and np.any(atoms.arrays[name])]
+    there = {**getattr(atoms.calc, 'results', {}), **atoms.arrays}
+    found = {'magnetic moments': ('initial_magmoms', 'magmoms', 'magmom'), 'charges': ('initial_charges',)}
+    left_out = [what for what, names in found.items() if any(np.any(there.get(name, 0)) for name in names)]
     return (f'{" and ".join(left_out)} of the file are not used',) if left_out else ()
 
 
 def _format(path: Path) -> str:
     """Return ASE's word for the format of a file, by its name and its first bytes."""
-    name = path.name
-    if path.suffix.lower() in OPENERS:
-        name = name[: -len(path.suffix)]
-    suffix = Path(name).suffix.lower()
-    if suffix in {'.cif', '.mcif'}:
+    plain = without_compression(path)
+    suffix = plain.suffix.lower()
+    if suffix == '.mcif':
         return 'cif'
-    if suffix in {'.vasp', '.poscar'}:
-        return 'vasp'
-    if suffix in {'.json', '.extxyz', '.traj', '.db'}:
-        return suffix[1:]
-    if any(fnmatch.fnmatchcase(name.upper(), f'*{word}*') for word in ('POSCAR', 'CONTCAR', 'CENTCAR')):
+    if (stated := format_of_suffix(path)) is not None:
+        return stated
+    if any(word in plain.name.upper() for word in ('POSCAR', 'CONTCAR', 'CENTCAR')):
         return 'vasp'
     from ase.io.formats import UnknownFileTypeError, filetype  # brings scipy along, which takes longer than the rest
 
@@ -192,6 +192,8 @@ def _read_database(path: Path, kind: str) -> Iterator[Entry]:
     """Yield the crystals of a database of ASE, with the occupancies that stand beside them."""
     import ase.db
 
+    if path.suffix.lower() in OPENERS:
+        raise CrystalFileError(f'expected a database of ASE ({kind}) uncompressed; decompress it first')
     with ase.db.connect(path.absolute(), type=kind, use_lock_file=False) as database:
         for row in database.select():
             yield _checked(partial(_read_row, row), f'row {row.id}')

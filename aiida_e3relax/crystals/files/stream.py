@@ -205,7 +205,10 @@ def _of_rows(arrays: dict[str, Rows], n_atoms: NDArray[np.int64], start: int) ->
 
 
 def _read_ase(path: Path, label: str, piece: int) -> Iterator[Piece]:
-    """Yield the crystals of a file of any other format; those of many are numbered behind the label."""
+    """Yield the crystals of a file of any other format; those of many are numbered behind the label.
+
+    A label that the file itself gives comes first.
+    """
     entries: list[Entry] = []
     done, end = 0, None
     try:
@@ -224,7 +227,10 @@ def _read_ase(path: Path, label: str, piece: int) -> Iterator[Piece]:
 
 def _of_entries(path: Path, label: str, entries: list[Entry], first: int | None) -> Piece:
     """Return the crystals among `entries`, and what is wrong with the others; numbered from `first` where not None."""
-    labels = [label if first is None else f'{label}:{first + place}' for place in range(len(entries))]
+    labels = [
+        printable(entry.label) or (label if first is None else f'{label}:{first + place}')
+        for place, entry in enumerate(entries)
+    ]
     good = [(n, e.atoms, '; '.join(e.notes)) for n, e in zip(labels, entries, strict=True) if e.atoms is not None]
     frames = [atoms for _, atoms, _ in good]
     crystals = make_crystals(

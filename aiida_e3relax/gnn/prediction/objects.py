@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from aiida_e3relax.common.messages import short
 from aiida_e3relax.crystals.files.elements import isotope_note, read_atomic_number
 from aiida_e3relax.crystals.files.occupancies import refuse_partial
+from aiida_e3relax.crystals.files.pymatgen_json import FLAGS, hold_sites
 from aiida_e3relax.crystals.files.reader import check_atoms
 from aiida_e3relax.crystals.freedom.constraints import make_constraints
 
@@ -148,9 +149,7 @@ class PymatgenStructure(HeldStructure):
             scaled_positions=self._structure.frac_coords,
             pbc=self._structure.lattice.pbc,
         )
-        if (flags := self.of_sites.get('selective_dynamics')) is not None:
-            movable = np.array([[True] * 3 if flag is None else flag for flag in flags], dtype=bool)
-            atoms.set_constraint(make_constraints(movable, atoms.cell.array, cartesian=False))
+        hold_sites(atoms, self.of_sites.get(FLAGS))
         return atoms, isotope_note(symbols)
 
     def moved(
@@ -160,18 +159,21 @@ class PymatgenStructure(HeldStructure):
         movable: NDArray[np.bool_] | None,
         uncertainty: float | None,
     ) -> IStructure:
-        """Return a new structure; ``selective_dynamics`` are kept like all that belongs to the sites."""
+        """Return a new structure with the ``selective_dynamics`` of what was held, and all else of the sites."""
         from pymatgen.core import IStructure, Lattice, Structure
 
         old = self._structure
         kind = Structure if isinstance(old, Structure) else IStructure
+        of_sites = {k: v for k, v in self.of_sites.items() if k in self.STARTS or k not in OF_A_GEOMETRY}
+        if movable is not None:
+            of_sites[FLAGS] = movable.tolist()
         return kind(
             Lattice(cell, pbc=old.lattice.pbc),
             [site.species for site in old],
             list(positions),
             coords_are_cartesian=True,
             charge=old._charge,  # what was set; `charge` is the sum of the oxidation states where nothing was
-            site_properties={k: v for k, v in self.of_sites.items() if k in self.STARTS or k not in OF_A_GEOMETRY},
+            site_properties=of_sites,
             labels=old.labels,
             properties=self._whole(uncertainty),
         )

@@ -153,7 +153,7 @@ def test_what_ase_writes_comes_back(tmp_path_factory, seed, count):
         (['La1 La 0 0 0 0.7', 'Sr1 Sr 0 0 0 0.3', 'O1 O .5 .5 0 1'], 'La1 (La 0.7), Sr1 (Sr 0.3)'),
         (['Ti1 Ti 0 0 0 0.5(1)', 'O1 O .5 .5 .5 1'], 'Ti1 (Ti 0.5)'),
         (['Ti1 Ti 0 0 0 1', 'O1 O .5 .5 .5 2'], 'O1 (O 2)'),
-        (['Ti1 Ti 0 0 0 ?', 'O1 O .5 .5 .5 1'], '_atom_site_occupancy: expected a number'),
+        (['Ti1 Ti 0 0 0 1', 'O1 O .5 .5 .5 ?'], 'O1: expected its occupancy, found `?`: write 1 where'),
     ],
 )
 def test_partial_occupancies_are_refused_with_sites_and_advice(cif, sites, told):
@@ -221,6 +221,24 @@ def test_whole_occupancies_are_no_hindrance(cif):
 )
 def test_what_is_no_crystal_of_whole_atoms_is_refused(cif, text, told):
     assert told in refusal(cif(text))
+
+
+@pytest.mark.parametrize(
+    'item',
+    [
+        {'cell_modulation_dimension': '1'},
+        {'space_group_ssg_name': 'Pmmn(0,b,0)s00'},
+        {'atom_site_displace_Fourier_atom_site_label': ['Cu1']},
+        {'atom_site_Fourier_wave_vector_seq_id': ['1']},
+    ],
+)
+def test_a_modulated_crystal_is_not_its_average(cif, item):
+    assert 'found a modulated one' in refusal(cif(block(CUBIC, 'Cu1 Cu 0 0 0', **item)))
+
+
+def test_a_crystal_that_says_that_it_is_not_modulated(cif):
+    (atoms,) = read_crystals(cif(block(CUBIC, 'Cu1 Cu 0 0 0', cell_modulation_dimension='0')))
+    assert len(atoms) == 1
 
 
 def test_the_formula_of_the_file_agrees(cif):

@@ -83,7 +83,7 @@ def test_cartesian_coordinates_are_scaled(poscar):
 
 def test_selective_dynamics_are_constraints(poscar):
     atoms = read(poscar(edited(l8='Selective\nDirect', l9='0 0 0 F F F', l10='.5 .5 .5 .TRUE. F t')))
-    scaled, whole = atoms.constraints
+    whole, scaled = sorted(atoms.constraints, key=lambda constraint: constraint.index[0])
     assert whole.index.tolist() == [0]
     assert (scaled.index.tolist(), scaled.mask.tolist()) == ([1], [False, True, False])
 

@@ -19,9 +19,12 @@ from ase.constraints import FixAtoms
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
+from pymatgen.entries.computed_entries import ComputedStructureEntry
 
 from aiida_e3relax.common.messages import printable
 from aiida_e3relax.crystals.files import CrystalFileError, content, iterate_crystals, read_crystals
+from aiida_e3relax.crystals.files.stream import stream_structures
+from aiida_e3relax.crystals.freedom.constraints import movable_coordinates
 
 
 @pytest.fixture
@@ -74,8 +77,9 @@ def test_a_frame_at_fault_is_lost_alone(tmp_path, copper):
     lines[14] = lines[14].replace('Cu', 'D')
     (tmp_path / 'x.extxyz').write_text('\n'.join(lines))
     good, unknown, isotope, last = iterate_crystals(tmp_path / 'x.extxyz')
-    assert unknown.fault == 'Xx is not known; if it is an element, give its usual symbol, as H for D and T'
-    assert isotope.fault.startswith('D is not known')
+    assert unknown.fault == "site 0: expected an element's symbol, found 'Xx'"
+    assert (isotope.atoms.get_chemical_formula(), isotope.notes) == ('HCu3', ('D read as H',))
+    np.testing.assert_allclose(isotope.atoms.positions, copper.positions, atol=1e-6)
     assert good.atoms == last.atoms
 
 
@@ -85,13 +89,20 @@ def test_a_frame_at_fault_is_lost_alone(tmp_path, copper):
         ('99999999999\nc\nCu 0 0 0\n', "1 to 1,000,000 atoms, found '99999999999'"),
         ('900000\nc\nCu 0 0 0\n', 'the file ends early'),
         ('-3\nc\n', "found '-3'"),
-        ('1\nLattice="1 0 0 0 1 0 0 0 1"\nX 0 0 0\n', 'expected an element, found the dummy atom'),
+        ('1\nLattice="1 0 0 0 1 0 0 0 1"\nX 0 0 0\n', "site 0: expected an element's symbol, found 'X'"),
         ('1\nLattice="3 0 0 0 3 0 0 0 3"\nCu nan 0 0\n', 'NaN or infinite'),
         ('1\nLattice="3 0 0 0 3 0 0 0 3"\nCu 1e9 0 0\n', 'expected positions and cell within'),
         (
             '1\nLattice="3 0 0 0 3 0 0 0 3" Properties=species:S:1:pos:R:3:occupancy:R:1\nCu 0 0 0 0.5\n',
             'site 0 (Cu 0.5)',
         ),
+        ('1\nLattice="3 0 0 0 3 0 0 0 3"\nTi4+ 0 0 0\n', "site 0: expected an element's symbol, found 'Ti4+'"),
+        ('1\nLattice="3 0 0 0 3 0 0 0 3"\n22 0 0 0\n', "site 0: expected an element's symbol, found '22'"),
+        ('1\nProperties=species:I:1:pos:R:3\n22 0 0 0\n', "site 0: expected an element's symbol, found '22'"),
+        ('1\nProperties=species:S:1:pos_frac:R:3\nCu 0 0 0\n', 'and pos:R:3, Cartesian in A, found species:S:1:pos_'),
+        ('1\nProperties=type:I:1:pos:R:3\n1 0 0 0\n', 'expected species:S:1 or Z:I:1'),
+        ('1\nLattice="3 0 0 0 3 0 0 0 3"\nCu 0 0\n', 'site 0: expected 4 columns, found 3'),
+        ('1\nLattice="3 0 0"\nCu 0 0 0\n', 'expected extended XYZ, with `Lattice`, nine numbers'),
     ],
 )
 def test_frames_of_xyz_that_are_refused(tmp_path, text, told):
@@ -99,6 +110,21 @@ def test_frames_of_xyz_that_are_refused(tmp_path, text, told):
     start = time.process_time()
     assert told in refusal(tmp_path / 'x.xyz')
     assert time.process_time() - start < 5
+
+
+def test_columns_of_xyz_that_are_not_used_are_told(tmp_path):
+    columns = 'species:S:1:pos:R:3:{}:move_mask:L:1'
+    for column, words, note in (
+        ('fixed:I:1', '1', 'the column fixed of the file is not used: move_mask is the one that holds sites'),
+        ('selective_dynamics:L:3', 'F F T', 'the column selective_dynamics of the file is not used: move_mask is'),
+        ('magmoms:R:1', '2.0', 'magnetic moments of the file are not used'),
+        ('tags:I:1', '1', None),
+    ):
+        comment = f'Lattice="3 0 0 0 3 0 0 0 3" Properties={columns.format(column)}'
+        (tmp_path / 'x.extxyz').write_text(f'2\n{comment}\nCu 0 0 0 {words} F\nCu 0 0 1.5 {words} T\n')
+        (entry,) = iterate_crystals(tmp_path / 'x.extxyz')
+        assert [told.startswith(note) for told in entry.notes] == [True] if note else entry.notes == ()
+        assert entry.atoms.constraints[0].index.tolist() == [0]
 
 
 @pytest.mark.parametrize('name', ['x.extxyz', 'x.traj', 'x.json'])
@@ -123,6 +149,91 @@ def test_structures_of_pymatgen(tmp_path):
     assert 'site 0 (Mg 0.5 + Ni 0.5)' in bad.fault
     (tmp_path / 'y.json').write_text(ordered.to_json())
     np.testing.assert_allclose(read_crystals(tmp_path / 'y.json')[0].cell.array, lattice.matrix)
+
+
+def test_selective_dynamics_and_open_directions_of_pymatgen_are_kept(tmp_path):
+    """They once moved all: of the properties of sites only the moments were read."""
+    flags = [[False] * 3, [True, True, False], None]
+    structure = Structure(
+        Lattice([[3, 0, 0], [1, 4, 0], [0, 0, 5]], pbc=(True, True, False)), ['Cu'] * 3, [[0.3] * 3] * 3
+    )
+    structure.add_site_property('selective_dynamics', flags)
+    (tmp_path / 'x.json').write_text(structure.to_json())
+    (atoms,) = read_crystals(tmp_path / 'x.json')
+    assert movable_coordinates(atoms).tolist() == [*flags[:2], [True] * 3]
+    assert atoms.pbc.tolist() == [True, True, False]
+    structure.add_site_property('selective_dynamics', [[False] * 3, ['F', 'T', 'T'], None])
+    (tmp_path / 'x.json').write_text(structure.to_json())
+    assert "site 1, `selective_dynamics`: expected three of true and false, found ['F', 'T', 'T']" in refusal(
+        tmp_path / 'x.json'
+    )
+
+
+def of_shape(structure, shape):
+    entry = ComputedStructureEntry(structure, -1.0, entry_id='mp-1-GGA').as_dict()
+    document = {'material_id': 'mp-1', 'nsites': 1, 'structure': structure.as_dict()}
+    return {
+        'entry': entry,
+        'entries': [entry, {**entry, 'entry_id': None}],
+        'document': document,
+        'documents': [document, {**document, 'structure': None}],
+        'mapping': {'a b': structure.as_dict(), 'b': document},
+        'slab': {**structure.as_dict(), '@class': 'Slab'},
+    }[shape]
+
+
+@pytest.mark.parametrize(
+    ('shape', 'labels'),
+    [
+        ('entry', ['mp-1-GGA']),
+        ('entries', ['mp-1-GGA', 'x:1']),
+        ('document', ['mp-1']),
+        ('documents', ['mp-1']),
+        ('mapping', ['a b', 'b']),
+        ('slab', ['x']),
+    ],
+)
+def test_structures_within_entries_documents_and_mappings(tmp_path, shape, labels):
+    structure = Structure(Lattice.cubic(3.6), ['Cu'], [[0, 0, 0]])
+    (tmp_path / 'x.json').write_text(json.dumps(of_shape(structure, shape)))
+    (piece,) = stream_structures([tmp_path / 'x.json'])
+    assert piece.crystals.labels.tolist() == labels
+    assert (piece.crystals.numbers == 29).all()
+    expected = ['expected a Structure of pymatgen, found a mapping of material_id, nsites, structure']
+    assert [fault.message.partition(': ')[2] for fault in piece.unreadable] == expected * (shape == 'documents')
+
+
+@pytest.mark.parametrize(
+    ('content_', 'found'),
+    [
+        ({'@module': 'pymatgen.core.structure', '@class': 'Molecule', 'sites': []}, 'Molecule'),
+        ([], '[]'),
+        ({}, 'an empty mapping'),
+        ([1, 2], '1'),
+        ({'a': {'b': 1, 'c': 2}}, 'a mapping of b, c'),
+    ],
+)
+def test_json_of_something_else(tmp_path, content_, found):
+    (tmp_path / 'x.json').write_text(json.dumps(content_))
+    told = refusal(tmp_path / 'x.json')
+    assert 'expected a Structure of pymatgen, an entry or a document with one' in told
+    assert told.endswith(f'or a database of ASE, found {found}')
+
+
+@pytest.mark.parametrize('name', ['x.db', 'x.json', 'x.traj'])
+def test_what_cannot_be_read_compressed_is_told(tmp_path, copper, name):
+    ase.io.write(tmp_path / name, copper)
+    (tmp_path / f'{name}.gz').write_bytes(gzip.compress((tmp_path / name).read_bytes()))
+    assert 'uncompressed; decompress it first' in refusal(tmp_path / f'{name}.gz')
+
+
+@pytest.mark.parametrize(
+    'name', ['POSCAR_a.xyz', 'CONTCAR.xsf', 'XDATCAR_1.cif', 'CONFIG.extxyz', 'my-POSCAR', 'a.POSCAR']
+)
+def test_a_known_suffix_says_more_than_a_word_in_the_name(tmp_path, copper, name):
+    format_ = {'.xyz': 'extxyz', '.POSCAR': 'vasp', '': 'vasp'}.get((tmp_path / name).suffix, name.rpartition('.')[2])
+    ase.io.write(tmp_path / name, copper, format=format_)
+    assert read_crystals(tmp_path / name)[0].get_chemical_formula() == 'Cu4'
 
 
 def test_moments_and_charges_are_told(tmp_path, copper):

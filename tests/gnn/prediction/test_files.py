@@ -81,7 +81,7 @@ def test_a_damaged_frame_is_named_and_lost_alone(options, many, tmp_path, monkey
     arguments = ['predict', str(tmp_path / 'many.extxyz'), *options, '--output', str(tmp_path / 'out.npz')]
     assert main(arguments) == 8
     assert 'passed over: ' in (told := capsys.readouterr().err)
-    assert 'many.extxyz, structure 12: ValueError: Got info item Lattice' in told
+    assert 'many.extxyz, structure 12: ASE cannot read it (ValueError: Got info item Lattice' in told
     assert read_crystal_files([tmp_path / 'out.npz']).labels.tolist() == [f'many:{index}' for index in range(12)]
     report = json.loads((tmp_path / 'report.json').read_text())
     assert report['error'] is None
