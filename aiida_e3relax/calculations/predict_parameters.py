@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from aiida_e3relax.calculations.pre_relaxer import PreRelaxer, default_pre_relaxer
 from aiida_e3relax.common.mappings import check_keys
+from aiida_e3relax.common.threads import MOST_THREADS
 from aiida_e3relax.crystals.freedom.freedom import NO_VACUUM, Freedom
-from aiida_e3relax.gnn.potentials.registry import POTENTIALS, PRE_RELAXERS
-from aiida_e3relax.gnn.prediction.settings import ENGINES, PotentialSettings, PredictionSettings
+from aiida_e3relax.gnn.potentials.registry import DLS_VOLUME, POTENTIALS, PRE_RELAXERS
+from aiida_e3relax.gnn.prediction.settings import ENGINES, MOST_STEPS, PotentialSettings, PredictionSettings
 
 if TYPE_CHECKING:
     from aiida import orm
@@ -114,13 +115,14 @@ class PredictParameters:
             raise ValueError(f'`engine`: expected {" or ".join(ENGINES)}, found {self.engine!r}')
         if not _is_count(self.max_edges):
             raise ValueError(f'`max_edges`: expected a positive integer, found {self.max_edges!r}')
-        if self.threads is not None and not _is_count(self.threads):
-            raise ValueError(f'`threads`: expected a positive integer, found {self.threads!r}')
+        if self.threads is not None and not (_is_count(self.threads) and self.threads <= MOST_THREADS):
+            raise ValueError(f'`threads`: expected a positive integer up to {MOST_THREADS}, found {self.threads!r}')
         if self.second_opinion not in (None, *OPINIONS):
             raise ValueError(f'`second_opinion`: expected {" or ".join(OPINIONS)}, found {self.second_opinion!r}')
-        if not _is_count(self.second_opinion_steps, least=0):
+        if not (_is_count(self.second_opinion_steps, least=0) and self.second_opinion_steps <= MOST_STEPS):
             raise ValueError(
-                f'`second_opinion_steps`: expected an integer from 0 on, found {self.second_opinion_steps!r}'
+                f'`second_opinion_steps`: expected an integer from 0 to {MOST_STEPS}, '
+                f'found {self.second_opinion_steps!r}'
             )
         if self.vacuum not in (None, NO_VACUUM):
             raise ValueError(f'`vacuum`: expected {NO_VACUUM}, or nothing, found {self.vacuum!r}')
@@ -195,12 +197,12 @@ def choose_pre_relaxer(
 ) -> tuple[PreRelaxer, dict[str, Any]]:
     """Return who pre-relaxes, and the parameters of its run.
 
-    A `pre_relaxer` that is given goes over what `parameters` say of one: for the network alone those of a potential are
-    left out. Raises ValueError for parameters that there are not.
+    A `pre_relaxer` that is given goes over what `parameters` say of one: for the network alone, and for a scaling to a
+    predicted volume, those of a potential are left out. Raises ValueError for parameters that there are not.
     """
     chosen = dict(parameters)
     if pre_relaxer is not None:
-        of_another = ('potential', 'start') if pre_relaxer.potential else OF_POTENTIAL
+        of_another = OF_POTENTIAL if pre_relaxer.potential in (None, DLS_VOLUME) else ('potential', 'start')
         chosen = {name: value for name, value in chosen.items() if name not in of_another} | pre_relaxer.parameters()
     return PredictParameters.from_mapping(chosen).pre_relaxer, chosen
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from aiida_e3relax.calculations.predict_parameters import DEVICE
 from aiida_e3relax.common.fields import number, read_fields
+from aiida_e3relax.common.threads import MOST_THREADS
 from aiida_e3relax.gnn.training.settings import CALIBRATION_PAIRS, TrainingSettings, read_common_settings
 
 NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}')
@@ -37,7 +38,7 @@ class TrainParameters:
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     name: str = 'trained'
     device: str = 'auto'
-    threads: int | None = number(None, 1)
+    threads: int | None = number(None, 1, MOST_THREADS)
     new_elements: bool = False
 
     def __post_init__(self) -> None:

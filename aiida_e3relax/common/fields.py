@@ -31,9 +31,9 @@ def choice(*options: str) -> Any:
     return dataclasses.field(default=options[0], metadata={'options': options})
 
 
-def number(default: float | None, least: float, most: float = float('inf')) -> Any:
-    """Return a field with a `default` and inclusive bounds."""
-    return dataclasses.field(default=default, metadata={'bounds': (least, most)})
+def number(default: float | None, least: float, most: float = float('inf'), excludes_least: bool = False) -> Any:
+    """Return a field with a `default` and bounds; these are inclusive, but for `least` where that is said."""
+    return dataclasses.field(default=default, metadata={'bounds': (least, most), 'excludes_least': excludes_least})
 
 
 def read_fields(cls: type[T], content: Any, where: str) -> T:
@@ -82,8 +82,13 @@ def _checked(value: Any, hint: Any, metadata: Mapping[str, Any], where: str) -> 
     if options and value not in options:
         raise InputError(f'{where}: unknown choice {reprlib.repr(value)}{suggestion(value[:60], list(options))}')
     least, most = metadata.get('bounds', (None, None))
-    if least is not None and value is not None and not least <= value <= most:
+    if least is None or value is None:
+        return value
+    if metadata.get('excludes_least'):
+        limit = f'above {least:g}' + ('' if most == float('inf') else f', up to {most:g}')
+    else:
         limit = f'at least {least:g}' if most == float('inf') else f'from {least:g} to {most:g}'
+    if not least <= value <= most or (value == least and metadata.get('excludes_least')):
         raise InputError(f'{where}: expected a number {limit}, found {describe_value(value)}')
     return value
 

@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
-from aiida_e3relax.common.errors import DeviceError
+from aiida_e3relax.common.errors import DeviceError, InputError
 from aiida_e3relax.common.messages import describe_error, short
+from aiida_e3relax.common.threads import MOST_THREADS
 
 DTYPES = {'float32': torch.float32, 'float64': torch.float64}
 AUTO = 'auto'
@@ -65,11 +66,21 @@ def _find_fault(device: torch.device) -> str | None:
 
 
 def prepare_device(requested: str, threads: int | None) -> torch.device:
-    """Return the device for `requested`, after setting the CPU threads and the allocator for this process."""
+    """Return the device for `requested`, after setting the CPU threads and the allocator for this process.
+
+    Raises DeviceError as `resolve_device`, and InputError for a number of threads that cannot be.
+    """
     keep_freed_memory()
     if threads is not None:
-        torch.set_num_threads(threads)
+        set_threads(threads)
     return resolve_device(requested)
+
+
+def set_threads(threads: int) -> None:
+    """Compute with that many CPU threads; raises InputError for fewer than one, and for more than any machine has."""
+    if not 1 <= threads <= MOST_THREADS:
+        raise InputError(f'threads: expected a number above 0, up to {MOST_THREADS}, found {threads}')
+    torch.set_num_threads(threads)
 
 
 def choose_dtype(requested: str, device: torch.device, with_potential: bool = False) -> tuple[str, str]:

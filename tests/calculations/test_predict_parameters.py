@@ -74,6 +74,7 @@ def test_a_second_opinion_that_takes_steps_is_a_pre_relaxer():
             {'device': 'cpu'},
         ),
         ('network', {'second_opinion': 'chgnet', 'second_opinion_steps': 5}, 'network', {'second_opinion': 'chgnet'}),
+        ('dls-volume', {'steps': 5, 'candidates': 2}, 'dls-volume', {'potential': 'dls-volume', 'start': 'input'}),
         ('chgnet', {'steps': 5}, 'chgnet', {'steps': 5, 'potential': 'chgnet', 'start': 'input'}),
         (
             'network+chgnet',
@@ -127,12 +128,17 @@ def test_an_unknown_pre_relaxer_is_told_with_those_known(text, found):
         ({'dtype': 'float16'}, "`dtype`: expected auto or float32 or float64, found 'float16'"),
         ({'max_edges': 0}, '`max_edges`: expected a positive integer, found 0'),
         ({'max_edges': None}, '`max_edges`: expected a positive integer, found None'),
-        ({'threads': True}, '`threads`: expected a positive integer, found True'),
-        ({'threads': 1.5}, '`threads`: expected a positive integer, found 1.5'),
+        ({'threads': True}, '`threads`: expected a positive integer up to 4096, found True'),
+        ({'threads': 1.5}, '`threads`: expected a positive integer up to 4096, found 1.5'),
+        ({'threads': 99_999}, '`threads`: expected a positive integer up to 4096, found 99999'),
         ({'second_opinion': 'mace'}, f"`second_opinion`: expected {OWN_WEIGHTS}, found 'mace'"),
         (
             {'second_opinion': 'chgnet', 'second_opinion_steps': -1},
-            '`second_opinion_steps`: expected an integer from 0 on, found -1',
+            '`second_opinion_steps`: expected an integer from 0 to 100000, found -1',
+        ),
+        (
+            {'second_opinion': 'chgnet', 'second_opinion_steps': 10**9},
+            '`second_opinion_steps`: expected an integer from 0 to 100000, found 1000000000',
         ),
         (
             {'second_opinion_steps': 5},
@@ -141,7 +147,8 @@ def test_an_unknown_pre_relaxer_is_told_with_those_known(text, found):
         ({'potential': 'emt'}, f"`potential`: expected one of {', '.join(PRE_RELAXERS)}, found 'emt'"),
         ({'potential': ['chgnet']}, f"`potential`: expected one of {', '.join(PRE_RELAXERS)}, found ['chgnet']"),
         ({'potential': 'chgnet', 'start': 'raw'}, "`start`: expected network or input, found 'raw'"),
-        ({'potential': 'chgnet', 'steps': -1}, '`steps`: expected an integer from 0 on, found -1'),
+        ({'potential': 'chgnet', 'steps': -1}, '`steps`: expected an integer from 0 to 100000, found -1'),
+        ({'potential': 'dls-volume', 'steps': 3}, '`steps`: dls-volume scales crystals once, and takes no steps: leave it out'),
         ({'potential': 'chgnet', 'stress_max_kB': 0}, '`stress_max_kB`: expected a number above 0, found 0'),
         ({'candidates': 2}, f'`candidates`: expected `potential` beside it, {" or ".join(POTENTIALS)}, found none'),
         (

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ase.io import write
 
 from aiida_e3relax.crystals.datasets.pairs_file import write_pairs
 from aiida_e3relax.gnn.checkpoints.checkpoint import save_checkpoint
@@ -14,6 +15,7 @@ from aiida_e3relax.gnn.checkpoints.model_card import write_card
 from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.models.registry import make_model
 from aiida_e3relax.gnn.training.run import FILES
+from tests.gnn.crystals import rattled
 from tests.gnn.pairs import made_pairs
 
 SIZES = {'features': 8, 'layers': 1}
@@ -128,3 +130,21 @@ def test_a_run_never_writes_its_files_over_what_it_reads(folder, capsys):
         assert main([*words.split(), '--device', 'cpu']) == 3
         assert 'the run in run writes a file of its own there' in capsys.readouterr().err
         assert given.read_bytes() == before
+
+
+def test_suffixes_are_taken_in_any_case(folder):
+    write(folder / 'in.extxyz', rattled()[0])
+    words = ['predict', 'in.extxyz', '--model', 'one.pt', '--output', 'OUT.NPZ', '--layers', '--device', 'cpu']
+    assert main(words) == 0
+    assert np.load(folder / 'OUT.NPZ')['status'].tolist() == ['ok']
+    assert (folder / 'OUT.layers.npz').is_file()
+
+
+@pytest.mark.parametrize(('name', 'needed'), [('a.pwi', 'the pseudopotentials'), ('a.xtl', 'the energy')])
+def test_formats_that_hold_more_than_a_crystal_are_refused(name, needed, folder, capsys):
+    write(folder / 'in.extxyz', rattled()[0])
+    assert main(['predict', 'in.extxyz', '--model', 'one.pt', '--output', name, '--device', 'cpu']) == 3
+    told = capsys.readouterr().err
+    assert f'needs {needed}' in told
+    assert 'which no crystal tells; use .cif, .vasp or .extxyz' in told
+    assert not (folder / name).exists()

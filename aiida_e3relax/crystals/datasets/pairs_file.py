@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,19 @@ def read_pairs(path: str | Path, name: str | None = None) -> Pairs:
             'changed after it was made; make it again with `e3relax data`'
         )
     return pairs if name is None else dataclasses.replace(pairs, source=np.full(len(pairs), name))
+
+
+def read_different_pairs(paths: Sequence[str | Path]) -> list[Pairs]:
+    """Return the pairs of several files, as `read_pairs`; raises InputError for the same pairs given twice."""
+    files: dict[str, tuple[str | Path, Pairs]] = {}
+    for path in paths:
+        pairs = read_pairs(path)
+        content = pairs_hash(pairs)
+        if content in files:
+            first, _ = files[content]
+            raise InputError(f'{path}: holds the same pairs as {first}, and each would count twice: leave one out')
+        files[content] = path, pairs
+    return [pairs for _, pairs in files.values()]
 
 
 def read_data_card(path: str | Path) -> dict[str, Any] | None:

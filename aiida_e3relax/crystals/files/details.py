@@ -17,7 +17,7 @@ from aiida_e3relax.common.output_files import partial_folder, writing
 from aiida_e3relax.crystals.bonds import StatedBonds
 from aiida_e3relax.crystals.files.errors import CrystalFileError
 from aiida_e3relax.crystals.files.npz import NpzFile, Rows, as_text
-from aiida_e3relax.crystals.files.writers import ArraysWriter, AseWriter
+from aiida_e3relax.crystals.files.writers import ArraysWriter, AseWriter, is_npz
 from aiida_e3relax.crystals.structures import Crystals
 
 MOST_STEPS = 1000
@@ -42,17 +42,17 @@ _COLUMNS = ('label', 'centre', 'neighbour', 'centre_element', 'neighbour_element
 
 def layers_path(output: Path) -> Path:
     """Return the file of layers beside `output`: an ``.npz`` beside one, else a trajectory of ASE, exact in float64."""
-    return output.with_name(f'{output.stem}.layers.{"npz" if output.suffix == ".npz" else "traj"}')
+    return output.with_name(f'{output.stem}.layers.{"npz" if is_npz(output) else "traj"}')
 
 
 def bonds_path(output: Path) -> Path:
     """Return the file of bonds beside `output`: an ``.npz`` beside one, else CSV."""
-    return output.with_name(f'{output.stem}.bonds.{"npz" if output.suffix == ".npz" else "csv"}')
+    return output.with_name(f'{output.stem}.bonds.{"npz" if is_npz(output) else "csv"}')
 
 
 def candidates_path(output: Path) -> Path:
     """Return the file of candidates beside `output`: an ``.npz`` beside one, else extended XYZ."""
-    return output.with_name(f'{output.stem}.candidates.{"npz" if output.suffix == ".npz" else "extxyz"}')
+    return output.with_name(f'{output.stem}.candidates.{"npz" if is_npz(output) else "extxyz"}')
 
 
 class _CrystalsWriter:

@@ -42,7 +42,7 @@ COMMANDS = (
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit status."""
-    options = _parser().parse_args(arguments)
+    options = _parsed(arguments)
     try:
         return options.run(options)
     except RunError as error:
@@ -61,6 +61,22 @@ def main(arguments: list[str] | None = None) -> int:
 def _print_error(error: RunError) -> int:
     print(f'e3relax: error: {error}', file=sys.stderr)
     return error.exit_status
+
+
+def _parsed(arguments: list[str] | None) -> argparse.Namespace:
+    """Return the options of a command line; ends the program where there is a word too many.
+
+    argparse takes the words of a list in one place alone, before the options or after them. Commands that say by
+    `more_words` which list of words they have take them in several.
+    """
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    takes_more = hasattr(options, 'more_words') and not any(word.startswith('-') for word in rest)
+    if rest and not takes_more:
+        parser.error(f'unrecognized arguments: {" ".join(rest)}')
+    if rest:
+        getattr(options, options.more_words).extend(rest)
+    return options
 
 
 def _parser() -> argparse.ArgumentParser:

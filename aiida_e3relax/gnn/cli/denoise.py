@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from aiida_e3relax.gnn.cli.options import check_training_file_output
+from aiida_e3relax.gnn.cli.options import add_seed, check_training_file_output
 
 
 def add_to(commands: argparse._SubParsersAction) -> None:
@@ -33,7 +33,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         help='standard deviation of displacements, in A in each direction (default: 0.2)',
     )
     parser.add_argument('--copies', type=int, default=1, metavar='N', help='pairs of each crystal (default: 1)')
-    parser.add_argument('--seed', type=int, default=0)
+    add_seed(parser)
     parser.set_defaults(run=_run)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiida_e3relax.common.errors import InputError
-from aiida_e3relax.gnn.cli.options import add_device, add_model, check_training_file_output
+from aiida_e3relax.gnn.cli.options import add_device, add_model, add_seed, check_training_file_output
 from aiida_e3relax.gnn.potentials.registry import POTENTIALS
 from aiida_e3relax.gnn.prediction.settings import STARTS, PotentialSettings
 
@@ -55,7 +55,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         metavar='FORMULA|FILE',
         help='compounds whose chemical systems are never drawn, or files with one a line',
     )
-    drawing.add_argument('--seed', type=int, default=0)
+    add_seed(drawing)
     relaxing = parser.add_argument_group('relaxing')
     relaxing.add_argument(
         '--teacher', choices=POTENTIALS, metavar='NAME', help=f'the potential: {", ".join(POTENTIALS)}'

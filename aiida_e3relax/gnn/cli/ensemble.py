@@ -98,10 +98,10 @@ def _read(paths: list[Path], splits: list[str], option: str) -> Pairs:
     import numpy as np
 
     from aiida_e3relax.common.errors import InputError
-    from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
+    from aiida_e3relax.crystals.datasets.pairs_file import read_different_pairs
     from aiida_e3relax.crystals.pairs import Pairs
 
-    pairs = Pairs.concatenate(read_pairs(path) for path in paths)
+    pairs = Pairs.concatenate(read_different_pairs(paths))
     for split in splits:
         if split not in pairs.split:
             found = ', '.join(np.unique(pairs.split))

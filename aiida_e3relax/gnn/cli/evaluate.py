@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from pathlib import Path
 
 from aiida_e3relax.common.errors import InputError
-from aiida_e3relax.common.output_files import check_outputs
+from aiida_e3relax.common.output_files import check_outputs, is_same_file
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
 from aiida_e3relax.gnn.cli.options import add_device, checkpoint_path
 
@@ -39,7 +40,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 def _run(options: argparse.Namespace) -> int:
     import numpy as np
 
-    from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
+    from aiida_e3relax.crystals.datasets.pairs_file import read_different_pairs
     from aiida_e3relax.crystals.pairs import Pairs
     from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
     from aiida_e3relax.gnn.device import prepare_device
@@ -49,7 +50,7 @@ def _run(options: argparse.Namespace) -> int:
     _check_outputs(options)
     device = prepare_device(options.device, options.threads)
     models = {name: load_checkpoint(path) for name, path in _names(options.model).items()}
-    files = [read_pairs(path) for path in options.pairs]
+    files = read_different_pairs(options.pairs)
     pairs = Pairs.concatenate(file.of_split(options.split) for file in files)
     if not len(pairs):
         found = ', '.join(np.unique(np.concatenate([file.split for file in files])))
@@ -88,6 +89,9 @@ def _names(paths: list[Path]) -> dict[str, Path]:
     if len(paths) == 1:
         return {'model': paths[0]}
     names: dict[str, Path] = {}
+    for first, second in itertools.combinations(paths, 2):
+        if is_same_file(first, second):
+            raise InputError(f'--model: {second} stands there twice: leave one out')
     for path in paths:
         alike = [p for p in paths if p.stem == path.stem]
         name = path.stem if len(alike) == 1 else f'{path.resolve().parent.name}/{path.stem}'

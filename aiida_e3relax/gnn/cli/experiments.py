@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.common.threads import MOST_THREADS
+from aiida_e3relax.gnn.cli.options import add_threads, whole_number
 
 FILES = ('.yaml', '.yml', '.json')
 
@@ -22,6 +24,7 @@ def add_experiment_options(parser: argparse.ArgumentParser, others: str = '') ->
     parser.add_argument(
         'what', nargs='+', metavar='WHAT', help=f'a file of the experiment (YAML, JSON), or training files{others}'
     )
+    parser.set_defaults(more_words='what')
     parser.add_argument('--output', type=Path, help='folder of the runs, tables and figures')
     parser.add_argument('--seeds', type=int, help='trainings of each row, with the seeds 0, 1, ... (default: 3)')
     parser.add_argument('--preset', help='of all trainings: short (default) or papers')
@@ -41,10 +44,10 @@ def add_experiment_options(parser: argparse.ArgumentParser, others: str = '') ->
         metavar='N',
         help='crystals a batch for which predictions are timed (default: 1 32)',
     )
-    parser.add_argument('--jobs', type=int, default=1, help='runs side by side (default: 1)')
     parser.add_argument(
-        '--threads', type=int, help='CPU threads of each run; default: the cores, shared among the jobs'
+        '--jobs', type=whole_number(1, MOST_THREADS), default=1, metavar='N', help='runs side by side (default: 1)'
     )
+    add_threads(parser, 'CPU threads of each run; default: the cores, shared among the jobs')
     parser.add_argument('--device', default='auto', help='auto, cpu, cuda or cuda:n (default: auto)')
     parser.add_argument(
         '--prepare', action='store_true', help='check everything, write the files of the runs, and stop'
@@ -72,9 +75,6 @@ def run_experiment(kind: str, options: argparse.Namespace, own: dict[str, Any]) 
         'inference_batches': options.inference_batches,
         **own,
     }
-    for name in ('jobs', 'threads'):
-        if (value := getattr(options, name)) is not None and not 1 <= value <= 4096:
-            raise InputError(f'--{name} {value}: expected a number from 1')
     given = {name: value for name, value in given.items() if value is not None}
     experiment = read_experiment(kind, path, given, options.set)
     resolve_device(options.device)

@@ -8,7 +8,7 @@ from pathlib import Path
 from aiida_e3relax.common.errors import SOME_UNREADABLE, InputError
 from aiida_e3relax.crystals.freedom.freedom import AXES, NO_VACUUM, Freedom, Moves, read_freedom_text
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
-from aiida_e3relax.gnn.cli.options import add_device, add_model
+from aiida_e3relax.gnn.cli.options import MOST_SEED, add_device, add_model, whole_number
 from aiida_e3relax.gnn.potentials.registry import DLS_VOLUME, POTENTIALS, PRE_RELAXERS
 from aiida_e3relax.gnn.prediction.settings import ENGINES, STARTS, Details, PotentialSettings, PredictionSettings
 
@@ -46,7 +46,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         '--max-edges',
-        type=int,
+        type=whole_number(1),
         default=PredictionSettings.max_edges,
         help='edges in one batch; bounds the memory (default: %(default)s)',
     )
@@ -134,7 +134,9 @@ def _add_potential(parser: argparse.ArgumentParser) -> None:
         'output has the one of the lowest energy, OUTPUT.candidates.npz beside an .npz, else OUTPUT.candidates.extxyz, '
         'all distinct ones with their energies, the unperturbed one among them',
     )
-    parser.add_argument('--seed', type=int, metavar='N', help='draws the perturbations (default: 0)')
+    parser.add_argument(
+        '--seed', type=whole_number(0, MOST_SEED), metavar='N', help='draws the perturbations (default: 0)'
+    )
     parser.add_argument(
         '--potential-weights',
         type=Path,
@@ -154,21 +156,25 @@ def _run(options: argparse.Namespace) -> int:
             f'--second-opinion {"|".join(POTENTIALS)}'
         )
     potential = _potential(options)
-    settings = PredictionSettings(
-        options.device,
-        options.dtype,
-        options.max_edges,
-        options.threads,
-        options.engine,
-        options.second_opinion,
-        options.second_opinion_steps,
-        _freedom(options.freedom, options.vacuum),
-        Details(options.layers, options.bonds),
-        options.plot,
-        potential,
-        options.fixed_sites,
-        options.restore_symmetry,
-    )
+    freedom = _freedom(options.freedom, options.vacuum)
+    try:
+        settings = PredictionSettings(
+            options.device,
+            options.dtype,
+            options.max_edges,
+            options.threads,
+            options.engine,
+            options.second_opinion,
+            options.second_opinion_steps,
+            freedom,
+            Details(options.layers, options.bonds),
+            options.plot,
+            potential,
+            options.fixed_sites,
+            options.restore_symmetry,
+        )
+    except ValueError as error:
+        raise InputError(f'--second-opinion: {error}') from error
     model = options.model
     if not settings.has_network:
         if model != DEFAULT_CHECKPOINT:
@@ -207,6 +213,6 @@ def _freedom(text: str | None, vacuum: str | None) -> Freedom | None:
     if text is None and vacuum is None:
         return None
     try:
-        return Freedom.from_value(read_freedom_text(text or Moves.CELL.value, vacuum))
+        return Freedom.from_value(read_freedom_text(Moves.CELL.value if text is None else text, vacuum))
     except ValueError as error:
         raise InputError(f'--freedom: {error}') from error

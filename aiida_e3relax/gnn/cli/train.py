@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.common.output_files import is_same_file
-from aiida_e3relax.gnn.cli.options import add_device
+from aiida_e3relax.gnn.cli.options import add_device, whole_number
 
 if TYPE_CHECKING:
     from aiida_e3relax.gnn.training.config import TrainingConfig
@@ -39,7 +39,9 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         metavar='NAME=VALUE',
         help='change a line of the file, or a size of the model, e.g. --set steps=5000 --set features=64',
     )
-    parser.add_argument('--stop-after', type=int, help='stop at this step; the same command continues later')
+    parser.add_argument(
+        '--stop-after', type=whole_number(1), metavar='N', help='stop at this step; the same command continues later'
+    )
     parser.add_argument('--report', type=Path, metavar='FILE', help='write how the run ended into this JSON file')
     parser.add_argument('--tensorboard', action='store_true', help="write TensorBoard's files into the output, too")
     add_device(parser)

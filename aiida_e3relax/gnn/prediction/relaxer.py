@@ -21,7 +21,7 @@ from aiida_e3relax.crystals.freedom.freedom import NO_VACUUM, Freedom, Moves
 from aiida_e3relax.crystals.structures import make_crystals
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint, load_checkpoint
-from aiida_e3relax.gnn.device import AUTO, DTYPES, choose_dtype, resolve_device
+from aiida_e3relax.gnn.device import AUTO, DTYPES, choose_dtype, resolve_device, set_threads
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.prediction.objects import EXPECTED, HeldStructure, describe_wrong, hold
 from aiida_e3relax.gnn.prediction.predictor import Predictor, check_details_of, load_pre_relaxer
@@ -87,11 +87,10 @@ class Relaxer:
         for name, value, known in (('dtype', dtype, (AUTO, *DTYPES)), ('engine', engine, ENGINES)):
             if value not in known:
                 raise ValueError(f'unknown {name} {short(repr(value))}{suggestion(str(value), list(known))}')
-        for name, number in (('max_edges', max_edges), ('threads', 1 if threads is None else threads)):
-            if number < 1:
-                raise ValueError(f'{name}: expected a number above 0, found {number}')
+        if max_edges < 1:
+            raise ValueError(f'max_edges: expected a number above 0, found {max_edges}')
         if threads is not None:
-            torch.set_num_threads(threads)
+            set_threads(threads)
         self.max_edges = max_edges
         model, settings = _read_pre_relaxer(model, potential)
         place = resolve_device(device)
@@ -426,7 +425,8 @@ def _read_freedom(freedom: str | Mapping[str, Any] | Freedom | None, vacuum: str
         return None
     if freedom is None and vacuum != NO_VACUUM:
         raise ValueError(f"vacuum={vacuum!r}: expected freedom='in-plane' or freedom='positions' beside it")
-    whole = freedom if isinstance(freedom, Freedom) else Freedom.from_value(freedom or Moves.CELL.value)
+    given = Moves.CELL.value if freedom is None else freedom
+    whole = given if isinstance(given, Freedom) else Freedom.from_value(given)
     if vacuum is not None and whole.vacuum not in (None, vacuum):
         raise ValueError(f'vacuum={vacuum!r}: the freedom says {whole.vacuum!r}; leave one of the two out')
     return whole if vacuum is None else dataclasses.replace(whole, vacuum=vacuum)

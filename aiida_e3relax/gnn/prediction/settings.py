@@ -14,6 +14,12 @@ ENGINES = ('fast', 'reference')
 SCALED_BY = (Moves.CELL, Moves.VOLUME)
 """What has to move where a crystal is scaled."""
 
+MOST_STEPS, MOST_CANDIDATES = 100_000, 1000
+"""Larger numbers are slips of the hand; of candidates they take all memory."""
+
+OF_POTENTIAL = ('steps', 'force_max_eV_per_A', 'stress_max_kB', 'candidates', 'seed')
+"""What only an interatomic potential can be told."""
+
 STARTS = ('network', 'input')
 """Where a potential begins: at the network's predictions, or at the crystals as they came, without a network."""
 
@@ -29,7 +35,7 @@ class PotentialSettings:
     start
         ``network``: it relaxes the network's predictions. ``input``: the crystals as they came; no network is loaded.
     steps
-        Most steps of the optimiser; with 0 it computes and nothing moves.
+        Most steps of the optimiser, `MOST_STEPS` at most; with 0 it computes and nothing moves.
     force_max_eV_per_A, stress_max_kB
         It stops below both: the largest force on an atom, and of a cell that is free to move the largest principal
         stress, in kB; without the parts of both along what may not move.
@@ -40,7 +46,8 @@ class PotentialSettings:
     in_batches
         Whether several crystals are computed at once; None, the default, where that can be done on a GPU.
     candidates
-        From how many perturbed crystals it starts beside each unperturbed one, for a lower symmetry; 0 for none.
+        From how many perturbed crystals it starts beside each unperturbed one, for a lower symmetry; 0 for none,
+        `MOST_CANDIDATES` at most.
     seed
         Draws the perturbations.
     """
@@ -61,16 +68,27 @@ class PotentialSettings:
             object.__setattr__(self, 'weights', Path(self.weights))
         if self.start not in STARTS:
             raise ValueError(f'`start`: expected {" or ".join(STARTS)}, found {self.start!r}')
-        for name in ('steps', 'candidates', 'seed'):
+        for name, most in (('steps', MOST_STEPS), ('candidates', MOST_CANDIDATES), ('seed', math.inf)):
             number = getattr(self, name)
-            if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-                raise ValueError(f'`{name}`: expected an integer from 0 on, found {number!r}')
+            if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= most:
+                limit = 'on' if most == math.inf else f'to {most}'
+                raise ValueError(f'`{name}`: expected an integer from 0 {limit}, found {number!r}')
         if self.candidates and not self.steps:
             raise ValueError('`candidates`: expected `steps` above 0, found 0; perturbed crystals have to be relaxed')
         for name in ('force_max_eV_per_A', 'stress_max_kB'):
             bound = getattr(self, name)
             if isinstance(bound, bool) or not isinstance(bound, int | float) or not 0 < bound < math.inf:
                 raise ValueError(f'`{name}`: expected a number above 0, found {bound!r}')
+        if self.name == DLS_VOLUME:
+            self._check_scaling()
+
+    def _check_scaling(self) -> None:
+        """Raise ValueError for what a scaling to a predicted volume, which takes no steps, cannot be told."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        given = [name for name in OF_POTENTIAL if getattr(self, name) not in (defaults[name], 0)]
+        if given:
+            names = ', '.join(f'`{name}`' for name in given)
+            raise ValueError(f'{names}: {DLS_VOLUME} scales crystals once, and takes no steps: leave it out')
 
     def check_freedom(self, freedom: Freedom | None) -> None:
         """Raise InputError for a scaling, or candidates of a lower symmetry, for which `freedom` leaves no room."""
@@ -127,6 +145,9 @@ class PredictionSettings:
     def __post_init__(self) -> None:
         if self.potential is not None and self.second_opinion is not None:
             raise ValueError('`second_opinion` is the older form of `potential`: expected one of the two')
+        if self.max_edges < 1:
+            raise ValueError(f'`max_edges`: expected a number above 0, found {self.max_edges}')
+        self.pre_relaxation  # noqa: B018 (its settings are checked where they are made)
 
     @property
     def pre_relaxation(self) -> PotentialSettings | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -99,7 +100,8 @@ def train(
             run.record.draw()
     if line:
         stopped = ', stopped early' if run.schedule.finished else ''
-        line.close(f'best validation: {settings.monitor} {run.schedule.best:.4f} A{stopped}')
+        best = f'{run.schedule.best:.4f} A' if math.isfinite(run.schedule.best) else 'none yet'
+        line.close(f'best validation: {settings.monitor} {best}{stopped}')
     return TrainingEnd(run.step, is_complete, run.schedule.finished)
 
 
@@ -384,7 +386,9 @@ def _prepared_splits(
             if found
             else 'make a split with `e3relax data FILE.npz --output NEW.npz --split random`'
         )
-        raise TrainingError(f"the data hold {found} pairs of the split 'train'; at least {least} needed: {advice}")
+        if settings.training_share < 1:
+            advice = f'raise training_share, which is {settings.training_share:g}, or {advice}'
+        raise TrainingError(f"{found} pairs of the split 'train' to train on; at least {least} needed: {advice}")
     held_back = _held_back(pairs, settings)
     if shows_progress and held_back != 'val':
         print(f'validation on the split {held_back}', file=sys.stderr)

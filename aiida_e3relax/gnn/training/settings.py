@@ -96,18 +96,18 @@ class TrainingSettings:
     batch_size: int = number(32, 1)
     balanced_batches: bool = False
     oversampling: dict[str, int] = dataclasses.field(default_factory=dict)
-    training_share: float = number(1.0, 0, 1)
+    training_share: float = number(1.0, 0, 1, excludes_least=True)
     learning_rate: float = number(1.2e-3, 0)
     schedule: str = choice('one-cycle', 'plateau')
     warmup_fraction: float = number(0.05, 0, 1)
-    plateau_factor: float = number(0.8, 0, 1)
+    plateau_factor: float = number(0.8, 0, 1, excludes_least=True)
     plateau_patience: int = number(5, 0)
     plateau_threshold: float = number(0.0, 0, 1)
     monitor: str = choice('loss', 'coordinates', 'cell')
     early_stop: int | None = number(None, 1)
     weight_decay: float = number(0.01, 0)
     amsgrad: bool = False
-    gradient_clip: float = number(5.0, 0)
+    gradient_clip: float = number(5.0, 0, excludes_least=True)
     loss: str = choice(*COORDINATE_ERRORS)
     cell_weight: float = number(1.0, 0)
     layer_weights: list[float] | str | None = None

@@ -175,7 +175,7 @@ def test_candidates_that_fail_leave_the_unperturbed_one(run, calculator, monkeyp
     [
         (['--candidates', '3'], 'expected --potential beside it'),
         (['--seed', '3'], 'expected --potential beside it'),
-        (['--potential', 'chgnet', '--candidates', '-1'], '`candidates`: expected an integer from 0 on, found -1'),
+        (['--potential', 'chgnet', '--candidates', '-1'], '`candidates`: expected an integer from 0 to 1000, found -1'),
         (['--potential', 'chgnet', '--candidates', '2', '--steps', '0'], 'expected `steps` above 0'),
         (['--potential', 'chgnet', '--candidates', '2', '--freedom', 'volume'], 'nothing moves that could break'),
         (

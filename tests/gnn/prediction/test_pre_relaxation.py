@@ -343,7 +343,7 @@ def test_those_whose_batches_failed_are_counted():
 
 REFUSED = [
     (['--start', 'elsewhere'], None),
-    (['--steps', '-1'], '`steps`: expected an integer from 0 on, found -1'),
+    (['--steps', '-1'], '`steps`: expected an integer from 0 to 100000, found -1'),
     (['--force-max', '0'], '`force_max_eV_per_A`: expected a number above 0, found 0.0'),
     (['--stress-max', 'nan'], '`stress_max_kB`: expected a number above 0, found nan'),
     (['--start', 'input', '--layers'], 'they are those of a network, and with --start input none is loaded'),

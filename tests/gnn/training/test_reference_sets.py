@@ -216,7 +216,7 @@ def test_what_cannot_be_made_is_said(folder, tmp_path, arguments, reason, capsys
 def test_a_checkpoint_is_not_written_over_itself(folder, capsys):
     path = str(folder / 'bare.pt')
     assert main(['ensemble', path, '--output', path, '--reference', str(folder / 'pairs.npz')]) == 3
-    assert 'is the checkpoint itself' in capsys.readouterr().err
+    assert 'which would be lost' in capsys.readouterr().err
 
 
 def test_models_and_crystals_without_what_it_takes_are_named(folder, tmp_path):
