@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from aiida_e3relax.crystals.files.suffixes import format_of_suffix, without_compression
+
 if TYPE_CHECKING:
     from ase import Atoms
 
@@ -53,17 +55,11 @@ def poscar_text(frames: Sequence[Atoms]) -> str:
 TEXTS: dict[str, Callable[[Sequence[Atoms]], str]] = {'cif': cif_text, 'vasp': poscar_text}
 """By ASE's names of the formats."""
 
-_OF_OTHERS = ('CONFIG', 'POSCAR', 'CONTCAR', 'CENTCAR', 'OUTCAR', 'XDATCAR')
-"""Words in the name of a file that say more to ASE than its suffix."""
-
 
 def plain_format(path: Path) -> str | None:
     """Return the one of `TEXTS` that a file's name says beyond doubt; None where ASE has to look at it."""
-    if path.name in {'POSCAR', 'CONTCAR'}:
-        return 'vasp'
-    if any(word in path.name for word in _OF_OTHERS):
-        return None
-    return {'.cif': 'cif', '.vasp': 'vasp'}.get(path.suffix.lower())
+    name = 'vasp' if without_compression(path).name in {'POSCAR', 'CONTCAR'} else format_of_suffix(path)
+    return name if name in TEXTS else None
 
 
 def _cif_block(place: int, atoms: Atoms) -> str:

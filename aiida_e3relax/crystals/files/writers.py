@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,8 +16,10 @@ from numpy.typing import NDArray
 from aiida_e3relax.common.errors import InputError, OutputError
 from aiida_e3relax.common.messages import printable
 from aiida_e3relax.common.output_files import partial_folder, writing
+from aiida_e3relax.crystals.files.content import OPENERS
 from aiida_e3relax.crystals.files.errors import explain
 from aiida_e3relax.crystals.files.plain_text import TEXTS, plain_format
+from aiida_e3relax.crystals.files.suffixes import format_of_suffix, without_compression
 from aiida_e3relax.crystals.structures import Crystals
 
 HOLDING = ('extxyz', 'traj', 'db', 'json', 'vasp')
@@ -24,9 +27,6 @@ HOLDING = ('extxyz', 'traj', 'db', 'json', 'vasp')
 
 APPENDABLE = ('extxyz', 'traj', 'db')
 """Formats of ASE that take more crystals at the cost of those alone."""
-
-NEEDING_MORE = {'espresso-in': 'the pseudopotentials', 'mustem': 'the energy of the electrons'}
-"""Formats of ASE that are not written, and what they hold beside a crystal."""
 
 OF_ATOMS = ('numbers', 'positions')
 """Arrays with a row for each atom; the others have one for each crystal."""
@@ -39,12 +39,7 @@ def open_writer(path: Path) -> NpzWriter | AseWriter:
 
     Raises InputError where there is none, and OutputError, as all that writes here, where nothing can be written.
     """
-    return NpzWriter(path) if is_npz(path) else AseWriter(path)
-
-
-def is_npz(path: Path) -> bool:
-    """Return whether a file is named as one of arrays, whatever the case, as ASE takes suffixes too."""
-    return path.suffix.lower() == '.npz'
+    return NpzWriter(path) if path.suffix == '.npz' else AseWriter(path)
 
 
 class ArraysWriter:
@@ -154,7 +149,7 @@ class _Piece:
 
 
 class AseWriter:
-    """The crystals with status ``ok``, in a format that ASE writes.
+    """The crystals with status ``ok``, in a format that ASE writes, compressed where the name says so.
 
     Formats that can be appended to, such as extxyz, are written as crystals come; the others at the end.
     """
@@ -164,7 +159,7 @@ class AseWriter:
         name = plain_format(path)
         self._format, self._single = (name, name == 'vasp') if name else _find_format(path)
         self._folder = partial_folder(path)
-        self._partial = Path(self._folder.name) / path.name
+        self._partial = Path(self._folder.name) / without_compression(path).name
         self._appends = self._format in APPENDABLE
         self._kept: list[Any] = []
 
@@ -233,7 +228,17 @@ class AseWriter:
         if not self._partial.exists():
             raise InputError(f'{printable(self.path)} was not written: no structure could be predicted')
         with writing(self.path):
-            self._partial.replace(self.path)
+            self._compressed().replace(self.path)
+
+    def _compressed(self) -> Path:
+        """Return what was written, compressed by the suffix of the file."""
+        opener = OPENERS.get(self.path.suffix.lower())
+        if opener is None:
+            return self._partial
+        packed = self._partial.with_name('compressed')
+        with self._partial.open('rb') as plain, opener(packed, 'wb') as target:
+            shutil.copyfileobj(plain, target)
+        return packed
 
     def _write(self, append: bool) -> None:
         with writing(self.path):
@@ -264,18 +269,13 @@ def _find_format(path: Path) -> tuple[str, bool]:
     from ase.io.formats import UnknownFileTypeError, filetype, ioformats
 
     try:
-        name = filetype(path, read=False)
+        name = format_of_suffix(path) or filetype(path, read=False)
     except UnknownFileTypeError:  # of a name without an ending
         name = None
     if name not in ioformats:
         raise InputError(f'{path}: ASE knows no format of this name; use .npz, .cif, .vasp or .extxyz')
     if not ioformats[name].can_write:
         raise InputError(f'{path}: ASE cannot write {name}; use .npz or .extxyz')
-    if name in NEEDING_MORE:
-        raise InputError(
-            f'{path}: {name} needs {NEEDING_MORE[name]}, too, which no crystal tells; use .cif, .vasp or .extxyz, and '
-            'make it of that'
-        )
     return name, ioformats[name].single
 
 

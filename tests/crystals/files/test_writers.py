@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from aiida_e3relax.common.errors import InputError, OutputError
 from aiida_e3relax.common.output_files import check_output, partial_folder
+from aiida_e3relax.crystals.files.content import OPENERS
 from aiida_e3relax.crystals.files.plain_text import plain_format
 from aiida_e3relax.crystals.files.writers import _frames, open_writer
 from aiida_e3relax.crystals.structures import Crystals, make_crystals
@@ -163,11 +164,45 @@ def test_cif_and_poscar_are_as_ase_writes_them(tmp_path_factory, crystals):
         assert (folder / name).read_bytes() == (folder / 'expected').read_bytes()
 
 
-@pytest.mark.parametrize(
-    'name', ['a.cif', 'A.CIF', 'x.y.vasp', 'POSCAR', 'CONTCAR', 'POSCAR.cif', 'XDATCAR.vasp', 'my-POSCAR', 'a.cif.gz']
-)
+@pytest.mark.parametrize('name', ['a.cif', 'A.CIF', 'x.y.vasp', 'POSCAR', 'CONTCAR', 'my-POSCAR', 'a.cif.gz', 'a.xsf'])
 def test_the_format_is_the_one_that_ase_takes(tmp_path, name):
     assert plain_format(tmp_path / name) in {None, filetype(tmp_path / name, read=False)}
+
+
+@pytest.mark.parametrize(
+    ('name', 'format_'),
+    [
+        ('POSCAR_pred.cif', 'cif'),
+        ('CONTCAR_pred.extxyz', 'extxyz'),
+        ('CONFIG_1.cif', 'cif'),
+        ('POSCAR.xsf', 'xsf'),
+        ('POSCAR_x.traj', 'traj'),
+        ('OUTCAR.vasp', 'vasp'),
+        ('my-POSCAR', 'vasp'),
+    ],
+)
+def test_a_known_suffix_says_more_than_a_word_in_the_name(tmp_path, name, format_):
+    with open_writer(tmp_path / name) as writer:
+        writer.write(crystals_of(2), np.array(['ok']))
+        writer.close()
+    assert ase.io.read(tmp_path / name, format=format_).get_chemical_formula() == 'Cu2'
+
+
+@pytest.mark.parametrize('plain', ['a.cif', 'a.vasp', 'POSCAR', 'a.extxyz', 'a.traj', 'a.json', 'a.xsf'])
+@pytest.mark.parametrize('suffix', ['.gz', '.bz2', '.xz', '.GZ'])
+def test_what_the_name_says_is_compressed_is(tmp_path, plain, suffix):
+    """ASE writes plain text under such names where it is given the text, and trajectories."""
+    crystals = crystals_of(2)
+    for name in (plain, f'{plain}{suffix}'):
+        with open_writer(tmp_path / name) as writer:
+            writer.write(crystals, np.array(['ok']))
+            writer.close()
+    packed = tmp_path / f'{plain}{suffix}'
+    with OPENERS[suffix.lower()](packed, 'rb') as handle:
+        (tmp_path / f'unpacked_{plain}').write_bytes(handle.read())
+    found, expected = (ase.io.read(tmp_path / name) for name in (f'unpacked_{plain}', plain))
+    assert found == expected
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([plain, packed.name, f'unpacked_{plain}'])
 
 
 def test_folders_of_killed_processes_go_away_and_no_others(tmp_path):
