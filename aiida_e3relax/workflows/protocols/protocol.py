@@ -11,6 +11,9 @@ from aiida.engine.processes.builder import ProcessBuilderNamespace
 from aiida_e3relax.common.mappings import check_keys, merge
 from aiida_e3relax.workflows.protocols.files import available_protocols, default_protocol, read_protocols
 
+OF_BUILDER = 'invalid attribute value '
+"""What AiiDA's builder puts before the sentence of a validator."""
+
 
 class ProtocolMixin:
     """Gives a work chain the protocols in the file `PROTOCOLS` of the folder `protocols`.
@@ -87,5 +90,8 @@ def fill_builder(builder: ProcessBuilderNamespace, inputs: Mapping[str, Any]) ->
         port = getattr(builder, name)
         if isinstance(port, ProcessBuilderNamespace):
             fill_builder(port, value)
-        else:
+            continue
+        try:
             setattr(builder, name, value)
+        except ValueError as error:
+            raise ValueError(str(error).removeprefix(OF_BUILDER)) from error

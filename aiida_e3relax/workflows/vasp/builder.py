@@ -170,7 +170,7 @@ class VaspProtocolMixin(ProtocolMixin):
             what_moves = Freedom.from_value(chosen.get('freedom', inputs['freedom']))
             vasp['kpoints'] = make_mesh(structure, vasp['kpoints'], what_moves)
         builder = cls.get_builder()  # type: ignore[attr-defined]
-        builder.structure = structure
+        fill_builder(builder, {'structure': structure})
         try:
             fill_builder(builder, merge(inputs, chosen))
         except InputValidationError as error:

@@ -175,7 +175,7 @@ def test_bad_inputs_are_refused_when_the_builder_is_made(make_builder):
     for changes, message in (
         ({'freedom': 'all'}, 'expected positions, cell, shape, volume or in-plane'),
         ({'overrides': {'guard': {'mode': 'maybe'}}}, 'expected reject, warn, off'),
-        ({'structure': orm.StructureData(cell=[[1, 0, 0], [0, 1, 0], [0, 0, 1]])}, 'cannot be relaxed'),
+        ({'structure': orm.StructureData(cell=[[1, 0, 0], [0, 1, 0], [0, 0, 1]])}, '^`structure` cannot be relaxed'),
     ):
         with pytest.raises(ValueError, match=message):
             make_builder(**changes)
@@ -211,6 +211,8 @@ def test_potentials_fall_back_on_the_plain_name(tmp_path):
 def test_missing_potentials_and_families_are_named(potential_family):
     with pytest.raises(ValueError, match=r'expected Cu_new for Cu, found .*Cu_pv'):
         choose_potentials(['Cu'], potential_family, {'Cu': 'Cu_new'})
+    with pytest.raises(ValueError, match=r'it has no potential for Xe; upload a family that has one'):
+        choose_potentials(['Xe'], potential_family)
     with pytest.raises(ValueError, match='potential family `PBE`: there is none'):
         choose_potentials(['Cu'], 'PBE')
 

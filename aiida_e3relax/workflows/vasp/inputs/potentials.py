@@ -34,10 +34,16 @@ def choose_potentials(
         there = PotcarData.get_full_names(family_name=family, element=element)
         wanted = [preferred[element]] if preferred and element in preferred else [recommended.get(element), element]
         chosen = next((name for name in wanted if name in there), None)
-        if chosen is None:
+        if not there:
             raise ValueError(
-                f'potential family `{family}`: expected {" or ".join(filter(None, wanted))} for {element}, found '
-                f'{", ".join(sorted(there)) or "no potential"}; choose one with `potential_mapping`'
+                f'potential family `{family}`: it has no potential for {element}; upload a family that has one with '
+                '`aiida-vasp potcar uploadfamily`, or take another'
+            )
+        if chosen is None:
+            names = dict.fromkeys(filter(None, wanted))
+            raise ValueError(
+                f'potential family `{family}`: expected {" or ".join(names)} for {element}, found '
+                f'{", ".join(sorted(there))}; choose one with `potential_mapping`'
             )
         mapping[element] = chosen
     return mapping
