@@ -11,7 +11,7 @@ import click
 
 from aiida_e3relax.cli.profile import profile_option, use_profile
 from aiida_e3relax.cli.several_values import SeveralValues, SeveralValuesCommand
-from aiida_e3relax.common.messages import printable
+from aiida_e3relax.common.messages import count_of, printable
 
 if TYPE_CHECKING:
     from aiida_e3relax.learning.gather import Gathered
@@ -227,12 +227,14 @@ def _describe(gathered: Gathered, n_found: int) -> None:
 
     built = gathered.data
     splits = ', '.join(f'{count} {name}' for name, count in gathered.node.splits.items())
-    click.echo(f'{n_found} relaxations that finished well, {len(built.pairs)} pairs: {splits}.')
+    relaxations = count_of(n_found, 'relaxation')
+    click.echo(f'{relaxations} that finished well, {count_of(len(built.pairs), "pair")}: {splits}.')
     for reason, count in Counter(rejection.kind for rejection in built.rejections).most_common(SHOWN_REASONS):
         click.echo(f'{count} left out: {reason}')
     for what, count in built.repeats.items():
         if count:
-            click.echo(f'{count} {what}')
+            remedy = '; --drop-duplicates leaves them out' if what.startswith('repeats') else ''
+            click.echo(f'{what[0].upper()}{what[1:]}: {count}{remedy}')
     for key, settings in gathered.settings.items():
         told = ', '.join(f'{name} {value}' for name, value in settings.items())
         click.echo(f'Settings {key}: {told or "not known, no job of VASP made the crystals"}')

@@ -17,11 +17,13 @@ from aiida.engine.processes.builder import ProcessBuilder
 from aiida.manage import get_manager
 from rich.console import Console
 
+from aiida_e3relax.calculations.pre_relaxer import NETWORK, PreRelaxer
 from aiida_e3relax.workflows.vasp.messages import describe_failure
 
 SECONDS_BETWEEN = 1.0
+NETWORK_STAGE = 'network'
 STAGE_TITLES = {
-    'network': 'network',
+    NETWORK_STAGE: NETWORK,
     'relax_predicted': 'VASP from the prediction',
     'relax_raw': 'VASP from the raw structure',
 }
@@ -78,9 +80,17 @@ async def _watch(chain: orm.ProcessNode, console: Console) -> None:
 def _describe_jobs(chain: orm.ProcessNode) -> Iterator[str]:
     """Yield a line for each job under the chain that has something to say."""
     for label, stage in _called(chain):
-        for title, job in _find_jobs(stage, STAGE_TITLES[label]) if label in STAGE_TITLES else ():
+        for title, job in _find_jobs(stage, _title(label, stage)) if label in STAGE_TITLES else ():
             if state := _describe_state(job):
                 yield f'{title}: {state}'
+
+
+def _title(label: str, stage: orm.ProcessNode) -> str:
+    """Return what a stage is called in the lines on its jobs: the network's by the pre-relaxer that it runs."""
+    if label != NETWORK_STAGE:
+        return STAGE_TITLES[label]
+    predict = stage.inputs.predict
+    return str(PreRelaxer.of_parameters(predict.parameters.get_dict() if 'parameters' in predict else {}))
 
 
 def _called(process: orm.ProcessNode) -> list[tuple[str, Any]]:

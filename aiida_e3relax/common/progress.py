@@ -15,7 +15,9 @@ _SECONDS_BETWEEN = {True: 0.2, False: 10.0}  # on a terminal one line is rewritt
 
 
 def progress(items: Sequence[T], title: str) -> Iterator[T]:
-    """Yield `items` while a line on stderr says how far it is and how long the rest takes."""
+    """Yield `items` while a line on stderr says how far it is and how long the rest takes; no items, no line."""
+    if len(items) == 0:
+        return
     bar = ProgressLine(title, len(items))
     for item in items:
         yield item

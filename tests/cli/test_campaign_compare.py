@@ -74,6 +74,15 @@ def test_arms_alone_and_what_cannot_be_compared():
     assert (code, 'campaign `nothing`: not in this profile' in output) == (1, True)
 
 
+def test_nothing_but_that_is_said_where_no_crystal_has_been_compared(model_of_module):
+    fill_campaign('begun', ['running', 'waiting'], model_of_module, seed=3)
+    code, output = invoke('begun')
+    assert code == 0, output
+    assert output.startswith('No crystal has been relaxed from the raw crystal and from all arms so far')
+    assert 'crystal-0000' not in output
+    assert len(output.splitlines()) <= 5, output
+
+
 @pytest.fixture(scope='module')
 def _parts(aiida_profile, model_of_module) -> None:
     """Two campaigns of different crystals, with an arm each."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -288,6 +289,16 @@ def test_one_element_with_two_corrections_is_told(relax):
     assert [one.of_elements['Cu'] for one in found] == [TITLES['Cu'], corrected, corrected]
     with pytest.raises(InputError, match=r'Cu: .* with L, U, J = 2, 4, 0 \(2\), .* \(1\)'):
         gather(found, 'mine', RANDOM)
+
+
+def test_the_command_says_how_to_leave_out_repeats(relax, tmp_path):
+    group = orm.Group(label=f'repeats of {tmp_path.name}').store()
+    group.add_nodes([relax(lattice=5.5) for _ in range(2)])
+    done = CliRunner().invoke(data, ['--from', f'group:{group.label}', '--split', 'random'])
+    assert done.exit_code == 0, done.output
+    assert '2 relaxations that finished well, 2 pairs' in done.output
+    assert re.search(r'^Repeats of a pair of the same split: 1; --drop-duplicates leaves', done.output, re.MULTILINE)
+    assert ' 0/0 ' not in done.output
 
 
 def test_the_command_writes_a_node_and_a_file(relax, tmp_path):

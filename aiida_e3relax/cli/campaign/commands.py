@@ -246,8 +246,8 @@ def compare(names: tuple[str, ...], folder: Path | None, classes: Path | None, p
 
     with plain_errors(names[0]):
         comparison = compare_campaigns(names, _read_classes(classes, folder and folder / TABLE))
-        tables = tabulate_arms(comparison)
-        if len(comparison.by_crystal) <= SHOWN_CRYSTALS:
+        tables = tabulate_arms(comparison) if comparison.n else []
+        if tables and len(comparison.by_crystal) <= SHOWN_CRYSTALS:
             tables.append(tabulate_crystals(comparison))
         for line in '\n\n'.join([*describe_arms(comparison), *map(format_text, tables)]).split('\n'):
             click.echo(printable(line))
