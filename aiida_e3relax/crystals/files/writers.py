@@ -28,6 +28,9 @@ HOLDING = ('extxyz', 'traj', 'db', 'json', 'vasp')
 APPENDABLE = ('extxyz', 'traj', 'db')
 """Formats of ASE that take more crystals at the cost of those alone."""
 
+NEEDING_MORE = {'espresso-in': 'the pseudopotentials', 'mustem': 'the energy of the electrons'}
+"""Formats of ASE that are not written, and what they hold beside a crystal."""
+
 OF_ATOMS = ('numbers', 'positions')
 """Arrays with a row for each atom; the others have one for each crystal."""
 
@@ -39,7 +42,12 @@ def open_writer(path: Path) -> NpzWriter | AseWriter:
 
     Raises InputError where there is none, and OutputError, as all that writes here, where nothing can be written.
     """
-    return NpzWriter(path) if path.suffix == '.npz' else AseWriter(path)
+    return NpzWriter(path) if is_npz(path) else AseWriter(path)
+
+
+def is_npz(path: Path) -> bool:
+    """Return whether a file is named as one of arrays, whatever the case, as ASE takes suffixes too."""
+    return path.suffix.lower() == '.npz'
 
 
 class ArraysWriter:
@@ -276,6 +284,11 @@ def _find_format(path: Path) -> tuple[str, bool]:
         raise InputError(f'{path}: ASE knows no format of this name; use .npz, .cif, .vasp or .extxyz')
     if not ioformats[name].can_write:
         raise InputError(f'{path}: ASE cannot write {name}; use .npz or .extxyz')
+    if name in NEEDING_MORE:
+        raise InputError(
+            f'{path}: {name} needs {NEEDING_MORE[name]}, too, which no crystal tells; use .cif, .vasp or .extxyz, and '
+            'make it of that'
+        )
     return name, ioformats[name].single
 
 
