@@ -16,6 +16,7 @@ from aiida.engine.processes.ports import PortNamespace
 from aiida_e3relax.calculations.exit_codes import define_exit_codes
 from aiida_e3relax.calculations.gpus import GpuJob, validate_gpu_job
 from aiida_e3relax.calculations.predict_parameters import PredictParameters
+from aiida_e3relax.common.messages import short
 from aiida_e3relax.crystals.structures import Crystals, write_npz
 from aiida_e3relax.crystals.validation import input_faults
 from aiida_e3relax.data.batch import StructureBatchData
@@ -229,6 +230,8 @@ def validate_inputs(inputs: Mapping[str, Any], namespace: PortNamespace) -> str 
             )
     if {'parameters', 'model'} <= set(namespace) and (fault := find_model_fault(inputs)):
         return fault
+    if {'parameters', 'structures', 'batch'} <= set(namespace) and (fault := find_fixed_fault(inputs)):
+        return fault
     return validate_gpu_job(inputs, namespace)
 
 
@@ -245,6 +248,21 @@ def find_model_fault(inputs: Mapping[str, Any]) -> str | None:
     if not parameters.pre_relaxer.has_network and 'model' in inputs:
         return '`model`: expected none beside `start: input`, which starts from the raw crystal; leave it out'
     return find_weights_fault(parameters.potential, inputs.get('potential_weights'))
+
+
+def find_fixed_fault(inputs: Mapping[str, Any]) -> str | None:
+    """Return which label in `fixed` of the parameters no structure has, or None."""
+    given = inputs['parameters'].get_dict() if 'parameters' in inputs else {}
+    fixed = given.get('fixed')
+    if not isinstance(fixed, Mapping):
+        return None  # that port says so itself
+    labels = set(inputs['batch'].labels if 'batch' in inputs else inputs.get('structures', {}))
+    if unknown := sorted(set(fixed) - labels):
+        there = short(', '.join(sorted(labels)), 300)
+        return (
+            f'`fixed` in `parameters`: no structure has the label {short(", ".join(unknown))}; expected one of {there}'
+        )
+    return None
 
 
 def find_weights_fault(potential: str | None, weights: E3RelaxPotentialData | None) -> str | None:

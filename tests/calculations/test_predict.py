@@ -182,6 +182,11 @@ class TestPotentials:
         refuse('weights of mace, expected those of `potential`, None', {}, model=model, potential_weights=weights)
         refuse('`potential_weights`: orb brings no weights', alone | {'potential': 'orb'})
 
+    def test_sites_are_held_in_structures_that_are_there(self, refuse, model):
+        """They would move in silence, and the report would have a row too many."""
+        told = '`fixed` in `parameters`: no structure has the label Cu; expected one of cu'
+        refuse(told, {'fixed': {'Cu': {'abc': [0]}, 'cu': {'abc': [0]}}}, model=model)
+
     def test_weights_of_a_potential_that_brings_its_own_are_refused(self):
         """An earlier version made such nodes."""
         weights = SimpleNamespace(potential='chgnet')
