@@ -86,6 +86,7 @@ def test_overrides(refusal, tmp_path, text, message):
 def test_another_node_in_the_place_of_a_structure_or_a_chain(refusal):
     node = orm.Int(1).store()
     assert f'{node.pk}: expected a StructureData, found Int<{node.pk}>' in refusal(str(node.pk))
-    for word, message in ((str(node.pk), 'expected an E3RelaxVaspWorkChain'), ('999999', 'no node has this PK')):
+    of_node = f'expected an E3RelaxVaspWorkChain, found Int<{node.pk}>'
+    for word, message in ((str(node.pk), of_node), ('999999', 'no node has this PK')):
         done = CliRunner().invoke(show, [word])
         assert (done.exit_code, message in done.output) == (1, True)
