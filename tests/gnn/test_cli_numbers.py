@@ -129,3 +129,13 @@ def test_words_of_an_experiment_may_come_after_its_options(tmp_path, monkeypatch
         with pytest.raises(SystemExit, match='2'):
             main(words)
         assert f'unrecognized arguments: {words[-1]}' in capsys.readouterr().err
+
+
+def test_a_run_that_stops_before_its_first_validation_has_no_best(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_pairs(tmp_path / 'pairs.npz', made_pairs())
+    (tmp_path / 'run.yaml').write_text(
+        '{data: pairs.npz, output: run, steps: 4, batch_size: 2, hyperparameters: {features: 8, layers: 1}}'
+    )
+    assert main(['train', 'run.yaml', '--device', 'cpu', '--stop-after', '1']) == 0
+    assert 'best validation: loss none yet' in capsys.readouterr().err
