@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from plumpy.process_states import ProcessState
 
-from aiida_e3relax.campaign.group import load_campaign
+from aiida_e3relax.campaign.group import CampaignGroup, load_campaign
 from aiida_e3relax.campaign.submission.lock import lock
 from aiida_e3relax.cli.campaign.commands import campaign
 from aiida_e3relax.cli.campaign.sources import read_sources
@@ -269,6 +269,24 @@ def test_a_campaign_is_run_by_one_at_a_time(invoke, crystals, started_daemon_cli
 def test_mistakes(invoke, crystals, words, message):
     code, output = invoke('create', 'mistaken', *(word.format(crystals=crystals) for word in words))
     assert (code, message in output.replace('\n', ' ')) == (1, True), output
+
+
+def test_no_campaign_is_made_that_a_code_without_mpi_could_not_run(
+    crystals, standin_code, e3relax_code, potential_family
+):
+    vasp = orm.InstalledCode(
+        computer=standin_code.computer,
+        filepath_executable=str(standin_code.filepath_executable),
+        label=f'alone-{crystals.name}',
+        default_calc_job_plugin='vasp.vasp',
+        with_mpi=False,
+    ).store()
+    words = ['create', 'by-mpi', '--from', str(crystals), '--vasp-code', vasp.full_label, '--mpi-processes', '2']
+    words += ['--network-code', e3relax_code.uuid, '--potential-family', potential_family]
+    done = CliRunner().invoke(campaign, words)
+    assert done.exit_code == 1, done.output
+    assert f'but the code {vasp.full_label} runs without MPI' in ' '.join(done.output.split())
+    assert not orm.QueryBuilder().append(CampaignGroup, filters={'label': 'by-mpi'}).count()
 
 
 def test_names_that_are_taken_or_unknown(invoke, crystals):
