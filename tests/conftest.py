@@ -164,6 +164,14 @@ def _campaigns_of_one_file() -> Iterator[None]:
             orm.Group.collection.delete(pk)
 
 
+@pytest.fixture(autouse=True)
+def _arithmetic_of_one_test() -> Iterator[None]:
+    """Subnormal numbers count again after a test of a command that flushes them for its process."""
+    yield
+    if 'torch' in sys.modules:
+        sys.modules['torch'].set_flush_denormal(False)
+
+
 @pytest.fixture(scope='module')
 def daemon_client(aiida_profile) -> Iterator[DaemonClient]:
     """The daemon of the profile; at the end of a module it is stopped, as a daemon at rest takes 4 % of a core."""

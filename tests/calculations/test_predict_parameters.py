@@ -148,7 +148,7 @@ def test_an_unknown_pre_relaxer_is_told_with_those_known(text, found):
         ({'potential': ['chgnet']}, f"`potential`: expected one of {', '.join(PRE_RELAXERS)}, found ['chgnet']"),
         ({'potential': 'chgnet', 'start': 'raw'}, "`start`: expected network or input, found 'raw'"),
         ({'potential': 'chgnet', 'steps': -1}, '`steps`: expected an integer from 0 to 100000, found -1'),
-        ({'potential': 'dls-volume', 'steps': 3}, '`steps`: dls-volume scales crystals once, and takes no steps: leave it out'),
+        ({'potential': 'dls-volume', 'steps': 3}, '`steps`: dls-volume scales crystals once, and takes no steps'),
         ({'potential': 'chgnet', 'stress_max_kB': 0}, '`stress_max_kB`: expected a number above 0, found 0'),
         ({'candidates': 2}, f'`candidates`: expected `potential` beside it, {" or ".join(POTENTIALS)}, found none'),
         (
