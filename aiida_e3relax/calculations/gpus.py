@@ -11,8 +11,6 @@ from aiida.engine import CalcJob, CalcJobProcessSpec
 from aiida.engine.processes.calcjobs.calcjob import validate_calc_job
 from aiida.engine.processes.ports import PortNamespace
 
-from aiida_e3relax.calculations.mpi import find_mpi_fault
-
 OPTION = 'num_gpus'
 LINES = 'custom_scheduler_commands'
 REQUESTS = {'core.slurm': '#SBATCH --gres=gpu:{count}', 'core.lsf': '#BSUB -gpu num={count}'}
@@ -54,12 +52,6 @@ def find_computer(inputs: Mapping[str, Any]) -> orm.Computer | None:
     return named or getattr(inputs.get('code'), 'computer', None)
 
 
-def find_job_fault(inputs: Mapping[str, Any]) -> str | None:
-    """Return why a job cannot run its code as its options ask, on GPUs or by MPI, or None."""
-    options = (inputs.get('metadata') or {}).get('options') or {}
-    return find_gpu_fault(inputs) or find_mpi_fault(inputs, options, default=False)
-
-
 def find_gpu_fault(inputs: Mapping[str, Any]) -> str | None:
     """Return why the scheduler of a job cannot be asked for the GPUs that its inputs name, or None."""
     computer = find_computer(inputs)
@@ -99,4 +91,4 @@ def validate_num_gpus(value: Any, _: Any) -> str | None:
 
 def validate_gpu_job(inputs: Mapping[str, Any], namespace: PortNamespace) -> str | None:
     """Return what is wrong with the inputs of a `GpuJob` as AiiDA's own jobs have them, or None."""
-    return find_job_fault(inputs) or validate_calc_job(inputs, namespace)
+    return find_gpu_fault(inputs) or validate_calc_job(inputs, namespace)

@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from aiida import orm
+
 OPTION = 'withmpi'
 
 
-def find_mpi_fault(inputs: Mapping[str, Any], options: Mapping[str, Any], default: bool | None = None) -> str | None:
-    """Return why a job with these `options` cannot run the code among its `inputs`, or None.
+def mpi_of(code: orm.AbstractCode | None) -> dict[str, bool]:
+    """Return the option by which a job runs `code` as that says, none where it does not say."""
+    return {} if code is None or code.with_mpi is None else {OPTION: code.with_mpi}
 
-    `default` is what its port says where the options do not; None leaves it to the code.
-    """
-    code, asked = inputs.get('code'), options.get(OPTION, default)
+
+def find_mpi_fault(inputs: Mapping[str, Any], options: Mapping[str, Any]) -> str | None:
+    """Return why a job with these `options` cannot run the code among its `inputs`, or None."""
+    code, asked = inputs.get('code'), options.get(OPTION)
     if code is None or code.with_mpi is None or asked is None or code.with_mpi is asked:
         return None
     if asked:
         return (
-            f'`{OPTION}`: found True, as --mpi-processes and --machines above 1 ask for it, but the code '
-            f'{code.full_label} runs without MPI (`with_mpi` is False): leave them out, or give a code made with '
-            '`with_mpi: true`; one that starts MPI itself gets its processes by `resources` in the overrides'
+            f'`{OPTION}`: found True, but the code {code.full_label} runs without MPI (`with_mpi` is False): give one '
+            'made with `with_mpi: true`, or leave the option out (on the command line: --mpi-processes and --machines '
+            'above 1). A code that starts MPI itself gets its processes by `resources` in the overrides'
         )
     return (
         f'`{OPTION}`: found False, but the code {code.full_label} runs by MPI (`with_mpi` is True): give a code made '

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -166,14 +167,20 @@ def query_references(node: str, form: str | None, profile: str | None) -> None:
 
 
 def _find_hash(text: str) -> str:
-    """Return the content hash of a model that a person names, or how it begins; raises ClickException for none."""
-    from aiida_e3relax.campaign.results.queries import HASH_PREFIX, has_model
-    from aiida_e3relax.cli.chain_choices import choose_model
+    """Return the content hash of a model that a person names, or how it begins; raises ClickException for none.
 
-    if text.startswith(HASH_PREFIX) or (not text.isdigit() and has_model(text)):
+    A label counts before the beginning of a hash that reads the same. Nothing is stored.
+    """
+    from aiida_e3relax.campaign.results.queries import HASH_PREFIX, has_label, has_model
+    from aiida_e3relax.cli.chain_choices import choose_model
+    from aiida_e3relax.data.model import E3RelaxModelData
+    from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
+
+    file = DEFAULT_CHECKPOINT if text == 'default' else Path(text)
+    if text.startswith(HASH_PREFIX) or (not (text.isdigit() or file.is_file() or has_label(text)) and has_model(text)):
         return text
     try:
-        return choose_model(text).content_hash
+        return (E3RelaxModelData(file) if file.is_file() else choose_model(text)).content_hash
     except ValueError as error:
         raise click.ClickException(str(error)) from error
 

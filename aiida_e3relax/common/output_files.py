@@ -52,27 +52,38 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield where a file grows that is called `path` once it is whole; raises OutputError where it cannot be."""
+    """Yield where a file grows that is called `path` once it is whole; raises OutputError where it cannot be.
+
+    Devices and pipes are written to as they are, and of a link the file that it leads to is replaced.
+    """
+    path = path.resolve()
+    if _is_special(path):
+        with writing(path):
+            yield path
+        return
     with partial_folder(path) as folder, writing(path):
         partial = Path(folder) / path.name
         yield partial
         partial.replace(path)
 
 
-def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path]) -> None:
+def check_outputs(outputs: Mapping[str, Path | None], inputs: Iterable[Path], takes_special: bool = False) -> None:
     """Check the files of `outputs`, by their options, as `check_output` does; no two may be one file."""
     taken = list(inputs)
     for option, path in outputs.items():
         if path is not None:
-            check_output(path, option, taken)
+            check_output(path, option, taken, takes_special)
             taken.append(path)
 
 
-def check_output(path: Path, option: str, inputs: Iterable[Path]) -> None:
+def check_output(path: Path, option: str, inputs: Iterable[Path], takes_special: bool = False) -> None:
     """Raise an error unless `path` can be the name of a new file, or replace one that is none of `inputs`.
 
-    It is an InputError, or an OutputError where nothing can be written in the folder.
+    It is an InputError, or an OutputError where nothing can be written in the folder. Devices and pipes, such as
+    /dev/stdout, are taken where that is said: for texts that `whole_file` writes.
     """
+    if takes_special and _is_special(path):
+        return
     where = f'{option} {printable(path)}'
     with writing(path):
         if path.is_dir():
@@ -86,6 +97,10 @@ def check_output(path: Path, option: str, inputs: Iterable[Path]) -> None:
             raise InputError(f'{where}: is {printable(same)}, which would be lost: name another file')
         with tempfile.TemporaryFile(dir=path.parent):
             pass  # permissions do not tell of all that keeps files from being made
+
+
+def _is_special(path: Path) -> bool:
+    return path.exists() and not (path.is_file() or path.is_dir())
 
 
 def is_same_file(one: Path, other: Path) -> bool:

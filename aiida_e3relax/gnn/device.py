@@ -81,6 +81,8 @@ def prepare_device(requested: str, threads: int | None) -> torch.device:
 def flush_subnormals() -> None:
     """Let processors take numbers that are not 0 but below the normal ones (1.2e-38 in single precision) for 0.
 
+    Threads that were at work before go on as they were: it comes before anything is computed.
+
     Gaussians of distances and gates that are shut are full of them, and Intel's processors take many times as long
     over each as over others.
     """

@@ -91,7 +91,7 @@ def to_pyg(batch: CrystalBatch, target: Geometry | None = None) -> Any:
 def from_pyg(data: Any, graph: GraphFunction | None = None) -> tuple[CrystalBatch, Target | None]:
     """Return a ``Batch``, or a ``Data`` with one crystal, as a batch, and its target if it holds one.
 
-    They are what a model's `loss` takes.
+    They are what a model's `loss` takes. The target needs ``cell_relaxed``, unless ``fixed_cell`` is true of all.
 
     Parameters
     ----------
@@ -126,10 +126,10 @@ def from_pyg(data: Any, graph: GraphFunction | None = None) -> tuple[CrystalBatc
         for name, shape in (('fixed', (len(z), 3)), ('fixed_cell', (len(cell),)))
     )
     crystals = CrystalBatch(z.long(), fractional, cell, n_atoms, index, edges, fixed, fixed_cell)
-    if not {'pos_relaxed', 'frac_relaxed', 'cell_relaxed'} & set(data.keys()):
+    keeps_cells = fixed_cell is not None and bool(fixed_cell.all())
+    if 'cell_relaxed' not in data and not (keeps_cells and {'pos_relaxed', 'frac_relaxed'} & set(data.keys())):
         return crystals, None
-    keeps_cells = 'cell_relaxed' not in data and fixed_cell is not None and bool(fixed_cell.all())  # as in OC20
-    relaxed = cell if keeps_cells else _cells(data, 'cell_relaxed')
+    relaxed = _cells(data, 'cell_relaxed') if 'cell_relaxed' in data else cell
     if len(relaxed) != len(cell):
         raise InputError(f'cell_relaxed: expected {len(cell)} cells as in `cell`, found {len(relaxed)}')
     return crystals, Target.of(Geometry(_fractional(data, 'pos_relaxed', 'frac_relaxed', relaxed[index]), relaxed))

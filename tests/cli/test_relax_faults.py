@@ -7,14 +7,13 @@ from aiida import orm
 from click.testing import CliRunner
 
 from aiida_e3relax.cli.relax import relax
-from aiida_e3relax.cli.resources import STANDIN_FAMILY, provide_potentials
+from aiida_e3relax.cli.resources import STANDIN_FAMILY
 from aiida_e3relax.cli.show import show
 
 
 @pytest.fixture
-def refusal(make_code, tmp_path):
+def refusal(make_code, potential_family, tmp_path):
     """A function that runs `aiida-e3relax relax` with further words and returns the message that refuses them."""
-    provide_potentials()
     vasp = make_code('e3relax-vasp-standin', f'vasp-{tmp_path.name}', 'vasp.vasp')
     network = make_code('e3relax', f'e3relax-{tmp_path.name}', 'e3relax.predict')
     ase.io.write(tmp_path / 'POSCAR', ase.build.bulk('CuAu', 'rocksalt', a=5.6))

@@ -92,7 +92,7 @@ def test_all_is_made_tested_and_left_alone(write_file, tmp_path, monkeypatch, ca
 def test_what_fails_is_told_with_what_to_do(write_file, tmp_path, monkeypatch, capfd):
     """Neither is the scheduler there nor the potential of an element; no job is tried where the computer has failed."""
     monkeypatch.setenv('COLUMNS', '300')
-    path = write_file('core.pbspro', 'Si, Xe')
+    path = write_file('core.pbspro', 'Si, Og')
     overrides = tmp_path / 'overrides.yaml'
     assert not run_setup(path, 'test', is_dry=False, is_tested=True, overrides=overrides)
     assert not overrides.exists()
@@ -105,7 +105,7 @@ def test_what_fails_is_told_with_what_to_do(write_file, tmp_path, monkeypatch, c
     assert 'Getting number of jobs from scheduler... [Failed]' in output.err
     assert 'qstat' in output.err
     assert 'what to do: see `verdi computer test --print-traceback setup-live`' in output.err
-    assert 'for Xe' in output.err
+    assert 'for Og' in output.err
 
 
 def test_a_job_that_the_scheduler_does_not_take_ends(write_file, monkeypatch):

@@ -271,6 +271,12 @@ def has_model(model: str) -> bool:
     return orm.QueryBuilder().append(E3RelaxModelData, filters=filters, project='id').limit(1).first() is not None
 
 
+def has_label(label: str) -> bool:
+    """Return whether a checkpoint in the profile has this label."""
+    query = orm.QueryBuilder().append(E3RelaxModelData, filters={'label': label}, project='id')
+    return query.limit(1).first() is not None
+
+
 def _require_model(model: str) -> None:
     if not has_model(model):
         raise ValueError(f'model: no checkpoint in this profile has a content hash that begins with {short(model)}')

@@ -17,7 +17,8 @@ from aiida_e3relax.common.output_files import partial_folder, writing
 from aiida_e3relax.crystals.bonds import StatedBonds
 from aiida_e3relax.crystals.files.errors import CrystalFileError
 from aiida_e3relax.crystals.files.npz import NpzFile, Rows, as_text
-from aiida_e3relax.crystals.files.writers import ArraysWriter, AseWriter, is_npz
+from aiida_e3relax.crystals.files.suffixes import is_npz
+from aiida_e3relax.crystals.files.writers import ArraysWriter, AseWriter
 from aiida_e3relax.crystals.structures import Crystals
 
 MOST_STEPS = 1000

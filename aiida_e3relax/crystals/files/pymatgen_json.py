@@ -61,7 +61,7 @@ def hold_sites(atoms: Atoms, flags: Sequence[Any] | None) -> None:
     for site, flag in enumerate(flags):
         if flag is not None:
             row = np.asarray(flag)
-            if row.shape != (3,) or row.dtype != bool:
+            if row.shape != (3,) or row.dtype.kind not in 'biu' or not np.isin(row, (0, 1)).all():
                 raise CrystalFileError(
                     f'site {site}, `{FLAGS}`: expected three of true and false, found {short(repr(flag))}'
                 )

@@ -18,6 +18,7 @@ from aiida_e3relax.crystals.files.errors import CrystalFileError, explain
 from aiida_e3relax.crystals.files.labels import labels_of
 from aiida_e3relax.crystals.files.npz import NpzFile, Rows, as_text, read_npy_header
 from aiida_e3relax.crystals.files.reader import Entry, check_file, iterate_crystals
+from aiida_e3relax.crystals.files.suffixes import is_npz
 from aiida_e3relax.crystals.structures import Crystals, make_crystals
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ def count_structures(paths: Sequence[str | Path]) -> int | None:
     total = 0
     try:
         for path in map(Path, paths):
-            if path.suffix != '.npz':
+            if not is_npz(path):
                 return None
             with zipfile.ZipFile(path) as archive, archive.open('n_atoms.npy') as handle:
                 total += read_npy_header(handle)[0][0]
@@ -124,7 +125,7 @@ def _read_one(path: Path, label: str, piece: int) -> Iterator[Piece]:
     """Yield the pieces of one file, and as the last what ended the reading before its end."""
     done = 0
     try:
-        for part in _read_npz(path, piece) if path.suffix == '.npz' else _read_ase(path, label, piece):
+        for part in _read_npz(path, piece) if is_npz(path) else _read_ase(path, label, piece):
             yield part
             done += len(part)
     except Exception as error:

@@ -22,3 +22,8 @@ def without_compression(path: Path) -> Path:
 def format_of_suffix(path: Path) -> str | None:
     """Return ASE's name of the format that the suffix of a file says, compressed or not; None for no known one."""
     return OF_SUFFIX.get(without_compression(path).suffix.lower())
+
+
+def is_npz(path: Path) -> bool:
+    """Return whether a file is named as one of arrays, whatever the case, as ASE takes suffixes too."""
+    return path.suffix.lower() == '.npz'

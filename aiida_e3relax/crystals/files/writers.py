@@ -19,7 +19,7 @@ from aiida_e3relax.common.output_files import partial_folder, writing
 from aiida_e3relax.crystals.files.content import OPENERS
 from aiida_e3relax.crystals.files.errors import explain
 from aiida_e3relax.crystals.files.plain_text import TEXTS, plain_format
-from aiida_e3relax.crystals.files.suffixes import format_of_suffix, without_compression
+from aiida_e3relax.crystals.files.suffixes import format_of_suffix, is_npz, without_compression
 from aiida_e3relax.crystals.structures import Crystals
 
 HOLDING = ('extxyz', 'traj', 'db', 'json', 'vasp')
@@ -43,11 +43,6 @@ def open_writer(path: Path) -> NpzWriter | AseWriter:
     Raises InputError where there is none, and OutputError, as all that writes here, where nothing can be written.
     """
     return NpzWriter(path) if is_npz(path) else AseWriter(path)
-
-
-def is_npz(path: Path) -> bool:
-    """Return whether a file is named as one of arrays, whatever the case, as ASE takes suffixes too."""
-    return path.suffix.lower() == '.npz'
 
 
 class ArraysWriter:

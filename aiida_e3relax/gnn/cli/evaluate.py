@@ -77,7 +77,7 @@ def _run(options: argparse.Namespace) -> int:
 def _check_outputs(options: argparse.Namespace) -> None:
     """Raise InputError for outputs that cannot be written or would replace inputs, before anything is computed."""
     outputs = {'--json': options.json, '--csv': options.csv, '--figure': options.figure}
-    check_outputs(outputs, [*options.pairs, *options.model])
+    check_outputs(outputs, [*options.pairs, *options.model], takes_special=True)
     if options.figure:
         from aiida_e3relax.common.figures import check_figure
 

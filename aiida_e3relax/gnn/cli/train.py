@@ -77,13 +77,14 @@ def _train(options: argparse.Namespace, start: Path | None, report: dict[str, An
     from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
     from aiida_e3relax.crystals.pairs import Pairs
     from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
-    from aiida_e3relax.gnn.device import describe_device, prepare_device
+    from aiida_e3relax.gnn.device import describe_device, flush_subnormals, prepare_device
     from aiida_e3relax.gnn.training.config import read_config
     from aiida_e3relax.gnn.training.finetune import check_trained_elements
     from aiida_e3relax.gnn.training.processes import launched_processes
     from aiida_e3relax.gnn.training.run import train
 
     report['versions'] = {name: version(name) for name in ('aiida-e3relax', 'torch', 'numpy')}
+    flush_subnormals()  # before loading a checkpoint puts threads to work
     tuned_from = load_checkpoint(start) if start else None
     config = read_config(options.config, options.set, tuned_from)
     _check_output_folder(config, [options.config, *filter(None, (options.report, start))])

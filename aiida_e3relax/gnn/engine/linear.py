@@ -60,8 +60,8 @@ class FastLinear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the map of `x` ``(..., inputs)``."""
-        if x.device.type != 'cpu' or x.dtype != torch.float32 or not x.numel() or not takes_onednn():
-            return super().forward(x)  # oneDNN needs rows
+        if x.device.type != 'cpu' or x.dtype != torch.float32 or not x.numel() or not takes_onednn():  # it needs rows
+            return super().forward(x)
         if torch.is_grad_enabled():
             return _Linear.apply(x, self.weight, self.bias)
         packed = cached(self, 'packed', (self.weight,), lambda: torch.ops.mkldnn._reorder_linear_weight(self.weight))

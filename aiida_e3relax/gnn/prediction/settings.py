@@ -17,7 +17,7 @@ SCALED_BY = (Moves.CELL, Moves.VOLUME)
 MOST_STEPS, MOST_CANDIDATES = 100_000, 1000
 """Larger numbers are slips of the hand; of candidates they take all memory."""
 
-OF_POTENTIAL = ('steps', 'force_max_eV_per_A', 'stress_max_kB', 'candidates', 'seed')
+OF_OPTIMISER = ('steps', 'force_max_eV_per_A', 'stress_max_kB', 'candidates', 'seed')
 """What only an interatomic potential can be told."""
 
 STARTS = ('network', 'input')
@@ -85,7 +85,7 @@ class PotentialSettings:
     def _check_scaling(self) -> None:
         """Raise ValueError for what a scaling to a predicted volume, which takes no steps, cannot be told."""
         defaults = {field.name: field.default for field in dataclasses.fields(self)}
-        given = [name for name in OF_POTENTIAL if getattr(self, name) not in (defaults[name], 0)]
+        given = [name for name in OF_OPTIMISER if getattr(self, name) not in (defaults[name], 0)]
         if given:
             names = ', '.join(f'`{name}`' for name in given)
             raise ValueError(f'{names}: {DLS_VOLUME} scales crystals once, and takes no steps: leave it out')

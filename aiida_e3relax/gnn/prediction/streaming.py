@@ -7,7 +7,7 @@ import itertools
 import resource
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,8 @@ def predict_to_file(
     if first is None:
         raise InputError(describe_nothing_read(inputs, [fault.message for fault in unreadable]))
     second = next(pieces, None) if fixed else None
-    if fixed and second is None and not fixed.keys() & set(_with_own_labels(first, UniqueLabels())[0].labels.tolist()):
+    known = {*_with_own_labels(first, UniqueLabels())[0].labels.tolist(), *_labels_of((*unreadable, *first.unreadable))}
+    if fixed and second is None and not fixed.keys() & known:
         raise InputError(describe_unknown(fixed, first.crystals.labels.tolist()))
     with open_writer(output) as writer, DetailFiles(output, settings) as files:
         writer.check(len(first))
@@ -121,7 +122,7 @@ def _predict_pieces(
     """
     counts: Counter[str] = Counter()
     tally: Counter[str] = Counter()
-    unknown = set(fixed)
+    unknown = set(fixed) - _labels_of(unreadable)
     writer, files, report = outputs
     seconds = report.content['timings_s']
     taken = UniqueLabels()
@@ -129,6 +130,7 @@ def _predict_pieces(
         line.say(f'passed over: {fault.message}')
     for piece in pieces:
         unreadable += piece.unreadable
+        unknown -= _labels_of(piece.unreadable)
         for fault in piece.unreadable:
             line.say(f'passed over: {fault.message}')
         if not len(piece):
@@ -162,6 +164,10 @@ def _predict_pieces(
         unreadable.append(Unreadable(printable(label), describe_unknown([label], [])))
         line.say(unreadable[-1].message)
     return counts
+
+
+def _labels_of(faults: Iterable[Unreadable]) -> set[str]:
+    return {fault.label for fault in faults}
 
 
 def _with_own_labels(piece: Piece, taken: UniqueLabels) -> tuple[Crystals, list[str]]:

@@ -25,8 +25,8 @@ def check_report(path: Path) -> None:
 
     Which files a run reads is known only once its configuration is read, and a report tells of errors before that, too.
     """
-    check_output(path, '--report', [])
-    if path.exists() and path.stat().st_size and not _is_report(path):
+    check_output(path, '--report', [], takes_special=True)
+    if path.is_file() and path.stat().st_size and not _is_report(path):
         raise InputError(
             f'--report {printable(path)}: is there already and no report of a training, and would be lost: name '
             'another file'

@@ -8,7 +8,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +89,13 @@ def train(
         n_pairs = len(with_training_share(pairs, settings.training_share).of_split('train'))
         settings = fit_batches(settings, n_pairs, processes.count)
     run = TrainingRun(pairs, settings, output, device, tuned_from, processes, with_tensorboard)
-    with _alone_in(output, processes):
+    # Several processes would stop at different steps, and wait for each other.
+    ending = sigterm_as_request() if processes.count == 1 else contextlib.nullcontext(lambda: False)
+    with _alone_in(output, processes), ending as is_ended:
         run.resume()
         line = ProgressLine('training', settings.steps, run.step) if processes.first else None
-        _take_steps(run, settings.steps if stop_after is None else min(stop_after, settings.steps), line)
+        end = settings.steps if stop_after is None else min(stop_after, settings.steps)
+        _take_steps(run, end, line, is_ended)
         is_complete = run.schedule.finished or run.step == settings.steps
         if is_complete and processes.first and settings.architecture == ENSEMBLE:
             _calibrate_ensemble(output, pairs.of_split(_held_back(pairs, settings)), device)
@@ -120,22 +123,23 @@ def _alone_in(output: Path, processes: TrainingProcesses) -> Iterator[None]:
         yield
 
 
-def _take_steps(run: TrainingRun, end: int, line: ProgressLine | None) -> None:
-    """Train, validate and save until the step `end`, or an early one; after SIGTERM raise TrainingInterruptedError."""
-    # Several processes would stop at different steps, and wait for each other.
-    with sigterm_as_request() if run.processes.count == 1 else contextlib.nullcontext(lambda: False) as is_ended:
-        while run.step < end and not run.schedule.finished:
-            errors = run.train_step()
-            if line:
-                line.advance(note=f'coordinates {errors[0]:.3f} A, cell {errors[1]:.3f} A')
-            if run.step % run.settings.validate_every == 0 or run.step == run.settings.steps:
-                run.validate()
-                run.save()
-            elif run.step == end or is_ended():
-                run.save()
-            if is_ended() and run.step < end and not run.schedule.finished:
-                message = f'ended by SIGTERM after step {run.step}: the same command goes on there'
-                raise TrainingInterruptedError(message, run.step)
+def _take_steps(run: TrainingRun, end: int, line: ProgressLine | None, is_ended: Callable[[], bool]) -> None:
+    """Train, validate and save until the step `end`, or an early one.
+
+    Raises TrainingInterruptedError once `is_ended` says that SIGTERM has come.
+    """
+    while run.step < end and not run.schedule.finished:
+        errors = run.train_step()
+        if line:
+            line.advance(note=f'coordinates {errors[0]:.3f} A, cell {errors[1]:.3f} A')
+        if run.step % run.settings.validate_every == 0 or run.step == run.settings.steps:
+            run.validate()
+            run.save()
+        elif run.step == end or is_ended():
+            run.save()
+        if is_ended() and run.step < end and not run.schedule.finished:
+            message = f'ended by SIGTERM after step {run.step}: the same command goes on there'
+            raise TrainingInterruptedError(message, run.step)
 
 
 def _calibrate_ensemble(output: Path, pairs: Pairs, device: torch.device) -> None:

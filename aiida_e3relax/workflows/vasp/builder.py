@@ -11,7 +11,8 @@ from aiida import orm
 from aiida.common.exceptions import InputValidationError
 from aiida.engine.processes.builder import ProcessBuilder
 
-from aiida_e3relax.calculations.gpus import find_job_fault
+from aiida_e3relax.calculations.gpus import find_gpu_fault
+from aiida_e3relax.calculations.mpi import find_mpi_fault, mpi_of
 from aiida_e3relax.calculations.pre_relaxer import PreRelaxer
 from aiida_e3relax.calculations.predict import find_weights_fault
 from aiida_e3relax.calculations.predict_parameters import choose_pre_relaxer, find_default
@@ -144,7 +145,7 @@ class VaspProtocolMixin(ProtocolMixin):
         preferred = merge(vasp.pop('potential_mapping', {}), potential_mapping or {})
         code = load_code(vasp_code, 'vasp.vasp', '`vasp_code`')
         own_options = own.get('calc', {}).get('metadata', {}).get('options', {})
-        with_mpi = {} if code.with_mpi is None or 'withmpi' in own_options else {'withmpi': code.with_mpi}
+        with_mpi = {} if 'withmpi' in own_options else mpi_of(code)
         chosen: dict[str, Any] = {
             'vasp': {
                 'vasp': {
@@ -163,7 +164,8 @@ class VaspProtocolMixin(ProtocolMixin):
             runs_network = load_code(network_code, 'e3relax.predict', '`network_code`')
             chosen['network'] = pre_relaxation_inputs(network, pre_relaxer, model, potential_weights, runs_network)
             chosen['network']['predict']['code'] = runs_network
-            chosen['network'] = merge(chosen['network'], {'predict': {'metadata': {'options': network_options or {}}}})
+            runs_as = mpi_of(runs_network) | dict(network_options or {})
+            chosen['network'] = merge({'predict': {'metadata': {'options': runs_as}}}, chosen['network'])
         given = {'prediction': prediction, 'campaign': campaign}
         chosen |= {port: value for port, value in given.items() if value is not None}
         if 'kpoints' in vasp:
@@ -179,7 +181,7 @@ class VaspProtocolMixin(ProtocolMixin):
         if fault := (
             validate_vasp(builder.vasp, None)
             or (prediction and validate_prediction(builder.prediction, None))
-            or (network_code is not None and (find_network_fault(builder) or find_job_fault(builder.network.predict)))
+            or (network_code is not None and (find_network_fault(builder) or _find_job_fault(builder.network.predict)))
             or validate_relaxation(builder)
         ):
             raise ValueError(fault)
@@ -238,6 +240,11 @@ def _plain_freedom(freedom: Freedom | Mapping[str, Any] | str) -> dict[str, Any]
         'keep_symmetry': freedom.keep_symmetry,
         'vacuum': freedom.vacuum,
     }
+
+
+def _find_job_fault(predict: Mapping[str, Any]) -> str | None:
+    """Return why a job of the network cannot run its code as its options ask, on GPUs or by MPI, or None."""
+    return find_gpu_fault(predict) or find_mpi_fault(predict, predict['metadata']['options'])
 
 
 def _choose_kpoints(vasp: dict[str, Any], own: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from aiida import orm
 from aiida.engine import ProcessBuilder
 
+from aiida_e3relax.calculations.mpi import mpi_of
 from aiida_e3relax.calculations.predict_parameters import find_default
 from aiida_e3relax.common.mappings import merge
 from aiida_e3relax.crystals.freedom.freedom import Freedom
@@ -133,7 +134,7 @@ class ChainChoices:
             'code': self.network_code,
             'batch': batch,
             'parameters': predict_all(inputs['predict']['parameters'], self.freedom, fixed),
-            'metadata': {'options': self.network_options},
+            'metadata': {'options': mpi_of(self.network_code) | dict(self.network_options)},
         }
         builder = E3RelaxBaseWorkChain.get_builder()
         own = {'predict': predict, 'campaign': campaign, 'clean_workdir': orm.to_aiida_type(of_chain['clean_workdir'])}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from ase.build import bulk
 
-from aiida_e3relax.gnn.engine import native
+from aiida_e3relax.gnn.engine import linear, native
 from aiida_e3relax.gnn.engine.accelerate import accelerate
 from aiida_e3relax.gnn.engine.tables import FilterTable, filter_table
 from aiida_e3relax.gnn.graph.batch import CrystalBatch, make_batch
@@ -156,6 +156,7 @@ def test_another_precision_and_back_is_noticed():
 
 
 def test_what_stays_is_made_once(monkeypatch):
+    monkeypatch.setattr(linear, 'takes_onednn', lambda: True)
     fast = accelerate(torch.nn.Linear(8, 8))
     made = []
     pack = torch.ops.mkldnn._reorder_linear_weight

@@ -89,7 +89,7 @@ def test_the_displacement_loss_sees_atoms_where_they_are_filed(filed):
     dummy, cpu = make_model('dummy', {}), torch.device('cpu')
     prepared = PreparedPairs(filed, dummy, cpu, align=False, loss='displacement')
     found = validation_errors(dummy, prepared, LossSettings('displacement'))
-    distance = np.linalg.norm(filed.relaxed.positions - filed.unrelaxed.positions, axis=1)
+    distance = np.linalg.norm(filed.relaxed.positions - filed.unrelaxed.positions, axis=1, keepdims=True)
     np.testing.assert_allclose(found[0], filed.unrelaxed.mean_over_atoms(distance).mean(), rtol=1e-5)
     nearest = PreparedPairs(filed, dummy, cpu, align=False, loss='pacd')
     assert found[0] > 2 * validation_errors(dummy, nearest, LossSettings('displacement'))[0]

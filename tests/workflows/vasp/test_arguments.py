@@ -236,12 +236,17 @@ def test_options_that_contradict_the_code_of_vasp_are_refused(make_builder, make
 
 
 def test_options_that_contradict_the_code_of_the_network_are_refused(make_builder, make_mpi_code):
+    by_mpi, alone = make_mpi_code(True, 'e3relax.predict'), make_mpi_code(False, 'e3relax.predict')
     with pytest.raises(ValueError, match=r'`withmpi`: found False, .* runs by MPI'):
-        make_builder(network_code=make_mpi_code(True, 'e3relax.predict'))
-    by_mpi = {'withmpi': True}
+        make_builder(network_code=by_mpi, network_options={'withmpi': False})
     with pytest.raises(ValueError, match=r'`withmpi`: found True, .* runs without MPI'):
-        make_builder(network_code=make_mpi_code(False, 'e3relax.predict'), network_options=by_mpi)
-    make_builder(network_code=make_mpi_code(True, 'e3relax.predict'), network_options=by_mpi)
+        make_builder(network_code=alone, network_options={'withmpi': True})
+
+
+@pytest.mark.parametrize('with_mpi', [True, False, None])
+def test_the_network_runs_by_mpi_where_its_code_says_so(make_builder, make_mpi_code, with_mpi):
+    builder = make_builder(network_code=make_mpi_code(with_mpi, 'e3relax.predict'))
+    assert builder.network.predict.metadata.options.get('withmpi', False) is bool(with_mpi)
 
 
 def test_what_the_network_cannot_be_told_is_refused_before_anything_runs(make_builder):

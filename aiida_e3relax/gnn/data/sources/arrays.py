@@ -16,6 +16,7 @@ from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.crystals.datasets.archive import read_archive
 from aiida_e3relax.crystals.datasets.array_checks import ArrayChecks
 from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
+from aiida_e3relax.crystals.files.suffixes import is_npz
 from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.gnn.data.sources.base import Candidate, Loaded, Sites, Source, SourceOptions
@@ -35,7 +36,7 @@ _SUBSTITUTION = {
 
 def recognises(path: Path) -> bool:
     """Return whether `path` is named as an ``.npz``."""
-    return path.suffix == '.npz'
+    return is_npz(path)
 
 
 def open_source(path: Path, options: SourceOptions) -> Source:
