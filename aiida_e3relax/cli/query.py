@@ -73,7 +73,7 @@ def query_chains(
 
     n_atoms = _read_range(atoms) if atoms else None
     if choice['model'] is not None:
-        choice['model'] = _find_hash(choice['model'])
+        choice['model'] = find_hash(choice['model'])
     frame = ask(find_chains, elements=elements, n_atoms=n_atoms, **choice)
     print_frame(frame, form, CHAIN_TITLES, CHAIN_LEGEND)
 
@@ -134,7 +134,7 @@ def query_predictions(model: str, form: str | None, profile: str | None) -> None
     from aiida_e3relax.campaign.results.queries import find_predictions
     from aiida_e3relax.cli.query_output import PREDICTION_TITLES, ask, print_frame
 
-    print_frame(ask(find_predictions, _find_hash(model)), form, PREDICTION_TITLES)
+    print_frame(ask(find_predictions, find_hash(model)), form, PREDICTION_TITLES)
 
 
 @query.command('references')
@@ -166,7 +166,7 @@ def query_references(node: str, form: str | None, profile: str | None) -> None:
     print_frame(frame, form, REFERENCE_TITLES)
 
 
-def _find_hash(text: str) -> str:
+def find_hash(text: str) -> str:
     """Return the content hash of a model that a person names, or how it begins; raises ClickException for none.
 
     A label counts before the beginning of a hash that reads the same. Nothing is stored.

@@ -1,5 +1,6 @@
 """Outputs of ``e3relax`` never replace what a command was given, and are looked at before anything is computed."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -138,6 +139,19 @@ def test_suffixes_are_taken_in_any_case(folder):
     assert main(words) == 0
     assert np.load(folder / 'OUT.NPZ')['status'].tolist() == ['ok']
     assert (folder / 'OUT.layers.npz').is_file()
+    assert main(['predict', 'OUT.NPZ', *words[2:5], 'again.npz', '--device', 'cpu']) == 0
+    assert np.load(folder / 'again.npz')['labels'].tolist() == np.load(folder / 'OUT.NPZ')['labels'].tolist()
+
+
+def test_texts_go_to_devices_pipes_and_where_links_lead(folder):
+    target, link = folder / 'target.json', folder / 'link.json'
+    target.write_text('old')
+    link.symlink_to(target)
+    assert main([*EVALUATE.split(), '--json', 'link.json', '--csv', '/dev/null']) == 0
+    assert link.is_symlink()
+    assert 'rows' in json.loads(target.read_text())
+    assert main(['train', 'run.yaml', '--report', '/dev/null', '--device', 'cpu']) == 0
+    assert Path('/dev/null').is_char_device()
 
 
 @pytest.mark.parametrize(('name', 'needed'), [('a.pwi', 'the pseudopotentials'), ('a.xtl', 'the energy')])

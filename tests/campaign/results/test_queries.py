@@ -12,6 +12,7 @@ import pytest
 from aiida import orm
 from click.testing import CliRunner
 
+from aiida_e3relax.campaign.results import queries
 from aiida_e3relax.campaign.results.queries import (
     find_chains,
     find_predictions,
@@ -20,7 +21,11 @@ from aiida_e3relax.campaign.results.queries import (
 )
 from aiida_e3relax.campaign.results.table import campaign_frame
 from aiida_e3relax.cli import main
+from aiida_e3relax.cli.query import find_hash
 from aiida_e3relax.cli.query_output import REFERENCE_TITLES, print_frame
+from aiida_e3relax.gnn.checkpoints.checkpoint import save_checkpoint
+from aiida_e3relax.gnn.checkpoints.model_card import write_card
+from aiida_e3relax.gnn.models.registry import make_model
 from benchmarks.synthetic_campaign import fill_campaign
 from workflows import provenance_queries
 
@@ -107,6 +112,17 @@ def test_predictions_of_a_checkpoint(frame, model):
         assert query('predictions', word, '--csv') == told
     assert len(told.splitlines()) == len(FATES) + 2
     assert len(query('predictions', 'default').splitlines()) == len(FATES) + 3
+
+
+def test_a_label_counts_before_a_hash_that_begins_so_and_a_question_stores_nothing(model, monkeypatch, tmp_path):
+    monkeypatch.setattr(queries, 'has_model', lambda _: True)
+    monkeypatch.setattr(model, 'label', 'bad')
+    assert find_hash('bad') == model.content_hash
+    count = orm.QueryBuilder().append(type(model)).count()
+    save_checkpoint(tmp_path / 'new.pt', 'painn', make_model('painn', {'features': 8, 'layers': 1}), [1], {})
+    write_card(tmp_path / 'new.pt', {'name': 'new', 'architecture': 'painn', 'version': 1, 'atomic_numbers': [1]})
+    assert find_hash(str(tmp_path / 'new.pt')) != model.content_hash
+    assert orm.QueryBuilder().append(type(model)).count() == count
 
 
 def test_reference_legs_of_a_structure_are_found_by_its_content(frame):

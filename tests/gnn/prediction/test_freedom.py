@@ -184,6 +184,19 @@ def test_a_label_without_a_structure_is_told_before_anything_runs(predict, check
     assert movable_coordinates(read(tmp_path / 'out.vasp'))[:2].tolist() == [[True] * 3, [False] * 3]
 
 
+def test_a_label_of_a_file_that_cannot_be_read_is_no_unknown_one(checkpoint, tmp_path):
+    (tmp_path / 'fixed.json').write_text('{"broken": {"abc": [0]}}')
+    (tmp_path / 'broken.cif').write_text('nothing')
+    write(tmp_path / 'in.vasp', silicon())
+    files = ['--model', str(checkpoint), '--output', str(tmp_path / 'out.vasp'), '--report', str(tmp_path / 'r.json')]
+    options = ['--fixed-sites', str(tmp_path / 'fixed.json')]
+    assert (
+        main(['predict', str(tmp_path / 'in.vasp'), str(tmp_path / 'broken.cif'), *files, *options]) == SOME_UNREADABLE
+    )
+    rows = json.loads((tmp_path / 'r.json').read_text())['structures']
+    assert [(row['label'], row['status']) for row in rows] == [('in', 'ok'), ('broken', 'unreadable')]
+
+
 def test_a_label_without_a_structure_costs_a_long_run_nothing(checkpoint, tmp_path, monkeypatch):
     """Its structures come in pieces, and whether one has the label is known at the end."""
     monkeypatch.setattr(streaming, 'stream_structures', lambda paths: stream_structures(paths, 1))
