@@ -96,8 +96,9 @@ def test_killed_command_leaves_nothing_behind_and_goes_on(folder):
     assert f'training  {step + 1}/120' in (run / 'output.log').read_text()
 
 
-def test_less_is_there_and_more_is_added(folder):
+def test_less_is_there_and_more_is_added(folder, monkeypatch):
     """Asking for less measures nothing and loses nothing; asking for more measures that alone, on the same training."""
+    monkeypatch.setattr('aiida_e3relax.gnn.experiments.report.write_figures', lambda _: [])
     run = folder / 'out' / 'runs' / 'made' / 'painn' / 'seed-0'
     command = ['benchmark', 'file.json', '--models', 'painn', *QUICK]
     (folder / 'file.json').write_text(json.dumps(CONFIG | {'match': True}))
