@@ -164,8 +164,7 @@ class VaspProtocolMixin(ProtocolMixin):
             runs_network = load_code(network_code, 'e3relax.predict', '`network_code`')
             chosen['network'] = pre_relaxation_inputs(network, pre_relaxer, model, potential_weights, runs_network)
             chosen['network']['predict']['code'] = runs_network
-            runs_as = mpi_of(runs_network) | dict(network_options or {})
-            chosen['network'] = merge({'predict': {'metadata': {'options': runs_as}}}, chosen['network'])
+            chosen['network'] = with_options(chosen['network'], runs_network, network_options)
         given = {'prediction': prediction, 'campaign': campaign}
         chosen |= {port: value for port, value in given.items() if value is not None}
         if 'kpoints' in vasp:
@@ -240,6 +239,14 @@ def _plain_freedom(freedom: Freedom | Mapping[str, Any] | str) -> dict[str, Any]
         'keep_symmetry': freedom.keep_symmetry,
         'vacuum': freedom.vacuum,
     }
+
+
+def with_options(
+    network: Mapping[str, Any], code: orm.AbstractCode | None, options: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """Return the inputs of the network with MPI as its `code` says, unless they say it, and `options` over all."""
+    least, most = ({'predict': {'metadata': {'options': dict(given)}}} for given in (mpi_of(code), options or {}))
+    return merge(merge(least, network), most)
 
 
 def _find_job_fault(predict: Mapping[str, Any]) -> str | None:

@@ -9,7 +9,6 @@ from typing import Any
 from aiida import orm
 from aiida.engine import ProcessBuilder
 
-from aiida_e3relax.calculations.mpi import mpi_of
 from aiida_e3relax.calculations.predict_parameters import find_default
 from aiida_e3relax.common.mappings import merge
 from aiida_e3relax.crystals.freedom.freedom import Freedom
@@ -17,7 +16,7 @@ from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.data.potential import E3RelaxPotentialData
 from aiida_e3relax.workflows.network.base import E3RelaxBaseWorkChain
 from aiida_e3relax.workflows.protocols.protocol import fill_builder
-from aiida_e3relax.workflows.vasp.builder import pre_relaxation_inputs
+from aiida_e3relax.workflows.vasp.builder import pre_relaxation_inputs, with_options
 from aiida_e3relax.workflows.vasp.chain import E3RelaxVaspWorkChain
 from aiida_e3relax.workflows.vasp.inputs.freedom import predict_all
 
@@ -134,11 +133,10 @@ class ChainChoices:
             'code': self.network_code,
             'batch': batch,
             'parameters': predict_all(inputs['predict']['parameters'], self.freedom, fixed),
-            'metadata': {'options': mpi_of(self.network_code) | dict(self.network_options)},
         }
         builder = E3RelaxBaseWorkChain.get_builder()
         own = {'predict': predict, 'campaign': campaign, 'clean_workdir': orm.to_aiida_type(of_chain['clean_workdir'])}
-        fill_builder(builder, merge(inputs, own))
+        fill_builder(builder, with_options(merge(inputs, own), self.network_code, self.network_options))
         return builder
 
 

@@ -243,6 +243,15 @@ def test_options_that_contradict_the_code_of_the_network_are_refused(make_builde
         make_builder(network_code=alone, network_options={'withmpi': True})
 
 
+def test_options_of_the_network_go_over_those_of_the_overrides(make_builder, e3relax_code):
+    overrides = {'network': {'predict': {'metadata': {'options': {'max_wallclock_seconds': 60, 'queue_name': 'gpu'}}}}}
+    builder = make_builder(
+        network_code=e3relax_code, overrides=overrides, network_options={'max_wallclock_seconds': 120}
+    )
+    options = builder.network.predict.metadata.options
+    assert (options.max_wallclock_seconds, options.queue_name) == (120, 'gpu')
+
+
 @pytest.mark.parametrize('with_mpi', [True, False, None])
 def test_the_network_runs_by_mpi_where_its_code_says_so(make_builder, make_mpi_code, with_mpi):
     builder = make_builder(network_code=make_mpi_code(with_mpi, 'e3relax.predict'))
