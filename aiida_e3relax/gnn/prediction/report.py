@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import sys
@@ -159,16 +160,55 @@ def _notes_on_candidates(potential: Mapping[str, Any]) -> list[str]:
     return notes
 
 
-def count_steps(rows: Sequence[Mapping[str, Any]]) -> Counter[str]:
-    """Return how many structures a potential did not relax as it should have, in words."""
-    counts: Counter[str] = Counter()
-    for potential in (row['potential'] for row in rows if 'potential' in row):
-        failed = 'error' in potential
-        counts['failed'] += failed
-        counts['computed alone, as their batches failed'] += 'computed_alone' in potential
-        counts['not converged'] += not failed and not potential.get('converged', True)
-        counts['in another basin'] += not failed and potential.get('left_basin', False)
-    return +counts
+@dataclasses.dataclass(eq=False)
+class Tally:
+    """What came of the structures of a run, counted as they come.
+
+    Attributes
+    ----------
+    statuses
+        How many structures have each status.
+    unlike
+        How many of those that were predicted are unlike the training data.
+    uncertainties
+        Expected errors of bond lengths in A, of those that were predicted by a model that states them.
+    steps
+        How many structures a potential did not relax as it should have, in words.
+    """
+
+    statuses: Counter[str] = dataclasses.field(default_factory=Counter)
+    unlike: int = 0
+    uncertainties: list[float] = dataclasses.field(default_factory=list)
+    steps: Counter[str] = dataclasses.field(default_factory=Counter)
+
+    def add(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Count the structures of some more rows."""
+        self.statuses.update(row['status'] for row in rows)
+        self.unlike += sum(row.get('unlike_training', False) for row in rows)
+        self.uncertainties += [row['uncertainty_A'] for row in rows if 'uncertainty_A' in row]
+        for potential in (row['potential'] for row in rows if 'potential' in row):
+            failed = 'error' in potential
+            self.steps['failed'] += failed
+            self.steps['computed alone, as their batches failed'] += 'computed_alone' in potential
+            self.steps['not converged'] += not failed and not potential.get('converged', True)
+            self.steps['in another basin'] += not failed and potential.get('left_basin', False)
+
+    def describe_steps(self) -> str:
+        """Return in words what a potential did not relax as it should have; nothing where it did."""
+        words = ', '.join(f'{count} {word}' for word, count in sorted((+self.steps).items()))
+        return f'the potential: {words}' if words else ''
+
+    def describe(self, has_network: bool, unreadable: int) -> str:
+        """Return in a line what came of the run, with the rows that are `unreadable`."""
+        done, total = self.statuses['ok'], self.statuses.total() + unreadable
+        verb, things = 'predicted' if has_network else 'relaxed', 'structure' if total == 1 else 'structures'
+        told = [f'{verb} {done} of {total} {things}']
+        if self.uncertainties:
+            middle = f'{np.median(self.uncertainties):.2g} A'
+            told.append(f'expected error of bond lengths {middle}' + (' in the median' if done > 1 else ''))
+        if self.unlike:
+            told.append(f'{self.unlike} unlike the training data')
+        return ', '.join(told)
 
 
 def _changes(before: Crystals, after: Crystals) -> dict[str, np.ndarray]:

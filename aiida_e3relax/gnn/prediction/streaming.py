@@ -6,7 +6,6 @@ import dataclasses
 import itertools
 import resource
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +28,7 @@ from aiida_e3relax.gnn.prediction.fixed_sites import FixedSites, describe_unknow
 from aiida_e3relax.gnn.prediction.predictor import Predictor, check_details_of, load_pre_relaxer
 from aiida_e3relax.gnn.prediction.report import (
     ReportWriter,
-    count_steps,
+    Tally,
     describe_nothing_read,
     note_on_steps,
     note_on_training,
@@ -79,18 +78,17 @@ def predict_to_file(
         predictor = Predictor(
             checkpoint, device, DTYPES[dtype], settings.engine, relaxation, settings.restores_symmetry
         )
-        counts = _predict_pieces(everything, unreadable, predictor, settings, fixed, outputs, line)
+        tally = _predict_pieces(everything, unreadable, predictor, settings, fixed, outputs, line)
         report.add('structures', [_unreadable_row(fault) for fault in unreadable])
         line.close()
         report.content['peak_memory_mb'] = _peak_memory_mb(device)
         report.content['max_edges_fitted'] = predictor.max_edges_fitted
         report.content['precision']['symmetry'] = predictor.symmetry.facts()
-        if counts['out_of_memory'] == counts.total():
-            raise OutOfMemoryError(
-                f'none of {counts.total()} structures fits into the memory of {device}: use a larger device'
-            )
+        if tally.statuses['out_of_memory'] == (total := tally.statuses.total()):
+            raise OutOfMemoryError(f'none of {total} structures fits into the memory of {device}: use a larger device')
         writer.close()
         files.close()
+    print(f'{tally.describe(checkpoint is not None, len(unreadable))}; wrote {output}')
     return len(unreadable)
 
 
@@ -115,13 +113,12 @@ def _predict_pieces(
     fixed: FixedSites,
     outputs: tuple[NpzWriter | AseWriter, DetailFiles, ReportWriter],
     line: ProgressLine,
-) -> Counter[str]:
-    """Predict and write piece after piece, and return how many structures have each status.
+) -> Tally:
+    """Predict and write piece after piece, and return what came of the structures.
 
     Fills `unreadable`, also by the labels in `fixed` that no structure has: their sites are held nowhere.
     """
-    counts: Counter[str] = Counter()
-    tally: Counter[str] = Counter()
+    tally = Tally()
     unknown = set(fixed) - _labels_of(unreadable)
     writer, files, report = outputs
     seconds = report.content['timings_s']
@@ -136,7 +133,7 @@ def _predict_pieces(
         if not len(piece):
             continue
         crystals, notes = _with_own_labels(piece, taken)
-        done = counts.total()
+        done = tally.statuses.total()
         result, freedom, rows = predictor.predict(
             crystals, piece.atoms, settings.freedom, settings.max_edges, line, settings.details, fixed
         )
@@ -148,8 +145,7 @@ def _predict_pieces(
             row['message'] = '; '.join(filter(None, told))
             if row['message']:
                 line.say(f'{printable(row["label"])}: {row["status"]}: {row["message"]}')
-        counts.update(row['status'] for row in rows)
-        tally.update(count_steps(rows))
+        tally.add(rows)
         unknown -= set(crystals.labels.tolist())
         report.add('batches', [[done + index for index in batch] for batch in result.batches])
         report.add('structures', rows)
@@ -158,12 +154,12 @@ def _predict_pieces(
         status = np.array([row['status'] for row in rows], dtype=np.str_)
         writer.write(result.crystals, status, result.uncertainty, freedom.movable)
         files.write(crystals, result, freedom.movable)
-    if tally:
-        line.say('the potential: ' + ', '.join(f'{count} {word}' for word, count in sorted(tally.items())))
+    if words := tally.describe_steps():
+        line.say(words)
     for label in sorted(unknown):
         unreadable.append(Unreadable(printable(label), describe_unknown([label], [])))
         line.say(unreadable[-1].message)
-    return counts
+    return tally
 
 
 def _labels_of(faults: Iterable[Unreadable]) -> set[str]:

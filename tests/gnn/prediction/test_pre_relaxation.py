@@ -21,7 +21,7 @@ from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.models.registry import make_model
 from aiida_e3relax.gnn.potentials.base import Potential
 from aiida_e3relax.gnn.prediction import predictor, relaxer, streaming
-from aiida_e3relax.gnn.prediction.report import count_steps
+from aiida_e3relax.gnn.prediction.report import Tally
 from aiida_e3relax.gnn.prediction.settings import PredictionSettings
 from tests.gnn.crystals import batch_of
 
@@ -338,7 +338,9 @@ def test_a_crystal_that_collapses_into_another_structure_has_left_its_basin(run,
 
 def test_those_whose_batches_failed_are_counted():
     row = {'converged': True, 'left_basin': False, 'computed_alone': 'RuntimeError: no'}
-    assert count_steps([{'potential': row}, {}]) == {'computed alone, as their batches failed': 1}
+    tally = Tally()
+    tally.add([{'status': 'ok', 'potential': row}, {'status': 'ok'}])
+    assert tally.describe_steps() == 'the potential: 1 computed alone, as their batches failed'
 
 
 REFUSED = [

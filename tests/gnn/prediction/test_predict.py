@@ -101,9 +101,13 @@ def test_text_formats_hold_what_was_predicted(checkpoint, tmp_path, capsys):
     inputs = [str(tmp_path / 'Cu.vasp'), str(tmp_path / 'Si.vasp')]
     assert main(['predict', *inputs, *options, str(tmp_path / 'out.extxyz')]) == 0
     assert [frame.get_chemical_formula() for frame in read(tmp_path / 'out.extxyz', ':')] == ['Si2']
-    assert 'Cu: unknown_element: the model was not trained on Z=29' in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert 'Cu: unknown_element: the model was not trained on Z=29' in told.err
+    assert told.out == f'predicted 1 of 2 structures; wrote {tmp_path / "out.extxyz"}\n'
     assert main(['predict', inputs[0], *options, str(tmp_path / 'out.vasp')]) == 3
-    assert 'no structure could be predicted' in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert 'no structure could be predicted' in told.err
+    assert told.out == ''
     assert not (tmp_path / 'out.vasp').exists()
 
 

@@ -156,7 +156,11 @@ def test_report_and_python_say_what_is_unlike_the_training(folder, told, capsys)
     assert near['nearest_training']['formula'] == 'NaCl'
     assert far['nearest_training']['label'] in far['message']
     assert f'most by site {far["nearest_training"]["site"]}, ' in far['message']
-    assert 'unlike the training data' in capsys.readouterr().err
+    message = capsys.readouterr()
+    assert 'unlike the training data' in message.err
+    median = np.median([near['uncertainty_A'], far['uncertainty_A']])
+    assert message.out.startswith(f'predicted 2 of 2 structures, expected error of bond lengths {median:.2g} A in the ')
+    assert message.out.endswith(f', 1 unlike the training data; wrote {folder / "out.npz"}\n')
     for row, relaxed in zip((near, far), relax(frames, folder / 'strict.pt', 'cpu'), strict=True):
         assert relaxed.distance_to_training == pytest.approx(row['distance_to_training'], rel=1e-5)
         assert relaxed.nearest_training == row['nearest_training']
