@@ -23,7 +23,7 @@ def parse_json(text: str) -> Any:
     """
     try:
         value = json.loads(
-            text, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_whole, object_pairs_hook=_unique
+            text, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_whole, object_pairs_hook=unique_keys
         )
     except RecursionError:
         raise ValueError(f'expected JSON at most {MOST_DEPTH} deep') from None
@@ -42,6 +42,16 @@ def finite(value: Any) -> Any:
     return [finite(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the pairs of an object as a mapping; ValueError for a key that comes twice."""
+    content: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in content:
+            raise ValueError(f'expected each key of an object once, found {key!a:.60} twice')
+        content[key] = value
+    return content
+
+
 def _check(value: Any, depth: int) -> None:
     """Raise ValueError for containers too deep, odd keys and odd texts."""
     if depth > MOST_DEPTH:
@@ -55,13 +65,6 @@ def _check(value: Any, depth: int) -> None:
             _check(entry, depth + 1)
     elif isinstance(value, str) and re.search('[\0\ud800-\udfff]', value):
         raise ValueError(f'expected text, found {value!a:.60}')
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        raise ValueError('an object has a key twice')
-    return content
 
 
 def _refuse_constant(constant: str) -> None:

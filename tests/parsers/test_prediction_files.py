@@ -115,7 +115,7 @@ class TestReport:
             (b'{"schema": 1, "peak_memory_mb": NaN}', 'the constant NaN'),
             (b'{"schema": 1, "peak_memory_mb": 1e999}', 'expected finite numbers, found 1e999'),
             (b'{"schema": 1, "x": ' + b'9' * 5000 + b'}', 'expected whole numbers up to'),
-            (b'{"schema": 1, "schema": 2}', 'a key twice'),
+            (b'{"schema": 1, "schema": 2}', 'each key of an object once'),
             (rb'{"schema": 1, "x": "\ud800"}', r"expected text, found '\\ud800'"),
             (rb'{"schema": 1, "x": "\u0000"}', r"expected text, found '\\x00'"),
             (rb'{"schema": 1, "a\u0000b": 1}', 'expected keys that are printable text'),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aiida_e3relax.common.messages import short
+from aiida_e3relax.common.strict_json import unique_keys
 from aiida_e3relax.crystals.files.content import read_text
 from aiida_e3relax.crystals.files.elements import isotope_note, read_atomic_number
 from aiida_e3relax.crystals.files.errors import CrystalFileError, explain
@@ -36,7 +37,7 @@ def read_pymatgen_json(path: Path) -> list[tuple[str, Read]] | None:
     them, or a mapping of labels to them. Raises CrystalFileError where there is none of all these.
     """
     try:
-        content = json.loads(read_text(path))
+        content = json.loads(read_text(path), object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
         raise CrystalFileError(f'expected JSON, found {explain(error)}') from error
     if isinstance(content, dict) and ('ids' in content or '1' in content) and not _is_found(content.get('1')):

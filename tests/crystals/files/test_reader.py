@@ -220,6 +220,12 @@ def test_json_of_something_else(tmp_path, content_, found):
     assert told.endswith(f'or a database of ASE, found {found}')
 
 
+def test_a_label_of_json_that_comes_twice_is_no_choice_of_the_reader(tmp_path):
+    structure = Structure(Lattice.cubic(5.64), ['Na'], [[0, 0, 0]]).to_json()
+    (tmp_path / 'x.json').write_text(f'{{"a": {structure}, "b": {structure}, "a": {structure}}}')
+    assert "expected each key of an object once, found 'a' twice" in refusal(tmp_path / 'x.json')
+
+
 @pytest.mark.parametrize('name', ['x.db', 'x.json', 'x.traj'])
 def test_what_cannot_be_read_compressed_is_told(tmp_path, copper, name):
     ase.io.write(tmp_path / name, copper)
