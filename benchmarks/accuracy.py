@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
+from aiida_e3relax.crystals.datasets.pairs_file import read_different_pairs
 from aiida_e3relax.crystals.metrics import cell_shape_deviation, coordinate_mae, volume_error
 from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.crystals.structures import make_crystals
@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument('--device', default='auto')
     parser.add_argument('--publish', action='store_true', help="make the checkpoint the package's default")
     options = parser.parse_args()
-    pairs = Pairs.concatenate(read_pairs(path) for path in options.pairs)
+    pairs = Pairs.concatenate(read_different_pairs(options.pairs))
     report(options.model, pairs, prepare_device(options.device, None), options.publish)
 
 

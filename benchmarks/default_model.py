@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from accuracy import report
 
-from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
+from aiida_e3relax.crystals.datasets.pairs_file import read_different_pairs
 from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
 from aiida_e3relax.gnn.device import prepare_device
@@ -58,7 +58,7 @@ def main() -> None:
     parser.add_argument('--publish', action='store_true', help="make the ensemble the package's default")
     options = parser.parse_args()
     device = prepare_device(options.device, options.threads)
-    pairs = Pairs.concatenate(read_pairs(path) for path in options.pairs)
+    pairs = Pairs.concatenate(read_different_pairs(options.pairs))
     members = []
     for name, stages in MEMBERS.items():
         first, second = options.output / name, options.output / f'{name}-tuned'

@@ -36,7 +36,7 @@ from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
 from aiida_e3relax.common.progress import NoProgress, ProgressLine
-from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
+from aiida_e3relax.crystals.datasets.pairs_file import read_different_pairs
 from aiida_e3relax.crystals.freedom.words import Moves
 from aiida_e3relax.crystals.metrics import cell_shape_deviation, coordinate_mae, volume_error
 from aiida_e3relax.crystals.pairs import Pairs, aligned
@@ -91,7 +91,7 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     check_settings(options, parser)
 
-    everything = Pairs.concatenate(read_pairs(path) for path in options.pairs)
+    everything = Pairs.concatenate(read_different_pairs(options.pairs))
     groups = [[atomic_numbers[symbol] for symbol in group.split(',')] for group in options.family]
     family, rest = divide(everything, groups)
     judges, pool = draw_judges(family, options.judges)

@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
+from aiida_e3relax.crystals.datasets.pairs_file import read_different_pairs
 from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.crystals.structures import Crystals, make_crystals
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
@@ -72,7 +72,7 @@ def main() -> None:
             f'member {number} alone': dataclasses.replace(ensemble, model=member, reference=None)
             for number, member in enumerate(members)
         }
-    pairs = Pairs.concatenate(read_pairs(path) for path in options.pairs)
+    pairs = Pairs.concatenate(read_different_pairs(options.pairs))
     if missing := [split for split in options.split if split not in pairs.split]:
         raise SystemExit(f'--split {missing[0]}: not in the files; theirs are {", ".join(np.unique(pairs.split))}')
     measured = {

@@ -120,6 +120,14 @@ def here(
         ),
         (
             here(
+                codes='codes: {a@setup-other: {plugin: e3relax.predict, executable: /bin/true, '
+                'options: {withmpi: true}}}'
+            ),
+            'options: withmpi: expected False, as `with_mpi` of the code is, found True; leave it out, or set '
+            '`with_mpi: true` beside',
+        ),
+        (
+            here(
                 codes='codes: {a@setup-other: {plugin: e3relax.predict, executable: e3relax, image_name: /a.sif, '
                 'engine_command: "apptainer exec --bind $PWD {image_name}"}}'
             ),

@@ -108,15 +108,20 @@ def test_pairs_and_models_are_taken_once(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     for name in ('pairs.npz', 'copy.npz'):
         write_pairs(tmp_path / name, made_pairs())
+    (tmp_path / 'run.yaml').write_text('{data: [pairs.npz, copy.npz], output: run, steps: 2}')
     for words, told in (
         ('evaluate pairs.npz ./pairs.npz', 'pairs.npz: holds the same pairs as pairs.npz'),
         ('evaluate pairs.npz copy.npz', 'copy.npz: holds the same pairs as pairs.npz'),
+        ('train run.yaml', 'copy.npz: holds the same pairs as pairs.npz'),
+        ('denoise pairs.npz copy.npz --output new.npz', 'copy.npz: holds the same pairs as pairs.npz'),
+        ('distil pairs.npz copy.npz --output new.npz --teacher chgnet', 'copy.npz: holds the same pairs as pairs.npz'),
         ('ensemble default --output new.pt --calibrate pairs.npz copy.npz', 'copy.npz: holds the same pairs'),
         ('evaluate pairs.npz --model default default', 'default.pt stands there twice: leave one out'),
     ):
-        assert main([*words.split(), '--device', 'cpu']) == 3
+        device = [] if words.startswith('denoise') else ['--device', 'cpu']
+        assert main([*words.split(), *device]) == 3
         assert told in capsys.readouterr().err
-    assert not (tmp_path / 'new.pt').exists()
+    assert not any((tmp_path / name).exists() for name in ('new.pt', 'new.npz', 'run'))
 
 
 def test_words_of_an_experiment_may_come_after_its_options(tmp_path, monkeypatch, capsys):

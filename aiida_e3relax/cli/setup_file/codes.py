@@ -16,6 +16,7 @@ from aiida.common.exceptions import EntryPointError
 from aiida.plugins import CalculationFactory, SchedulerFactory
 
 from aiida_e3relax.calculations.gpus import find_options_fault
+from aiida_e3relax.calculations.mpi import WITH_MPI
 from aiida_e3relax.calculations.pre_relaxer import NETWORK, PreRelaxer, default_pre_relaxer, set_default_pre_relaxer
 from aiida_e3relax.cli.setup_file.computers import LOCAL, find_computer
 from aiida_e3relax.cli.setup_file.settings import VASP, CodeSettings, ComputerSettings
@@ -108,10 +109,15 @@ def _create(full_label: str, wanted: CodeSettings, executable: str) -> None:
         computer=orm.Computer.collection.get(label=computer),
         filepath_executable=executable,
         default_calc_job_plugin=wanted.plugin,
-        with_mpi=wanted.plugin == VASP if wanted.with_mpi is None else wanted.with_mpi,
+        with_mpi=_runs_by_mpi(wanted),
         description=wanted.description,
         **{name: getattr(wanted, name) for name in names if getattr(wanted, name) is not None},
     ).store()
+
+
+def _runs_by_mpi(wanted: CodeSettings) -> bool:
+    """Return what the code says of MPI: VASP runs by it, the programs of this package do not."""
+    return wanted.plugin == VASP if wanted.with_mpi is None else wanted.with_mpi
 
 
 def _executable(wanted: CodeSettings, place: Place) -> str:
@@ -141,6 +147,11 @@ def _check_options(wanted: CodeSettings, place: Place, computer: str) -> None:
                 raise ValueError(fault.message)
         if fault := find_options_fault(wanted.options, place.scheduler, computer):
             raise ValueError(fault)
+        if wanted.options.get(WITH_MPI, by_mpi := _runs_by_mpi(wanted)) is not by_mpi:
+            raise ValueError(
+                f'{WITH_MPI}: expected {by_mpi}, as `with_mpi` of the code is, found {not by_mpi}; leave it out, or '
+                f'set `with_mpi: {str(not by_mpi).lower()}` beside `plugin`'
+            )
         if 'resources' in wanted.options:
             scheduler = SchedulerFactory(place.scheduler)
             resources = copy.deepcopy(wanted.options['resources'])

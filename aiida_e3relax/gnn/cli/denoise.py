@@ -38,7 +38,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from aiida_e3relax.crystals.datasets.pairs_file import read_pairs, write_pairs
+    from aiida_e3relax.crystals.datasets.pairs_file import read_different_pairs, write_pairs
     from aiida_e3relax.crystals.pairs import Pairs
     from aiida_e3relax.gnn.data.card import made_card, write_card_beside
     from aiida_e3relax.gnn.data.denoising import Noise, denoising_pairs
@@ -47,7 +47,7 @@ def _run(options: argparse.Namespace) -> int:
     check_training_file_output(options.output, options.pairs)
     noise = Noise(options.strain, options.rattle, options.copies, options.seed)
     noise.check()
-    pairs, left_out = denoising_pairs(Pairs.concatenate(read_pairs(path) for path in options.pairs), noise)
+    pairs, left_out = denoising_pairs(Pairs.concatenate(read_different_pairs(options.pairs)), noise)
     card = made_card(pairs, options.pairs, noise, rejected=left_out)
     write_pairs(options.output, pairs, card)
     beside = write_card_beside(options.output, card)

@@ -74,7 +74,7 @@ def _train(options: argparse.Namespace, start: Path | None, report: dict[str, An
     """Train, and put the facts of the run into `report`."""
     from importlib.metadata import version
 
-    from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
+    from aiida_e3relax.crystals.datasets.pairs_file import read_different_pairs
     from aiida_e3relax.crystals.pairs import Pairs
     from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
     from aiida_e3relax.gnn.device import describe_device, flush_subnormals, prepare_device
@@ -88,7 +88,7 @@ def _train(options: argparse.Namespace, start: Path | None, report: dict[str, An
     tuned_from = load_checkpoint(start) if start else None
     config = read_config(options.config, options.set, tuned_from)
     _check_output_folder(config, [options.config, *filter(None, (options.report, start))])
-    pairs = Pairs.concatenate(read_pairs(path) for path in config.data)
+    pairs = Pairs.concatenate(read_different_pairs(config.data))
     if tuned_from and not options.new_elements:
         check_trained_elements(tuned_from, pairs)
     with launched_processes(options.device) as (processes, name):

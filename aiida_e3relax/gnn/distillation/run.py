@@ -13,7 +13,13 @@ import numpy as np
 
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.crystals.coordination import changed_shells
-from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash, read_data_card, read_pairs, write_pairs
+from aiida_e3relax.crystals.datasets.pairs_file import (
+    pairs_hash,
+    read_data_card,
+    read_different_pairs,
+    read_pairs,
+    write_pairs,
+)
 from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.gnn.data.card import made_card, write_card_beside
 from aiida_e3relax.gnn.data.starts.draw import Drawn, draw_starts
@@ -74,7 +80,7 @@ def starts_of(paths: Sequence[Path], count: int, options: StartOptions, folder: 
         For files that are no training files, where nothing can be drawn, and for a folder in which chunks of other
         starts are.
     """
-    files = [read_pairs(path) for path in paths]
+    files = read_different_pairs(paths)
     asked = {
         'rules': RULES,
         'count': count,
