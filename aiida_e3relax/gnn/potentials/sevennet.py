@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
-from sevenn import _const
+from sevenn import _const, _keys
+from sevenn.atom_graph_data import AtomGraphData
 from sevenn.calculator import SevenNetCalculator
+from sevenn.train.dataload import unlabeled_atoms_to_graph
+from torch_geometric.data import Batch
 
-from aiida_e3relax.gnn.potentials.evaluation import Batches, Results, batches_of_torch_sim
+from aiida_e3relax.gnn.potentials.evaluation import Batches, Evaluate, Results, batches_of_torch_sim
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -23,6 +28,8 @@ FILES = {
     'sevennet-mf-0': _const.SEVENNET_MF_0,
     'sevennet-l3i5': _const.SEVENNET_l3i5,
 }
+COMPONENTS = [[0, 3, 5], [3, 1, 4], [5, 4, 2]]
+"""Where the components of a stress are among the six that the network gives: xx, yy, zz, xy, yz, zx."""
 
 
 def find_weights(known: KnownPotential) -> Path:
@@ -38,19 +45,49 @@ def make_calculator(known: KnownPotential, weights: Path, device: torch.device, 
 
 
 def make_batches(known: KnownPotential, weights: Path, device: torch.device, dtype: str, calculator: Any) -> Batches:
-    """Return SevenNet as the package has it for torch-sim, a second copy of the network."""
-    from sevenn.torchsim import SevenNetModel
+    """Return a second copy of SevenNet, as the package has it for torch-sim, or without that the calculator's own."""
+    try:
+        from sevenn.torchsim import SevenNetModel
+    except ImportError:
+        evaluate, by = _batches_of_package(calculator), f'sevenn {version("sevenn")}'
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            model = SevenNetModel(weights, modal=known.modal, device=device, dtype=getattr(torch, dtype))
+        batches = batches_of_torch_sim(model)
+        evaluate, by = batches.evaluate, batches.by
 
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        model = SevenNetModel(weights, modal=known.modal, device=device, dtype=getattr(torch, dtype))
-    batches = batches_of_torch_sim(model)
+    def evaluate_known(crystals: Sequence[Atoms]) -> list[Results]:
+        for atoms in crystals:
+            calculator.set_atoms(atoms)  # elements that it does not know end the use of a GPU by the process
+        return evaluate(crystals)
+
+    return Batches(evaluate_known, by)
+
+
+def _batches_of_package(calculator: Any) -> Evaluate:
+    """Return what computes the graphs of several crystals as the package does in training."""
+    model = calculator.model
 
     def evaluate(crystals: Sequence[Atoms]) -> list[Results]:
-        for atoms in crystals:
-            calculator.set_atoms(
-                atoms
-            )  # elements that it does not know: on a GPU they would end the process's use of it
-        return batches.evaluate(crystals)
+        graphs = [
+            AtomGraphData.from_numpy_dict(unlabeled_atoms_to_graph(atoms, calculator.cutoff, with_shift=False))
+            for atoms in crystals
+        ]
+        if calculator.modal:
+            for graph in graphs:
+                graph[_keys.DATA_MODALITY] = calculator.modal
+        model.set_is_batch_data(True)
+        try:
+            found = model(Batch.from_data_list(graphs).to(calculator.device))
+        finally:
+            model.set_is_batch_data(False)  # as the calculator, to which it belongs, needs it
+        energies, forces, stresses = (
+            found[name].detach().cpu().numpy().astype(np.float64)
+            for name in (_keys.PRED_TOTAL_ENERGY, _keys.PRED_FORCE, _keys.PRED_STRESS)
+        )
+        apart = np.split(forces, np.cumsum([len(atoms) for atoms in crystals])[:-1])
+        stresses = -stresses[:, COMPONENTS]
+        return [Results(float(energy), *rest) for energy, *rest in zip(energies, apart, stresses, strict=True)]
 
-    return Batches(evaluate, batches.by)
+    return evaluate

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import sys
 
 import numpy as np
 import pytest
@@ -70,14 +71,20 @@ def relaxed(potential, frames):
 
 
 @pytest.mark.filterwarnings('ignore')
-@pytest.mark.parametrize(('name', 'package'), [('chgnet', 'chgnet'), ('sevennet-mf-0', 'torch_sim')])
-def test_crystals_in_a_batch_are_relaxed_as_they_are_alone(name, package):
+@pytest.mark.parametrize(
+    ('name', 'package'), [('chgnet', 'chgnet'), ('sevennet-mf-0', 'sevenn'), ('sevennet-mf-0', 'torch_sim')]
+)
+def test_crystals_in_a_batch_are_relaxed_as_they_are_alone(name, package, monkeypatch):
     pytest.importorskip(package)
     pytest.importorskip(POTENTIALS[name].package)
+    if package == 'sevenn':
+        monkeypatch.setitem(sys.modules, 'torch_sim', None)
+        monkeypatch.delitem(sys.modules, 'sevenn.torchsim', raising=False)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         potential = load_potential(name, CPU, in_batches=True)
+        assert potential.batches.by.startswith(package.replace('_', '-'))
         assert check_batches(potential.calculator, potential.batches, 'float32', SMALL).passed
         frames = [bulk('MgO', 'rocksalt', a=4.3), bulk('NaCl', 'rocksalt', a=5.4), bulk('SiC', 'zincblende', a=4.5)]
         frames[0].rattle(0.05, seed=1)
