@@ -1,6 +1,7 @@
 """Division of pairs into train, val and test: at random, by chemical system, by prototype, or as the source has it.
 
-Pairs that belong together (the same relaxed crystal, chemical system or prototype) go into one split together.
+Pairs that belong together (the same relaxed crystal, chemical system or prototype) go into one split together. So do
+prototypes that relax to the same crystal.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from aiida_e3relax.crystals.pairs import SPLIT_NAMES, SPLITS, Pairs, is_split
 from aiida_e3relax.crystals.structures import Crystals
 
 METHODS = ('as-given', 'random', 'chemical-system', 'prototype')
+SLACK = 0.01
+"""The share of all pairs by which a split may exceed its fraction, so that groups of several pairs have a place."""
 SYMMETRY_TOLERANCE = 0.01
 """Distance in A within which positions count as symmetric when the space group is determined."""
 
@@ -43,7 +46,7 @@ def make_split(
     seed
         Seed of the order in which groups are dealt out; the same data and seed give the same split.
     same_crystal
-        ``(S,)`` group number of pairs that end in the same crystal, which a random split keeps together; None: unknown.
+        ``(S,)`` group number of pairs that end in the same crystal, which every split keeps together; None: unknown.
 
     Raises
     ------
@@ -65,7 +68,26 @@ def make_split(
         groups = _numbered(chemical_systems(pairs))
     else:
         groups = _numbered(prototypes(pairs))
+        if same_crystal is not None:
+            groups = joined(groups, same_crystal)
     return _deal(groups, fractions, seed)
+
+
+def joined(groups: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the group number ``(S,)`` of pairs in groups of two kinds, where groups with a pair in common are one.
+
+    Both arrays are ``(S,)``. A group's number is the lowest that its pairs have in `groups`, numbers from 0.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    first, second = (np.unique(part, return_inverse=True)[1] for part in (groups, others))
+    nodes = len(groups)
+    edges = coo_array((np.ones(nodes), (first, nodes + second)), shape=(2 * nodes, 2 * nodes))
+    component = connected_components(edges, directed=False)[1][first]
+    lowest = np.full(2 * nodes, groups.max(initial=0))
+    np.minimum.at(lowest, component, groups)
+    return lowest[component]
 
 
 def chemical_systems(pairs: Pairs) -> list[str]:
@@ -114,13 +136,22 @@ def _numbered(names: list[str]) -> NDArray[np.int64]:
 
 
 def _deal(groups: NDArray[np.int64], fractions: Sequence[float], seed: int) -> NDArray[np.str_]:
-    """Deal groups out in random order, each to the split that lacks most of its share."""
+    """Deal groups out in random order, each to the split that lacks most of its share, of those that it fits into.
+
+    Where it fits into none, it goes where most room is left. Groups that are too large for a whole split come first, so
+    that the others fill up the rest.
+    """
     numbers, counts = np.unique(groups, return_counts=True)
     wanted = np.array(fractions) * len(groups)
+    slack, least = max(1.0, SLACK * len(groups)), min(wanted[wanted > 0])
     held = np.zeros(3)
     split_of = {}
-    for k in np.random.default_rng(seed).permutation(len(numbers)):
-        chosen = int(np.argmax(np.where(wanted > 0, (wanted - held) / np.maximum(wanted, 1e-9), -np.inf)))
+    order = np.random.default_rng(seed).permutation(len(numbers))
+    for k in order[np.argsort(counts[order] <= least + slack, kind='stable')]:
+        room = wanted - held
+        fits = (wanted > 0) & (counts[k] <= room + slack)
+        lack = np.where(fits, room / np.maximum(wanted, 1e-9), -np.inf)
+        chosen = int(np.argmax(lack if fits.any() else np.where(wanted > 0, room, -np.inf)))
         held[chosen] += counts[k]
         split_of[numbers[k]] = SPLITS[chosen]
     return np.array([split_of[g] for g in groups])

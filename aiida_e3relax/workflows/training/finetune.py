@@ -156,12 +156,14 @@ class E3RelaxFinetuneWorkChain(WorkChain):
             told = '; '.join(f'the {name} model: {runs[name].exit_message}' for name in failed)
             return self.exit_codes.ERROR_PREDICTION_FAILED.format(detail=told)
         batches = {name: run.outputs.batch for name, run in runs.items() if 'batch' in run.outputs}
-        evaluation = compare_models(self.ctx.divided, **batches)
+        evaluation = compare_models(self.ctx.divided, split=self.inputs.split, **batches)
         self.out('evaluation', evaluation)
         better = evaluation['is_better']
         self.out('model', self.ctx.training.outputs.model if better else self.inputs.model)
         change, interval = (evaluation['difference'][name] for name in ('mean_A', 'interval_A'))
         told = f'95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}' if interval else 'too few for an interval'
+        if evaluation['units'] < evaluation['crystals']:
+            told += f', of {evaluation["units"]} groups that stayed together'
         self.report(
             f'the error of coordinates and lattice changed by {change:+.4f} A ({told}) on {evaluation["crystals"]} '
             f'crystals that were left out: the {"tuned model is" if better else "model stays"} the one to use'

@@ -19,7 +19,7 @@ from aiida_e3relax.gnn.data.build import BuildOptions, build
 from aiida_e3relax.gnn.data.duplicates import find_repeats
 from aiida_e3relax.gnn.data.repair import RepairOptions
 from aiida_e3relax.gnn.data.sources.base import Candidate, Loaded, Source, sites_of
-from aiida_e3relax.gnn.data.splits import make_split
+from aiida_e3relax.gnn.data.splits import joined, make_split
 from tests.gnn.crystals import PROTOTYPES, batch_of, rattled
 from tests.gnn.pairs import made_pairs
 
@@ -205,6 +205,48 @@ def test_split_by_what_crystals_are(method):
         assert split[together[0]] == split[together[1]]
         apart |= {split[0] == split[3]}
     assert False in apart
+
+
+def test_prototypes_that_relax_to_one_crystal_stay_together():
+    """As a crystal, and what is left of it after a push, which has another prototype."""
+    zincblende, rutile = bulk('GaAs', 'zincblende', a=5.65), PROTOTYPES['rutile']()
+    pushed = zincblende.copy()
+    pushed.positions[0] += [0.1, 0.2, 0.05]
+    frames, ends = [zincblende, pushed, rutile], [zincblende, zincblende, rutile]
+    apart = set()
+    for seed in range(8):
+        options = BuildOptions(split='prototype', fractions=(0.5, 0.25, 0.25), seed=seed)
+        data = build([source_of(*zip(frames, map(grown, ends), strict=True))], options)
+        split = data.pairs.split
+        assert split[0] == split[1]
+        assert {count for kind, count in data.repeats.items() if 'whose relaxed crystal' in kind} == {0}
+        apart |= {split[0] == split[2]}
+    assert False in apart
+
+
+def test_groups_with_a_pair_in_common_are_one():
+    groups, others = np.array([0, 1, 2, 3, 3, 4]), np.array([7, 7, 8, 8, 5, 6])
+    assert joined(groups, others).tolist() == [0, 0, 2, 2, 2, 4]
+    assert joined(groups, np.arange(6)).tolist() == groups.tolist()
+
+
+def shares_of_groups(counts, fractions=(0.8, 0.1, 0.1), seed=0):
+    """Return how many pairs each split has of those in groups of so many, each a chemical system."""
+    symbols = [symbol for symbol, count in zip(('Al', 'Ag', *SINGLES), counts, strict=False) for _ in range(count)]
+    crystals = batch_of(*(bulk(symbol, 'fcc', a=4.0) for symbol in symbols))
+    pairs = Pairs(crystals, crystals, np.full(len(symbols), ''), np.full(len(symbols), 'made'))
+    split = make_split(pairs, 'chemical-system', fractions, seed, None)
+    return [int((split == name).sum()) for name in ('train', 'val', 'test')]
+
+
+SINGLES = ('Au', 'Cu', 'Ni', 'Pd', 'Pt', 'Rh', 'Ir', 'Pb')
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_large_groups_go_where_they_have_room(seed):
+    assert shares_of_groups([50, 42, *[1] * 8], seed=seed) == [92, 4, 4]
+    assert shares_of_groups([50, *[7] * 7], (0.5, 0.25, 0.25), seed)[0] in (50, 57)
+    assert shares_of_groups([50, 50], (0.34, 0.33, 0.33), seed) == [50, 50, 0]
 
 
 def test_as_given_split_must_be_given():

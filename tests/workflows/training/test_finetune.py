@@ -7,19 +7,29 @@ import pytest
 import torch
 from aiida import orm
 from aiida.engine import run_get_node
+from scipy import stats
 
 from aiida_e3relax.calculations.learning import compare_models, divide_pairs, held_test_sites, take_test_crystals
 from aiida_e3relax.calculations.predict_parameters import PredictParameters
-from aiida_e3relax.crystals.pairs import aligned
+from aiida_e3relax.crystals.metrics import coordinate_mae, lattice_mae
+from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.data.batch import StructureBatchData
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.data.pairs import RELAXATION, E3RelaxPairsData
+from aiida_e3relax.gnn.data.splits import chemical_systems
 from aiida_e3relax.gnn.training.run import train
 from aiida_e3relax.gnn.training.settings import TrainingSettings
 from aiida_e3relax.workflows.training.finetune import E3RelaxFinetuneWorkChain, hold_sites
+from tests.gnn.crystals import PROTOTYPES, batch_of
 from tests.gnn.pairs import made_pairs
 
 PARAMETERS = {'device': 'cpu', 'threads': 1}
+
+
+def different_ends(pairs: Pairs) -> Pairs:
+    """Return the pairs with relaxed crystals that differ in their volumes, each by 2 % from the next."""
+    volumes = pairs.relaxed.volumes * 1.02 ** np.arange(len(pairs))
+    return dataclasses.replace(pairs, relaxed=pairs.relaxed.scaled_to(volumes))
 
 
 @pytest.fixture
@@ -124,12 +134,63 @@ def test_chemical_systems_stay_together_and_replay_is_learnt_from_alone(pairs):
 
 
 def test_a_random_division_parts_pairs_of_files_and_of_the_graph(pairs):
-    split, given = orm.Dict({'by': 'random', 'val': 0.3, 'test': 0.3}), pairs.pairs
+    split, given = orm.Dict({'by': 'random', 'val': 0.3, 'test': 0.3}), different_ends(pairs.pairs)
     uuids = [f'uuid-{number}' if number % 2 else '' for number in range(len(given))]
     half = dataclasses.replace(given, about={RELAXATION: np.array(uuids)})
     divided = divide_pairs(E3RelaxPairsData.from_pairs(half), split).pairs
     for part in (divided.split[0::2], divided.split[1::2]):
         assert set(part) == {'train', 'val', 'test'}
+
+
+@pytest.mark.parametrize('by', ['random', 'prototype'])
+def test_relaxations_to_one_crystal_stay_together(pairs, by):
+    """Whatever they start from: as it is, or strained and moved, which has another prototype."""
+    start = {'NaCl': PROTOTYPES['rock salt'](), 'GaAs': PROTOTYPES['zinc blende'](), 'Mg': PROTOTYPES['hcp']()}
+    befores, afters, rng = [], [], np.random.default_rng(2)
+    for atoms in start.values():
+        moved = atoms.copy()
+        moved.set_cell(atoms.cell.array * 1.1, scale_atoms=True)
+        moved.rattle(0.1, rng=rng)
+        befores += [atoms, moved]
+        afters += [atoms, atoms]
+    made = Pairs(batch_of(*befores), batch_of(*afters), np.full(6, 'train'), np.full(6, 'made'))
+    node, apart = E3RelaxPairsData.from_pairs(made), 0
+    for seed in range(8):
+        found = divide_pairs(node, orm.Dict({'by': by, 'seed': seed, 'val': 0.3, 'test': 0.3})).pairs.split
+        assert found[0::2].tolist() == found[1::2].tolist()
+        apart += len(set(found.tolist())) > 1
+    assert apart, 'some seed parts the crystals'
+
+
+def test_crystals_of_one_system_are_no_independent_evidence(pairs):
+    """Six crystals each of two systems make one model better beyond chance only where they are taken for twelve."""
+    both = pairs.pairs.select(np.arange(len(pairs))[np.arange(len(pairs)) % 9 < 2])
+    node = E3RelaxPairsData.from_pairs(dataclasses.replace(both, split=np.full(len(both), 'test')))
+    batch = take_test_crystals(node)
+    perfect = StructureBatchData(dataclasses.replace(aligned(both).relaxed, labels=batch.crystals.labels))
+    for by, units in (('as-given', 12), ('random', 2), ('chemical-system', 2)):
+        found = compare_models(node, perfect, batch, orm.Dict({'by': by})).get_dict()
+        assert (found['crystals'], found['units']) == (12, units)
+        assert found['is_better'] == (by == 'as-given')
+    assert found['difference']['interval_A'] is None, 'two are too few'
+    assert compare_models(node, perfect, batch)['units'] == 12
+
+
+def test_units_count_alike_however_many_crystals_they_have(pairs):
+    """Four systems, of which one has most of the crystals: mean and interval are those over the four."""
+    place = np.arange(len(pairs)) % 9
+    chosen = pairs.pairs.select(np.flatnonzero((place == 0) | ((place < 4) & (np.arange(len(pairs)) < 18))))
+    node = E3RelaxPairsData.from_pairs(dataclasses.replace(chosen, split=np.full(len(chosen), 'test')))
+    batch = take_test_crystals(node)
+    perfect = StructureBatchData(dataclasses.replace(aligned(chosen).relaxed, labels=batch.crystals.labels))
+    centred = chosen.centred(chosen.unrelaxed), chosen.centred(aligned(chosen).relaxed)
+    errors = coordinate_mae(*centred) + lattice_mae(*centred)
+    systems = np.array(chemical_systems(chosen))
+    means = np.array([-errors[systems == system].mean() for system in np.unique(systems)])
+    found = compare_models(node, perfect, batch, orm.Dict({'by': 'chemical-system'}))['difference']
+    assert found['mean_A'] == pytest.approx(means.mean())
+    interval = stats.t.interval(0.95, 3, means.mean(), stats.sem(means))
+    assert found['interval_A'] == pytest.approx(interval)
 
 
 def test_errors_are_those_of_the_papers_measures(pairs):
