@@ -16,6 +16,7 @@ from aiida_e3relax.calculations.predict_parameters import choose_pre_relaxer
 from aiida_e3relax.campaign.plan import Plan
 from aiida_e3relax.campaign.results.records import chain_query
 from aiida_e3relax.campaign.rounds.bounds import find_bound_fault
+from aiida_e3relax.campaign.rounds.held_back import find_held_back
 from aiida_e3relax.campaign.rounds.history import Generation, History
 from aiida_e3relax.campaign.rounds.settings import FEWEST_JUDGES
 from aiida_e3relax.campaign.submission.processes import ROUND_LABEL
@@ -35,7 +36,8 @@ from aiida_e3relax.workflows.vasp.inputs.freedom import predict_all
 def gather_pairs(plan: Plan, name: str) -> E3RelaxPairsData:
     """Return the pairs of the finished relaxations of a campaign, not stored.
 
-    The structures that judge are the split `test`; of the others a share that stays the same is `val`.
+    The structures that judge are the split `test`; of the others a share that stays the same is `val`. What may end as
+    a judge that has not ended is left out, see `find_held_back`.
 
     Raises ValueError where no pair can be used, and where all that can is of one split.
     """
@@ -43,11 +45,16 @@ def gather_pairs(plan: Plan, name: str) -> E3RelaxPairsData:
     found = find_relaxations(chain_query(plan.node, ['id']), {CHAIN: KINDS[CHAIN]})
     judges, with_raw_leg = settings.judge_set, _find_raw_legs(plan)
     finished = {relaxation.label: relaxation for relaxation in found if relaxation.label in settings.structures}
-    of_label = {
+    judging = {
         label: relaxation
         for label, relaxation in finished.items()
-        if label not in judges or relaxation.process in with_raw_leg
+        if label in judges and relaxation.process in with_raw_leg
     }
+    to_learn = {label: relaxation for label, relaxation in finished.items() if label not in judges}
+    waiting = judges - {label for label, relaxation in judging.items() if relaxation.is_converged is not False}
+    held_back, why = find_held_back(plan, waiting, to_learn)
+    of_label = judging | {label: relaxation for label, relaxation in to_learn.items() if label not in held_back}
+    left_out = {NO_RAW_LEG: len(finished) - len(judging) - len(to_learn), why: len(held_back)}
 
     def divide(labels: Iterable[str]) -> E3RelaxPairsData:
         stopping = draw_stopping([label for label in labels if label not in judges], how.val, settings.seed)
@@ -57,12 +64,14 @@ def gather_pairs(plan: Plan, name: str) -> E3RelaxPairsData:
         }
         return gather_divided(of_label.values(), name, splits)
 
+    if not of_label:
+        raise InputError(f'{len(finished)} relaxations finished, none can be used{_told(left_out)}')
     node = divide(of_label)
     if not node.splits.get('val'):  # what was to stop the training cannot be used
         usable = set(node.pairs.about[RELAXATION].tolist())
         node = divide([label for label, relaxation in of_label.items() if relaxation.process in usable])
-    if without := len(finished) - len(of_label):
-        node.base.attributes.set(node.LEFT_OUT_KEY, {**node.left_out, NO_RAW_LEG: without})
+    if any(left_out.values()):
+        node.base.attributes.set(node.LEFT_OUT_KEY, node.left_out | {why: n for why, n in left_out.items() if n})
     for kind, (fewest, purpose) in NEEDED.items():
         if (count := node.splits.get(kind, 0)) < fewest:
             raise InputError(
@@ -82,7 +91,8 @@ TOLD_BESIDE = ('second_opinion', 'layers', 'bonds')
 
 def _told(left_out: Mapping[str, int]) -> str:
     """Return in brackets how many relaxations were left out for what; empty for none."""
-    return f' ({"; ".join(f"left out {count}: {why}" for why, count in left_out.items())})' if left_out else ''
+    told = '; '.join(f'left out {count}: {why}' for why, count in left_out.items() if count)
+    return f' ({told})' if told else ''
 
 
 def _find_raw_legs(plan: Plan) -> set[str]:

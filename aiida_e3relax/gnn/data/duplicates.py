@@ -84,12 +84,25 @@ def first_of_each(crystals: Crystals) -> NDArray[np.int64]:
     return np.sort(np.fromiter(found.values(), dtype=np.int64))
 
 
+def same_crystals(crystals: Crystals) -> NDArray[np.int64]:
+    """Return a group number ``(S,)``, the same for crystals that are the same; needs pymatgen."""
+    return _same(crystals, _of_one_formula(crystals), 'all')
+
+
+def reduced_formulas(crystals: Crystals) -> list[tuple[int, ...]]:
+    """Return the reduced formula of each crystal: its atomic numbers, and how many atoms there are of each."""
+    formulas = []
+    for numbers in np.split(crystals.numbers, crystals.offsets[1:-1]):
+        elements, counts = np.unique(numbers, return_counts=True)
+        formulas.append((*elements.tolist(), *(counts // np.gcd.reduce(counts)).tolist()))
+    return formulas
+
+
 def _of_one_formula(crystals: Crystals) -> list[list[int]]:
     """Return the indices of crystals of one reduced formula, for each."""
     found = defaultdict(list)
-    for i, numbers in enumerate(np.split(crystals.numbers, crystals.offsets[1:-1])):
-        elements, counts = np.unique(numbers, return_counts=True)
-        found[(*elements, *(counts // np.gcd.reduce(counts)))].append(i)
+    for i, formula in enumerate(reduced_formulas(crystals)):
+        found[formula].append(i)
     return list(found.values())
 
 

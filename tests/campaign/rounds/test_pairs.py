@@ -10,7 +10,9 @@ from aiida.common.links import LinkType
 
 from aiida_e3relax.campaign.creation import create_campaign
 from aiida_e3relax.campaign.plan import read_plan
+from aiida_e3relax.campaign.rounds import builder as builder_module
 from aiida_e3relax.campaign.rounds.builder import NO_RAW_LEG, gather_pairs, round_builder
+from aiida_e3relax.campaign.rounds.held_back import SAME_COMPOSITION
 from aiida_e3relax.campaign.rounds.history import Generation, History
 from aiida_e3relax.campaign.rounds.settings import LearningSettings
 from aiida_e3relax.common.errors import InputError
@@ -71,6 +73,24 @@ def test_judges_are_the_test_split_and_what_has_not_converged_is_left_out(campai
     assert builder.training.train.code.uuid == campaign.settings.chain['network_code']
     # as the chain has it predict, but for the potential and what is told beside the crystals
     assert builder.prediction.predict.parameters.get_dict() == predict_all(PARAMETERS, 'cell')
+
+
+def test_what_may_end_as_a_judge_that_has_not_ended_is_left_out_and_counted(campaign, monkeypatch):
+    plan = read_plan(campaign)
+    judges = campaign.settings.judges
+    asked = {}
+
+    def hold(plan, waiting, finished):
+        asked.update(waiting=set(waiting), finished=set(finished))
+        return {held}, SAME_COMPOSITION
+
+    monkeypatch.setattr(builder_module, 'find_held_back', hold)
+    held = next(label for label in campaign.settings.structures if label not in judges)
+    node = gather_pairs(plan, 'mine')
+    assert held not in {label.split('/')[-1] for label in node.pairs.unrelaxed.labels.tolist()}
+    assert node.left_out[SAME_COMPOSITION] == 1
+    assert asked['waiting'] == {judges[0], 's1'}, 'no raw leg, and not converged'
+    assert asked['finished'] == set(campaign.settings.structures) - set(judges)
 
 
 def test_too_few_pairs_of_a_split_are_told(campaign):
