@@ -71,8 +71,8 @@ def forecast_rest(
     generations: it falls as ``(1 + n / n_1)^-b`` with the relaxations n that a model has learnt from, where n_1 is that
     of the first that has learnt; each generation weighs as many as judge it, and b is not negative, since a model that
     is no better is not taken. Where later generations left more, the mean share of all stands for the newest one, too,
-    as it may be chance that parts them. Without two generations that were judged it is the mean share, and another
-    round is not forecast.
+    as it may be chance that parts them. Without two generations that were judged, and learnt from unlike numbers, it is
+    the mean share, and another round is not forecast.
 
     Intervals hold the choice of judges, by a bootstrap within generations, and the scatter of the rest about its mean.
     What they do not hold: that the rest may be unlike the judges, as where the hardest were taken first, and that the
@@ -99,6 +99,8 @@ def forecast_rest(
     why = ''
     if len(known) < 2:
         why = 'two generations of the model must have been judged'
+    elif len({generation.learnt for generation in known}) < 2:
+        why = 'the generations that have been judged learnt from equally many relaxations'
     elif not n_waiting:
         why = 'all structures have begun'
     elif could_learn <= newest:
@@ -183,7 +185,7 @@ def fit_shares(counts: Sequence[int], shares: Values, weights: Values, learnt: V
     logs = np.log(np.maximum(shares, LEAST_LEFT))
     mean = np.average(logs, axis=-1, weights=weights)[..., None]
     first = min((count for count in counts if count > 0), default=0)
-    if len(counts) < 2 or not first:
+    if len(set(counts)) < 2 or not first:
         return np.broadcast_to(np.exp(mean), (*mean.shape[:-1], len(learnt)))
     x, at = np.log1p(np.array(counts) / first), np.log1p(learnt / first)
     middle = np.average(x, weights=weights)

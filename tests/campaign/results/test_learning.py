@@ -130,6 +130,15 @@ def test_a_crystal_that_is_slow_from_its_raw_form_is_slow_from_a_prediction_too(
     assert held >= 54
 
 
+def test_generations_that_learnt_from_equally_many_stand_for_each_other_by_their_mean():
+    judged = [JudgedGeneration(20, np.full(6, 10.0), np.full(6, left)) for left in (5.0, 4.0)]
+    forecast = forecast_rest(judged, 0, 5, 0, could_learn=40)
+    assert forecast.now.value == pytest.approx(50 * np.sqrt(0.5 * 0.4))
+    assert forecast.now.low <= forecast.now.value <= forecast.now.high
+    assert forecast.another is None
+    assert 'equally many' in forecast.why
+
+
 @pytest.mark.parametrize(
     ('n_generations', 'waiting', 'could_learn', 'why'),
     [(1, 5, 50, 'two generations'), (2, 0, 50, 'all structures have begun'), (2, 5, 10, 'no more has finished')],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -88,6 +89,15 @@ def test_failures_count_with_what_they_cost():
     assert costs['ionic_steps', 'with'].tolist() == [4, 10, 10, 13]
     hours = np.array([4 + 0.01, 10 + 0.01, 10, 13 + 0.01])
     np.testing.assert_allclose(costs['core_time_s', 'with'] / 3600, hours)
+
+
+def test_wall_times_of_legs_on_other_numbers_of_cores_are_not_known():
+    both = row(leg(10), leg(4)) | {'raw_cores': 64, 'predicted_cores': 16}
+    raw_alone = row(leg(10), None, verdict='rejected') | {'raw_cores': 64}
+    costs = pair_costs(frame_of(both, both | {'raw_cores': 16}, raw_alone))
+    for side in ('without', 'with'):
+        assert costs['wall_time_s', side].isna().tolist() == [True, False, False]
+        assert not costs['core_time_s', side].isna().any()
 
 
 def test_summary_of_every_outcome():
@@ -240,6 +250,23 @@ def enumerate_signs(values: np.ndarray) -> float:
     ranks = stats.rankdata(np.abs(values))[values != 0]
     signs = np.array(list(itertools.product((-1, 1), repeat=len(ranks))))
     return float((np.abs(signs @ ranks) >= abs(ranks @ np.sign(values[values != 0])) - 1e-9).mean())
+
+
+@pytest.mark.parametrize('n', [3, 4, 9, 12])
+def test_few_structures_in_order_may_be_so_by_chance(n):
+    """Two of all n! orders agree as well: the same one, and its reverse."""
+    found = rank_correlation('a', np.arange(float(n)), 'b', np.arange(float(n))[::-1] ** 3)
+    assert found is not None
+    assert found.rho == pytest.approx(-1)
+    assert found.p_value == pytest.approx(2 / math.factorial(n))
+
+
+def test_the_p_value_of_a_rank_correlation_of_few_is_exact_with_ties_too():
+    first, second = np.array([1.0, 2, 2, 5, 3, 0]), np.array([2.0, 1, 4, 4, 4, 0])
+    found = rank_correlation('a', first, 'b', second)
+    orders = [stats.spearmanr(first[list(order)], second).statistic for order in itertools.permutations(range(6))]
+    assert found.p_value == pytest.approx(np.mean(np.abs(orders) >= abs(found.rho) - 1e-9))
+    assert 0.05 < found.p_value < 0.5
 
 
 @pytest.mark.parametrize(
