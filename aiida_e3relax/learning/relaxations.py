@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,9 +12,9 @@ from aiida import orm
 from aiida.common.links import LinkType
 from aiida_vasp.data.potcar import PotcarData
 
-from aiida_e3relax.common import fortran
 from aiida_e3relax.workflows.vasp.inputs.species import list_species
 from aiida_e3relax.workflows.vasp.inputs.stand_in import EXECUTABLE, find_engine
+from aiida_e3relax.workflows.vasp.inputs.surface import OTHER_TAGS, chosen_tags, is_of_surface, upper_tags
 
 T = TypeVar('T', int, str)
 
@@ -23,69 +22,6 @@ VASP_JOB = 'aiida.calculations:vasp.vasp'
 AT_ONCE = 5000
 """Nodes that one query names: databases bound the number of values."""
 
-TAGS = (
-    'GGA',
-    'METAGGA',
-    'XC',
-    'LIBXC1',
-    'LIBXC2',
-    'LHFCALC',
-    'HFSCREEN',
-    'AEXX',
-    'AGGAX',
-    'AGGAC',
-    'ALDAC',
-    'PARAM1',
-    'PARAM2',
-    'ZAB_VDW',
-    'BPARAM',
-    'CPARAM',
-    'IVDW',
-    'LUSE_VDW',
-    'LASPH',
-    'LSORBIT',
-    'LNONCOLLINEAR',
-    'LDAUTYPE',
-    'LSOL',
-    'EB_K',
-    'TAU',
-    'LDIPOL',
-    'IDIPOL',
-    'EFIELD',
-    'PSTRESS',
-    'ENCUT',
-    'PREC',
-)
-"""INCAR tags that decide on which energy surface a relaxation goes down, beside those that begin with `DISPERSION`.
-
-U and potentials are told by element.
-"""
-DISPERSION = 'VDW_'
-"""Begins the names of the tags with the parameters of a dispersion correction."""
-OTHER_TAGS = (
-    'ISPIN',
-    'NELECT',
-    'ISMEAR',
-    'SIGMA',
-    'KSPACING',
-    'KGAMMA',
-    'EDIFF',
-    'EDIFFG',
-    'ENAUG',
-    'LREAL',
-    'ADDGRID',
-    'LMAXMIX',
-    'ISYM',
-    'SYMPREC',
-)
-"""Tags that may differ on one surface, as they go by the crystal or are as fine as a person asks; they are told of."""
-LOGICAL = {
-    **dict.fromkeys(
-        ('LHFCALC', 'LUSE_VDW', 'LASPH', 'LSORBIT', 'LNONCOLLINEAR', 'LSOL', 'LDIPOL', 'ADDGRID', 'LREAL'), False
-    ),
-    'KGAMMA': True,
-}
-"""The tags that are on or off, and what VASP takes where they are not set."""
 KPOINTS = 'k-points'
 """The name, among other settings, of the largest spacing of k-points along a vector with several, in 2 pi/A."""
 D_ELECTRONS = 2
@@ -127,7 +63,7 @@ class Relaxation:
     start, end
         The UUIDs of the crystals.
     settings
-        What it was computed with: `engine`, which is VASP or a stand-in's, and the `TAGS` that were set.
+        What it was computed with: `engine`, which is VASP or a stand-in's, and the `SURFACE_TAGS` that were set.
     others
         The `OTHER_TAGS` that were set, and `KPOINTS`.
     of_elements
@@ -289,7 +225,7 @@ def _read_jobs(jobs: Iterable[int]) -> dict[int, dict[str, Any]]:
     read: dict[int, dict[str, Any]] = {}
     engines: dict[int, str] = {}
     for some in _chunks(jobs):
-        tags = {pk: _upper(found) for pk, found in _inputs(some, orm.Dict, 'parameters', 'attributes').items()}
+        tags = {pk: upper_tags(found) for pk, found in _inputs(some, orm.Dict, 'parameters', 'attributes').items()}
         dynamics = _inputs(some, orm.Dict, 'dynamics', 'attributes.positions_dof')
         meshes = _inputs(some, orm.KpointsData, 'kpoints', 'attributes.mesh')
         cells = _inputs(some, orm.StructureData, 'structure', 'attributes.cell')
@@ -306,8 +242,8 @@ def _read_jobs(jobs: Iterable[int]) -> dict[int, dict[str, Any]]:
         statuses = {pk: status or {} for pk, status in ended.iterall(batch_size=1000)}
         for pk in some:
             read[pk] = {
-                'settings': {'engine': engines[codes[pk]]} | _chosen(tags[pk], _is_compared),
-                'others': _chosen(tags[pk], OTHER_TAGS.__contains__) | _k_points(meshes.get(pk), cells.get(pk)),
+                'settings': {'engine': engines[codes[pk]]} | chosen_tags(tags[pk], is_of_surface),
+                'others': chosen_tags(tags[pk], OTHER_TAGS.__contains__) | _k_points(meshes.get(pk), cells.get(pk)),
                 'of_elements': _with_u(potentials[pk], tags[pk], pk),
                 'isif': int(tags[pk].get('ISIF', 2)),
                 'constraints': tags[pk].get('LATTICE_CONSTRAINTS'),
@@ -353,48 +289,6 @@ def _numbers(value: Any) -> list[float]:
 
 def _at(values: Sequence[float], place: int, default: float) -> float:
     return values[place] if place < len(values) else default
-
-
-def _upper(tags: Mapping[str, Any]) -> dict[str, Any]:
-    return {str(tag).upper(): value for tag, value in tags.items()}
-
-
-def _is_compared(tag: str) -> bool:
-    return tag in TAGS or tag.startswith(DISPERSION)
-
-
-def _chosen(tags: Mapping[str, Any], is_chosen: Callable[[str], bool]) -> dict[str, Any]:
-    """Return the chosen tags with their values so that what VASP reads alike is alike.
-
-    A logical with VASP's default is as one that is not set.
-    """
-    plain = {tag: _plain(tag, value) for tag, value in tags.items() if is_chosen(tag)}
-    return {
-        tag: plain[tag] for tag in sorted(plain, key=_place) if tag not in LOGICAL or plain[tag] is not LOGICAL[tag]
-    }
-
-
-def _place(tag: str) -> tuple[int, str]:
-    """Return by what tags are sorted for people."""
-    known = (*TAGS, *OTHER_TAGS)
-    return (known.index(tag) if tag in known else len(known), tag)
-
-
-def _plain(tag: str, value: Any) -> Any:
-    """Return a number, a logical, or words in capitals without spaces; of several words a text."""
-    if isinstance(value, list | tuple):
-        return ' '.join(str(_plain('', one)) for one in value)
-    if isinstance(value, bool):
-        return value
-    word = str(value).strip().upper()
-    if tag in LOGICAL:
-        with suppress(ValueError):  # LREAL may be a word
-            return fortran.logical(word)
-    try:
-        number = fortran.real(word)
-    except ValueError:
-        return word
-    return int(number) if number.is_integer() else number
 
 
 def _k_points(mesh: Sequence[int] | None, cell: Sequence[Sequence[float]] | None) -> dict[str, Any]:

@@ -57,20 +57,25 @@ def pair_costs(frame: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         Indexed as `frame`, with the columns ``(cost, 'without')`` and ``(cost, 'with')`` for each of `COSTS`. A cost is
-        NaN where a run was killed before it wrote it. So are the times of legs that are `times_apart`.
+        NaN where a run was killed before it wrote it. So are the times of legs that are `times_apart`, and the wall
+        times of legs that ran on different numbers of cores.
     """
     outcomes = find_outcomes(frame)
     counted = frame[outcomes.isin(COUNTED) & frame['in_sample'].astype(bool)]
     outcomes = outcomes[counted.index]
     network = counted['network_wall_time_s'].fillna(0.0)
-    apart = times_apart(counted) & outcomes.isin(('compared', 'predicted failed'))
+    both = outcomes.isin(('compared', 'predicted failed'))
+    raw_cores, predicted_cores = counted['raw_cores'], counted['predicted_cores']
+    other_cores = raw_cores.notna() & predicted_cores.notna() & (raw_cores != predicted_cores)
+    core_times_apart = times_apart(counted) & both
+    apart = {'wall_time_s': core_times_apart | (other_cores & both), 'core_time_s': core_times_apart}
     columns = {}
     for cost in COSTS:
         raw, predicted = counted[f'raw_{cost}'], counted[f'predicted_{cost}']
         spent = predicted.where(outcomes == 'compared', raw)
         spent = spent.where(outcomes != 'predicted failed', raw + predicted)
-        columns[cost, 'without'] = raw.mask(apart) if cost in TIMES else raw
-        columns[cost, 'with'] = (spent + network).mask(apart) if cost in TIMES else spent
+        columns[cost, 'without'] = raw.mask(apart[cost]) if cost in TIMES else raw
+        columns[cost, 'with'] = (spent + network).mask(apart[cost]) if cost in TIMES else spent
     return pd.DataFrame(columns, index=counted.index, dtype='float64')
 
 

@@ -9,25 +9,26 @@ import numpy as np
 from aiida import orm
 from aiida.engine import calcfunction
 
+from aiida_e3relax.crystals.freedom.freedom import Freedom
 from aiida_e3relax.crystals.geometry import displacements, is_same_crystal
 from aiida_e3relax.crystals.metrics import cell_shape_deviation, volume_error
 from aiida_e3relax.crystals.validation import has_sound_geometry
 from aiida_e3relax.workflows.comparison.legs import Leg, read_leg
+from aiida_e3relax.workflows.comparison.remarks import SAME_ENERGY, cores_differ, find_remarks
 from aiida_e3relax.workflows.comparison.vasp_runs import MeasuredStep, VaspRun
 from aiida_e3relax.workflows.network.report import network_facts
 
 SCHEMA = 1
-SAME_ENERGY = 0.005
-"""In eV/atom; two legs that end further apart have not reached the same minimum."""
 
+WALL_TIME = 'wall_time{}_s'
 COSTS: dict[str, Callable[[VaspRun], float | None]] = {
     'ionic_steps{}': lambda run: run.ionic_steps,
     'electronic_steps{}': lambda run: run.electronic_steps,
-    'wall_time{}_s': lambda run: run.wall_time,
+    WALL_TIME: lambda run: run.wall_time,
     'core_time{}_s': lambda run: run.core_time,
 }
 """The costs of a relaxation: their keys in the comparison, with room for `_saved`, and where they lie in a run."""
-TIMES = ('wall_time{}_s', 'core_time{}_s')
+TIMES = (WALL_TIME, 'core_time{}_s')
 """The costs that depend on the machine and on what else it does."""
 
 
@@ -35,7 +36,9 @@ def compare_legs(raw: Leg | None, predicted: Leg | None) -> dict[str, Any]:
     """Return the figures of each leg, None for one that did not run, and what the prediction saved.
 
     Keys carry their units. The savings are there only when both legs finished; of the times they are None where AiiDA
-    took one leg from its cache and not the other. Within a leg a value is None where a failed run has not left it.
+    took one leg from its cache and not the other, of the wall time also where the legs ran on different numbers of
+    cores. Within a leg a value is None where a failed run has not left it, and where it would not be what its key says,
+    of which `find_remarks` tells.
     """
     comparison = {
         'schema': SCHEMA,
@@ -65,7 +68,8 @@ def compare(
         The raw crystal.
     circumstances
         What no data node says: `freedom`, `remarks`, sentences on steps that failed or were left out, and by leg
-        `runs_from_cache`, of `count_from_cache`, and `algos`, how VASP moved the ions.
+        `runs_from_cache`, of `count_from_cache`, and `algos`, how VASP moved the ions. Those of `find_remarks` follow
+        `remarks`.
     prediction
         Where the predicted leg started.
     verdict, network_report
@@ -77,20 +81,23 @@ def compare(
     """
     told = circumstances.get_dict()
     cached, algos = told.pop('runs_from_cache'), told.pop('algos')
+    freedom = Freedom.from_value(told['freedom'])
     starts = {'raw': structure, 'predicted': prediction}
     measured: dict[str, Leg] = {
-        name: read_leg(start, legs[name], cached[name], algos[name])
+        name: read_leg(start, legs[name], cached[name], algos[name], freedom)
         for name, start in starts.items()
         if start and name in legs
     }
+    raw, predicted = measured.get('raw'), measured.get('predicted')
     return orm.Dict(
         {
             'formula': structure.get_pymatgen_structure().composition.reduced_formula,
             'n_atoms': len(structure.sites),
             **told,
+            'remarks': [*told['remarks'], *find_remarks(raw, predicted)],
             'guard': verdict and {key: verdict[key] for key in ('verdict', 'reasons')},
             'network': network_report and network_facts(network_report.get_dict(), label.value if label else None),
-            **compare_legs(measured.get('raw'), measured.get('predicted')),
+            **compare_legs(raw, predicted),
         }
     )
 
@@ -108,7 +115,7 @@ def _leg_figures(leg: Leg) -> dict[str, Any]:
         'static_wall_time_s': leg.static_wall_time,
         **(_step_figures(leg.first, 'first_step') if leg.first else {}),
         **(_step_figures(leg.last, 'final') if leg.last else {}),
-        **(_start_errors(leg.first, leg.last) if leg.first and leg.last else {}),
+        **_start_errors(leg),
     }
 
 
@@ -121,12 +128,14 @@ def _step_figures(step: MeasuredStep, name: str) -> dict[str, float]:
     }
 
 
-def _start_errors(first: MeasuredStep, last: MeasuredStep) -> dict[str, float]:
+def _start_errors(leg: Leg) -> dict[str, float | None]:
     """Return how far a leg's start was from its end, by the papers' measures; {} where one cannot be computed with."""
-    if not all(has_sound_geometry(step.crystal).all() for step in (first, last)):
+    first, last = leg.first, leg.last
+    if not first or not last or not all(has_sound_geometry(step.crystal).all() for step in (first, last)):
         return {}
+    comparable = leg.starts_converged and not leg.other_surface
     return {
-        'start_energy_error_meV_per_atom': 1e3 * (first.energy - last.energy),
+        'start_energy_error_meV_per_atom': 1e3 * (first.energy - last.energy) if comparable else None,
         'start_coordinate_mae_A': float(np.abs(displacements(first.crystal, last.crystal)).mean()),
         'start_cell_shape_deviation_A2': float(cell_shape_deviation(first.crystal, last.crystal)[0]),
         'start_volume_error_A3': float(volume_error(first.crystal, last.crystal)[0]),
@@ -136,14 +145,15 @@ def _start_errors(first: MeasuredStep, last: MeasuredStep) -> dict[str, float]:
 def _savings(raw: Leg, predicted: Leg) -> dict[str, float | None]:
     """Return what the prediction saved; what it cost on top is negative."""
     saved: dict[str, float | None] = {}
-    side_by_side = bool(raw.runs_from_cache) == bool(predicted.runs_from_cache)
+    one_cached = bool(raw.runs_from_cache) != bool(predicted.runs_from_cache)
+    other_cores = cores_differ(raw, predicted)
     for name, cost in COSTS.items():
         before, after = raw.total(cost), predicted.total(cost)
-        apart = name in TIMES and not side_by_side
+        apart = (one_cached and name in TIMES) or (other_cores and name == WALL_TIME)
         saved[name.format('_saved')] = None if before is None or after is None or apart else before - after
     steps, steps_saved = raw.total(COSTS['ionic_steps{}']), saved['ionic_steps_saved']
     percent = 100.0 * steps_saved / steps if steps and steps_saved is not None else None
-    return saved | {'ionic_steps_saved_percent': percent, 'times_side_by_side': side_by_side}
+    return saved | {'ionic_steps_saved_percent': percent, 'times_side_by_side': not (one_cached or other_cores)}
 
 
 def _minimum_figures(raw: MeasuredStep, predicted: MeasuredStep) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from aiida import orm
 
+from aiida_e3relax.crystals.freedom.freedom import Freedom
 from aiida_e3relax.workflows.comparison.vasp_runs import (
     MeasuredStep,
     VaspRun,
@@ -17,6 +18,8 @@ from aiida_e3relax.workflows.comparison.vasp_runs import (
     last_step,
     read_run,
 )
+from aiida_e3relax.workflows.vasp.inputs.incar import read_number
+from aiida_e3relax.workflows.vasp.inputs.surface import other_surface
 from aiida_e3relax.workflows.vasp.restarts import ResilientVaspRelaxWorkChain, created_nodes, usable_structure
 
 RUN_OUTPUTS = frozenset({'retrieved', 'misc', 'trajectory'})
@@ -44,6 +47,10 @@ class Leg:
         How many of `runs` AiiDA took from its cache, with the times of when they were run.
     algo
         How VASP moved the ions, in the words of aiida-vasp; None where nobody says.
+    other_surface
+        The INCAR tags by which the energy of `last` does not compare with that of `first`.
+    force_cutoff
+        The largest force that VASP was to leave where sites may move, in eV/A; None where it had another bound.
     """
 
     runs: tuple[VaspRun, ...]
@@ -52,6 +59,13 @@ class Leg:
     last: MeasuredStep | None
     runs_from_cache: int = 0
     algo: str | None = None
+    other_surface: tuple[str, ...] = ()
+    force_cutoff: float | None = None
+
+    @property
+    def starts_converged(self) -> bool:
+        """Whether `first` is self-consistent, as far as anybody knows."""
+        return not self.runs or self.runs[0].starts_converged is not False
 
     @property
     def code_version(self) -> str | None:
@@ -85,17 +99,20 @@ def collect_leg(leg: orm.WorkChainNode) -> dict[str, orm.Data]:
     """Return the data nodes that say what a `vasp.v2.relax` did: the input of `read_leg`.
 
     For the n-th VASP run of the relaxation its `RUN_OUTPUTS`, such as `misc_n`, as far as they exist, or else its
-    `FOLDER`, for the static run `misc_static`, and `structure`, the relaxed crystal, when the leg finished.
+    `FOLDER`, for the static run `misc_static`, `incar_first` and `incar_last`, the tags of the runs of the first and
+    of the last energy, and `structure`, the relaxed crystal, when the leg finished.
     """
     nodes: dict[str, orm.Data] = {}
     for number, run in enumerate(vasp_runs(leg, 'relax_%'), start=1):
         outputs = created_nodes(run)
         left = RUN_OUTPUTS & outputs.keys() or {FOLDER} & outputs.keys()
         nodes |= {f'{name}_{number}': outputs[name] for name in left}
+        nodes.setdefault('incar_first', run.inputs.parameters)
+        nodes['incar_last'] = run.inputs.parameters
     for run in vasp_runs(leg, 'singlepoint'):
         outputs = created_nodes(run)
         if 'misc' in outputs:
-            nodes['misc_static'] = outputs['misc']
+            nodes |= {'misc_static': outputs['misc'], 'incar_last': run.inputs.parameters}
     if leg.is_finished_ok:
         nodes['structure'] = leg.outputs.relax.structure
     return nodes
@@ -118,20 +135,29 @@ def last_structure(leg: orm.WorkChainNode) -> orm.StructureData | None:
 
 
 def read_leg(
-    start: orm.StructureData, nodes: Mapping[str, Any], runs_from_cache: int = 0, algo: str | None = None
+    start: orm.StructureData,
+    nodes: Mapping[str, Any],
+    runs_from_cache: int = 0,
+    algo: str | None = None,
+    freedom: Freedom | None = None,
 ) -> Leg:
-    """Return the leg that started from `start` and left the `nodes` of `collect_leg`."""
+    """Return the leg that started from `start` and left the `nodes` of `collect_leg`; by default all may move."""
     numbers = sorted({int(match[1]) for name in nodes if (match := NUMBERED.fullmatch(name))})
     first_trajectory = nodes.get(f'trajectory_{numbers[0]}') if numbers else None
     static = nodes.get('misc_static')
     last_misc = static or (nodes.get(f'misc_{numbers[-1]}') if numbers else None)
+    freedom, n_sites = freedom or Freedom(), len(start.sites)
+    first_tags, last_tags = (nodes[name].get_dict() if name in nodes else {} for name in ('incar_first', 'incar_last'))
+    bound = read_number(first_tags, 'ediffg', 0.0) if freedom.relax_flags(n_sites)['positions'] else 0.0
     return Leg(
         runs=tuple(read_run(nodes.get(f'retrieved_{number}'), nodes.get(f'misc_{number}')) for number in numbers),
         static_wall_time=elapsed_time(static),
         first=first_step(start, first_trajectory) if first_trajectory else None,
-        last=last_step(nodes['structure'], last_misc) if 'structure' in nodes else None,
+        last=last_step(nodes['structure'], last_misc, freedom.movable(n_sites)) if 'structure' in nodes else None,
         runs_from_cache=runs_from_cache,
         algo=algo,
+        other_surface=tuple(other_surface(first_tags, last_tags)),
+        force_cutoff=-bound if bound < 0 else None,
     )
 
 

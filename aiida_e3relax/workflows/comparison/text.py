@@ -65,7 +65,7 @@ def format_comparison(comparison: Mapping[str, Any]) -> RenderableType:
     for column in ('without', 'with', 'difference'):
         table.add_column(column, justify='right')
     raw, predicted = (comparison[leg] or {} for leg in ('raw', 'predicted'))
-    apart = () if comparison.get('times_side_by_side', True) else ('wall_time_s', 'core_time_s')
+    apart = [f'{time}_s' for time in ('wall_time', 'core_time') if comparison.get(f'{time}_saved_s', 0.0) is None]
     for title, key, form in ROWS:
         before, after = raw.get(key), predicted.get(key)
         difference = None if before is None or after is None or key in apart else after - before
@@ -94,7 +94,7 @@ def _lines_below(comparison: Mapping[str, Any]) -> Iterator[Text]:
             yield Text(
                 _format_saved(comparison['ionic_steps_saved'], comparison['ionic_steps_saved_percent']), style='bold'
             )
-        if not comparison.get('times_side_by_side', True):  # comparisons of earlier versions lack it
+        if len({bool(leg.get('vasp_runs_from_cache')) for leg in legs}) > 1:  # earlier versions lack the key
             yield Text('AiiDA took one of them from its cache: their times were not measured side by side.')
     guard = comparison['guard']
     if guard and guard['verdict'] != REJECTED:

@@ -21,6 +21,8 @@ VERSION = re.compile(r'^\s*vasp\.(\S+)')
 CORES = re.compile(r'running on\s+(\d+) total cores')
 RANKS = re.compile(r'running\s+(\d+) mpi-ranks, with\s+(\d+) threads/rank')
 ELAPSED = re.compile(r'Elapsed time \(sec\): *(\d+\.?\d*)')
+NELM = re.compile(r'\s*NELM\s*=\s*(\d+)')
+CONVERGED = 'aborting loop because EDIFF is reached'
 STEP_ARRAYS = ('energy_extrapolated', 'forces', 'stress')
 
 
@@ -36,6 +38,8 @@ class VaspRun:
         Ionic steps, and the electronic steps of all of them.
     wall_time
         In VASP's own accounting, in s.
+    starts_converged
+        Whether the first ionic step got self-consistent, before NELM electronic steps were over.
     """
 
     code_version: str | None
@@ -43,6 +47,7 @@ class VaspRun:
     ionic_steps: int | None
     electronic_steps: int | None
     wall_time: float | None
+    starts_converged: bool | None = None
 
     @property
     def core_time(self) -> float | None:
@@ -65,6 +70,8 @@ class MeasuredStep:
         In eV/atom, extrapolated to no smearing.
     max_force
         The largest force on an atom, in eV/A.
+    max_free_force
+        The largest force on an atom that may move along all lattice vectors, in eV/A; None where there is none.
     pressure
         In kB, positive where the cell wants to grow.
     """
@@ -73,6 +80,7 @@ class MeasuredStep:
     energy: float
     max_force: float
     pressure: float
+    max_free_force: float | None = None
 
 
 def read_run(retrieved: orm.FolderData | None, misc: orm.Dict | None) -> VaspRun:
@@ -99,13 +107,21 @@ def first_step(structure: orm.StructureData, trajectory: orm.TrajectoryData) -> 
     return _make_step(structure, energies[0], forces[0], stresses[0]) if len(forces) else None
 
 
-def last_step(structure: orm.StructureData, misc: orm.Dict | None) -> MeasuredStep | None:
-    """Return the last ionic step of a run that ended at `structure`; None when its energy or forces are not known."""
+def last_step(
+    structure: orm.StructureData, misc: orm.Dict | None, movable: NDArray[np.bool_] | None = None
+) -> MeasuredStep | None:
+    """Return the last ionic step of a run that ended at `structure`; None when its energy or forces are not known.
+
+    `movable` says ``(N, 3)`` which coordinates may change, for `max_free_force`; without it that is None.
+    """
     energy = _section(misc, 'total_energies').get('energy_extrapolated')
     forces, stress = _section(misc, 'forces'), _section(misc, 'stress')
     if energy is None or not forces or not stress:
         return None
-    return _make_step(structure, energy, np.array(forces), np.array(stress))
+    step = _make_step(structure, energy, np.array(forces), np.array(stress))
+    if movable is None or not movable.all(axis=1).any():
+        return step
+    return dataclasses.replace(step, max_free_force=_largest(np.array(forces)[movable.all(axis=1)]))
 
 
 def _make_step(
@@ -115,9 +131,13 @@ def _make_step(
     return MeasuredStep(
         crystal=structures_to_crystals({'step': structure}),
         energy=float(energy) / len(forces),
-        max_force=float(np.linalg.norm(forces, axis=1).max()),
+        max_force=_largest(forces),
         pressure=float(np.trace(stress)) / 3,
     )
+
+
+def _largest(forces: NDArray[np.float64]) -> float:
+    return float(np.linalg.norm(forces, axis=1).max())
 
 
 def _section(misc: orm.Dict | None, name: str) -> Any:
@@ -133,7 +153,8 @@ def _read_outcar(retrieved: orm.FolderData | None) -> VaspRun:
     """
     if retrieved is None or 'OUTCAR' not in retrieved.base.repository.list_object_names():
         return NOTHING_KNOWN
-    ionic_steps, wall_time = [], None
+    ionic_steps: list[int] = []
+    wall_time, nelm, has_converged = None, None, False
     with open_retrieved_text(retrieved, 'OUTCAR') as handle:
         header = ''.join(islice(handle, HEADER_LINES))
         for line in chain(header.splitlines(), handle):
@@ -141,8 +162,13 @@ def _read_outcar(retrieved: orm.FolderData | None) -> VaspRun:
                 ionic_steps.append(int(match[1]))
             elif match := ELAPSED.search(line):
                 wall_time = float(match[1])
+            elif not ionic_steps and (match := NELM.match(line)):
+                nelm = int(match[1])
+            elif CONVERGED in line and ionic_steps and ionic_steps[-1] == 1:
+                has_converged = True
     if not header:
         return NOTHING_KNOWN
+    of_first = ionic_steps.count(1)
     version, cores, ranks = VERSION.search(header), CORES.search(header), RANKS.search(header)
     return VaspRun(
         code_version=version[1] if version else None,
@@ -150,4 +176,5 @@ def _read_outcar(retrieved: orm.FolderData | None) -> VaspRun:
         ionic_steps=max(ionic_steps, default=0),
         electronic_steps=len(ionic_steps),
         wall_time=wall_time,
+        starts_converged=has_converged or of_first < nelm if of_first and nelm else None,
     )

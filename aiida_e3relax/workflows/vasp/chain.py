@@ -230,6 +230,8 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
             self._remark(f'The comparison failed with {error!r}')
             return
         self.out('comparison', comparison)
+        for remark in comparison['remarks'][len(self.ctx.remarks) :]:
+            self.report(remark)
         self.report(describe_comparison(comparison.get_dict()))
 
     def conclude(self) -> ExitCode | None:

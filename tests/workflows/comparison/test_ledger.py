@@ -97,6 +97,25 @@ def test_times_are_saved_only_where_both_legs_ran_or_both_came_from_the_cache(ca
     assert (told['wall_time_saved_s'], told['core_time_saved_s']) == ((45.0, 180.0) if known else (None, None))
 
 
+def test_wall_times_on_other_numbers_of_cores_are_not_subtracted():
+    told = compare_legs(RAW, dataclasses.replace(PREDICTED, runs=(run(3, cores=16),)))
+    assert told['times_side_by_side'] is False
+    assert (told['wall_time_saved_s'], told['core_time_saved_s']) == (None, 4 * 60.0 - 16 * 15.0)
+    assert told['ionic_steps_saved'] == 9
+
+
+def test_a_start_whose_energy_does_not_compare_has_no_energy_error_and_all_other_figures():
+    breached = dataclasses.replace(PREDICTED, runs=(run(3, starts_converged=False),))
+    for changed in (breached, dataclasses.replace(PREDICTED, other_surface=('METAGGA',))):
+        told = compare_legs(RAW, changed)
+        expected = compare_legs(RAW, PREDICTED)
+        assert told['predicted'].pop('start_energy_error_meV_per_atom') is None
+        del expected['predicted']['start_energy_error_meV_per_atom']
+        assert told == expected
+    later = dataclasses.replace(PREDICTED, runs=(run(3), run(3, starts_converged=False)))
+    assert compare_legs(RAW, later)['predicted']['start_energy_error_meV_per_atom'] == pytest.approx(10.0)
+
+
 def test_ionic_steps_that_are_not_known_are_not_counted_as_none():
     unknown = dataclasses.replace(RAW, runs=(run(None), run(4)))
     told = compare_legs(unknown, PREDICTED)

@@ -120,11 +120,22 @@ def test_savings_that_are_not_known_are_not_told():
 
 
 def test_times_of_a_leg_that_was_not_run_beside_the_other_have_no_difference():
-    legs = {'raw': LEG | {'wall_time_s': 50.0}, 'predicted': LEG | {'wall_time_s': 20.0}}
+    told = {'wall_time_s': 50.0, 'core_time_s': 200.0, 'vasp_runs_from_cache': 1}
+    legs = {'raw': LEG | told, 'predicted': LEG | {'wall_time_s': 20.0, 'core_time_s': 80.0, 'vasp_runs_from_cache': 0}}
     assert row_of(text_of(**legs), 'time of VASP') == ['50.0', '20.0', '-30.0']
-    apart = text_of(**legs, times_side_by_side=False)
+    apart = text_of(**legs, times_side_by_side=False, wall_time_saved_s=None, core_time_saved_s=None)
     assert row_of(apart, 'time of VASP') == ['50.0', '20.0', '-']
+    assert row_of(apart, 'time of all its cores') == ['200.0', '80.0', '-']
     assert 'AiiDA took one of them from its cache' in apart
+
+
+def test_legs_on_other_numbers_of_cores_have_the_difference_of_their_core_times():
+    legs = {'raw': LEG | {'wall_time_s': 50.0, 'core_time_s': 200.0, 'vasp_runs_from_cache': 0}}
+    legs['predicted'] = legs['raw'] | {'core_time_s': 400.0}
+    text = text_of(**legs, times_side_by_side=False, wall_time_saved_s=None, core_time_saved_s=-200.0)
+    assert row_of(text, 'time of VASP') == ['50.0', '50.0', '-']
+    assert row_of(text, 'time of all its cores') == ['200.0', '400.0', '+200.0']
+    assert 'cache' not in text
 
 
 def test_the_program_is_that_of_the_first_leg_that_names_it():

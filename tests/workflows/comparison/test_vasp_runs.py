@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from aiida import orm
 
+from aiida_e3relax.crystals.freedom.freedom import Freedom
 from aiida_e3relax.workflows.comparison.legs import read_leg
 from aiida_e3relax.workflows.comparison.vasp_runs import read_run
 from tests.workflows.crystals import copper_gold
@@ -58,6 +59,50 @@ def test_electronic_steps_are_the_loops_in_outcar():
     loops = [f'--- Iteration      {ionic}(   {loop})  ---' for ionic in (1, 2) for loop in range(1, 6)]
     run = read_run(outcar(' vasp.6.4.2', *loops, ' reached required accuracy'), misc(2, 2.0))
     assert (run.ionic_steps, run.electronic_steps) == (2, 10)
+
+
+@pytest.mark.parametrize(
+    ('steps', 'ending', 'converged'),
+    [
+        ((60, 12), '', False),
+        ((60, 12), 'aborting loop EDIFF was not reached (unconverged)', False),
+        ((60, 12), 'aborting loop because EDIFF is reached', True),
+        ((59, 60), '', True),
+        ((), '', None),
+    ],
+)
+def test_a_first_ionic_step_of_nelm_electronic_ones_is_converged_only_if_vasp_says_so(steps, ending, converged):
+    lines = [' vasp.6.4.2', '   NELM   =     60;   NELMIN=  2; NELMDL= -5     # of ELM steps']
+    for ionic, count in enumerate(steps, start=1):
+        lines += [f'--- Iteration      {ionic}({loop:4d})  ---' for loop in range(1, count + 1)]
+        lines.append(f'-------- {ending if ionic == 1 else "aborting loop because EDIFF is reached"} --------')
+    run = read_run(outcar(*lines), None)
+    assert (run.starts_converged, run.electronic_steps) == (converged, sum(steps))
+
+
+def test_the_force_counts_on_sites_that_may_move_altogether():
+    structure = orm.StructureData(ase=copper_gold())
+    told = misc(5, 10.0).get_dict() | {'forces': [[0.0, 0.0, 3.0], [0.0, 2.0, 0.0], [0.0, 0.03, 0.04], [0.0] * 3]}
+    tags = orm.Dict({'ediffg': -0.02, 'encut': 400})
+    nodes = {'misc_1': orm.Dict(told), 'structure': structure, 'incar_first': tags, 'incar_last': tags}
+
+    def forces(**freedom):
+        leg = read_leg(structure, nodes, freedom=Freedom(**freedom))
+        return leg.last.max_free_force, leg.force_cutoff
+
+    assert forces(fixed={'abc': [0], 'c': [1]}) == (pytest.approx(0.05), 0.02)
+    assert forces() == (3.0, 0.02)
+    assert forces(fixed={'c': [0, 1, 2, 3]}) == (None, 0.02)
+    assert forces(moves='volume') == (3.0, None)
+    nodes['incar_first'] = orm.Dict({'ediffg': 1e-4})
+    assert forces() == (3.0, None)
+
+
+def test_a_last_run_with_other_tags_is_of_another_surface():
+    structure = orm.StructureData(ase=copper_gold())
+    nodes = {'misc_1': misc(5, 10.0), 'incar_first': orm.Dict({'encut': 400, 'gga': 'PE', 'nsw': 9})}
+    nodes['incar_last'] = orm.Dict({'encut': 520, 'gga': 'pe', 'algo': 'all'})
+    assert read_leg(structure, nodes).other_surface == ('ENCUT',)
 
 
 def test_a_run_that_left_nothing_has_no_steps_and_no_time():

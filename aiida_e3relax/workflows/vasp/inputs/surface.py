@@ -1,0 +1,133 @@
+"""The energy surface on which a relaxation goes down: the INCAR tags that decide on it, and their values alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from aiida_e3relax.common import fortran
+
+SURFACE_TAGS = (
+    'GGA',
+    'METAGGA',
+    'XC',
+    'LIBXC1',
+    'LIBXC2',
+    'LHFCALC',
+    'HFSCREEN',
+    'AEXX',
+    'AGGAX',
+    'AGGAC',
+    'ALDAC',
+    'PARAM1',
+    'PARAM2',
+    'ZAB_VDW',
+    'BPARAM',
+    'CPARAM',
+    'IVDW',
+    'LUSE_VDW',
+    'LASPH',
+    'LSORBIT',
+    'LNONCOLLINEAR',
+    'LDAUTYPE',
+    'LSOL',
+    'EB_K',
+    'TAU',
+    'LDIPOL',
+    'IDIPOL',
+    'EFIELD',
+    'PSTRESS',
+    'ENCUT',
+    'PREC',
+)
+"""INCAR tags that decide on which energy surface a relaxation goes down, beside those that begin with `DISPERSION`.
+
+U and potentials are told by element.
+"""
+DISPERSION = 'VDW_'
+"""Begins the names of the tags with the parameters of a dispersion correction."""
+HUBBARD = 'LDAU'
+"""Begins the names of the tags of U and J."""
+OTHER_TAGS = (
+    'ISPIN',
+    'NELECT',
+    'ISMEAR',
+    'SIGMA',
+    'KSPACING',
+    'KGAMMA',
+    'EDIFF',
+    'EDIFFG',
+    'ENAUG',
+    'LREAL',
+    'ADDGRID',
+    'LMAXMIX',
+    'ISYM',
+    'SYMPREC',
+)
+"""Tags that may differ on one surface, as they go by the crystal or are as fine as a person asks; they are told of."""
+LOGICAL = {
+    **dict.fromkeys(
+        ('LHFCALC', 'LUSE_VDW', 'LASPH', 'LSORBIT', 'LNONCOLLINEAR', 'LSOL', 'LDIPOL', 'ADDGRID', 'LREAL', 'LDAU'),
+        False,
+    ),
+    'KGAMMA': True,
+}
+"""The tags that are on or off, and what VASP takes where they are not set."""
+
+
+def upper_tags(tags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return INCAR tags with names in capitals."""
+    return {str(tag).upper(): value for tag, value in tags.items()}
+
+
+def is_of_surface(tag: str) -> bool:
+    """Return whether a tag, in capitals, is one of `SURFACE_TAGS` or begins with `DISPERSION`."""
+    return tag in SURFACE_TAGS or tag.startswith(DISPERSION)
+
+
+def chosen_tags(tags: Mapping[str, Any], is_chosen: Callable[[str], bool]) -> dict[str, Any]:
+    """Return the chosen of `tags`, in capitals, with their values so that what VASP reads alike is alike.
+
+    A logical with VASP's default is as one that is not set.
+    """
+    plain = {tag: _plain(tag, value) for tag, value in tags.items() if is_chosen(tag)}
+    return {
+        tag: plain[tag] for tag in sorted(plain, key=_place) if tag not in LOGICAL or plain[tag] is not LOGICAL[tag]
+    }
+
+
+def other_surface(first: Mapping[str, Any], last: Mapping[str, Any]) -> list[str]:
+    """Return the tags, in capitals, by which energies with the INCAR tags `last` do not compare with those of `first`.
+
+    Both are of one crystal and its potentials, so that its U, spin and number of electrons count, too.
+    """
+    before, after = (chosen_tags(upper_tags(tags), _is_of_scale) for tags in (first, last))
+    return sorted({tag for tag in before.keys() | after.keys() if before.get(tag) != after.get(tag)}, key=_place)
+
+
+def _is_of_scale(tag: str) -> bool:
+    return is_of_surface(tag) or tag.startswith(HUBBARD) or tag in ('ISPIN', 'NELECT')
+
+
+def _place(tag: str) -> tuple[int, str]:
+    """Return by what tags are sorted for people."""
+    known = (*SURFACE_TAGS, *OTHER_TAGS)
+    return (known.index(tag) if tag in known else len(known), tag)
+
+
+def _plain(tag: str, value: Any) -> Any:
+    """Return a number, a logical, or words in capitals without spaces; of several words a text."""
+    if isinstance(value, list | tuple):
+        return ' '.join(str(_plain('', one)) for one in value)
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().upper()
+    if tag in LOGICAL:
+        with suppress(ValueError):  # LREAL may be a word
+            return fortran.logical(word)
+    try:
+        number = fortran.real(word)
+    except ValueError:
+        return word
+    return int(number) if number.is_integer() else number
