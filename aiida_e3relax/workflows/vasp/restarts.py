@@ -66,6 +66,17 @@ class ResilientVaspWorkChain(VaspWorkChain):
             self.ctx.inputs.settings = orm.Dict(settings)
         return exit_code
 
+    def update_magmom(self, node: orm.CalcJobNode | None = None) -> None:
+        """Go on from the moments at which a run ended, by default the last, if its OUTCAR has them: LORBIT 10 or more.
+
+        aiida-vasp looks for them in an output that its calculation does not have.
+        """
+        if self.is_noncollinear:
+            return
+        moments = read_moments(node or self.ctx.children[-1])
+        if moments is not None:
+            self.ctx.inputs.parameters['magmom'] = moments
+
     def run_process(self) -> ToContext:
         """Run VASP, from the files of the last run where there are any."""
         self.prepare_inputs()
@@ -131,6 +142,14 @@ class ResilientVaspRelaxWorkChain(VaspRelaxWorkChain):
         relaxation.settings = _complete(relaxation.settings, moves=self.perform_relaxation())
         static.settings = _complete({}, moves=False)
 
+    def analyze_convergence(self) -> ExitCode | None:
+        """Hand on the moments too, if `keep_magnetization` says so; see `ResilientVaspWorkChain.update_magmom`."""
+        exit_code = super().analyze_convergence()
+        moments = read_moments(self.ctx.workchains[-1])
+        if self.ctx.relax_settings.get('keep_magnetization') and moments is not None:
+            self.ctx.current_magmom = moments
+        return exit_code
+
     def store_relaxed(self) -> ExitCode | None:
         """Hand on the relaxed crystal, and end where it was not to be relaxed to."""
         exit_code = super().store_relaxed()
@@ -162,6 +181,19 @@ def created_nodes(node: orm.CalcJobNode) -> dict[str, Any]:
     return node.base.links.get_outgoing(link_type=LinkType.CREATE).nested()
 
 
+def read_moments(process: orm.ProcessNode) -> list[float] | None:
+    """Return the moments of the sites in Bohr magnetons, in their order, at the end of a run; None where it tells none.
+
+    Those of a run with spin-orbit coupling or non-collinear moments have directions and are none, too.
+    """
+    misc = process.outputs.misc.get_dict() if 'misc' in process.outputs else {}
+    told = misc.get('site_magnetization', {}).get('sphere', {})
+    along_x, *others = (told.get(axis, {}).get('site_moment', {}) for axis in 'xyz')
+    if not along_x or any(others):
+        return None
+    return [along_x[site]['tot'] for site in sorted(along_x, key=int)]
+
+
 def find_missing_output(node: orm.CalcJobNode) -> str | None:
     """Return what a VASP run should have left and did not, or None.
 
@@ -191,9 +223,16 @@ def find_fatal_message(retrieved: orm.FolderData) -> str | None:
 
 
 def _complete(settings: Mapping[str, Any], moves: bool) -> dict[str, Any]:
-    """Return `settings` over those that every run has, and over those of a relaxation if it `moves`."""
+    """Return `settings` over those that every run has, and over those of a relaxation if it `moves`.
+
+    Whatever energies are asked for, that by which runs and legs are compared is among them.
+    """
     own = PARSER_SETTINGS | ({'include_node': RELAXATION_NODES} if moves else {})
-    return merge({'parser_settings': own}, settings)
+    completed = merge({'parser_settings': own}, settings)
+    energies = completed['parser_settings'].get('energy_type')
+    if energies is not None and ENERGY not in energies:
+        completed['parser_settings']['energy_type'] = [*energies, ENERGY]
+    return completed
 
 
 def _whole_structure(outputs: Mapping[str, Any]) -> orm.StructureData | None:

@@ -164,6 +164,17 @@ def test_defect_supercell_keeps_its_cell_and_its_sites(run_chain):
     assert relaxed.cell == pytest.approx(np.array(raw.cell), abs=1e-7)
 
 
+def test_the_energy_that_is_compared_is_read_beside_others_that_are_asked_for(run_chain):
+    vasp = {'vasp': {'settings': {'parser_settings': {'energy_type': ['energy_free']}}}}
+    raw = orm.StructureData(ase=copper_gold())
+    chain = run_chain(raw, overrides={'vasp': vasp}, freedom='positions', network_code=None)
+    assert chain.is_finished_ok, chain.exit_message
+    assert chain.outputs.comparison['raw']['vasp_runs'] == 1
+    (job,) = (node for node in chain.called_descendants if isinstance(node, orm.CalcJobNode))
+    assert {'energy_free', 'energy_extrapolated'} <= set(job.outputs.trajectory.get_arraynames())
+    assert {'energy_free', 'energy_extrapolated'} <= set(job.outputs.misc['total_energies'])
+
+
 def test_a_vasp_that_does_not_know_lattice_constraints_is_found_out(run_chain):
     atoms = ase.build.fcc100('Cu', (1, 1, 2), a=3.6, vacuum=6.0)
     atoms.pbc = (True, True, False)
