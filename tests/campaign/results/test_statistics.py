@@ -100,15 +100,6 @@ def test_wall_times_of_legs_on_other_numbers_of_cores_are_not_known():
         assert not costs['core_time_s', side].isna().any()
 
 
-def test_wall_times_of_legs_on_other_numbers_of_cores_are_not_known():
-    both = row(leg(10), leg(4)) | {'raw_cores': 64, 'predicted_cores': 16}
-    raw_alone = row(leg(10), None, verdict='rejected') | {'raw_cores': 64}
-    costs = pair_costs(frame_of(both, both | {'raw_cores': 16}, raw_alone))
-    for side in ('without', 'with'):
-        assert costs['wall_time_s', side].isna().tolist() == [True, False, False]
-        assert not costs['core_time_s', side].isna().any()
-
-
 def test_summary_of_every_outcome():
     summary = summarise(EVERYTHING)
     steps = summary.savings['ionic_steps']
