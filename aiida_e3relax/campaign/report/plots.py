@@ -99,9 +99,9 @@ PLOT_KINDS = (
         'The closer a start is to its relaxed crystal, the less is left to do. A box holds the middle half of the '
         'crystals, its line is the median; left on a logarithmic scale, right the energies themselves as the papers '
         'draw them.',
-        select_pairs,
+        _have('raw_start_energy_error_meV_per_atom', 'predicted_start_energy_error_meV_per_atom'),
         lambda rows, _: plotly_plots.plot_energies(rows),
-        _NO_PAIRS,
+        'Of no structure is it known how far both starts lie above their ends.',
     ),
     PlotKind(
         'energy-errors',

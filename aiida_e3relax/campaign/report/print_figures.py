@@ -14,6 +14,7 @@ from aiida_e3relax.campaign.results.arms import ArmsComparison
 from aiida_e3relax.campaign.results.estimates import Values, column_values
 from aiida_e3relax.campaign.results.outcomes import OUTCOMES, find_outcomes, pair_costs
 from aiida_e3relax.campaign.results.statistics import GroupSaving, Summary
+from aiida_e3relax.campaign.results.table import LEGS
 from aiida_e3relax.common.figures import COLOURS, GREY, label_decades, matplotlib_figure
 
 RAW, PREDICTED, RELAXED = COLOURS[1], COLOURS[0], COLOURS[2]
@@ -50,8 +51,10 @@ def draw_figures(frame: pd.DataFrame, summary: Summary, folder: Path) -> list[Pa
         drawings['groups'] = lambda: groups_figure(summary)
         if summary.savings['core_time_s'].percent.n:
             drawings['time'] = lambda: time_figure(costs['core_time_s'].dropna())
+    above_known = both.dropna(subset=[f'{leg}_start_energy_error_meV_per_atom' for leg in LEGS])
+    if len(above_known):
+        drawings['energies'] = lambda: energies_figure(above_known)
     if len(both):
-        drawings['energies'] = lambda: energies_figure(both)
         drawings['geometry'] = lambda: geometry_figure(both)
     if both['uncertainty_A'].notna().any():
         drawings['uncertainty'] = lambda: uncertainty_figure(both)

@@ -70,8 +70,9 @@ def names_of(files: list[Path]) -> set[str]:
         (make_campaign(2, **WITHOUT_PREDICTION), {'outcomes', 'steps', 'time', 'groups'}),
         (make_campaign(2, in_sample=False), {'outcomes'}),
         (make_campaign(12, raw_vasp_runs_from_cache=1, predicted_vasp_runs_from_cache=0), ALL - {'time'}),
+        (make_campaign(12, raw_start_energy_error_meV_per_atom=np.nan), ALL - {'energies'}),
     ],
-    ids=['twelve', 'one', 'none', 'running', 'rejected', 'outside the sample', 'cached'],
+    ids=['twelve', 'one', 'none', 'running', 'rejected', 'outside the sample', 'cached', 'another scale'],
 )
 def test_figures_are_written_of_what_there_is(frame, names, tmp_path):
     files = draw_figures(frame, summarise(frame), tmp_path)
