@@ -69,7 +69,8 @@ def main() -> None:
     ensemble = options.output / 'ensemble.pt'
     combine(members, ensemble, half=True)
     add_reference_set(ensemble, pairs.of_split('train'), device)
-    calibrate(ensemble, pairs.select(np.flatnonzero(np.char.startswith(pairs.split, 'val'))), device)
+    held_back = pairs.select(np.flatnonzero(np.char.startswith(pairs.split, 'val')))
+    calibrate(ensemble, held_back, device, trained_on=pairs.of_split('train'))
     report(ensemble, pairs, device, options.publish)
 
 

@@ -61,7 +61,10 @@ def add_to(commands: argparse._SubParsersAction) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    import numpy as np
+
     from aiida_e3relax.common.errors import InputError
+    from aiida_e3relax.crystals.pairs import Pairs
     from aiida_e3relax.gnn.device import prepare_device
     from aiida_e3relax.gnn.training.ensembles import calibrate, combine, copy_checkpoint
     from aiida_e3relax.gnn.training.reference_sets import add_reference_set
@@ -74,7 +77,7 @@ def _run(options: argparse.Namespace) -> int:
     if 'train' in options.split:
         raise InputError('--split train: the members were trained on it, so it says nothing of their errors elsewhere')
     reference = _read(options.reference, ['train'], '--reference') if options.reference else None
-    pairs = _read(options.calibrate, options.split, '--calibrate') if options.calibrate else None
+    given = _read(options.calibrate, options.split, '--calibrate') if options.calibrate else None
     device = prepare_device(options.device, options.threads)
     if alone:
         checkpoint = copy_checkpoint(options.checkpoints[0], options.output)
@@ -84,8 +87,10 @@ def _run(options: argparse.Namespace) -> int:
         checkpoint = add_reference_set(options.output, reference, device)
         about = checkpoint.training['reference']
         print(f'reference set: {about["environments"]} environments of {about["crystals"]} crystals')
-    if pairs is not None:
-        checkpoint = calibrate(options.output, pairs, device)
+    if given is not None:
+        known = [part for part in (reference, given.of_split('train')) if part is not None]
+        pairs = given.select(np.flatnonzero(np.isin(given.split, options.split)))
+        checkpoint = calibrate(options.output, pairs, device, Pairs.concatenate(known))
         _print_calibration(checkpoint.training['calibration'])
     count = sum(p.numel() for p in checkpoint.model.parameters())
     members = getattr(checkpoint.model.hyperparameters, 'members', 1)
@@ -94,7 +99,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _read(paths: list[Path], splits: list[str], option: str) -> Pairs:
-    """Return the pairs of some splits of training files; raises InputError for a split that none of them has."""
+    """Return the pairs of `splits` of training files, and of `train`; raises InputError for a split that none has."""
     import numpy as np
 
     from aiida_e3relax.common.errors import InputError
@@ -108,7 +113,7 @@ def _read(paths: list[Path], splits: list[str], option: str) -> Pairs:
             raise InputError(
                 f'{option} {", ".join(map(str, paths))}: no pair of the split {split}; its splits are {found}'
             )
-    return pairs.select(np.flatnonzero(np.isin(pairs.split, splits)))
+    return pairs.select(np.flatnonzero(np.isin(pairs.split, [*splits, 'train'])))
 
 
 def _print_calibration(found: dict) -> None:

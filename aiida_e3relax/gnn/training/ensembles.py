@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from aiida_e3relax.gnn.evaluation.error_law import ErrorLaw, fit_errors
 from aiida_e3relax.gnn.evaluation.evaluate import measure
 from aiida_e3relax.gnn.models.reference_set import Growth
 from aiida_e3relax.gnn.models.registry import make_model
+from aiida_e3relax.gnn.training.leaks import ADVICE, pair_digests
 from aiida_e3relax.gnn.training.settings import CALIBRATION_PAIRS
 
 ARCHITECTURE = 'ensemble'
@@ -106,7 +108,7 @@ def copy_checkpoint(source: Path, output: Path) -> Checkpoint:
     return load_checkpoint(output)
 
 
-def calibrate(path: Path, pairs: Pairs, device: torch.device) -> Checkpoint:
+def calibrate(path: Path, pairs: Pairs, device: torch.device, trained_on: Pairs | None = None) -> Checkpoint:
     """Scale the uncertainties of the ensemble at `path` to the errors found on `pairs`, and return it as read back.
 
     Afterwards the median of the bonds' error over the stated uncertainty is about 1 in each group: data set, split, and
@@ -122,13 +124,23 @@ def calibrate(path: Path, pairs: Pairs, device: torch.device) -> Checkpoint:
         on, too: errors elsewhere are told by these alone. Not those that the ensemble is to be measured on.
     device
         Where the members run.
+    trained_on
+        Pairs that members were trained on, as far as they are known: a warning says how many of `pairs` are among them,
+        and so does the card (`pairs_in_train`).
 
     Raises
     ------
     InputError
         Where no pair has both an uncertainty and an error.
     """
-    if not _calibrate(path, pairs, device, 1):
+    in_train = 0 if trained_on is None else int(np.isin(pair_digests(pairs), pair_digests(trained_on)).sum())
+    if in_train:
+        print(
+            f'warning: {in_train} of {len(pairs)} pairs to calibrate on were trained on: errors elsewhere are larger '
+            f'than the uncertainty will say. {ADVICE}',
+            file=sys.stderr,
+        )
+    if not _calibrate(path, pairs, device, 1, in_train):
         raise InputError(f'{path}: its members agree or refuse on all {len(pairs)} pairs: calibrate on other pairs')
     return load_checkpoint(path)
 
@@ -142,7 +154,7 @@ def recalibrate(path: Path, pairs: Pairs, device: torch.device) -> bool:
     return 'calibration' in load_checkpoint(path).training or _calibrate(path, pairs, device, CALIBRATION_PAIRS)
 
 
-def _calibrate(path: Path, pairs: Pairs, device: torch.device, fewest: int) -> bool:
+def _calibrate(path: Path, pairs: Pairs, device: torch.device, fewest: int, in_train: int = 0) -> bool:
     """Calibrate the ensemble at `path` where at least so many pairs tell by what, and return whether they do."""
     checkpoint = load_checkpoint(path)
     if checkpoint.architecture != ARCHITECTURE:
@@ -155,6 +167,7 @@ def _calibrate(path: Path, pairs: Pairs, device: torch.device, fewest: int) -> b
     content, card = load_content(path), read_card(path)
     scale = law.scale * checkpoint.model.hyperparameters.uncertainty_scale
     found: dict[str, Any] = {'data': sorted(set(pairs.source.tolist())), 'pairs': len(pairs), 'factor': scale}
+    found |= {'pairs_in_train': in_train} if in_train else {}
     if reference is not None:
         growth = Growth(law.scale * law.coefficient, law.power, law.limit) if law.coefficient else None
         content |= {FIELD: reference_content(dataclasses.replace(reference, growth=growth))}

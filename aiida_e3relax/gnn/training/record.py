@@ -64,14 +64,14 @@ class Record:
             self._writer = SummaryWriter(str(self._folder), purge_step=step + 1)
 
     def add(self, row: Mapping[str, float]) -> None:
-        """Add the row of a validation, one value per entry of `COLUMNS`."""
+        """Add the row of a validation, one value per entry of `COLUMNS`; those of training are NaN before a step."""
         with self.log.open('a', newline='', encoding='utf-8') as handle:
             csv.DictWriter(handle, COLUMNS).writerow({name: f'{value:.6g}' for name, value in row.items()})
         self._is_drawn = False
         if time.monotonic() - self._drawn_at >= DRAW_EVERY:
             self.draw()
         if self._writer:
-            for name in COLUMNS[1:]:
+            for name in (name for name in COLUMNS[1:] if math.isfinite(row[name])):
                 self._writer.add_scalar(name, row[name], int(row['step']))
             self._writer.flush()
 

@@ -10,10 +10,11 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from aiida_e3relax.common.errors import TrainingError, TrainingInterruptedError
@@ -33,6 +34,7 @@ from aiida_e3relax.gnn.training.batches import BatchOrder, PreparedPairs, times_
 from aiida_e3relax.gnn.training.ensembles import ARCHITECTURE as ENSEMBLE
 from aiida_e3relax.gnn.training.ensembles import recalibrate
 from aiida_e3relax.gnn.training.finetune import fit_batches
+from aiida_e3relax.gnn.training.leaks import find_leaks
 from aiida_e3relax.gnn.training.precision import with_precision
 from aiida_e3relax.gnn.training.processes import ALONE, TrainingProcesses
 from aiida_e3relax.gnn.training.record import Record
@@ -68,8 +70,9 @@ def train(
     stop_after
         Stop after this many steps in all, at the state to resume from; None runs to the end.
     tuned_from
-        Start from the weights of this checkpoint, whose model must be that of `settings`. Batches are no larger than
-        all that there is to train on, which is little where a model is tuned.
+        Start from the weights of this checkpoint, whose model must be that of `settings`. It is validated first, and
+        stays the best where no step makes it better. Batches are no larger than all that there is to train on, which
+        is little where a model is tuned.
     processes
         Those that share the batches; each calls this function with the same arguments and a device of its own.
     with_tensorboard
@@ -79,7 +82,7 @@ def train(
     ------
     TrainingError
         For an output folder in which another process trains, or of a run with other settings, data or start, for
-        oversampling of a set that is not there, and for a loss that is not finite, naming the pairs.
+        oversampling of a set that is not there, and for a loss or a gradient that is not finite, naming the pairs.
     InputError
         Where TensorBoard is asked for and not installed.
     TrainingInterruptedError
@@ -93,6 +96,8 @@ def train(
     ending = sigterm_as_request() if processes.count == 1 else contextlib.nullcontext(lambda: False)
     with _alone_in(output, processes), ending as is_ended:
         run.resume()
+        if tuned_from and not run.step:
+            run.validate_start()
         line = ProgressLine('training', settings.steps, run.step) if processes.first else None
         end = settings.steps if stop_after is None else min(stop_after, settings.steps)
         _take_steps(run, end, line, is_ended)
@@ -103,9 +108,8 @@ def train(
             run.record.draw()
     if line:
         stopped = ', stopped early' if run.schedule.finished else ''
-        best = f'{run.schedule.best:.4f} A' if math.isfinite(run.schedule.best) else 'none yet'
-        line.close(f'best validation: {settings.monitor} {best}{stopped}')
-    return TrainingEnd(run.step, is_complete, run.schedule.finished)
+        line.close(f'{run.schedule.describe_best()}{stopped}')
+    return TrainingEnd(run.step, is_complete, run.schedule.finished, **run.leaks.facts())
 
 
 @contextlib.contextmanager
@@ -156,11 +160,16 @@ def _calibrate_ensemble(output: Path, pairs: Pairs, device: torch.device) -> Non
 
 @dataclasses.dataclass(frozen=True)
 class TrainingEnd:
-    """How a call of `train` ended: after which step, whether the run is complete, and whether by an early stop."""
+    """How a call of `train` ended: after which step, whether the run is complete, and whether by an early stop.
+
+    The counts are those of `Leaks`, found in the data.
+    """
 
     step: int
     is_complete: bool
     has_stopped_early: bool
+    validation_pairs_in_train: int
+    repeated_training_pairs: int
 
 
 class TrainingRun:
@@ -214,6 +223,9 @@ class TrainingRun:
             amsgrad=settings.amsgrad,
         )
         self.training, self.validation = _prepared_splits(pairs, settings, self.model, device, processes.first)
+        self.leaks = find_leaks(pairs, _held_back(pairs, settings))
+        if processes.first and (told := self.leaks.describe()):
+            print(told, file=sys.stderr)
         self.order = BatchOrder(
             self.training.n_edges.cpu().numpy(),
             settings.batch_size,
@@ -279,30 +291,40 @@ class TrainingRun:
         return self.tuned_from.content_hash if self.tuned_from else None
 
     def train_step(self) -> np.ndarray:
-        """Take one optimiser step and return the running mean errors (coordinates, cell) in A."""
+        """Take one optimiser step and return the running mean errors (coordinates, cell) in A.
+
+        Raises TrainingError for a loss or a gradient that is not finite; the weights stay what they were.
+        """
         for group in self.optimizer.param_groups:
             group['lr'] = self.schedule.learning_rate(self.step)
         indices = self.processes.share(self.order.of(self.step))
         batch, target = self.training.select(indices)
         losses, errors = self.model.loss(batch, target, self.loss)
-        bad = ~torch.isfinite(losses)
-        facts = torch.cat([errors.double().sum(dim=0), bad.sum()[None]])
-        *total, n_bad = self.processes.total(facts).cpu().numpy()
-        if n_bad:
-            names = self.processes.gathered(self.training.labels[indices][bad.cpu().numpy()].tolist())
-            state = self.output / 'last.pt'
-            left = f'; the last good state is {state}' if state.is_file() else ''
-            raise TrainingError(f'the loss is not finite at step {self.step} for {names}: look at these pairs{left}')
         self.optimizer.zero_grad()
         losses.mean().backward()
         self.processes.average_gradients(self.model.parameters())
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clip)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_clip)
+        bad = ~torch.isfinite(losses)
+        facts = torch.cat([errors.double().sum(dim=0), bad.sum()[None], norm.double()[None]])
+        *total, n_bad, norms = self.processes.total(facts).cpu().numpy()  # the device is waited for here alone
+        if n_bad:
+            self._raise_not_finite('loss', indices[bad.cpu().numpy()])
+        if not math.isfinite(norms):  # clipping has spoilt every entry
+            self._raise_not_finite('gradient', indices)
         self.optimizer.step()
         self.step += 1
         self._update_average()
         fresh = np.array(total) / self.settings.batch_size
         self.running = self.running + max(1 / self.step, 0.01) * (fresh - self.running)
         return self.running
+
+    def _raise_not_finite(self, what: str, indices: NDArray[np.int64]) -> NoReturn:
+        """Raise TrainingError for what is not finite, before it is in the weights; `indices` are this process's."""
+        names = self.processes.gathered(self.training.labels[indices].tolist())
+        state = self.output / 'last.pt'
+        left = f'; the last good state is {state}' if state.is_file() else ''
+        advice = 'look at these pairs' if what == 'loss' else 'look at these pairs, or give a smaller learning_rate'
+        raise TrainingError(f'the {what} is not finite at step {self.step} for {names}: {advice}{left}')
 
     def _update_average(self) -> None:
         decay = self.schedule.ema_decay(self.step)
@@ -311,18 +333,30 @@ class TrainingRun:
             if buffers := list(self.average.buffers()):  # as statistics of batch norms, which are averages already
                 torch._foreach_copy_(buffers, list(self.model.buffers()))
 
+    def validate_start(self) -> None:
+        """Measure the checkpoint that the run starts from as `validate` does, and keep it as the best so far."""
+        coordinates, cell = self._validation_errors()
+        self.schedule.judge_start(coordinates, cell)
+        self._keep(coordinates, cell, self.schedule.learning_rate(0), np.full(2, np.nan), best=True)
+
     def validate(self) -> None:
         """Measure the averaged weights on the validation split, judge and log them, and keep the best."""
         rate = self.schedule.learning_rate(self.step)
-        coordinates, cell = validation_errors(self.average, self.validation, self.loss, self.processes).tolist()
-        best = self.schedule.judge(coordinates, cell)
+        coordinates, cell = self._validation_errors()
+        self._keep(coordinates, cell, rate, self.running, best=self.schedule.judge(coordinates, cell))
+
+    def _validation_errors(self) -> list[float]:
+        return validation_errors(self.average, self.validation, self.loss, self.processes).tolist()
+
+    def _keep(self, coordinates: float, cell: float, rate: float, training: np.ndarray, best: bool) -> None:
+        """Log a validation beside the errors in `training`, and write the checkpoint if it is the best."""
         if not self.processes.first:
             return
         row = {
             'step': self.step,
             'learning_rate': rate,
-            'train_coordinates_A': self.running[0],
-            'train_cell_A': self.running[1],
+            'train_coordinates_A': training[0],
+            'train_cell_A': training[1],
             'val_coordinates_A': coordinates,
             'val_cell_A': cell,
             'val_loss': coordinates + self.settings.cell_weight * cell,
@@ -360,6 +394,7 @@ class TrainingRun:
             'validation_coordinates_A': coordinates,
             'validation_cell_A': cell,
             'data': self.data,
+            **{name: count for name, count in self.leaks.facts().items() if count},
             **({'kinds': self.kinds} if self.kinds else {}),
             'frame': frame_name(self.model),
         }

@@ -16,8 +16,11 @@ class Schedule:
     ----------
     settings
         Of the run.
+    start
+        Value of `TrainingSettings.monitor` before the first step, in A, of a run that starts from a checkpoint. Early
+        stop and plateaus go by the validations after it: the first steps of a run that ends well may be worse.
     best
-        Lowest value of `TrainingSettings.monitor` so far, in A.
+        Lowest value after steps so far.
     since_best
         Validations since then.
     plateau_best
@@ -29,6 +32,7 @@ class Schedule:
     """
 
     settings: TrainingSettings
+    start: float = math.inf
     best: float = math.inf
     since_best: int = 0
     plateau_best: float = math.inf
@@ -56,9 +60,8 @@ class Schedule:
         return s.ema_decay
 
     def judge(self, coordinates: float, cell: float) -> bool:
-        """Take note of a validation's errors, in A, and return whether it is the best so far."""
-        s = self.settings
-        value = {'loss': coordinates + s.cell_weight * cell, 'coordinates': coordinates, 'cell': cell}[s.monitor]
+        """Take note of a validation's errors, in A, and return whether it is the best so far, the start included."""
+        s, value = self.settings, self._value(coordinates, cell)
         if value < self.plateau_best * (1 - s.plateau_threshold):
             self.plateau_best, self.since_reduction = value, 0
         else:
@@ -67,7 +70,27 @@ class Schedule:
                 self.reductions, self.since_reduction = self.reductions + 1, 0
         better = value < self.best
         self.best, self.since_best = (value, 0) if better else (self.best, self.since_best + 1)
-        return better
+        return better and value < self.start
+
+    def judge_start(self, coordinates: float, cell: float) -> None:
+        """Take note of the errors, in A, of the checkpoint that a run starts from."""
+        self.start = self._value(coordinates, cell)
+
+    def _value(self, coordinates: float, cell: float) -> float:
+        """Return what validations are judged by."""
+        loss = coordinates + self.settings.cell_weight * cell
+        return {'loss': loss, 'coordinates': coordinates, 'cell': cell}[self.settings.monitor]
+
+    def describe_best(self) -> str:
+        """Return which validation was the best, and whether it is better than the start."""
+        text = f'best validation: {self.settings.monitor}'
+        if self.best < self.start:
+            start = f' ({self.start:.4f} A at the start)' if math.isfinite(self.start) else ''
+            return f'{text} {self.best:.4f} A{start}'
+        if not math.isfinite(self.start):
+            return f'{text} none yet'
+        steps = f', as no step was better (at best {self.best:.4f} A)' if math.isfinite(self.best) else ''
+        return f'{text} {self.start:.4f} A, that of the start{steps}'
 
     @property
     def finished(self) -> bool:
@@ -76,10 +99,10 @@ class Schedule:
 
     def state(self) -> dict[str, float]:
         """Return what `restore` takes."""
-        names = ('best', 'since_best', 'plateau_best', 'since_reduction', 'reductions')
+        names = ('start', 'best', 'since_best', 'plateau_best', 'since_reduction', 'reductions')
         return {name: getattr(self, name) for name in names}
 
     def restore(self, state: dict[str, float]) -> None:
-        """Go on from a `state`; those of earlier releases have `best` in place of `plateau_best`."""
+        """Go on from a `state`; those of earlier releases have `best` for `plateau_best`, and may lack `start`."""
         for name, value in {'plateau_best': state['best'], **state}.items():
             setattr(self, name, value)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -7,6 +8,7 @@ from ase.build import bulk
 
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.crystals.datasets.pairs_file import write_pairs
+from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.crystals.structures import write_npz
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from aiida_e3relax.gnn.checkpoints.model_card import read_card, write_card
@@ -187,6 +189,21 @@ def test_calibrated_uncertainty_is_the_error_in_the_median(tmp_path, capsys):
     assert read_card(scaled)['training']['calibration'] == {'data': ['made'], 'pairs': 9, 'factor': factor}
     for name in ('coordinate_mae_A_mean', 'spearman_bonds', 'spearman_coordinates'):
         assert rows['test']['scaled'][name] == pytest.approx(rows['test']['bare'][name], rel=1e-6)
+
+
+def test_calibration_on_pairs_that_were_trained_on_is_told(tmp_path, capsys):
+    pairs = made_pairs()
+    write_pairs(tmp_path / 'train.npz', pairs.of_split('train'))
+    again = pairs.of_split('train').select(np.arange(3))
+    held_back = Pairs.concatenate([pairs.of_split('val'), dataclasses.replace(again, split=np.full(3, 'val'))])
+    write_pairs(tmp_path / 'val.npz', held_back)
+    elements = np.unique(pairs.unrelaxed.numbers).tolist()
+    paths = [str(member(tmp_path / f'{seed}.pt', seed, elements)) for seed in (1, 2)]
+    files = ['--reference', str(tmp_path / 'train.npz'), '--calibrate', str(tmp_path / 'val.npz')]
+    output = tmp_path / 'two.pt'
+    assert main(['ensemble', *paths, '--output', str(output), *files, '--device', 'cpu']) == 0
+    assert 'warning: 3 of 12 pairs to calibrate on were trained on' in capsys.readouterr().err
+    assert read_card(output)['training']['calibration']['pairs_in_train'] == 3
 
 
 def test_calibration_leaves_half_precision_as_it_is(tmp_path):

@@ -1,3 +1,4 @@
+import csv
 import dataclasses
 import json
 
@@ -57,6 +58,24 @@ def test_starts_where_the_checkpoint_ended(trained, place):
     tuned, start = load_checkpoint('tuned/best.pt').model, load_checkpoint(trained).model
     pairs = PreparedPairs(made_pairs().of_split('val'), start, CPU)
     assert validation_errors(tuned, pairs).tolist() == validation_errors(start, pairs).tolist()
+
+
+def test_start_stays_the_best_where_no_step_is_better(trained, place, capsys):
+    assert main(['finetune', str(trained), 'tune.json', '--set=learning_rate=1', '--set=ema_decay=0']) == 0
+    with (place / 'tuned' / 'log.csv').open(newline='') as handle:
+        start, *steps = list(csv.DictReader(handle))
+    assert [row['step'] for row in (start, *steps)] == ['0', '2', '4']
+    assert start['train_cell_A'] == 'nan', 'nothing has been trained on'
+    losses = [float(row['val_loss']) for row in (start, *steps)]
+    assert losses[0] < min(losses[1:])
+    assert f'loss {losses[0]:.4f} A, that of the start, as no step was better' in capsys.readouterr().err
+    best = load_checkpoint('tuned/best.pt')
+    assert best.training['step'] == 0
+    weights = load_checkpoint(trained).model.state_dict()
+    assert all(torch.equal(weights[name], tensor) for name, tensor in best.model.state_dict().items())
+    assert main(['finetune', str(trained), 'tune.json', '--set=output=better']) == 0
+    assert load_checkpoint('better/best.pt').training['step'] > 0
+    assert f'({losses[0]:.4f} A at the start)' in capsys.readouterr().err
 
 
 def test_card_says_what_it_was_tuned_from(trained, place):

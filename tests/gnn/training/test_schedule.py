@@ -34,6 +34,19 @@ def test_plateaus_reduce_the_rate_as_in_torch(threshold):
     assert ours.reductions > 3
 
 
+def test_the_start_counts_for_the_best_and_not_for_the_early_stop():
+    schedule = Schedule(TrainingSettings(early_stop=2))
+    schedule.judge_start(1.0, 0.0)
+    assert schedule.describe_best() == 'best validation: loss 1.0000 A, that of the start'
+    assert [schedule.judge(error, 0.0) for error in (3.0, 2.0, 1.5)] == [False] * 3
+    assert not schedule.finished, 'each step was better than the one before'
+    assert schedule.judge(0.5, 0.0)
+    again = Schedule(schedule.settings)
+    again.restore(schedule.state())
+    assert again == schedule
+    assert again.describe_best() == 'best validation: loss 0.5000 A (1.0000 A at the start)'
+
+
 def test_state_of_an_earlier_release_goes_on():
     settings = TrainingSettings(schedule='plateau', plateau_patience=0)
     whole, later = Schedule(settings), Schedule(settings)

@@ -3,6 +3,7 @@ import dataclasses
 import importlib.util
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -246,6 +247,29 @@ def test_loss_that_is_not_finite_names_the_pairs(tmp_path):
     pairs = dataclasses.replace(pairs, relaxed=pairs.relaxed.replace(pairs.relaxed.positions, cell))
     with pytest.raises(TrainingError, match=rf"not finite at step \d+ for \['{bad}'\]"):
         train(pairs, dataclasses.replace(SMALL, batch_size=24), tmp_path, CPU)
+
+
+def test_gradient_that_is_not_finite_leaves_the_weights_and_names_the_batch(tmp_path):
+    run = TrainingRun(made_pairs(), SMALL, tmp_path, CPU)
+    run.resume()
+    run.train_step()
+    run.save()
+
+    def spoil(gradient):
+        gradient = gradient.clone()
+        gradient.view(-1)[0] = torch.inf
+        return gradient
+
+    hook = next(run.model.parameters()).register_hook(spoil)
+    names = re.escape(str(run.training.labels[run.order.of(1)].tolist()))
+    state = re.escape(str(tmp_path / 'last.pt'))
+    with pytest.raises(TrainingError, match=rf'gradient is not finite at step 1 for {names}: .* good state is {state}'):
+        run.train_step()
+    assert (run.step, run.schedule.since_best) == (1, 0)
+    saved = load_content(tmp_path / 'last.pt')['model']
+    assert all(torch.equal(saved[name], tensor) for name, tensor in run.model.state_dict().items())
+    hook.remove()
+    assert np.isfinite(run.train_step()).all()
 
 
 def test_model_without_weights_is_named(tmp_path):
