@@ -240,10 +240,15 @@ def test_settings_that_say_the_same_are_the_same(relax):
 
 
 def test_a_logical_is_left_out_where_it_is_what_vasp_takes_by_itself(relax):
-    tags = {'kgamma': False, 'addgrid': False}, {'kgamma': True, 'addgrid': True}
+    tags = {'addgrid': False}, {'addgrid': True}
     told = [relaxation.others for relaxation in find_relaxations(query_of(*(relax(tags=each) for each in tags)))]
-    assert [others.get('KGAMMA', 'not set') for others in told] == [False, 'not set']
     assert [others.get('ADDGRID', 'not set') for others in told] == ['not set', True]
+
+
+def test_tags_that_vasp_ignores_beside_its_k_points_are_no_settings(relax):
+    chains = [relax(mesh=[4, 4, 4]), relax(tags={'kspacing': 0.2, 'kgamma': False}, mesh=[4, 4, 4])]
+    first, second = (relaxation.others for relaxation in find_relaxations(query_of(*chains)))
+    assert first.keys() == second.keys()
 
 
 @pytest.mark.parametrize('tags', [{'vdw_s6': 0.75}, {'param1': 0.1833}, {'lsol': True}, {'idipol': 3}, {'efield': 0.1}])

@@ -54,8 +54,6 @@ OTHER_TAGS = (
     'NELECT',
     'ISMEAR',
     'SIGMA',
-    'KSPACING',
-    'KGAMMA',
     'EDIFF',
     'EDIFFG',
     'ENAUG',
@@ -65,15 +63,12 @@ OTHER_TAGS = (
     'ISYM',
     'SYMPREC',
 )
-"""Tags that may differ on one surface, as they go by the crystal or are as fine as a person asks; they are told of."""
-LOGICAL = {
-    **dict.fromkeys(
-        ('LHFCALC', 'LUSE_VDW', 'LASPH', 'LSORBIT', 'LNONCOLLINEAR', 'LSOL', 'LDIPOL', 'ADDGRID', 'LREAL', 'LDAU'),
-        False,
-    ),
-    'KGAMMA': True,
-}
-"""The tags that are on or off, and what VASP takes where they are not set."""
+"""Tags that may differ on one surface, as they go by the crystal or are as fine as a person asks; they are told of.
+
+KSPACING and KGAMMA are none of them: aiida-vasp always writes KPOINTS, beside which VASP ignores them.
+"""
+LOGICAL = ('LHFCALC', 'LUSE_VDW', 'LASPH', 'LSORBIT', 'LNONCOLLINEAR', 'LSOL', 'LDIPOL', 'ADDGRID', 'LREAL', 'LDAU')
+"""The tags that are on or off; VASP takes them for off where they are not set."""
 
 
 def upper_tags(tags: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,12 +84,10 @@ def is_of_surface(tag: str) -> bool:
 def chosen_tags(tags: Mapping[str, Any], is_chosen: Callable[[str], bool]) -> dict[str, Any]:
     """Return the chosen of `tags`, in capitals, with their values so that what VASP reads alike is alike.
 
-    A logical with VASP's default is as one that is not set.
+    A logical that is off is as one that is not set.
     """
     plain = {tag: _plain(tag, value) for tag, value in tags.items() if is_chosen(tag)}
-    return {
-        tag: plain[tag] for tag in sorted(plain, key=_place) if tag not in LOGICAL or plain[tag] is not LOGICAL[tag]
-    }
+    return {tag: plain[tag] for tag in sorted(plain, key=_place) if tag not in LOGICAL or plain[tag] is not False}
 
 
 def other_surface(first: Mapping[str, Any], last: Mapping[str, Any]) -> list[str]:
