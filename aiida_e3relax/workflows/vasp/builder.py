@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.resources
 from collections.abc import Mapping
 from typing import Any
 
-import yaml
 from aiida import orm
 from aiida.common.exceptions import InputValidationError
 from aiida.engine.processes.builder import ProcessBuilder
+from aiida_vasp.workchains.v2.relax import VaspRelaxWorkChain
 
 from aiida_e3relax.calculations.gpus import find_gpu_fault
 from aiida_e3relax.calculations.mpi import find_mpi_fault, mpi_of
@@ -23,9 +22,11 @@ from aiida_e3relax.workflows.protocols.files import CHAIN_PROTOCOLS
 from aiida_e3relax.workflows.protocols.protocol import ProtocolMixin, fill_builder
 from aiida_e3relax.workflows.vasp.arguments import check_kinds, check_structure, load_code
 from aiida_e3relax.workflows.vasp.inputs.freedom import Freedom, Moves
-from aiida_e3relax.workflows.vasp.inputs.incar import incar_tags
-from aiida_e3relax.workflows.vasp.inputs.input_sets import read_input_set
+from aiida_e3relax.workflows.vasp.inputs.incar import incar_tags, read_logical
+from aiida_e3relax.workflows.vasp.inputs.incar_rules import HUBBARD_TAGS, check_tag_names, find_namespace_fault
+from aiida_e3relax.workflows.vasp.inputs.input_sets import lay_over_input_set
 from aiida_e3relax.workflows.vasp.inputs.kpoints import make_mesh
+from aiida_e3relax.workflows.vasp.inputs.mapping_rules import check_keys_of_species
 from aiida_e3relax.workflows.vasp.inputs.potentials import choose_for_structure
 from aiida_e3relax.workflows.vasp.validators import (
     find_network_fault,
@@ -77,7 +78,8 @@ class VaspProtocolMixin(ProtocolMixin):
             A name from `get_available_protocols`; default is `get_default_protocol`.
         overrides
             Inputs over those of the protocol, nested as the ports; the other arguments, where given, go over these.
-            With the INCAR tag MAGMOM the protocol's `magmom_mapping` is left out.
+            With the INCAR tag MAGMOM the protocol's `magmom_mapping` is left out, and with LDAU = .FALSE. or the tags
+            LDAUL, LDAUU and LDAUJ its `ldau_mapping`.
         options, network_options
             Options of the VASP jobs and of the network's, such as `resources`, `withmpi`, `max_wallclock_seconds`,
             `queue_name` and `custom_scheduler_commands`, for the network `num_gpus`, too. Whether VASP runs by MPI is
@@ -132,17 +134,19 @@ class VaspProtocolMixin(ProtocolMixin):
             raise ValueError('found `network_code` and `prediction`, expected one of them at most: leave one out')
         inputs = cls.get_protocol_inputs(protocol, overrides)
         if input_set := inputs.pop('input_set', None):
-            inputs = merge({'vasp': {'vasp': read_input_set(structure, input_set)}}, inputs)
+            inputs = lay_over_input_set(inputs, structure, input_set)
         network = inputs.pop('network')
         vasp = inputs['vasp']['vasp']
         for port, argument in (('code', 'vasp_code'), ('potential_family', 'potential_family')):
             if port in vasp:
                 raise ValueError(f'overrides: `vasp.vasp.{port}` is set by the argument `{argument}`; remove it')
-        own = (overrides or {}).get('vasp', {}).get('vasp', {})
-        if 'magmom' in incar_tags(vasp['parameters']) and 'magmom_mapping' not in own:
-            del vasp['magmom_mapping']
+        relaxation = (overrides or {}).get('vasp', {})
+        own = relaxation.get('vasp', {})
+        _check_relaxation(inputs['vasp'], relaxation)
+        _leave_out_mappings(vasp, own)
         _choose_kpoints(vasp, own)
         preferred = merge(vasp.pop('potential_mapping', {}), potential_mapping or {})
+        check_keys_of_species('potential_mapping', preferred, structure)
         code = load_code(vasp_code, 'vasp.vasp', '`vasp_code`')
         own_options = own.get('calc', {}).get('metadata', {}).get('options', {})
         with_mpi = {} if 'withmpi' in own_options else mpi_of(code)
@@ -175,7 +179,7 @@ class VaspProtocolMixin(ProtocolMixin):
         try:
             fill_builder(builder, merge(inputs, chosen))
         except InputValidationError as error:
-            _check_tag_names(vasp['parameters'])
+            check_tag_names(vasp['parameters'])
             raise ValueError(f'`vasp.vasp.parameters`: {error}') from error
         if fault := (
             validate_vasp(builder.vasp, None)
@@ -254,6 +258,37 @@ def _find_job_fault(predict: Mapping[str, Any]) -> str | None:
     return find_gpu_fault(predict) or find_mpi_fault(predict, predict['metadata']['options'])
 
 
+def _check_relaxation(relaxation: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Raise ValueError for what of the inputs `relaxation` aiida-vasp would drop before a validator sees it.
+
+    These are settings that it does not know, names beside `incar`, and the force among the overrides `own` that ends a
+    relaxation where they have EDIFFG, too.
+    """
+    settings, parameters = relaxation['relax_settings'], relaxation['vasp']['parameters']
+    try:
+        check_keys(settings.keys(), list(VaspRelaxWorkChain.relax_option_class.model_fields))
+    except ValueError as error:
+        raise ValueError(f'`vasp.relax_settings`: {error}') from error
+    if fault := find_namespace_fault(parameters):
+        raise ValueError(f'`vasp.vasp.parameters`: {fault}')
+    force = own.get('relax_settings', {}).get('force_cutoff')
+    ediffg = incar_tags(own.get('vasp', {}).get('parameters', {})).get('ediffg')
+    if force is not None and ediffg is not None:
+        raise ValueError(
+            f'overrides: `vasp.relax_settings.force_cutoff`, {force}, and the INCAR tag EDIFFG, {ediffg}, would both '
+            'end the relaxation, and aiida-vasp takes EDIFFG; remove one of them'
+        )
+
+
+def _leave_out_mappings(vasp: dict[str, Any], own: Mapping[str, Any]) -> None:
+    """Leave out of the inputs `vasp` what INCAR tags say instead, unless the overrides `own` have it, too."""
+    tags = incar_tags(vasp['parameters'])
+    has_corrections = any(tag in tags for tag in HUBBARD_TAGS) or ('ldau' in tags and not read_logical(tags, 'ldau'))
+    for mapping, is_said in (('magmom_mapping', 'magmom' in tags), ('ldau_mapping', has_corrections)):
+        if is_said and mapping not in own:
+            vasp.pop(mapping, None)
+
+
 def _choose_kpoints(vasp: dict[str, Any], own: Mapping[str, Any]) -> None:
     """Leave either a mesh or a spacing in the inputs `vasp`: the one in the overrides `own`, else a mesh.
 
@@ -268,12 +303,3 @@ def _choose_kpoints(vasp: dict[str, Any], own: Mapping[str, Any]) -> None:
         vasp.pop('kpoints', None)
     if 'kpoints' in vasp:
         vasp.pop('kpoints_spacing', None)
-
-
-def _check_tag_names(parameters: Mapping[str, Any]) -> None:
-    """Raise ValueError for an INCAR tag that aiida-vasp does not know, with the nearest one that it does."""
-    listed = (importlib.resources.files('aiida_vasp.assistant') / 'parameters.yml').read_text(encoding='utf-8')
-    try:
-        check_keys(incar_tags(parameters), list(yaml.safe_load(listed)))
-    except ValueError as error:
-        raise ValueError(f'INCAR: {error}') from error

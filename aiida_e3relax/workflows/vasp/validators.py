@@ -5,7 +5,7 @@ The rules on INCAR tags are in `inputs/incar_rules.py`, those on the bounds of t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -21,19 +21,26 @@ from aiida_e3relax.workflows.allowed_values import FORCE_CUTOFFS, KPOINTS_SPACIN
 from aiida_e3relax.workflows.comparison.reference import earlier_chain, find_reference_fault
 from aiida_e3relax.workflows.guard import GuardSettings
 from aiida_e3relax.workflows.network.report import find_row
-from aiida_e3relax.workflows.vasp.inputs.freedom import freedom_value, predict_all, read_freedom
+from aiida_e3relax.workflows.vasp.inputs.freedom import Freedom, freedom_value, predict_all, read_freedom
 from aiida_e3relax.workflows.vasp.inputs.incar import incar_tags
-from aiida_e3relax.workflows.vasp.inputs.incar_rules import find_tag_fault, find_tag_mismatch
+from aiida_e3relax.workflows.vasp.inputs.incar_rules import (
+    FIXED_SITES_ELSEWHERE,
+    RESTART_FOLDER,
+    check_tag_names,
+    find_namespace_fault,
+    find_static_mismatch,
+    find_tag_fault,
+    find_tag_mismatch,
+    find_value_fault,
+)
 from aiida_e3relax.workflows.vasp.inputs.species import species_mappings
 from aiida_e3relax.workflows.vasp.inputs.stand_in import find_stand_in_fault
 
 MOST_SKEWED = 10.0
 """Product of the lengths of the lattice vectors over that of the reduced cell: the k-points grow with it."""
 FREEDOM_FLAGS = ('positions', 'shape', 'volume')
-FIXED_SITES_ELSEWHERE = (
-    'selective dynamics, which would hold for VASP and not for the prediction; give the sites to be held as `fixed` in '
-    "`freedom` instead, such as `{moves: positions, fixed: {'abc': [0, 1]}}`"
-)
+STATIC = 'static_calc_parameters'
+"""The input of aiida-vasp with the tags of the static run over those of the relaxation."""
 ON_NETWORK_FAILURE = ('raw', 'error')
 
 
@@ -84,20 +91,41 @@ def validate_relaxation(inputs: Mapping[str, Any]) -> str | None:
         return f'`freedom`: {fault}'
     if _is_predicted(inputs) and (fault := find_molecule(freedom, crystal)):
         return f'`structure`: {fault}'
-    vasp = inputs.get('vasp', {}).get('vasp', {})
-    if 'parameters' not in vasp:
+    if 'parameters' not in inputs.get('vasp', {}).get('vasp', {}):
         return None
+    if fault := _find_vasp_mismatch(inputs['vasp'], structure, freedom):
+        return fault
+    fault = find_reference_fault(inputs)
+    return f'`reference_leg`: {fault}' if fault else None
+
+
+def _find_vasp_mismatch(relaxation: Mapping[str, Any], structure: orm.StructureData, freedom: Freedom) -> str | None:
+    """Return which input of the relaxation or its static run does not fit the structure, or the stand-in."""
+    vasp = relaxation['vasp']
     try:
-        tags = incar_tags(vasp['parameters'])
-        fault = find_tag_mismatch(tags, structure, freedom, species_mappings(vasp))
+        fault = find_tag_mismatch(incar_tags(vasp['parameters']), structure, freedom, species_mappings(vasp))
     except ValueError as error:
         fault = str(error)
     if fault:
         return f'`vasp.vasp`: {fault}'
     if fault := find_stand_in_fault(vasp, structure):
         return f'`vasp.vasp.code`: {fault}'
-    fault = find_reference_fault(inputs)
-    return f'`reference_leg`: {fault}' if fault else None
+    fault = _find_static_mismatch(relaxation, structure)
+    return f'`vasp.{STATIC}`: {fault}' if fault else None
+
+
+def _find_static_mismatch(relaxation: Mapping[str, Any], structure: orm.StructureData) -> str | None:
+    """Return which tag of the static run does not fit the structure, or the stand-in."""
+    if STATIC not in relaxation:
+        return None
+    vasp = relaxation['vasp']
+    tags, own = incar_tags(vasp['parameters']), incar_tags(relaxation[STATIC])
+    try:
+        if fault := find_static_mismatch(tags, own, structure, species_mappings(vasp)):
+            return fault
+    except ValueError as error:
+        return str(error)
+    return find_stand_in_fault({**vasp, 'parameters': {'incar': {**tags, **own}}}, structure)
 
 
 def validate_prediction(prediction: Mapping[str, Any], _: Any) -> str | None:
@@ -171,7 +199,8 @@ def validate_vasp(inputs: Mapping[str, Any], _: Any) -> str | None:
         or ('dynamics' in vasp and f'`vasp.vasp.dynamics`: {FIXED_SITES_ELSEWHERE}')
         or (settings is not None and _find_settings_fault(settings.get_dict()))
         or _find_options_fault(vasp)
-        or ('parameters' in vasp and _find_parameters_fault(vasp['parameters'].get_dict(), 'magmom_mapping' in vasp))
+        or ('parameters' in vasp and _find_parameters_fault(vasp['parameters'].get_dict(), vasp))
+        or ('parameters' in vasp and STATIC in inputs and _find_static_fault(inputs))
         or None
     )
 
@@ -195,20 +224,46 @@ def _find_settings_fault(settings: Mapping[str, Any]) -> str | None:
     cutoff = settings.get('force_cutoff')
     if cutoff is not None and (fault := _find_range_fault(cutoff, FORCE_CUTOFFS, 'eV/A')):
         return f'`vasp.relax_settings.force_cutoff`: {fault}'
-    flag = next((flag for flag in FREEDOM_FLAGS if not settings.get(flag, True)), None)
-    return (
-        f'`vasp.relax_settings`: `{flag}` is set by `freedom`; remove it, and give `freedom` instead' if flag else None
-    )
+    if flag := next((flag for flag in FREEDOM_FLAGS if not settings.get(flag, True)), None):
+        return f'`vasp.relax_settings`: `{flag}` is set by `freedom`; remove it, and give `freedom` instead'
+    if (energy := settings.get('energy_cutoff')) is not None:
+        return (
+            '`vasp.relax_settings`: `energy_cutoff` is refused by aiida-vasp beside the force that it always sets; '
+            f'remove it, and give `vasp.vasp.parameters: {{incar: {{ediffg: {energy}}}}}` instead'
+        )
+    if not settings.get('perform', True):
+        return (
+            '`vasp.relax_settings`: `perform: false` would hand the start on as the relaxed crystal; remove it, and '
+            'compute energies of crystals as they are with `aiida-e3relax validate`'
+        )
+    if settings.get('hybrid_calc_bootstrap'):
+        return (
+            '`vasp.relax_settings`: `hybrid_calc_bootstrap` begins each leg with a run by another functional, whose '
+            'energy and costs would be taken for those of the relaxation; remove it'
+        )
+    return None
 
 
-def _find_parameters_fault(parameters: Mapping[str, Any], has_moments: bool) -> str | None:
-    if parameters.get('dynamics'):
-        return f'`vasp.vasp.parameters`: `dynamics` asks for {FIXED_SITES_ELSEWHERE}'
+def _find_parameters_fault(parameters: Mapping[str, Any], given: Collection[str]) -> str | None:
     try:
-        fault = find_tag_fault(parameters, has_moments)
+        fault = find_namespace_fault(parameters) or find_tag_fault(parameters, given)
     except ValueError as error:
         fault = str(error)
     return f'`vasp.vasp.parameters`: {fault}' if fault else None
+
+
+def _find_static_fault(inputs: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with the tags of the static run, which go over all others, be they of a mapping."""
+    own, settings = inputs[STATIC].get_dict(), inputs.get('relax_settings')
+    reuses = settings is not None and settings.get_dict().get('reuse', False)
+    given = {*inputs['vasp'], *([RESTART_FOLDER] if reuses else [])} - {'magmom_mapping'}
+    tags = {'incar': {**incar_tags(inputs['vasp']['parameters'].get_dict()), **incar_tags(own)}}
+    try:
+        check_tag_names(own)
+        fault = find_namespace_fault(own) or find_value_fault(own) or find_tag_fault(tags, given)
+    except ValueError as error:
+        fault = str(error)
+    return f'`vasp.{STATIC}`: {fault}' if fault else None
 
 
 def _is_predicted(inputs: Mapping[str, Any]) -> bool:

@@ -239,7 +239,7 @@ def test_symmetry_is_not_kept_where_vasp_is_told_to_ignore_it():
     ('incar', 'vasp', 'message'),
     [
         ({'ldauu': [3.8, 0]}, {}, r'LDAUU has 2 entries, and POSCAR 6 species \(Fe O Fe O Fe O\)'),
-        ({'ldauu': '6*0'}, {}, None),
+        ({'ldau': True, 'ldauu': '6*0'}, {}, None),
         ({'ldauu': '6*0'}, {'ldau_mapping': orm.Dict}, 'remove one of them'),
         ({'magmom': '6*4.0'}, {}, 'MAGMOM has 6 entries, expected 14, 1 for each site'),
         ({'magmom': '8*4.0 6*0'}, {}, None),

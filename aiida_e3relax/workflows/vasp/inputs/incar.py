@@ -42,6 +42,11 @@ def read_logical(tags: Mapping[str, Any], tag: str) -> bool:
         ) from None
 
 
+def is_noncollinear(tags: Mapping[str, Any]) -> bool:
+    """Return whether moments have three components; raises ValueError as `read_logical` does."""
+    return read_logical(tags, 'lnoncollinear') or read_logical(tags, 'lsorbit')
+
+
 def read_number(tags: Mapping[str, Any], tag: str, default: float) -> float:
     """Return the number of a tag, given as a number or as text; raises ValueError for anything else."""
     value = tags.get(tag, default)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from aiida import orm
 
-from aiida_e3relax.common.mappings import check_keys
+from aiida_e3relax.common.mappings import check_keys, merge
 from aiida_e3relax.crystals.structures import pymatgen_structure
 from aiida_e3relax.data.structures import structures_to_crystals
+from aiida_e3relax.workflows.vasp.inputs.incar import incar_tags, read_number
 
 if TYPE_CHECKING:
     from pymatgen.io.vasp.inputs import Kpoints
@@ -17,11 +20,34 @@ if TYPE_CHECKING:
 INPUT_SETS = ('MPRelaxSet', 'MITRelaxSet')
 DEFAULT_MOMENT = 0.6
 """In Bohr magnetons, where an input set has no moment for an element; it is in pymatgen's code, not in its data."""
+EDIFF = 1e-4
+"""In eV; VASP's own, where nobody gives one."""
 EDIFFG_FACTOR = 10
 """Of EDIFF: VASP's own criterion on the energy where EDIFFG is not given. aiida-vasp would set a force instead."""
 
 SET_ELSEWHERE = ('ISIF', 'NSW', 'IBRION', 'MAGMOM', 'LDAU', 'LDAUTYPE', 'LDAUL', 'LDAUU', 'LDAUJ')
 """Tags that `freedom`, `relax_settings` and the mappings by element stand for."""
+OF_EARLIER_RUNS = ('ICHARG', 'ISTART')
+"""Tags by which VASP reads files of an earlier run; there is none, and VASP's own values are for that."""
+
+
+def lay_over_input_set(inputs: Mapping[str, Any], structure: orm.StructureData, name: str) -> dict[str, Any]:
+    """Return `inputs` of the chain, nested as its ports, with what an input set of pymatgen gives under them.
+
+    Of the set there are no k-points where `inputs` have any. Where these have no force that ends the relaxation, it
+    ends by the energy, as by the set, at `EDIFFG_FACTOR` times the EDIFF that holds.
+
+    Raises ValueError for a set that is not in `INPUT_SETS`, and for an EDIFF that is no number.
+    """
+    under = read_input_set(structure, name)
+    if {'kpoints', 'kpoints_spacing'} & inputs['vasp']['vasp'].keys():
+        del under['kpoints']
+    merged = merge({'vasp': {'vasp': under}}, inputs)
+    if 'force_cutoff' in inputs['vasp']['relax_settings']:
+        return merged
+    ediff = read_number(incar_tags(merged['vasp']['vasp']['parameters']), 'ediff', EDIFF)
+    by_energy = {'parameters': {'incar': {'ediffg': EDIFFG_FACTOR * ediff}}}
+    return merge({'vasp': {'vasp': by_energy}}, merged)
 
 
 def read_input_set(structure: orm.StructureData, name: str) -> dict[str, Any]:
@@ -41,14 +67,19 @@ def read_input_set(structure: orm.StructureData, name: str) -> dict[str, Any]:
     crystal = pymatgen_structure(structures_to_crystals({'structure': structure}), 0)
     input_set = getattr(pymatgen.io.vasp.sets, name)(crystal)
     tags = input_set.incar
-    incar = {tag.lower(): value for tag, value in tags.items() if tag not in SET_ELSEWHERE}
-    potentials, elements = input_set.CONFIG['POTCAR'], structure.get_symbols_set()
-    incar.setdefault('ediffg', EDIFFG_FACTOR * tags['EDIFF'])
+    incar = {tag.lower(): value for tag, value in tags.items() if tag not in (*SET_ELSEWHERE, *OF_EARLIER_RUNS)}
+    moments = input_set.CONFIG['INCAR']['MAGMOM']
+    names = structure.get_symbols_set() | set(
+        structure.get_kind_names()
+    )  # the moments of a set are of elements and of ions, as Co3+
     inputs = {
         'parameters': {'incar': incar},
-        'magmom_mapping': {'default': DEFAULT_MOMENT, **input_set.CONFIG['INCAR']['MAGMOM']},
-        'potential_mapping': {element: name for element, name in potentials.items() if element in elements},
-        'kpoints': _read_mesh(input_set.kpoints),
+        'magmom_mapping': {
+            'default': DEFAULT_MOMENT,
+            **{name: moment for name, moment in moments.items() if name in names},
+        },
+        'potential_mapping': dict(zip(input_set.poscar.site_symbols, input_set.potcar_symbols, strict=True)),
+        'kpoints': _read_mesh(input_set.kpoints, crystal.lattice.reciprocal_lattice_crystallographic.abc),
     }
     return inputs | ({'ldau_mapping': _read_hubbard(input_set)} if 'LDAU' in tags else {})
 
@@ -61,13 +92,20 @@ def _read_hubbard(input_set: VaspInputSet) -> dict[str, Any]:
         input_set.poscar.site_symbols, tags['LDAUL'], tags['LDAUU'], tags['LDAUJ'], strict=True
     ):
         if u or j:
-            mapping[symbol] = ['spdf'[orbital], u]
+            mapping[symbol] = ['spdf'[int(orbital)], u]  # of MnS pymatgen's data have 2.5 for LDAUL, too
             jmapping[symbol] = j
-    return {'mapping': mapping, 'jmapping': jmapping, 'utype': tags['LDAUTYPE'], 'felec': tags['LMAXMIX'] == 6}
+    return {'mapping': mapping, 'jmapping': jmapping, 'utype': tags['LDAUTYPE']}
 
 
-def _read_mesh(kpoints: Kpoints) -> dict[str, list]:
-    """Return the k-points as `mesh` and `offset`: a Monkhorst-Pack mesh is off the Gamma point where it is even."""
+def _read_mesh(kpoints: Kpoints, reciprocal: Sequence[float]) -> dict[str, list]:
+    """Return the k-points as `mesh` and `offset`: a Monkhorst-Pack mesh is off the Gamma point where it is even.
+
+    Where a length stands for the mesh it is that of VASP's fully automatic scheme, around the Gamma point: the length
+    times that of a `reciprocal` vector, in 1/A without 2 pi, rounded.
+    """
+    if kpoints.style.name == 'Automatic':
+        points = np.floor(kpoints.kpts[0][0] * np.array(reciprocal) + 0.5).astype(int)
+        return {'mesh': np.maximum(points, 1).tolist(), 'offset': [0.0, 0.0, 0.0]}
     mesh = list(kpoints.kpts[0])
     monkhorst = kpoints.style.name == 'Monkhorst'
     return {'mesh': mesh, 'offset': [0.5 if monkhorst and points % 2 == 0 else 0.0 for points in mesh]}

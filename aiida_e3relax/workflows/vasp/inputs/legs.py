@@ -13,7 +13,7 @@ from aiida_e3relax.common.mappings import merge
 from aiida_e3relax.crystals.freedom.freedom import Freedom
 from aiida_e3relax.workflows.vasp.inputs.freedom import open_axes
 from aiida_e3relax.workflows.vasp.inputs.incar import incar_tags
-from aiida_e3relax.workflows.vasp.inputs.species import SPECIES_MAPPINGS, SpeciesInputs
+from aiida_e3relax.workflows.vasp.inputs.species import SPECIES_MAPPINGS, SpeciesInputs, tags_beside
 
 MONITORS = {'stdout': {'entry_point': 'vasp.stdout'}}
 """Without `vasp.loop_time`, which aiida-vasp runs too: it asks a shell at each look, and never ends a job."""
@@ -40,8 +40,7 @@ def set_species(vasp: AttributeDict, species: SpeciesInputs) -> None:
     for port in SPECIES_MAPPINGS:
         vasp.pop(port, None)
     vasp.potential_mapping = orm.Dict(species.potential_mapping)
-    spin = {'ispin': 2} if 'magmom' in species.tags and 'ispin' not in incar_tags(vasp.parameters) else {}
-    vasp.parameters = _with_tags(vasp.parameters, spin | species.tags)
+    vasp.parameters = _with_tags(vasp.parameters, tags_beside(incar_tags(vasp.parameters), species))
 
 
 def set_monitors(vasp: AttributeDict) -> None:

@@ -18,6 +18,7 @@ from aiida.engine import calcfunction
 from aiida_vasp.utils.ldau import FELEMS
 
 from aiida_e3relax.data.structures import moved_structure, own_extras, structures_to_crystals
+from aiida_e3relax.workflows.vasp.inputs.incar import incar_tags, is_noncollinear
 
 PLAIN_MOMENT = 1.0
 """In Bohr magnetons; VASP's own start where nothing is said."""
@@ -48,16 +49,19 @@ def translate_species(
     potential_mapping: Mapping[str, str],
     ldau_mapping: Mapping[str, Any] | None = None,
     magmom_mapping: Mapping[str, Any] | None = None,
+    noncollinear: bool = False,
 ) -> SpeciesInputs:
     """Return what to give to aiida-vasp for `structure` in place of its own inputs of these names.
 
-    The keys of the mappings are kinds or elements; a kind goes before its element.
+    The keys of the mappings are kinds or elements; a kind goes before its element. In a `noncollinear` run a moment
+    has three components, and a number is one along z.
 
     Raises
     ------
     ValueError
         For kinds of one element with different potentials, and for neighbouring sites of one element with different
         Hubbard corrections: aiida-vasp forgets kinds after the first run, and VASP takes such sites as one species.
+        For a J without an orbital on which it acts.
     """
     potentials: dict[str, str] = {}
     for kind in structure.kinds:
@@ -67,14 +71,27 @@ def translate_species(
                 f'`potential_mapping` gives {kind.symbol} the potentials {potentials[kind.symbol]} and {potential}; '
                 'aiida-vasp forgets kinds after the first run, give one potential an element'
             )
-    moments = _write_moments(structure, magmom_mapping or {})
+    moments = _write_moments(structure, magmom_mapping or {}, noncollinear)
     tags = {} if moments is None else {'magmom': moments}
     return SpeciesInputs(potentials, tags | _write_hubbard(structure, ldau_mapping or {}))
 
 
-def species_mappings(vasp: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the user's mappings by kind or element: the arguments of `translate_species`."""
-    return {name: vasp[name].get_dict() for name in SPECIES_MAPPINGS if name in vasp}
+def species_mappings(vasp: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the user's mappings by kind or element, and what the moments are: the arguments of `translate_species`.
+
+    Raises ValueError for a logical of the INCAR tags that is none.
+    """
+    mappings = {name: vasp[name].get_dict() for name in SPECIES_MAPPINGS if name in vasp}
+    return {'potential_mapping': {}, **mappings, 'noncollinear': is_noncollinear(incar_tags(vasp['parameters']))}
+
+
+def tags_beside(incar: Mapping[str, Any], species: SpeciesInputs) -> dict[str, Any]:
+    """Return the tags of `species` to be written beside the tags `incar` of the user: LMAXMIX only where these lack it.
+
+    Moments switch spin on where the user does not say whether it is.
+    """
+    spin = {'ispin': 2} if 'magmom' in species.tags and 'ispin' not in incar else {}
+    return spin | {tag: value for tag, value in species.tags.items() if tag != 'lmaxmix' or tag not in incar}
 
 
 def list_species(structure: orm.StructureData) -> list[str]:
@@ -126,16 +143,21 @@ def _look_up(mapping: Mapping[str, Any], kind: orm.Kind) -> Any:
     return mapping.get(kind.name, mapping.get(kind.symbol))
 
 
-def _write_moments(structure: orm.StructureData, mapping: Mapping[str, Any]) -> str | None:
-    """Return MAGMOM as aiida-vasp would write it, a moment with three components as these; None without moments."""
-    default = mapping.get('default', PLAIN_MOMENT)
+def _write_moments(structure: orm.StructureData, mapping: Mapping[str, Any], noncollinear: bool) -> str | None:
+    """Return MAGMOM as aiida-vasp would write it, three components a site if `noncollinear`; None without moments."""
+    given = mapping.get('default')
+    default = PLAIN_MOMENT if given is None else given
     moments = {kind.name: _look_up(mapping, kind) for kind in structure.kinds}
     if default == PLAIN_MOMENT and all(moment is None for moment in moments.values()):
         return None
     by_site = [moments[site.kind_name] for site in structure.sites]
     return ' '.join(
-        str(number) for moment in by_site for number in np.ravel(default if moment is None else moment).tolist()
+        str(number) for moment in by_site for number in _components(default if moment is None else moment, noncollinear)
     )
+
+
+def _components(moment: Any, noncollinear: bool) -> list[float]:
+    return [0, 0, moment] if noncollinear and np.ndim(moment) == 0 else np.ravel(moment).tolist()
 
 
 def _write_hubbard(structure: orm.StructureData, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,11 +165,17 @@ def _write_hubbard(structure: orm.StructureData, settings: Mapping[str, Any]) ->
     corrections = {
         kind.name: (
             kind.symbol,
-            *(_look_up(settings.get('mapping', {}), kind) or ('', 0.0)),
+            *(_look_up(settings.get('mapping') or {}, kind) or ('', 0.0)),
             _look_up(settings.get('jmapping') or {}, kind) or 0.0,
         )
         for kind in structure.kinds
     }
+    for kind, (_, orbital, _, j) in corrections.items():
+        if j and not orbital:
+            raise ValueError(
+                f'`ldau_mapping`: `jmapping` gives {kind} a J of {j} eV, and `mapping` names no orbital for it; give '
+                f'it there as well, such as `mapping: {{{kind}: [d, 0.0]}}`'
+            )
     species = [correction for correction, _ in groupby(corrections[site.kind_name] for site in structure.sites)]
     for first, second in pairwise(species):
         if first[0] == second[0]:
@@ -161,7 +189,7 @@ def _write_hubbard(structure: orm.StructureData, settings: Mapping[str, Any]) ->
     return {
         'ldau': True,
         'ldautype': settings.get('utype', 2),
-        'ldaul': [ORBITALS.get(orbital, -1) for _, orbital, _, _ in species],
+        'ldaul': [ORBITALS[orbital] if orbital else -1 for _, orbital, _, _ in species],
         'ldauu': [u for _, _, u, _ in species],
         'ldauj': [j for _, _, _, j in species],
         'lmaxmix': 6 if has_f or settings.get('felec') else 4,

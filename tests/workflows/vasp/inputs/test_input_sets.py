@@ -1,4 +1,4 @@
-"""What VASP gets by the protocol `materials-project`, against what pymatgen's input set writes."""
+"""What VASP gets by the protocol `materials-project` and its sets, against what pymatgen's input sets write."""
 
 import ase.build
 import pytest
@@ -7,10 +7,10 @@ from aiida.engine import run_get_node
 from ase.spacegroup import crystal
 from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.io.vasp import Incar, Kpoints
-from pymatgen.io.vasp.sets import MPRelaxSet
+from pymatgen.io.vasp.sets import MITRelaxSet, MPRelaxSet
 
-OURS = {'ISIF', 'NSW', 'IBRION', 'EDIFFG', 'EDIFF', 'LDAUL'}
-"""Set by `freedom` and `relax_settings`, or looked at by their values."""
+OURS = {'ISIF', 'NSW', 'IBRION', 'EDIFFG', 'EDIFF', 'LDAUL', 'ICHARG'}
+"""Set by `freedom` and `relax_settings`, looked at by their values, or for files that are not there."""
 
 
 def wustite():
@@ -24,8 +24,30 @@ def molybdenite():
     return crystal(['Mo', 'S'], sites, spacegroup=194, cellpar=[3.160, 3.160, 12.294, 90, 90, 120])
 
 
-@pytest.mark.parametrize('make', [wustite, molybdenite])
-def test_vasp_gets_the_tags_and_k_points_of_the_input_set(make_builder, make_scripted_code, make):
+def alabandite():
+    """MnS in its measured cell."""
+    return ase.build.bulk('MnS', 'rocksalt', a=5.224)
+
+
+def mesh_of(kpoints, atoms):
+    """The mesh that VASP makes of k-points, by the formula in its manual where they are a length."""
+    if kpoints.style.name != 'Automatic':
+        return kpoints.kpts
+    return [tuple(max(1, int(kpoints.kpts[0][0] * length + 0.5)) for length in atoms.cell.reciprocal().lengths())]
+
+
+@pytest.mark.parametrize(
+    ('make', 'input_set', 'potentials'),
+    [
+        (wustite, MPRelaxSet, {'Fe': 'Fe_pv', 'O': 'O'}),
+        (molybdenite, MPRelaxSet, {'Mo': 'Mo_pv', 'S': 'S'}),
+        (molybdenite, MITRelaxSet, {'Mo': 'Mo_pv', 'S': 'S'}),
+        (alabandite, MITRelaxSet, {'Mn': 'Mn', 'S': 'S'}),
+    ],
+)
+def test_vasp_gets_the_tags_and_k_points_of_the_input_set(
+    make_builder, make_scripted_code, make, input_set, potentials
+):
     code = make_scripted_code('exit 1', 'e3relax-vasp-standin', 'vasp.vasp')
     atoms = make()
     builder = make_builder(
@@ -33,21 +55,20 @@ def test_vasp_gets_the_tags_and_k_points_of_the_input_set(make_builder, make_scr
         vasp_code=code,
         network_code=None,
         protocol='materials-project',
-        overrides={'vasp': {'vasp': {'max_iterations': 1}}},
+        overrides={'input_set': input_set.__name__, 'vasp': {'vasp': {'max_iterations': 1}}},
     )
     chain = run_get_node(builder).node
     (job,) = [node for node in chain.called_descendants if isinstance(node, orm.CalcJobNode)]
     written = {name: job.base.repository.get_object_content(name) for name in ('INCAR', 'KPOINTS')}
-    expected = MPRelaxSet(AseAtomsAdaptor.get_structure(atoms))
+    expected = input_set(AseAtomsAdaptor.get_structure(atoms))
     ours, theirs = Incar.from_str(written['INCAR']), expected.incar
     assert {tag: ours.get(tag) for tag in theirs.keys() - OURS} == {tag: theirs[tag] for tag in theirs.keys() - OURS}
     assert set(ours) - set(theirs) <= OURS | {'SYSTEM'}
     corrected = [index for index, u in enumerate(theirs.get('LDAUU', [])) if u]
-    assert [ours['LDAUL'][index] for index in corrected] == [theirs['LDAUL'][index] for index in corrected]
+    assert [ours['LDAUL'][index] for index in corrected] == [int(theirs['LDAUL'][index]) for index in corrected]
+    assert 'ICHARG' not in ours
     assert ours['EDIFF'] == pytest.approx(theirs['EDIFF'])
     assert ours['EDIFFG'] == pytest.approx(10 * theirs['EDIFF'])
     kpoints = Kpoints.from_str(written['KPOINTS'])
-    assert kpoints.kpts == expected.kpoints.kpts
-    assert builder.vasp.vasp.potential_mapping.get_dict() == {
-        symbol: MPRelaxSet.CONFIG['POTCAR'][symbol] for symbol in set(atoms.symbols)
-    }
+    assert kpoints.kpts == mesh_of(expected.kpoints, atoms)
+    assert builder.vasp.vasp.potential_mapping.get_dict() == potentials

@@ -40,10 +40,9 @@ def test_moments_follow_the_sites_and_a_kind_goes_before_its_element():
     assert sum(float(word) for word in made.tags['magmom'].split()) == pytest.approx(4 * 4 - 2 * 4 + 8 * 0.5)
 
 
-def test_a_moment_may_have_three_components():
-    made = translate_species(
-        manganese_nitride(), POTENTIALS, None, {'Mn1': [0, 0, 3], 'Mn2': [0, 0, -3], 'N': [0, 0, 0]}
-    )
+def test_a_moment_may_have_three_components_and_a_number_is_one_along_z():
+    moments = {'Mn1': [0, 0, 3], 'Mn2': -3, 'N': [0, 0, 0]}
+    made = translate_species(manganese_nitride(), POTENTIALS, None, moments, noncollinear=True)
     assert made.tags['magmom'] == '0 0 3 0 0 0 0 0 -3 0 0 0'
 
 
