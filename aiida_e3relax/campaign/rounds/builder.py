@@ -16,7 +16,6 @@ from aiida_e3relax.calculations.predict_parameters import choose_pre_relaxer
 from aiida_e3relax.campaign.plan import Plan
 from aiida_e3relax.campaign.results.records import chain_query
 from aiida_e3relax.campaign.rounds.bounds import find_bound_fault
-from aiida_e3relax.campaign.rounds.held_back import find_held_back
 from aiida_e3relax.campaign.rounds.history import Generation, History
 from aiida_e3relax.campaign.rounds.settings import FEWEST_JUDGES
 from aiida_e3relax.campaign.submission.processes import ROUND_LABEL
@@ -24,6 +23,7 @@ from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.common.mappings import merge
 from aiida_e3relax.data.pairs import RELAXATION, E3RelaxPairsData
 from aiida_e3relax.learning.gather import gather_divided
+from aiida_e3relax.learning.held_back import find_held_back
 from aiida_e3relax.learning.relaxations import KINDS, RelaxationKind, find_relaxations
 from aiida_e3relax.workflows.comparison.reference import CHAIN
 from aiida_e3relax.workflows.protocols.protocol import fill_builder
@@ -52,7 +52,7 @@ def gather_pairs(plan: Plan, name: str) -> E3RelaxPairsData:
     }
     to_learn = {label: relaxation for label, relaxation in finished.items() if label not in judges}
     waiting = judges - {label for label, relaxation in judging.items() if relaxation.is_converged is not False}
-    held_back, why = find_held_back(plan, waiting, to_learn)
+    held_back, why = find_held_back(settings.batches, judges, waiting, to_learn)
     of_label = judging | {label: relaxation for label, relaxation in to_learn.items() if label not in held_back}
     left_out = {NO_RAW_LEG: len(finished) - len(judging) - len(to_learn), why: len(held_back)}
 

@@ -12,10 +12,10 @@ from aiida_e3relax.campaign.creation import create_campaign
 from aiida_e3relax.campaign.plan import read_plan
 from aiida_e3relax.campaign.rounds import builder as builder_module
 from aiida_e3relax.campaign.rounds.builder import NO_RAW_LEG, gather_pairs, round_builder
-from aiida_e3relax.campaign.rounds.held_back import SAME_COMPOSITION
 from aiida_e3relax.campaign.rounds.history import Generation, History
 from aiida_e3relax.campaign.rounds.settings import LearningSettings
 from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.learning.held_back import SAME_COMPOSITION
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
 from aiida_e3relax.workflows.vasp.inputs.freedom import predict_all
 from tests.learning.test_gather import relax
@@ -80,7 +80,8 @@ def test_what_may_end_as_a_judge_that_has_not_ended_is_left_out_and_counted(camp
     judges = campaign.settings.judges
     asked = {}
 
-    def hold(plan, waiting, finished):
+    def hold(batches, judging, waiting, finished):
+        assert (list(batches), judging) == (list(campaign.settings.batches), set(judges))
         asked.update(waiting=set(waiting), finished=set(finished))
         return {held}, SAME_COMPOSITION
 

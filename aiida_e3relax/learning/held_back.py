@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Set
 from typing import Any
 
 import numpy as np
 from aiida import orm
 
-from aiida_e3relax.campaign.plan import Plan
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.data.structures import structures_to_crystals
 from aiida_e3relax.gnn.data.duplicates import reduced_formulas, same_crystals
@@ -20,17 +19,28 @@ SAME_COMPOSITION = 'of the composition of a judge that has not ended'
 SAME_START = 'starts or ends where a judge starts that has not ended'
 
 
-def find_held_back(plan: Plan, waiting: Collection[str], finished: Mapping[str, Relaxation]) -> tuple[set[str], str]:
+def find_held_back(
+    batches: Iterable[str], judges: Set[str], waiting: Collection[str], finished: Mapping[str, Relaxation]
+) -> tuple[set[str], str]:
     """Return which of the `finished` structures are not learnt from, by label, and why.
 
-    They are those of the reduced formula of a judge whose end is not known, as those in `waiting`: any of them may have
-    ended in the same crystal. Where more than `MOST_HELD` of all structures beside the judges have the formula of one,
-    as in a search for polymorphs, that would leave little. There crystals are compared instead, and what starts or ends
-    where such a judge starts is held back. Which of the two it is stays the same while a campaign runs.
+    Held back are those of the reduced formula of a judge that is waiting: any of them may have ended in its crystal.
+    Where more than `MOST_HELD` of all structures beside the judges have the formula of one, as in a search for
+    polymorphs, that would leave little. There crystals are compared instead, and what starts or ends where such a judge
+    starts is held back. Which of the two it is stays the same while a campaign runs.
+
+    Parameters
+    ----------
+    batches
+        The UUIDs of the nodes with all raw crystals.
+    judges, waiting
+        The labels of those that judge, and of those among them whose end is not known.
+    finished
+        By label what has been relaxed, and does not judge.
     """
     if not waiting:
         return set(), SAME_COMPOSITION
-    crystals, judges = _read_structures(plan), plan.settings.judge_set
+    crystals = _read_structures(batches)
     formulas = dict(zip(crystals.labels.tolist(), reduced_formulas(crystals), strict=True))
     alike = _sharing(finished, waiting, formulas)
     others = formulas.keys() - judges
@@ -51,10 +61,10 @@ def _sharing(labels: Iterable[str], judges: Iterable[str], formulas: Mapping[str
     return {label for label in labels if formulas[label] in taken}
 
 
-def _read_structures(plan: Plan) -> Crystals:
-    """Return the raw crystals of a campaign."""
-    batches: list[Any] = [orm.load_node(uuid=uuid) for uuid in plan.settings.batches]
-    return Crystals.concatenate(batch.crystals for batch in batches)
+def _read_structures(batches: Iterable[str]) -> Crystals:
+    """Return the crystals of the nodes with these UUIDs."""
+    nodes: list[Any] = [orm.load_node(uuid=uuid) for uuid in batches]
+    return Crystals.concatenate(node.crystals for node in nodes)
 
 
 def _read_ends(labels: Mapping[str, str]) -> Crystals:

@@ -10,20 +10,19 @@ from aiida import orm
 from ase import Atoms
 from ase.build import bulk
 
-from aiida_e3relax.campaign.rounds.held_back import SAME_COMPOSITION, SAME_START, find_held_back
 from aiida_e3relax.data.batch import StructureBatchData
+from aiida_e3relax.learning.held_back import SAME_COMPOSITION, SAME_START, find_held_back
 
 STRUCTURES = ('zincblende', 'rocksalt', 'cesiumchloride')
 
 
-def plan_of(raw: dict[str, Atoms], judges: set[str]) -> Any:
-    """Return what is looked at of the plan of a campaign: its raw crystals, in two batches, and who judges."""
+def store(raw: dict[str, Atoms]) -> list[str]:
+    """Return the UUIDs of two nodes with these crystals."""
     nodes = {label: orm.StructureData(ase=atoms) for label, atoms in raw.items()}
     labels = list(nodes)
-    parts = [labels[:3], labels[3:]]
-    batches = [StructureBatchData({label: nodes[label] for label in part}).store() for part in parts]
-    settings = SimpleNamespace(judge_set=frozenset(judges), batches=[batch.uuid for batch in batches])
-    return SimpleNamespace(settings=settings)
+    return [
+        StructureBatchData({label: nodes[label] for label in part}).store().uuid for part in (labels[:3], labels[3:])
+    ]
 
 
 def ended(crystals: dict[str, Atoms]) -> dict[str, Any]:
@@ -40,23 +39,23 @@ def raw(aiida_profile) -> dict[str, Atoms]:
 
 
 def test_the_composition_of_a_judge_is_learnt_from_once_it_has_ended(raw):
-    plan = plan_of(raw, {'zincblende', 'InP'})
+    batches, judges = store(raw), {'zincblende', 'InP'}
     finished = ended({label: raw[label] for label in ('rocksalt', 'cesiumchloride', 'AlN', 'InAs')})
     held = {'rocksalt', 'cesiumchloride'}
-    assert find_held_back(plan, {'zincblende', 'InP'}, finished) == (held, SAME_COMPOSITION)
-    assert find_held_back(plan, {'zincblende'}, ended({'rocksalt': raw['rocksalt']})) == (
+    assert find_held_back(batches, judges, judges, finished) == (held, SAME_COMPOSITION)
+    assert find_held_back(batches, judges, {'zincblende'}, ended({'rocksalt': raw['rocksalt']})) == (
         {'rocksalt'},
         SAME_COMPOSITION,
     )
-    assert find_held_back(plan, {'InP'}, finished)[0] == set()
-    assert find_held_back(plan, set(), finished)[0] == set()
+    assert find_held_back(batches, judges, {'InP'}, finished)[0] == set()
+    assert find_held_back(batches, judges, set(), finished)[0] == set()
 
 
 def test_crystals_are_compared_where_compositions_would_hold_back_most(raw):
     """Of five crystals of GaAs one judges: what starts as it does, or has ended there, is held back."""
     again = raw['zincblende'].repeat((1, 2, 1))
     several = {name: raw[name] for name in STRUCTURES} | {'again': again, 'other': bulk('GaAs', 'zincblende', a=5.0)}
-    plan = plan_of(several, {'zincblende'})
+    batches, judges = store(several), {'zincblende'}
     same, other = raw['zincblende'], raw['cesiumchloride']
     finished = ended({'rocksalt': same, 'cesiumchloride': other, 'again': other, 'other': other})
-    assert find_held_back(plan, {'zincblende'}, finished) == ({'rocksalt', 'again'}, SAME_START)
+    assert find_held_back(batches, judges, {'zincblende'}, finished) == ({'rocksalt', 'again'}, SAME_START)
