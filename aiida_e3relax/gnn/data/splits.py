@@ -138,8 +138,9 @@ def _numbered(names: list[str]) -> NDArray[np.int64]:
 def _deal(groups: NDArray[np.int64], fractions: Sequence[float], seed: int) -> NDArray[np.str_]:
     """Deal groups out in random order, each to the split that lacks most of its share, of those that it fits into.
 
-    Where it fits into none, it goes where most room is left. Groups that are too large for a whole split come first, so
-    that the others fill up the rest.
+    Where it fits into none, it goes where most room is left. Groups that are too large for a whole split come first,
+    the largest before the others, so that what comes later fills up the rest. The last ones go to splits that are still
+    empty, so that none with a share stays so unless there are fewer groups than splits.
     """
     numbers, counts = np.unique(groups, return_counts=True)
     wanted = np.array(fractions) * len(groups)
@@ -147,11 +148,17 @@ def _deal(groups: NDArray[np.int64], fractions: Sequence[float], seed: int) -> N
     held = np.zeros(3)
     split_of = {}
     order = np.random.default_rng(seed).permutation(len(numbers))
-    for k in order[np.argsort(counts[order] <= least + slack, kind='stable')]:
-        room = wanted - held
-        fits = (wanted > 0) & (counts[k] <= room + slack)
-        lack = np.where(fits, room / np.maximum(wanted, 1e-9), -np.inf)
-        chosen = int(np.argmax(lack if fits.any() else np.where(wanted > 0, room, -np.inf)))
+    order = order[np.argsort(np.where(counts > least + slack, -counts, 0)[order], kind='stable')]
+    for place, k in enumerate(order):
+        room, has_share = wanted - held, wanted > 0
+        fits, is_empty = has_share & (counts[k] <= room + slack), has_share & (held == 0)
+        if len(order) - place <= is_empty.sum():
+            choice = np.where(is_empty, room, -np.inf)
+        elif fits.any():
+            choice = np.where(fits, room / np.maximum(wanted, 1e-9), -np.inf)
+        else:
+            choice = np.where(has_share, room, -np.inf)
+        chosen = int(np.argmax(choice))
         held[chosen] += counts[k]
         split_of[numbers[k]] = SPLITS[chosen]
     return np.array([split_of[g] for g in groups])

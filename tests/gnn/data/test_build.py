@@ -247,6 +247,13 @@ def test_large_groups_go_where_they_have_room(seed):
     assert shares_of_groups([50, 42, *[1] * 8], seed=seed) == [92, 4, 4]
     assert shares_of_groups([50, *[7] * 7], (0.5, 0.25, 0.25), seed)[0] in (50, 57)
     assert shares_of_groups([50, 50], (0.34, 0.33, 0.33), seed) == [50, 50, 0]
+    assert shares_of_groups([30, 10, 10], seed=seed) == [30, 10, 10]
+
+
+@pytest.mark.parametrize('number', range(3, 7))
+def test_no_split_stays_empty_while_there_are_groups(number):
+    assert shares_of_groups([10] * number) == [10 * (number - 2), 10, 10]
+    assert shares_of_groups([10] * number, (0.9, 0.1, 0.0)) == [10 * (number - 1), 10, 0]
 
 
 def test_as_given_split_must_be_given():
