@@ -1,4 +1,4 @@
-"""What a round does not learn from, as it may end in the crystal of a judge whose end is not known yet."""
+"""What a round does not learn from, as it may end in the crystal of a judge that has not ended yet."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from aiida import orm
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.data.structures import structures_to_crystals
 from aiida_e3relax.gnn.data.duplicates import reduced_formulas, same_crystals
-from aiida_e3relax.learning.relaxations import Relaxation
+from aiida_e3relax.learning.relaxations import Relaxation, chunks
 
 MOST_HELD = 0.5
 """The share of the structures beside the judges that compositions may hold back, at most."""
@@ -34,7 +34,7 @@ def find_held_back(
     batches
         The UUIDs of the nodes with all raw crystals.
     judges, waiting
-        The labels of those that judge, and of those among them whose end is not known.
+        The labels of those that judge, and of those among them that may end yet.
     finished
         By label what has been relaxed, and does not judge.
     """
@@ -46,6 +46,8 @@ def find_held_back(
     others = formulas.keys() - judges
     if len(_sharing(others, judges, formulas)) <= MOST_HELD * len(others):
         return alike, SAME_COMPOSITION
+    if not alike:
+        return set(), SAME_START
     ends = _read_ends({finished[label].end: label for label in alike})
     labels, places = ends.labels.tolist(), {label: place for place, label in enumerate(crystals.labels.tolist())}
     starts = crystals.select(np.array([places[label] for label in (*labels, *waiting)]))
@@ -69,6 +71,9 @@ def _read_structures(batches: Iterable[str]) -> Crystals:
 
 def _read_ends(labels: Mapping[str, str]) -> Crystals:
     """Return the crystals with the UUIDs that `labels` are by, those that have not been deleted."""
-    query = orm.QueryBuilder()
-    query.append(orm.StructureData, filters={'uuid': {'in': list(labels)}}, project=['uuid', '*'])
-    return structures_to_crystals({labels[uuid]: node for uuid, node in query.iterall(batch_size=1000)})
+    found: dict[str, orm.StructureData] = {}
+    for some in chunks(labels):
+        query = orm.QueryBuilder()
+        query.append(orm.StructureData, filters={'uuid': {'in': some}}, project=['uuid', '*'])
+        found |= {labels[uuid]: node for uuid, node in query.iterall(batch_size=1000)}
+    return structures_to_crystals(found)

@@ -119,13 +119,13 @@ def find_relaxations(
 def find_named(uuids: Iterable[str], kinds: Mapping[str, RelaxationKind] | None = None) -> list[Relaxation]:
     """Return the relaxations with these UUIDs of their work chains, of those that are there; see `find_relaxations`."""
     found = []
-    for some in _chunks(set(uuids)):
+    for some in chunks(set(uuids)):
         query = orm.QueryBuilder().append(orm.WorkChainNode, filters={'uuid': {'in': some}}, project='id')
         found += find_relaxations(query, kinds)
     return found
 
 
-def _chunks(keys: Iterable[T]) -> Iterator[list[T]]:
+def chunks(keys: Iterable[T]) -> Iterator[list[T]]:
     """Yield PKs or UUIDs in order, as many at a time as one query may name."""
     ordered = sorted(keys)
     for begin in range(0, len(ordered), AT_ONCE):
@@ -135,7 +135,7 @@ def _chunks(keys: Iterable[T]) -> Iterator[list[T]]:
 def _labels_of_finished(pks: Iterable[int], kinds: Mapping[str, RelaxationKind]) -> dict[int, str]:
     """Return the process labels of those that are of `kinds` and finished well, by PK."""
     labels: dict[int, str] = {}
-    for some in _chunks(set(pks)):
+    for some in chunks(set(pks)):
         filters = {
             'id': {'in': some},
             'attributes.process_label': {'in': list(kinds)},
@@ -153,7 +153,7 @@ def _labels_of_finished(pks: Iterable[int], kinds: Mapping[str, RelaxationKind])
 def _find_legs(pks: Iterable[int], kinds: Mapping[str, RelaxationKind]) -> set[int]:
     """Return which of the processes a work chain of `kinds` called, whatever became of that."""
     legs: set[int] = set()
-    for some in _chunks(pks):
+    for some in chunks(pks):
         query = orm.QueryBuilder()
         query.append(orm.WorkChainNode, filters={'attributes.process_label': {'in': list(kinds)}}, tag='caller')
         called: dict[str, Any] = {'with_incoming': 'caller', 'edge_filters': {'type': LinkType.CALL_WORK.value}}
@@ -165,7 +165,7 @@ def _find_legs(pks: Iterable[int], kinds: Mapping[str, RelaxationKind]) -> set[i
 def _read_names(pks: Sequence[int]) -> list[tuple[int, str, str]]:
     """Return PK, UUID and label of processes, oldest first."""
     named: list[Any] = []
-    for some in _chunks(pks):
+    for some in chunks(pks):
         query = orm.QueryBuilder()
         query.append(orm.WorkChainNode, filters={'id': {'in': some}}, project=['id', 'uuid', 'label'], tag='p')
         named += query.order_by({'p': {'id': 'asc'}}).all()
@@ -177,7 +177,7 @@ def _read_crystals(found: Mapping[int, str], kinds: Mapping[str, RelaxationKind]
     ends: dict[str, dict[int, str]] = {'start': {}, 'end': {}}
     for name, kind in kinds.items():
         of_kind = [pk for pk, label in found.items() if label == name]
-        for some in _chunks(of_kind):
+        for some in chunks(of_kind):
             links = [('start', kind.start, 'with_outgoing'), ('end', kind.end, 'with_incoming')]
             links += [('end', kind.better_end, 'with_incoming')] if kind.better_end else []
             for side, link, relation in links:
@@ -197,7 +197,7 @@ def _jobs_that_made(ends: Collection[str]) -> dict[str, int]:
     jobs: dict[str, int] = {}
     made = {'type': LinkType.CREATE.value}
     vasp = {'process_type': VASP_JOB}
-    for some in _chunks(ends):
+    for some in chunks(ends):
         filters = {'uuid': {'in': some}}
         query = orm.QueryBuilder().append(orm.StructureData, filters=filters, project='uuid', tag='end')
         query.append(orm.CalcJobNode, with_outgoing='end', edge_filters=made, filters=vasp, project='id')
@@ -224,7 +224,7 @@ def _read_jobs(jobs: Iterable[int]) -> dict[int, dict[str, Any]]:
     """Return what VASP computed with in jobs, by PK."""
     read: dict[int, dict[str, Any]] = {}
     engines: dict[int, str] = {}
-    for some in _chunks(jobs):
+    for some in chunks(jobs):
         tags = {pk: upper_tags(found) for pk, found in _inputs(some, orm.Dict, 'parameters', 'attributes').items()}
         dynamics = _inputs(some, orm.Dict, 'dynamics', 'attributes.positions_dof')
         meshes = _inputs(some, orm.KpointsData, 'kpoints', 'attributes.mesh')

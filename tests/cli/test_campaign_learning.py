@@ -152,4 +152,4 @@ def test_no_round_by_hand_whose_models_the_guard_would_reject(invoke, metals, tm
     plan = read_plan(group)
     newest = Generation(0, group.settings.chain['model'], '')
     with pytest.raises(InputError, match='would reject every prediction'):  # nor by the process that runs it
-        builder_module.round_builder(plan, History(), newest, 10)
+        builder_module.round_builder(plan, History(), newest, 10, set())

@@ -11,6 +11,7 @@ from ase import Atoms
 from ase.build import bulk
 
 from aiida_e3relax.data.batch import StructureBatchData
+from aiida_e3relax.learning import held_back, relaxations
 from aiida_e3relax.learning.held_back import SAME_COMPOSITION, SAME_START, find_held_back
 
 STRUCTURES = ('zincblende', 'rocksalt', 'cesiumchloride')
@@ -59,3 +60,23 @@ def test_crystals_are_compared_where_compositions_would_hold_back_most(raw):
     same, other = raw['zincblende'], raw['cesiumchloride']
     finished = ended({'rocksalt': same, 'cesiumchloride': other, 'again': other, 'other': other})
     assert find_held_back(batches, judges, {'zincblende'}, finished) == ({'rocksalt', 'again'}, SAME_START)
+    assert find_held_back(batches, judges, {'zincblende'}, {}) == (set(), SAME_START), 'none has ended'
+
+
+def test_ends_are_read_in_as_many_queries_as_they_need(raw, monkeypatch):
+    monkeypatch.setattr(relaxations, 'AT_ONCE', 2)
+    named, append = [], orm.QueryBuilder.append
+
+    def count(query, *arguments, **options):
+        named.append(len(options['filters']['uuid']['in']))
+        return append(query, *arguments, **options)
+
+    same = raw['zincblende']
+    names = [f'c{place}' for place in range(5)]
+    others = {name: bulk('GaAs', 'rocksalt', a=6.0 + 0.1 * place) for place, name in enumerate(names)}
+    batches, finished = store({'judge': same, **others}), ended(dict.fromkeys(names, same))
+    crystals = held_back._read_structures(batches)
+    monkeypatch.setattr(held_back, '_read_structures', lambda _: crystals)
+    monkeypatch.setattr(orm.QueryBuilder, 'append', count)
+    assert find_held_back(batches, {'judge'}, {'judge'}, finished) == (set(names), SAME_START)
+    assert named == [2, 2, 1]

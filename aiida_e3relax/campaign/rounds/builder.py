@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from aiida import orm
@@ -33,11 +33,11 @@ from aiida_e3relax.workflows.vasp.choices import ChainChoices
 from aiida_e3relax.workflows.vasp.inputs.freedom import predict_all
 
 
-def gather_pairs(plan: Plan, name: str) -> E3RelaxPairsData:
+def gather_pairs(plan: Plan, name: str, waiting: Collection[str]) -> E3RelaxPairsData:
     """Return the pairs of the finished relaxations of a campaign, not stored.
 
     The structures that judge are the split `test`; of the others a share that stays the same is `val`. What may end as
-    a judge that has not ended is left out, see `find_held_back`.
+    a judge that is `waiting`, as it has not ended before this is called, is left out, see `find_held_back`.
 
     Raises ValueError where no pair can be used, and where all that can is of one split.
     """
@@ -51,7 +51,6 @@ def gather_pairs(plan: Plan, name: str) -> E3RelaxPairsData:
         if label in judges and relaxation.process in with_raw_leg
     }
     to_learn = {label: relaxation for label, relaxation in finished.items() if label not in judges}
-    waiting = judges - {label for label, relaxation in judging.items() if relaxation.is_converged is not False}
     held_back, why = find_held_back(settings.batches, judges, waiting, to_learn)
     of_label = judging | {label: relaxation for label, relaxation in to_learn.items() if label not in held_back}
     left_out = {NO_RAW_LEG: len(finished) - len(judging) - len(to_learn), why: len(held_back)}
@@ -111,8 +110,12 @@ def draw_stopping(labels: Iterable[str], share: float, seed: int) -> set[str]:
     return chosen or set(sorted(places, key=lambda label: places[label])[:1])
 
 
-def round_builder(plan: Plan, history: History, newest: Generation, finished: int) -> ProcessBuilder:
+def round_builder(
+    plan: Plan, history: History, newest: Generation, finished: int, waiting: Collection[str]
+) -> ProcessBuilder:
     """Return the next round of a campaign, which tunes the newest model, after so many `finished` relaxations.
+
+    The judges that are `waiting` have not ended by then, see `gather_pairs`.
 
     Raises ValueError where nothing can be learnt from, and for inputs that the work chain refuses; NotExistent where a
     node has been deleted.
@@ -125,7 +128,7 @@ def round_builder(plan: Plan, history: History, newest: Generation, finished: in
     predict = of_chain['network']['predict']
     of_network = merge(predict.get('metadata', {}).get('options', {}), choices.network_options)
     code = orm.load_code(uuid=how.code) if how.code else choices.network_code
-    pairs = gather_pairs(plan, f'{name} after {finished}'[:200])
+    pairs = gather_pairs(plan, f'{name} after {finished}'[:200], waiting)
     model: Any = orm.load_node(uuid=newest.model)
     if fault := find_bound_fault(settings.guard, model.architecture, pairs.splits['val']):
         raise InputError(fault)

@@ -30,7 +30,7 @@ from aiida_e3relax.campaign.rounds.builder import round_builder
 from aiida_e3relax.campaign.rounds.history import read_generations
 from aiida_e3relax.campaign.rounds.order import StartOrder
 from aiida_e3relax.campaign.submission.daemon import Daemon, find_room, submit_some
-from aiida_e3relax.campaign.submission.due import Look, attempts_key, look_at
+from aiida_e3relax.campaign.submission.due import Look, attempts_key, find_waiting_judges, look_at
 from aiida_e3relax.campaign.submission.orphans import repair_orphans
 from aiida_e3relax.campaign.submission.processes import NETWORK_LABEL, RENEWED_LABEL, UNSUCCESSFUL, CampaignProcesses
 from aiida_e3relax.campaign.submission.raw_legs import RawLegs, explain_refusal
@@ -108,8 +108,9 @@ class CampaignController:
         if not look.round.is_due or self.refusal:
             return
         newest = read_generations(self._settings.chain['model'], look.history)[-1]
+        waiting = find_waiting_judges(self._settings, look.extras, look.processes)
         try:
-            builder = round_builder(self.plan, look.history, newest, look.round.finished)
+            builder = round_builder(self.plan, look.history, newest, look.round.finished, waiting)
         except SQLAlchemyError:
             raise
         except Exception as error:  # whatever it is, the campaign is worth more than a round of it

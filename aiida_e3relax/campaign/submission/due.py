@@ -177,6 +177,18 @@ def _find_left(due: Due, extras: GroupExtras, processes: CampaignProcesses) -> s
     return {label for label in processes.chains if _may_begin(label, processes, extras)} - due.held_in_batches
 
 
+def find_waiting_judges(settings: CampaignSettings, extras: GroupExtras, processes: CampaignProcesses) -> set[str]:
+    """Return the judges that may end yet: their chain runs, or they get one, or another one.
+
+    One that failed as often as it may never judges, unless somebody lets it try again.
+    """
+    return {
+        label
+        for label in settings.judge_set
+        if processes.chain_state(label) is State.RUNNING or _may_begin(label, processes, extras)
+    }
+
+
 def attempts_key(place: int, generation: int) -> str:
     """Return the key in `GroupExtras.network_attempts` of a batch and a generation of the model."""
     return f'{place}_generation_{generation}' if generation else str(place)

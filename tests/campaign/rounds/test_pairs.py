@@ -56,7 +56,7 @@ def campaign(relax, standin_code, e3relax_code, potential_family, model, tmp_pat
 
 def test_judges_are_the_test_split_and_what_has_not_converged_is_left_out(campaign):
     plan = read_plan(campaign)
-    node = gather_pairs(plan, 'mine')
+    node = gather_pairs(plan, 'mine', set())
     pairs = node.pairs
     labels = [label.split('/')[-1] for label in pairs.unrelaxed.labels.tolist()]
     first, *others = campaign.settings.judges
@@ -67,7 +67,7 @@ def test_judges_are_the_test_split_and_what_has_not_converged_is_left_out(campai
     judges = {first, *others}
     assert {label for label, split in splits.items() if split == 'test'} == {*others} - {'s1'}
     assert {split for label, split in splits.items() if label not in judges} == {'train', 'val'}
-    builder = round_builder(plan, History(), Generation(0, campaign.settings.chain['model'], ''), 7)
+    builder = round_builder(plan, History(), Generation(0, campaign.settings.chain['model'], ''), 7, set())
     assert builder.metadata.label == 'round_1_after_7'
     assert builder.pairs.splits == node.splits
     assert builder.training.train.code.uuid == campaign.settings.chain['network_code']
@@ -78,6 +78,7 @@ def test_judges_are_the_test_split_and_what_has_not_converged_is_left_out(campai
 def test_what_may_end_as_a_judge_that_has_not_ended_is_left_out_and_counted(campaign, monkeypatch):
     plan = read_plan(campaign)
     judges = campaign.settings.judges
+    waiting = {judges[-1]}
     asked = {}
 
     def hold(batches, judging, waiting, finished):
@@ -87,10 +88,10 @@ def test_what_may_end_as_a_judge_that_has_not_ended_is_left_out_and_counted(camp
 
     monkeypatch.setattr(builder_module, 'find_held_back', hold)
     held = next(label for label in campaign.settings.structures if label not in judges)
-    node = gather_pairs(plan, 'mine')
+    node = gather_pairs(plan, 'mine', waiting)
     assert held not in {label.split('/')[-1] for label in node.pairs.unrelaxed.labels.tolist()}
     assert node.left_out[SAME_COMPOSITION] == 1
-    assert asked['waiting'] == {judges[0], 's1'}, 'no raw leg, and not converged'
+    assert asked['waiting'] == waiting
     assert asked['finished'] == set(campaign.settings.structures) - set(judges)
 
 
@@ -98,7 +99,7 @@ def test_too_few_pairs_of_a_split_are_told(campaign):
     plan = read_plan(campaign)
     settings = dataclasses.replace(plan.settings, judges=plan.settings.judges[:2])
     with pytest.raises(InputError, match=r'(left out 1: .*): expected at least 3 to judge by, found [01]$'):
-        gather_pairs(dataclasses.replace(plan, settings=settings), 'mine')
+        gather_pairs(dataclasses.replace(plan, settings=settings), 'mine', set())
     settings = dataclasses.replace(plan.settings, judges=list(plan.settings.structures))
     with pytest.raises(InputError, match=r'expected at least 1 to train on, found 0$'):
-        gather_pairs(dataclasses.replace(plan, settings=settings), 'mine')
+        gather_pairs(dataclasses.replace(plan, settings=settings), 'mine', set())

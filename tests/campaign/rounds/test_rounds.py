@@ -22,6 +22,7 @@ from aiida_e3relax.campaign.rounds.settings import LearningSettings, alternate, 
 from aiida_e3relax.campaign.settings import CampaignSettings, read_content
 from aiida_e3relax.campaign.submission import daemon
 from aiida_e3relax.campaign.submission.controller import CampaignController, has_ended
+from aiida_e3relax.campaign.submission.due import find_waiting_judges
 from aiida_e3relax.campaign.submission.processes import ROUND, State
 from aiida_e3relax.campaign.submission.status import read_status
 from aiida_e3relax.cli.campaign.status_table import format_notes
@@ -134,6 +135,28 @@ def test_a_round_follows_so_many_relaxations_and_is_submitted_once(make):
     assert format_notes(read_status(group))[0] == (
         f'The model is generation 0; round 1, <{node.pk}>, on 6 relaxations: running'
     )
+
+
+def test_a_round_waits_for_the_judges_that_may_end_yet(make, monkeypatch):
+    asked, pairs = [], E3RelaxPairsData.from_pairs(made_pairs(3)).store()
+    monkeypatch.setattr(builder_module, 'gather_pairs', lambda plan, name, waiting: asked.append(waiting) or pairs)
+    group = make(LearningSettings(every=6, judge=0.6, least=2))
+    for place in range(len(group.settings.batches)):
+        add_network(group, place, 'finished', 0)
+    judges = group.settings.judges
+    others = [label for label in group.settings.structures if label not in judges]
+    running, failed, killed, unbegun, *ended = judges
+    add_chain(group, running, 'running')
+    add_chain(group, failed, 'finished', 401)
+    add_chain(group, killed, 'killed')
+    for label in (*ended, *others):
+        add_chain(group, label, 'finished', 0)
+    advance(group, 1)
+    assert len(rounds_of(group)) == 1
+    assert asked == [{running, unbegun}]
+    CampaignController(group).retry_failed()
+    look = CampaignController(group).look()
+    assert find_waiting_judges(group.settings, look.extras, look.processes) == set(judges) - set(ended)
 
 
 def test_what_has_not_begun_is_predicted_by_the_new_model(make, model):
