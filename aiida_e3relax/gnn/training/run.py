@@ -336,8 +336,8 @@ class TrainingRun:
     def validate_start(self) -> None:
         """Measure the checkpoint that the run starts from as `validate` does, and keep it as the best so far."""
         coordinates, cell = self._validation_errors()
-        self.schedule.judge_start(coordinates, cell)
-        self._keep(coordinates, cell, self.schedule.learning_rate(0), np.full(2, np.nan), best=True)
+        is_best = self.schedule.judge_start(coordinates, cell)
+        self._keep(coordinates, cell, self.schedule.learning_rate(0), np.full(2, np.nan), is_best)
 
     def validate(self) -> None:
         """Measure the averaged weights on the validation split, judge and log them, and keep the best."""

@@ -72,9 +72,14 @@ class Schedule:
         self.best, self.since_best = (value, 0) if better else (self.best, self.since_best + 1)
         return better and value < self.start
 
-    def judge_start(self, coordinates: float, cell: float) -> None:
-        """Take note of the errors, in A, of the checkpoint that a run starts from."""
-        self.start = self._value(coordinates, cell)
+    def judge_start(self, coordinates: float, cell: float) -> bool:
+        """Take note of the errors, in A, of the checkpoint that a run starts from, and return whether they are finite.
+
+        Where they are not, any step whose errors are is better.
+        """
+        value = self._value(coordinates, cell)
+        self.start = value if math.isfinite(value) else math.inf
+        return math.isfinite(value)
 
     def _value(self, coordinates: float, cell: float) -> float:
         """Return what validations are judged by."""

@@ -18,7 +18,7 @@ from aiida_e3relax.gnn.training.batches import PreparedPairs, validation_errors
 from aiida_e3relax.gnn.training.ensembles import combine
 from aiida_e3relax.gnn.training.finetune import fit_batches
 from aiida_e3relax.gnn.training.reference_sets import add_reference_set
-from aiida_e3relax.gnn.training.run import train
+from aiida_e3relax.gnn.training.run import TrainingRun, train
 from aiida_e3relax.gnn.training.settings import PRESETS, TrainingSettings
 from tests.gnn.pairs import made_pairs
 
@@ -76,6 +76,15 @@ def test_start_stays_the_best_where_no_step_is_better(trained, place, capsys):
     assert main(['finetune', str(trained), 'tune.json', '--set=output=better']) == 0
     assert load_checkpoint('better/best.pt').training['step'] > 0
     assert f'({losses[0]:.4f} A at the start)' in capsys.readouterr().err
+
+
+def test_start_whose_errors_are_not_finite_is_not_the_best(trained, place, monkeypatch):
+    found = iter([[np.nan, 0.1], [3.0, 1.0], [4.0, 1.0]])
+    monkeypatch.setattr(TrainingRun, '_validation_errors', lambda _: next(found))
+    assert main(['finetune', str(trained), 'tune.json', '--stop-after=1']) == 0
+    assert not (place / 'tuned' / 'best.pt').exists()
+    assert main(['finetune', str(trained), 'tune.json']) == 0
+    assert load_checkpoint('tuned/best.pt').training['step'] == 2
 
 
 def test_card_says_what_it_was_tuned_from(trained, place):

@@ -36,7 +36,7 @@ def test_plateaus_reduce_the_rate_as_in_torch(threshold):
 
 def test_the_start_counts_for_the_best_and_not_for_the_early_stop():
     schedule = Schedule(TrainingSettings(early_stop=2))
-    schedule.judge_start(1.0, 0.0)
+    assert schedule.judge_start(1.0, 0.0)
     assert schedule.describe_best() == 'best validation: loss 1.0000 A, that of the start'
     assert [schedule.judge(error, 0.0) for error in (3.0, 2.0, 1.5)] == [False] * 3
     assert not schedule.finished, 'each step was better than the one before'
@@ -45,6 +45,16 @@ def test_the_start_counts_for_the_best_and_not_for_the_early_stop():
     again.restore(schedule.state())
     assert again == schedule
     assert again.describe_best() == 'best validation: loss 0.5000 A (1.0000 A at the start)'
+
+
+@pytest.mark.parametrize('error', [float('nan'), float('inf')])
+def test_any_step_is_better_than_a_start_whose_errors_are_not_finite(error):
+    schedule = Schedule(TrainingSettings())
+    assert not schedule.judge_start(error, 0.1)
+    assert schedule.describe_best() == 'best validation: loss none yet'
+    assert not schedule.judge(error, 0.1)
+    assert schedule.judge(2.0, 0.0)
+    assert schedule.describe_best() == 'best validation: loss 2.0000 A'
 
 
 def test_state_of_an_earlier_release_goes_on():
