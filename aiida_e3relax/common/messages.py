@@ -1,8 +1,10 @@
-"""Parts of messages for people: text of others on one printable line, and what a misspelt name may stand for."""
+"""Messages for people: text of others on one printable line, what a misspelt name may stand for, and results."""
 
 from __future__ import annotations
 
 import difflib
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +18,21 @@ def short(text: object, length: int = 60) -> str:
     """Return the first characters of `text`, printable, for a message."""
     found = printable(str(text)[: length + 1])
     return found if len(found) <= length else f'{found[: length - 3]}...'
+
+
+def print_result(text: str) -> None:
+    """Print in a line what came of a run whose files are in place.
+
+    That stdout cannot take it, as a pipe that nobody reads any more, is no failure of the run: the line is lost.
+    Characters that its encoding lacks become escapes.
+    """
+    encoding = getattr(sys.stdout, 'encoding', None) or 'utf-8'  # there is no stdout where it was closed
+    try:
+        print(text.encode(encoding, 'backslashreplace').decode(encoding), flush=True)
+    except OSError:
+        nothing = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nothing, sys.stdout.fileno())  # Python tries once more to write what is left, when it ends
+        os.close(nothing)
 
 
 def count_of(count: int, one: str, several: str = '') -> str:

@@ -16,6 +16,7 @@ import numpy as np
 
 from aiida_e3relax.common.errors import SOME_UNREADABLE, InputError, RunError, RunInterruptedError
 from aiida_e3relax.common.interrupts import sigterm_as_interrupt
+from aiida_e3relax.common.messages import print_result
 from aiida_e3relax.common.output_files import check_output
 from aiida_e3relax.common.run_errors import as_run_error, error_entry
 from aiida_e3relax.crystals.files.errors import CrystalFileError, explain
@@ -41,7 +42,7 @@ def predict_files(
 
     An ``.npz`` holds all structures, the failed ones as they came, with their status; other formats hold those that
     were predicted. `output` appears when the run ends well, and never in part. `report` is written whatever happens:
-    a run that fails as a whole states its error there, for programs to read.
+    a run that fails as a whole states its error there, for programs to read. One that ends well prints a line then.
     """
     start = time.perf_counter()
     of_potential = settings.potential.weights if settings.potential else None
@@ -59,7 +60,7 @@ def predict_files(
                 read_fixed_sites(settings.fixed_sites)
                 with loading_torch():
                     from aiida_e3relax.gnn.prediction.streaming import predict_to_file
-                unreadable = predict_to_file(inputs, model, output, settings, writer)
+                unreadable, told = predict_to_file(inputs, model, output, settings, writer)
         except BaseException as error:  # an interrupt too: a report without an error would promise an output
             failure = as_run_error(error, 'use a smaller --max-edges, or a larger device', explain)
             writer.content['error'] = error_entry(failure)
@@ -68,6 +69,7 @@ def predict_files(
             raise failure from error
         finally:
             writer.content.setdefault('timings_s', {})['total'] = time.perf_counter() - start
+    print_result(told)
     return SOME_UNREADABLE if unreadable else 0
 
 

@@ -38,8 +38,11 @@ from aiida_e3relax.gnn.prediction.settings import PredictionSettings
 
 def predict_to_file(
     inputs: list[Path], model: Path | None, output: Path, settings: PredictionSettings, report: ReportWriter
-) -> int:
-    """Do what `predict_files` does with an open report, and return the number of rows that are unreadable."""
+) -> tuple[int, str]:
+    """Do what `predict_files` does with an open report.
+
+    Returns the number of rows that are unreadable, and in a line what came of the run.
+    """
     start = time.perf_counter()
     device = prepare_device(settings.device, settings.threads)
     report.content['versions']['torch'] = torch.__version__
@@ -88,8 +91,7 @@ def predict_to_file(
             raise OutOfMemoryError(f'none of {total} structures fits into the memory of {device}: use a larger device')
         writer.close()
         files.close()
-    print(f'{tally.describe(checkpoint is not None, len(unreadable))}; wrote {output}')
-    return len(unreadable)
+    return len(unreadable), f'{tally.describe(checkpoint is not None, len(unreadable))}; wrote {printable(output)}'
 
 
 def _first_crystals(pieces: Iterator[Piece], unreadable: list[Unreadable]) -> Piece | None:

@@ -1,4 +1,5 @@
 import json
+import os
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.io import read, write
 
+from aiida_e3relax.common.messages import print_result
 from aiida_e3relax.common.progress import NoProgress
 from aiida_e3relax.crystals.files.stream import read_crystal_files
 from aiida_e3relax.crystals.structures import Crystals, make_crystals, write_npz
@@ -109,6 +111,22 @@ def test_text_formats_hold_what_was_predicted(checkpoint, tmp_path, capsys):
     assert 'no structure could be predicted' in told.err
     assert told.out == ''
     assert not (tmp_path / 'out.vasp').exists()
+
+
+def test_result_is_printed_once_all_is_written_whatever_the_name(checkpoint, tmp_path, capsys, monkeypatch):
+    write(tmp_path / 'Si.vasp', bulk('Si', 'diamond', a=5.43))
+    output, report = tmp_path / os.fsdecode(b'out\xff\n.npz'), tmp_path / 'report.json'
+    written = []
+
+    def show(text):
+        written.append((output.is_file(), json.loads(report.read_text())['error']))
+        print_result(text)
+
+    monkeypatch.setattr('aiida_e3relax.gnn.prediction.files.print_result', show)
+    arguments = ['--model', str(checkpoint), '--device', 'cpu', '--output', str(output), '--report', str(report)]
+    assert main(['predict', str(tmp_path / 'Si.vasp'), *arguments]) == 0
+    assert written == [(True, None)]
+    assert capsys.readouterr().out.endswith('out\\udcff\\n.npz\n')
 
 
 @pytest.mark.parametrize(
