@@ -73,9 +73,11 @@ def divide_pairs(pairs: E3RelaxPairsData, split: orm.Dict, **replay: E3RelaxPair
     """Return the pairs divided as `SplitSettings` in `split` say, with some of `replay` beside those to learn from.
 
     What stays together goes where its name and the seed send it, so that it stays there when more pairs come. The name
-    of prototypes that relax to the same crystal, or of relaxations that do, is that of the first. Pairs of `replay` are
-    drawn at random from its splits `train`, but none of a chemical system that is in `val` or `test`: what is measured
-    is new.
+    of prototypes that relax to the same crystal, or of relaxations that do, is that of the first: where a pair that
+    comes joins two of them, or stands before the first, they may go elsewhere.
+
+    Pairs of `replay` are drawn at random from its splits `train`, but none of a chemical system that is in `val` or
+    `test`: what is measured is new.
     """
     settings, found = SplitSettings.from_mapping(split.get_dict()), pairs.pairs
     divided = dataclasses.replace(found, split=_split_of(found, settings))
@@ -115,6 +117,29 @@ def _units(pairs: Pairs, by: str) -> NDArray[np.str_]:
     groups = joined(np.unique(names, return_inverse=True)[1], find_repeats(pairs).relaxed)
     _, first, place = np.unique(groups, return_index=True, return_inverse=True)
     return names[first][place]
+
+
+def _judged_units(test: Pairs, by: str) -> NDArray[Any]:
+    """Return what each pair ``(S,)`` of the split `test` belongs to, of which a judgement takes each as one."""
+    return np.arange(len(test)) if by == AS_GIVEN else _units(test, by)
+
+
+def find_lack_of_units(divided: E3RelaxPairsData, split: orm.Dict) -> str | None:
+    """Return why no model is taken by the split `test` of what `divide_pairs` made, and what to do; None if one may."""
+    by, test = SplitSettings.from_mapping(split.get_dict()).by, divided.pairs.of_split(TEST)
+    units = len(np.unique(_judged_units(test, by)))
+    if units >= FEWEST:
+        return None
+    found, advice = f'{units} pairs', 'give more pairs of that split'
+    if by != AS_GIVEN:
+        found = f'{units} groups of pairs that stay together (`by: {by}`)'
+        advice = 'give more pairs, or a larger share `test`'
+    if by in ('chemical-system', 'prototype'):
+        advice += ', or `split: {by: random}`, which keeps relaxations to one crystal together and nothing else'
+    return (
+        f'the split `{TEST}` has {found}, expected at least {FEWEST}: by fewer no model is better beyond chance. The '
+        f'output `model` will be the one given, and the tuned one in `tuned` alone; to have it judged, {advice}'
+    )
 
 
 @calcfunction
@@ -175,7 +200,7 @@ def compare_models(
         for name, batch in (('tuned', tuned), ('base', base))
     }
     by = AS_GIVEN if split is None else SplitSettings.from_mapping(split.get_dict()).by
-    change = _mean_by_unit(change, np.arange(len(test)) if by == AS_GIVEN else _units(test, by))
+    change = _mean_by_unit(change, _judged_units(test, by))
     interval = _interval_of_mean(change)
     content = {
         'crystals': len(test),

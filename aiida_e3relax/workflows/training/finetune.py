@@ -16,6 +16,7 @@ from aiida_e3relax.calculations.learning import (
     SplitSettings,
     compare_models,
     divide_pairs,
+    find_lack_of_units,
     held_test_sites,
     take_test_crystals,
 )
@@ -105,7 +106,7 @@ class E3RelaxFinetuneWorkChain(WorkChain):
         )
 
     def divide(self) -> ExitCode | None:
-        """Divide the pairs."""
+        """Divide the pairs, and tell where those left out are too few for a judgement."""
         divided = divide_pairs(self.inputs.pairs, self.inputs.split, **self.inputs.get('replay', {}))
         self.out('divided', divided)
         self.ctx.divided = divided
@@ -113,6 +114,8 @@ class E3RelaxFinetuneWorkChain(WorkChain):
         if empty := [kind for kind, count in counts.items() if not count]:
             detail = f'no pair of {" or ".join(empty)} among {len(divided)}'
             return self.exit_codes.ERROR_SPLIT_IS_EMPTY.format(detail=detail)
+        if lack := find_lack_of_units(divided, self.inputs.split):
+            self.report(lack)
         return None
 
     def train(self) -> ToContext:

@@ -9,7 +9,13 @@ from aiida import orm
 from aiida.engine import run_get_node
 from scipy import stats
 
-from aiida_e3relax.calculations.learning import compare_models, divide_pairs, held_test_sites, take_test_crystals
+from aiida_e3relax.calculations.learning import (
+    compare_models,
+    divide_pairs,
+    find_lack_of_units,
+    held_test_sites,
+    take_test_crystals,
+)
 from aiida_e3relax.calculations.predict_parameters import PredictParameters
 from aiida_e3relax.crystals.metrics import coordinate_mae, lattice_mae
 from aiida_e3relax.crystals.pairs import Pairs, aligned
@@ -86,7 +92,13 @@ def test_a_worse_model_is_not_taken(run, pairs, base):
 
 
 def test_a_training_that_fails_leaves_the_model(run, pairs, model):
-    node = run(pairs, model, {'oversampling': {'other': 2}}, split={'by': 'as-given'})
+    """And that too few pairs to judge by are there was told before it."""
+    split = np.where(pairs.pairs.split == 'test', 'train', pairs.pairs.split)
+    split[:2] = 'test'
+    few = E3RelaxPairsData.from_pairs(dataclasses.replace(pairs.pairs, split=split)).store()
+    node = run(few, model, {'oversampling': {'other': 2}}, split={'by': 'as-given'})
+    told = [log.message for log in orm.Log.collection.get_logs_for(node)]
+    assert len([message for message in told if 'has 2 pairs, expected at least 3: by fewer' in message]) == 1, told
     assert node.exit_status == E3RelaxFinetuneWorkChain.exit_codes.ERROR_TRAINING_FAILED.status
     assert 'no pair to train on is of the data set' in node.exit_message
     assert node.outputs.model == model
@@ -100,6 +112,17 @@ def test_too_few_pairs_to_divide_are_told_before_anything_trains(run, pairs, mod
     assert 'among 2' in node.exit_message
     with pytest.raises(ValueError, match='`split`: split: unknown setting'):
         run(pairs, model, {'steps': 2}, split={'bye': 'random'})
+
+
+def test_groups_that_stay_together_are_counted(pairs):
+    two = np.flatnonzero(np.arange(len(pairs)) % 9 < 2)  # of two systems
+    node = E3RelaxPairsData.from_pairs(dataclasses.replace(pairs.pairs.select(two), split=np.full(len(two), 'test')))
+    lack = find_lack_of_units(node, orm.Dict({'by': 'chemical-system'}))
+    assert 'has 2 groups of pairs that stay together (`by: chemical-system`), expected at least 3' in lack
+    assert '`split: {by: random}`' in lack
+    assert '`split: {by: random}`' not in find_lack_of_units(node, orm.Dict({'by': 'random'}))
+    assert find_lack_of_units(node, orm.Dict({'by': 'as-given'})) is None
+    assert find_lack_of_units(E3RelaxPairsData.from_pairs(pairs.pairs), orm.Dict()) is None
 
 
 def test_what_a_later_step_would_refuse_is_refused_at_once(run, pairs, model):
