@@ -120,7 +120,9 @@ def test_pairs_and_models_are_taken_once(tmp_path, monkeypatch, capsys):
     ):
         device = [] if words.startswith('denoise') else ['--device', 'cpu']
         assert main([*words.split(), *device]) == 3
-        assert told in capsys.readouterr().err
+        message = capsys.readouterr().err
+        assert told in message
+        assert ('oversampling' in message) == words.startswith('train')
     assert not any((tmp_path / name).exists() for name in ('new.pt', 'new.npz', 'run'))
 
 

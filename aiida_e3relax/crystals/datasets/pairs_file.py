@@ -76,15 +76,15 @@ def read_pairs(path: str | Path, name: str | None = None) -> Pairs:
     return pairs if name is None else dataclasses.replace(pairs, source=np.full(len(pairs), name))
 
 
-def read_different_pairs(paths: Sequence[str | Path]) -> list[Pairs]:
-    """Return the pairs of several files, as `read_pairs`; raises InputError for the same pairs given twice."""
+def read_different_pairs(paths: Sequence[str | Path], advice: str = 'leave one out') -> list[Pairs]:
+    """Return the pairs of several files, as `read_pairs`; raises InputError with `advice` for the same ones twice."""
     files: dict[str, tuple[str | Path, Pairs]] = {}
     for path in paths:
         pairs = read_pairs(path)
         content = pairs_hash(pairs)
         if content in files:
             first, _ = files[content]
-            raise InputError(f'{path}: holds the same pairs as {first}, and each would count twice: leave one out')
+            raise InputError(f'{path}: holds the same pairs as {first}, and each would count twice: {advice}')
         files[content] = path, pairs
     return [pairs for _, pairs in files.values()]
 

@@ -88,7 +88,8 @@ def _train(options: argparse.Namespace, start: Path | None, report: dict[str, An
     tuned_from = load_checkpoint(start) if start else None
     config = read_config(options.config, options.set, tuned_from)
     _check_output_folder(config, [options.config, *filter(None, (options.report, start))])
-    pairs = Pairs.concatenate(read_different_pairs(config.data))
+    advice = 'leave one out, and let `oversampling` say how often an epoch takes the pairs of a data set'
+    pairs = Pairs.concatenate(read_different_pairs(config.data, advice))
     if tuned_from and not options.new_elements:
         check_trained_elements(tuned_from, pairs)
     with launched_processes(options.device) as (processes, name):
