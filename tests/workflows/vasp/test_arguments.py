@@ -82,7 +82,8 @@ def test_a_label_goes_before_a_pk_and_the_start_of_a_uuid(standin_code, make_cod
         assert load_code(other, 'vasp.vasp', 'x').uuid == code.uuid
         assert load_code(f'{other}@localhost', 'vasp.vasp', 'x').uuid == code.uuid
     assert load_code(standin_code.pk, 'vasp.vasp', 'x').uuid == standin_code.uuid
-    assert load_code(standin_code.uuid[:13], 'vasp.vasp', 'x').uuid == standin_code.uuid  # eight may all be digits, a PK
+    start = standin_code.uuid[:13]  # the first eight may all be digits, which would be a PK
+    assert load_code(start, 'vasp.vasp', 'x').uuid == standin_code.uuid
 
 
 def test_a_profile_without_codes_says_how_to_make_one():
