@@ -22,12 +22,13 @@ from aiida_e3relax.workflows.protocols.files import CHAIN_PROTOCOLS
 from aiida_e3relax.workflows.protocols.protocol import ProtocolMixin, fill_builder
 from aiida_e3relax.workflows.vasp.arguments import check_kinds, check_structure, load_code
 from aiida_e3relax.workflows.vasp.inputs.freedom import Freedom, Moves
-from aiida_e3relax.workflows.vasp.inputs.incar import incar_tags, read_logical
+from aiida_e3relax.workflows.vasp.inputs.incar import incar_tags, is_noncollinear, read_logical
 from aiida_e3relax.workflows.vasp.inputs.incar_rules import HUBBARD_TAGS, check_tag_names, find_namespace_fault
 from aiida_e3relax.workflows.vasp.inputs.input_sets import lay_over_input_set
 from aiida_e3relax.workflows.vasp.inputs.kpoints import make_mesh
-from aiida_e3relax.workflows.vasp.inputs.mapping_rules import check_keys_of_species
+from aiida_e3relax.workflows.vasp.inputs.mapping_rules import check_mappings
 from aiida_e3relax.workflows.vasp.inputs.potentials import choose_for_structure
+from aiida_e3relax.workflows.vasp.inputs.species import SPECIES_MAPPINGS
 from aiida_e3relax.workflows.vasp.validators import (
     find_network_fault,
     validate_prediction,
@@ -145,8 +146,8 @@ class VaspProtocolMixin(ProtocolMixin):
         _check_relaxation(inputs['vasp'], relaxation)
         _leave_out_mappings(vasp, own)
         _choose_kpoints(vasp, own)
+        _check_mappings(structure, vasp, own, potential_mapping or {})
         preferred = merge(vasp.pop('potential_mapping', {}), potential_mapping or {})
-        check_keys_of_species('potential_mapping', preferred, structure)
         code = load_code(vasp_code, 'vasp.vasp', '`vasp_code`')
         own_options = own.get('calc', {}).get('metadata', {}).get('options', {})
         with_mpi = {} if 'withmpi' in own_options else mpi_of(code)
@@ -287,6 +288,19 @@ def _leave_out_mappings(vasp: dict[str, Any], own: Mapping[str, Any]) -> None:
     for mapping, is_said in (('magmom_mapping', 'magmom' in tags), ('ldau_mapping', has_corrections)):
         if is_said and mapping not in own:
             vasp.pop(mapping, None)
+
+
+def _check_mappings(
+    structure: orm.StructureData, vasp: Mapping[str, Any], own: Mapping[str, Any], potentials: Mapping[str, str]
+) -> None:
+    """Raise ValueError for what VASP would not get of the mappings in the overrides `own` and of `potentials`.
+
+    In the inputs `vasp` they lie over those of the protocol, in which an element has a key that nobody gave.
+    """
+    given = {name: own.get(name) for name in SPECIES_MAPPINGS}
+    mappings = {name: one.get_dict() if isinstance(one, orm.Dict) else one or {} for name, one in given.items()}
+    mappings['potential_mapping'] = merge(mappings['potential_mapping'], potentials)
+    check_mappings(structure, {**mappings, 'noncollinear': is_noncollinear(incar_tags(vasp['parameters']))})
 
 
 def _choose_kpoints(vasp: dict[str, Any], own: Mapping[str, Any]) -> None:

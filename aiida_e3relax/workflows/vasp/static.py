@@ -12,6 +12,7 @@ from aiida.engine.processes.workchains.workchain import WorkChainSpec
 from aiida_e3relax.calculations.batches import take_structure
 from aiida_e3relax.common.mappings import merge
 from aiida_e3relax.data.batch import StructureBatchData
+from aiida_e3relax.workflows.vasp.inputs.incar import STATIC_TAGS
 from aiida_e3relax.workflows.vasp.inputs.legs import set_monitors, set_species
 from aiida_e3relax.workflows.vasp.inputs.species import (
     is_named_by_elements,
@@ -21,9 +22,6 @@ from aiida_e3relax.workflows.vasp.inputs.species import (
 )
 from aiida_e3relax.workflows.vasp.messages import describe_failure
 from aiida_e3relax.workflows.vasp.restarts import ResilientVaspWorkChain
-
-STATIC_TAGS = {'nsw': 0, 'ibrion': -1}
-"""INCAR tags of a run in which nothing moves."""
 
 
 class E3RelaxStaticWorkChain(WorkChain):

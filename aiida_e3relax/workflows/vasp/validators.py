@@ -28,10 +28,10 @@ from aiida_e3relax.workflows.vasp.inputs.incar_rules import (
     RESTART_FOLDER,
     check_tag_names,
     find_namespace_fault,
+    find_static_fault,
     find_static_mismatch,
     find_tag_fault,
     find_tag_mismatch,
-    find_value_fault,
 )
 from aiida_e3relax.workflows.vasp.inputs.species import species_mappings
 from aiida_e3relax.workflows.vasp.inputs.stand_in import find_stand_in_fault
@@ -200,7 +200,7 @@ def validate_vasp(inputs: Mapping[str, Any], _: Any) -> str | None:
         or (settings is not None and _find_settings_fault(settings.get_dict()))
         or _find_options_fault(vasp)
         or ('parameters' in vasp and _find_parameters_fault(vasp['parameters'].get_dict(), vasp))
-        or ('parameters' in vasp and STATIC in inputs and _find_static_fault(inputs))
+        or (STATIC in inputs and _find_static_fault(inputs))
         or None
     )
 
@@ -256,11 +256,10 @@ def _find_static_fault(inputs: Mapping[str, Any]) -> str | None:
     """Return what is wrong with the tags of the static run, which go over all others, be they of a mapping."""
     own, settings = inputs[STATIC].get_dict(), inputs.get('relax_settings')
     reuses = settings is not None and settings.get_dict().get('reuse', False)
-    given = {*inputs['vasp'], *([RESTART_FOLDER] if reuses else [])} - {'magmom_mapping'}
-    tags = {'incar': {**incar_tags(inputs['vasp']['parameters'].get_dict()), **incar_tags(own)}}
+    given = {*inputs['vasp'], *([RESTART_FOLDER] if reuses else [])}
     try:
         check_tag_names(own)
-        fault = find_namespace_fault(own) or find_value_fault(own) or find_tag_fault(tags, given)
+        fault = find_static_fault(own, given)
     except ValueError as error:
         fault = str(error)
     return f'`vasp.{STATIC}`: {fault}' if fault else None

@@ -1,6 +1,7 @@
 """Overrides that VASP would not get as they are meant: refused when the builder is made, or taken as they are said."""
 
 import ase.build
+import numpy as np
 import pytest
 from aiida import orm
 
@@ -67,7 +68,10 @@ def of_incar(**tags):
         ({'ldau_mapping': {'mapping': {}, 'utype': 7}}, '`utype`: expected 1, 2, 3 or 4, found 7'),
         ({'ldau_mapping': {'mapping': {}, 'felec': 'yes'}}, "`felec`: expected true or false, found 'yes'"),
         ({'magmom_mapping': {'mn': 5}}, '`magmom_mapping`: `mn` is neither an element nor a kind'),
-        ({'magmom_mapping': {'Mn1': 5}}, '`Mn1` is neither .* whose kinds are Mn, O'),
+        ({'magmom_mapping': {'Mn': 5, 'Mm1': 5}}, '`Mm1` is neither .* whose kinds are Mn, O; correct or remove it$'),
+        ({'magmom_mapping': {'Fe': 5, 'FE': 5}}, '`FE` is neither .*did you mean `Fe`'),
+        ({'magmom_mapping': {'Mn1': 5}}, '`Mn1` is neither .* whose kinds are Mn, O; .*give `Mn` beside it'),
+        ({'ldau_mapping': {'mapping': {'Mn1': ['d', 3.9]}}}, '`ldau_mapping`: `Mn1` .*give `Mn` beside it'),
         ({'magmom_mapping': {'Mn': 'up'}}, r"`Mn`: expected a moment .*, found 'up'"),
         ({'magmom_mapping': {'Mn': [0, 0]}}, r'`Mn`: expected a moment'),
         ({'magmom_mapping': {'Mn': [0, 0, 5]}}, 'LNONCOLLINEAR or LSORBIT'),
@@ -82,7 +86,6 @@ def of_incar(**tags):
         (of_incar(icharg=1), 'ICHARG = 1 reads a charge density.*`vasp.vasp.charge_density`'),
         (of_incar(icharg='11'), 'ICHARG = 11 reads'),
         (of_incar(icharg=4), 'ICHARG = 4 reads'),
-        (of_incar(istart=1), 'ISTART = 1 reads wave functions.*`vasp.vasp.wavefunctions`'),
         (of_incar(ldau=True, ldautype=1), '`utype`'),
         (of_incar(ldauu=[3.9, 0]), 'add LDAU = .TRUE.'),
     ],
@@ -93,8 +96,13 @@ def test_what_would_be_lost_is_refused(build, own, message):
 
 
 def test_files_that_are_given_may_be_read():
-    for tag, port in (('icharg', 'charge_density'), ('istart', 'wavefunctions'), ('icharg', 'restart_folder')):
-        assert find_tag_fault({'incar': {tag: 1}}, ['kpoints', port]) is None
+    for port in ('charge_density', 'restart_folder'):
+        assert find_tag_fault({'incar': {'icharg': 1}}, ['kpoints', port]) is None
+
+
+@pytest.mark.parametrize('value', [0, 1, 2, 3])
+def test_wave_functions_that_are_not_there_are_no_fault(build, value):
+    assert build(of_incar(istart=value), vasp={'static_calc_parameters': of_incar(istart=value)['parameters']})
 
 
 @pytest.mark.parametrize(
@@ -120,6 +128,12 @@ def test_settings_that_no_relaxation_can_keep_are_refused(build, settings, messa
         ({'incar': {'icharg': 11}}, 'ICHARG = 11'),
         ({'incar': {'lsorbit': True}}, 'MAGMOM has 2 entries, expected 6'),
         ({'incar': {'ismear': [float('nan')]}}, 'a finite number'),
+        ({'incar': {'nsw': 5}}, 'expected the INCAR tag NSW = 0, as nothing moves in the static run, found 5; remove'),
+        ({'incar': {'ibrion': 2}}, 'expected the INCAR tag IBRION = -1'),
+        ({'incar': {'isif': 3}}, 'expected the INCAR tag ISIF = 2'),
+        ({'incar': {'magmom': [5, 0], 'ispin': 1}}, 'add ISPIN = 2'),
+        ({'incar': {'ldauu': [3.9, 0]}}, r'add LDAU = \.TRUE\.'),
+        ({'incar': {'magmom': [5]}}, 'MAGMOM has 1 entries, expected 2'),
     ],
 )
 def test_tags_of_the_static_run_are_checked_before_the_relaxation(build, static, message):
@@ -129,8 +143,16 @@ def test_tags_of_the_static_run_are_checked_before_the_relaxation(build, static,
 
 def test_a_static_run_may_have_tags_of_its_own(build):
     assert build(vasp={'static_calc_parameters': {'incar': {'ISMEAR': -5}}}).static_calc_parameters.get_dict()
-    reused = {'relax_settings': {'reuse': True}, 'static_calc_parameters': {'incar': {'istart': 1}}}
+    reused = {'relax_settings': {'reuse': True}, 'static_calc_parameters': {'incar': {'icharg': 1}}}
     assert build(vasp=reused).static_calc_parameters.get_dict()
+
+
+@pytest.mark.parametrize(
+    'static', [{'nsw': 0, 'IBRION': '-1', 'isif': 2}, {'magmom': [5, 0]}, {'ldauu': [4.5, 0]}, {'ispin': 1}]
+)
+def test_tags_of_the_static_run_may_stand_beside_those_of_mappings(build, static):
+    own = {'magmom_mapping': {'Mn': 4}, 'ldau_mapping': {'mapping': {'Mn': ['d', 3.9]}}}
+    assert build(own, vasp={'static_calc_parameters': {'incar': static}}).static_calc_parameters['incar'] == static
 
 
 def test_a_force_ends_a_relaxation_by_an_input_set(build):
@@ -183,7 +205,28 @@ def test_elements_that_a_structure_lacks_may_be_named(build):
         'ldau_mapping': {'mapping': {'Ce': ['f', 5.0], 'Ni1': ['d', 6.2]}, 'jmapping': {'Ce': 0.5}},
     }
     assert build(mappings)
+    assert build({'magmom_mapping': orm.Dict(mappings['magmom_mapping'])})
     assert build({'magmom_mapping': {'Mn1': 3.0, 'Mn2': -3.0}}, structure=manganese_nitride())
+
+
+@pytest.mark.parametrize('kind', ['Mn1', 'Mn3+', 'Mn_up'])
+def test_kinds_may_be_named_that_only_other_structures_have(written, kind):
+    mappings = {
+        'magmom_mapping': {'Mn': 4, kind: -4},
+        'ldau_mapping': {'mapping': {'Mn': ['d', 3.9], kind: ['d', 5.0]}},
+    }
+    tags = written(mappings)
+    assert (tags['magmom'].split()[0], tags['ldauu'][0]) == ('4', 3.9)
+
+
+def test_numbers_of_numpy_are_numbers(written):
+    mappings = {
+        'magmom_mapping': {'Mn': np.int64(4), 'O': np.float32(0.5)},
+        'ldau_mapping': {'mapping': {'Mn': ['d', np.float32(3.5)]}},
+    }
+    tags = written({**mappings, **of_incar(encut=np.int64(450))})
+    assert [float(word) for word in tags['magmom'].split()] == [4, 0.5]
+    assert (tags['ldauu'], tags['encut']) == ([3.5, 0.0], 450)
 
 
 def test_an_empty_entry_takes_one_of_the_protocol_away(written):

@@ -8,6 +8,9 @@ from typing import Any
 
 from aiida_e3relax.common import fortran
 
+STATIC_TAGS = {'nsw': 0, 'ibrion': -1}
+"""INCAR tags of a run in which nothing moves."""
+
 
 def incar_tags(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return the INCAR tags in the input `parameters` of aiida-vasp, with lower-case names.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import importlib.resources
 import math
+import numbers
 import reprlib
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -18,6 +19,7 @@ from aiida import orm
 from aiida_e3relax.common.mappings import check_keys
 from aiida_e3relax.crystals.freedom.freedom import Freedom
 from aiida_e3relax.workflows.vasp.inputs.incar import (
+    STATIC_TAGS,
     count_numbers,
     incar_tags,
     is_noncollinear,
@@ -41,20 +43,22 @@ SET_BY_OTHER_INPUTS = {
     'nsw': '`vasp.relax_settings.steps`',
     'ibrion': '`vasp.relax_settings.algo`',
 }
-"""Tags that are refused, and the input that sets each."""
+"""Tags that are refused in a relaxation, and the input that sets each."""
+OF_STATIC_RUN = {**STATIC_TAGS, 'isif': 2}
+"""The only values that the same tags may have in a static run: those that it has without them."""
 HUBBARD_TAGS = ('ldaul', 'ldauu', 'ldauj')
 """Tags with a number for each species of POSCAR."""
 HUBBARD_TYPE = 2
 """LDAUTYPE where a mapping of corrections does not say it."""
 F_ELECTRONS = 6
 """LMAXMIX for the density matrix of f electrons."""
-READS_FILES = {
-    'istart': (dict.fromkeys((1, 2, 3), 'wavefunctions'), 'wave functions'),
-    'icharg': ({1: 'charge_density', 11: 'charge_density', 4: 'restart_folder'}, 'a charge density or potential'),
-}
-"""Tags by which VASP reads files: the input with the file for each value that does, and what is in it."""
 RESTART_FOLDER = 'restart_folder'
 """The input with all the files of an earlier run."""
+READS_DENSITY = {1: 'charge_density', 11: 'charge_density', 4: RESTART_FOLDER}
+"""Values of ICHARG by which VASP reads a charge density or potential, and the input with it.
+
+ISTART needs no such rule: where there are no wave functions VASP takes it for 0.
+"""
 
 
 def find_namespace_fault(parameters: Mapping[str, Any]) -> str | None:
@@ -81,11 +85,25 @@ def find_tag_fault(parameters: Mapping[str, Any], given: Collection[str]) -> str
     tags = incar_tags(parameters)
     return (
         find_value_fault(parameters)
+        or _find_tag_set_elsewhere(tags)
         or _find_refused_tag(tags)
         or _find_kpoints_fault(tags)
         or _find_files_fault(tags, given)
         or _find_moments_fault(tags, 'magmom_mapping' in given)
         or _find_hubbard_fault(tags)
+    )
+
+
+def find_static_fault(parameters: Mapping[str, Any], given: Collection[str]) -> str | None:
+    """Return what of the tags of the static run is refused for every structure; `given` is as in `find_tag_fault`."""
+    tags = incar_tags(parameters)
+    return (
+        find_namespace_fault(parameters)
+        or find_value_fault(parameters)
+        or _find_moving_tag(tags)
+        or _find_refused_tag(tags)
+        or _find_kpoints_fault(tags)
+        or _find_files_fault(tags, given)
     )
 
 
@@ -109,12 +127,17 @@ def find_tag_mismatch(
 def find_static_mismatch(
     tags: Mapping[str, Any], own: Mapping[str, Any], structure: orm.StructureData, mappings: Mapping[str, Any]
 ) -> str | None:
-    """Return which tag of the static run has another number of entries than VASP looks for in `structure`.
+    """Return which tag VASP would not read in the static run, or with another number of entries than it looks for.
 
-    `tags` and `mappings` are those of the relaxation, `own` the tags of the static run over them.
+    `tags` and `mappings` are those of the relaxation, `own` the tags of the static run, which go over both.
     """
     made = tags_beside(tags, translate_species(structure, **mappings))
-    return _find_count_fault({**tags, **made, **own}, structure)
+    written = {**tags, **made, **own}
+    return (
+        ('magmom' in own and _find_moments_fault(written, has_mapping=False))
+        or _find_hubbard_fault(written)
+        or _find_count_fault(written, structure)
+    )
 
 
 def find_value_fault(parameters: Mapping[str, Any]) -> str | None:
@@ -126,9 +149,9 @@ def find_value_fault(parameters: Mapping[str, Any]) -> str | None:
     for tag, value in tags.items():
         for word in value if isinstance(value, list | tuple) and value else [value]:
             fault = None
-            if not isinstance(word, str | bool | int | float):
+            if not isinstance(word, str | numbers.Real):
                 fault = 'a number, a logical, a text, or one list of these'
-            elif isinstance(word, float) and not math.isfinite(word):
+            elif isinstance(word, numbers.Real) and not math.isfinite(word):
                 fault = 'a finite number'
             elif isinstance(word, str) and any(mark in word for mark in ';\n\r'):
                 fault = 'one value, without a semicolon or a line break'
@@ -151,10 +174,23 @@ def _known_tags() -> list[str]:
     return list(yaml.safe_load(listed))
 
 
+def _find_tag_set_elsewhere(tags: Mapping[str, Any]) -> str | None:
+    tag = next((tag for tag in SET_BY_OTHER_INPUTS if tag in tags), None)
+    return tag and f'the INCAR tag {tag.upper()} is set by {SET_BY_OTHER_INPUTS[tag]}; remove it'
+
+
+def _find_moving_tag(tags: Mapping[str, Any]) -> str | None:
+    """Return which tag would move something in a static run."""
+    for tag, only in OF_STATIC_RUN.items():
+        if (found := read_number(tags, tag, only)) != only:
+            return (
+                f'expected the INCAR tag {tag.upper()} = {only}, as nothing moves in the static run, found {found:g}; '
+                'remove it'
+            )
+    return None
+
+
 def _find_refused_tag(tags: Mapping[str, Any]) -> str | None:
-    for tag, owner in SET_BY_OTHER_INPUTS.items():
-        if tag in tags:
-            return f'the INCAR tag {tag.upper()} is set by {owner}; remove it'
     if 'lattice_constraints' in tags:
         return (
             'the INCAR tag LATTICE_CONSTRAINTS would hold for VASP and not for the prediction; remove it, and give '
@@ -186,15 +222,14 @@ def _find_kpoints_fault(tags: Mapping[str, Any]) -> str | None:
 
 def _find_files_fault(tags: Mapping[str, Any], given: Collection[str]) -> str | None:
     """Return which tag lets VASP read a file that is not there."""
-    for tag, (ports, content) in READS_FILES.items():
-        value = read_number(tags, tag, 0)
-        port = ports.get(int(value))
-        if port is not None and not {port, RESTART_FOLDER} & set(given):
-            return (
-                f'the INCAR tag {tag.upper()} = {value:g} reads {content}, and there is none; remove it, or give '
-                f'`vasp.vasp.{port}`'
-            )
-    return None
+    value = read_number(tags, 'icharg', 0)
+    port = READS_DENSITY.get(int(value))
+    if port is None or {port, RESTART_FOLDER} & set(given):
+        return None
+    return (
+        f'the INCAR tag ICHARG = {value:g} reads a charge density or potential, and there is none; remove it, or give '
+        f'`vasp.vasp.{port}`'
+    )
 
 
 def _find_moments_fault(tags: Mapping[str, Any], has_mapping: bool) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import re
 import reprlib
 from collections.abc import Mapping
@@ -39,20 +40,24 @@ def check_mappings(structure: orm.StructureData, mappings: Mapping[str, Any]) ->
 def check_keys_of_species(name: str, mapping: Mapping[str, Any], structure: orm.StructureData) -> None:
     """Raise ValueError for a key of the mapping `name` that names no element and no kind.
 
-    Elements that `structure` lacks, and kinds of these, are taken, as one mapping may be for many structures.
+    As one mapping may be for many structures, elements that `structure` lacks are taken, and kinds that it lacks, too,
+    where these are of such elements, or of an element that has a key itself.
     """
     kinds, symbols = structure.get_kind_names(), structure.get_symbols_set()
     for key in map(str, mapping):
         if key in kinds or _is_element(key):
             continue
-        match = _ELEMENT.match(key)
-        if not match or not _is_element(match[1]) or match[1] in symbols:
-            near = key.capitalize()
-            hint = f'; did you mean `{near}`?' if _is_element(near) else '; correct or remove it'
-            raise ValueError(
-                f'`{name}`: `{key}` is neither an element nor a kind of the structure, whose kinds are '
-                f'{", ".join(kinds)}{hint}'
-            )
+        near, match, hint = key.capitalize(), _ELEMENT.match(key), 'correct or remove it'
+        if _is_element(near):
+            hint = f'did you mean `{near}`?'
+        elif match and _is_element(element := match[1]):
+            if element not in symbols or element in mapping:
+                continue
+            hint = f'correct or remove it, or give `{element}` beside it what it is to have where there is no `{key}`'
+        raise ValueError(
+            f'`{name}`: `{key}` is neither an element nor a kind of the structure, whose kinds are '
+            f'{", ".join(kinds)}; {hint}'
+        )
 
 
 def _is_element(symbol: str) -> bool:
@@ -60,7 +65,7 @@ def _is_element(symbol: str) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _check_moment(key: str, moment: Any, noncollinear: bool) -> None:
