@@ -40,11 +40,13 @@ def _remarks_on_leg(leg: Leg, name: str) -> Iterator[str]:
         )
     if not leg.last:
         return
-    if leg.first and leg.other_surface:
-        yield (
-            f'The last run from {name} has another {", ".join(leg.other_surface)} than the first one: the energies of '
-            'start and end do not compare'
-        )
+    if leg.other_surface:
+        if leg.first:
+            yield (
+                f'The last run from {name} has another {", ".join(leg.other_surface)} than the first one: the energies '
+                'of start and end do not compare'
+            )
+        return
     force = leg.last.max_free_force
     if leg.force_cutoff is not None and force is not None and force > FORCE_FACTOR * leg.force_cutoff + FORCE_NOISE:
         yield (

@@ -39,6 +39,12 @@ def test_energies_on_two_scales_are_told_with_the_tags():
     assert find_remarks(RAW, dataclasses.replace(other, last=None)) == []
 
 
+def test_a_force_on_another_surface_is_not_held_against_the_relaxation():
+    other = dataclasses.replace(ending(0.5, 0.02), other_surface=('METAGGA',))
+    assert 'the energies of start and end do not compare' in remark_on(RAW, other)
+    assert find_remarks(RAW, dataclasses.replace(other, first=None)) == []
+
+
 @pytest.mark.parametrize(
     ('force', 'cutoff', 'told'),
     [(0.0311, 0.02, True), (0.0309, 0.02, False), (0.5, None, False), (None, 0.02, False), (0.0, 0.02, False)],
@@ -65,7 +71,7 @@ def test_a_lower_end_of_the_raw_leg_is_told_with_its_output():
 
 
 def test_a_static_run_with_another_cutoff_leaves_no_energy_of_the_start(make_builder):
-    overrides = {'vasp': {'static_calc_parameters': {'incar': {'encut': 450}}}}
+    overrides = {'vasp': {'static_calc_parameters': {'incar': {'encut': 450, 'nsw': 0, 'ibrion': -1}}}}
     chain = run_get_node(make_builder(network_code=None, overrides=overrides)).node
     assert chain.is_finished_ok, chain.exit_message
     jobs = sorted((node for node in chain.called_descendants if isinstance(node, orm.CalcJobNode)), key=lambda n: n.pk)

@@ -47,8 +47,10 @@ U and potentials are told by element.
 """
 DISPERSION = 'VDW_'
 """Begins the names of the tags with the parameters of a dispersion correction."""
-HUBBARD = 'LDAU'
-"""Begins the names of the tags of U and J."""
+HUBBARD = ('LDAUTYPE', 'LDAUL', 'LDAUU', 'LDAUJ')
+"""The tags of U and J, which VASP reads where LDAU is on."""
+DEFAULTS = {'ISPIN': 1, 'NUPDOWN': -1, 'IVDW': 0, 'LDAUTYPE': 2, 'PREC': 'N'}
+"""What VASP takes where a tag is not set."""
 OTHER_TAGS = (
     'ISPIN',
     'NELECT',
@@ -95,12 +97,27 @@ def other_surface(first: Mapping[str, Any], last: Mapping[str, Any]) -> list[str
 
     Both are of one crystal and its potentials, so that its U, spin and number of electrons count, too.
     """
-    before, after = (chosen_tags(upper_tags(tags), _is_of_scale) for tags in (first, last))
+    before, after = _tags_of_scale(first), _tags_of_scale(last)
     return sorted({tag for tag in before.keys() | after.keys() if before.get(tag) != after.get(tag)}, key=_place)
 
 
+def _tags_of_scale(tags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tags on which the energy of a crystal depends as `chosen_tags` does, without those by default."""
+    chosen = chosen_tags(upper_tags(tags), _is_of_scale)
+    if 'PREC' in chosen:
+        chosen['PREC'] = _read_precision(str(chosen['PREC']))
+    if 'LDAU' not in chosen:
+        chosen = {tag: value for tag, value in chosen.items() if tag not in HUBBARD}
+    return {tag: value for tag, value in chosen.items() if DEFAULTS.get(tag) != value}
+
+
 def _is_of_scale(tag: str) -> bool:
-    return is_of_surface(tag) or tag.startswith(HUBBARD) or tag in ('ISPIN', 'NELECT')
+    return is_of_surface(tag) or tag in ('LDAU', *HUBBARD, 'ISPIN', 'NUPDOWN', 'NELECT')
+
+
+def _read_precision(precision: str) -> str:
+    """Return what VASP reads of a value of PREC: its first letter, where it is not SingleN."""
+    return 'SINGLEN' if precision.startswith('SINGLEN') else precision[:1]
 
 
 def _place(tag: str) -> tuple[int, str]:
@@ -111,11 +128,12 @@ def _place(tag: str) -> tuple[int, str]:
 
 def _plain(tag: str, value: Any) -> Any:
     """Return a number, a logical, or words in capitals without spaces; of several words a text."""
-    if isinstance(value, list | tuple):
-        return ' '.join(str(_plain('', one)) for one in value)
     if isinstance(value, bool):
         return value
-    word = str(value).strip().upper()
+    words = value if isinstance(value, list | tuple) else str(value).upper().split()
+    if len(words) != 1:
+        return ' '.join(str(_plain('', word)) for word in words)
+    word = str(words[0]).strip().upper()
     if tag in LOGICAL:
         with suppress(ValueError):  # LREAL may be a word
             return fortran.logical(word)

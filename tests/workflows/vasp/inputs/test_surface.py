@@ -17,7 +17,16 @@ from aiida_e3relax.workflows.vasp.inputs.surface import other_surface
         ({'ldau': True, 'ldauu': [3.9, 0]}, {'ldau': True, 'ldauu': '4.0 0'}, ['LDAUU']),
         ({'ldau': True}, {'ldau': 'F'}, ['LDAU']),
         ({'ivdw': 11, 'vdw_s8': 0.7}, {'ivdw': 11, 'vdw_s8': 0.8}, ['VDW_S8']),
+        ({'ldau': True, 'ldauu': [3.9, 0.0]}, {'ldau': True, 'ldauu': '3.90  0.0', 'ldautype': 2}, []),
+        ({'ldau': True, 'ldautype': 1}, {'ldau': True}, ['LDAUTYPE']),
+        ({'ldau': True, 'ldauprint': 0}, {'ldau': True, 'ldauprint': 2}, []),
+        ({'ldau': False, 'ldauu': [3.9, 0], 'ldaul': [2, -1], 'ldautype': 4}, {}, []),
         ({'ispin': 2}, {'ispin': 1}, ['ISPIN']),
+        ({'ispin': 1, 'ivdw': 0, 'nupdown': '-1', 'prec': 'Normal'}, {}, []),
+        ({'ispin': 2, 'nupdown': 2}, {'ispin': 2}, ['NUPDOWN']),
+        ({'prec': 'accurate'}, {'prec': 'A'}, []),
+        ({'prec': 'Accurate'}, {'prec': 'Normal'}, ['PREC']),
+        ({'prec': 'Single'}, {'prec': 'SingleN'}, ['PREC']),
     ],
 )
 def test_tags_that_put_energies_on_another_scale_are_found(first, last, tags):
