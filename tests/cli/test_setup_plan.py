@@ -182,6 +182,39 @@ def test_what_differs_is_refused_with_what_to_do(aiida_profile):
         assert message in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ('stored', 'asked', 'message'),
+    [
+        (False, False, None),
+        (None, False, None),
+        (None, True, None),
+        (True, True, None),
+        (True, False, 'withmpi: expected True'),
+        (False, True, 'withmpi: expected False'),
+    ],
+)
+def test_mpi_is_judged_by_the_code_that_is_stored(stored, asked, message, tmp_path, aiida_profile):
+    make(here('setup-mpi'))
+    label = f'mpi-{stored}-{asked}'
+    orm.InstalledCode(
+        label=label,
+        computer=orm.load_computer('setup-mpi'),
+        filepath_executable='/bin/true',
+        default_calc_job_plugin='vasp.vasp',
+        with_mpi=stored,
+    ).store()
+    settings = here(
+        'setup-mpi',
+        codes=f'codes: {{{label}@setup-mpi: {{plugin: vasp.vasp, executable: /bin/true, '
+        f'options: {{withmpi: {str(asked).lower()}}}}}}}',
+    )
+    if message is None:
+        assert [step.todo for step in plan_setup(settings)] == [''] * 2
+        return
+    with pytest.raises(ValueError, match=message):
+        plan_setup(settings)
+
+
 def test_a_family_is_uploaded_wholly_or_not_at_all(tmp_path, aiida_profile):
     folder = tmp_path / 'broken' / 'Si'
     folder.mkdir(parents=True)

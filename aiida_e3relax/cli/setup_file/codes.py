@@ -78,11 +78,12 @@ def plan_code(full_label: str, wanted: CodeSettings, computers: Mapping[str, Com
             f'`use_double_quotes: true` of the computer {computer}, or do without, as with '
             '`export APPTAINER_BIND="$PWD"` in `prepend_text`'
         )
-    _check_options(wanted, place, computer)
     stored = find_code(full_label)
     if stored is not None:
         _refuse_differences(stored, wanted, executable)
+        _check_options(wanted, place, computer, stored.with_mpi)
         return Step('code', full_label)
+    _check_options(wanted, place, computer, _runs_by_mpi(wanted))
     return Step('code', full_label, 'created', partial(_create, full_label, wanted, executable))
 
 
@@ -136,8 +137,11 @@ def _executable(wanted: CodeSettings, place: Place) -> str:
     return str(path)
 
 
-def _check_options(wanted: CodeSettings, place: Place, computer: str) -> None:
-    """Raise ValueError for options that jobs of the plugin, or the scheduler, do not have."""
+def _check_options(wanted: CodeSettings, place: Place, computer: str, by_mpi: bool | None) -> None:
+    """Raise ValueError for options that jobs of the plugin, the scheduler or the code do not have.
+
+    The code runs `by_mpi` or not, or by what the options say where that is None.
+    """
     plugin: Any = CalculationFactory(wanted.plugin)
     ports = plugin.spec().inputs.get_port('metadata.options')
     try:
@@ -147,7 +151,7 @@ def _check_options(wanted: CodeSettings, place: Place, computer: str) -> None:
                 raise ValueError(fault.message)
         if fault := find_options_fault(wanted.options, place.scheduler, computer):
             raise ValueError(fault)
-        if wanted.options.get(WITH_MPI, by_mpi := _runs_by_mpi(wanted)) is not by_mpi:
+        if by_mpi is not None and wanted.options.get(WITH_MPI, by_mpi) is not by_mpi:
             raise ValueError(
                 f'{WITH_MPI}: expected {by_mpi}, as `with_mpi` of the code is, found {not by_mpi}; leave it out, or '
                 f'set `with_mpi: {str(not by_mpi).lower()}` beside `plugin`'
