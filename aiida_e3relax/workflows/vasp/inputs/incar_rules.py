@@ -84,11 +84,8 @@ def find_tag_fault(parameters: Mapping[str, Any], given: Collection[str]) -> str
     """
     tags = incar_tags(parameters)
     return (
-        find_value_fault(parameters)
+        _find_fault_of_any_run(parameters, given)
         or _find_tag_set_elsewhere(tags)
-        or _find_refused_tag(tags)
-        or _find_kpoints_fault(tags)
-        or _find_files_fault(tags, given)
         or _find_moments_fault(tags, 'magmom_mapping' in given)
         or _find_hubbard_fault(tags)
     )
@@ -96,11 +93,18 @@ def find_tag_fault(parameters: Mapping[str, Any], given: Collection[str]) -> str
 
 def find_static_fault(parameters: Mapping[str, Any], given: Collection[str]) -> str | None:
     """Return what of the tags of the static run is refused for every structure; `given` is as in `find_tag_fault`."""
-    tags = incar_tags(parameters)
     return (
         find_namespace_fault(parameters)
-        or find_value_fault(parameters)
-        or _find_moving_tag(tags)
+        or _find_fault_of_any_run(parameters, given)
+        or _find_moving_tag(incar_tags(parameters))
+    )
+
+
+def _find_fault_of_any_run(parameters: Mapping[str, Any], given: Collection[str]) -> str | None:
+    """Return which tag is refused in relaxations and static runs alike; `given` is as in `find_tag_fault`."""
+    tags = incar_tags(parameters)
+    return (
+        find_value_fault(parameters)
         or _find_refused_tag(tags)
         or _find_kpoints_fault(tags)
         or _find_files_fault(tags, given)

@@ -69,14 +69,13 @@ def read_input_set(structure: orm.StructureData, name: str) -> dict[str, Any]:
     tags = input_set.incar
     incar = {tag.lower(): value for tag, value in tags.items() if tag not in (*SET_ELSEWHERE, *OF_EARLIER_RUNS)}
     moments = input_set.CONFIG['INCAR']['MAGMOM']
-    names = structure.get_symbols_set() | set(
-        structure.get_kind_names()
-    )  # the moments of a set are of elements and of ions, as Co3+
+    # the moments of a set are of elements and of ions, as Co3+
+    names = {*structure.get_symbols_set(), *structure.get_kind_names()}
     inputs = {
         'parameters': {'incar': incar},
         'magmom_mapping': {
             'default': DEFAULT_MOMENT,
-            **{name: moment for name, moment in moments.items() if name in names},
+            **{species: moment for species, moment in moments.items() if species in names},
         },
         'potential_mapping': dict(zip(input_set.poscar.site_symbols, input_set.potcar_symbols, strict=True)),
         'kpoints': _read_mesh(input_set.kpoints, crystal.lattice.reciprocal_lattice_crystallographic.abc),
