@@ -1,12 +1,17 @@
 """Train the package's default model from its data, measure it and publish it.
 
     e3relax data pnictides/ substitution.npz --output pairs.npz
-    python benchmarks/default_model.py pairs.npz --output default --publish
+    e3relax data slabs/unrelaxed.extxyz::slabs/relaxed.extxyz --output slabs.npz --fractions 0.6 0.1 0.3
+    e3relax distil pairs.npz --output distilled.npz --teacher sevennet-mf-0 --never benchmarks/judged.txt \
+        --held-out-val carbides borides spinels half-Heuslers
+    python benchmarks/default_model.py pairs.npz slabs.npz distilled.npz --output default --publish
 
-The default is an ensemble. Its members are trained one after the other, each in two stages: on the relaxations as they
-are, then on the part of them that keeps the symmetry of the start, with the pnictides taken more often. The command
-goes on where it was stopped, and leaves out what is done. The ensemble gets environments of its training, and its
-uncertainty is calibrated on the validation splits, named ones too; the test splits are only measured.
+The default is an ensemble. Its members are trained one after the other, each in three stages: on DFT's relaxations of
+bulk crystals as they are; then on the part of them that keeps the symmetry of the start, with the pnictides taken more
+often; then on the symmetric part of everything, what a teacher relaxed and slabs among it. `--begin-with default.pt`
+takes the members of an ensemble for what the first two stages give. The command goes on where it was stopped, and
+leaves out what is done. The ensemble gets environments of its training, and its uncertainty is calibrated on the
+validation splits, named ones too; the test splits are only measured.
 """
 
 from __future__ import annotations
@@ -16,13 +21,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from accuracy import report
 
 from aiida_e3relax.crystals.datasets.pairs_file import read_different_pairs
 from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
 from aiida_e3relax.gnn.device import prepare_device
-from aiida_e3relax.gnn.training.ensembles import calibrate, combine
+from aiida_e3relax.gnn.training.ensembles import calibrate, combine, separate
 from aiida_e3relax.gnn.training.reference_sets import add_reference_set
 from aiida_e3relax.gnn.training.run import train
 from aiida_e3relax.gnn.training.settings import read_settings
@@ -37,41 +43,76 @@ SECOND_STAGE: dict[str, Any] = {
     'symmetric_targets': True,
 }
 
-MEMBERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+THIRD_STAGE: dict[str, Any] = {
+    'learning_rate': 8e-4,
+    'weight_decay': 0.3,
+    'steps': 16000,
+    'validate_every': 1000,
+    'early_stop': None,
+    'oversampling': {'pnictides': 3},
+    'symmetric_targets': True,
+}
+
+MEMBERS: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     'member-0': (
         {'seed': 0, 'steps': 16000},
         SECOND_STAGE | {'seed': 10, 'steps': 16000, 'oversampling': {'pnictides': 4}},
+        THIRD_STAGE | {'seed': 20},
     ),
-    'member-1': ({'seed': 1, 'steps': 12000}, SECOND_STAGE | {'seed': 11}),
-    'member-2': ({'seed': 2, 'steps': 14000}, SECOND_STAGE | {'seed': 12}),
+    'member-1': ({'seed': 1, 'steps': 12000}, SECOND_STAGE | {'seed': 11}, THIRD_STAGE | {'seed': 21}),
+    'member-2': ({'seed': 2, 'steps': 14000}, SECOND_STAGE | {'seed': 12}, THIRD_STAGE | {'seed': 22}),
 }
-"""The members' two stages: what their settings are beside the presets `short` and `finetune`."""
+"""The members' three stages: what their settings are beside the presets `short`, `finetune` and `finetune`."""
+
+EARLY = ('pnictides', 'substitution')
+"""The data sets of the first two stages; the third one has all that are given."""
 
 
 def main() -> None:
     """Train what is missing, combine, calibrate, measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('pairs', nargs='+', type=Path, help='training files that `e3relax data` wrote')
+    parser.add_argument('pairs', nargs='+', type=Path, help='training files that `e3relax data` and `distil` wrote')
     parser.add_argument('--output', type=Path, default=Path('default'), help='folder of the runs')
+    parser.add_argument('--begin-with', type=Path, help='an ensemble whose members begin the third stage')
+    parser.add_argument('--members', nargs='+', choices=MEMBERS, help='train these alone, and combine none')
     parser.add_argument('--device', default='auto')
     parser.add_argument('--threads', type=int)
     parser.add_argument('--publish', action='store_true', help="make the ensemble the package's default")
     options = parser.parse_args()
     device = prepare_device(options.device, options.threads)
     pairs = Pairs.concatenate(read_different_pairs(options.pairs))
+    if options.begin_with is None:
+        begin = [trained_early(name, pairs, options.output, device) for name in options.members or MEMBERS]
+    else:
+        begin = separate(options.begin_with, options.output / 'begin')
+        if len(begin) != len(MEMBERS):
+            parser.error(f'--begin-with {options.begin_with}: expected {len(MEMBERS)} members, found {len(begin)}')
+        begin = [path for name, path in zip(MEMBERS, begin, strict=True) if name in (options.members or MEMBERS)]
     members = []
-    for name, stages in MEMBERS.items():
-        first, second = options.output / name, options.output / f'{name}-tuned'
-        train(pairs, read_settings(stages[0], first.name), first, device)
-        tuning = read_settings(stages[1], second.name, 'finetune')
-        train(pairs, tuning, second, device, tuned_from=load_checkpoint(first / 'best.pt'))
-        members.append(second / 'best.pt')
+    for name, path in zip(options.members or MEMBERS, begin, strict=True):
+        last = options.output / f'{name}-all'
+        settings = read_settings(MEMBERS[name][2], last.name, 'finetune')
+        train(pairs, settings, last, device, tuned_from=load_checkpoint(path))
+        members.append(last / 'best.pt')
+    if options.members:
+        return
     ensemble = options.output / 'ensemble.pt'
     combine(members, ensemble, half=True)
     add_reference_set(ensemble, pairs.of_split('train'), device)
     held_back = pairs.select(np.flatnonzero(np.char.startswith(pairs.split, 'val')))
     calibrate(ensemble, held_back, device, trained_on=pairs.of_split('train'))
     report(ensemble, pairs, device, options.publish)
+
+
+def trained_early(name: str, pairs: Pairs, output: Path, device: torch.device) -> Path:
+    """Take a member through its first two stages, as far as they are not done, and return its checkpoint."""
+    early = pairs.select(np.flatnonzero(np.isin(pairs.source, EARLY)))
+    first, second = output / name, output / f'{name}-tuned'
+    stages = MEMBERS[name]
+    train(early, read_settings(stages[0], first.name), first, device)
+    tuning = read_settings(stages[1], second.name, 'finetune')
+    train(early, tuning, second, device, tuned_from=load_checkpoint(first / 'best.pt'))
+    return second / 'best.pt'
 
 
 if __name__ == '__main__':

@@ -26,6 +26,8 @@ from aiida_e3relax.gnn.checkpoints.reference import FIELD, reference_content
 from aiida_e3relax.gnn.evaluation.calibration import Calibration
 from aiida_e3relax.gnn.evaluation.error_law import ErrorLaw, fit_errors
 from aiida_e3relax.gnn.evaluation.evaluate import measure
+from aiida_e3relax.gnn.models.base import RelaxationModel
+from aiida_e3relax.gnn.models.ensemble import Ensemble
 from aiida_e3relax.gnn.models.reference_set import Growth
 from aiida_e3relax.gnn.models.registry import make_model
 from aiida_e3relax.gnn.training.leaks import ADVICE, pair_digests
@@ -80,6 +82,31 @@ def combine(paths: list[Path], output: Path, half: bool = False) -> Checkpoint:
     card = {'name': output.stem, 'architecture': ARCHITECTURE, 'version': 1, 'atomic_numbers': elements}
     write_card(output, {**card, **inherit(cards), 'members': origin, 'training': training})
     return load_checkpoint(output)
+
+
+def separate(path: Path, folder: Path) -> list[Path]:
+    """Write the members of the ensemble at `path` as checkpoints in `folder`, and return theirs.
+
+    Each has the elements that the ensemble was trained on, and what its own training was.
+
+    Raises
+    ------
+    InputError
+        For what is no ensemble.
+    CheckpointError
+        For a file that is missing or damaged.
+    """
+    checkpoint = load_checkpoint(path)
+    if not isinstance(checkpoint.model, Ensemble):
+        raise InputError(f'{path}: expected an ensemble, found {checkpoint.architecture}')
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    trainings = checkpoint.training.get('members', [{}] * len(checkpoint.model.members))
+    for number, (member, training) in enumerate(zip(checkpoint.model.members, trainings, strict=True)):
+        assert isinstance(member, RelaxationModel)
+        paths.append(folder / f'{path.stem}-{number}.pt')
+        save_checkpoint(paths[-1], checkpoint.model.hyperparameters.member, member, checkpoint.elements, training)
+    return paths
 
 
 def _have_same_weights(one: Checkpoint, other: Checkpoint) -> bool:

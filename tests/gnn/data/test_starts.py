@@ -58,6 +58,15 @@ def pairs():
     return real_pairs()
 
 
+@pytest.fixture(scope='module', autouse=True)
+def prototypes():
+    """Load pymatgen's prototypes without its check of their 288 references, which takes 20 s."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('pymatgen.util.provenance.is_valid_bibtex', lambda _: True)
+        import pymatgen.analysis.prototypes
+    return pymatgen.analysis.prototypes.AFLOW_PROTOTYPE_LIBRARY
+
+
 @pytest.fixture(scope='module')
 def library(pairs):
     return Library.of(pairs)

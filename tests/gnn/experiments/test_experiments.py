@@ -96,6 +96,7 @@ def test_killed_command_leaves_nothing_behind_and_goes_on(folder):
     assert f'training  {step + 1}/120' in (run / 'output.log').read_text()
 
 
+@pytest.mark.slow
 def test_less_is_there_and_more_is_added(folder, monkeypatch):
     """Asking for less measures nothing and loses nothing; asking for more measures that alone, on the same training."""
     monkeypatch.setattr('aiida_e3relax.gnn.experiments.report.write_figures', lambda _: [])
@@ -123,6 +124,7 @@ def test_less_is_there_and_more_is_added(folder, monkeypatch):
     assert 'Times are of 1 or 2 jobs side by side' in text
 
 
+@pytest.mark.slow
 def test_run_that_is_ended_from_outside_has_not_failed(folder):
     changes = ['--set', 'steps=100000', '--set', 'validate_every=2', '--models', 'painn']
     command = [sys.executable, '-m', 'aiida_e3relax.gnn.cli', 'benchmark', 'file.json', *changes, *QUICK]

@@ -18,7 +18,7 @@ from aiida_e3relax.gnn.graph.batch import make_batch
 from aiida_e3relax.gnn.models.losses import DEFAULT_LOSS, structure_losses
 from aiida_e3relax.gnn.models.registry import make_model
 from aiida_e3relax.gnn.training.batches import PreparedPairs
-from aiida_e3relax.gnn.training.ensembles import calibrate, combine
+from aiida_e3relax.gnn.training.ensembles import calibrate, combine, separate
 from tests.gnn.crystals import batch_of, rattled
 from tests.gnn.pairs import made_pairs
 
@@ -60,6 +60,16 @@ def test_half_precision_halves_the_file_and_hardly_moves_the_prediction(members,
         expected, found = whole.model(batch)[-1], half.model(batch)[-1]
     assert found.cell.dtype == torch.float32
     assert 0 < (found.cell - expected.cell).abs().max() < 1e-2
+
+
+def test_separated_members_make_the_same_ensemble_again(members, tmp_path):
+    whole = combine(members, tmp_path / 'whole.pt')
+    apart = separate(tmp_path / 'whole.pt', tmp_path / 'apart')
+    again = combine(apart, tmp_path / 'again.pt')
+    assert again.content_hash == whole.content_hash
+    assert [load_checkpoint(path).training['step'] for path in apart] == [1, 2, 3]
+    with pytest.raises(InputError, match='expected an ensemble, found e3relax-h2'):
+        separate(members[0], tmp_path / 'none')
 
 
 def made_to_agree(checkpoint):

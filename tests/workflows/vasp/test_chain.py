@@ -104,6 +104,7 @@ def test_full_chain_compares_the_two_legs(make_builder):
     assert_same_settings(called)
 
 
+@pytest.mark.slow
 def test_only_the_predicted_leg_relaxes_by_another_algorithm_and_the_comparison_says_so(make_builder):
     overrides = {'predicted_algo': 'rd'}
     _, chain = run_get_node(make_builder(reference_leg='always', overrides=overrides))
