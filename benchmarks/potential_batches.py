@@ -4,9 +4,9 @@
     python benchmarks/potential_batches.py --potential chgnet --device cpu
 
 MACE needs torch-sim for batches (`pip install '.[mlip,torch-sim]'`, Python 3.12 or later), SevenNet takes it where it
-is there, CHGNet needs nothing else. The crystals are of the prototypes below, strained and rattled, of 4 to 12 atoms. Both ways take the same steps,
-and have relaxed two crystals before the clock starts. On a machine that others use too, compare processor time. Writes
-Markdown to standard output.
+is there, CHGNet needs nothing else. The crystals are of the prototypes below, strained and rattled, of 4 to 12 atoms.
+Both ways take the same steps, and have relaxed two crystals before the clock starts. On a machine that others use too,
+compare processor time. Writes Markdown to standard output.
 """
 
 from __future__ import annotations
