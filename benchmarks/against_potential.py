@@ -1,120 +1,131 @@
-"""Compare the network with a relaxation by an interatomic potential: errors and processor time on a test split.
+"""Compare networks with relaxations by interatomic potentials from the same starts: errors and processor time.
 
-    python benchmarks/against_potential.py pnictides.npz
+    python -m benchmarks.against_potential pnictides.npz substitution.npz --output against
+    python -m benchmarks.against_potential pnictides.npz --output against --models default new.pt --count 200
 
-Needs CHGNet (`pip install '.[mlip]'`). The data set is one that `e3relax data` wrote. Of its test split some pairs of
-small crystals are drawn. The potential relaxes sites and cell from the unrelaxed crystal, as VASP would; the network
-predicts the same crystals in one pass. Everything has one thread.
+Needs the potentials (`pip install '.[mlip]'`). The data sets are those that `e3relax data` writes. Of the test split of
+each some pairs of small crystals are drawn. A potential relaxes what moved in the pair from the unrelaxed crystal, in
+batches where it can, until the bounds of `e3relax predict --pre-relaxer`; a network predicts the same crystals in one
+pass. Relaxations are kept in the folder of --output: the command goes on where it was stopped, and measures other
+models on them. Give --threads 1 where processor time is to be compared. Writes Markdown to standard output.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import datetime
 import platform
-import sys
 import time
-import warnings
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from ase import Atoms
-from ase.filters import FrechetCellFilter
-from ase.optimize import FIRE
-from numpy.typing import NDArray
 
-from aiida_e3relax.common.progress import progress
-from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
-from aiida_e3relax.crystals.metrics import cell_shape_deviation, coordinate_mae, volume_error
-from aiida_e3relax.crystals.pairs import Pairs, aligned
+from aiida_e3relax.common.progress import ProgressLine
+from aiida_e3relax.common.strict_json import finite
+from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash, read_data_card, read_different_pairs, read_pairs
+from aiida_e3relax.crystals.datasets.pairs_file import write_pairs as write
+from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
-from aiida_e3relax.gnn.engine.accelerate import accelerate
-from aiida_e3relax.gnn.potentials.base import Potential
-from aiida_e3relax.gnn.potentials.registry import load_potential
-from aiida_e3relax.gnn.prediction.predict import predict
+from aiida_e3relax.gnn.device import prepare_device
+from aiida_e3relax.gnn.distillation.teacher import Teacher
+from aiida_e3relax.gnn.prediction.settings import PotentialSettings
+from benchmarks.judging import MEASURES, errors, judged, network, with_moves
+
+CHUNK = 20
+"""Crystals that are relaxed before they are written."""
+
+DEFAULT = 'default'
+"""The word for the model that comes with the package."""
 
 
 def main() -> None:
-    """Relax, predict, measure and print the table."""
+    """Relax, predict, measure and print a table for each data set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('pairs', type=Path)
-    parser.add_argument('--model', type=Path, default=DEFAULT_CHECKPOINT)
-    parser.add_argument('--count', type=int, default=40, help='pairs to draw (default: %(default)s)')
+    parser.add_argument('pairs', nargs='+', type=Path)
+    parser.add_argument('--models', nargs='+', default=[DEFAULT], help='checkpoints (default: the one of the package)')
+    parser.add_argument('--potentials', nargs='*', default=['chgnet'], help='(default: chgnet)')
+    parser.add_argument('--split', default='test', help='(default: %(default)s)')
+    parser.add_argument('--count', type=int, default=40, help='pairs to draw of each set (default: %(default)s)')
     parser.add_argument('--most-atoms', type=int, default=20, help='in a crystal (default: %(default)s)')
-    parser.add_argument('--force', type=float, default=0.05, help='eV/A, where FIRE stops (default: %(default)s)')
-    parser.add_argument('--steps', type=int, default=500, help='of FIRE at most (default: %(default)s)')
+    parser.add_argument('--output', type=Path, required=True, help='folder of the relaxations')
+    parser.add_argument('--device', default='auto')
+    parser.add_argument('--threads', type=int)
     options = parser.parse_args()
-    torch.set_num_threads(1)
-    pairs = read_pairs(options.pairs).of_split('test')
-    small = np.flatnonzero(pairs.unrelaxed.n_atoms <= options.most_atoms)
-    pairs = pairs.select(np.random.default_rng(0).permutation(small)[: options.count])
-
-    potential = load_potential('chgnet', torch.device('cpu'))
-    start = time.process_time()
-    relaxed, done = relax(pairs.unrelaxed, potential, options.force, options.steps)
-    by_potential = (time.process_time() - start) / len(pairs)
-    if failed := len(pairs) - len(done):
-        print(f'{failed} crystals left out, which {potential.name} could not compute', file=sys.stderr)
-    pairs, relaxed = pairs.select(done), relaxed.select(done)
-
-    checkpoint = load_checkpoint(options.model)
-    network = accelerate(checkpoint.model)
-    predict(network, pairs.unrelaxed, checkpoint.elements, torch.device('cpu'))  # what the first use sets up
-    start = time.process_time()
-    predicted = predict(network, pairs.unrelaxed, checkpoint.elements, torch.device('cpu')).crystals
-    by_network = (time.process_time() - start) / len(pairs)
-
+    device = prepare_device(options.device, options.threads)
+    options.output.mkdir(parents=True, exist_ok=True)
+    for path, pairs in zip(options.pairs, read_different_pairs(options.pairs), strict=True):
+        drawn = draw(pairs.of_split(options.split), options.count, options.most_atoms)
+        print(markdown(f'{path.stem}, {options.split}, {len(drawn)} pairs', list(rows_of(drawn, options, device))))
+    packages = ', '.join(f'{name} {version(name)}' for name in ('torch', 'aiida-e3relax'))
     print(
-        f'| {options.pairs.stem}, test, {len(pairs)} pairs | coordinates A | cell shape A^2 | volume A^3 | CPU-s each |'
-    )
-    print('|---|---|---|---|---|')
-    rows = {'Dummy': (pairs.unrelaxed, 0.0), 'CHGNet': (relaxed, by_potential), 'network': (predicted, by_network)}
-    for name, (crystals, seconds) in rows.items():
-        print(f'| {name} | {" | ".join(errors(crystals, pairs))} | {seconds:.3g} |')
-    print(
-        f'\nAligned frame, mean (median); crystals of up to {options.most_atoms} atoms. FIRE to {options.force:g} eV/A '
-        f'in at most {options.steps} steps. Measured {datetime.datetime.now(datetime.UTC).date()} on '
-        f'{platform.machine()}, torch {version("torch")}, chgnet {version("chgnet")}.'
+        f'Aligned frame, mean (median); crystals of up to {options.most_atoms} atoms. Measured '
+        f'{datetime.datetime.now(datetime.UTC).date()} on {platform.machine()}, {device.type}, {packages}.'
     )
 
 
-def relax(crystals: Crystals, potential: Potential, force: float, steps: int) -> tuple[Crystals, NDArray[np.int64]]:
-    """Return where FIRE leads, sites and cell together, and the indices of the crystals that it got through."""
-    positions, cell, offsets = crystals.positions.copy(), crystals.cell.copy(), crystals.offsets
-    done = []
-    for index in progress(range(len(crystals)), f'relaxing with {potential.name}'):
-        sites = slice(offsets[index], offsets[index + 1])
-        atoms = Atoms(crystals.numbers[sites], positions[sites], cell=cell[index], pbc=True)
-        atoms.calc = potential.calculator
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter('ignore')  # of CHGNet at every call
-                FIRE(FrechetCellFilter(atoms), logfile=None).run(fmax=force, steps=steps)
-        except Exception as error:  # whatever the potential raises
-            print(f'{crystals.labels[index]}: {type(error).__name__}: {error}', file=sys.stderr)
-            continue
-        positions[sites], cell[index] = atoms.positions, atoms.cell.array
-        done.append(index)
-    return crystals.replace(positions, cell), np.array(done, dtype=np.int64)
+def draw(pairs: Pairs, count: int, most_atoms: int) -> Pairs:
+    """Return `count` pairs of small crystals, the first ones of the same order whatever the count."""
+    small = np.flatnonzero(pairs.unrelaxed.n_atoms <= most_atoms)
+    return with_moves(pairs.select(np.random.default_rng(0).permutation(small)[:count]))
 
 
-def errors(crystals: Crystals, pairs: Pairs) -> list[str]:
-    """Return mean (median) of the papers' three measures of `crystals`, in the aligned frame."""
-    target = aligned(pairs).relaxed.with_centroids_of(pairs.unrelaxed)
-    guess = aligned(dataclasses.replace(pairs, relaxed=crystals)).relaxed.with_centroids_of(pairs.unrelaxed)
-    return [
-        f'{values.mean():.3g} ({np.median(values):.3g})'
-        for values in (
-            coordinate_mae(guess, target),
-            cell_shape_deviation(guess, target),
-            volume_error(guess, target),
-        )
-    ]
+def rows_of(pairs: Pairs, options: argparse.Namespace, device: torch.device) -> Iterator[dict[str, Any]]:
+    """Yield the rows of the Dummy, of each potential, and of each model with the Dummy at the volumes it predicts."""
+    yield {'start': 'Dummy', **errors(pairs, pairs.unrelaxed)}
+    for name in options.potentials:
+        relaxed, told, seconds = relaxations(pairs, name, options.output, device)
+        yield {'start': name, **judged(pairs, relaxed, told), 'CPU-s each': seconds / len(pairs)}
+    for model in options.models:
+        checkpoint = load_checkpoint(DEFAULT_CHECKPOINT if model == DEFAULT else model)
+        network(checkpoint, pairs.select([0]), device)  # what the first use sets up
+        start = time.process_time()
+        predicted, told = network(checkpoint, pairs, device)
+        seconds = time.process_time() - start
+        scaled = pairs.unrelaxed.scaled_to(predicted.volumes)
+        yield {'start': f'Dummy at the volume of {model}', **errors(pairs, scaled)}
+        yield {'start': model, **judged(pairs, predicted, told), 'CPU-s each': seconds / len(pairs)}
+
+
+def relaxations(
+    pairs: Pairs, name: str, folder: Path, device: torch.device
+) -> tuple[Crystals, list[dict[str, Any]], float]:
+    """Return where a potential leads, what it says of each crystal, and the CPU seconds; what is kept is read."""
+    teacher: Teacher | None = None
+    ends, rows, seconds = [], [], 0.0
+    line = ProgressLine(name, len(pairs))
+    for first in range(0, len(pairs), CHUNK):
+        part = pairs.select(np.arange(first, min(first + CHUNK, len(pairs))))
+        path = folder / f'{name}-{pairs_hash(part).removeprefix("sha256:")[:16]}.npz'
+        if not path.is_file():
+            teacher = teacher or Teacher.load(PotentialSettings(name, start='input'), Path(), device)
+            start = time.process_time()
+            relaxed, told = teacher.relax(part)
+            write(path, relaxed, {'rows': finite(told), 'CPU s': time.process_time() - start})
+        card = read_data_card(path) or {}
+        ends.append(read_pairs(path).relaxed)
+        rows += card['rows']
+        seconds += card['CPU s']
+        line.advance(len(part))
+    line.close()
+    return Crystals.concatenate(ends), rows, seconds
+
+
+def markdown(title: str, rows: list[dict[str, Any]]) -> str:
+    """Return the table: means, medians in brackets."""
+    counts = ('failed', 'not converged')
+    lines = [f'| {title} | {" | ".join([*MEASURES, *counts, "CPU-s each"])} |', '|---' * (len(MEASURES) + 4) + '|']
+    for row in rows:
+        cells = [f'{mean:.3g} ({median:.3g})' for mean, median in (row[name] for name in MEASURES)]
+        cells += [str(row.get(name, '')) for name in counts]
+        cells.append(f'{row["CPU-s each"]:.3g}' if 'CPU-s each' in row else '')
+        lines.append(f'| {row["start"]} | {" | ".join(cells)} |')
+    return '\n'.join([*lines, ''])
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""Train the package's default model from its data, measure it and publish it.
+r"""Train the package's default model from its data, measure it and publish it.
 
     e3relax data pnictides/ substitution.npz --output pairs.npz
     e3relax data slabs/unrelaxed.extxyz::slabs/relaxed.extxyz --output slabs.npz --fractions 0.6 0.1 0.3

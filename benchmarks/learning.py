@@ -1,6 +1,6 @@
 """Measure what a network learns from a campaign's relaxations of a family that it does not know, in retrospect.
 
-    python benchmarks/learning.py pnictides.npz substitution.npz --family P Li,Na,K,Rb,Cs --output phosphides
+    python -m benchmarks.learning pnictides.npz substitution.npz --family P Li,Na,K,Rb,Cs --output phosphides
 
 The data sets are those that `e3relax data` writes. All pairs with an element of each group of --family are taken out,
 and networks are trained on the rest, which must know these elements from other crystals: the base model, an ensemble
@@ -25,7 +25,7 @@ import argparse
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,31 +35,21 @@ import torch
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
-from aiida_e3relax.common.progress import NoProgress, ProgressLine
 from aiida_e3relax.crystals.datasets.pairs_file import read_different_pairs
 from aiida_e3relax.crystals.freedom.words import Moves
-from aiida_e3relax.crystals.metrics import cell_shape_deviation, coordinate_mae, volume_error
-from aiida_e3relax.crystals.pairs import Pairs, aligned
-from aiida_e3relax.crystals.structures import Crystals
+from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from aiida_e3relax.gnn.data.splits import chemical_systems
 from aiida_e3relax.gnn.device import prepare_device
-from aiida_e3relax.gnn.distillation.teacher import Teacher, predict_freely
-from aiida_e3relax.gnn.prediction.predictor import Predictor
-from aiida_e3relax.gnn.prediction.settings import ENGINES, PotentialSettings
 from aiida_e3relax.gnn.training.ensembles import combine
 from aiida_e3relax.gnn.training.reference_sets import add_reference_set
 from aiida_e3relax.gnn.training.run import train
 from aiida_e3relax.gnn.training.settings import read_settings
+from benchmarks.judging import MEASURES, errors, judged, kept, network, relax_by, with_moves
 
 ORDERS = ('random', 'least-certain', 'most-different')
-MEASURES: dict[str, Callable[[Crystals, Crystals], NDArray[np.float64]]] = {
-    'coordinates A': coordinate_mae,
-    'shape A^2': cell_shape_deviation,
-    'volume A^3': volume_error,
-}
 MEMBERS = 2
-RULES = 2
+RULES = 3
 """Of what is measured; results of other rules are others."""
 VALIDATION_SHARE = 0.15
 """Of what is revealed: it chooses the best step of the tuning."""
@@ -147,14 +137,6 @@ def check_judges(judges: Pairs, elsewhere: Pairs, potentials: Sequence[str], par
             parser.error(f'pairs that relaxed with `{unknown[0]}` cannot be repeated: leave them out of the files')
 
 
-def with_moves(pairs: Pairs) -> Pairs:
-    """Return pairs that all say what moves: where they do not, the atoms, and the cell unless it is fixed."""
-    fixed = np.zeros(len(pairs), dtype=bool) if pairs.fixed_cell is None else pairs.fixed_cell
-    told = pairs.about.get('moves', np.full(len(pairs), ''))
-    moves = np.where(told == '', np.where(fixed, Moves.POSITIONS.value, Moves.CELL.value), told)
-    return dataclasses.replace(pairs, about={**pairs.about, 'moves': moves})
-
-
 def divide(pairs: Pairs, groups: list[list[int]]) -> tuple[Pairs, Pairs]:
     """Return the pairs that have an element of each group, and the others."""
     crystals, has_all = pairs.unrelaxed, np.ones(len(pairs), dtype=bool)
@@ -194,13 +176,6 @@ def train_base(rest: Pairs, options: argparse.Namespace, device: torch.device) -
         add_reference_set(unfinished, rest.of_split('train'), device)
         unfinished.replace(path)
     return load_checkpoint(path)
-
-
-def network(checkpoint: Checkpoint, pairs: Pairs, device: torch.device) -> tuple[Crystals, list[dict[str, Any]]]:
-    """Return what a checkpoint predicts of the unrelaxed crystals, held to what moves in each, and what it states."""
-    predictor = Predictor(checkpoint, device, torch.float32, ENGINES[0], None)
-    predicted, rows = predict_freely(predictor, with_moves(pairs), NoProgress())
-    return predicted.relaxed, rows
 
 
 def order_of(order: str, stated: Sequence[Mapping[str, Any]]) -> NDArray[np.int64]:
@@ -280,39 +255,6 @@ def measure_others(
     return rows
 
 
-def relax_by(name: str, judges: Pairs, device: torch.device) -> dict[str, Any]:
-    """Return the errors of a relaxation by a potential from the unrelaxed crystals, and what it took."""
-    teacher = Teacher.load(PotentialSettings(name, start='input'), Path(), device)
-    line, start = ProgressLine(name, len(judges)), time.process_time()
-    relaxed, rows = teacher.relax(with_moves(judges), line)
-    line.close()
-    return {'CPU s': time.process_time() - start, 'judged': judged(judges, relaxed.relaxed, rows)}
-
-
-def judged(pairs: Pairs, candidates: Crystals, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the errors, and how many crystals failed, which count as they began, and how many did not converge."""
-    failed = [row['status'] != 'ok' or 'error' in row.get('potential', {}) for row in rows]
-    converged = [row.get('potential', {}).get('converged', True) for row in rows]
-    unconverged = sum(not done and not fault for done, fault in zip(converged, failed, strict=True))
-    return {**errors(pairs, candidates), 'failed': sum(failed), 'not converged': unconverged}
-
-
-def errors(pairs: Pairs, candidates: Crystals) -> dict[str, list[float]]:
-    """Return mean and median of each measure against the relaxed crystals, in the aligned frame."""
-    target = pairs.centred(aligned(pairs).relaxed)
-    found = {name: of(pairs.centred(candidates), target) for name, of in MEASURES.items()}
-    return {name: [float(values.mean()), float(np.median(values))] for name, values in found.items()}
-
-
-def kept(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """Return what the file has, or compute it and keep it there."""
-    if not path.is_file():
-        unfinished = path.with_suffix('.part')
-        unfinished.write_text(json.dumps(compute(), indent=1), encoding='utf-8')
-        unfinished.replace(path)
-    return json.loads(path.read_text(encoding='utf-8'))
-
-
 def order_title(name: str) -> str:
     """Return the order of a tuning in words."""
     return name.rpartition('-')[0].replace('-', ' ')
@@ -337,7 +279,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 
 def draw(rows: list[dict[str, Any]], path: Path) -> None:
     """Draw mean errors over the number of pairs learnt from, with what learns nothing as lines."""
-    figure, axes = plt.subplots(1, len(MEASURES), figsize=(12, 4), layout='constrained')
+    figure, axes = plt.subplots(1, len(MEASURES), figsize=(15, 4), layout='constrained')
     (base,) = [row for row in rows if row['start'] == 'base model']
     learnt = {row['start']: [] for row in rows if row.get('pairs')}
     for order in learnt:

@@ -13,7 +13,7 @@ from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint
 from aiida_e3relax.gnn.distillation.teacher import Teacher
 from aiida_e3relax.gnn.models.registry import make_model
-from benchmarks import learning
+from benchmarks import judging, learning
 from tests.gnn.crystals import batch_of
 from tests.gnn.distillation.test_distil import teacher_of
 
@@ -37,16 +37,16 @@ def judges() -> Pairs:
 
 def test_a_potential_is_held_to_what_moved_and_its_failures_are_counted(judges, monkeypatch):
     monkeypatch.setattr(Teacher, 'load', lambda *_: teacher_of(EMT()))
-    found = learning.relax_by('emt', judges, CPU)['judged']
+    found = judging.relax_by('emt', judges, CPU)['judged']
     assert (found['failed'], found['not converged']) == (1, 0)
-    ends = teacher_of(EMT()).relax(learning.with_moves(judges))[0].relaxed
+    ends = teacher_of(EMT()).relax(judging.with_moves(judges))[0].relaxed
     np.testing.assert_array_equal(ends.cell[0][2], [0, 0, 20.0])
     np.testing.assert_array_equal(ends.cell[1], judges.unrelaxed.cell[1])
     assert ends.volumes[2] != pytest.approx(judges.unrelaxed.volumes[2])
     row = {'start': 'emt', 'judged': found, 'CPU s': 1.0}
     assert learning.markdown([row]).splitlines()[-1].endswith('| 1 | 0 | 1 |')
     slow = [{'status': 'ok', 'potential': {'converged': False}}] * 4
-    assert learning.judged(judges, ends, slow)['not converged'] == 4
+    assert judging.judged(judges, ends, slow)['not converged'] == 4
 
 
 def test_a_network_is_held_to_what_moved(judges):
@@ -56,12 +56,12 @@ def test_a_network_is_held_to_what_moved(judges):
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     checkpoint = Checkpoint(model.eval(), 'e3relax-h2', [29, 47], {}, 'sha256:0')
-    predicted, rows = learning.network(checkpoint, judges, CPU)
+    predicted, rows = judging.network(checkpoint, judges, CPU)
     np.testing.assert_array_equal(predicted.cell[0][2], [0, 0, 20.0])
     np.testing.assert_array_equal(predicted.cell[1], judges.unrelaxed.cell[1])
     assert predicted.volumes[2] != pytest.approx(judges.unrelaxed.volumes[2])
     assert [row['status'] == 'ok' for row in rows] == [True, True, True, False]
-    assert learning.judged(judges, predicted, rows)['failed'] == 1
+    assert judging.judged(judges, predicted, rows)['failed'] == 1
     stated = [{'uncertainty_A': 0.1}, {'uncertainty_A': 0.3}, {}]
     assert learning.order_of('least-certain', stated).tolist() == [2, 1, 0]  # what it cannot predict goes first
 
