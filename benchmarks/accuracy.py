@@ -1,4 +1,4 @@
-"""Measure a checkpoint on the test splits of its data sets: the table of the README, and the model card.
+"""Measure a checkpoint on the test splits of its data sets, named ones too: the README's table, and the model card.
 
     python benchmarks/accuracy.py pnictides.npz substitution.npz
     python benchmarks/accuracy.py pnictides.npz substitution.npz --model best.pt --publish
@@ -42,6 +42,9 @@ DATA = {
     '(MIT), 3DSC (CC-BY-4.0), matcalc (BSD-3) and upper-bound-energy-gnn (MIT); synthetic inputs, mixed DFT settings',
 }
 
+BONDS = 'bond_length_mae_A'
+"""DeepRelax's measure, beside the others."""
+
 NAMES = {'model': 'network', 'dummy': 'Dummy', 'dummy at volume of model': "Dummy at the network's volume"}
 
 LIMITS = [
@@ -81,11 +84,11 @@ def main() -> None:
 def report(model: Path, pairs: Pairs, device: torch.device, publish: bool) -> None:
     """Print what a checkpoint reaches on the test splits, and make it the package's default where asked."""
     checkpoint = load_checkpoint(model)
-    test = pairs.of_split('test')
-    measured = measure({'model': checkpoint}, test, device)
-    rows = [m.row() for m in measured]
+    splits = [split for split in np.unique(pairs.split).tolist() if split.startswith('test')]
+    measured = {split: measure({'model': checkpoint}, pairs.of_split(split), device) for split in splits}
+    rows = [{'split': split, **m.row()} for split, found in measured.items() for m in found]
     print(markdown(rows))
-    print(symmetry_markdown(test, measured))
+    print(symmetry_markdown(pairs.of_split('test'), measured['test']))
     if publish:
         if model != DEFAULT_CHECKPOINT:
             shutil.copyfile(model, DEFAULT_CHECKPOINT)
@@ -96,14 +99,15 @@ def report(model: Path, pairs: Pairs, device: torch.device, publish: bool) -> No
 def markdown(rows: list[dict[str, Any]]) -> str:
     """Return the rows as a table: mean (median)."""
     lines = [
-        '| test split | frame | | coordinates A | cell shape A^2 | volume A^3 | match % |',
-        '|---|---|---|---|---|---|---|',
+        '| data, test split | frame | | coordinates A | cell shape A^2 | volume A^3 | bonds A | match % |',
+        '|---|---|---|---|---|---|---|---|',
     ]
     for row in rows:
-        figures = [f'{row[f"{name}_mean"]:.3g} ({row[f"{name}_median"]:.3g})' for name in MEASURES]
+        figures = [f'{row[f"{name}_mean"]:.3g} ({row[f"{name}_median"]:.3g})' for name in (*MEASURES, BONDS)]
         name = NAMES[row['of']]
+        split = '' if row['split'] == 'test' else f', {row["split"].removeprefix("test_")}'
         lines.append(
-            f'| {row["data"]}, {row["pairs"]} pairs | {row["frame"]} | {name} | '
+            f'| {row["data"]}{split}, {row["pairs"]} pairs | {row["frame"]} | {name} | '
             + ' | '.join(figures)
             + f' | {row["match_rate_percent"]:.1f} |'
         )
@@ -136,6 +140,8 @@ def symmetry_markdown(pairs: Pairs, measured: list[Measured]) -> str:
             ('network, symmetry broken', m.values, broken),
             ('the symmetric part of the relaxation', oracle, everywhere),
         ):
+            if not chosen.any():
+                continue
             figures = [_mean_and_median(values[key][chosen]) for key in MEASURES]
             lines.append(f'| {m.data}: {name} | {chosen.sum()} | ' + ' | '.join(figures) + ' |')
     return '\n'.join(['', *lines])

@@ -1,7 +1,8 @@
 r"""Train the package's default model from its data, measure it and publish it.
 
     e3relax data pnictides/ substitution.npz --output pairs.npz
-    e3relax data slabs/unrelaxed.extxyz::slabs/relaxed.extxyz --output slabs.npz --fractions 0.6 0.1 0.3
+    e3relax data slabs/unrelaxed.extxyz::slabs/relaxed.extxyz --name slabs --output slabs.npz \
+        --fractions 0.6 0.1 0.3
     e3relax distil pairs.npz --output distilled.npz --teacher sevennet-mf-0 --never benchmarks/judged.txt \
         --held-out-val carbides borides spinels half-Heuslers
     python benchmarks/default_model.py pairs.npz slabs.npz distilled.npz --output default --publish
