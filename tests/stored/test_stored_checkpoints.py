@@ -13,10 +13,14 @@ from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
 from aiida_e3relax.gnn.checkpoints.model_card import read_card
 from aiida_e3relax.gnn.cli import main
+from aiida_e3relax.gnn.engine.native import library
 from aiida_e3relax.gnn.models.registry import MODELS
 
 RELEASES = sorted(path for path in Path(__file__).parent.iterdir() if path.is_dir() and (path / 'networks').is_dir())
 NETWORKS = [path for release in RELEASES for path in sorted((release / 'networks').glob('*.pt'))]
+
+# What is stored was computed by the compiled kernels, whose tables are that much off (docs/model.md).
+ATOL = 1e-7 if library() is None else 1e-9
 
 
 def name_of(path: Path) -> str:
@@ -47,7 +51,7 @@ def test_a_network_predicts_what_it_predicted(path, tmp_path):
     assert predicted.keys() == stored.keys()
     for name, values in stored.items():
         if values.dtype.kind == 'f':
-            np.testing.assert_allclose(predicted[name], values, rtol=0, atol=1e-9)
+            np.testing.assert_allclose(predicted[name], values, rtol=0, atol=ATOL)
         else:
             assert predicted[name].tolist() == values.tolist()
 
