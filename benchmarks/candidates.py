@@ -5,10 +5,10 @@
 The data set is one that `e3relax data` wrote. Of its test split those pairs are taken whose relaxed crystal has not the
 symmetry of the unrelaxed one: the symmetric part of the relaxation is off by more than 0.02 A in the mean coordinate,
 or 0.5 A^2 in the metric tensor. Some are drawn, of up to `--most-atoms` atoms. The network predicts, `--potential`
-relaxes the prediction and the candidates; `--judge`, another potential, says what it thinks of the ends, and both what
-they think of the relaxed crystal of the data, without a step. One line of JSON for each crystal is added to the file:
-a run that was stopped goes on. Needs both potentials (`pip install '.[mlip]'`). Has one thread; writes Markdown to
-standard output.
+relaxes the prediction, the candidates, and the relaxed crystal of the data; `--judge`, another potential, says what it
+thinks of all these ends, without a step. So no crystal lies at a minimum of the potential that another one was not
+brought to. One line of JSON for each crystal is added to the file: a run that was stopped goes on. Needs both
+potentials (`pip install '.[mlip]'`). Has one thread; writes Markdown to standard output.
 """
 
 from __future__ import annotations
@@ -48,6 +48,9 @@ from aiida_e3relax.gnn.training.targets import TARGET_SYMMETRY_DISTANCE, symmetr
 
 LOWER = 1e-3
 """In eV/atom: an end that lies lower by more is found."""
+
+RULES = 2
+"""Of what is compared; rows of other rules are others."""
 
 
 def main() -> None:
@@ -99,8 +102,9 @@ def count_lines(path: Path) -> int:
 
 def made_with(options: argparse.Namespace) -> dict[str, Any]:
     """Return what a row depends on besides its pair."""
-    names = ('model', 'potential', 'judge', 'candidates', 'seed')
-    return {name: str(getattr(options, name)) for name in names}
+    names = ('potential', 'judge', 'candidates', 'seed')
+    of_model = {'model': load_checkpoint(options.model).content_hash, 'rules': RULES}
+    return of_model | {name: str(getattr(options, name)) for name in names}
 
 
 def read_results(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -122,24 +126,27 @@ def relax(pairs: Pairs, waiting: list[int], options: argparse.Namespace) -> None
     settings = PotentialSettings(options.potential, candidates=options.candidates, seed=options.seed)
     potential = load_potential(options.potential, device, in_batches=options.in_batches or None)
     judge = load_potential(options.judge, device)
-    network, both = (
-        Predictor(load_checkpoint(options.model), device, torch.float32, PredictionSettings.engine, relaxation)
-        for relaxation in (None, PreRelaxation(potential, settings))
+    checkpoint = load_checkpoint(options.model)
+    network, both, alone = (
+        Predictor(model, device, torch.float32, PredictionSettings.engine, relaxation)
+        for model, relaxation in (
+            (checkpoint, None),
+            (checkpoint, PreRelaxation(potential, settings)),
+            (None, PreRelaxation(potential, PotentialSettings(options.potential, start='input'))),
+        )
     )
     line = ProgressLine('crystals', len(waiting))
     with options.results.open('a', encoding='utf-8') as handle:
         for index in waiting:
-            row = relax_one(pairs.select(np.array([index])), network, both, potential, judge)
+            row = relax_one(pairs.select(np.array([index])), network, both, alone, judge)
             handle.write(json.dumps(row | {'made_with': made_with(options)}) + '\n')
             handle.flush()
             line.advance()
     line.close()
 
 
-def relax_one(
-    pair: Pairs, network: Predictor, both: Predictor, potential: Potential, judge: Potential
-) -> dict[str, Any]:
-    """Return what becomes of one pair."""
+def relax_one(pair: Pairs, network: Predictor, both: Predictor, alone: Predictor, judge: Potential) -> dict[str, Any]:
+    """Return what becomes of one pair; its relaxed crystal is relaxed by the potential `alone`."""
     most_edges = PredictionSettings.max_edges
     predicted, _, _ = network.predict(pair.unrelaxed, [None], None, most_edges, NoProgress())
     start = time.process_time()
@@ -150,14 +157,16 @@ def relax_one(
         return found | {'failed_as': row['message'] or row['status']}
     ends, told = result.candidates[0].crystals, row['potential']
     of_ends = [ends.select([k]) for k in range(len(ends))]
-    relaxed = aligned(pair).relaxed
+    reference, _, (of_data,) = alone.predict(aligned(pair).relaxed, [None], None, most_edges, NoProgress())
+    if of_data['status'] != 'ok':
+        return found | {'failed_as': f'the relaxed crystal of the data: {of_data["message"] or of_data["status"]}'}
     return found | {
         'cpu_s': seconds,
         'candidates': told['candidates'],
         'failed': told['candidates_failed'],
         'error': told.get('candidates_error'),
         'judged': [energy(end, judge) for end in of_ends],
-        'data': [energy(relaxed, one) for one in (potential, judge)],
+        'data': [of_data['potential']['energy_prediction_eV_per_atom'], energy(reference.crystals, judge)],
         'coordinates': [coordinate_error(end, pair) for end in of_ends],
         'coordinates_network': coordinate_error(predicted.crystals, pair),
     }
@@ -222,7 +231,7 @@ def print_table(rows: list[dict[str, Any]], options: argparse.Namespace) -> None
     print(f'| both potentials agree that it is | {(falls[0] & falls[1]).sum()} | |')
     for words, k in (('unperturbed end', 1), ('lowest end', 0)):
         counts = [(e[:, k] < of_data[:, j] + LOWER).sum() for j, e in enumerate((own, judged))]
-        print(f'| {words} as low as the relaxed crystal of the data | {counts[0]} | {counts[1]} |')
+        print(f'| {words} as low as the relaxed crystal of the data, relaxed too | {counts[0]} | {counts[1]} |')
     gains = [1000 * (e[:, 1] - e[:, 0])[falls[0]] for e in (own, judged)]
     print(f'| gain where found, meV/atom, median | {np.median(gains[0]):.1f} | {np.median(gains[1]):.1f} |')
     print('\n| error of coordinates, A | mean | median | halves that of the unperturbed end |')
