@@ -105,7 +105,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         figures = [f'{row[f"{name}_mean"]:.3g} ({row[f"{name}_median"]:.3g})' for name in (*MEASURES, BONDS)]
         name = NAMES[row['of']]
-        split = '' if row['split'] == 'test' else f', {row["split"].removeprefix("test_")}'
+        split = row.get('split', 'test').removeprefix('test').replace('_', ', ', 1)
         lines.append(
             f'| {row["data"]}{split}, {row["pairs"]} pairs | {row["frame"]} | {name} | '
             + ' | '.join(figures)

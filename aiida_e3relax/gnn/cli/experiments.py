@@ -87,9 +87,11 @@ def run_experiment(kind: str, options: argparse.Namespace, own: dict[str, Any]) 
     print(write_tables(experiment))
     for figure in write_figures(experiment):
         print(figure)
-    if elsewhere:
-        print(f'{len(elsewhere)} runs are held by other processes: the same command writes the tables with them')
-    failed = [o for o in outcomes(experiment) if o.result is not None and o.result.error]
+    ended = outcomes(experiment)
+    left = {run.folder for run in elsewhere}
+    if held := [o.run.title for o in ended if o.is_pending and o.run.folder in left]:
+        print(f'held by other processes: {"; ".join(held)}: the same command writes the tables with them')
+    failed = [o for o in ended if o.result is not None and o.result.error]
     return 1 if failed else 0
 
 

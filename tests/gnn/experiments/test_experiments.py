@@ -149,7 +149,7 @@ def test_run_that_another_process_has_is_left_to_it(folder, capsys):
         for held in (handle, other):
             fcntl.flock(held, fcntl.LOCK_EX)
         assert main(['benchmark', 'file.json', '--models', 'painn', *QUICK]) == 0
-    assert '2 runs are held by other processes' in capsys.readouterr().out
+    assert 'held by other processes: dummy, made; painn, made, seed 0: the same' in capsys.readouterr().out
     assert not (runs / 'painn' / 'seed-0' / 'result.json').exists()
 
 
