@@ -7,6 +7,7 @@ Models, weights and crystals are those of the equivariance tests (tests/gnn/mode
 
 from __future__ import annotations
 
+import argparse
 import datetime
 import platform
 from importlib.metadata import version
@@ -22,6 +23,7 @@ from tests.gnn.networks import random_network
 
 def main() -> None:
     """Measure and print."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.manual_seed(3)
     rotation = o3.rand_matrix(dtype=torch.float64).numpy()
     generic, symmetric = batch_of(*rattled()), batch_of(*(make() for make in PROTOTYPES.values()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,8 @@ def _lines(settings: ValidationSettings, frame: pd.DataFrame, has_figure: bool) 
         f'Protocol `{request["static"]["protocol"] or "of the default name"}`. All geometries of a crystal have the '
         'same INCAR, the same potentials, and the k-point mesh of its relaxed cell.'
     )
+    if overrides := request['static'].get('overrides'):
+        yield f'Beside the protocol: `{printable(json.dumps(overrides, sort_keys=True, default=str))}`.'
     if engines := _engines(frame):
         yield ''
         yield f'**These energies were computed by the stand-in for VASP ({", ".join(engines)}), not by VASP.**'

@@ -41,7 +41,7 @@ SETTINGS = ValidationSettings(
         'draw': 3,
         'seed': 7,
         'unmatched': True,
-        'static': {'protocol': 'fast'},
+        'static': {'protocol': 'fast', 'overrides': {'vasp': {'kpoints_spacing': 0.08}}},
     },
     looked_at=5,
     matched=2,
@@ -70,6 +70,7 @@ def test_the_summary_is_of_what_is_there(frame):
 def test_the_text_tells_the_draw_the_numbers_and_what_is_missing(frame):
     text = make_text(SETTINGS, frame, has_figure=False)
     assert '3 pairs drawn at random (seed 7)' in text
+    assert 'Beside the protocol: `{"vasp": {"kpoints_spacing": 0.08}}`.' in text
     assert 'of 5 pairs that were looked at 2 were left out' in text
     assert '| good | 3 | 0 | 0.100 | 0.000 to 0.200 | 0.100 | 0.167 | 0.300 | 3 of 3 |' in text
     assert 'On the 2 crystals that have every energy:' in text

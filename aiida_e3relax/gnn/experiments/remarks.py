@@ -22,11 +22,27 @@ def remarks(experiment: Experiment, found: Sequence[Outcome]) -> Iterator[str]:
     yield from _places([place for o in trained if o.result for place in o.result.sessions])
     yield from _kernels(trained)
     yield from _chosen_on_what_is_measured(experiment, trained)
+    yield from _refused(trained)
     faults = [f'{o.run.title}: {one_line(o.result.error)}' for o in found if o.result and o.result.error]
     pending = [o.run.title for o in found if o.is_pending]
     for title, lines in (('Failed', faults), ('Not done', pending)):
         if lines:
             yield from ['', f'{title}:', '', *(f'- {line}' for line in lines)]
+
+
+def _refused(trained: Sequence[Outcome]) -> Iterator[str]:
+    """Yield how many crystals of each data set and split models refuse: they are in the means as they came."""
+    counts: dict[tuple[str, str, int, int], dict[str, None]] = {}
+    for outcome in trained:
+        for row in outcome.rows:
+            if row['failed']:
+                key = (outcome.run.data, row['split'], row['pairs'], row['failed'])
+                counts.setdefault(key, {})[outcome.run.variant] = None
+    for (data, split, pairs, count), names in counts.items():
+        yield (
+            f'{data}, {split}: {count} of {pairs} crystals are refused, as `e3relax predict` would refuse them, and '
+            f'count as they came ({", ".join(names)}).'
+        )
 
 
 def _places(places: Sequence[dict[str, Any]]) -> Iterator[str]:

@@ -18,6 +18,9 @@ MATCH = 'match_rate_percent'
 MEASURE_KEYS = (*(f'{measure}_mean' for measure in (*ALL_MEASURES, MOVABLE)), MATCH)
 """The columns of tables, of those that there may be."""
 
+REFUSED = 'refused'
+"""The column of crystals that a model refuses, which count as they came."""
+
 ROUNDING = 1e-9
 """Errors below this, in A, A^2 or A^3, are rounding: a model that turns a fixed cell and turns it back has 1e-14."""
 
@@ -71,7 +74,11 @@ def results_rows(found: Sequence[Outcome]) -> list[dict[str, Any]]:
             continue
         cost = costs(outcome.result)
         for row in outcome.rows:
-            measures = {name: value for name, value in row.items() if name not in ('data', 'of')}
+            measures = {
+                REFUSED if name == 'failed' else name: value
+                for name, value in row.items()
+                if name not in ('data', 'of')
+            }
             rows.append(start | {'state': 'done', 'source': row['data']} | measures | cost)
     return rows
 
@@ -104,6 +111,7 @@ def table_rows(experiment: Experiment, found: Sequence[Outcome]) -> list[dict[st
             failed = [o for o in runs if o.result is not None and o.result.error]
             row: dict[str, Any] = {'data': data, 'split': split, 'source': source, 'frame': frame, 'of': name}
             row |= {'pairs': seeds[0][1]['pairs'] if seeds else None, 'seeds': len(seeds), 'failed': len(failed)}
+            row[REFUSED] = max((measures['failed'] for _, measures in seeds), default=None)
             row['reason'] = failed[0].result.error if failed and failed[0].result else ''
             row['pending'] = sum(o.result is None for o in runs)
             row |= _over_seeds([measures for _, measures in seeds])

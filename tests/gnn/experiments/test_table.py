@@ -24,7 +24,7 @@ ERRORS = {('dummy', 0): 0.8, ('painn', 0): 0.3, ('painn', 1): 0.5, ('egnn', 0): 
 """Mean errors of the runs: 0.4 with a spread of 0.1414 for painn, 0.2 without one for egnn."""
 
 
-def made(error: float, matched: float = 0.5, **others: float) -> list[tuple[str, Measured]]:
+def made(error: float, matched: float = 0.5, refused: int = 0, **others: float) -> list[tuple[str, Measured]]:
     """Two crystals whose errors have the mean `error` and as many matches as asked for, in both frames."""
     values = {name: others.get(name, error) * np.array([0.5, 1.5]) for name in dict.fromkeys((*ALL_MEASURES, *others))}
     return [
@@ -39,7 +39,7 @@ def made(error: float, matched: float = 0.5, **others: float) -> list[tuple[str,
                 values,
                 np.array([6, 14]),
                 np.array([error, error]),
-                np.zeros(2, dtype=bool),
+                np.arange(2) < refused,
                 np.arange(2) < 2 * matched,
                 None,
             ),
@@ -70,7 +70,8 @@ def experiment(tmp_path):
             if run.seed == 0:
                 write_result(run.folder, Result(error='the loss | is not finite'))
             continue
-        write_measured(run.folder, made(ERRORS[run.variant, run.seed], matched=1.0 if run.variant == 'painn' else 0.5))
+        of_painn = {'matched': 1.0, 'refused': 1} if run.variant == 'painn' else {}
+        write_measured(run.folder, made(ERRORS[run.variant, run.seed], **of_painn))
         facts = {'measurement': together({}, Measurement()), 'parameters': 1234, 'steps': 10}
         if run.variant != 'dummy':
             facts |= {'training_s': 3600.0, 'training_cpu_s': 1800.0 * (1 + run.seed), 'content_hash': 'sha256:0'}
@@ -92,6 +93,7 @@ def test_means_spreads_and_improvements(experiment):
     assert 'volume_mae_A3_mean_improvement_percent' not in rows['dummy']
     assert (painn['training_h'], painn['training_cpu_h'], painn['inference_ms_batch_1']) == (1.0, 0.75, 3.0)
     assert (rows['hegnn']['seeds'], rows['hegnn']['failed'], rows['hegnn']['pending']) == (0, 1, 1)
+    assert [row['refused'] for row in rows.values()] == [0, 1, 0, None]
 
 
 def test_text_says_what_failed_and_what_is_not_done(experiment):
@@ -104,6 +106,8 @@ def test_text_says_what_failed_and_what_is_not_done(experiment):
     assert '| hegnn: failed: the loss / is not finite |' in text
     assert '- hegnn, a, seed 0: the loss / is not finite' in text
     assert 'Not done:\n\n- hegnn, a, seed 1' in text
+    assert 'a, test: 1 of 2 crystals are refused' in text
+    assert 'and count as they came (painn).' in text
     results = (experiment.output / 'results.csv').read_text()
     assert 'a,hegnn,1,not done' in results
     assert len(results.splitlines()) == 1 + 2 * 5 + 2  # both frames of five runs, and two without
