@@ -287,6 +287,14 @@ def copper(**changes):
     return atoms
 
 
+def named(*labels):
+    """Return frames of one composition with such labels."""
+    frames = frames_of(copper())
+    for frame, label in zip(frames, labels, strict=True):
+        frame.info['label'] = label
+    return frames
+
+
 FORCES = np.zeros((4, 3))
 LARGE = FORCES + [[0.3, 0, 0], [0, 0, 0], [0, 0, 0], [-0.3, 0, 0]]
 
@@ -302,6 +310,7 @@ LARGE = FORCES + [[0.3, 0, 0], [0, 0, 0], [0, 0, 0], [-0.3, 0, 0]]
         (frames_of(copper(), forces=FORCES, stress=np.array([0.05] * 3 + [0] * 3)), 'did not converge: stress 80.1 kB'),
         (frames_of(copper(set_momenta=FORCES + 1)), 'no relaxation: .* molecular dynamics'),
         ([copper(), copper()], 'nothing was relaxed: the last frame is the first'),
+        (named('a', 'b'), "no relaxation: its first frame is the structure label 'a' .* 'b'; .* UNRELAXED::RELAXED"),
         ([copper()], 'nothing was relaxed: .* has 1 frames'),
     ],
 )
@@ -317,6 +326,7 @@ def test_trajectories_that_do_not_end_in_a_relaxed_crystal(frames, message, tmp_
         (frames_of(copper(), forces=LARGE / 4, stress=np.full(6, 1e-4)), ''),
         (frames_of(copper(set_constraint=FixAtoms([0, 3])), forces=LARGE), ''),
         (frames_of(copper()), 'no forces in the last frame: nothing says whether the relaxation converged'),
+        (named('a', 'a'), 'no forces in the last frame: nothing says whether the relaxation converged'),
     ],
 )
 def test_trajectories_that_do(frames, note, tmp_path):

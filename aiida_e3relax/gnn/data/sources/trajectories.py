@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from aiida_e3relax.common.messages import short
 from aiida_e3relax.crystals.files import iterate_crystals
 from aiida_e3relax.gnn.data.sources.base import (
     Candidate,
@@ -32,6 +33,9 @@ UNTOUCHED = 1e-6
 """In A: frames this close are the same."""
 
 NOT_KNOWN = 'no forces in the last frame: nothing says whether the relaxation converged'
+
+NAMES = ('label', 'atoms_id', 'material_id', 'mp_id', 'uid', 'sid')
+"""Keys that name a structure: all frames of one relaxation have the same."""
 
 SUFFIXES = ('.traj', '.extxyz', '.xyz')
 _COMPRESSED = ('.xz', '.gz', '.bz2')
@@ -78,8 +82,20 @@ def _load(path: Path) -> Loaded:
     for which, entry in (('first', first), ('last', last)):
         if entry.atoms is None:
             raise UnusableError(f'not read: the {which} frame: {entry.fault}')
+    _check_names(first.atoms, last.atoms)
     before, after = sites_of(first.atoms), sites_of(last.atoms)
     return Loaded(before, after, _judge(before, after, last.atoms))
+
+
+def _check_names(first: Any, last: Any) -> None:
+    """Raise UnusableError for frames that are different structures by their names."""
+    for key in NAMES:
+        names = [frame.info.get(key) for frame in (first, last)]
+        if None not in names and names[0] != names[1]:
+            raise UnusableError(
+                f'no relaxation: its first frame is the structure {key} {short(repr(names[0]))} and its last '
+                f'{short(repr(names[1]))}; of two files of structures give UNRELAXED::RELAXED'
+            )
 
 
 def _judge(before: Sites, after: Sites, frame: Any) -> str:
