@@ -24,8 +24,8 @@ import pandas as pd
 from ase.data import chemical_symbols
 
 from aiida_e3relax.crystals.datasets.pairs_file import read_pairs, write_pairs
+from aiida_e3relax.crystals.duplicates import find_repeats
 from aiida_e3relax.crystals.pairs import Pairs
-from aiida_e3relax.gnn.data.duplicates import find_repeats
 
 ELEMENTS = ('Li', 'Na', 'K', 'Mg', 'Ca', 'Sr', 'Al', 'Si', 'Ge', 'P', 'As', 'Sb')
 

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from aiida_e3relax.common.fields import choice, number, read_fields
+from aiida_e3relax.crystals.duplicates import find_repeats
 from aiida_e3relax.crystals.freedom.freedom import fixed_coordinates
 from aiida_e3relax.crystals.metrics import cell_shape_deviation, coordinate_mae, lattice_mae, volume_error
 from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.data.batch import StructureBatchData
 from aiida_e3relax.data.pairs import RELAXATION, E3RelaxPairsData
-from aiida_e3relax.gnn.data.duplicates import find_repeats
 from aiida_e3relax.gnn.data.splits import chemical_systems, joined, prototypes
 
 TEST, AS_GIVEN = 'test', 'as-given'

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from aiida import orm
 
+from aiida_e3relax.crystals.duplicates import reduced_formulas, same_crystals
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.data.structures import structures_to_crystals
-from aiida_e3relax.gnn.data.duplicates import reduced_formulas, same_crystals
 from aiida_e3relax.learning.relaxations import Relaxation, chunks
 
 MOST_HELD = 0.5

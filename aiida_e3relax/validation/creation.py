@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import importlib.metadata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from aiida.orm.implementation.utils import clean_value
 
 from aiida_e3relax.calculations.batches import gather_structures
 from aiida_e3relax.campaign.creation import PACKAGES, check_name
+from aiida_e3relax.crystals.duplicates import same_crystals
 from aiida_e3relax.crystals.files import UniqueLabels, make_label
 from aiida_e3relax.crystals.freedom.freedom import fixed_coordinates
 from aiida_e3relax.crystals.pairs import Pairs
@@ -93,6 +94,7 @@ def create_validation(
         versions={package: importlib.metadata.version(package) for package in PACKAGES},
         fixed=_fixed_sites(pairs, labels),
         has_fixed_cells=has_fixed_cells,
+        same_starts=_same_starts(pairs.unrelaxed, labels),
     )
     stored = settings.to_node().store()
     group = ValidationGroup(label=name)
@@ -100,6 +102,13 @@ def create_validation(
         group.store()
         group.add_nodes([stored, *unrelaxed.values(), *relaxed.values()])
     return group
+
+
+def _same_starts(unrelaxed: Crystals, labels: Sequence[str]) -> list[list[str]]:
+    """Return the labels of crystals that start as one and the same, for each that several do."""
+    groups = same_crystals(unrelaxed)
+    found = [np.flatnonzero(groups == group).tolist() for group in np.unique(groups)]
+    return [[labels[index] for index in indices] for indices in found if len(indices) > 1]
 
 
 def find_same(name: str, request: Mapping[str, Any]) -> ValidationGroup | None:

@@ -39,6 +39,8 @@ class ValidationSettings:
         The sites that are held in a prediction, as `fixed` in `freedom`, by label.
     has_fixed_cells
         Whether predictions keep the cell, in all crystals alike.
+    same_starts
+        Labels of crystals that start as the same crystal, for each that several do.
     """
 
     name: str
@@ -52,6 +54,7 @@ class ValidationSettings:
     versions: dict[str, str]
     fixed: dict[str, dict[str, list[int]]] = dataclasses.field(default_factory=dict)
     has_fixed_cells: bool = False
+    same_starts: list[list[str]] = dataclasses.field(default_factory=list)
 
     @classmethod
     def from_node(cls, node: orm.Dict) -> ValidationSettings:

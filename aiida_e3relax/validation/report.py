@@ -172,6 +172,11 @@ def _lines(settings: ValidationSettings, frame: pd.DataFrame, has_figure: bool) 
     )
     if overrides := request['static'].get('overrides'):
         yield f'Beside the protocol: `{printable(json.dumps(overrides, sort_keys=True, default=str))}`.'
+    for labels in settings.same_starts:
+        yield (
+            f'{", ".join(printable(label) for label in labels)} start as the same crystal, for which a model predicts '
+            'the same end, whatever their relaxed crystals are.'
+        )
     if engines := _engines(frame):
         yield ''
         yield f'**These energies were computed by the stand-in for VASP ({", ".join(engines)}), not by VASP.**'

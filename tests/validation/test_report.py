@@ -49,6 +49,7 @@ SETTINGS = ValidationSettings(
     order=['a', 'b', 'c'],
     batch='',
     versions={'aiida-core': '2'},
+    same_starts=[['a', 'c']],
 )
 
 
@@ -70,6 +71,7 @@ def test_the_summary_is_of_what_is_there(frame):
 def test_the_text_tells_the_draw_the_numbers_and_what_is_missing(frame):
     text = make_text(SETTINGS, frame, has_figure=False)
     assert '3 pairs drawn at random (seed 7)' in text
+    assert 'a, c start as the same crystal' in text
     assert 'Beside the protocol: `{"vasp": {"kpoints_spacing": 0.08}}`.' in text
     assert 'of 5 pairs that were looked at 2 were left out' in text
     assert '| good | 3 | 0 | 0.100 | 0.000 to 0.200 | 0.100 | 0.167 | 0.300 | 3 of 3 |' in text

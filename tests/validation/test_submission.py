@@ -43,6 +43,11 @@ def group(standin_code, e3relax_code, potential_family, tmp_path) -> ValidationG
     return make_validation(tmp_path.name, 2, choices)
 
 
+def test_crystals_that_start_as_the_same_are_told(standin_code, e3relax_code, potential_family, tmp_path):
+    choices = ChainChoices(standin_code, e3relax_code, potential_family, 'positions', protocol='fast')
+    assert make_validation(tmp_path.name, 7, choices).settings.same_starts == [['NiPt_0', 'NiPt_6']]
+
+
 def add(group: ValidationGroup, process_label: str, label: str, status: int, **inputs: orm.Data) -> orm.WorkChainNode:
     """Store a process as the engine leaves it."""
     node = orm.WorkChainNode(label=label)

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.common.progress import progress
+from aiida_e3relax.crystals.duplicates import Repeats, find_repeats
 from aiida_e3relax.crystals.files.errors import explain
 from aiida_e3relax.crystals.pairs import Pairs, find_moved, is_split, split_names
 from aiida_e3relax.crystals.structures import make_crystals
 from aiida_e3relax.gnn.data.doubts import find_doubts
-from aiida_e3relax.gnn.data.duplicates import Repeats, find_repeats
 from aiida_e3relax.gnn.data.repair import RepairOptions, UnusableError, aligned_in_frame, repaired
 from aiida_e3relax.gnn.data.sources.base import Candidate, Sites, Source
 from aiida_e3relax.gnn.data.splits import check_fractions, make_split

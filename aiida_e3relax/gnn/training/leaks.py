@@ -1,6 +1,6 @@
 """Pairs that are told from others by their numbers alone: held back and trained on, or trained on twice.
 
-`aiida_e3relax.gnn.data.duplicates` finds crystals that are written in another way, too, with pymatgen, when a training
+`aiida_e3relax.crystals.duplicates` finds crystals that are written in another way, too, with pymatgen, when a training
 file is made. This is for what several files have in common, and needs numpy alone.
 """
 

@@ -13,10 +13,10 @@ from scipy.spatial.transform import Rotation
 
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash, read_data_card, read_pairs, write_pairs
+from aiida_e3relax.crystals.duplicates import find_repeats
 from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.data.build import BuildOptions, build
-from aiida_e3relax.gnn.data.duplicates import find_repeats
 from aiida_e3relax.gnn.data.repair import RepairOptions
 from aiida_e3relax.gnn.data.sources.base import Candidate, Loaded, Source, sites_of
 from aiida_e3relax.gnn.data.splits import joined, make_split

@@ -10,10 +10,10 @@ from ase.constraints import FixAtoms, FixBondLengths, FixScaled
 
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.crystals.datasets.pairs_file import read_data_card, read_pairs
+from aiida_e3relax.crystals.duplicates import find_repeats
 from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.data.build import BuildOptions, BuiltData, build
 from aiida_e3relax.gnn.data.card import data_card
-from aiida_e3relax.gnn.data.duplicates import find_repeats
 from aiida_e3relax.gnn.data.sources.base import UnusableError, moves_by_isif
 from aiida_e3relax.gnn.data.sources.registry import open_source
 from tests.gnn.data.test_vasp_runs import FREE, vasprun

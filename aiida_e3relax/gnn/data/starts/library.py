@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_e3relax.common.progress import progress
+from aiida_e3relax.crystals.duplicates import first_of_each
 from aiida_e3relax.crystals.freedom.vacuum import find_gap
 from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.crystals.structures import Crystals, make_crystals, pymatgen_structure
 from aiida_e3relax.crystals.symmetry import SpaceGroup
-from aiida_e3relax.gnn.data.duplicates import first_of_each
 from aiida_e3relax.gnn.data.splits import SYMMETRY_TOLERANCE, prototypes_of
 from aiida_e3relax.gnn.data.starts.classes import prototype_class_of
 from aiida_e3relax.gnn.data.starts.elements import NOBLE_GASES, family_of
