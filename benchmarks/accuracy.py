@@ -40,6 +40,8 @@ DATA = {
     'substitution': "a donor's DFT-relaxed structure with the target's elements put in, to the target's own "
     'DFT-relaxed structure; Materials Project (CC-BY-4.0), Alexandria and WBM structures as in SLICES, chemeleon '
     '(MIT), 3DSC (CC-BY-4.0), matcalc (BSD-3) and upper-bound-energy-gnn (MIT); synthetic inputs, mixed DFT settings',
+    'slabs': 'Pd-Pt-Ag slabs with fixed atoms (Huamh/Data-for-cluster-expansion-of-PdPtAg-ternary-alloy, MIT)',
+    'distilled': 'starts drawn by `e3relax distil` from the crystals of the others, relaxed by a potential, not by DFT',
 }
 
 BONDS = 'bond_length_mae_A'
@@ -90,9 +92,10 @@ def report(model: Path, pairs: Pairs, device: torch.device, publish: bool) -> No
     print(markdown(rows))
     print(symmetry_markdown(pairs.of_split('test'), measured['test']))
     if publish:
+        made = card(checkpoint, rows, volume_changes(pairs.of_split('train')))
         if model != DEFAULT_CHECKPOINT:
             shutil.copyfile(model, DEFAULT_CHECKPOINT)
-        write_card(DEFAULT_CHECKPOINT, card(checkpoint, rows, volume_changes(pairs.of_split('train'))))
+        write_card(DEFAULT_CHECKPOINT, made)
         print(f'published as {DEFAULT_CHECKPOINT.name}')
 
 
@@ -128,9 +131,8 @@ def symmetry_markdown(pairs: Pairs, measured: list[Measured]) -> str:
         if (m.frame, m.of) != ('aligned', 'model'):
             continue
         of_source = pairs.select(np.flatnonzero(pairs.source == m.data))
-        unrelaxed = of_source.unrelaxed
-        target = aligned(of_source).relaxed.with_centroids_of(unrelaxed)
-        symmetric = symmetrised_targets(of_source).relaxed.with_centroids_of(unrelaxed)
+        target = of_source.centred(aligned(of_source).relaxed)
+        symmetric = of_source.centred(symmetrised_targets(of_source).relaxed)
         coordinates, shape = coordinate_mae(symmetric, target), cell_shape_deviation(symmetric, target)
         oracle = dict(zip(MEASURES, (coordinates, shape, volume_error(symmetric, target)), strict=True))
         broken = (coordinates > BROKEN_COORDINATES_A) | (shape > BROKEN_SHAPE_A2)
@@ -178,7 +180,7 @@ def card(checkpoint: Checkpoint, rows: list[dict[str, Any]], changes: dict[str, 
             name: {'source': DATA[name], 'median_volume_change_percent': change} for name, change in changes.items()
         },
         'units': {'length': 'A', 'volume': 'A^3', 'cell shape deviation': 'A^2'},
-        'metrics': {'split': 'test', 'measured': _circumstances(), 'rows': rows},
+        'metrics': {'measured': _circumstances(), 'rows': rows},
         'sample': sample(checkpoint),
         'limits': LIMITS,
         'versions': {name: version(name) for name in ('aiida-e3relax', 'torch', 'numpy')},

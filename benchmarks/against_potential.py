@@ -6,8 +6,9 @@
 Needs the potentials (`pip install '.[mlip]'`). The data sets are those that `e3relax data` writes. Of the test split of
 each some pairs of small crystals are drawn. A potential relaxes what moved in the pair from the unrelaxed crystal, in
 batches where it can, until the bounds of `e3relax predict --pre-relaxer`; a network predicts the same crystals in one
-pass. Relaxations are kept in the folder of --output: the command goes on where it was stopped, and measures other
-models on them. Give --threads 1 where processor time is to be compared. Writes Markdown to standard output.
+pass; both keep the symmetry of the start. Relaxations are kept in the folder of --output: the command goes on where it
+was stopped, and measures other models on them. Give --threads 1 where processor time is to be compared. Writes Markdown
+to standard output.
 """
 
 from __future__ import annotations
@@ -24,21 +25,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from aiida_e3relax.common.progress import ProgressLine
-from aiida_e3relax.common.strict_json import finite
-from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash, read_data_card, read_different_pairs, read_pairs
-from aiida_e3relax.crystals.datasets.pairs_file import write_pairs as write
+from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.crystals.datasets.pairs_file import read_different_pairs
 from aiida_e3relax.crystals.pairs import Pairs
-from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
 from aiida_e3relax.gnn.device import prepare_device
-from aiida_e3relax.gnn.distillation.teacher import Teacher
 from aiida_e3relax.gnn.prediction.settings import PotentialSettings
-from benchmarks.judging import MEASURES, errors, judged, network, with_moves
+from benchmarks.judging import MEASURES, check_judges, errors, judged, network, relaxations, with_moves
 
-CHUNK = 20
-"""Crystals that are relaxed before they are written."""
+STEPS = PotentialSettings('any', start='input')
+"""When potentials stop."""
 
 DEFAULT = 'default'
 """The word for the model that comes with the package."""
@@ -61,10 +58,16 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     for path, pairs in zip(options.pairs, read_different_pairs(options.pairs), strict=True):
         drawn = draw(pairs.of_split(options.split), options.count, options.most_atoms)
+        try:
+            check_judges(options.potentials, drawn)
+        except InputError as error:
+            parser.error(f'{path}: {error}')
         print(markdown(f'{path.stem}, {options.split}, {len(drawn)} pairs', list(rows_of(drawn, options, device))))
     packages = ', '.join(f'{name} {version(name)}' for name in ('torch', 'aiida-e3relax'))
     print(
-        f'Aligned frame, mean (median); crystals of up to {options.most_atoms} atoms. Measured '
+        f'Aligned frame, mean (median); crystals of up to {options.most_atoms} atoms. Potentials keep the symmetry of '
+        f'the start, to {STEPS.force_max_eV_per_A:g} eV/A and {STEPS.stress_max_kB:g} kB in at most {STEPS.steps} '
+        'steps; what fails counts as it began. Measured '
         f'{datetime.datetime.now(datetime.UTC).date()} on {platform.machine()}, {device.type}, {packages}.'
     )
 
@@ -90,30 +93,6 @@ def rows_of(pairs: Pairs, options: argparse.Namespace, device: torch.device) -> 
         scaled = pairs.unrelaxed.scaled_to(predicted.volumes)
         yield {'start': f'Dummy at the volume of {model}', **errors(pairs, scaled)}
         yield {'start': model, **judged(pairs, predicted, told), 'CPU-s each': seconds / len(pairs)}
-
-
-def relaxations(
-    pairs: Pairs, name: str, folder: Path, device: torch.device
-) -> tuple[Crystals, list[dict[str, Any]], float]:
-    """Return where a potential leads, what it says of each crystal, and the CPU seconds; what is kept is read."""
-    teacher: Teacher | None = None
-    ends, rows, seconds = [], [], 0.0
-    line = ProgressLine(name, len(pairs))
-    for first in range(0, len(pairs), CHUNK):
-        part = pairs.select(np.arange(first, min(first + CHUNK, len(pairs))))
-        path = folder / f'{name}-{pairs_hash(part).removeprefix("sha256:")[:16]}.npz'
-        if not path.is_file():
-            teacher = teacher or Teacher.load(PotentialSettings(name, start='input'), Path(), device)
-            start = time.process_time()
-            relaxed, told = teacher.relax(part)
-            write(path, relaxed, {'rows': finite(told), 'CPU s': time.process_time() - start})
-        card = read_data_card(path) or {}
-        ends.append(read_pairs(path).relaxed)
-        rows += card['rows']
-        seconds += card['CPU s']
-        line.advance(len(part))
-    line.close()
-    return Crystals.concatenate(ends), rows, seconds
 
 
 def markdown(title: str, rows: list[dict[str, Any]]) -> str:

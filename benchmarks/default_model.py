@@ -9,15 +9,16 @@ r"""Train the package's default model from its data, measure it and publish it.
 
 The default is an ensemble. Its members are trained one after the other, each in three stages: on DFT's relaxations of
 bulk crystals as they are; then on the part of them that keeps the symmetry of the start, with the pnictides taken more
-often; then on the symmetric part of everything, what a teacher relaxed and slabs among it. `--begin-with default.pt`
-takes the members of an ensemble for what the first two stages give. The command goes on where it was stopped, and
-leaves out what is done. The ensemble gets environments of its training, and its uncertainty is calibrated on the
-validation splits, named ones too; the test splits are only measured.
+often; then on the symmetric part of everything, what a teacher relaxed and slabs among it. `--begin-with copy.pt`
+takes the members of an ensemble, such as a copy of the default, for what the first two stages give. The command goes on
+where it was stopped, and leaves out what is done. The ensemble gets environments of its training, and its uncertainty
+is calibrated on the validation splits, named ones too; the test splits are only measured.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,26 +76,26 @@ def main() -> None:
     parser.add_argument('pairs', nargs='+', type=Path, help='training files that `e3relax data` and `distil` wrote')
     parser.add_argument('--output', type=Path, default=Path('default'), help='folder of the runs')
     parser.add_argument('--begin-with', type=Path, help='an ensemble whose members begin the third stage')
+    parser.add_argument('--stages', type=int, choices=[2, 3], default=3, help='2 made the default that knew no slabs')
     parser.add_argument('--members', nargs='+', choices=MEMBERS, help='train these alone, and combine none')
     parser.add_argument('--device', default='auto')
     parser.add_argument('--threads', type=int)
     parser.add_argument('--publish', action='store_true', help="make the ensemble the package's default")
     options = parser.parse_args()
     device = prepare_device(options.device, options.threads)
-    pairs = Pairs.concatenate(read_different_pairs(options.pairs))
+    files = read_different_pairs(options.pairs)
+    pairs, names = Pairs.concatenate(files), options.members or list(MEMBERS)
     if options.begin_with is None:
-        begin = [trained_early(name, pairs, options.output, device) for name in options.members or MEMBERS]
+        early = early_pairs(files)
+        begin = {name: trained_early(name, early, options.output, device) for name in names}
     else:
-        begin = separate(options.begin_with, options.output / 'begin')
-        if len(begin) != len(MEMBERS):
-            parser.error(f'--begin-with {options.begin_with}: expected {len(MEMBERS)} members, found {len(begin)}')
-        begin = [path for name, path in zip(MEMBERS, begin, strict=True) if name in (options.members or MEMBERS)]
-    members = []
-    for name, path in zip(options.members or MEMBERS, begin, strict=True):
-        last = options.output / f'{name}-all'
-        settings = read_settings(MEMBERS[name][2], last.name, 'finetune')
-        train(pairs, settings, last, device, tuned_from=load_checkpoint(path))
-        members.append(last / 'best.pt')
+        paths = separate(options.begin_with, options.output / 'begin')
+        if len(paths) != len(MEMBERS):
+            parser.error(f'--begin-with {options.begin_with}: expected {len(MEMBERS)} members, found {len(paths)}')
+        begin = dict(zip(MEMBERS, paths, strict=True))
+    members = [begin[name] for name in names]
+    if options.stages == 3:
+        members = [trained_on_all(name, pairs, begin[name], options.output, device) for name in names]
     if options.members:
         return
     ensemble = options.output / 'ensemble.pt'
@@ -105,15 +106,28 @@ def main() -> None:
     report(ensemble, pairs, device, options.publish)
 
 
-def trained_early(name: str, pairs: Pairs, output: Path, device: torch.device) -> Path:
+def early_pairs(files: Sequence[Pairs]) -> Pairs:
+    """Return the pairs of the first two stages, of the files that have some: with or without others the same ones."""
+    early = [pairs.select(np.flatnonzero(np.isin(pairs.source, EARLY))) for pairs in files]
+    return Pairs.concatenate(pairs for pairs in early if len(pairs))
+
+
+def trained_early(name: str, early: Pairs, output: Path, device: torch.device) -> Path:
     """Take a member through its first two stages, as far as they are not done, and return its checkpoint."""
-    early = pairs.select(np.flatnonzero(np.isin(pairs.source, EARLY)))
     first, second = output / name, output / f'{name}-tuned'
     stages = MEMBERS[name]
     train(early, read_settings(stages[0], first.name), first, device)
     tuning = read_settings(stages[1], second.name, 'finetune')
     train(early, tuning, second, device, tuned_from=load_checkpoint(first / 'best.pt'))
     return second / 'best.pt'
+
+
+def trained_on_all(name: str, pairs: Pairs, begin: Path, output: Path, device: torch.device) -> Path:
+    """Take a member through its third stage, from the checkpoint `begin`, and return its checkpoint."""
+    last = output / f'{name}-all'
+    settings = read_settings(MEMBERS[name][2], last.name, 'finetune')
+    train(pairs, settings, last, device, tuned_from=load_checkpoint(begin))
+    return last / 'best.pt'
 
 
 if __name__ == '__main__':

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.common.progress import NoProgress, ProgressLine
+from aiida_e3relax.common.strict_json import finite
+from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash, read_data_card, read_pairs, write_pairs
 from aiida_e3relax.crystals.freedom.words import Moves
 from aiida_e3relax.crystals.metrics import bond_length_mae, cell_shape_deviation, coordinate_mae, volume_error
 from aiida_e3relax.crystals.pairs import Pairs, aligned
@@ -23,6 +27,9 @@ from aiida_e3relax.gnn.distillation.teacher import Teacher, predict_freely
 from aiida_e3relax.gnn.evaluation.evaluate import bonds_of
 from aiida_e3relax.gnn.prediction.predictor import Predictor
 from aiida_e3relax.gnn.prediction.settings import ENGINES, PotentialSettings
+
+CHUNK = 20
+"""Crystals that are relaxed before they are written."""
 
 MEASURES = ('coordinates A', 'bonds A', 'shape A^2', 'volume A^3')
 
@@ -35,6 +42,23 @@ def with_moves(pairs: Pairs) -> Pairs:
     return dataclasses.replace(pairs, about={**pairs.about, 'moves': moves})
 
 
+def check_judges(potentials: Sequence[str], *judges: Pairs) -> None:
+    """Raise InputError where a potential would judge by its own relaxations, and where none can repeat one.
+
+    The first of `judges` are those that potentials relax.
+    """
+    taught = {word.split()[0] for word in judges[0].about.get('teacher', np.array([])).tolist() if word}
+    if own := sorted(taught & set(potentials)):
+        raise InputError(
+            f'--potentials: {", ".join(own)} relaxed the pairs that judge, and has no error there: name others '
+            'alone, or none'
+        )
+    for pairs in judges:
+        words = set(with_moves(pairs).about['moves'].tolist())
+        if unknown := sorted(words - {choice.value for choice in Moves}):
+            raise InputError(f'pairs that relaxed with `{unknown[0]}` cannot be repeated: leave them out of the files')
+
+
 def network(checkpoint: Checkpoint, pairs: Pairs, device: torch.device) -> tuple[Crystals, list[dict[str, Any]]]:
     """Return what a checkpoint predicts of the unrelaxed crystals, held to what moves in each, and what it states."""
     predictor = Predictor(checkpoint, device, torch.float32, ENGINES[0], None)
@@ -42,13 +66,33 @@ def network(checkpoint: Checkpoint, pairs: Pairs, device: torch.device) -> tuple
     return predicted.relaxed, rows
 
 
-def relax_by(name: str, judges: Pairs, device: torch.device) -> dict[str, Any]:
-    """Return the errors of a relaxation by a potential from the unrelaxed crystals, and what it took."""
+def relaxations(
+    pairs: Pairs, name: str, folder: Path, device: torch.device
+) -> tuple[Crystals, list[dict[str, Any]], float]:
+    """Return where a potential leads from the unrelaxed crystals, what it says of each, and the CPU seconds.
+
+    They are kept in `folder`, some at a time, and read where the same potential has relaxed the same crystals in the
+    same way, on as many threads of the same kind of device.
+    """
     teacher = Teacher.load(PotentialSettings(name, start='input'), Path(), device)
-    line, start = ProgressLine(name, len(judges)), time.process_time()
-    relaxed, rows = teacher.relax(with_moves(judges), line)
+    how = json.dumps([teacher.facts, device.type, torch.get_num_threads()], sort_keys=True, default=str)
+    ends, rows, seconds = [], [], 0.0
+    line = ProgressLine(name, len(pairs))
+    for first in range(0, len(pairs), CHUNK):
+        part = with_moves(pairs.select(np.arange(first, min(first + CHUNK, len(pairs)))))
+        key = hashlib.sha256(f'{pairs_hash(part)} {how}'.encode()).hexdigest()
+        path = folder / f'{name}-{key[:16]}.npz'
+        if not path.is_file():
+            start = time.process_time()
+            relaxed, told = teacher.relax(part)
+            write_pairs(path, relaxed, {'rows': finite(told), 'CPU s': time.process_time() - start})
+        card = read_data_card(path) or {}
+        ends.append(read_pairs(path).relaxed)
+        rows += card['rows']
+        seconds += card['CPU s']
+        line.advance(len(part))
     line.close()
-    return {'CPU s': time.process_time() - start, 'judged': judged(judges, relaxed.relaxed, rows)}
+    return Crystals.concatenate(ends), rows, seconds
 
 
 def judged(pairs: Pairs, candidates: Crystals, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -35,8 +35,8 @@ import torch
 from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
+from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.crystals.datasets.pairs_file import read_different_pairs
-from aiida_e3relax.crystals.freedom.words import Moves
 from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from aiida_e3relax.gnn.data.splits import chemical_systems
@@ -45,11 +45,11 @@ from aiida_e3relax.gnn.training.ensembles import combine
 from aiida_e3relax.gnn.training.reference_sets import add_reference_set
 from aiida_e3relax.gnn.training.run import train
 from aiida_e3relax.gnn.training.settings import read_settings
-from benchmarks.judging import MEASURES, errors, judged, kept, network, relax_by, with_moves
+from benchmarks.judging import MEASURES, check_judges, errors, judged, kept, network, relaxations
 
 ORDERS = ('random', 'least-certain', 'most-different')
 MEMBERS = 2
-RULES = 3
+RULES = 4
 """Of what is measured; results of other rules are others."""
 VALIDATION_SHARE = 0.15
 """Of what is revealed: it chooses the best step of the tuning."""
@@ -86,7 +86,10 @@ def main() -> None:
     family, rest = divide(everything, groups)
     judges, pool = draw_judges(family, options.judges)
     elsewhere = rest.of_split('test')
-    check_judges(judges, elsewhere, options.potentials, parser)
+    try:
+        check_judges(options.potentials, judges, elsewhere)
+    except InputError as error:
+        parser.error(str(error))
     print(
         f'{len(family)} pairs of {" ".join(options.family)}: {len(judges)} of {len(set(chemical_systems(judges)))} '
         f'chemical systems judge, {len(pool)} can be learnt from'
@@ -121,20 +124,6 @@ def check_settings(options: argparse.Namespace, parser: argparse.ArgumentParser)
     found = kept(options.output / 'settings.json', lambda: asked)
     if other := [name for name in asked if asked[name] != found.get(name)]:
         parser.error(f'{options.output}: has results of another --{other[0].replace("_", "-")}; give another --output')
-
-
-def check_judges(judges: Pairs, elsewhere: Pairs, potentials: Sequence[str], parser: argparse.ArgumentParser) -> None:
-    """End where a potential would judge by its own relaxations, and where it is not known how to repeat one."""
-    taught = {word.split()[0] for word in judges.about.get('teacher', np.array([])).tolist() if word}
-    if own := sorted(taught & set(potentials)):
-        parser.error(
-            f'--potentials: {", ".join(own)} relaxed the pairs that judge, and has no error there: name others '
-            'alone, or none'
-        )
-    for pairs in (judges, elsewhere):
-        words = set(with_moves(pairs).about['moves'].tolist())
-        if unknown := sorted(words - {choice.value for choice in Moves}):
-            parser.error(f'pairs that relaxed with `{unknown[0]}` cannot be repeated: leave them out of the files')
 
 
 def divide(pairs: Pairs, groups: list[list[int]]) -> tuple[Pairs, Pairs]:
@@ -246,12 +235,8 @@ def measure_others(
         },
     ]
     for name in options.potentials:
-        rows.append(
-            kept(
-                options.output / f'{name}.json',
-                lambda name=name: {'start': name, **relax_by(name, judges, device)},
-            )
-        )
+        relaxed, told, seconds = relaxations(judges, name, options.output, device)
+        rows.append({'start': name, 'CPU s': seconds, 'judged': judged(judges, relaxed, told)})
     return rows
 
 

@@ -82,6 +82,7 @@ def create_validation(
         uuids = {'unrelaxed': unrelaxed[label].uuid, 'relaxed': relaxed[label].uuid, 'kpoints': kpoints.store().uuid}
         crystals[label] = {'name': text, **uuids}
         report_progress()
+    fixed = _fixed_sites(pairs, labels)
     settings = ValidationSettings(
         name=name,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
@@ -92,9 +93,9 @@ def create_validation(
         order=labels,
         batch=gather_structures(**unrelaxed).uuid,
         versions={package: importlib.metadata.version(package) for package in PACKAGES},
-        fixed=_fixed_sites(pairs, labels),
+        fixed=fixed,
         has_fixed_cells=has_fixed_cells,
-        same_starts=_same_starts(pairs.unrelaxed, labels),
+        same_starts=_same_starts(pairs.unrelaxed, labels, fixed),
     )
     stored = settings.to_node().store()
     group = ValidationGroup(label=name)
@@ -104,11 +105,12 @@ def create_validation(
     return group
 
 
-def _same_starts(unrelaxed: Crystals, labels: Sequence[str]) -> list[list[str]]:
-    """Return the labels of crystals that start as one and the same, for each that several do."""
-    groups = same_crystals(unrelaxed)
-    found = [np.flatnonzero(groups == group).tolist() for group in np.unique(groups)]
-    return [[labels[index] for index in indices] for indices in found if len(indices) > 1]
+def _same_starts(unrelaxed: Crystals, labels: Sequence[str], fixed: Mapping[str, Any]) -> list[list[str]]:
+    """Return the labels of crystals that start as one and the same, with the same fixed, for each that several do."""
+    found: dict[tuple[int, str], list[str]] = {}
+    for group, label in zip(same_crystals(unrelaxed).tolist(), labels, strict=True):
+        found.setdefault((group, str(fixed.get(label))), []).append(label)
+    return [same for same in found.values() if len(same) > 1]
 
 
 def find_same(name: str, request: Mapping[str, Any]) -> ValidationGroup | None:

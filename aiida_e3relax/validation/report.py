@@ -174,8 +174,8 @@ def _lines(settings: ValidationSettings, frame: pd.DataFrame, has_figure: bool) 
         yield f'Beside the protocol: `{printable(json.dumps(overrides, sort_keys=True, default=str))}`.'
     for labels in settings.same_starts:
         yield (
-            f'{", ".join(printable(label) for label in labels)} start as the same crystal, for which a model predicts '
-            'the same end, whatever their relaxed crystals are.'
+            f'{", ".join(map(printable, labels))} start as the same crystal, within the tolerances by which `e3relax '
+            'data` finds repeats: where their relaxed crystals differ, a model can hardly meet them all.'
         )
     if engines := _engines(frame):
         yield ''

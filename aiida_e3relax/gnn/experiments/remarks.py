@@ -32,15 +32,16 @@ def remarks(experiment: Experiment, found: Sequence[Outcome]) -> Iterator[str]:
 
 def _refused(trained: Sequence[Outcome]) -> Iterator[str]:
     """Yield how many crystals of each data set and split models refuse: they are in the means as they came."""
-    counts: dict[tuple[str, str, int, int], dict[str, None]] = {}
+    counts: dict[tuple[str, str, str, int, int], dict[str, None]] = {}
     for outcome in trained:
         for row in outcome.rows:
             if row['failed']:
-                key = (outcome.run.data, row['split'], row['pairs'], row['failed'])
+                key = (outcome.run.data, row['data'], row['split'], row['pairs'], row['failed'])
                 counts.setdefault(key, {})[outcome.run.variant] = None
-    for (data, split, pairs, count), names in counts.items():
+    for (data, source, split, pairs, count), names in counts.items():
+        of_data = data if source == data else f'{data} ({source})'
         yield (
-            f'{data}, {split}: {count} of {pairs} crystals are refused, as `e3relax predict` would refuse them, and '
+            f'{of_data}, {split}: {count} of {pairs} crystals are refused, as `e3relax predict` would refuse them, and '
             f'count as they came ({", ".join(names)}).'
         )
 

@@ -1,6 +1,5 @@
 """How `benchmarks/learning.py` judges: held as each pair was, by no teacher of it, and with failures counted."""
 
-import argparse
 import dataclasses
 
 import numpy as np
@@ -9,6 +8,7 @@ import torch
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
+from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint
 from aiida_e3relax.gnn.distillation.teacher import Teacher
@@ -35,9 +35,15 @@ def judges() -> Pairs:
     return Pairs(crystals, crystals, np.full(4, 'test'), np.full(4, 'x'), fixed_cell=cells, about=about)
 
 
-def test_a_potential_is_held_to_what_moved_and_its_failures_are_counted(judges, monkeypatch):
+def test_a_potential_is_held_to_what_moved_and_its_failures_are_counted(judges, tmp_path, monkeypatch):
     monkeypatch.setattr(Teacher, 'load', lambda *_: teacher_of(EMT()))
-    found = judging.relax_by('emt', judges, CPU)['judged']
+    relaxed, rows, seconds = judging.relaxations(judges, 'emt', tmp_path, CPU)
+    monkeypatch.setattr(Teacher, 'relax', None)  # what is kept is read
+    again, _, same_seconds = judging.relaxations(judges, 'emt', tmp_path, CPU)
+    np.testing.assert_array_equal(again.positions, relaxed.positions)
+    assert seconds == same_seconds > 0
+    monkeypatch.undo()
+    found = judging.judged(judges, relaxed, rows)
     assert (found['failed'], found['not converged']) == (1, 0)
     ends = teacher_of(EMT()).relax(judging.with_moves(judges))[0].relaxed
     np.testing.assert_array_equal(ends.cell[0][2], [0, 0, 20.0])
@@ -66,13 +72,10 @@ def test_a_network_is_held_to_what_moved(judges):
     assert learning.order_of('least-certain', stated).tolist() == [2, 1, 0]  # what it cannot predict goes first
 
 
-def test_no_potential_judges_what_it_has_taught(judges, capsys):
-    parser = argparse.ArgumentParser()
-    learning.check_judges(judges, judges, ['chgnet', 'sevennet-0'], parser)
-    with pytest.raises(SystemExit):
-        learning.check_judges(judges, judges, ['chgnet', 'sevennet-mf-0'], parser)
-    assert 'sevennet-mf-0 relaxed the pairs that judge' in capsys.readouterr().err
+def test_no_potential_judges_what_it_has_taught(judges):
+    judging.check_judges(['chgnet', 'sevennet-0'], judges, judges)
+    with pytest.raises(InputError, match='sevennet-mf-0 relaxed the pairs that judge'):
+        judging.check_judges(['chgnet', 'sevennet-mf-0'], judges, judges)
     other = dataclasses.replace(judges, about={'moves': np.full(4, 'positions and volume')})
-    with pytest.raises(SystemExit):
-        learning.check_judges(judges, other, [], parser)
-    assert 'with `positions and volume` cannot be repeated' in capsys.readouterr().err
+    with pytest.raises(InputError, match='with `positions and volume` cannot be repeated'):
+        judging.check_judges([], judges, other)
