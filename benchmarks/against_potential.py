@@ -32,7 +32,7 @@ from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
 from aiida_e3relax.gnn.device import prepare_device
 from aiida_e3relax.gnn.prediction.settings import PotentialSettings
-from benchmarks.judging import MEASURES, check_judges, errors, judged, network, relaxations, with_moves
+from benchmarks.judging import MEASURES, check_judges, errors, judged, network, relaxations
 
 STEPS = PotentialSettings('any', start='input')
 """When potentials stop."""
@@ -75,7 +75,7 @@ def main() -> None:
 def draw(pairs: Pairs, count: int, most_atoms: int) -> Pairs:
     """Return `count` pairs of small crystals, the first ones of the same order whatever the count."""
     small = np.flatnonzero(pairs.unrelaxed.n_atoms <= most_atoms)
-    return with_moves(pairs.select(np.random.default_rng(0).permutation(small)[:count]))
+    return pairs.select(np.random.default_rng(0).permutation(small)[:count])
 
 
 def rows_of(pairs: Pairs, options: argparse.Namespace, device: torch.device) -> Iterator[dict[str, Any]]:

@@ -25,6 +25,7 @@ from aiida_e3relax.gnn.experiments.table import (
     MEASURE_KEYS,
     ROUNDING,
     add_improvements,
+    data_title,
     format_number,
     format_with_spread,
     improvement_cells,
@@ -53,7 +54,7 @@ def read_results(files: list[Path]) -> pd.DataFrame:
 def format_measures(rows: pd.DataFrame, reference: str | None = None) -> Iterator[str]:
     """Yield a table of measures for each data set, source, split and frame; `reference` is compared with the others."""
     for (data, source, split, pairs), part in rows.groupby(['data', 'source', 'split', 'pairs'], sort=False):
-        of_data = data if source == data else f'{data} ({source})'
+        of_data = data_title(data, source)
         for frame in reversed(FRAMES):
             of_frame = part[part['frame'] == frame].dropna(axis='columns', how='all')
             if of_frame.empty:

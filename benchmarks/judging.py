@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.common.progress import NoProgress, ProgressLine
@@ -103,8 +102,11 @@ def judged(pairs: Pairs, candidates: Crystals, rows: Sequence[Mapping[str, Any]]
     return {**errors(pairs, candidates), 'failed': sum(failed), 'not converged': unconverged}
 
 
-def errors_of_each(pairs: Pairs, candidates: Crystals) -> dict[str, NDArray[np.float64]]:
-    """Return the errors ``(S,)`` by measure against the relaxed crystals, in the aligned frame."""
+def errors(pairs: Pairs, candidates: Crystals) -> dict[str, list[float]]:
+    """Return mean and median of each measure against the relaxed crystals, in the aligned frame.
+
+    A crystal without bonds counts in the other measures alone.
+    """
     target, candidates = pairs.centred(aligned(pairs).relaxed), pairs.centred(candidates)
     found = (
         coordinate_mae(candidates, target),
@@ -112,13 +114,10 @@ def errors_of_each(pairs: Pairs, candidates: Crystals) -> dict[str, NDArray[np.f
         cell_shape_deviation(candidates, target),
         volume_error(candidates, target),
     )
-    return dict(zip(MEASURES, found, strict=True))
-
-
-def errors(pairs: Pairs, candidates: Crystals) -> dict[str, list[float]]:
-    """Return mean and median of each measure; a crystal without bonds counts in the others alone."""
-    found = errors_of_each(pairs, candidates)
-    return {name: [float(np.nanmean(values)), float(np.nanmedian(values))] for name, values in found.items()}
+    return {
+        name: [float(np.nanmean(values)), float(np.nanmedian(values))]
+        for name, values in zip(MEASURES, found, strict=True)
+    }
 
 
 def kept(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from aiida_e3relax.gnn.experiments.table import (
     MATCH,
     MEASURE_KEYS,
     Outcome,
+    data_title,
     format_number,
     format_with_spread,
     improvement_cells,
@@ -40,7 +41,7 @@ def _measures_table(
 ) -> Iterator[str]:
     data, split, source, frame = key
     pairs = next((row['pairs'] for row in rows if row['pairs']), 0)
-    of = data if source == data else f'{data} ({source})'
+    of = data_title(data, source)
     keys = [name for name in MEASURE_KEYS if any(name in row for row in rows)]
     titles = [measure_title(name) for name in keys]
     yield f'| {of}, {split} split, {pairs} pairs, {frame} | {" | ".join(titles)} |'

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiida_e3relax.gnn.evaluation.evaluate import DUMMY
 from aiida_e3relax.gnn.experiments.plan import Experiment
-from aiida_e3relax.gnn.experiments.table import Outcome, one_line
+from aiida_e3relax.gnn.experiments.table import Outcome, data_title, one_line
 
 
 def remarks(experiment: Experiment, found: Sequence[Outcome]) -> Iterator[str]:
@@ -39,10 +39,9 @@ def _refused(trained: Sequence[Outcome]) -> Iterator[str]:
                 key = (outcome.run.data, row['data'], row['split'], row['pairs'], row['failed'])
                 counts.setdefault(key, {})[outcome.run.variant] = None
     for (data, source, split, pairs, count), names in counts.items():
-        of_data = data if source == data else f'{data} ({source})'
         yield (
-            f'{of_data}, {split}: {count} of {pairs} crystals are refused, as `e3relax predict` would refuse them, and '
-            f'count as they came ({", ".join(names)}).'
+            f'{data_title(data, source)}, {split}: {count} of {pairs} crystals are refused, as `e3relax predict` would '
+            f'refuse them, and count as they came ({", ".join(names)}).'
         )
 
 

@@ -195,6 +195,11 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     unfinished.replace(path)
 
 
+def data_title(data: str, source: str) -> str:
+    """Return what a table calls a data set: its file, and the source where that has another name."""
+    return data if source == data else f'{data} ({source})'
+
+
 def one_line(text: str) -> str:
     """Return `text` for the cell of a table."""
     return ' '.join(text.replace('|', '/').split())
