@@ -70,6 +70,11 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         help="where the steps begin: at the network's predictions (default), which takes fewer, or at the start",
     )
     relaxing.add_argument('--steps', type=int, default=300, metavar='N', help='most steps (default: %(default)s)')
+    relaxing.add_argument(
+        '--compile',
+        action='store_true',
+        help='compile the tensor products of SevenNet, which takes minutes and halves the time of its steps on a CPU',
+    )
     relaxing.add_argument('--chunk', type=int, default=32, metavar='N', help='starts in a chunk (default: %(default)s)')
     add_model(relaxing)
     add_device(parser)
@@ -99,7 +104,8 @@ def _distil(options: argparse.Namespace, choices: Any, drawn: Drawn, folder: Pat
     from aiida_e3relax.gnn.distillation.run import screened, write_distilled
     from aiida_e3relax.gnn.distillation.teacher import Teacher
 
-    teacher = Teacher.load(_settings(options), options.model, prepare_device(options.device, options.threads))
+    device = prepare_device(options.device, options.threads)
+    teacher = Teacher.load(_settings(options), options.model, device, options.compile and not options.so_far)
     chunks = Chunks(drawn.starts, options.chunk, teacher.facts, folder)
     chunks.check_done()
     if not options.so_far:

@@ -36,7 +36,7 @@ class Teacher:
     facts: dict[str, Any]
 
     @classmethod
-    def load(cls, settings: PotentialSettings, model: Path, device: torch.device) -> Teacher:
+    def load(cls, settings: PotentialSettings, model: Path, device: torch.device, is_compiled: bool = False) -> Teacher:
         """Return the potential that `settings` name, in batches where that can be.
 
         Raises as `load_checkpoint` and `load_potential` do.
@@ -49,11 +49,14 @@ class Teacher:
             The checkpoint of the network, where the potential begins at its predictions.
         device
             Where both compute.
+        is_compiled
+            Whether the potential is compiled, as `load_potential` does it.
         """
+        batches = dataclasses.replace(settings, in_batches=True)
         try:
-            relaxation = load_pre_relaxation(dataclasses.replace(settings, in_batches=True), device, 'float32')
+            relaxation = load_pre_relaxation(batches, device, 'float32', is_compiled=is_compiled)
         except MissingPackageError:  # of what batches need, or of the potential, which is told then
-            relaxation = load_pre_relaxation(settings, device, 'float32')
+            relaxation = load_pre_relaxation(settings, device, 'float32', is_compiled=is_compiled)
         assert relaxation is not None
         return cls.of(relaxation, model if settings.start == 'network' else None, device)
 

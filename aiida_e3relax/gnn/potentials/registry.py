@@ -88,7 +88,8 @@ POTENTIALS: dict[str, KnownPotential] = {
 Each has the adapter `module`, with a function ``make_calculator(known, weights, device, dtype)`` that returns a
 calculator of ASE from a file of weights, and, where they come with the package, ``find_weights(known)`` that returns
 the file. One whose files have one precision each has ``read_dtype(weights)``, and computes in that. One that computes
-several crystals at once has ``make_batches(known, weights, device, dtype, calculator)``, which returns `Batches`.
+several crystals at once has ``make_batches(known, weights, device, dtype, calculator)``, which returns `Batches`. One
+that PyTorch's compiler speeds up has ``compile_products(calculator)``.
 """
 
 DLS_VOLUME = 'dls-volume'
@@ -114,6 +115,7 @@ def load_potential(
     dtype: str = 'float32',
     weights: Path | str | None = None,
     in_batches: bool | None = None,
+    is_compiled: bool = False,
 ) -> Potential:
     """Return a potential of `POTENTIALS` on `device`; its package is imported when it is asked for.
 
@@ -132,14 +134,17 @@ def load_potential(
     in_batches
         Whether several crystals are computed at once. By default they are on a GPU, where that can be done, and not on
         a CPU. `Potential.evaluation` tells.
+    is_compiled
+        Whether what takes most of its time is compiled by `torch.compile`, which takes minutes when first done on a
+        machine, and pays for thousands of steps. The numbers are the same to rounding.
 
     Raises
     ------
     InputError
-        For an unknown name, a precision in which it does not compute, and weights that are missing, superfluous or no
-        weights of this potential.
+        For an unknown name, a precision in which it does not compute, weights that are missing, superfluous or no
+        weights of this potential, and one that is not known to gain from being compiled.
     MissingPackageError
-        Where its package is not installed, or what computes several crystals at once and was asked for.
+        Where its package is not installed, or what computes several crystals at once or compiles and was asked for.
     """
     known = find_potential(name)
     check_choices(known, dtype, weights)
@@ -157,6 +162,8 @@ def load_potential(
             path = path or adapter.find_weights(known)
             content_hash = hash_file(path)
             calculator = adapter.make_calculator(known, path, device, dtype)
+            if is_compiled:
+                _compile(adapter, known, calculator)
             dtype = _dtype_of_file(adapter, path) or dtype
             batches, evaluation = _load_batches(adapter, known, path, device, dtype, calculator, in_batches)
         except RunError:
@@ -260,6 +267,32 @@ def _load_batches(
             f'{known.name}: expected to compute crystals in batches, found that it cannot: {reason}'
         )
     return None, f'{ALONE}: {reason}'
+
+
+def _compile(adapter: ModuleType, known: KnownPotential, calculator: Any) -> None:
+    """Compile what takes most of the time of a potential, and try it on one crystal: the compiler works when asked.
+
+    Raises
+    ------
+    InputError
+        For a potential that is not known to gain from it.
+    MissingPackageError
+        Where compiling fails, such as without a C++ compiler.
+    """
+    if not hasattr(adapter, 'compile_products'):
+        raise InputError(f'{known.name}: nothing of it is known to be faster when compiled: leave that out')
+    from ase.build import bulk
+
+    from aiida_e3relax.gnn.potentials.evaluation import evaluate_alone
+
+    adapter.compile_products(calculator)
+    try:
+        evaluate_alone(calculator, bulk('Cu', cubic=True))
+    except Exception as error:  # of torch.compile, the C++ compiler and the loader
+        raise MissingPackageError(
+            f'{known.name}: expected to compile its tensor products by torch.compile, which needs a C++ compiler and '
+            f'the headers of Python, found {describe_error(error)}; install these, or leave compiling out'
+        ) from error
 
 
 def _import_adapter(known: KnownPotential) -> ModuleType:

@@ -31,6 +31,9 @@ FILES = {
 COMPONENTS = [[0, 3, 5], [3, 1, 4], [5, 4, 2]]
 """Where the components of a stress are among the six that the network gives: xx, yy, zz, xy, yz, zx."""
 
+GRAPHS = 64
+"""How many compiled graphs the products may have, whose code the layers share."""
+
 
 def find_weights(known: KnownPotential) -> Path:
     """Return the file of the weights of a potential."""
@@ -44,16 +47,28 @@ def make_calculator(known: KnownPotential, weights: Path, device: torch.device, 
         return SevenNetCalculator(str(weights), device=device, modal=known.modal)
 
 
+def compile_products(calculator: Any) -> None:
+    """Compile the tensor products of its convolutions, in which most of its time goes on a CPU."""
+    torch._dynamo.config.cache_size_limit = max(torch._dynamo.config.cache_size_limit, GRAPHS)
+    for name, layer in calculator.model.named_children():
+        if name.endswith('_convolution'):
+            product = layer.convolution
+            product._compiled_main_left_right = torch.compile(product._compiled_main_left_right, dynamic=True)
+    calculator.has_compiled_products = True
+
+
 def make_batches(known: KnownPotential, weights: Path, device: torch.device, dtype: str, calculator: Any) -> Batches:
-    """Return a second copy of SevenNet, as the package has it for torch-sim, or without that the calculator's own."""
-    try:
-        from sevenn.torchsim import SevenNetModel
-    except ImportError:
+    """Return a second copy of SevenNet, as the package has it for torch-sim.
+
+    Without that, and where its products are compiled, it is the calculator's own.
+    """
+    model_for_torch_sim = None if hasattr(calculator, 'has_compiled_products') else _model_for_torch_sim()
+    if model_for_torch_sim is None:
         evaluate, by = _batches_of_package(calculator), f'sevenn {version("sevenn")}'
     else:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
-            model = SevenNetModel(weights, modal=known.modal, device=device, dtype=getattr(torch, dtype))
+            model = model_for_torch_sim(weights, modal=known.modal, device=device, dtype=getattr(torch, dtype))
         batches = batches_of_torch_sim(model)
         evaluate, by = batches.evaluate, batches.by
 
@@ -63,6 +78,15 @@ def make_batches(known: KnownPotential, weights: Path, device: torch.device, dty
         return evaluate(crystals)
 
     return Batches(evaluate_known, by)
+
+
+def _model_for_torch_sim() -> Any:
+    """Return the package's class for torch-sim, None where that is not installed."""
+    try:
+        from sevenn.torchsim import SevenNetModel
+    except ImportError:
+        return None
+    return SevenNetModel
 
 
 def _batches_of_package(calculator: Any) -> Evaluate:

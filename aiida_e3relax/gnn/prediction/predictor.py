@@ -43,7 +43,11 @@ if TYPE_CHECKING:
 
 
 def load_pre_relaxation(
-    settings: PotentialSettings | None, device: torch.device, dtype: str, is_opinion: bool = False
+    settings: PotentialSettings | None,
+    device: torch.device,
+    dtype: str,
+    is_opinion: bool = False,
+    is_compiled: bool = False,
 ) -> PreRelaxation | None:
     """Return the potential that `settings` ask for, None where they ask for none; raises what `load_potential` does.
 
@@ -53,7 +57,7 @@ def load_pre_relaxation(
         return None
     if settings.name in POTENTIALS:
         dtype = POTENTIALS[settings.name].nearest_dtype(dtype)
-    potential = load_potential(settings.name, device, dtype, settings.weights, settings.in_batches)
+    potential = load_potential(settings.name, device, dtype, settings.weights, settings.in_batches, is_compiled)
     try:
         import spglib  # noqa: F401 (what keeps the symmetry; it comes with some potentials alone)
     except ModuleNotFoundError as error:

@@ -181,15 +181,15 @@ def test_chunks_that_were_the_last_of_fewer_starts_are_passed_over(tmp_path):
 def test_a_teacher_computes_in_batches_where_that_can_be(monkeypatch):
     asked = []
 
-    def load(settings, *_):
-        asked.append(settings.in_batches)
+    def load(settings, *_, is_compiled):
+        asked.append((settings.in_batches, is_compiled))
         if settings.in_batches:
             raise MissingPackageError('no batches here')
         return PreRelaxation(Potential(EMT(), 'emt', '3', 'of ASE', 'sha256:0'), settings)
 
     monkeypatch.setattr('aiida_e3relax.gnn.distillation.teacher.load_pre_relaxation', load)
-    teacher = Teacher.load(PotentialSettings('emt', 'input'), None, torch.device('cpu'))
-    assert asked == [True, None]
+    teacher = Teacher.load(PotentialSettings('emt', 'input'), None, torch.device('cpu'), is_compiled=True)
+    assert asked == [(True, True), (None, True)]
     assert teacher.name.startswith('emt 3')
 
 

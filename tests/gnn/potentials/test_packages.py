@@ -112,3 +112,19 @@ def test_the_other_potentials_pass_their_check(name):
     potential = load_potential(name, CPU)
     assert all(finding.passed for finding in check_calculator(potential.calculator, 'float32', SMALL))
     assert potential.facts()['content_hash'] == f'sha256:{HASHES[name]}'
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings('ignore')
+def test_a_compiled_potential_computes_the_same_numbers():
+    """What compiles them takes minutes when it first does so on a machine."""
+    pytest.importorskip('sevenn')
+    frames = [bulk('MgO', 'rocksalt', a=4.3), bulk('NaCl', 'rocksalt', a=5.4, cubic=True), bulk('SiC', a=4.5)]
+    for seed, atoms in enumerate(frames):
+        atoms.rattle(0.1, seed=seed)
+    plain, compiled = (load_potential('sevennet-mf-0', CPU, in_batches=True, is_compiled=way) for way in (False, True))
+    assert compiled.batches.by.startswith('sevenn ')
+    for one, other in zip(*(potential.batches.evaluate(frames) for potential in (plain, compiled)), strict=True):
+        assert one.energy == pytest.approx(other.energy, abs=1e-4)
+        np.testing.assert_allclose(one.forces, other.forces, atol=1e-4)
+        np.testing.assert_allclose(one.stress, other.stress, atol=1e-6)

@@ -91,6 +91,30 @@ def test_a_package_that_has_moved_its_own_weights_is_told(monkeypatch):
         load_potential('chgnet', CPU)
 
 
+def test_what_is_not_known_to_gain_from_compiling_is_refused(install, weights):
+    install('mace', {'mace.calculators': {'MACECalculator': EMT}})
+    with pytest.raises(InputError, match='mace: nothing of it is known to be faster when compiled'):
+        load_potential('mace', CPU, 'float64', weights(), is_compiled=True)
+
+
+def test_a_compiler_that_is_missing_is_told_before_a_step(monkeypatch, weights):
+    compiled = []
+
+    class Compiled(EMT):
+        def calculate(self, *arguments, **options):
+            raise RuntimeError('No working C++ compiler found')
+
+    adapter = types.SimpleNamespace(
+        find_weights=lambda known: weights(),
+        make_calculator=lambda *arguments: Compiled(),
+        compile_products=compiled.append,
+    )
+    monkeypatch.setattr(registry, '_import_adapter', lambda known: adapter)
+    with pytest.raises(MissingPackageError, match=r'needs a C\+\+ compiler .* found .*No working .* leave'):
+        load_potential('chgnet', CPU, is_compiled=True)
+    assert len(compiled) == 1
+
+
 def test_facts_say_where_numbers_come_from(install, weights):
     install('mace', {'mace.calculators': {'MACECalculator': EMT}})
     assert load_potential('mace', CPU, 'float64', weights()).facts() == {
