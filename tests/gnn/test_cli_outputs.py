@@ -3,6 +3,8 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -162,3 +164,13 @@ def test_formats_that_hold_more_than_a_crystal_are_refused(name, needed, folder,
     assert f'needs {needed}' in told
     assert 'which no crystal tells; use .cif, .vasp or .extxyz' in told
     assert not (folder / name).exists()
+
+
+def test_a_reader_that_has_read_enough_is_no_error():
+    """As behind `| head`: nothing is told, and the exit status is that of any program there."""
+    read, write_end = os.pipe()
+    os.close(read)
+    command = [sys.executable, '-c', 'from aiida_e3relax.gnn.cli import main; raise SystemExit(main(["potentials"]))']
+    done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (141, '')

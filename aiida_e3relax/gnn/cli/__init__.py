@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from aiida_e3relax.common.errors import InputError, OutOfMemoryError, RunError, RunInterruptedError
@@ -39,12 +40,20 @@ COMMANDS = (
     import_checkpoint,
 )
 
+OF_CLOSED_PIPE = 128 + 13
+"""The exit status where nobody reads what is printed: a shell's number for SIGPIPE."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit status."""
     options = _parsed(arguments)
     try:
-        return options.run(options)
+        status = options.run(options)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # such as of `head`, which has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python writes when it ends
+        return OF_CLOSED_PIPE
     except RunError as error:
         return _print_error(error)
     except KeyboardInterrupt as error:

@@ -91,21 +91,27 @@ def train(
     if tuned_from:
         n_pairs = len(with_training_share(pairs, settings.training_share).of_split('train'))
         settings = fit_batches(settings, n_pairs, processes.count)
-    run = TrainingRun(pairs, settings, output, device, tuned_from, processes, with_tensorboard)
+    if settings.batch_size % processes.count:
+        raise TrainingError(
+            f'batch_size {settings.batch_size} does not divide among {processes.count} processes: '
+            'choose a multiple of their number'
+        )
     # Several processes would stop at different steps, and wait for each other.
     ending = sigterm_as_request() if processes.count == 1 else contextlib.nullcontext(lambda: False)
-    with _alone_in(output, processes), ending as is_ended:
-        run.resume()
-        if tuned_from and not run.step:
-            run.validate_start()
-        line = ProgressLine('training', settings.steps, run.step) if processes.first else None
-        end = settings.steps if stop_after is None else min(stop_after, settings.steps)
-        _take_steps(run, end, line, is_ended)
-        is_complete = run.schedule.finished or run.step == settings.steps
-        if is_complete and processes.first and settings.architecture == ENSEMBLE:
-            _calibrate_ensemble(output, pairs.of_split(_held_back(pairs, settings)), device)
-        if processes.first:
-            run.record.draw()
+    with _alone_in(output, processes):
+        run = TrainingRun(pairs, settings, output, device, tuned_from, processes, with_tensorboard)
+        with ending as is_ended:
+            run.resume()
+            if tuned_from and not run.step:
+                run.validate_start()
+            line = ProgressLine('training', settings.steps, run.step) if processes.first else None
+            end = settings.steps if stop_after is None else min(stop_after, settings.steps)
+            _take_steps(run, end, line, is_ended)
+            is_complete = run.schedule.finished or run.step == settings.steps
+            if is_complete and processes.first and settings.architecture == ENSEMBLE:
+                _calibrate_ensemble(output, pairs.of_split(_held_back(pairs, settings)), device)
+            if processes.first:
+                run.record.draw()
     if line:
         stopped = ', stopped early' if run.schedule.finished else ''
         line.close(f'{run.schedule.describe_best()}{stopped}')
@@ -116,8 +122,10 @@ def train(
 def _alone_in(output: Path, processes: TrainingProcesses) -> Iterator[None]:
     """Hold the lock of the folder `output`, as the first of the `processes`.
 
-    Raises TrainingError where another process trains there; where the file system has no locks nobody does.
+    Raises TrainingError where another process trains there, and where the folder cannot be made. Where the file system
+    has no locks nobody is there.
     """
+    _make_folder(output)
     if not processes.first:
         yield
         return
@@ -125,6 +133,15 @@ def _alone_in(output: Path, processes: TrainingProcesses) -> Iterator[None]:
         if held is None:
             raise TrainingError(f'{output}: another process trains there: wait for its end, or name another output')
         yield
+
+
+def _make_folder(output: Path) -> None:
+    """Make the folder `output`; raises TrainingError."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise TrainingError(f'output {output}: this folder cannot be made: {reason}') from error
 
 
 def _take_steps(run: TrainingRun, end: int, line: ProgressLine | None, is_ended: Callable[[], bool]) -> None:
@@ -188,16 +205,7 @@ class TrainingRun:
         self.settings, self.output, self.processes, self.tuned_from = settings, output, processes, tuned_from
         self.record = Record(output, with_tensorboard)
         pairs = with_training_share(pairs, settings.training_share)
-        if settings.batch_size % processes.count:
-            raise TrainingError(
-                f'batch_size {settings.batch_size} does not divide among {processes.count} processes: '
-                'choose a multiple of their number'
-            )
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise TrainingError(f'output {output}: this folder cannot be made: {reason}') from error
+        _make_folder(output)
         torch.manual_seed(settings.seed)
         try:
             self.model, self.average = (
