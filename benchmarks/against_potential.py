@@ -27,12 +27,13 @@ import torch
 
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.crystals.datasets.pairs_file import read_different_pairs
+from aiida_e3relax.crystals.freedom.pairs import scaled
 from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
 from aiida_e3relax.gnn.device import prepare_device
 from aiida_e3relax.gnn.prediction.settings import PotentialSettings
-from benchmarks.judging import MEASURES, check_judges, errors, judged, network, relaxations
+from benchmarks.judging import MEASURES, check_judges, errors, judged, network, relaxations, with_moves
 
 STEPS = PotentialSettings('any', start='input')
 """When potentials stop."""
@@ -90,8 +91,8 @@ def rows_of(pairs: Pairs, options: argparse.Namespace, device: torch.device) -> 
         start = time.process_time()
         predicted, told = network(checkpoint, pairs, device)
         seconds = time.process_time() - start
-        scaled = pairs.unrelaxed.scaled_to(predicted.volumes)
-        yield {'start': f'Dummy at the volume of {model}', **errors(pairs, scaled)}
+        at_volume = scaled(with_moves(pairs), predicted.volumes)
+        yield {'start': f'Dummy at the volume of {model}', **errors(pairs, at_volume)}
         yield {'start': model, **judged(pairs, predicted, told), 'CPU-s each': seconds / len(pairs)}
 
 

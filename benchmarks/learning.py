@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.crystals.datasets.pairs_file import read_different_pairs
+from aiida_e3relax.crystals.freedom.pairs import scaled
 from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from aiida_e3relax.gnn.data.splits import chemical_systems
@@ -226,7 +227,7 @@ def measure_others(
     predicted, told = network(base, judges, device)
     rows: list[dict[str, Any]] = [
         {'start': 'Dummy', 'judged': errors(judges, judges.unrelaxed)},
-        {'start': 'scaled Dummy', 'judged': errors(judges, judges.unrelaxed.scaled_to(predicted.volumes))},
+        {'start': 'scaled Dummy', 'judged': errors(judges, scaled(judges, predicted.volumes))},
         {
             'start': 'base model',
             'pairs': 0,

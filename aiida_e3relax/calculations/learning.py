@@ -16,6 +16,7 @@ from scipy import stats
 from aiida_e3relax.common.fields import choice, number, read_fields
 from aiida_e3relax.crystals.duplicates import find_repeats
 from aiida_e3relax.crystals.freedom.freedom import fixed_coordinates
+from aiida_e3relax.crystals.freedom.pairs import scaled
 from aiida_e3relax.crystals.metrics import cell_shape_deviation, coordinate_mae, lattice_mae, volume_error
 from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.crystals.structures import Crystals
@@ -188,7 +189,7 @@ def compare_models(
     predicted = {name: _predictions(batch, test) for name, batch in (('tuned', tuned), ('base', base))}
     candidates = predicted | {
         'dummy': test.unrelaxed,
-        'scaled_dummy': test.unrelaxed.scaled_to(predicted['tuned'].volumes),
+        'scaled_dummy': scaled(test, predicted['tuned'].volumes),
     }
     errors = {
         name: {measure: of(test.centred(crystals), target) for measure, of in MEASURES.items()}

@@ -67,7 +67,8 @@ def add_to(commands: argparse._SubParsersAction) -> None:
         '--start',
         choices=STARTS,
         default=STARTS[0],
-        help="where the steps begin: at the network's predictions (default), which takes fewer, or at the start",
+        help="where the steps begin: at the network's predictions (default), which takes fewer, or at the start, as of "
+        'starts to judge by in any case',
     )
     relaxing.add_argument('--steps', type=int, default=300, metavar='N', help='most steps (default: %(default)s)')
     relaxing.add_argument(
@@ -98,6 +99,9 @@ def _run(options: argparse.Namespace) -> int:
 
 def _distil(options: argparse.Namespace, choices: Any, drawn: Drawn, folder: Path) -> int:
     from aiida_e3relax.common.progress import ProgressLine
+    from aiida_e3relax.crystals.datasets.pairs_file import read_different_pairs
+    from aiida_e3relax.crystals.pairs import Pairs
+    from aiida_e3relax.gnn.data.starts.held_out import systems_to_train_on
     from aiida_e3relax.gnn.data.summary import text
     from aiida_e3relax.gnn.device import prepare_device
     from aiida_e3relax.gnn.distillation.chunks import Chunks, waited_for
@@ -114,7 +118,8 @@ def _distil(options: argparse.Namespace, choices: Any, drawn: Drawn, folder: Pat
         chunks.relax(teacher, line)
         line.close()
     with waited_for(folder / 'output.lock'):
-        distilled = screened(chunks.read(), teacher.name)
+        trained = systems_to_train_on(Pairs.concatenate(read_different_pairs(options.pairs)))
+        distilled = screened(chunks.read(), teacher.name, trained)
         card = write_distilled(options.output, distilled, drawn, options.pairs, choices, teacher.facts)
     print(text(card['summary']))
     print(_refused('relaxations refused', distilled.refused))

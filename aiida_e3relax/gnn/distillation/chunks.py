@@ -41,7 +41,17 @@ ANOTHER_RUN = (
 SECONDS_BETWEEN_LOOKS = 2.0
 """At chunks that other processes are at."""
 
-DECISIVE = ('potential', 'version', 'content_hash', 'start', 'steps', 'force_max_eV_per_A', 'stress_max_kB', 'network')
+DECISIVE = (
+    'potential',
+    'version',
+    'content_hash',
+    'start',
+    'steps',
+    'force_max_eV_per_A',
+    'stress_max_kB',
+    'network',
+    'held_out_start',
+)
 """Facts of the teacher on which relaxations depend; on device and batches they do not, but for rounding."""
 
 

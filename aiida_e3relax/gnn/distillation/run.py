@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.crystals.coordination import changed_shells
@@ -22,6 +23,7 @@ from aiida_e3relax.crystals.datasets.pairs_file import (
 )
 from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.gnn.data.card import made_card, write_card_beside
+from aiida_e3relax.gnn.data.splits import chemical_systems
 from aiida_e3relax.gnn.data.starts.draw import Drawn, draw_starts
 from aiida_e3relax.gnn.data.starts.held_out import (
     HELD_OUT,
@@ -121,12 +123,13 @@ class Distilled:
     refused: dict[str, dict[str, int]]
 
 
-def screened(relaxed: Relaxed, teacher: str) -> Distilled:
+def screened(relaxed: Relaxed, teacher: str, trained: Collection[str] = ()) -> Distilled:
     """Return the relaxations that are sound as pairs in the frame of their starts.
 
     They know the `teacher`, and whether they left the `basin` that they started in: whether some site has other
     neighbours at the end. Such pairs are kept, as starts that users make do leave it, within the bounds of
-    `find_refusal`.
+    `find_refusal`. Pairs to judge by are left out where their chemical system is that of a pair to train on, of these
+    or of others, whose systems are `trained`: whatever else they have in common, no model has seen their bonds.
 
     Raises InputError where none is left.
     """
@@ -142,6 +145,9 @@ def screened(relaxed: Relaxed, teacher: str) -> Distilled:
         outliers = kept[find_outliers(pairs.relaxed.select(kept), energies)]
         reasons |= dict.fromkeys(outliers.tolist(), 'an energy far from what its elements make of it')
         kept = np.setdiff1d(kept, outliers)
+    seen = _with_systems_of(kept, pairs, trained)
+    reasons |= dict.fromkeys(seen.tolist(), 'to judge by, with a chemical system that is trained on')
+    kept = np.setdiff1d(kept, seen)
     kinds = pairs.kinds
     counts: dict[str, Counter[str]] = {kind: Counter() for kind in np.unique(kinds).tolist()}
     for index, reason in reasons.items():
@@ -156,6 +162,13 @@ def screened(relaxed: Relaxed, teacher: str) -> Distilled:
     about = {**chosen.about, 'teacher': np.full(len(chosen), teacher), 'basin': np.where(left, 'left', 'kept')}
     filed = dataclasses.replace(chosen, filed=None, about=about)
     return Distilled(aligned(filed), {kind: dict(found) for kind, found in counts.items()})
+
+
+def _with_systems_of(kept: NDArray[np.int64], pairs: Pairs, trained: Collection[str]) -> NDArray[np.int64]:
+    """Return which of the `kept` pairs to judge by have a chemical system of those to train on, or a `trained` one."""
+    systems, is_learnt = np.array(chemical_systems(pairs)), pairs.split == 'train'
+    known = {*trained, *systems[kept[is_learnt[kept]]].tolist()}
+    return np.array([index for index in kept.tolist() if not is_learnt[index] and systems[index] in known], dtype=int)
 
 
 def write_distilled(

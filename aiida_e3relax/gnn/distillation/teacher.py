@@ -11,28 +11,36 @@ import torch
 
 from aiida_e3relax.common.errors import MissingPackageError
 from aiida_e3relax.common.progress import NoProgress, ProgressLine
-from aiida_e3relax.crystals.freedom.freedom import AXES, NO_VACUUM, Freedom, Moves, fixed_coordinates
+from aiida_e3relax.crystals.freedom.freedom import fixed_coordinates
+from aiida_e3relax.crystals.freedom.pairs import freedom_of
 from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
 from aiida_e3relax.gnn.prediction.pre_relaxation import PreRelaxation
 from aiida_e3relax.gnn.prediction.predictor import Predictor, load_pre_relaxation
-from aiida_e3relax.gnn.prediction.settings import ENGINES, PotentialSettings, PredictionSettings
+from aiida_e3relax.gnn.prediction.settings import ENGINES, STARTS, PotentialSettings, PredictionSettings
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Teacher:
     """A potential that relaxes starts, from where they are or from what a network predicts of them.
 
+    Starts that a network is judged by are relaxed from where they are in any case: from its own predictions a potential
+    would often go to the minimum that is next to these.
+
     Attributes
     ----------
     predictor
         The potential, after the network where there is one.
+    judge
+        The potential alone.
     facts
-        The potential with the hash of its weights, the bounds at which it stops, and the hash of the network.
+        The potential with the hash of its weights, the bounds at which it stops, and with a network its hash and where
+        starts that are held out begin.
     """
 
     predictor: Predictor
+    judge: Predictor
     facts: dict[str, Any]
 
     @classmethod
@@ -65,9 +73,12 @@ class Teacher:
         """Return a teacher that is loaded, after the network `model` or None."""
         network = None if model is None else load_checkpoint(model)
         facts = relaxation.facts()
+        judge = predictor = Predictor(network, device, torch.float32, ENGINES[0], relaxation)
         if network is not None:
-            facts |= {'network': network.content_hash}
-        return cls(Predictor(network, device, torch.float32, ENGINES[0], relaxation), facts)
+            facts |= {'network': network.content_hash, 'held_out_start': STARTS[1]}
+            alone = dataclasses.replace(relaxation, settings=dataclasses.replace(relaxation.settings, start=STARTS[1]))
+            judge = Predictor(None, device, torch.float32, ENGINES[0], alone)
+        return cls(predictor, judge, facts)
 
     @property
     def name(self) -> str:
@@ -79,7 +90,16 @@ class Teacher:
 
         What was not relaxed ends where it began. Symmetry is kept, as VASP keeps it; what moves stands in `about`.
         """
-        return predict_freely(self.predictor, starts, line or NoProgress(), keep_symmetry=True)
+        is_learnt, line = starts.split == 'train', line or NoProgress()
+        indices, parts, rows = [], [], []
+        for predictor, chosen in ((self.predictor, is_learnt), (self.judge, ~is_learnt)):
+            if chosen.any():
+                pairs, told = predict_freely(predictor, starts.select(np.flatnonzero(chosen)), line, keep_symmetry=True)
+                indices.append(np.flatnonzero(chosen))
+                parts.append(pairs)
+                rows += told
+        order = np.argsort(np.concatenate(indices))
+        return Pairs.concatenate(parts).select(order), [rows[place] for place in order.tolist()]
 
 
 def predict_freely(
@@ -96,11 +116,10 @@ def predict_freely(
     for moves in np.unique(starts.about['moves']).tolist():
         indices = np.flatnonzero(starts.about['moves'] == moves)
         chosen, fixed = _numbered(starts.select(indices))
-        vacuum = AXES[2] if moves == Moves.IN_PLANE else NO_VACUUM
         result, _, told = predictor.predict(
             chosen,
             [None] * len(indices),
-            Freedom(moves, keep_symmetry=keep_symmetry, vacuum=vacuum),
+            freedom_of(moves, keep_symmetry),
             PredictionSettings.max_edges,
             line,
             fixed=fixed,

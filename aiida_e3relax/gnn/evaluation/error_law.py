@@ -13,6 +13,9 @@ from aiida_e3relax.gnn.evaluation.calibration import Calibration
 POWERS = (0.5, 6.0)
 """Of the growth with the distance: from slowly, to hardly before the distance is large."""
 
+FEW = 20
+"""Groups of fewer crystals count the less, the fewer they have: their median is chance."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ErrorLaw:
@@ -46,13 +49,13 @@ def fit_errors(groups: Sequence[Calibration]) -> ErrorLaw | None:
 
     What is least is the mean of ``|log(error / expected)|`` over the crystals of a group, and over groups. So half of
     the errors are larger than expected and half smaller, no outlier pulls, and a small family counts as much as a large
-    data set. Where a model states no distance, the scale is all there is to choose.
+    data set, one of `FEW` crystals or more. Where a model states no distance, the scale is all there is to choose.
     """
     groups = [group for group in map(_with_errors, groups) if len(group.stated)]
     if not groups:
         return None
     found = Calibration.concatenate(groups)
-    weight = np.concatenate([np.full(len(group.stated), 1 / len(group.stated)) for group in groups])
+    weight = np.concatenate([np.full(len(group.stated), 1 / max(len(group.stated), FEW)) for group in groups])
     if found.distance is None or not found.distance.any():
         return _best_scaled(ErrorLaw(1.0), found, weight)[0]
     from scipy.optimize import minimize

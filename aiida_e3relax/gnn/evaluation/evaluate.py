@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from aiida_e3relax.crystals.freedom.pairs import hold, scaled
 from aiida_e3relax.crystals.metrics import (
     Bonds,
     bond_length_mae,
@@ -27,6 +28,7 @@ from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint
 from aiida_e3relax.gnn.engine.accelerate import accelerate
 from aiida_e3relax.gnn.evaluation.calibration import Calibration, distance_row
 from aiida_e3relax.gnn.graph.bonds import find_bonds
+from aiida_e3relax.gnn.prediction.freedom import find_pairs
 from aiida_e3relax.gnn.prediction.predict import predict
 
 MEASURES = ('coordinate_mae_A', 'cell_shape_deviation_A2', 'volume_mae_A3')
@@ -130,9 +132,10 @@ def measure(
 
     The frame ``as filed`` takes the targets as they are, which is the papers' way, and turns the predictions like them
     (see `as_filed`); ``aligned`` takes rotation and drift out of the target (see `aligned`) and gives both crystals the
-    mean position of the input, or that of its fixed atoms; models hold what the pairs say is fixed. Beside each model
-    stand the Dummy, which is the input, and the input scaled to the volume that the model predicts. Structures that a
-    model refuses count with their input geometry.
+    mean position of the input, or that of its fixed atoms; models hold what the pairs say is fixed, and of a layer's
+    cell they move what the pair's relaxation did (see `hold`). Beside each model stand the Dummy, which is the input,
+    and the input scaled to the volume that the model predicts. Structures that a model refuses count with their input
+    geometry.
 
     Parameters
     ----------
@@ -177,10 +180,10 @@ def _measure_source(
             fixed=(pairs.fixed, pairs.fixed_cell),
             reference=checkpoint.reference,
         )
-        candidates[name] = result.crystals
+        candidates[name], unheld = hold(result.crystals, pairs, list(result.faults), find_pairs)
         uncertainty[name], distance[name] = result.uncertainty, result.distance
-        failed[name] = np.isin(np.arange(len(pairs)), list(result.faults))
-        rescaled[f'{DUMMY} at volume of {name}'] = unrelaxed.scaled_to(result.crystals.volumes)
+        failed[name] = np.isin(np.arange(len(pairs)), [*result.faults, *unheld])
+        rescaled[f'{DUMMY} at volume of {name}'] = scaled(pairs, candidates[name].volumes)
     if with_dummy:
         candidates[DUMMY] = unrelaxed
     matched = {name: matches(c, pairs.as_filed) if with_matches else None for name, c in candidates.items()}

@@ -193,14 +193,23 @@ def validation_errors(
     pairs: PreparedPairs,
     settings: LossSettings = DEFAULT_LOSS,
     processes: TrainingProcesses = ALONE,
+    is_balanced: bool = False,
 ) -> Tensor:
     """Return the mean over `pairs` of the last layer's coordinate and cell errors ``(2,)``, in A.
 
-    The coordinates' errors are those that `settings` name.
+    The coordinates' errors are those that `settings` name. Where it `is_balanced`, it is the mean over data sets of
+    their means.
     """
+    weight = torch.full((len(pairs), 1), 1 / len(pairs), dtype=torch.float64, device=pairs.device)
+    if is_balanced:
+        _, of_pair, counts = np.unique(pairs.source, return_inverse=True, return_counts=True)
+        weight = torch.as_tensor(1 / (len(counts) * counts[of_pair]), device=pairs.device)[:, None]
     by_size = processes.share(torch.argsort(pairs.n_atoms, stable=True).cpu().numpy())
     total = torch.zeros(2, dtype=torch.float64, device=pairs.device)
     for start in range(0, len(by_size), VALIDATION_BATCH):
-        batch, target = pairs.select(by_size[start : start + VALIDATION_BATCH])
-        total += model.loss(batch, target, settings)[1].double().sum(dim=0)
-    return processes.total(total).cpu() / len(pairs)
+        indices = by_size[start : start + VALIDATION_BATCH]
+        batch, target = pairs.select(indices)
+        total += (
+            model.loss(batch, target, settings)[1].double() * weight[torch.as_tensor(indices, device=pairs.device)]
+        ).sum(dim=0)
+    return processes.total(total).cpu()

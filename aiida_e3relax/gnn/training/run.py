@@ -354,7 +354,8 @@ class TrainingRun:
         self._keep(coordinates, cell, rate, self.running, best=self.schedule.judge(coordinates, cell))
 
     def _validation_errors(self) -> list[float]:
-        return validation_errors(self.average, self.validation, self.loss, self.processes).tolist()
+        balanced = self.settings.balanced_validation
+        return validation_errors(self.average, self.validation, self.loss, self.processes, balanced).tolist()
 
     def _keep(self, coordinates: float, cell: float, rate: float, training: np.ndarray, best: bool) -> None:
         """Log a validation beside the errors in `training`, and write the checkpoint if it is the best."""

@@ -80,6 +80,8 @@ class TrainingSettings:
         `symmetrised_targets`; validation measures all of it.
     augmentation
         Perturbed copies of the training pairs.
+    balanced_validation
+        Let every data set count alike in a validation, however many pairs it has; else every pair does.
     validation
         The split to validate on, such as OC20's ``val_id``. Where ``val`` is not among the data's splits, it is the one
         whose name begins with it, if there is one alone.
@@ -121,6 +123,7 @@ class TrainingSettings:
     engine: str = choice(*ENGINES)
     precision: str = choice('float32', 'bfloat16')
     validation: str = 'val'
+    balanced_validation: bool = False
 
 
 PRESETS: dict[str, dict[str, Any]] = {

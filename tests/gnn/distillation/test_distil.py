@@ -15,10 +15,13 @@ from aiida_e3relax.common.progress import NoProgress
 from aiida_e3relax.crystals.datasets.pairs_file import read_data_card, read_pairs, write_pairs
 from aiida_e3relax.crystals.freedom.vacuum import find_gap
 from aiida_e3relax.crystals.pairs import Pairs
+from aiida_e3relax.gnn.checkpoints.checkpoint import save_checkpoint
 from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.distillation import chunks as chunks_module
 from aiida_e3relax.gnn.distillation.chunks import Chunks
+from aiida_e3relax.gnn.distillation.run import screened
 from aiida_e3relax.gnn.distillation.teacher import Teacher
+from aiida_e3relax.gnn.models.registry import make_model
 from aiida_e3relax.gnn.potentials.base import Potential
 from aiida_e3relax.gnn.prediction.pre_relaxation import PreRelaxation
 from aiida_e3relax.gnn.prediction.settings import PotentialSettings
@@ -191,6 +194,37 @@ def test_a_teacher_computes_in_batches_where_that_can_be(monkeypatch):
     teacher = Teacher.load(PotentialSettings('emt', 'input'), None, torch.device('cpu'), is_compiled=True)
     assert asked == [(True, True), (None, True)]
     assert teacher.name.startswith('emt 3')
+
+
+def test_starts_to_judge_by_are_relaxed_from_where_they_are(tmp_path):
+    torch.manual_seed(0)
+    network = make_model('e3relax-h2', {'features': 8, 'layers': 1})
+    save_checkpoint(tmp_path / 'network.pt', 'e3relax-h2', network, [29], {})
+    settings = PotentialSettings('emt', 'network', 60, only_if_lower=False)
+    relaxation = PreRelaxation(Potential(EMT(), 'emt', '3', 'of ASE', 'sha256:0'), settings)
+    teacher = Teacher.of(relaxation, tmp_path / 'network.pt', torch.device('cpu'))
+    assert (teacher.facts['start'], teacher.facts['held_out_start']) == ('network', 'input')
+    starts = dataclasses.replace(copper(5), split=np.array(['train', 'test_x', 'val', 'train', 'test']))
+    pairs, rows = teacher.relax(starts)
+    assert ['energy_network_eV_per_atom' in row['potential'] for row in rows] == [True, False, False, True, False]
+    assert [row['label'] for row in rows] == starts.unrelaxed.labels.tolist() == pairs.unrelaxed.labels.tolist()
+    np.testing.assert_array_equal(pairs.unrelaxed.cell, starts.unrelaxed.cell)
+    alone, _ = teacher_of(EMT()).relax(starts)
+    for index in (1, 2, 4):
+        np.testing.assert_array_equal(pairs.relaxed.cell[index], alone.relaxed.cell[index])
+    assert 'held_out_start' not in teacher_of(EMT()).facts
+
+
+def test_what_judges_has_no_chemical_system_that_is_trained_on():
+    frames = [bulk('CuAu', 'rocksalt', a=5.0), bulk('Cu'), bulk('CuAu', 'zincblende', a=5.0), bulk('Ag'), bulk('Au')]
+    split = np.array(['train', 'test_x', 'test_y', 'val', 'test'])
+    pairs = Pairs(batch_of(*frames), batch_of(*frames), split, np.full(5, 'x'))
+    row = {'status': 'ok', 'potential': {'converged': True, 'energy_input_eV_per_atom': 0.0}}
+    row['potential']['energy_prediction_eV_per_atom'] = 0.0
+    distilled = screened((pairs, [row] * 5), 'emt', trained={'Ag'})
+    assert distilled.pairs.split.tolist() == ['train', 'test_x', 'test']
+    (refused,) = distilled.refused.values()
+    assert refused == {'to judge by, with a chemical system that is trained on': 2}
 
 
 def test_what_may_not_move_stays():

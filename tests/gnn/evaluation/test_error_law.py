@@ -40,8 +40,15 @@ def test_law_is_found_again_and_tells_a_family_that_was_left_out():
 
 def test_small_families_count_as_much_as_large_data_sets():
     large = Calibration(np.full(1000, 0.1), np.full(1000, 0.1), np.zeros(1000))
-    small = [Calibration(np.full(5, 0.1), np.full(5, 0.4), np.zeros(5)) for _ in range(2)]
+    small = [Calibration(np.full(20, 0.1), np.full(20, 0.4), np.zeros(20)) for _ in range(2)]
     assert fit_errors([large, *small]).scale == pytest.approx(4)
+
+
+def test_groups_of_few_crystals_count_less():
+    large = Calibration(np.full(1000, 0.1), np.full(1000, 0.1), np.zeros(1000))
+    single = [Calibration(np.full(1, 0.1), np.full(1, 0.4), np.zeros(1)) for _ in range(19)]
+    assert fit_errors([large, *single]).scale == pytest.approx(1)
+    assert fit_errors([large, *single, *single]).scale == pytest.approx(4)
 
 
 def test_beyond_what_was_seen_the_error_stays():

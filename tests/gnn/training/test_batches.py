@@ -85,6 +85,20 @@ def test_targets_as_filed_keep_drift_and_rotation(filed, before):
     assert (in_one_frame < 0.9 * found).all()
 
 
+def test_data_sets_count_alike_in_a_balanced_validation(filed):
+    dummy, cpu = make_model('dummy', {}), torch.device('cpu')
+    source = np.array(['small'] + ['large'] * (len(filed) - 1))
+    pairs = dataclasses.replace(filed, source=source)
+    parts = [pairs.select(np.flatnonzero(source == name)) for name in ('small', 'large')]
+    small, large = (validation_errors(dummy, PreparedPairs(part, dummy, cpu)) for part in parts)
+    prepared = PreparedPairs(pairs, dummy, cpu)
+    balanced = validation_errors(dummy, prepared, is_balanced=True)
+    np.testing.assert_allclose(balanced, (small + large) / 2, rtol=1e-9)
+    whole = validation_errors(dummy, prepared)
+    np.testing.assert_allclose(whole, (small + (len(pairs) - 1) * large) / len(pairs), rtol=1e-9)
+    assert not np.allclose(whole, balanced, rtol=1e-3)
+
+
 def test_the_displacement_loss_sees_atoms_where_they_are_filed(filed):
     dummy, cpu = make_model('dummy', {}), torch.device('cpu')
     prepared = PreparedPairs(filed, dummy, cpu, align=False, loss='displacement')
