@@ -42,6 +42,7 @@ DATA = {
     '(MIT), 3DSC (CC-BY-4.0), matcalc (BSD-3) and upper-bound-energy-gnn (MIT); synthetic inputs, mixed DFT settings',
     'slabs': 'Pd-Pt-Ag slabs with fixed atoms (Huamh/Data-for-cluster-expansion-of-PdPtAg-ternary-alloy, MIT)',
     'distilled': 'starts drawn by `e3relax distil` from the crystals of the others, relaxed by a potential, not by DFT',
+    'denoising': "the others' DFT-relaxed crystals to train on, rattled and strained, back to themselves",
 }
 
 BONDS = 'bond_length_mae_A'
@@ -52,11 +53,9 @@ NAMES = {'model': 'network', 'dummy': 'Dummy', 'dummy at volume of model': "Dumm
 LIMITS = [
     'Trained on at most 64 (pnictides) or 24 (all others) atoms a cell; larger cells are extrapolation.',
     'Coordinates were learnt mostly from pnictides; in other chemistries the cell is predicted far better than the '
-    'sites. In families of anions and prototypes that were left out, coordinates are little better than those of the '
-    'start at the predicted volume: see the rows test_... of the metrics.',
-    'What it knows of surfaces are Pd-Pt-Ag slabs in a fixed cell, and of layers and vacancies what a potential made of '
-    'them. No molecules, no interfaces, no charged defects.',
-    'Distilled pairs have the errors of the potential that relaxed them, and none of its relaxations is DFT.',
+    'sites. In families of anions and classes of prototypes of which no distilled pair was learnt, '
+    'coordinates are little better than those of the start at the predicted volume: see the rows test_... of the '
+    'metrics. DFT pairs of these families, in other chemical systems, were learnt.',
     'Magnetism, charge and oxidation states are not inputs.',
     'Keeps the symmetry of what it is given, so that it cannot predict what breaks it: 23 % of the relaxations of the '
     'pnictides in the test split, which make up more than half of each mean error there, and 1 % of substitution.',
@@ -66,6 +65,13 @@ LIMITS = [
     'The split of pnictides is the one it comes with: 487 of its 950 test pairs end in a crystal that is the end of a '
     'training pair, too, and 111 repeat a training pair; its figures measure interpolation.',
 ]
+
+OF_DATA = {
+    'slabs': 'What it knows of surfaces are Pd-Pt-Ag slabs in a fixed cell.',
+    'distilled': 'Layers, vacancies and most prototypes it knows from relaxations by a potential, whose errors it has.',
+}
+BULK_ONLY = 'Bulk crystals only: no surfaces, molecules, layers with vacuum, or defects were seen.'
+"""Limits that depend on what was learnt from."""
 
 BROKEN_COORDINATES_A, BROKEN_SHAPE_A2 = 0.02, 0.5
 """A relaxation breaks the symmetry of its start where it differs from its symmetric part by more than one of these."""
@@ -185,7 +191,7 @@ def card(checkpoint: Checkpoint, rows: list[dict[str, Any]], changes: dict[str, 
         'units': {'length': 'A', 'volume': 'A^3', 'cell shape deviation': 'A^2'},
         'metrics': {'measured': _circumstances(), 'rows': rows},
         'sample': sample(checkpoint),
-        'limits': LIMITS,
+        'limits': LIMITS + ([text for name, text in OF_DATA.items() if name in changes] or [BULK_ONLY]),
         'versions': {name: version(name) for name in ('aiida-e3relax', 'torch', 'numpy')},
     }
 

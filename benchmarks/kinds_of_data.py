@@ -6,8 +6,9 @@
 The first training has the data sets of `default_model.py`'s first two stages, the others one set more each, in the
 order in which they are given. All take the same steps with the same seed; each goes on where it was stopped, and is
 left out where it is done. The tables have, for each test split, what the network reached that they began with, what
-each of them reached, and the Dummy at the volume that the first network predicts: means of the coordinates' errors,
-those of atoms that may move where some are fixed, and medians of the bonds'; both in the aligned frame.
+each of them reached after all steps, and the Dummy at the volume that the first network predicts: means of the
+coordinates' errors, those of atoms that may move where some are fixed, and medians of the bonds'; both in the aligned
+frame.
 """
 
 from __future__ import annotations
@@ -20,18 +21,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from default_model import EARLY, THIRD_STAGE
+from default_model import EARLY, THIRD_STAGE, without_judged
 
 from aiida_e3relax.crystals.datasets.pairs_file import read_different_pairs
 from aiida_e3relax.crystals.pairs import Pairs
-from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
+from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint, load_content
 from aiida_e3relax.gnn.device import prepare_device
 from aiida_e3relax.gnn.evaluation.evaluate import MOVABLE, Measured, measure
 from aiida_e3relax.gnn.training.run import train
 from aiida_e3relax.gnn.training.settings import read_settings
 
 BEGIN = 'begin'
-OVERSAMPLING = {'pnictides': 2, 'slabs': 5, 'distilled': 3}
 LEARNING_RATE = 5e-4
 
 
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument('--threads', type=int)
     options = parser.parse_args()
     device = prepare_device(options.device, options.threads)
-    pairs = Pairs.concatenate(read_different_pairs(options.pairs))
+    pairs = without_judged(Pairs.concatenate(read_different_pairs(options.pairs)))
     models = {BEGIN: load_checkpoint(options.begin_with)}
     for name, sources in additions(pairs).items():
         chosen = pairs.select(np.flatnonzero(np.isin(pairs.source, sources)))
@@ -55,12 +55,15 @@ def main() -> None:
             'seed': 20,
             'steps': options.steps,
             'learning_rate': LEARNING_RATE,
-            'oversampling': {source: times for source, times in OVERSAMPLING.items() if source in trained},
+            'oversampling': {
+                source: times for source, times in THIRD_STAGE['oversampling'].items() if source in trained
+            },
         }
         folder = options.output / name.replace('+ ', 'with-')
         settings = read_settings(content, folder.name, 'finetune')
         train(chosen, settings, folder, device, tuned_from=models[BEGIN])
         models[name] = load_checkpoint(folder / 'best.pt')
+        models[name].model.load_state_dict(load_content(folder / 'last.pt')['average'])
     splits = [split for split in np.unique(pairs.split).tolist() if split.startswith('test')]
     found = [(split, measure(models, pairs.of_split(split), device, with_matches=False)) for split in splits]
     for title, statistic, key in (

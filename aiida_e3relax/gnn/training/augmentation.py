@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from aiida_e3relax.common.fields import number
+from aiida_e3relax.crystals.freedom.pairs import hold
 from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.crystals.perturbation import perturbed
 
@@ -47,4 +48,5 @@ class Augmentation:
         positions = np.einsum('ac,acx->ax', fractional, cell[before.structure_index])
         between = before.replace(positions, cell)
         unrelaxed = perturbed(between, self.strain, self.rattle, rng, pairs.fixed, pairs.fixed_cell)
-        return aligned(dataclasses.replace(pairs, unrelaxed=unrelaxed))
+        held, _ = hold(unrelaxed, dataclasses.replace(pairs, unrelaxed=between))  # layers keep their vacuum
+        return aligned(dataclasses.replace(pairs, unrelaxed=held))

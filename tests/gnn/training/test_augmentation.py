@@ -1,8 +1,10 @@
 import numpy as np
+from ase.build import mx2
 
 from aiida_e3relax.crystals.metrics import cell_shape_deviation, coordinate_mae
-from aiida_e3relax.crystals.pairs import aligned
+from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.gnn.training.augmentation import Augmentation
+from tests.gnn.crystals import batch_of
 from tests.gnn.pairs import made_pairs
 
 
@@ -41,3 +43,12 @@ def test_seed_decides():
     first, again, other = (Augmentation(copies=1).apply(pairs, seed).unrelaxed.positions for seed in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+def test_copies_of_layers_keep_their_vacuum():
+    layers = batch_of(mx2('MoS2', vacuum=8.0), mx2('WS2', a=3.2, vacuum=9.0))
+    about = {'moves': np.full(2, 'in-plane')}
+    pairs = Pairs(layers, layers, np.full(2, 'train'), np.full(2, 'x'), about=about)
+    copies = Augmentation(copies=1, strain=0.05).apply(pairs, seed=3).select(np.array([2, 3]))
+    np.testing.assert_allclose(copies.unrelaxed.cell[:, 2], layers.cell[:, 2], atol=1e-9)
+    assert (np.abs(copies.unrelaxed.cell[:, :2] - layers.cell[:, :2]).max(axis=(1, 2)) > 0.01).all()
