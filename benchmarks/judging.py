@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.common.progress import NoProgress, ProgressLine
@@ -103,10 +104,16 @@ def judged(pairs: Pairs, candidates: Crystals, rows: Sequence[Mapping[str, Any]]
 
 
 def errors(pairs: Pairs, candidates: Crystals) -> dict[str, list[float]]:
-    """Return mean and median of each measure against the relaxed crystals, in the aligned frame.
+    """Return mean and median of each measure against the relaxed crystals, see `errors_of_each`.
 
     A crystal without bonds counts in the other measures alone.
     """
+    found = errors_of_each(pairs, candidates)
+    return {name: [float(np.nanmean(values)), float(np.nanmedian(values))] for name, values in found.items()}
+
+
+def errors_of_each(pairs: Pairs, candidates: Crystals) -> dict[str, NDArray[np.float64]]:
+    """Return each measure ``(S,)`` against the relaxed crystals, in the aligned frame; NaN for bonds where none are."""
     target, candidates = pairs.centred(aligned(pairs).relaxed), pairs.centred(candidates)
     found = (
         coordinate_mae(candidates, target),
@@ -114,10 +121,7 @@ def errors(pairs: Pairs, candidates: Crystals) -> dict[str, list[float]]:
         cell_shape_deviation(candidates, target),
         volume_error(candidates, target),
     )
-    return {
-        name: [float(np.nanmean(values)), float(np.nanmedian(values))]
-        for name, values in zip(MEASURES, found, strict=True)
-    }
+    return dict(zip(MEASURES, found, strict=True))
 
 
 def kept(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
