@@ -52,7 +52,7 @@ SECOND_STAGE: dict[str, Any] = {
 THIRD_STAGE: dict[str, Any] = {
     'learning_rate': 8e-4,
     'weight_decay': 0.3,
-    'steps': 16000,
+    'steps': 8000,
     'validate_every': 1000,
     'early_stop': None,
     'oversampling': {'pnictides': 3, 'substitution': 2, 'slabs': 10},
