@@ -119,7 +119,7 @@ def test_the_other_potentials_pass_their_check(name):
 def test_a_compiled_potential_computes_the_same_numbers():
     """What compiles them takes minutes when it first does so on a machine."""
     pytest.importorskip('sevenn')
-    frames = [bulk('MgO', 'rocksalt', a=4.3), bulk('NaCl', 'rocksalt', a=5.4, cubic=True), bulk('SiC', a=4.5)]
+    frames = [bulk('MgO', 'rocksalt', a=4.3), bulk('NaCl', 'rocksalt', a=5.4), bulk('SiC', 'zincblende', a=4.5)]
     for seed, atoms in enumerate(frames):
         atoms.rattle(0.1, seed=seed)
     plain, compiled = (load_potential('sevennet-mf-0', CPU, in_batches=True, is_compiled=way) for way in (False, True))
