@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from aiida_e3relax.common.progress import NoProgress, ProgressLine
 from aiida_e3relax.crystals.datasets.pairs_file import read_pairs
-from aiida_e3relax.crystals.metrics import cell_shape_deviation, coordinate_mae
+from aiida_e3relax.crystals.metrics import cell_shape_deviation, coordinate_mae, matches
 from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.crystals.symmetry import SpaceGroup
@@ -49,7 +49,7 @@ from aiida_e3relax.gnn.training.targets import TARGET_SYMMETRY_DISTANCE, symmetr
 LOWER = 1e-3
 """In eV/atom: an end that lies lower by more is found."""
 
-RULES = 2
+RULES = 3
 """Of what is compared; rows of other rules are others."""
 
 
@@ -160,12 +160,15 @@ def relax_one(pair: Pairs, network: Predictor, both: Predictor, alone: Predictor
     reference, _, (of_data,) = alone.predict(aligned(pair).relaxed, [None], None, most_edges, NoProgress())
     if of_data['status'] != 'ok':
         return found | {'failed_as': f'the relaxed crystal of the data: {of_data["message"] or of_data["status"]}'}
+    if not of_data['potential'].get('converged'):
+        return found | {'failed_as': 'the relaxed crystal of the data: the potential did not converge'}
     return found | {
         'cpu_s': seconds,
         'candidates': told['candidates'],
         'failed': told['candidates_failed'],
         'error': told.get('candidates_error'),
         'judged': [energy(end, judge) for end in of_ends],
+        'matched': matches(ends, Crystals.concatenate([aligned(pair).relaxed] * len(ends))).tolist(),
         'data': [of_data['potential']['energy_prediction_eV_per_atom'], energy(reference.crystals, judge)],
         'coordinates': [coordinate_error(end, pair) for end in of_ends],
         'coordinates_network': coordinate_error(predicted.crystals, pair),
@@ -232,6 +235,11 @@ def print_table(rows: list[dict[str, Any]], options: argparse.Namespace) -> None
     for words, k in (('unperturbed end', 1), ('lowest end', 0)):
         counts = [(e[:, k] < of_data[:, j] + LOWER).sum() for j, e in enumerate((own, judged))]
         print(f'| {words} as low as the relaxed crystal of the data, relaxed too | {counts[0]} | {counts[1]} |')
+    matched = [
+        [row['matched'][u], row['matched'][0], any(row['matched'])] for row, u in zip(rows, unperturbed, strict=True)
+    ]
+    for words, count in zip(('unperturbed end', 'lowest end', 'one of the ends'), np.sum(matched, axis=0), strict=True):
+        print(f'| {words} is the relaxed crystal of the data (StructureMatcher) | {count} | |')
     gains = [1000 * (e[:, 1] - e[:, 0])[falls[0]] for e in (own, judged)]
     print(f'| gain where found, meV/atom, median | {np.median(gains[0]):.1f} | {np.median(gains[1]):.1f} |')
     print('\n| error of coordinates, A | mean | median | halves that of the unperturbed end |')
