@@ -30,7 +30,7 @@ from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from aiida_e3relax.gnn.checkpoints.model_card import write_card
 from aiida_e3relax.gnn.device import prepare_device
-from aiida_e3relax.gnn.evaluation.evaluate import MEASURES, Measured, measure
+from aiida_e3relax.gnn.evaluation.evaluate import FRAMES, MEASURES, MOVABLE, Measured, measure
 from aiida_e3relax.gnn.prediction.predict import predict
 from aiida_e3relax.gnn.training.targets import symmetrised_targets
 
@@ -109,14 +109,18 @@ def report(model: Path, pairs: Pairs, device: torch.device, publish: bool) -> No
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """Return the rows as a table: mean (median)."""
+    """Return the rows as a table: mean (median). Where files have no frame of their own, the aligned rows alone."""
     lines = [
         '| data, test split | frame | | coordinates A | cell shape A^2 | volume A^3 | bonds A | match % |',
         '|---|---|---|---|---|---|---|---|',
     ]
+    aligned_rows = {_place(row): row for row in rows if row['frame'] == FRAMES[1]}
     for row in rows:
-        figures = [f'{row[f"{name}_mean"]:.3g} ({row[f"{name}_median"]:.3g})' for name in (*MEASURES, BONDS)]
-        name = NAMES[row['of']]
+        if row['frame'] == FRAMES[0] and _figures(row) == _figures(aligned_rows[_place(row)]):
+            continue
+        figures, name = _figures(row), NAMES[row['of']]
+        if f'{MOVABLE}_mean' in row:
+            figures[0] += f', of movable atoms {row[f"{MOVABLE}_mean"]:.3g} ({row[f"{MOVABLE}_median"]:.3g})'
         split = row.get('split', 'test').removeprefix('test').replace('_', ', ', 1)
         lines.append(
             f'| {row["data"]}{split}, {row["pairs"]} pairs | {row["frame"]} | {name} | '
@@ -124,6 +128,16 @@ def markdown(rows: list[dict[str, Any]]) -> str:
             + f' | {row["match_rate_percent"]:.1f} |'
         )
     return '\n'.join([*lines, '', f'Mean (median) over pairs. {_circumstances()}'])
+
+
+def _place(row: dict[str, Any]) -> tuple[str, str, str]:
+    """Return data set, split and model."""
+    return row['data'], row.get('split', 'test'), row['of']
+
+
+def _figures(row: dict[str, Any]) -> list[str]:
+    """Return means and medians."""
+    return [f'{row[f"{name}_mean"]:.3g} ({row[f"{name}_median"]:.3g})' for name in (*MEASURES, BONDS)]
 
 
 def symmetry_markdown(pairs: Pairs, measured: list[Measured]) -> str:
