@@ -6,11 +6,13 @@ r"""Train the package's default model from its data, measure it and publish it.
     python benchmarks/default_model.py pairs.npz --stages 2 --output default
     e3relax distil pairs.npz --output distilled.npz --teacher sevennet-mf-0 --model default/ensemble.pt \
         --count 20000 --never benchmarks/judged.txt --held-out-val carbides borides spinels half-Heuslers
-    python benchmarks/default_model.py pairs.npz slabs.npz distilled.npz --output default --publish
+    e3relax denoise pairs.npz --output denoising.npz
+    python benchmarks/default_model.py pairs.npz slabs.npz distilled.npz denoising.npz --output default --publish
 
 The default is an ensemble. Its members are trained one after the other, each in three stages: on DFT's relaxations of
 bulk crystals as they are; then on the part of them that keeps the symmetry of the start, with the pnictides taken more
-often; then on the symmetric part of everything, what a teacher relaxed and slabs among it. The teacher's steps begin
+often; then on the symmetric part of everything: what a teacher relaxed, slabs, and DFT's crystals from their rattled
+and strained selves, too. The teacher's steps begin
 at what the first two stages predict. `--begin-with copy.pt` takes the members of an ensemble, such as a copy of that
 one, for what these stages give. No training pair has a chemical system of `judged.txt`. The command goes on where it
 was stopped, and leaves out what is done. The ensemble gets environments of its training, and its uncertainty is
@@ -28,16 +30,16 @@ import numpy as np
 import torch
 from accuracy import DATA, report
 
-from aiida_e3relax.crystals.datasets.pairs_file import read_different_pairs
+from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash, read_different_pairs
 from aiida_e3relax.crystals.pairs import Pairs
-from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
+from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint, load_content
 from aiida_e3relax.gnn.data.splits import chemical_systems
 from aiida_e3relax.gnn.data.starts.held_out import read_never
 from aiida_e3relax.gnn.device import prepare_device
 from aiida_e3relax.gnn.training.ensembles import calibrate, combine, separate
 from aiida_e3relax.gnn.training.reference_sets import add_reference_set
-from aiida_e3relax.gnn.training.run import train
-from aiida_e3relax.gnn.training.settings import read_settings
+from aiida_e3relax.gnn.training.run import check_same_settings, train
+from aiida_e3relax.gnn.training.settings import TrainingSettings, read_settings
 
 SECOND_STAGE: dict[str, Any] = {
     'learning_rate': 1e-3,
@@ -52,10 +54,10 @@ SECOND_STAGE: dict[str, Any] = {
 THIRD_STAGE: dict[str, Any] = {
     'learning_rate': 8e-4,
     'weight_decay': 0.3,
-    'steps': 8000,
+    'steps': 12000,
     'validate_every': 1000,
     'early_stop': None,
-    'oversampling': {'pnictides': 3, 'substitution': 2, 'slabs': 10},
+    'oversampling': {'pnictides': 5, 'substitution': 3, 'slabs': 20, 'distilled': 2},
     'symmetric_targets': True,
     'balanced_validation': True,
 }
@@ -134,9 +136,9 @@ def trained_early(name: str, early: Pairs, output: Path, device: torch.device) -
     """Take a member through its first two stages, as far as they are not done, and return its checkpoint."""
     first, second = output / name, output / f'{name}-tuned'
     stages = MEMBERS[name]
-    train(early, read_settings(stages[0], first.name), first, device)
+    train_once(early, read_settings(stages[0], first.name), first, device)
     tuning = read_settings(stages[1], second.name, 'finetune')
-    train(early, tuning, second, device, tuned_from=load_checkpoint(first / 'best.pt'))
+    train_once(early, tuning, second, device, first / 'best.pt')
     return second / 'best.pt'
 
 
@@ -144,8 +146,21 @@ def trained_on_all(name: str, pairs: Pairs, begin: Path, output: Path, device: t
     """Take a member through its third stage, from the checkpoint `begin`, and return its checkpoint."""
     last = output / f'{name}-all'
     settings = read_settings(MEMBERS[name][2], last.name, 'finetune')
-    train(pairs, settings, last, device, tuned_from=load_checkpoint(begin))
+    train_once(pairs, settings, last, device, begin)
     return last / 'best.pt'
+
+
+def train_once(
+    pairs: Pairs, settings: TrainingSettings, folder: Path, device: torch.device, begin: Path | None = None
+) -> None:
+    """Train from the checkpoint `begin`, or from scratch; a training that is complete is not prepared once more."""
+    state = folder / 'last.pt'
+    if state.is_file():
+        check_same_settings(settings, folder / 'settings.json')
+        done = load_content(state)
+        if (done['step'], done['data_hash']) == (settings.steps, pairs_hash(pairs)):
+            return
+    train(pairs, settings, folder, device, tuned_from=begin and load_checkpoint(begin))
 
 
 if __name__ == '__main__':
