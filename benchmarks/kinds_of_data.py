@@ -30,6 +30,7 @@ from aiida_e3relax.gnn.device import prepare_device
 from aiida_e3relax.gnn.evaluation.evaluate import MOVABLE, Measured, measure
 from aiida_e3relax.gnn.training.run import train
 from aiida_e3relax.gnn.training.settings import read_settings
+from aiida_e3relax.gnn.training.targets import symmetrised_targets
 
 BEGIN = 'begin'
 LEARNING_RATE = 5e-4
@@ -47,6 +48,9 @@ def main() -> None:
     options = parser.parse_args()
     device = prepare_device(options.device, options.threads)
     pairs = without_judged(Pairs.concatenate(read_different_pairs(options.pairs)))
+    pairs = Pairs.concatenate(  # once for all trainings
+        [symmetrised_targets(pairs.of_split('train')), pairs.select(np.flatnonzero(pairs.split != 'train'))]
+    )
     models = {BEGIN: load_checkpoint(options.begin_with)}
     for name, sources in additions(pairs).items():
         chosen = pairs.select(np.flatnonzero(np.isin(pairs.source, sources)))
@@ -55,6 +59,7 @@ def main() -> None:
             'seed': 20,
             'steps': options.steps,
             'learning_rate': LEARNING_RATE,
+            'symmetric_targets': False,  # as they are already
             'oversampling': {
                 source: times for source, times in THIRD_STAGE['oversampling'].items() if source in trained
             },
@@ -72,8 +77,8 @@ def main() -> None:
     ):
         print(markdown(found, list(models), title, statistic, key))
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    print(f'\n{options.steps} steps each. Measured {today} on {platform.machine()}, torch {torch.__version__}, ')
-    print(f'aiida-e3relax {version("aiida-e3relax")}.')
+    packages = f'torch {torch.__version__}, aiida-e3relax {version("aiida-e3relax")}'
+    print(f'\n{options.steps} steps each. Measured {today} on {platform.machine()}, {packages}.')
 
 
 def additions(pairs: Pairs) -> dict[str, list[str]]:
