@@ -54,8 +54,8 @@ LIMITS = [
     'Trained on at most 64 (pnictides) or 24 (all others) atoms a cell; larger cells are extrapolation.',
     'Coordinates were learnt mostly from pnictides; in other chemistries the cell is predicted far better than the '
     'sites. In families of anions and classes of prototypes of which no distilled pair was learnt, '
-    'coordinates are little better than those of the start at the predicted volume: see the rows test_... of the '
-    'metrics. DFT pairs of these families, in other chemical systems, were learnt.',
+    'coordinates are a fifth to a third better than those of the start at the predicted volume: see the rows test_... '
+    'of the metrics. DFT pairs of these families, in other chemical systems, were learnt.',
     'Magnetism, charge and oxidation states are not inputs.',
     'Keeps the symmetry of what it is given, so that it cannot predict what breaks it: 23 % of the relaxations of the '
     'pnictides in the test split, which make up more than half of each mean error there, and 1 % of substitution.',
@@ -121,7 +121,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         figures, name = _figures(row), NAMES[row['of']]
         if f'{MOVABLE}_mean' in row:
             figures[0] += f', of movable atoms {row[f"{MOVABLE}_mean"]:.3g} ({row[f"{MOVABLE}_median"]:.3g})'
-        split = row.get('split', 'test').removeprefix('test').replace('_', ', ', 1)
+        split = row['split'].removeprefix('test').replace('_', ', ', 1)
         lines.append(
             f'| {row["data"]}{split}, {row["pairs"]} pairs | {row["frame"]} | {name} | '
             + ' | '.join(figures)
@@ -132,7 +132,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 
 def _place(row: dict[str, Any]) -> tuple[str, str, str]:
     """Return data set, split and model."""
-    return row['data'], row.get('split', 'test'), row['of']
+    return row['data'], row['split'], row['of']
 
 
 def _figures(row: dict[str, Any]) -> list[str]:
