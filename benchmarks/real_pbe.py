@@ -6,8 +6,8 @@
 Needs GPAW (`pip install '.[dft]'`), which computes behind the VASP stand-in: some minutes of a core each. Both legs
 of a crystal wait for each other, so that they have the core for themselves. What `aiida-e3relax show` prints goes to
 FOLDER/NAME.txt, with the vacuum vector of the layer and the moments of the oxide at the end of each leg under it.
-With `--second-opinion-steps N` CHGNet takes N steps from the prediction, and with `--raw-leg-of` the raw leg of an
-earlier chain is compared.
+`--pre-relaxer sevennet-mf-0` takes that in the network's place. With `--second-opinion-steps N` CHGNet takes N steps
+from the prediction, and with `--raw-leg-of` the raw leg of an earlier chain is compared.
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('names', nargs='+', choices=CASES, metavar='|'.join(CASES))
     parser.add_argument('--folder', type=Path, default=Path('ledgers'), help='Where the ledgers go.')
+    parser.add_argument('--pre-relaxer', default='network', help='(default: %(default)s)')
     parser.add_argument('--second-opinion-steps', type=int, metavar='N', help='Steps of CHGNet from the prediction.')
     parser.add_argument('--raw-leg-of', metavar='PK', help='An earlier chain of the same crystal.')
     arguments = parser.parse_args()
@@ -95,13 +96,13 @@ def main() -> None:
     for name in arguments.names:
         case = CASES[name]()
         case = dataclasses.replace(case, overrides=merge(case.overrides, more))
-        chain = relax(case, arguments.folder.resolve() / '.one-at-a-time')
+        chain = relax(case, arguments.pre_relaxer, arguments.folder.resolve() / '.one-at-a-time')
         with (arguments.folder / f'{name}.txt').open('w', encoding='utf-8') as file:
             for console in (Console(), Console(file=file, width=120)):
                 report(chain, console)
 
 
-def relax(case: Case, lock: Path) -> orm.WorkChainNode:
+def relax(case: Case, pre_relaxer: str, lock: Path) -> orm.WorkChainNode:
     """Run the chain, jobs of VASP one at a time by a lock on that file, and return its node."""
     in_turn = {'prepend_text': f'exec 9>{lock}\nflock 9'}
     builder = E3RelaxVaspWorkChain.get_builder_from_protocol(
@@ -110,6 +111,7 @@ def relax(case: Case, lock: Path) -> orm.WorkChainNode:
         f'{NETWORK_CODE}@localhost',
         potential_family=STANDIN_FAMILY,
         protocol=case.protocol,
+        pre_relaxer=pre_relaxer,
         overrides=case.overrides,
         options={'resources': {'num_machines': 1, 'num_mpiprocs_per_machine': 1}, **in_turn},
     )
