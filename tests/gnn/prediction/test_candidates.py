@@ -39,7 +39,7 @@ class Emt(EMT):
 
 @pytest.fixture
 def calculator(monkeypatch):
-    def load(name, device, dtype='float32', weights=None, in_batches=None):
+    def load(name, device, dtype='float32', weights=None, in_batches=None, is_compiled=False):
         return Potential(Emt(), name, '3.29', 'of ASE', 'sha256:0', dtype=dtype)
 
     monkeypatch.setattr(predictor, 'load_potential', load)

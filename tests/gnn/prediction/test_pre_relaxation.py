@@ -67,7 +67,7 @@ class Uphill(Emt):
 def calculator(monkeypatch):
     """The calculator that any potential has here."""
 
-    def load(name, device, dtype='float32', weights=None, in_batches=None):
+    def load(name, device, dtype='float32', weights=None, in_batches=None, is_compiled=False):
         return Potential(Emt(), name, '3.29', 'of ASE', 'sha256:0', dtype=dtype)
 
     monkeypatch.setattr(predictor, 'load_potential', load)
@@ -416,7 +416,7 @@ class TestPython:
     def test_batches_are_asked_for_in_the_settings(self, calculator, monkeypatch, in_batches):
         asked = []
 
-        def load(name, device, dtype, weights, in_batches):
+        def load(name, device, dtype, weights, in_batches, is_compiled):
             asked.append(in_batches)
             return Potential(Emt(), name, '3', 'of ASE')
 
