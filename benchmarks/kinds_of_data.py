@@ -21,14 +21,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from default_model import EARLY, THIRD_STAGE, without_judged
+from default_model import EARLY, THIRD_STAGE, train_once, without_judged
 
 from aiida_e3relax.crystals.datasets.pairs_file import read_different_pairs
 from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint, load_content
 from aiida_e3relax.gnn.device import prepare_device
 from aiida_e3relax.gnn.evaluation.evaluate import MOVABLE, Measured, measure
-from aiida_e3relax.gnn.training.run import train
 from aiida_e3relax.gnn.training.settings import read_settings
 from aiida_e3relax.gnn.training.targets import symmetrised_targets
 
@@ -66,7 +65,7 @@ def main() -> None:
         }
         folder = options.output / name.replace('+ ', 'with-')
         settings = read_settings(content, folder.name, 'finetune')
-        train(chosen, settings, folder, device, tuned_from=models[BEGIN])
+        train_once(chosen, settings, folder, device, options.begin_with)
         models[name] = load_checkpoint(folder / 'best.pt')
         models[name].model.load_state_dict(load_content(folder / 'last.pt')['average'])
     splits = [split for split in np.unique(pairs.split).tolist() if split.startswith('test')]

@@ -50,7 +50,7 @@ from benchmarks.judging import MEASURES, check_judges, errors, judged, kept, net
 
 ORDERS = ('random', 'least-certain', 'most-different')
 MEMBERS = 2
-RULES = 3
+RULES = 4
 """Of what is measured; results of other rules are others."""
 VALIDATION_SHARE = 0.15
 """Of what is revealed: it chooses the best step of the tuning."""

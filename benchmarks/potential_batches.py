@@ -2,10 +2,11 @@
 
     python benchmarks/potential_batches.py                                # on a GPU, where there is one
     python benchmarks/potential_batches.py --potential chgnet --device cpu
+    python benchmarks/potential_batches.py --device cpu --compile         # SevenNet in batches, compiled, too
 
 MACE needs torch-sim for batches (`pip install '.[mlip,torch-sim]'`, Python 3.12 or later), SevenNet takes it where it
 is there, CHGNet needs nothing else. The crystals are of the prototypes below, strained and rattled, of 4 to 12 atoms.
-Both ways take the same steps, and have relaxed two crystals before the clock starts. On a machine that others use too,
+All ways take the same steps, and have relaxed two crystals before the clock starts. On a machine that others use too,
 compare processor time. Writes Markdown to standard output.
 """
 
@@ -49,6 +50,7 @@ def main() -> None:
     parser.add_argument('--force', type=float, default=0.05, help='eV/A, where steps end (default: %(default)s)')
     parser.add_argument('--device', default='auto', help='default: %(default)s')
     parser.add_argument('--threads', type=int, default=1, help='of a CPU (default: %(default)s)')
+    parser.add_argument('--compile', action='store_true', help='measure batches that `torch.compile` speeds up, too')
     options = parser.parse_args()
     device = prepare_device(options.device, options.threads)
     crystals = make(options.count)
@@ -56,14 +58,17 @@ def main() -> None:
     n_atoms = int(crystals.n_atoms.sum())
     print(f'| {options.potential}, {len(crystals)} crystals, {n_atoms} atoms | computed | wall time s | CPU-s |')
     print('|---|---|---|---|')
-    energies = {}
-    for in_batches in (False, True):
-        potential = load_potential(options.potential, device, weights=options.weights, in_batches=in_batches)
+    energies = []
+    for in_batches, is_compiled in ((False, False), (True, False), (True, True))[: 3 if options.compile else 2]:
+        potential = load_potential(
+            options.potential, device, weights=options.weights, in_batches=in_batches, is_compiled=is_compiled
+        )
         rows, seconds, cpu_seconds = relax(crystals, potential, settings)
         computed = sum(row['steps'] + 2 for row in rows)  # the start, and where its symmetry is made exact
-        print(f'| {potential.evaluation} | {computed} | {seconds:.2f} | {cpu_seconds:.2f} |', flush=True)
-        energies[in_batches] = np.array([row['energy_prediction_eV_per_atom'] for row in rows])
-    apart = 1000 * np.abs(energies[True] - energies[False])
+        words = f'{potential.evaluation}{", compiled" if is_compiled else ""}'
+        print(f'| {words} | {computed} | {seconds:.2f} | {cpu_seconds:.2f} |', flush=True)
+        energies.append([row['energy_prediction_eV_per_atom'] for row in rows])
+    apart = 1000 * np.ptp(energies, axis=0)
     print(
         f'\nThe ends differ by up to {apart.max():.2g} meV/atom (median {np.median(apart):.2g}). Measured '
         f'{datetime.datetime.now(datetime.UTC).date()} on {device_name(device) or platform.machine()}, {device}, torch '

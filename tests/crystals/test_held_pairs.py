@@ -1,5 +1,7 @@
 """Predictions held to what pairs say their relaxations moved, and unrelaxed crystals scaled within it."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from ase.build import bulk, mx2
@@ -31,6 +33,17 @@ def test_a_layer_keeps_its_vacuum_and_takes_the_strain_in_its_plane():
     np.testing.assert_allclose(held.cell[0][:2], predicted.cell[0][:2], atol=1e-9)
     np.testing.assert_array_equal(held.cell[1], predicted.cell[1])
     np.testing.assert_array_equal(held.positions[3:], predicted.positions[3:])
+
+
+def test_fixed_sites_stay_while_the_lattice_relaxes():
+    pairs = pairs_of('in-plane')
+    fixed = np.zeros((3, 3), dtype=bool)
+    fixed[1] = True
+    predicted = strained(pairs.unrelaxed, [1.05, 1.05, 1.0])
+    moved = predicted.replace(predicted.positions + np.array([[0, 0, 0.3], [0, 0, 0], [0, 0, 0]]), predicted.cell)
+    held, _ = hold(moved, dataclasses.replace(pairs, fixed=fixed))
+    np.testing.assert_allclose(held.fractional()[1], pairs.unrelaxed.fractional()[1], atol=1e-12)
+    assert held.positions[0, 2] - pairs.unrelaxed.positions[0, 2] == pytest.approx(0.3)
 
 
 def test_what_is_skipped_or_cannot_be_held_stays_as_it_is():

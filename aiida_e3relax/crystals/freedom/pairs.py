@@ -30,8 +30,8 @@ def hold(
 ) -> tuple[Crystals, list[int]]:
     """Return predictions without what the relaxations of `pairs` did not move of their cells, and which have none.
 
-    Those become the unrelaxed crystal; `skipped` are left as they are. Fixed sites and cells are the model's to hold.
-    Pairs that say nothing of what moves, or something else than a word of `Moves`, are as predicted.
+    Those become the unrelaxed crystal; `skipped` are left as they are. Cells that stay as a whole are the model's to
+    hold. Pairs that say nothing of what moves, or something else than a word of `Moves`, are as predicted.
     """
     told = pairs.about.get('moves')
     if told is None or not np.isin(told, PARTLY).any():
@@ -39,14 +39,15 @@ def hold(
     positions, cell, offsets = predicted.positions.copy(), predicted.cell.copy(), predicted.offsets
     failed = []
     for index in np.setdiff1d(np.flatnonzero(np.isin(told, PARTLY)), skipped).tolist():
-        start = pairs.unrelaxed.select([index])
+        start, atoms = pairs.unrelaxed.select([index]), slice(offsets[index], offsets[index + 1])
+        freedom = freedom_of(told[index]).holding(None if pairs.fixed is None else ~pairs.fixed[atoms])
         kinds = start.numbers.astype(np.str_).tolist()
         try:
-            held = restrict(start, predicted.select([index]), freedom_of(told[index]), kinds, search)
+            held = restrict(start, predicted.select([index]), freedom, kinds, search)
         except (ValueError, np.linalg.LinAlgError):
             failed.append(index)
             held = start
-        positions[offsets[index] : offsets[index + 1]], cell[index] = held.positions, held.cell[0]
+        positions[atoms], cell[index] = held.positions, held.cell[0]
     return predicted.replace(positions, cell), failed
 
 

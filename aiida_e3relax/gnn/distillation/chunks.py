@@ -33,8 +33,8 @@ Relaxed = tuple[Pairs, list[dict[str, Any]]]
 
 
 ANOTHER_RUN = (
-    'made from other starts or by another teacher: name another output, or give the pairs, options, teacher and network '
-    '(--model) that it was made with to go on'
+    'made from other starts or by another teacher: name another output, or give the pairs, options, teacher and '
+    'network (--model) that it was made with to go on'
 )
 """What to do about a file of another run."""
 
