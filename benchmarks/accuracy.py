@@ -68,7 +68,7 @@ LIMITS = [
 
 OF_DATA = {
     'slabs': 'What it knows of surfaces are Pd-Pt-Ag slabs in a fixed cell.',
-    'distilled': 'Layers with a vacuum and vacancies it knows from relaxations by a potential alone, whose errors it has.',
+    'distilled': 'Layers with a vacuum and vacancies it knows from relaxations by a potential, whose errors it has.',
 }
 BULK_ONLY = 'Bulk crystals only: no surfaces, molecules, layers with vacuum, or defects were seen.'
 """Limits that depend on what was learnt from."""

@@ -74,7 +74,7 @@ def add_to(commands: argparse._SubParsersAction) -> None:
     relaxing.add_argument(
         '--compile',
         action='store_true',
-        help='compile the tensor products of SevenNet: takes minutes once, and 40 %% off the time of its steps on a CPU',
+        help='compile the tensor products of SevenNet: takes minutes once, and 40 %% off its time on a CPU',
     )
     relaxing.add_argument('--chunk', type=int, default=32, metavar='N', help='starts in a chunk (default: %(default)s)')
     add_model(relaxing)
