@@ -30,7 +30,8 @@ def test_models_are_listed_and_shown(invoke, model):
     assert code == 0
     assert f'content hash: {model.content_hash}' in output
     assert 'licence: CC-BY-4.0' in output
-    assert '- Bulk crystals only' in output
+    assert model.card['limits']
+    assert all(f'- {limit}\n' in output for limit in model.card['limits'])
     assert json.loads(invoke('show', 'default', '--card')[1]) == model.card
     assert 'More on one: aiida-e3relax model show PK' in invoke('list')[1]
 
