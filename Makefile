@@ -18,8 +18,9 @@ INSTALLED_GPAW := $(VENV)/.installed-gpaw
 INSTALLED_DOCS := $(VENV)/.installed-docs
 
 # Nothing of the demo reaches the home folder; `PIP_CACHE=` lets pip keep what it downloads there. What is imported is
-# compiled then: all of the packages at once take over a minute.
+# compiled then, once, which nothing may forbid: all of the packages at once take over a minute.
 PIP_CACHE ?= --no-cache-dir
+unexport PYTHONDONTWRITEBYTECODE
 export AIIDA_PATH := $(CURDIR)/.aiida
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 PIP := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --quiet --disable-pip-version-check --no-compile $(PIP_CACHE) --constraint constraints.txt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import os
 import shutil
@@ -20,14 +21,19 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 # Importing aiida makes a configuration folder, and its daemon looks for `verdi` on the PATH.
 os.environ['AIIDA_PATH'] = tempfile.mkdtemp(prefix='aiida-e3relax-tests-')
 os.environ['PATH'] = os.pathsep.join([str(Path(sys.executable).parent), os.environ['PATH']])
+# With it, each of the processes that tests start compiles what it imports.
+os.environ.pop('PYTHONDONTWRITEBYTECODE', None)
 
 import ase.build
 import ase.data
 import pytest
 from aiida import orm
 from aiida.brokers.rabbitmq.defaults import detect_rabbitmq_config
+from aiida.common.links import LinkType
 from aiida.engine.daemon.client import DaemonClient, DaemonNotRunningException, get_daemon_client
 from aiida.manage import get_manager
+from aiida.orm.nodes.links import NodeLinks
+from aiida.orm.utils.links import validate_link
 from ase import Atoms
 from hypothesis import HealthCheck, settings
 from sqlalchemy import Engine, event
@@ -37,6 +43,8 @@ from aiida_e3relax.campaign.group import CampaignGroup
 from aiida_e3relax.cli.resources import STANDIN_FAMILY, provide_potentials
 from aiida_e3relax.data.model import E3RelaxModelData
 from tests import fork_server
+
+sys.dont_write_bytecode = False  # the same for this process, which assertions are rewritten in
 
 # A busy machine is no fault of what is tested.
 settings.register_profile('patient', deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -106,6 +114,21 @@ def _write_without_waiting(connection: Any, _: object) -> None:
 def _keep_what_was_read(session: Session, _: object) -> None:
     """AiiDA itself reads every field that may change anew; without this each commit has the others read again, too."""
     session.expire_on_commit = False
+
+
+def _search_no_cycle_in_vain(search: Callable[..., None]) -> Callable[..., None]:
+    """AiiDA walks the graph for a cycle before each link, a tenth of a chain's time; no link leaves a new node."""
+
+    def validate_incoming(links: NodeLinks, source: orm.Node, link_type: LinkType, link_label: str) -> None:
+        if links._node.is_stored:
+            search(links, source, link_type, link_label)
+        else:
+            validate_link(source, links._node, link_type, link_label, backend=links._node.backend)
+
+    return validate_incoming
+
+
+NodeLinks.validate_incoming = _search_no_cycle_in_vain(NodeLinks.validate_incoming)
 
 
 @pytest.fixture(scope='session')
@@ -280,11 +303,30 @@ def run_in(tmp_path_factory) -> Callable[..., subprocess.CompletedProcess]:
 
 @pytest.fixture(scope='session')
 def prepared(run_in, tmp_path_factory) -> tuple[Path, str]:
-    """The AiiDA path of a profile that `aiida-e3relax setup` prepared, and what it printed."""
+    """The AiiDA path of a profile that `aiida-e3relax setup` prepared, and what it printed.
+
+    Of the workers that pytest runs side by side, one prepares it for all; each has a copy of its own.
+    """
+    base = tmp_path_factory.getbasetemp()
+    original = (base.parent if 'PYTEST_XDIST_WORKER' in os.environ else base) / 'prepared'
+    with original.with_suffix('.lock').open('w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        printed = original / 'printed.txt'
+        if not printed.exists():
+            printed.write_text(_prepare(run_in, original), encoding='utf-8')
     path = tmp_path_factory.mktemp('first-run')
+    shutil.copytree(original, path, dirs_exist_ok=True)
+    config = path / '.aiida' / 'config.json'
+    config.write_text(config.read_text().replace(str(original), str(path)))
+    return path, printed.read_text(encoding='utf-8')
+
+
+def _prepare(run_in: Callable[..., subprocess.CompletedProcess], path: Path) -> str:
+    """Make a profile in a folder, prepare it, and return what that printed."""
+    path.mkdir()
     options = ['--profile-name', 'first-run', '--email', 'first@run', '--broker', 'core.zeromq', '--non-interactive']
     profile = run_in(path, 'verdi', 'profile', 'setup', 'core.sqlite_dos', *options)
     assert profile.returncode == 0, profile.stderr
     setup = run_in(path, 'aiida-e3relax', 'setup', '--engine', 'emt', '--engine', 'ionic', '--pre-relaxer', 'network')
     assert setup.returncode == 0, setup.stderr
-    return path, setup.stdout
+    return setup.stdout

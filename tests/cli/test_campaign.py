@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from plumpy.process_states import ProcessState
 
 from aiida_e3relax.campaign.group import CampaignGroup, load_campaign
+from aiida_e3relax.campaign.submission.daemon import Daemon
 from aiida_e3relax.campaign.submission.lock import lock
 from aiida_e3relax.cli.campaign.commands import campaign
 from aiida_e3relax.cli.campaign.sources import read_sources
@@ -246,7 +247,8 @@ def test_messages_cannot_steer_a_terminal(invoke, crystals):
     assert '\x1b' not in output
 
 
-def test_a_campaign_is_run_by_one_at_a_time(invoke, crystals, started_daemon_client):
+def test_a_campaign_is_run_by_one_at_a_time(invoke, crystals, monkeypatch):
+    monkeypatch.setattr(Daemon, 'count_workers', lambda _: 1)
     invoke('create', 'locked', '--from', str(crystals))
     with lock(load_campaign('locked')):
         code, output = invoke('run', 'locked')
