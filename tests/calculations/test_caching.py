@@ -1,8 +1,5 @@
 """Which runs of the network AiiDA's caching takes for another of the same inputs."""
 
-import sys
-from pathlib import Path
-
 import pytest
 from aiida import orm
 from aiida.engine import run_get_node
@@ -10,7 +7,6 @@ from aiida.manage.caching import enable_caching
 
 from aiida_e3relax.calculations.predict import E3RelaxCalculation
 
-NETWORK = Path(sys.executable).with_name('e3relax')
 TRANSIENT = {
     'crash': ('exit 1', 'ERROR_PROGRAM_CRASHED'),
     'another version of the program': (
@@ -34,14 +30,16 @@ def run(model, make_structure):
 
 
 @pytest.fixture
-def make_flaky(make_code, tmp_path):
+def make_flaky(make_code, find_program, tmp_path):
     """A factory of codes that run a line of shell the first time, and the network afterwards."""
 
     def make(line: str) -> orm.InstalledCode:
         path = tmp_path / 'flaky.sh'
         first = tmp_path / 'first'
+        programs = find_program('e3relax').parent
         path.write_text(
-            f'#!/bin/bash\nif mkdir {first}; then\n{line}\nexit\nfi\nexec {NETWORK} "$@"\n', encoding='utf-8'
+            f'#!/bin/bash\nPATH={programs}:$PATH\nif mkdir {first}; then\n{line}\nexit\nfi\nexec e3relax "$@"\n',
+            encoding='utf-8',
         )
         path.chmod(0o755)
         return make_code(path, 'flaky', 'e3relax.predict')
@@ -73,7 +71,7 @@ def test_a_failure_that_may_pass_is_not_taken(run, make_flaky, line, name):
 def test_a_success_in_which_a_potential_failed_is_not_taken(run, make_flaky):
     of_row = """0,/"message": ""/s//"message": "", "second_opinion": {"error": "CUDA error"}/"""
     of_run = """s/"second_opinion": null/"second_opinion": {}/"""
-    code = make_flaky(f"""{NETWORK} "$@"; sed -i '{of_row}; {of_run}' report.json""")
+    code = make_flaky(f"""e3relax "$@"; sed -i '{of_row}; {of_run}' report.json""")
     first = run(code)
     assert first.is_finished_ok, first.exit_message
     assert first.outputs.report['structures'][0]['second_opinion'] == {'error': 'CUDA error'}
@@ -81,7 +79,7 @@ def test_a_success_in_which_a_potential_failed_is_not_taken(run, make_flaky):
 
 
 def test_a_success_that_left_structures_out_for_want_of_memory_is_not_taken(run, make_flaky):
-    code = make_flaky(f"""{NETWORK} "$@"; sed -i '0,/"status": "ok"/s//"status": "out_of_memory"/' report.json""")
+    code = make_flaky("""e3relax "$@"; sed -i '0,/"status": "ok"/s//"status": "out_of_memory"/' report.json""")
     first = run(code)
     assert (first.exit_status, list(first.outputs.structures)) == (0, ['NaCl'])
     again = run(code)

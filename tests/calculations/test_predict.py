@@ -1,8 +1,6 @@
 """`E3RelaxCalculation` and its parser, in real runs of the network and of programs that fail."""
 
-import sys
 import zipfile
-from pathlib import Path
 from types import SimpleNamespace
 
 import ase.build
@@ -16,16 +14,15 @@ from aiida_e3relax.data.model import E3RelaxModelData, hash_file
 from aiida_e3relax.data.potential import E3RelaxPotentialData
 
 EXIT_CODES = E3RelaxCalculation.exit_codes
-NETWORK = Path(sys.executable).with_name('e3relax')
 
 
 @pytest.fixture
-def make_program(make_code, tmp_path):
+def make_program(make_code, find_program, tmp_path):
     """A factory of codes that run a few lines of shell instead of the network."""
 
     def make(lines: str) -> orm.InstalledCode:
         path = tmp_path / 'program.sh'
-        path.write_text(f'#!/bin/bash\n{lines}\n')
+        path.write_text(f'#!/bin/bash\nPATH={find_program("e3relax").parent}:$PATH\n{lines}\n')
         path.chmod(0o755)
         return make_code(path, 'program', 'e3relax.predict')
 
@@ -100,10 +97,11 @@ class TestNetwork:
         assert 'E3RelaxModelData.default()' in node.exit_message
 
     def test_checkpoint_damaged_on_the_way(self, make_program, model, make_structure):
-        node = run(make_program(f'printf x >> model.pt; {NETWORK} "$@"'), model, {'cu': make_structure('Cu')})
+        node = run(make_program('printf x >> model.pt; e3relax "$@"'), model, {'cu': make_structure('Cu')})
         assert node.exit_status == EXIT_CODES.ERROR_BAD_CHECKPOINT.status
         assert model.content_hash in node.exit_message
 
+    @pytest.mark.slow
     @pytest.mark.daemon
     def test_submitted_to_the_daemon(self, e3relax_code, model, make_structure, submit_and_await):
         builder = e3relax_code.get_builder()
@@ -224,7 +222,7 @@ class TestProgramsThatFail:
                 'report.json: `model` is missing',
             ),
             (
-                f'{NETWORK} "$@"; rm predictions.npz',
+                'e3relax "$@"; rm predictions.npz',
                 'ERROR_OUTPUT_INVALID',
                 'no such file',
             ),
@@ -244,9 +242,7 @@ class TestProgramsThatFail:
     @pytest.mark.parametrize(('sound', 'status'), [(['a'], 321), (['a', 'b'], 0)])
     def test_memory_that_does_not_do_for_one_structure(self, make_program, model, make_structure, sound, status):
         """The memory runs out for the first sound structure, beside one with a fault of its own."""
-        program = make_program(
-            f"""{NETWORK} "$@"; sed -i '0,/"status": "ok"/s//"status": "out_of_memory"/' report.json"""
-        )
+        program = make_program("""e3relax "$@"; sed -i '0,/"status": "ok"/s//"status": "out_of_memory"/' report.json""")
         structures = {label: make_structure('Cu') for label in sound} | {'empty': orm.StructureData(cell=4 * np.eye(3))}
         node = run(program, model, structures)
         assert node.exit_status == status, node.exit_message
@@ -257,9 +253,7 @@ class TestProgramsThatFail:
             assert list(node.outputs.structures) == ['b']
 
     def test_garbage_after_a_good_report(self, make_program, model, make_structure):
-        node = run(
-            make_program(f'{NETWORK} "$@" && echo garbage > predictions.npz'), model, {'cu': make_structure('Cu')}
-        )
+        node = run(make_program('e3relax "$@" && echo garbage > predictions.npz'), model, {'cu': make_structure('Cu')})
         assert node.exit_status == EXIT_CODES.ERROR_OUTPUT_INVALID.status
         assert 'predictions.npz' in node.exit_message
         assert node.outputs.report['error'] is None

@@ -1,8 +1,5 @@
 """`E3RelaxBaseWorkChain`: what it mends, and how it gives up."""
 
-import sys
-from pathlib import Path
-
 import ase.build
 import numpy as np
 import pytest
@@ -15,47 +12,46 @@ from aiida_e3relax.workflows.network.base import SMALLEST_MAX_EDGES, E3RelaxBase
 
 EXIT_CODES = E3RelaxCalculation.exit_codes
 DETAILS = {'device': 'cpu', 'layers': True, 'bonds': True}
-NETWORK = Path(sys.executable).with_name('e3relax')
 
 # Runs the network as if memory sufficed for $LIMIT edges only, and else ends as the kernel's killer ends it.
-SHORT_OF_MEMORY = f"""
+SHORT_OF_MEMORY = """
 edges=$(grep -oP -- '--max-edges \\K\\d+' <<< "$*")
 if [ "$edges" -gt "$LIMIT" ] && [[ "$*" != *"--device cpu"* ]]; then kill -KILL $$; fi
-{NETWORK} "$@"
+e3relax "$@"
 """
 # No structure fits into the memory of the GPU, not even alone.
-TOO_SMALL_A_GPU = f"""
-if [[ "$*" == *"--device cpu"* ]]; then {NETWORK} "$@"; exit; fi
-echo '{{"schema": 1, "error": {{"code": "out_of_memory", "message": "none of 1 structures fits"}},
-       "structures": [{{"label": "cu", "status": "out_of_memory", "message": ""}}]}}' > report.json
+TOO_SMALL_A_GPU = """
+if [[ "$*" == *"--device cpu"* ]]; then e3relax "$@"; exit; fi
+echo '{"schema": 1, "error": {"code": "out_of_memory", "message": "none of 1 structures fits"},
+       "structures": [{"label": "cu", "status": "out_of_memory", "message": ""}]}' > report.json
 exit 6
 """
 # As above, beside a structure with a fault of its own; nothing is predicted, and the program ends well.
-TOO_SMALL_BESIDE_A_FAULT = f"""
-{NETWORK} "$@"
+TOO_SMALL_BESIDE_A_FAULT = """
+e3relax "$@"
 if [[ "$*" == *"--device cpu"* ]]; then exit; fi
 sed -i 's/"status": "ok"/"status": "out_of_memory"/' report.json
 """
 # Fails at the first call, works at the second.
-FLAKY = f"""
-if [ ! -e {{mark}} ]; then touch {{mark}}; echo "bus error" >&2; exit 1; fi
-{NETWORK} "$@"
+FLAKY = """
+if [ ! -e {mark} ]; then touch {mark}; echo "bus error" >&2; exit 1; fi
+e3relax "$@"
 """
 
 
 @pytest.fixture
-def run(make_code, model, make_structure, tmp_path):
+def run(make_code, model, make_structure, find_program, tmp_path):
     """A factory of work chain runs on copper, with the network or a few lines of shell as the code."""
 
     def run_base(
-        lines: str = f'{NETWORK} "$@"',
+        lines: str = 'e3relax "$@"',
         allow_cpu: bool = True,
         also: dict | None = None,
         max_iterations: int = 10,
         **parameters: object,
     ) -> orm.WorkChainNode:
         path = tmp_path / 'program.sh'
-        path.write_text(f'#!/bin/bash\n{lines}\n')
+        path.write_text(f'#!/bin/bash\nPATH={find_program("e3relax").parent}:$PATH\n{lines}\n')
         path.chmod(0o755)
         inputs = {
             'code': make_code(path, 'program', 'e3relax.predict'),
@@ -154,7 +150,7 @@ def test_second_crash_is_the_end(run, lines, name):
 
 
 def test_bad_checkpoint_is_not_tried_again(run):
-    node = run(f'printf x >> model.pt; {NETWORK} "$@"')
+    node = run('printf x >> model.pt; e3relax "$@"')
     assert node.exit_status == EXIT_CODES.ERROR_BAD_CHECKPOINT.status
     assert len(node.called) == 1
 
@@ -183,7 +179,7 @@ def test_layers_and_bonds_are_nodes_of_every_structure(run, make_structure):
 
 @pytest.mark.parametrize('file', ['predictions.layers.npz', 'predictions.bonds.npz'])
 def test_layers_and_bonds_that_do_not_come_are_invalid_output(run, file):
-    node = run(f'{NETWORK} "$@"; rm {file}', max_iterations=1, **DETAILS)
+    node = run(f'e3relax "$@"; rm {file}', max_iterations=1, **DETAILS)
     assert node.called[0].exit_status == EXIT_CODES.ERROR_OUTPUT_INVALID.status
     assert f'{file}: no such file' in node.called[0].exit_message
     assert 'structures' not in node.called[0].outputs
