@@ -23,6 +23,7 @@ from aiida_e3relax.campaign.results.table import campaign_frame
 from aiida_e3relax.cli import main
 from aiida_e3relax.cli.query import find_hash
 from aiida_e3relax.cli.query_output import REFERENCE_TITLES, print_frame
+from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.gnn.checkpoints.checkpoint import save_checkpoint
 from aiida_e3relax.gnn.checkpoints.model_card import write_card
 from aiida_e3relax.gnn.models.registry import make_model
@@ -32,9 +33,11 @@ from workflows import provenance_queries
 FATES = ['compared'] * 6 + ['rejected', 'network failed', 'running']
 
 
-@pytest.fixture
-def frame(aiida_profile_clean, model):
-    """The table of a campaign, beside which there is another one."""
+@pytest.fixture(scope='module')
+def frame(aiida_profile) -> pd.DataFrame:
+    """The table of a campaign, beside which there is another one in a clean profile."""
+    aiida_profile.reset_storage()
+    model = E3RelaxModelData.default()
     fill_campaign('asked', FATES, model)
     fill_campaign('other', ['compared'], model, seed=5)
     return campaign_frame('asked')
@@ -177,16 +180,6 @@ def test_the_walk_through_the_graph_prints_python_that_works(frame, model):
     assert f'--reference-leg {references["chain_uuid"].iloc[0]}' in done.output
 
 
-def test_the_walk_tells_what_is_missing(frame, model, aiida_profile):
-    done = CliRunner().invoke(provenance_queries.main, ['nothing'])
-    assert done.exit_code == 1
-    assert f'campaigns here: asked, other (profile `{aiida_profile.name}`; --profile takes' in done.output
-    fill_campaign('new', ['waiting', 'running'], model, seed=6)
-    done = CliRunner().invoke(provenance_queries.main, ['new'])
-    assert done.exit_code == 0, done.output
-    assert 'No structure has been relaxed from a prediction so far' in done.output
-
-
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
@@ -207,3 +200,14 @@ def test_what_cannot_be_answered_is_told(frame, model, arguments, message):
     done = CliRunner().invoke(main, ['query', *arguments])
     assert done.exit_code != 0
     assert message in done.output
+
+
+def test_the_walk_tells_what_is_missing(frame, model, aiida_profile):
+    """The last test, as it adds a campaign."""
+    done = CliRunner().invoke(provenance_queries.main, ['nothing'])
+    assert done.exit_code == 1
+    assert f'campaigns here: asked, other (profile `{aiida_profile.name}`; --profile takes' in done.output
+    fill_campaign('new', ['waiting', 'running'], model, seed=6)
+    done = CliRunner().invoke(provenance_queries.main, ['new'])
+    assert done.exit_code == 0, done.output
+    assert 'No structure has been relaxed from a prediction so far' in done.output

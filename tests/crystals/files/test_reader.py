@@ -19,7 +19,6 @@ from ase.constraints import FixAtoms
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pymatgen.core import Lattice, Structure
-from pymatgen.entries.computed_entries import ComputedStructureEntry
 
 from aiida_e3relax.common.messages import printable
 from aiida_e3relax.crystals.files import CrystalFileError, content, iterate_crystals, read_crystals
@@ -170,6 +169,8 @@ def test_selective_dynamics_and_open_directions_of_pymatgen_are_kept(tmp_path):
 
 
 def of_shape(structure, shape):
+    from pymatgen.entries.computed_entries import ComputedStructureEntry  # its tables take seconds to read
+
     entry = ComputedStructureEntry(structure, -1.0, entry_id='mp-1-GGA').as_dict()
     document = {'material_id': 'mp-1', 'nsites': 1, 'structure': structure.as_dict()}
     return {
