@@ -186,7 +186,7 @@ def test_data_cannot_close_the_script_that_holds_it():
 
 
 def test_a_large_page_is_not_heavy():
-    assert len(render_page(make_contents(2000), NOW)) < 10e6
+    assert len(render_page(make_contents(500), NOW)) < 4.5e6
 
 
 def test_every_label_of_the_structures_is_a_row():

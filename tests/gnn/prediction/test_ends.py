@@ -132,17 +132,18 @@ def test_reports_that_cannot_be(folder, capsys, report):
     assert left_in(folder) == ['in.npz', 'small.pt']
 
 
-def run(folder, **more):
-    command = [sys.executable, '-m', 'aiida_e3relax.gnn.cli', 'predict', 'in.npz', '--model', 'small.pt']
+def run(folder, program=(sys.executable, '-m', 'aiida_e3relax.gnn.cli'), **more):
+    command = [*program, 'predict', 'in.npz', '--model', 'small.pt']
     command += ['--output', 'out.npz', '--report', 'report.json', '--device', 'cpu']
     return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True, **more)
 
 
-def test_no_room_for_the_output(folder):
+def test_no_room_for_the_output(folder, find_program):
     """A bound on the size of files stands in for a full disk."""
     write_npz(folder / 'in.npz', batch_of(*[bulk('ZnO', 'rocksalt', a=4.3) * (4, 4, 4)] * 10))
     small = 25_000  # bytes; the report has fewer, the output more
-    process = run(folder, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (small, small)))
+    limit = (resource.RLIMIT_FSIZE, (small, small))
+    process = run(folder, [find_program('e3relax')], preexec_fn=lambda: resource.setrlimit(*limit))
     _, told = process.communicate(timeout=300)
     assert process.returncode == 9, told
     assert told.splitlines()[-1].startswith('e3relax: error: ')
