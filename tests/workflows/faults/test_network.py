@@ -74,16 +74,17 @@ ONE_END = 'lost'
 
 
 @pytest.fixture(scope='module')
-def good_run(tmp_path_factory) -> Path:
+def good_run(find_program, tmp_path_factory) -> Path:
     """The files of a good run of the network on copper."""
     folder = tmp_path_factory.mktemp('good')
     write_npz(
         folder / 'structures.npz',
         make_crystals([COPPER.numbers], [COPPER.positions], [COPPER.cell.array], labels=[LABEL], pbc=[COPPER.pbc]),
     )
-    program = Path(sys.executable).with_name('e3relax')
     files = ['--model', DEFAULT_CHECKPOINT, '--output', 'predictions.npz', '--report', 'report.json']
-    subprocess.run([program, 'predict', 'structures.npz', *files, '--device', 'cpu'], cwd=folder, check=True)
+    subprocess.run(
+        [find_program('e3relax'), 'predict', 'structures.npz', *files, '--device', 'cpu'], cwd=folder, check=True
+    )
     (folder / 'structures.npz').unlink()
     return folder
 

@@ -29,7 +29,7 @@ if mkdir {{mark}} 2> /dev/null; then
     while kill -0 $pid && [ ! -e run/*/last.pt ]; do sleep 0.05; done
     kill -{{signal}} $pid; wait $pid; exit
 fi
-{PROGRAM} "$@"
+e3relax "$@"
 """
 """The program, which is ended by a signal the first time, once it has saved a state."""
 
@@ -41,12 +41,12 @@ def pairs() -> E3RelaxPairsData:
 
 
 @pytest.fixture
-def run(make_code, tmp_path, pairs):
+def run(make_code, find_program, tmp_path, pairs):
     """A factory of runs of the work chain, with the program or a few lines of shell as the code."""
 
-    def run_base(lines: str = f'{PROGRAM} "$@"', settings: dict = SETTINGS, also: dict | None = None, **parameters):
+    def run_base(lines: str = 'e3relax "$@"', settings: dict = SETTINGS, also: dict | None = None, **parameters):
         path = tmp_path / 'program.sh'
-        path.write_text(f'#!/bin/bash\n{lines}\n')
+        path.write_text(f'#!/bin/bash\nPATH={find_program("e3relax").parent}:$PATH\n{lines}\n')
         path.chmod(0o755)
         inputs = {
             'code': make_code(path, f'train-{tmp_path.name}', 'e3relax.train'),

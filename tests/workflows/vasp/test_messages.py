@@ -22,7 +22,7 @@ def test_every_input_has_help_and_every_exit_code_a_remedy(process):
     assert [code for name, code in spec.exit_codes.items() if name not in inherited and ': ' not in code.message] == []
 
 
-def test_the_report_says_what_was_done_and_a_failure_names_the_last_job(make_builder, make_scripted_code):
+def test_both_legs_failing_is_an_exit_code_and_the_report_says_what_was_done(make_builder, make_scripted_code):
     code = make_scripted_code('exit 1', 'e3relax-vasp-standin', 'vasp.vasp')
     overrides = {'vasp': {'vasp': {'max_iterations': 1}}}
     builder = make_builder(vasp_code=code, overrides=overrides, freedom='positions', reference_leg='never')
@@ -43,6 +43,11 @@ def test_the_report_says_what_was_done_and_a_failure_names_the_last_job(make_bui
     last_job = max(node.pk for node in chain.called_descendants if node.process_label == 'VaspCalculation')
     assert f'; its last job <{last_job}>: ' in chain.exit_message
     assert 'No VASP relaxation finished (The relaxation from the prediction failed' in chain.exit_message
+    assert 'from the raw structure failed' in chain.exit_message
+    assert chain.exit_status == E3RelaxVaspWorkChain.exit_codes.ERROR_RELAXATION_FAILED.status
+    assert 'structure' not in chain.outputs
+    assert not chain.outputs.comparison['raw']['finished']
+    assert 'predicted_structure' in chain.outputs
 
 
 @pytest.mark.parametrize(

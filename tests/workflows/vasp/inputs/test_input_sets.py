@@ -41,7 +41,7 @@ def mesh_of(kpoints, atoms):
     [
         (wustite, MPRelaxSet, {'Fe': 'Fe_pv', 'O': 'O'}),
         (molybdenite, MPRelaxSet, {'Mo': 'Mo_pv', 'S': 'S'}),
-        (molybdenite, MITRelaxSet, {'Mo': 'Mo_pv', 'S': 'S'}),
+        pytest.param(molybdenite, MITRelaxSet, {'Mo': 'Mo_pv', 'S': 'S'}, marks=pytest.mark.slow),
         (alabandite, MITRelaxSet, {'Mn': 'Mn', 'S': 'S'}),
     ],
 )
