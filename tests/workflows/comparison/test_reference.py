@@ -19,7 +19,7 @@ def test_a_sample_is_a_share_of_the_structures_and_the_same_again():
     crystals = [orm.StructureData(ase=ase.build.bulk('Cu', a=3.6 + 0.001 * step)) for step in range(400)]
     inside = [reason_against('sample', crystal, 0.25) is None for crystal in crystals]
     assert 70 < sum(inside) < 130
-    assert [reason_against('sample', crystal.store(), 0.25) is None for crystal in crystals] == inside
+    assert [reason_against('sample', crystal.store(), 0.25) is None for crystal in crystals[:100]] == inside[:100]
     assert all(reason_against('sample', crystal, 1.0) is None for crystal in crystals)
     assert 'not in the sample of 0 %' in reason_against('sample', crystals[0], 0.0)
 

@@ -213,17 +213,6 @@ def test_the_raw_leg_steps_in_when_vasp_fails_from_the_prediction(make_builder, 
     assert 'The relaxation from the prediction failed' in comparison['remarks'][-1]
 
 
-def test_both_legs_failing_is_an_exit_code_and_the_graph_keeps_what_ran(make_builder, make_scripted_code):
-    code = make_scripted_code(FAILS, 'e3relax-vasp-standin', 'vasp.vasp')
-    results, chain = run_get_node(make_builder(vasp_code=code, overrides=ONE_TRY, **POSITIONS))
-    assert chain.exit_status == E3RelaxVaspWorkChain.exit_codes.ERROR_RELAXATION_FAILED.status
-    assert 'from the prediction failed' in chain.exit_message
-    assert 'from the raw structure failed' in chain.exit_message
-    assert 'structure' not in results
-    assert not results['comparison']['raw']['finished']
-    assert 'predicted_structure' in results
-
-
 def test_a_killed_and_restarted_run_counts_as_spent(make_builder, make_scripted_code, tmp_path):
     lines = KILLED_ONCE.format(flag=tmp_path / 'killed')
     code = make_scripted_code(lines, 'e3relax-vasp-standin', 'vasp.vasp')
@@ -263,6 +252,7 @@ def test_without_a_network_vasp_relaxes_the_raw_structure(make_builder):
     assert results['comparison']['remarks'] == ['No network was given']
 
 
+@pytest.mark.slow
 @pytest.mark.daemon
 def test_chain_runs_under_a_daemon(make_builder, submit_and_await):
     structure = orm.StructureData(ase=rattled_copper_gold())
