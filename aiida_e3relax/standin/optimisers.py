@@ -1,4 +1,4 @@
-"""The optimisers: conjugate gradients, quasi-Newton and damped dynamics, as coroutines.
+"""The optimisers: RMM-DIIS, conjugate gradients and damped dynamics, as coroutines.
 
 Each yields the geometry it wants and is sent the force there (see `DegreesOfFreedom`). Step lengths follow POTIM: a
 first step is 0.1 * POTIM A^2/eV times the force, and no atom ever moves by more than 0.3 A in one step.
@@ -17,6 +17,9 @@ Optimiser = Generator[FractionalGeometry, np.ndarray, None]
 _LONGEST_STEP = 0.3  # A
 _STEP_PER_POTIM = 0.1  # A^2/eV
 _TINY = 1e-30
+_KEPT_GEOMETRIES = 10
+_LEAST_DIFFERENCE = 1e-4
+"""Of the largest one, of the singular values of differences of forces."""
 
 
 def conjugate_gradients(start: FractionalGeometry, freedom: DegreesOfFreedom, settings: Settings) -> Optimiser:
@@ -45,21 +48,40 @@ def conjugate_gradients(start: FractionalGeometry, freedom: DegreesOfFreedom, se
             direction = force
 
 
-def quasi_newton(start: FractionalGeometry, freedom: DegreesOfFreedom, settings: Settings) -> Optimiser:
-    """Follow the BFGS estimate of the Hessian (IBRION = 1)."""
-    geometry = start
-    force = yield geometry
-    inverse = _STEP_PER_POTIM * settings.potim * np.eye(force.size)
+def rmm_diis(start: FractionalGeometry, freedom: DegreesOfFreedom, settings: Settings) -> Optimiser:
+    """Go from where the forces of the last geometries combine to the smallest one along that force (IBRION = 1).
+
+    Direct inversion in the iterative subspace: P. Pulay, Chem. Phys. Lett. 73, 393 (1980); of geometries, P. Csaszar
+    and P. Pulay, J. Mol. Struct. 114, 31 (1984). There is no line search and no trial step. Where the step would go
+    against the force, the oldest geometries are forgotten.
+    """
+    geometry, force = start, (yield start)
+    place = np.zeros_like(force)
+    places, forces = [place], [force]
     while True:
-        step = _shortened((inverse @ force.ravel()).reshape(force.shape))
-        geometry = freedom.move(geometry, step)
-        new_force = yield geometry
-        s, y = step.ravel(), (force - new_force).ravel()
-        curvature = float(s @ y)
-        if curvature > 1e-10 * float(s @ s):
-            left = np.eye(len(s)) - np.outer(s, y) / curvature
-            inverse = left @ inverse @ left.T + np.outer(s, s) / curvature
-        force = new_force
+        step = _diis_step(places, forces, _STEP_PER_POTIM * settings.potim)
+        while len(forces) > 1 and (step * force).sum() <= 0:
+            del places[0], forces[0]
+            step = _diis_step(places, forces, _STEP_PER_POTIM * settings.potim)
+        step = _shortened(step)
+        geometry, place = freedom.move(geometry, step), place + step
+        force = yield geometry
+        places, forces = [*places, place][-_KEPT_GEOMETRIES:], [*forces, force][-_KEPT_GEOMETRIES:]
+
+
+def _diis_step(places: list[np.ndarray], forces: list[np.ndarray], length: float) -> np.ndarray:
+    """Return the step from the last of `places` to their combination with the smallest force, and on along that.
+
+    The weights of the combination have the sum 1; directions in which the forces hardly differ are left out.
+    """
+    from_last = [np.array([one - values[-1] for one in values[:-1]]) for values in (places, forces)]
+    place, force = np.zeros_like(places[-1]), forces[-1]
+    if len(forces) > 1:
+        differences = from_last[1].reshape(len(forces) - 1, -1)
+        weights = np.linalg.lstsq(differences.T, -force.ravel(), rcond=_LEAST_DIFFERENCE)[0]
+        place = np.tensordot(weights, from_last[0], axes=1)
+        force = force + np.tensordot(weights, from_last[1], axes=1)
+    return place + length * force
 
 
 def damped_dynamics(start: FractionalGeometry, freedom: DegreesOfFreedom, settings: Settings) -> Optimiser:
@@ -90,7 +112,7 @@ def _longest_row(step: np.ndarray) -> float:
 
 
 OPTIMISERS: dict[int, Callable[[FractionalGeometry, DegreesOfFreedom, Settings], Optimiser]] = {
-    1: quasi_newton,
+    1: rmm_diis,
     2: conjugate_gradients,
     3: damped_dynamics,
 }
