@@ -49,6 +49,9 @@ class SplitSettings:
         The shares of the pairs that judge the steps, and the end.
     replay
         How many pairs of other data are learnt from for each new one, at most.
+    judged
+        Chemical systems, such as `Al-As-Ga`, of which none of the other data is learnt from beside those of the pairs
+        that judge: those of structures that judge models and have not been relaxed yet.
     seed
         Of the draws.
     """
@@ -57,6 +60,7 @@ class SplitSettings:
     val: float = number(0.1, 0.01, 0.8)
     test: float = number(0.2, 0.01, 0.8)
     replay: float = number(1.0, 0, 100)
+    judged: list[str] = dataclasses.field(default_factory=list)
     seed: int = number(0, 0, 2**31)
 
     def __post_init__(self) -> None:
@@ -78,12 +82,14 @@ def divide_pairs(pairs: E3RelaxPairsData, split: orm.Dict, **replay: E3RelaxPair
     comes joins two of them, or stands before the first, they may go elsewhere.
 
     Pairs of `replay` are drawn at random from its splits `train`, but none of a chemical system that is in `val` or
-    `test`: what is measured is new.
+    `test`, or among those `judged`: what is measured is new.
+
+    The data card goes with them.
     """
     settings, found = SplitSettings.from_mapping(split.get_dict()), pairs.pairs
     divided = dataclasses.replace(found, split=_split_of(found, settings))
     systems = np.array(chemical_systems(divided))
-    measured = set(systems[divided.split != 'train'].tolist())
+    measured = {*systems[divided.split != 'train'].tolist(), *settings.judged}
     parts = [divided]
     if replay:
         old = Pairs.concatenate(replay[key].pairs.of_split('train') for key in sorted(replay))

@@ -1,4 +1,4 @@
-"""What a round does not learn from, as it may end in the crystal of a judge that has not ended yet."""
+"""What a round does not learn from, as a judge that has not ended yet may end in its crystal."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from aiida import orm
 from aiida_e3relax.crystals.duplicates import reduced_formulas, same_crystals
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.data.structures import structures_to_crystals
+from aiida_e3relax.gnn.data.splits import chemical_systems_of
 from aiida_e3relax.learning.relaxations import Relaxation, chunks
 
 MOST_HELD = 0.5
@@ -55,6 +56,13 @@ def find_held_back(
     of_judges = set(groups[2 * len(labels) :].tolist())
     both = zip(labels, groups[: len(labels)].tolist(), groups[len(labels) : 2 * len(labels)].tolist(), strict=True)
     return {label for label, *found in both if of_judges & set(found)}, SAME_START
+
+
+def find_judged_systems(batches: Iterable[str], judges: Set[str]) -> list[str]:
+    """Return the chemical systems of the judges, of which nothing is replayed, as in `find_held_back`."""
+    crystals = _read_structures(batches)
+    places = np.flatnonzero([label in judges for label in crystals.labels.tolist()])
+    return sorted(set(chemical_systems_of(crystals.select(places))))
 
 
 def _sharing(labels: Iterable[str], judges: Iterable[str], formulas: Mapping[str, Any]) -> set[str]:

@@ -12,7 +12,7 @@ from ase.build import bulk
 
 from aiida_e3relax.data.batch import StructureBatchData
 from aiida_e3relax.learning import held_back, relaxations
-from aiida_e3relax.learning.held_back import SAME_COMPOSITION, SAME_START, find_held_back
+from aiida_e3relax.learning.held_back import SAME_COMPOSITION, SAME_START, find_held_back, find_judged_systems
 
 STRUCTURES = ('zincblende', 'rocksalt', 'cesiumchloride')
 
@@ -50,6 +50,10 @@ def test_the_composition_of_a_judge_is_learnt_from_once_it_has_ended(raw):
     )
     assert find_held_back(batches, judges, {'InP'}, finished)[0] == set()
     assert find_held_back(batches, judges, set(), finished)[0] == set()
+
+
+def test_systems_of_all_judges_are_told(raw):
+    assert find_judged_systems(store(raw), {'zincblende', 'rocksalt', 'InP'}) == ['As-Ga', 'In-P']
 
 
 def test_crystals_are_compared_where_compositions_would_hold_back_most(raw):

@@ -23,7 +23,7 @@ from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.common.mappings import merge
 from aiida_e3relax.data.pairs import RELAXATION, E3RelaxPairsData
 from aiida_e3relax.learning.gather import gather_divided
-from aiida_e3relax.learning.held_back import find_held_back
+from aiida_e3relax.learning.held_back import find_held_back, find_judged_systems
 from aiida_e3relax.learning.relaxations import KINDS, RelaxationKind, find_relaxations
 from aiida_e3relax.workflows.comparison.reference import CHAIN
 from aiida_e3relax.workflows.protocols.protocol import fill_builder
@@ -153,9 +153,10 @@ def round_builder(
         },
     }
     if replay:
-        inputs['replay'] = {f'replay_{place}': node for place, node in enumerate(replay)}
+        inputs['split']['judged'] = find_judged_systems(settings.batches, settings.judge_set)
     builder: Any = E3RelaxFinetuneWorkChain.get_builder()
     fill_builder(builder, inputs)
+    builder.replay = {f'replay_{place}': node for place, node in enumerate(replay)}
     builder.metadata.label = ROUND_LABEL.format(number=len(history.rounds) + 1, count=finished)
     builder.metadata.description = f'The model of the campaign {name} learns from {finished} relaxations'
     ports = E3RelaxFinetuneWorkChain.spec().inputs

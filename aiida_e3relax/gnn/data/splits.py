@@ -92,12 +92,16 @@ def joined(groups: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.i
 
 def chemical_systems(pairs: Pairs) -> list[str]:
     """Return the elements of each pair, such as ``Al-As-Ga``."""
+    return chemical_systems_of(pairs.unrelaxed)
+
+
+def chemical_systems_of(crystals: Crystals) -> list[str]:
+    """Return the elements of each crystal, such as ``Al-As-Ga``."""
     from ase.data import chemical_symbols
 
-    ends = pairs.unrelaxed.offsets[1:-1]
     return [
         '-'.join(sorted(chemical_symbols[z] for z in np.unique(numbers)))
-        for numbers in np.split(pairs.unrelaxed.numbers, ends)
+        for numbers in np.split(crystals.numbers, crystals.offsets[1:-1])
     ]
 
 

@@ -15,9 +15,11 @@ from aiida_e3relax.campaign.rounds.builder import NO_RAW_LEG, gather_pairs, roun
 from aiida_e3relax.campaign.rounds.history import Generation, History
 from aiida_e3relax.campaign.rounds.settings import LearningSettings
 from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.data.pairs import E3RelaxPairsData
 from aiida_e3relax.learning.held_back import SAME_COMPOSITION
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
 from aiida_e3relax.workflows.vasp.inputs.freedom import predict_all
+from tests.gnn.pairs import made_pairs
 from tests.learning.test_gather import relax
 
 __all__ = ['relax']  # the fixture
@@ -93,6 +95,17 @@ def test_what_may_end_as_a_judge_that_has_not_ended_is_left_out_and_counted(camp
     assert node.left_out[SAME_COMPOSITION] == 1
     assert asked['waiting'] == waiting
     assert asked['finished'] == set(campaign.settings.structures) - set(judges)
+
+
+def test_nothing_is_replayed_of_the_systems_of_judges(campaign):
+    """Whether they have ended or not."""
+    plan, model = read_plan(campaign), campaign.settings.chain['model']
+    replay = E3RelaxPairsData.from_pairs(made_pairs(3)).store()
+    learning = {**plan.settings.learning, 'replay_of': [replay.uuid]}
+    again = dataclasses.replace(plan, settings=dataclasses.replace(plan.settings, learning=learning))
+    builder = round_builder(again, History(), Generation(0, model, ''), 7, {campaign.settings.judges[-1]})
+    assert builder.split['judged'] == ['Au-Cu']
+    assert builder.replay['replay_0'] == replay
 
 
 def test_too_few_pairs_of_a_split_are_told(campaign):

@@ -149,6 +149,11 @@ def test_chemical_systems_stay_together_and_replay_is_learnt_from_alone(pairs):
     measured = {system for system, name in zip(systems, divided.split, strict=True) if name != 'train'}
     again = [frozenset(both.unrelaxed.select([i]).numbers.tolist()) for i in np.flatnonzero(both.source == 'old')]
     assert not measured & set(again)
+    name = np.array(chemical_systems(divided))[divided.split == 'train'][0]  # of a judge that has not been relaxed
+    judged = divide_pairs(pairs, orm.Dict({**split.get_dict(), 'replay': 5.0, 'judged': [name]}), old=old).pairs
+    replayed = set(np.array(chemical_systems(judged))[judged.source == 'old'].tolist())
+    every = set(np.array(chemical_systems(divided))[divided.split == 'train'].tolist())
+    assert replayed == every - {name}
     assert divide_pairs(pairs, split, old=old).content_hash == divide_pairs(pairs, split, old=old).content_hash
     half = E3RelaxPairsData.from_pairs(pairs.pairs.select(np.arange(0, len(pairs), 2)))
     some = divide_pairs(half, split).pairs  # each system where it was among more
