@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import itertools
 import math
-import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -18,9 +17,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 CONFIDENCE = 0.95
-RESAMPLES = 9999
-AT_ONCE = 200_000
-"""Values drawn at a time: as many as stay in the cache of a processor."""
 SEED = 0
 """Intervals of the same data are the same each time."""
 EXACT_WORK = 2 * 10**7
@@ -46,7 +42,7 @@ class Estimate:
     n
         The structures that it comes from.
     method
-        Of the interval: `BCa` or `percentile` (bootstrap over structures), `order statistics`, `Wilson`, or None.
+        Of the interval: `Fieller`, `order statistics`, `Wilson`, or None.
     """
 
     value: float | None
@@ -73,39 +69,31 @@ def column_values(table: pd.DataFrame, column: str) -> Values:
 
 
 def percent_saved(without: Values, with_network: Values) -> Estimate:
-    """Return the ratio of sums ``100 (1 - sum(with) / sum(without))`` over pairs ``(n,)``, with a bootstrap interval.
+    """Return the ratio of sums ``100 (1 - sum(with) / sum(without))`` over pairs ``(n,)``, with Fieller's interval.
 
-    Pairs are drawn again as pairs. A ratio of sums gives each step the same weight, and not each structure. Where BCa
-    fails, as when each structure saves the same share, the interval is that of the percentiles.
+    A ratio of sums gives each step the same weight, and not each structure. The interval is that of all ratios r from
+    which the mean of ``with - r without`` differs from 0 by no more than chance, by Student's t: of six structures it
+    holds the truth about as often as it says, where a bootstrap would claim to know more. There is none where the sum
+    without the network itself may be 0 by chance, as where one structure of a few takes most of the steps.
+
+    Source: E. C. Fieller, J. R. Stat. Soc. B 16, 175 (1954).
     """
     total = without.sum()
     n = len(without)
     if not total:
         return Estimate(None, None, None, n, None)
-    value = float(100 * (1 - with_network.sum() / total))
+    left = with_network.sum() / total
+    value = float(100 * (1 - left))
     if n < FEWEST:
         return Estimate(value, None, None, n, None)
-
-    def saved(before: Values, after: Values, axis: int) -> Values:
-        return 100 * (1 - after.sum(axis) / before.sum(axis))
-
-    for method in ('BCa', 'percentile'):
-        with warnings.catch_warnings(), np.errstate(invalid='ignore'):
-            warnings.simplefilter('ignore', stats.DegenerateDataWarning)
-            interval = stats.bootstrap(
-                (without, with_network),
-                saved,
-                n_resamples=RESAMPLES,
-                batch=max(1, AT_ONCE // n),
-                paired=True,
-                vectorized=True,
-                confidence_level=CONFIDENCE,
-                method=method,
-                rng=SEED,
-            ).confidence_interval
-        if np.isfinite([interval.low, interval.high]).all():
-            return Estimate(value, float(interval.low), float(interval.high), n, method)
-    return Estimate(value, None, None, n, None)
+    means = np.array([without.mean(), with_network.mean()])
+    spread = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) ** 2 / n * np.cov(without, with_network)
+    first, middle, last = means[0] ** 2 - spread[0, 0], means[0] * means[1] - spread[0, 1], means[1] ** 2 - spread[1, 1]
+    if first <= 0:
+        return Estimate(value, None, None, n, None)
+    half = np.sqrt(max(middle**2 - first * last, 0.0))
+    least, most = max((middle - half) / first, 0.0), (middle + half) / first
+    return Estimate(value, float(100 * (1 - most)), float(100 * (1 - least)), n, 'Fieller')
 
 
 def median_of(values: Values) -> Estimate:

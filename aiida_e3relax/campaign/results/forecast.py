@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy import stats
 
 from aiida_e3relax.campaign.results.estimates import FEWEST, SEED, Estimate, Values
 
@@ -74,9 +74,11 @@ def forecast_rest(
     as it may be chance that parts them. Without two generations that were judged, and learnt from unlike numbers, it is
     the mean share, and another round is not forecast.
 
-    Intervals hold the choice of judges, by a bootstrap within generations, and the scatter of the rest about its mean.
-    What they do not hold: that the rest may be unlike the judges, as where the hardest were taken first, and that the
-    curve may bend.
+    Intervals hold the choice of judges, by a bootstrap of what is left of their steps beside the fit, and the scatter
+    of the rest about its mean. Those of made-up campaigns with six to fifteen judges hold the truth 85 to 97 times in
+    100, and 78 times where two generations with three judges scatter more than the first one: see
+    `tests/campaign/results/test_learning.py`. What intervals do not hold: that the rest may be unlike the judges, as
+    where the hardest were taken first, and that the curve may bend.
 
     Parameters
     ----------
@@ -107,7 +109,7 @@ def forecast_rest(
         why = 'no more has finished than the newest model has learnt from'
     counts = (n_running, n_waiting, n_raw)
     learnt = np.array([newest, max(could_learn, newest)], dtype=np.float64)
-    values = _totals(known, [_sums(generation) for generation in known], learnt, counts)
+    values = _totals(known, [_sums(each.without, each.with_prediction) for each in known], learnt, counts)
     n_judges = sum(len(generation.without) for generation in known)
     if n_judges < FEWEST:
         estimates = [Estimate(float(value), None, None, n_judges, None) for value in values]
@@ -123,33 +125,52 @@ def forecast_rest(
 
 def _has_fallen(known: Sequence[JudgedGeneration]) -> bool:
     """Return whether the fitted share of the steps that is left falls with what was learnt."""
-    shares = np.array([each.with_prediction.sum() / max(each.without.sum(), 1.0) for each in known])
-    counts, weights = [each.learnt for each in known], np.array([float(len(each.without)) for each in known])
-    first, last = fit_shares(counts, shares, weights, np.array([float(min(counts)), float(max(counts))]))
+    counts = [float(each.learnt) for each in known]
+    sums = [_sums(each.without, each.with_prediction) for each in known]
+    first, last = _fit(known, sums, np.array([min(counts), max(counts)]))
     return bool(last < first)
 
 
-def _sums(generation: JudgedGeneration, places: NDArray[np.int64] | None = None) -> Values:
-    """Return sums ``(..., 5)`` over judges, of those at `places` if given: both steps, their squares, their product."""
-    steps = np.stack([generation.without, generation.with_prediction], axis=-1)
-    steps = np.concatenate([steps, steps**2, steps.prod(axis=-1, keepdims=True)], axis=-1)
-    return (steps if places is None else steps[places]).sum(axis=-2)
-
-
 def _draw_totals(known: Sequence[JudgedGeneration], learnt: Values, counts: tuple[int, int, int]) -> Values:
-    """Return totals ``(R, 2)`` with judges drawn again within their generations, and with the scatter of the rest."""
+    """Return totals ``(R, 2)`` with judges drawn again, and with the scatter of the rest.
+
+    Each generation draws from the judges of all: what is left of a judge's steps is taken over the share that is fitted
+    to its own generation, and the other one's share of it is left. A generation with one judge or two could not tell
+    its scatter by these. Draws are parted from the forecast as far as Student's t is wider than what is drawn, since
+    the judges are few, and the fit has bent towards them.
+    """
     rng = np.random.default_rng(SEED)
-    sums = []
-    for generation in known:
-        n = len(generation.without)
-        sums.append(_sums(generation, rng.integers(n, size=(RESAMPLES, n))))
-    moments = np.sum(sums, axis=0) / sum(len(generation.without) for generation in known)
-    variances = moments[:, 2:4] - moments[:, :2] ** 2
-    covariance = moments[:, 4] - moments[:, 0] * moments[:, 1]  # a crystal that takes many steps takes many from both
+    sizes = np.array([len(generation.without) for generation in known])
+    sums = [_sums(generation.without, generation.with_prediction) for generation in known]
+    shares = _fit(known, sums, np.array([float(generation.learnt) for generation in known]))
+    without = np.concatenate([generation.without for generation in known])
+    whole = np.concatenate([each.with_prediction / share for each, share in zip(known, shares, strict=True)])
+    drawn = []
+    for size, share in zip(sizes, shares, strict=True):
+        places = rng.integers(sizes.sum(), size=(RESAMPLES, size))
+        drawn.append(_sums(without[places], share * whole[places]))
+    totals, middle = _totals(known, drawn, learnt, counts), _totals(known, sums, learnt, counts)
+    freedom = sizes.sum() - min(2, len({generation.learnt for generation in known}))  # a mean, or a slope besides
+    wider = stats.t.ppf(0.975, freedom) / stats.norm.ppf(0.975) * np.sqrt(sizes.sum() / freedom)
+    totals = middle * (totals / middle) ** wider
     n_left, n_raw = counts[0] + counts[1], counts[2]
-    scatter = np.sqrt(np.maximum(variances @ [n_raw, n_left] + 2 * n_raw * covariance, 0.0))
-    drawn = _totals(known, sums, learnt, counts) + (scatter * rng.standard_normal(RESAMPLES))[:, None]
-    return np.maximum(drawn, n_left)
+    left = _fit(known, sums, learnt[:1]) * whole
+    (raw_variance, covariance), (_, left_variance) = np.cov(without, left)
+    # a crystal that takes many steps takes many from both
+    scatter = np.sqrt(max(n_raw * raw_variance + n_left * left_variance + 2 * n_raw * covariance, 0.0))
+    return np.maximum(totals + scatter * rng.standard_normal((RESAMPLES, 1)), n_left)
+
+
+def _sums(without: Values, with_prediction: Values) -> Values:
+    """Return the sums ``(..., 2)`` of both steps over the last axis."""
+    return np.stack([without.sum(axis=-1), with_prediction.sum(axis=-1)], axis=-1)
+
+
+def _fit(known: Sequence[JudgedGeneration], sums: Sequence[Values], learnt: Values) -> Values:
+    """Return the fitted share ``(..., L)`` that is left after so many relaxations learnt from, from `_sums`."""
+    n_judges = np.array([float(len(generation.without)) for generation in known])
+    shares = np.stack([each[..., 1] / np.maximum(each[..., 0], 1.0) for each in sums], axis=-1)
+    return fit_shares([generation.learnt for generation in known], shares, n_judges, learnt)
 
 
 def _totals(
@@ -157,10 +178,8 @@ def _totals(
 ) -> Values:
     """Return the steps ``(..., 2)`` of the rest, with the newest model and with one that has learnt more."""
     running, waiting, n_raw = counts
-    n_judges = np.array([len(generation.without) for generation in known], dtype=np.float64)
-    raw = np.sum([each[..., 0] for each in sums], axis=0) / n_judges.sum()
-    shares = np.stack([each[..., 1] / np.maximum(each[..., 0], 1.0) for each in sums], axis=-1)
-    now, later = np.moveaxis(fit_shares([generation.learnt for generation in known], shares, n_judges, learnt), -1, 0)
+    raw = np.sum([each[..., 0] for each in sums], axis=0) / sum(len(generation.without) for generation in known)
+    now, later = np.moveaxis(_fit(known, sums, learnt), -1, 0)
     begun = n_raw + running * now
     return np.stack([raw * (begun + waiting * now), raw * (begun + waiting * later)], axis=-1)
 

@@ -207,19 +207,34 @@ def test_an_interval_stands_in_the_headline():
     assert summary.savings['ionic_steps'].p_value < 1e-50
 
 
-def test_interval_of_a_ratio_covers_it_as_often_as_it_says():
-    generator = np.random.default_rng(1)
-    covered = 0
-    for _ in range(100):
-        without = generator.poisson(20, 60) + 1.0
-        estimate = percent_saved(without, generator.binomial(without.astype(int), 0.4).astype(float))
-        covered += estimate.low <= 60 <= estimate.high
-    assert 88 <= covered <= 100
+@pytest.mark.parametrize('n', [5, 6, 8, 12, 20, 60])
+@pytest.mark.parametrize('kind', ['alike', 'unlike'])
+def test_interval_of_a_ratio_covers_it_as_often_as_it_says(kind, n):
+    """Measured: 0.938 to 0.956; a bootstrap (BCa) held it in 0.80 to 0.90 of the cases up to twelve crystals."""
+    generator, found = np.random.default_rng(1), []
+    for _ in range(2000):
+        if kind == 'alike':
+            without = generator.poisson(20, n) + 1.0
+            left = generator.binomial(without.astype(int), 0.4).astype(float)
+        else:  # some take many times as many steps as others, and keep another share of them
+            without = generator.lognormal(2.5, 0.5, n)
+            left = without * generator.lognormal(np.log(0.4) - 0.4**2 / 2, 0.4, n)
+        found.append(percent_saved(without, left))
+    known = [estimate for estimate in found if estimate.low is not None]
+    assert len(known) >= (0.9 if n < 8 else 0.99) * len(found)
+    assert 0.93 <= np.mean([estimate.low <= 60 <= estimate.high for estimate in known]) <= 0.97
+
+
+def test_no_interval_where_one_crystal_takes_most_of_the_steps():
+    without = np.array([2.0, 3, 2, 4, 90])
+    assert percent_saved(without, without / 2).low is None
+    estimate = percent_saved(without + 40, np.array([1.0, 3, 2, 60, 2]))
+    assert estimate.low < estimate.value < estimate.high <= 100
 
 
 def test_interval_of_equal_pairs_has_no_width():
     estimate = percent_saved(np.full(8, 10.0), np.full(8, 4.0))
-    assert (estimate.value, estimate.method) == (60, 'percentile')
+    assert (estimate.value, estimate.method) == (60, 'Fieller')
     assert estimate.low == pytest.approx(60)
     assert estimate.high == pytest.approx(60)
 

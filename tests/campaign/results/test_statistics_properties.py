@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiida_e3relax.campaign.results import estimates
 from aiida_e3relax.campaign.results.estimates import median_of, percent_of, percent_saved, rank_correlation, signed_rank
 from aiida_e3relax.campaign.results.outcomes import OUTCOMES, find_outcomes, pair_costs
 from aiida_e3relax.campaign.results.statistics import summarise
@@ -21,14 +20,6 @@ PAIRS = st.lists(st.tuples(STEPS, STEPS), max_size=12)
 VALUES = st.lists(st.floats(-1e6, 1e6), max_size=30).map(np.array)
 FEW = settings(max_examples=10, deadline=None)
 MANY = settings(max_examples=50, deadline=None)
-
-
-@pytest.fixture(scope='module', autouse=True)
-def _few_resamples():
-    """Draw few times, since here no interval has to be narrow."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(estimates, 'RESAMPLES', 99)
-        yield
 
 
 def make_leg(steps: float | None, finished: bool) -> dict:
