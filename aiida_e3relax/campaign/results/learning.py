@@ -16,6 +16,11 @@ from aiida_e3relax.campaign.results.statistics import estimate_saving, find_engi
 from aiida_e3relax.campaign.submission.processes import State
 
 LEFT = (State.WAITING.value, State.RUNNING.value)
+NO_TURNS = (
+    'the campaign was made without --learn, so that judges begin where they stand in the given order, and generations '
+    'are judged by unlike parts of it'
+)
+"""Why generations are not compared."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +44,8 @@ class RoundResult:
         The content of its output `evaluation`, the errors of both models on the judges; None where there is none.
     left_out
         How many relaxations that had finished were left out of it, by the reason.
+    judges
+        How many of what had finished judge.
     """
 
     number: int
@@ -50,6 +57,7 @@ class RoundResult:
     generation: int | None
     evaluation: Mapping[str, Any] | None = None
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    judges: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +110,9 @@ class LearningResult:
         What computed, see `statistics.find_engines`.
     forecast
         What the rest takes; None where nothing is left, or nothing is known.
+    has_turns
+        Whether judges have their turn all along, as in a campaign that was made to learn; else they stand in the given
+        order, and generations are judged by unlike parts of it.
     """
 
     generations: tuple[GenerationResult, ...]
@@ -112,6 +123,7 @@ class LearningResult:
     finished: int
     engines: tuple[str, ...]
     forecast: Forecast | None
+    has_turns: bool = True
 
 
 def summarise_learning(
@@ -120,11 +132,13 @@ def summarise_learning(
     rounds: Sequence[RoundResult],
     order: str,
     every: int | None,
+    has_turns: bool = True,
 ) -> LearningResult:
     """Return what learning brought, from the table of a campaign.
 
     Only structures that judge count in figures: they are drawn at random, have their turn all along, and are never
     learnt from. So each generation has a random sample of the campaign's structures, whatever the order of the others.
+    Where judges have no turns the forecast goes by the newest generation that was judged alone.
 
     Parameters
     ----------
@@ -132,7 +146,7 @@ def summarise_learning(
         As `table.campaign_frame` makes it.
     models
         The UUID and the content hash of each generation's checkpoint.
-    rounds, order, every
+    rounds, order, every, has_turns
         As in `LearningResult`.
     """
     made_by = {each.generation: each for each in rounds if each.generation is not None}
@@ -161,8 +175,17 @@ def summarise_learning(
         )
         without, with_prediction = column_values(steps, 'without'), column_values(steps, 'with')
         judged.append(JudgedGeneration(found[-1].learnt, without, with_prediction))
+    if not has_turns:
+        judged = [each for each in judged if len(each.without)][-1:]
     finished = frame['state'] == State.FINISHED.value
     left = frame[frame['state'].isin(LEFT)]
+    forecast = forecast_rest(
+        judged,
+        n_running=int((left['state'] == State.RUNNING.value).sum()),
+        n_waiting=int((left['state'] == State.WAITING.value).sum()),
+        n_raw=int(left['raw_leg_planned'].map(bool).sum()),
+        could_learn=round(int((finished & ~is_judge).sum()) * _usable_share(rounds)),
+    )
     return LearningResult(
         generations=tuple(found),
         rounds=tuple(rounds),
@@ -171,21 +194,16 @@ def summarise_learning(
         judges=int(is_judge.sum()),
         finished=int(finished.sum()),
         engines=find_engines(frame),
-        forecast=forecast_rest(
-            judged,
-            n_running=int((left['state'] == State.RUNNING.value).sum()),
-            n_waiting=int((left['state'] == State.WAITING.value).sum()),
-            n_raw=int(left['raw_leg_planned'].map(bool).sum()),
-            could_learn=round(int((finished & ~is_judge).sum()) * _usable_share(rounds)),
-        ),
+        forecast=forecast if has_turns or forecast is None else dataclasses.replace(forecast, why=NO_TURNS),
+        has_turns=has_turns,
     )
 
 
 def _usable_share(rounds: Sequence[RoundResult]) -> float:
-    """Return the share of the finished relaxations that the last round could use; 1 where none has told."""
+    """Return the share that the last round could learn from of what had finished and does not judge; 1 for no round."""
     for each in reversed(rounds):
-        if each.learnt is not None and each.after:
-            return max(0.0, 1 - sum(each.left_out.values()) / each.after)
+        if each.learnt is not None and each.after > each.judges:
+            return min(1.0, each.learnt / (each.after - each.judges))
     return 1.0
 
 

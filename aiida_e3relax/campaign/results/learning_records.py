@@ -7,9 +7,11 @@ from typing import Any
 import pandas as pd
 from aiida import orm
 
+from aiida_e3relax.calculations.learning import TEST
 from aiida_e3relax.campaign.group import load_campaign
 from aiida_e3relax.campaign.results.learning import LearningResult, RoundResult, summarise_learning
 from aiida_e3relax.campaign.results.table import campaign_frame
+from aiida_e3relax.campaign.rounds.builder import NO_RAW_LEG
 from aiida_e3relax.campaign.rounds.history import History, find_history, read_generations
 from aiida_e3relax.data.pairs import E3RelaxPairsData
 
@@ -31,6 +33,7 @@ def read_learning(name: str, frame: pd.DataFrame | None = None) -> LearningResul
         read_rounds(history),
         settings.how_to_learn.order,
         settings.how_to_learn.every,
+        has_turns=settings.learning is not None,
     )
 
 
@@ -43,7 +46,7 @@ def read_rounds(history: History) -> list[RoundResult]:
     for number, each in enumerate(history.rounds, 1):
         generation += each.model is not None
         process, attributes = each.process, pairs.get(each.process.pk, {})
-        splits = attributes.get('splits')
+        splits, left_out = attributes.get('splits'), attributes.get(E3RelaxPairsData.LEFT_OUT_KEY, {})
         results.append(
             RoundResult(
                 number=number,
@@ -54,7 +57,8 @@ def read_rounds(history: History) -> list[RoundResult]:
                 message=process.exit_message or '',
                 generation=generation if each.model else None,
                 evaluation=evaluations.get(process.pk),
-                left_out=attributes.get(E3RelaxPairsData.LEFT_OUT_KEY, {}),
+                left_out=left_out,
+                judges=(splits or {}).get(TEST, 0) + left_out.get(NO_RAW_LEG, 0),
             )
         )
     return results

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from aiida_e3relax.campaign.results.arm_tables import TextTable
 from aiida_e3relax.campaign.results.estimates import Estimate
 from aiida_e3relax.campaign.results.forecast import Forecast
-from aiida_e3relax.campaign.results.learning import GenerationResult, LearningResult, RoundResult
+from aiida_e3relax.campaign.results.learning import NO_TURNS, GenerationResult, LearningResult, RoundResult
 from aiida_e3relax.campaign.rounds.settings import DIFFERENT, GIVEN, RANDOM, UNCERTAIN
 from aiida_e3relax.common.messages import short
 
@@ -36,19 +36,20 @@ def tabulate_learning(result: LearningResult) -> list[TextTable]:
 
 def _iterate_sentences(result: LearningResult) -> Iterator[str]:
     judged = [generation for generation in result.generations if generation.saved.value is not None]
-    if len(judged) > 1:
+    if len(judged) > 1 and result.has_turns:
         first, last = judged[0], judged[-1]
         yield (
             f'Generation {first.number} of the model saved {_format_saved(first.saved)} of the ionic steps, generation '
             f'{last.number}, which has learnt from {last.learnt} relaxations, {_format_saved(last.saved)}, of '
             f'{first.saved.n} and {last.saved.n} structures that judge.'
         )
-    elif judged:
-        yield (
-            f'Generation {judged[0].number} of the model saved {_format_saved(judged[0].saved)} of the ionic steps of '
-            f'{judged[0].saved.n} structures that judge.'
-        )
     else:
+        for each in judged:
+            yield (
+                f'Generation {each.number} of the model saved {_format_saved(each.saved)} of the ionic steps of '
+                f'{each.saved.n} structures that judge.'
+            )
+    if not judged:
         yield 'None of the structures that judge has been relaxed both ways yet.'
     if result.rounds and (left_out := result.rounds[-1].left_out):
         reasons = '; '.join(f'{count} {why}' for why, count in left_out.items())
@@ -89,10 +90,17 @@ def _tabulate_curve(result: LearningResult) -> TextTable:
             'stated uncertainty (Å)',
         ),
         [_curve_row(generation) for generation in result.generations],
-        f'Judged by {result.judges} structures drawn at random, which are never learnt from and have their turn all '
-        f'along; the others are taken {ORDERS[result.order]}. Start errors and uncertainties are medians over those '
-        'relaxed both ways. In brackets 95 % intervals, of five structures and more.',
+        f'Judged by {result.judges} structures drawn at random, which are never learnt from{_describe_turns(result)} '
+        'Start errors and uncertainties are medians over those relaxed both ways. In brackets 95 % intervals, of five '
+        'structures and more.',
     )
+
+
+def _describe_turns(result: LearningResult) -> str:
+    """Return when judges begin, as the end of a sentence."""
+    if result.has_turns:
+        return f' and have their turn all along; the others are taken {ORDERS[result.order]}.'
+    return f'. Generations cannot be compared: {NO_TURNS}.'
 
 
 def _curve_row(generation: GenerationResult) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ EVALUATION = {
 ROUNDS = [
     RoundResult(1, 11, 20, 14, 'finished', '', 1, EVALUATION),
     RoundResult(2, 12, 40, None, 'failed', 'The training ended with exit code 321', None),
-    RoundResult(3, 13, 50, 30, 'finished', '', 2, EVALUATION, {'not converged': 2, 'leaks: in test, too': 1}),
+    RoundResult(3, 13, 50, 30, 'finished', '', 2, EVALUATION, {'not converged': 2, 'leaks: in test, too': 1}, 17),
 ]
 LEFT = {0: 0.9, 1: 0.6, 2: 0.5}
 """The share of the steps that each generation leaves of judges; of others it leaves half as much."""
@@ -177,7 +177,7 @@ def test_sentences_tables_and_figures_tell_of_every_generation_and_round(frame, 
     assert 'Generation 0 of the model saved 10 % (10 to 10)' in first
     assert 'generation 2, which has learnt from 30 relaxations, 50 %' in first
     assert 'the 12 structures that are left, 4 of them from the raw crystal, too,' in forecast
-    assert 'with another round now, on 38 relaxations,' in forecast  # 40 less those that the last round left out
+    assert 'with another round now, on 36 relaxations,' in forecast  # 30 of 33 of 40 that do not judge
     rising = dataclasses.replace(result, forecast=dataclasses.replace(result.forecast, is_mean=True))
     assert 'the forecast takes the mean over all generations' in describe_learning(rising)[2]
     curve, rounds = tabulate_learning(result)
@@ -192,7 +192,22 @@ def test_sentences_tables_and_figures_tell_of_every_generation_and_round(frame, 
     figure = plot_learning(result)
     assert [list(trace.x) for trace in figure.data] == 4 * [[0, 14, 30]]
     assert len(learning_figure(result).axes) == 3
+    assert 'have their turn all along; the others are taken in random order.' in curve.reading
     nothing = summarise_learning(frame.iloc[-5:], MODELS[:1], [], 'given', None)
     assert not has_curve(nothing)
     assert describe_learning(nothing)[0].startswith('None of the structures that judge')
     assert tabulate_learning(nothing)[0].rows[0][4] == '–'
+
+
+def test_generations_are_not_compared_where_judges_have_no_turns(frame, result):
+    """As in a campaign that was made without --learn: its judges stand where they are in the given order."""
+    by_hand = summarise_learning(frame, MODELS, ROUNDS, 'given', None, has_turns=False)
+    assert by_hand.generations == result.generations
+    newest = frame[(frame['generation'] == 2) & frame['judge'].map(bool)]
+    assert by_hand.forecast.now.value == pytest.approx((4 + 12 * LEFT[2]) * newest['raw_ionic_steps'].mean())
+    assert by_hand.forecast.another is None
+    *each, _, forecast = describe_learning(by_hand)
+    assert [sentence.split(' of the model')[0] for sentence in each] == [f'Generation {n}' for n in range(3)]
+    for told in (forecast, tabulate_learning(by_hand)[0].reading):
+        assert 'the campaign was made without --learn' in told
+        assert 'all along' not in told
