@@ -36,11 +36,20 @@ def list_models(raw: bool, profile: str | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from aiida_e3relax.campaign.rounds.history import describe_origins
     from aiida_e3relax.data.model import E3RelaxModelData
 
+    origins = describe_origins()
     query = orm.QueryBuilder().append(E3RelaxModelData, tag='model').order_by({'model': {'id': 'asc'}})
     rows = [
-        (str(node.pk), node.label, node.architecture, _short(node.content_hash), f'{node.ctime:%Y-%m-%d %H:%M}')
+        (
+            str(node.pk),
+            node.label,
+            node.architecture,
+            _short(node.content_hash),
+            f'{node.ctime:%Y-%m-%d %H:%M}',
+            origins.get(node.uuid, ''),
+        )
         for node in query.all(flat=True)
     ]
     if raw:
@@ -48,7 +57,7 @@ def list_models(raw: bool, profile: str | None) -> None:
             click.echo('\t'.join(map(printable, cells)))
     elif rows:
         table = Table()
-        for title in ('PK', 'label', 'architecture', 'content hash', 'made'):
+        for title in ('PK', 'label', 'architecture', 'content hash', 'made', 'origin'):
             table.add_column(title)
         for cells in rows:
             table.add_row(*map(printable, cells))
@@ -68,12 +77,17 @@ def show_model(name: str, as_card: bool, profile: str | None) -> None:
     MODEL is a label, PK or UUID, a checkpoint file, or `default`.
     """
     use_profile(profile)
+
+    from aiida_e3relax.campaign.rounds.history import describe_origins
+
     node = _find(name)
     if as_card:
         click.echo(json.dumps(node.card, indent=2))
         return
     for title, text in _facts(node):
         click.echo(f'{title}: {text}')
+    if origin := describe_origins().get(node.uuid):
+        click.echo(f'origin: {printable(origin)}')
     if source := node.card.get('limits_of'):
         click.echo(f'limits, found of {printable(str(source))}:')
     for limit in node.card.get('limits') or ():
@@ -87,11 +101,13 @@ def show_model(name: str, as_card: bool, profile: str | None) -> None:
 def export_model(name: str, folder: Path, profile: str | None) -> None:
     """Write the checkpoint of the network MODEL, and its card beside it, into FOLDER.
 
-    MODEL is a label, PK or UUID, a checkpoint file, or `default`. `aiida-e3relax model import` takes the files into
+    MODEL is a label, PK or UUID, a checkpoint file, or `default`. Of a model that a campaign has tuned it is said which
+    generation it is, or that it was not taken. `aiida-e3relax model import` takes the files into
     another profile, where the content hash stays the same; `e3relax predict --model` takes them as they are.
     """
     use_profile(profile)
 
+    from aiida_e3relax.campaign.rounds.history import describe_origins
     from aiida_e3relax.crystals.files import make_label
     from aiida_e3relax.gnn.checkpoints.model_card import card_path
 
@@ -108,6 +124,8 @@ def export_model(name: str, folder: Path, profile: str | None) -> None:
     except OSError as error:
         raise click.ClickException(f'{error.filename or folder}: {error.strerror or error}') from error
     click.echo(f'{path}\n{card_path(path)}')
+    if origin := describe_origins().get(node.uuid):
+        click.echo(printable(origin), err=True)
 
 
 @model.command('import')

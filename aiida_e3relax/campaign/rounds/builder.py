@@ -133,7 +133,8 @@ def round_builder(
     if fault := find_bound_fault(settings.guard, model.architecture, pairs.splits['val']):
         raise InputError(fault)
     of_training = merge(of_network if code.uuid == choices.network_code.uuid else {}, how.options)
-    parameters = how.train_parameters(model_name(name, newest.number + 1))
+    number = len(history.rounds) + 1
+    parameters = how.train_parameters(model_name(name, number))
     replay: list[Any] = [orm.load_node(uuid=uuid) for uuid in how.replay_of]
     inputs: dict[str, Any] = {
         'campaign': plan.node,
@@ -157,7 +158,7 @@ def round_builder(
     builder: Any = E3RelaxFinetuneWorkChain.get_builder()
     fill_builder(builder, inputs)
     builder.replay = {f'replay_{place}': node for place, node in enumerate(replay)}
-    builder.metadata.label = ROUND_LABEL.format(number=len(history.rounds) + 1, count=finished)
+    builder.metadata.label = ROUND_LABEL.format(number=number, count=finished)
     builder.metadata.description = f'The model of the campaign {name} learns from {finished} relaxations'
     ports = E3RelaxFinetuneWorkChain.spec().inputs
     if error := ports.validate(ports.pre_process(builder._inputs(prune=True))):
@@ -165,9 +166,9 @@ def round_builder(
     return builder
 
 
-def model_name(campaign: str, generation: int) -> str:
-    """Return the name of a generation of the model of a campaign."""
-    return f'{re.sub(r"[^A-Za-z0-9_.+-]+", "-", campaign).strip("-_.+")[:70] or "campaign"}-generation-{generation}'
+def model_name(campaign: str, number: int) -> str:
+    """Return the name of the model that comes out of a round of a campaign, whether it is taken or not."""
+    return f'{re.sub(r"[^A-Za-z0-9_.+-]+", "-", campaign).strip("-_.+")[:70] or "campaign"}-round-{number}'
 
 
 def judging_parameters(parameters: Mapping[str, Any], freedom: str | Mapping[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,11 @@ from typing import Any
 
 from aiida import orm
 
-from aiida_e3relax.campaign.submission.processes import ROUND, ROUND_OF, Process, State, linked_processes
+from aiida_e3relax.campaign.submission.processes import LINK, ROUND, ROUND_OF, Process, State, linked_processes
 from aiida_e3relax.data.model import E3RelaxModelData
+
+ENDED = ('finished', 'excepted', 'killed')
+"""States of processes that have ended."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,6 +113,48 @@ def read_generations(first: str | None, history: History) -> list[Generation]:
         assert each.content_hash is not None
         generations.append(Generation(number, each.model, each.content_hash, each))
     return generations
+
+
+def describe_origins() -> dict[str, str]:
+    """Return where the tuned models of the profile come from, by UUID: which generation of a campaign each is.
+
+    Or that it was not taken, as it was no better than the one before, or has not been judged yet.
+    """
+    query = orm.QueryBuilder().append(E3RelaxModelData, project='uuid', tag='model')
+    tuned: dict[str, Any] = {'with_outgoing': 'model', 'edge_filters': {'label': 'tuned'}}
+    project = ['id', 'label', 'attributes.process_state']
+    query.append(orm.WorkChainNode, filters={'attributes.process_label': ROUND}, project=project, **tuned)
+    rows = query.all()
+    pks = sorted({pk for _, pk, _, _ in rows})
+    campaigns = _find_campaigns(pks)
+    generations = {uuid: _generations_of_rounds(uuid) for uuid in dict(campaigns.values())}
+    accepted, origins = _read_accepted(pks), {}
+    for model, pk, label, state in rows:
+        uuid, name = campaigns.get(pk, ('', ''))
+        if generation := generations.get(uuid, {}).get(pk):
+            origins[model] = f'generation {generation} of the campaign {name}'
+            continue
+        found = ROUND_OF.fullmatch(label)
+        made_by = f'round {found[1]} of the campaign {name}' if found and uuid else f'tuned by <{pk}>'
+        outcome = 'taken' if pk in accepted else 'not taken' if state in ENDED else 'not judged yet'
+        origins[model] = f'{made_by}, {outcome}'
+    return origins
+
+
+def _generations_of_rounds(settings: str) -> dict[int, int]:
+    """Return the numbers of the generations by the PKs of the rounds that they come from, of a campaign by its UUID."""
+    node: Any = orm.load_node(uuid=settings)
+    return {each.process.pk: number for number, each in enumerate(find_history(node).tuned, 1)}
+
+
+def _find_campaigns(pks: list[int]) -> dict[int, tuple[str, str]]:
+    """Return the UUID of the settings and the name of the campaign of rounds that have one, by the PK of the round."""
+    if not pks:
+        return {}
+    query = orm.QueryBuilder().append(orm.WorkChainNode, filters={'id': {'in': pks}}, project='id', tag='round')
+    linked: dict[str, Any] = {'with_outgoing': 'round', 'edge_filters': {'label': LINK}}
+    query.append(orm.Dict, project=['uuid', 'attributes.name'], **linked)
+    return {pk: (uuid, name) for pk, uuid, name in query.all()}
 
 
 def _finished_before(process: Process) -> int:

@@ -10,13 +10,15 @@ import pytest
 from aiida import orm
 from aiida.common.links import LinkType
 from ase.build import bulk
+from click.testing import CliRunner
 
 from aiida_e3relax.campaign.creation import create_arm, create_campaign
 from aiida_e3relax.campaign.group import CampaignGroup
+from aiida_e3relax.campaign.results.learning_records import read_rounds
 from aiida_e3relax.campaign.rounds import builder as builder_module
 from aiida_e3relax.campaign.rounds.bounds import find_bound_fault
 from aiida_e3relax.campaign.rounds.builder import draw_stopping, model_name
-from aiida_e3relax.campaign.rounds.history import read_generations
+from aiida_e3relax.campaign.rounds.history import describe_origins, read_generations
 from aiida_e3relax.campaign.rounds.order import features_of
 from aiida_e3relax.campaign.rounds.settings import LearningSettings, alternate, draw_judges, shuffled
 from aiida_e3relax.campaign.settings import CampaignSettings, read_content
@@ -26,6 +28,7 @@ from aiida_e3relax.campaign.submission.due import find_waiting_judges
 from aiida_e3relax.campaign.submission.processes import ROUND, State
 from aiida_e3relax.campaign.submission.status import read_status
 from aiida_e3relax.cli.campaign.status_table import format_notes
+from aiida_e3relax.cli.model import model as models
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.crystals.structures import make_crystals
 from aiida_e3relax.data.model import E3RelaxModelData
@@ -177,6 +180,34 @@ def test_what_has_not_begun_is_predicted_by_the_new_model(make, model):
     assert len(relax(group)) == 6
     assert not rounds_of(group)[1:]  # all have begun: nothing is left to be made better
     assert CampaignController(group).look().is_done
+
+
+def test_models_are_told_apart_by_their_rounds(make, model):
+    """The one of the first round was not taken, so that of the second is generation 1."""
+    group = make()
+    run_to_first_round(group)
+    rejected = finish_round(group, is_better=False)
+    group.rounds_asked = 2
+    advance(group, 1)
+    running = rounds_of(group)[-1]
+    assert running.inputs.training.train.parameters['name'] == model_name(group.label, 2)
+    with model.as_path() as path:
+        waiting = E3RelaxModelData(path, {**model.card, 'name': 'waiting'}).store()
+    waiting.base.links.add_incoming(running, LinkType.RETURN, 'tuned')
+    assert describe_origins()[waiting.uuid] == f'round 2 of the campaign {group.settings.name}, not judged yet'
+    waiting.base.links.add_incoming(running, LinkType.RETURN, 'model')
+    end(running)
+    origins = describe_origins()
+    assert origins[rejected.uuid] == f'round 1 of the campaign {group.settings.name}, not taken'
+    assert origins[waiting.uuid] == f'generation 1 of the campaign {group.settings.name}'
+    assert model.uuid not in origins
+    history = CampaignController(group).look().history
+    told = [(each.number, each.generation, each.learnt, each.judges) for each in read_rounds(history)]
+    assert told == [(1, None, 18, 9), (2, 1, 18, 9)]  # of `made_pairs(3)`
+    run = CliRunner().invoke
+    rows = [line.split('\t') for line in run(models, ['list', '--raw']).output.splitlines()]
+    assert {row[0]: row[5] for row in rows}[str(rejected.pk)] == origins[rejected.uuid]
+    assert f'origin: {origins[rejected.uuid]}\n' in run(models, ['show', str(rejected.pk)]).output
 
 
 def test_only_what_is_left_of_a_batch_is_predicted_again(make):
@@ -357,7 +388,7 @@ def test_draws_are_the_same_each_time_and_stay_when_there_are_more():
     assert shuffled(labels, 0, 'x') == shuffled(labels[::-1], 0, 'x') != shuffled(labels, 0, 'y')
     assert alternate(['J', 'K'], list('abcd'), 1 / 3) == ['J', 'a', 'b', 'K', 'c', 'd']
     assert alternate(['K'], list('cd'), 1 / 3, (1, 3)) == ['K', 'c', 'd']
-    assert model_name('Zr O/2', 3) == 'Zr-O-2-generation-3'
+    assert model_name('Zr O/2', 3) == 'Zr-O-2-round-3'
 
 
 def test_what_cannot_learn_is_refused(make, choices, model):
