@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from aiida_e3relax.common.fields import choice, number, read_fields
+from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash
 from aiida_e3relax.crystals.duplicates import find_repeats
 from aiida_e3relax.crystals.freedom.freedom import fixed_coordinates
 from aiida_e3relax.crystals.freedom.pairs import scaled
@@ -23,8 +24,11 @@ from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.data.batch import StructureBatchData
 from aiida_e3relax.data.pairs import RELAXATION, E3RelaxPairsData
 from aiida_e3relax.gnn.data.splits import chemical_systems, joined, prototypes
+from aiida_e3relax.gnn.data.summary import summary
 
 TEST, AS_GIVEN = 'test', 'as-given'
+CARRIED = ('by', 'made', 'licence', 'citation', 'sources')
+"""What the card of divided pairs says of those that are replayed, from their own cards."""
 FEWEST = 3
 """Crystals, or what stays together of them, of which an interval can be told."""
 MEASURES = {
@@ -97,7 +101,26 @@ def divide_pairs(pairs: E3RelaxPairsData, split: orm.Dict, **replay: E3RelaxPair
         count = min(len(free), round(settings.replay * len(divided.of_split('train'))))
         drawn = np.random.default_rng(settings.seed).choice(free, size=count, replace=False)
         parts.append(old.select(np.sort(drawn)))
-    return E3RelaxPairsData.from_pairs(Pairs.concatenate(parts))
+    together = Pairs.concatenate(parts)
+    return E3RelaxPairsData.from_pairs(together, _divided_card(pairs, settings, replay, together))
+
+
+def _divided_card(
+    pairs: E3RelaxPairsData, settings: SplitSettings, replay: Mapping[str, E3RelaxPairsData], divided: Pairs
+) -> dict[str, Any]:
+    """Return the data card of pairs, with how they were `divided`, and what is known of those that are replayed."""
+    replayed = {
+        key: {'content_hash': node.content_hash, **{name: card[name] for name in CARRIED if name in card}}
+        for key, node in sorted(replay.items())
+        for card in [node.card or {}]
+    }
+    return {
+        **(pairs.card or {}),
+        'divided': {'content_hash': pairs.content_hash, **dataclasses.asdict(settings)},
+        **({'replayed': replayed} if replay else {}),
+        'summary': summary(divided),
+        'content_hash': pairs_hash(divided),
+    }
 
 
 def _split_of(pairs: Pairs, settings: SplitSettings) -> NDArray[np.str_]:

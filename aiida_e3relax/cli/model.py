@@ -209,6 +209,8 @@ def _facts(node: E3RelaxModelData) -> Iterator[tuple[str, str]]:
     made_of: Mapping[str, Any] = card.get('made_of') or {}
     if made_of:
         yield 'made by', f'process {made_of.get("process")}'
+        if campaign := made_of.get('campaign'):
+            yield 'made by', printable(f'campaign {campaign.get("name")} {campaign.get("uuid")}')
         for key, pairs in (made_of.get('pairs') or {}).items():
             yield 'made of', f'pairs {printable(key)} {pairs.get("uuid")}'
 

@@ -12,7 +12,7 @@ import numpy as np
 from aiida import orm
 from aiida.common.exceptions import ValidationError
 
-from aiida_e3relax.crystals.datasets.pairs_file import read_pairs, write_pairs
+from aiida_e3relax.crystals.datasets.pairs_file import read_data_card, read_pairs, write_pairs
 from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.data.structures import SYMBOLS
 from aiida_e3relax.gnn.checkpoints.model_card import hash_file, hash_stream
@@ -93,6 +93,12 @@ class E3RelaxPairsData(orm.SinglefileData):
         """The pairs."""
         with self.as_path() as path:
             return read_pairs(path)
+
+    @property
+    def card(self) -> dict[str, Any] | None:
+        """The data card: where the pairs come from, and what was done to them; None of a file without one."""
+        with self.as_path() as path:
+            return read_data_card(path)
 
     def _validate(self) -> bool:
         """Check that the file in the repository is the one that was given."""

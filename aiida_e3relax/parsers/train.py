@@ -88,10 +88,23 @@ class E3RelaxTrainParser(ProgramParser):
         }
         if 'model' in inputs:
             made_of['model'] = _named(inputs.model)
+        if campaign := find_campaign(self.node):
+            made_of['campaign'] = campaign
         try:
             return E3RelaxModelData(checkpoint, {**parse_json(_read(card_file)), 'made_of': made_of})
         except (ValueError, TypeError) as error:
             raise OutputFilesError(f'{checkpoint.name}: {error}') from error
+
+
+def find_campaign(job: Any) -> dict[str, str | None] | None:
+    """Return the name of the campaign for which a job runs, and the UUID of its settings; None where there is none."""
+    caller = job.caller
+    while caller is not None:
+        if 'campaign' in caller.inputs:
+            settings = caller.inputs.campaign
+            return {'uuid': settings.uuid, 'name': settings.get('name', None)}
+        caller = caller.caller
+    return None
 
 
 def _named(node: Any) -> dict[str, str]:

@@ -17,6 +17,7 @@ from aiida_e3relax.calculations.learning import (
     take_test_crystals,
 )
 from aiida_e3relax.calculations.predict_parameters import PredictParameters
+from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash
 from aiida_e3relax.crystals.metrics import coordinate_mae, lattice_mae
 from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.data.batch import StructureBatchData
@@ -70,8 +71,11 @@ def base(aiida_profile, tmp_path) -> E3RelaxModelData:
 
 def test_the_tuned_model_is_taken_if_it_is_better(run, pairs, base):
     split = {'by': 'as-given'}
-    node = run(pairs, base, {'steps': 60, 'batch_size': 4, 'learning_rate': 2e-3}, split=split)
+    campaign = orm.Dict({'name': 'mine'}).store()
+    settings = {'steps': 60, 'batch_size': 4, 'learning_rate': 2e-3}
+    node = run(pairs, base, settings, split=split, campaign=campaign)
     assert node.is_finished_ok, node.exit_message
+    assert node.outputs.tuned.card['made_of']['campaign'] == {'uuid': campaign.uuid, 'name': 'mine'}
     found = node.outputs.evaluation.get_dict()
     assert found['is_better']
     assert node.outputs.model == node.outputs.tuned != base
@@ -159,6 +163,21 @@ def test_chemical_systems_stay_together_and_replay_is_learnt_from_alone(pairs):
     some = divide_pairs(half, split).pairs  # each system where it was among more
     there = dict(zip(systems, divided.split.tolist(), strict=True))
     assert all(there[frozenset(some.unrelaxed.select([i]).numbers.tolist())] == some.split[i] for i in range(len(some)))
+
+
+def test_divided_pairs_have_the_card_of_those_that_they_came_from(pairs):
+    given, split = pairs.pairs, {'val': 0.2, 'test': 0.3, 'replay': 0.5}
+    own, old = ({'licence': 'MIT', 'sources': [name], 'content_hash': pairs_hash(given)} for name in ('own', 'old'))
+    node = E3RelaxPairsData.from_pairs(given, own)
+    divided = divide_pairs(node, orm.Dict(split), old=E3RelaxPairsData.from_pairs(given, old), none=pairs)
+    card = divided.card
+    assert (card['licence'], card['sources']) == ('MIT', ['own'])
+    assert card['content_hash'] == pairs_hash(divided.pairs) != own['content_hash']
+    assert card['divided']['content_hash'] == node.content_hash
+    assert card['divided'].items() >= split.items()
+    assert card['replayed']['old']['sources'] == ['old']
+    assert card['replayed']['none'] == {'content_hash': pairs.content_hash}
+    assert 'replayed' not in divide_pairs(pairs, orm.Dict(split)).card
 
 
 def test_a_random_division_parts_pairs_of_files_and_of_the_graph(pairs):
