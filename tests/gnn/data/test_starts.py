@@ -14,7 +14,7 @@ from aiida_e3relax.crystals.freedom.vacuum import find_gap
 from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.crystals.structures import pymatgen_structure
 from aiida_e3relax.gnn.data.splits import chemical_systems
-from aiida_e3relax.gnn.data.starts import held_out
+from aiida_e3relax.gnn.data.starts import draw, held_out
 from aiida_e3relax.gnn.data.starts.classes import prototype_class_of
 from aiida_e3relax.gnn.data.starts.draw import draw_starts
 from aiida_e3relax.gnn.data.starts.elements import alike, family_of
@@ -65,6 +65,14 @@ def prototypes():
         patch.setattr('pymatgen.util.provenance.is_valid_bibtex', lambda _: True)
         import pymatgen.analysis.prototypes
     return pymatgen.analysis.prototypes.AFLOW_PROTOTYPE_LIBRARY
+
+
+@pytest.fixture(scope='module', autouse=True)
+def few_tries():
+    """Take it that there are no more layers after 500 tries: of these pairs there is one, and 5000 tries take 3 s."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(draw, 'MOST_TRIES', 500)
+        yield
 
 
 @pytest.fixture(scope='module')
