@@ -36,13 +36,6 @@ SMALL = TrainingSettings(
 )
 
 
-@pytest.fixture(autouse=True)
-def few_figures(request, monkeypatch):
-    """A figure takes longer than all the steps of a run here: one test draws it."""
-    if request.node.name != 'test_curves_are_drawn':
-        monkeypatch.setattr('aiida_e3relax.gnn.training.plot.plot_log', lambda log, path: None)
-
-
 def log_of(folder):
     with (folder / 'log.csv').open(newline='') as handle:
         return list(csv.reader(handle))
