@@ -230,7 +230,7 @@ def _facts_of_training(node: E3RelaxModelData) -> Iterator[tuple[str, str]]:
     if calibrated := training.get('calibration'):
         data = printable(', '.join(map(str, calibrated.get('data') or ())))
         yield 'uncertainty', f'scaled to the errors on {calibrated.get("pairs")} pairs of {data}'
-    elif node.architecture == 'ensemble':
+    elif not node.is_calibrated:
         yield 'uncertainty', 'not scaled to errors since it was trained'
     if tuned := training.get('tuned_from'):
         yield 'tuned from', str(tuned.get('content_hash'))

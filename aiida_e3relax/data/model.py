@@ -101,6 +101,11 @@ class E3RelaxModelData(orm.SinglefileData):
         """The network's architecture, such as `e3relax-h2`, from the card."""
         return self.card['architecture']
 
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether what it states of its errors has their size; of an ensemble, whether that was scaled to errors."""
+        return self.architecture != 'ensemble' or bool((self.card.get('training') or {}).get('calibration'))
+
     def _validate(self) -> bool:
         """Check that the repository file is the one the card describes."""
         super()._validate()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,7 +79,7 @@ class GenerationResult:
     start_error, coordinate_error
         Medians over them of how far the start is from the end, in meV/atom and in A.
     uncertainty
-        Median over them of what the model stated of its error, in A.
+        Median over them of what the model stated of its error, in A; nothing of an ensemble that is not calibrated.
     """
 
     number: int
@@ -133,6 +133,7 @@ def summarise_learning(
     order: str,
     every: int | None,
     has_turns: bool = True,
+    uncalibrated: Collection[str] = (),
 ) -> LearningResult:
     """Return what learning brought, from the table of a campaign.
 
@@ -148,6 +149,8 @@ def summarise_learning(
         The UUID and the content hash of each generation's checkpoint.
     rounds, order, every, has_turns
         As in `LearningResult`.
+    uncalibrated
+        The UUIDs of those whose stated uncertainty was not scaled to errors.
     """
     made_by = {each.generation: each for each in rounds if each.generation is not None}
     costs = pair_costs(frame)['ionic_steps'].dropna()
@@ -170,7 +173,7 @@ def summarise_learning(
                 saved=estimate_saving('ionic_steps', steps).percent,
                 start_error=_median(both, 'predicted_start_energy_error_meV_per_atom'),
                 coordinate_error=_median(both, 'predicted_start_coordinate_mae_A'),
-                uncertainty=_median(both, 'uncertainty_A'),
+                uncertainty=_median(both.iloc[:0] if uuid in uncalibrated else both, 'uncertainty_A'),
             )
         )
         without, with_prediction = column_values(steps, 'without'), column_values(steps, 'with')

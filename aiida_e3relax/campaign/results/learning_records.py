@@ -13,6 +13,7 @@ from aiida_e3relax.campaign.results.learning import LearningResult, RoundResult,
 from aiida_e3relax.campaign.results.table import campaign_frame
 from aiida_e3relax.campaign.rounds.builder import NO_RAW_LEG
 from aiida_e3relax.campaign.rounds.history import History, find_history, read_generations
+from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.data.pairs import E3RelaxPairsData
 
 
@@ -34,7 +35,14 @@ def read_learning(name: str, frame: pd.DataFrame | None = None) -> LearningResul
         settings.how_to_learn.order,
         settings.how_to_learn.every,
         has_turns=settings.learning is not None,
+        uncalibrated=_find_uncalibrated([generation.model for generation in generations]),
     )
+
+
+def _find_uncalibrated(uuids: list[str]) -> list[str]:
+    """Return those of the models whose stated uncertainty is not scaled to errors, in one query."""
+    found = orm.QueryBuilder().append(E3RelaxModelData, filters={'uuid': {'in': uuids}}).all(flat=True)
+    return [node.uuid for node in found if not node.is_calibrated]
 
 
 def read_rounds(history: History) -> list[RoundResult]:

@@ -15,7 +15,7 @@ from aiida_e3relax.calculations.pre_relaxer import NETWORK, PreRelaxer
 from aiida_e3relax.calculations.predict_parameters import choose_pre_relaxer
 from aiida_e3relax.campaign.plan import Plan
 from aiida_e3relax.campaign.results.records import chain_query
-from aiida_e3relax.campaign.rounds.bounds import find_bound_fault
+from aiida_e3relax.campaign.rounds.bounds import find_bound_fault, needs_calibration
 from aiida_e3relax.campaign.rounds.history import Generation, History
 from aiida_e3relax.campaign.rounds.settings import FEWEST_JUDGES
 from aiida_e3relax.campaign.submission.processes import ROUND_LABEL
@@ -135,6 +135,8 @@ def round_builder(
     of_training = merge(of_network if code.uuid == choices.network_code.uuid else {}, how.options)
     number = len(history.rounds) + 1
     parameters = how.train_parameters(model_name(name, number))
+    if needs_calibration(settings.guard, model.architecture):
+        parameters['settings'] = {**parameters.get('settings', {}), 'needs_calibration': True}
     replay: list[Any] = [orm.load_node(uuid=uuid) for uuid in how.replay_of]
     inputs: dict[str, Any] = {
         'campaign': plan.node,

@@ -55,6 +55,11 @@ class Checkpoint:
     reference: ReferenceSet | None = None
     card: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+    @property
+    def is_calibrated(self) -> bool:
+        """Whether what it states of its errors has their size; of an ensemble, whether that was scaled to errors."""
+        return self.architecture != 'ensemble' or 'calibration' in self.training
+
 
 def save_atomically(path: str | Path, content: dict[str, Any]) -> None:
     """Write `content` with torch so that a reader sees the old file or the new one, never a part.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import resource
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from importlib.metadata import version
@@ -35,6 +36,11 @@ from aiida_e3relax.gnn.prediction.report import (
 )
 from aiida_e3relax.gnn.prediction.settings import PredictionSettings
 
+UNCALIBRATED = (
+    'warning: the uncertainty of this ensemble is not scaled to errors: take it for an order of them, not for their '
+    'size; `e3relax ensemble --calibrate` scales it'
+)
+
 
 def predict_to_file(
     inputs: list[Path], model: Path | None, output: Path, settings: PredictionSettings, report: ReportWriter
@@ -61,6 +67,8 @@ def predict_to_file(
         report.content['versions']['ase'] = version('ase')
     checkpoint = None if model is None else load_checkpoint(model)
     report.content['model'] = checkpoint and _model_facts(checkpoint)
+    if checkpoint and not checkpoint.is_calibrated:
+        print(UNCALIBRATED, file=sys.stderr)
     check_details_of(checkpoint, settings.details)
     pieces = stream_structures(inputs)
     unreadable: list[Unreadable] = []

@@ -82,7 +82,8 @@ def train(
     ------
     TrainingError
         For an output folder in which another process trains, or of a run with other settings, data or start, for
-        oversampling of a set that is not there, and for a loss or a gradient that is not finite, naming the pairs.
+        oversampling of a set that is not there, for a loss and a gradient that is not finite, naming the pairs, and for
+        an uncertainty that cannot be scaled where the settings need it.
     InputError
         Where TensorBoard is asked for and not installed.
     TrainingInterruptedError
@@ -109,7 +110,9 @@ def train(
             _take_steps(run, end, line, is_ended)
             is_complete = run.schedule.finished or run.step == settings.steps
             if is_complete and processes.first and settings.architecture == ENSEMBLE:
-                _calibrate_ensemble(output, pairs.of_split(_held_back(pairs, settings)), device)
+                _calibrate_ensemble(
+                    output, pairs.of_split(_held_back(pairs, settings)), device, settings.needs_calibration
+                )
             if processes.first:
                 run.record.draw()
     if line:
@@ -163,16 +166,23 @@ def _take_steps(run: TrainingRun, end: int, line: ProgressLine | None, is_ended:
             raise TrainingInterruptedError(message, run.step)
 
 
-def _calibrate_ensemble(output: Path, pairs: Pairs, device: torch.device) -> None:
-    """Scale the uncertainty of the best checkpoint to its errors on the pairs to validate on, if they are enough."""
-    done = recalibrate(output / 'best.pt', pairs, device)
-    if done:
-        told = f'scaled to the errors on {len(pairs)} pairs to validate on'
-    else:
-        told = (
-            f'its factor is as before; to scale it {CALIBRATION_PAIRS} pairs to validate on are needed, of {len(pairs)}'
-        )
-    print(f'uncertainty: {told}', file=sys.stderr)
+def _calibrate_ensemble(output: Path, pairs: Pairs, device: torch.device, is_needed: bool) -> None:
+    """Scale the uncertainty of the best checkpoint to its errors on the pairs to validate on, if they are enough.
+
+    Raises TrainingError where they are not, and it `is_needed`.
+    """
+    if recalibrate(output / 'best.pt', pairs, device):
+        print(f'uncertainty: scaled to the errors on {len(pairs)} pairs to validate on', file=sys.stderr)
+        return
+    told = (
+        f'not scaled to errors, for which {CALIBRATION_PAIRS} pairs to validate on are needed that have an uncertainty '
+        f'and an error of bonds, of {len(pairs)}'
+    )
+    if is_needed:
+        raise TrainingError(f'the uncertainty is {told}: give more of them, or leave needs_calibration away')
+    print(
+        f'warning: uncertainty: {told}: take what is stated for an order of errors, not for their size', file=sys.stderr
+    )
 
 
 @dataclasses.dataclass(frozen=True)

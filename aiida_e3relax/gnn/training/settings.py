@@ -85,6 +85,8 @@ class TrainingSettings:
     validation
         The split to validate on, such as OC20's ``val_id``. Where ``val`` is not among the data's splits, it is the one
         whose name begins with it, if there is one alone.
+    needs_calibration
+        Of an ensemble: end with an error where its uncertainty cannot be scaled to its errors, see `recalibrate`.
     engine
         ``fast`` or ``reference``, see `with_engine`; the plain layers give the same numbers to rounding.
     precision
@@ -124,6 +126,7 @@ class TrainingSettings:
     precision: str = choice('float32', 'bfloat16')
     validation: str = 'val'
     balanced_validation: bool = False
+    needs_calibration: bool = False
 
 
 PRESETS: dict[str, dict[str, Any]] = {

@@ -199,6 +199,14 @@ def test_sentences_tables_and_figures_tell_of_every_generation_and_round(frame, 
     assert tabulate_learning(nothing)[0].rows[0][4] == '–'
 
 
+def test_what_is_stated_and_not_scaled_is_not_shown(frame, result):
+    half = summarise_learning(frame, MODELS, ROUNDS, 'random', 20, uncalibrated=['uuid-1'])
+    assert half.generations[1].uncertainty.value is None
+    assert [half.generations[n] for n in (0, 2)] == [result.generations[n] for n in (0, 2)]
+    assert [len(trace.x) for trace in plot_learning(half).data] == [3, 3, 3, 2]
+    assert tabulate_learning(half)[0].rows[1][-1] == '–'
+
+
 def test_generations_are_not_compared_where_judges_have_no_turns(frame, result):
     """As in a campaign that was made without --learn: its judges stand where they are in the given order."""
     by_hand = summarise_learning(frame, MODELS, ROUNDS, 'given', None, has_turns=False)

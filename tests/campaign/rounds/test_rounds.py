@@ -12,11 +12,12 @@ from aiida.common.links import LinkType
 from ase.build import bulk
 from click.testing import CliRunner
 
+from aiida_e3relax.campaign import creation
 from aiida_e3relax.campaign.creation import create_arm, create_campaign
 from aiida_e3relax.campaign.group import CampaignGroup
 from aiida_e3relax.campaign.results.learning_records import read_rounds
 from aiida_e3relax.campaign.rounds import builder as builder_module
-from aiida_e3relax.campaign.rounds.bounds import find_bound_fault
+from aiida_e3relax.campaign.rounds.bounds import find_bound_fault, needs_calibration
 from aiida_e3relax.campaign.rounds.builder import draw_stopping, model_name
 from aiida_e3relax.campaign.rounds.history import describe_origins, read_generations
 from aiida_e3relax.campaign.rounds.order import features_of
@@ -65,7 +66,7 @@ def make(choices, tmp_path):
     def create(learning: LearningSettings | None = LEARNING, name: str = '', **arguments: Any) -> CampaignGroup:
         structures = {f's{n:02}': orm.StructureData(ase=bulk('Cu', a=3.5 + n / 50)) for n in range(N)}
         values = {'reference_share': 1.0, 'max_running': 30, 'batch_size': 6, 'learning': learning} | arguments
-        return create_campaign(f'{tmp_path.name}{name}', structures, choices, **values)
+        return create_campaign(f'{tmp_path.name}{name}', structures, **{'choices': choices, **values})
 
     return create
 
@@ -419,7 +420,25 @@ def test_bounds_hold_where_the_uncertainty_is_scaled_and_where_nothing_is_reject
     assert find_bound_fault({'mode': 'reject', **uncertain}, 'deeprelax', 1) is None  # it learns its uncertainty
     assert find_bound_fault({'mode': 'warn', **uncertain, **distant}, 'ensemble', 1) is None
     assert 'there would be 9' in find_bound_fault({'mode': 'reject', **uncertain}, 'ensemble', 9)
+    assert needs_calibration({'mode': 'reject', **uncertain}, 'ensemble')
+    assert not needs_calibration({'mode': 'reject', **uncertain}, 'deeprelax')
+    assert not needs_calibration({'mode': 'warn', **uncertain}, 'ensemble')
+    assert not needs_calibration({'mode': 'reject', **distant}, 'ensemble')
     assert 'cannot tell' in find_bound_fault({'mode': 'reject', **distant}, 'e3relax-h2', 100)
+
+
+def test_a_round_fails_where_a_bound_needs_an_uncertainty_that_cannot_be_scaled(make, choices, monkeypatch):
+    """It is the training that sees for how many pairs an uncertainty and an error are there."""
+    pairs = E3RelaxPairsData.from_pairs(made_pairs(4)).store()
+    split = np.where(np.arange(len(pairs)) < 12, 'val', pairs.pairs.split)
+    enough = E3RelaxPairsData.from_pairs(dataclasses.replace(pairs.pairs, split=split)).store()
+    monkeypatch.setattr(builder_module, 'gather_pairs', lambda *_: enough)
+    monkeypatch.setattr(creation, 'find_bound_fault', lambda *_: None)
+    for name, guard in (('bound', {'uncertainty_max_A': 0.3}), ('free', {})):
+        group = make(name=name, choices=dataclasses.replace(choices, overrides={'guard': guard}))
+        run_to_first_round(group)
+        settings = rounds_of(group)[0].inputs.training.train.parameters.get_dict().get('settings', {})
+        assert settings.get('needs_calibration', False) == bool(guard)
 
 
 def test_settings_of_an_older_version_do_not_learn(make):

@@ -141,7 +141,11 @@ def test_uncertainty_of_a_tuned_ensemble_is_scaled_to_its_errors(ensemble, place
     assert 'calibration' not in few.training
     factor = few.model.hyperparameters.uncertainty_scale
     assert factor == load_checkpoint(ensemble).model.hyperparameters.uncertainty_scale
-    assert 'its factor is as before; to scale it 10 pairs to validate on are needed, of 9' in capsys.readouterr().err
+    told = 'not scaled to errors, for which 10 pairs to validate on are needed that have an uncertainty and an error'
+    assert f'warning: uncertainty: {told}' in capsys.readouterr().err
+    assert 'calibration' not in read_card('tuned/best.pt')['training']
+    assert main([*tune, '--set=data=all.npz', '--set=needs_calibration=true', '--set=output=needs']) == 1
+    assert f'{told} of bonds, of 9: give more of them' in capsys.readouterr().err
 
 
 def test_batches_are_no_larger_than_what_there_is_to_train_on(trained, place):
