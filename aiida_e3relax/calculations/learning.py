@@ -16,8 +16,8 @@ from scipy import stats
 from aiida_e3relax.common.fields import choice, number, read_fields
 from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash
 from aiida_e3relax.crystals.duplicates import find_repeats
-from aiida_e3relax.crystals.freedom.freedom import fixed_coordinates
-from aiida_e3relax.crystals.freedom.pairs import scaled
+from aiida_e3relax.crystals.freedom.pairs import find_fixed_sites, find_moves, scaled
+from aiida_e3relax.crystals.freedom.words import Moves
 from aiida_e3relax.crystals.metrics import cell_shape_deviation, coordinate_mae, lattice_mae, volume_error
 from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.crystals.structures import Crystals
@@ -173,20 +173,42 @@ def find_lack_of_units(divided: E3RelaxPairsData, split: orm.Dict) -> str | None
 
 
 @calcfunction
-def take_test_crystals(pairs: E3RelaxPairsData) -> StructureBatchData:
-    """Return the unrelaxed crystals of the split `test`, labelled by their numbers in it."""
-    crystals = pairs.pairs.of_split(TEST).unrelaxed
-    return StructureBatchData(dataclasses.replace(crystals, labels=_labels(len(crystals))))
+def take_test_crystals(pairs: E3RelaxPairsData, moves: orm.Str | None = None) -> StructureBatchData:
+    """Return the unrelaxed crystals of the split `test`, labelled by their numbers in it: all, or those that `moves`.
+
+    `moves` is a word of `find_test_moves`.
+    """
+    crystals, labels = pairs.pairs.of_split(TEST).unrelaxed, _labels(pairs.splits[TEST])
+    chosen = _places(pairs, None if moves is None else moves.value)
+    return StructureBatchData(dataclasses.replace(crystals.select(chosen), labels=labels[chosen]))
 
 
-def held_test_sites(pairs: E3RelaxPairsData) -> dict[str, dict[str, list[int]]]:
+def find_test_moves(pairs: E3RelaxPairsData) -> NDArray[np.str_]:
+    """Return what moved ``(S,)`` in the crystals of the split `test`, a word of `Moves` each.
+
+    What VASP holds of a cell in a way for which there is no such word, as with ISIF = 8, no prediction can hold: it
+    counts as `cell`.
+    """
+    found = find_moves(pairs.pairs.of_split(TEST))
+    return np.where(np.isin(found, list(Moves)), found, Moves.CELL.value)
+
+
+def held_test_sites(pairs: E3RelaxPairsData, moves: str | None = None) -> dict[str, dict[str, list[int]]]:
     """Return the sites that are fixed in the crystals of `take_test_crystals`, by label, as a prediction takes them."""
-    test = pairs.pairs.of_split(TEST)
-    if test.fixed is None:
-        return {}
-    masks = np.split(~test.fixed, test.unrelaxed.offsets[1:-1])
-    labels = _labels(len(test)).tolist()
-    return {label: fixed_coordinates(mask) for label, mask in zip(labels, masks, strict=True) if not mask.all()}
+    chosen = _places(pairs, moves)
+    return find_fixed_sites(pairs.pairs.of_split(TEST).select(chosen), _labels(pairs.splits[TEST])[chosen].tolist())
+
+
+def _places(pairs: E3RelaxPairsData, moves: str | None) -> NDArray[np.int64]:
+    """Return the places in the split `test` of what `moves`, a word of `find_test_moves`; None stands for all."""
+    found = find_test_moves(pairs)
+    return np.flatnonzero(np.ones(len(found), dtype=bool) if moves is None else found == moves)
+
+
+@calcfunction
+def join_predictions(**batches: StructureBatchData) -> StructureBatchData:
+    """Return the crystals of batches in one."""
+    return StructureBatchData(Crystals.concatenate(batches[name].crystals for name in sorted(batches)))
 
 
 @calcfunction

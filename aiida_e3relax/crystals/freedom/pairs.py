@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aiida_e3relax.crystals.freedom.freedom import Freedom
+from aiida_e3relax.crystals.freedom.freedom import Freedom, fixed_coordinates
 from aiida_e3relax.crystals.freedom.projection import restrict
 from aiida_e3relax.crystals.freedom.vacuum import Search
 from aiida_e3relax.crystals.freedom.words import AXES, NO_VACUUM, Moves
@@ -17,6 +17,26 @@ from aiida_e3relax.crystals.structures import Crystals
 
 PARTLY = (Moves.IN_PLANE.value, Moves.SHAPE.value, Moves.VOLUME.value)
 """Of a cell that changes in part. What a cell or a site that stays needs, the pairs say by masks."""
+
+
+def find_moves(pairs: Pairs) -> NDArray[np.str_]:
+    """Return what moved in each pair ``(S,)``: where that is not said, the atoms, and the cell unless it is fixed."""
+    fixed = np.zeros(len(pairs), dtype=bool) if pairs.fixed_cell is None else pairs.fixed_cell
+    told = pairs.about.get('moves', np.full(len(pairs), ''))
+    return np.where(told == '', np.where(fixed, Moves.POSITIONS.value, Moves.CELL.value), told)
+
+
+def find_fixed_sites(pairs: Pairs, labels: Sequence[str]) -> dict[str, dict[str, list[int]]]:
+    """Return the sites that are fixed in the crystals of pairs, by their `labels`, as a prediction takes them.
+
+    None of what changes its volume alone, in which fractional coordinates stay anyway.
+    """
+    if pairs.fixed is None:
+        return {}
+    masks = np.split(pairs.fixed, pairs.unrelaxed.offsets[1:-1])
+    is_free = find_moves(pairs) != Moves.VOLUME
+    chosen = [place for place, mask in enumerate(masks) if mask.any() and is_free[place]]
+    return {labels[place]: fixed_coordinates(~masks[place]) for place in chosen}
 
 
 def freedom_of(moves: str, keep_symmetry: bool = False) -> Freedom:

@@ -11,8 +11,7 @@ import torch
 
 from aiida_e3relax.common.errors import MissingPackageError
 from aiida_e3relax.common.progress import NoProgress, ProgressLine
-from aiida_e3relax.crystals.freedom.freedom import fixed_coordinates
-from aiida_e3relax.crystals.freedom.pairs import freedom_of
+from aiida_e3relax.crystals.freedom.pairs import find_fixed_sites, freedom_of
 from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
@@ -136,7 +135,4 @@ def predict_freely(
 def _numbered(starts: Pairs) -> tuple[Crystals, dict[str, dict[str, list[int]]]]:
     """Return the unrelaxed crystals, their numbers as labels, and by these the sites that are fixed."""
     crystals = dataclasses.replace(starts.unrelaxed, labels=np.arange(len(starts)).astype(str))
-    if starts.fixed is None:
-        return crystals, {}
-    masks = np.split(starts.fixed, crystals.offsets[1:-1])
-    return crystals, {str(number): fixed_coordinates(~mask) for number, mask in enumerate(masks) if mask.any()}
+    return crystals, find_fixed_sites(starts, crystals.labels.tolist())

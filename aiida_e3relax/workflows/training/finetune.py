@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from aiida import orm
 from aiida.common import AttributeDict
 from aiida.engine import ExitCode, ToContext, WorkChain
@@ -17,11 +18,14 @@ from aiida_e3relax.calculations.learning import (
     compare_models,
     divide_pairs,
     find_lack_of_units,
+    find_test_moves,
     held_test_sites,
+    join_predictions,
     take_test_crystals,
 )
 from aiida_e3relax.calculations.predict import E3RelaxCalculation, find_model_fault
 from aiida_e3relax.calculations.train_parameters import TrainParameters
+from aiida_e3relax.crystals.freedom.pairs import freedom_of
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.data.pairs import E3RelaxPairsData
 from aiida_e3relax.workflows.network.base import E3RelaxBaseWorkChain
@@ -36,8 +40,9 @@ class E3RelaxFinetuneWorkChain(WorkChain):
 
     The pairs are divided by chemical system, or as `split` says. The tuned model and the one that it came from predict
     the crystals of the split `test`, and `evaluation` compares them, beside the unrelaxed crystals as they are and
-    scaled to the predicted volume. `model` is the tuned one only if its error has fallen beyond chance. Some pairs of
-    `replay`, which the model has learnt from before, are learnt from beside the new ones, against forgetting.
+    scaled to the predicted volume. What did not move in a relaxation does not in its prediction. `model` is the tuned
+    one only if its error has fallen beyond chance. Some pairs of `replay`, which the model has learnt from before, are
+    learnt from beside the new ones, against forgetting.
     """
 
     @classmethod
@@ -72,7 +77,10 @@ class E3RelaxFinetuneWorkChain(WorkChain):
             E3RelaxBaseWorkChain,
             namespace='prediction',
             exclude=['predict.model', 'predict.structures', 'predict.batch', 'campaign'],
-            namespace_options={'help': 'How both models predict the crystals that were left out.'},
+            namespace_options={
+                'help': 'How both models predict the crystals that were left out: with what VASP moved of each, unless '
+                '`freedom` in `predict.parameters` says it for all.'
+            },
         )
         spec.input(
             'campaign',
@@ -139,26 +147,37 @@ class E3RelaxFinetuneWorkChain(WorkChain):
         return None
 
     def predict(self) -> ToContext:
-        """Let both models predict what was left out."""
-        batch, held = take_test_crystals(self.ctx.divided), held_test_sites(self.ctx.divided)
+        """Let both models predict what was left out: what moves alike in one run, but all where that is given."""
+        divided, given = self.ctx.divided, self.inputs.prediction.predict.get('parameters') or orm.Dict()
+        is_told = given.get('freedom') is not None
+        self.ctx.kinds = [None] if is_told else np.unique(find_test_moves(divided)).tolist()
         running = {}
-        for name, model in zip(MODELS, (self.ctx.training.outputs.model, self.inputs.model), strict=True):
-            inputs = AttributeDict(self.exposed_inputs(E3RelaxBaseWorkChain, 'prediction'))
-            inputs.predict.model, inputs.predict.batch = model, batch
-            inputs.predict.parameters = hold_sites(inputs.predict.get('parameters'), held)
-            inputs.metadata.call_link_label = f'predict_{name}'
-            running[f'predicted_{name}'] = self.submit(E3RelaxBaseWorkChain, **inputs)
+        for moves in self.ctx.kinds:
+            batch = take_test_crystals(divided, None if moves is None else orm.Str(moves))
+            parameters = hold(given, moves, held_test_sites(divided, moves))
+            for name, model in zip(MODELS, (self.ctx.training.outputs.model, self.inputs.model), strict=True):
+                inputs = AttributeDict(self.exposed_inputs(E3RelaxBaseWorkChain, 'prediction'))
+                inputs.predict.model, inputs.predict.batch, inputs.predict.parameters = model, batch, parameters
+                inputs.metadata.call_link_label = f'predict_{_key(name, moves)}'
+                running[f'predicted_{_key(name, moves)}'] = self.submit(E3RelaxBaseWorkChain, **inputs)
         return ToContext(**running)
 
     def judge(self) -> ExitCode | None:
         """Compare the two, and give back the better one."""
-        runs = {name: self.ctx[f'predicted_{name}'] for name in MODELS}
-        may_lack = 'base' if runs['base'].exit_status == ALL_FAILED else None  # as for elements that it does not know
-        if failed := [name for name, run in runs.items() if 'batch' not in run.outputs and name != may_lack]:
+        batches, failed = {}, {}
+        for name in MODELS:
+            runs = {_key(name, moves): self.ctx[f'predicted_{_key(name, moves)}'] for moves in self.ctx.kinds}
+            found = {key: run.outputs.batch for key, run in runs.items() if 'batch' in run.outputs}
+            lacking = [run for key, run in runs.items() if key not in found]
+            is_needed = name == 'tuned' and not found  # the other may predict none, as of elements that it has not seen
+            if faults := [run.exit_message for run in lacking if is_needed or run.exit_status != ALL_FAILED]:
+                failed[name] = faults[0]
+            elif found:
+                batches[name] = join_predictions(**found)
+        if failed:
             self.out('model', self.inputs.model)
-            told = '; '.join(f'the {name} model: {runs[name].exit_message}' for name in failed)
+            told = '; '.join(f'the {name} model: {message}' for name, message in failed.items())
             return self.exit_codes.ERROR_PREDICTION_FAILED.format(detail=told)
-        batches = {name: run.outputs.batch for name, run in runs.items() if 'batch' in run.outputs}
         evaluation = compare_models(self.ctx.divided, split=self.inputs.split, **batches)
         self.out('evaluation', evaluation)
         better = evaluation['is_better']
@@ -174,10 +193,22 @@ class E3RelaxFinetuneWorkChain(WorkChain):
         return None
 
 
-def hold_sites(parameters: orm.Dict | None, held: Mapping[str, Any]) -> orm.Dict:
-    """Return the parameters of a prediction in which these sites are fixed, as VASP held them."""
-    given = parameters or orm.Dict()
-    return orm.Dict({**given.get_dict(), 'fixed': held}) if held else given
+def _key(name: str, moves: str | None) -> str:
+    """Return by what the prediction by a model, of MODELS, of crystals of which this moves is called."""
+    return name if moves is None else f'{name}_{moves.replace("-", "_")}'
+
+
+def hold(parameters: orm.Dict, moves: str | None, held: Mapping[str, Any]) -> orm.Dict:
+    """Return the parameters of a prediction in which this moves, but not the sites `held`, as it was with VASP.
+
+    With None for `moves` the parameters have the freedom of all.
+    """
+    given = parameters.get_dict()
+    if moves is not None:
+        freedom = freedom_of(moves)
+        given = {name: value for name, value in given.items() if name != 'vacuum'}  # that is of the freedom, too
+        given['freedom'] = {'moves': freedom.moves, 'vacuum': freedom.vacuum}
+    return orm.Dict({**given, 'fixed': held} if held else given)
 
 
 def validate_inputs(inputs: Mapping[str, Any], namespace: PortNamespace) -> str | None:

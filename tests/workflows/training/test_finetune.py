@@ -13,7 +13,9 @@ from aiida_e3relax.calculations.learning import (
     compare_models,
     divide_pairs,
     find_lack_of_units,
+    find_test_moves,
     held_test_sites,
+    join_predictions,
     take_test_crystals,
 )
 from aiida_e3relax.calculations.predict_parameters import PredictParameters
@@ -26,7 +28,7 @@ from aiida_e3relax.data.pairs import RELAXATION, E3RelaxPairsData
 from aiida_e3relax.gnn.data.splits import chemical_systems
 from aiida_e3relax.gnn.training.run import train
 from aiida_e3relax.gnn.training.settings import TrainingSettings
-from aiida_e3relax.workflows.training.finetune import E3RelaxFinetuneWorkChain, hold_sites
+from aiida_e3relax.workflows.training.finetune import E3RelaxFinetuneWorkChain, hold
 from tests.gnn.crystals import PROTOTYPES, batch_of
 from tests.gnn.pairs import made_pairs
 
@@ -271,10 +273,51 @@ def test_models_that_are_judged_are_told_what_vasp_held(pairs):
     held = held_test_sites(E3RelaxPairsData.from_pairs(dataclasses.replace(given, fixed=fixed)))
     assert held == {'crystal_1': {'ac': [0]}}
     assert take_test_crystals(pairs).labels[1] == 'crystal_1'
-    told = hold_sites(orm.Dict({'device': 'cpu'}), held).get_dict()
+    told = hold(orm.Dict({'device': 'cpu'}), None, held).get_dict()
     assert told == {'device': 'cpu', 'fixed': held}
+    told = hold(orm.Dict({'vacuum': 'none'}), 'in-plane', held).get_dict()
+    assert told == {'freedom': {'moves': 'in-plane', 'vacuum': 'c'}, 'fixed': held}
     PredictParameters.from_mapping(told)
-    assert hold_sites(None, held_test_sites(pairs)).get_dict() == {}
+    assert hold(orm.Dict(), None, held_test_sites(pairs)).get_dict() == {}
+
+
+def test_what_moved_is_told_of_each_pair(pairs):
+    """Also where only masks say it, and where no prediction can hold it."""
+    given = pairs.pairs
+    test = np.flatnonzero(given.split == 'test')
+    words, fixed_cell = np.full(len(given), '', dtype='U25'), np.zeros(len(given), dtype=bool)
+    words[test[:3]] = ['in-plane', 'positions and volume', 'volume']
+    fixed_cell[test[3]] = True
+    fixed = np.zeros_like(given.unrelaxed.positions, dtype=bool)
+    for place in test[2:4]:
+        fixed[slice(*given.unrelaxed.offsets[place : place + 2])] = True
+    masks = {'fixed': fixed, 'fixed_cell': fixed_cell}
+    told = dataclasses.replace(given, relaxed=given.unrelaxed, about={'moves': words}, **masks)
+    node = E3RelaxPairsData.from_pairs(told)
+    found = find_test_moves(node).tolist()
+    assert found == ['in-plane', 'cell', 'volume', 'positions', *['cell'] * (len(test) - 4)]
+    assert take_test_crystals(node, orm.Str('positions')).labels == ['crystal_3']
+    assert list(held_test_sites(node)) == list(held_test_sites(node, 'positions')) == ['crystal_3']
+    parts = {moves.replace('-', '_'): take_test_crystals(node, orm.Str(moves)) for moves in set(found)}
+    assert sorted(join_predictions(**parts).labels) == sorted(take_test_crystals(node).labels)
+
+
+def test_models_are_judged_by_predictions_in_the_freedom_of_each_pair(run, pairs, base):
+    given = pairs.pairs
+    words = np.where(np.arange(len(given)) % 2, 'volume', 'cell')
+    node = E3RelaxPairsData.from_pairs(dataclasses.replace(given, about={'moves': words}))
+    tuned = run(node, base, {'steps': 1, 'batch_size': 4}, split={'by': 'as-given'})
+    assert tuned.is_finished_ok, tuned.exit_message
+    calls = {link.link_label: link.node for link in tuned.base.links.get_outgoing().all()}
+    start = take_test_crystals(node).crystals
+    for name in ('tuned', 'base'):
+        predicted = calls[f'predict_{name}_volume'].outputs.batch.crystals
+        assert predicted.labels.tolist() == start.labels[words[given.split == 'test'] == 'volume'].tolist()
+        before = start.select(np.flatnonzero(np.isin(start.labels, predicted.labels)))
+        growth = np.cbrt(predicted.volumes / before.volumes)
+        np.testing.assert_allclose(predicted.cell, growth[:, None, None] * before.cell, rtol=1e-6)
+        assert calls[f'predict_{name}_cell'].inputs.predict.parameters['freedom']['moves'] == 'cell'
+    assert tuned.outputs.evaluation['failed'] == {'tuned': 0, 'base': 0}
 
 
 def test_an_error_that_may_have_fallen_by_chance_takes_no_model(pairs):
