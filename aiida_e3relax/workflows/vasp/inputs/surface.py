@@ -10,12 +10,18 @@ from aiida_e3relax.common import fortran
 
 SURFACE_TAGS = (
     'GGA',
+    'GGA_COMPAT',
     'METAGGA',
     'XC',
     'LIBXC1',
     'LIBXC2',
     'LHFCALC',
     'HFSCREEN',
+    'PRECFOCK',
+    'NKRED',
+    'NKREDX',
+    'NKREDY',
+    'NKREDZ',
     'AEXX',
     'AGGAX',
     'AGGAC',
@@ -30,7 +36,10 @@ SURFACE_TAGS = (
     'LASPH',
     'LSORBIT',
     'LNONCOLLINEAR',
+    'NUPDOWN',
+    'I_CONSTRAINED_M',
     'LDAUTYPE',
+    'ML_LMLFF',
     'LSOL',
     'EB_K',
     'TAU',
@@ -49,10 +58,10 @@ DISPERSION = 'VDW_'
 """Begins the names of the tags with the parameters of a dispersion correction."""
 HUBBARD = ('LDAUTYPE', 'LDAUL', 'LDAUU', 'LDAUJ')
 """The tags of U and J, which VASP reads where LDAU is on."""
-DEFAULTS = {'ISPIN': 1, 'NUPDOWN': -1, 'IVDW': 0, 'LDAUTYPE': 2, 'PREC': 'N'}
-"""What VASP takes where a tag is not set."""
 OTHER_TAGS = (
     'ISPIN',
+    'MAGMOM',
+    'SAXIS',
     'NELECT',
     'ISMEAR',
     'SIGMA',
@@ -67,10 +76,38 @@ OTHER_TAGS = (
 )
 """Tags that may differ on one surface, as they go by the crystal or are as fine as a person asks; they are told of.
 
-KSPACING and KGAMMA are none of them: aiida-vasp always writes KPOINTS, beside which VASP ignores them.
+Of MAGMOM it is the signs of the moments, whose number goes by the crystal. KSPACING and KGAMMA are none of them:
+aiida-vasp always writes KPOINTS, beside which VASP ignores them.
 """
-LOGICAL = ('LHFCALC', 'LUSE_VDW', 'LASPH', 'LSORBIT', 'LNONCOLLINEAR', 'LSOL', 'LDIPOL', 'ADDGRID', 'LREAL', 'LDAU')
-"""The tags that are on or off; VASP takes them for off where they are not set."""
+LOGICAL = (
+    'LHFCALC',
+    'LUSE_VDW',
+    'LASPH',
+    'LSORBIT',
+    'LNONCOLLINEAR',
+    'LSOL',
+    'LDIPOL',
+    'ADDGRID',
+    'LREAL',
+    'LDAU',
+    'ML_LMLFF',
+    'GGA_COMPAT',
+)
+"""The tags that are on or off."""
+PRECISIONS = ('PREC', 'PRECFOCK')
+"""The tags of whose words VASP reads the first letter."""
+DEFAULTS: dict[str, Any] = dict.fromkeys(LOGICAL, False) | {
+    'GGA_COMPAT': True,
+    'PRECFOCK': 'N',
+    **dict.fromkeys(('NKRED', 'NKREDX', 'NKREDY', 'NKREDZ'), 1),
+    'ISPIN': 1,
+    'NUPDOWN': -1,
+    'I_CONSTRAINED_M': 0,
+    'IVDW': 0,
+    'LDAUTYPE': 2,
+    'PREC': 'N',
+}
+"""What VASP takes where a tag is not set."""
 
 
 def upper_tags(tags: Mapping[str, Any]) -> dict[str, Any]:
@@ -86,10 +123,10 @@ def is_of_surface(tag: str) -> bool:
 def chosen_tags(tags: Mapping[str, Any], is_chosen: Callable[[str], bool]) -> dict[str, Any]:
     """Return the chosen of `tags`, in capitals, with their values so that what VASP reads alike is alike.
 
-    A logical that is off is as one that is not set.
+    What VASP takes by itself is as what is not set.
     """
     plain = {tag: _plain(tag, value) for tag, value in tags.items() if is_chosen(tag)}
-    return {tag: plain[tag] for tag in sorted(plain, key=_place) if tag not in LOGICAL or plain[tag] is not False}
+    return {tag: plain[tag] for tag in sorted(plain, key=_place) if _as_read(tag, plain[tag]) != DEFAULTS.get(tag)}
 
 
 def other_surface(first: Mapping[str, Any], last: Mapping[str, Any]) -> list[str]:
@@ -102,22 +139,20 @@ def other_surface(first: Mapping[str, Any], last: Mapping[str, Any]) -> list[str
 
 
 def _tags_of_scale(tags: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tags on which the energy of a crystal depends as `chosen_tags` does, without those by default."""
+    """Return the tags on which the energy of a crystal depends as `chosen_tags` does, with what VASP reads of them."""
     chosen = chosen_tags(upper_tags(tags), _is_of_scale)
-    if 'PREC' in chosen:
-        chosen['PREC'] = _read_precision(str(chosen['PREC']))
-    if 'LDAU' not in chosen:
-        chosen = {tag: value for tag, value in chosen.items() if tag not in HUBBARD}
-    return {tag: value for tag, value in chosen.items() if DEFAULTS.get(tag) != value}
+    return {tag: _as_read(tag, value) for tag, value in chosen.items() if 'LDAU' in chosen or tag not in HUBBARD}
 
 
 def _is_of_scale(tag: str) -> bool:
-    return is_of_surface(tag) or tag in ('LDAU', *HUBBARD, 'ISPIN', 'NUPDOWN', 'NELECT')
+    return is_of_surface(tag) or tag in ('LDAU', *HUBBARD, 'ISPIN', 'NELECT')
 
 
-def _read_precision(precision: str) -> str:
-    """Return what VASP reads of a value of PREC: its first letter, where it is not SingleN."""
-    return 'SINGLEN' if precision.startswith('SINGLEN') else precision[:1]
+def _as_read(tag: str, value: Any) -> Any:
+    """Return what VASP reads of a plain value: of PRECISIONS the first letter, where it is not SingleN."""
+    if tag not in PRECISIONS:
+        return value
+    return 'SINGLEN' if str(value).startswith('SINGLEN') else str(value)[:1]
 
 
 def _place(tag: str) -> tuple[int, str]:
@@ -130,6 +165,8 @@ def _plain(tag: str, value: Any) -> Any:
     """Return a number, a logical, or words in capitals without spaces; of several words a text."""
     if isinstance(value, bool):
         return value
+    if tag == 'MAGMOM':
+        return _signs(value)
     words = value if isinstance(value, list | tuple) else str(value).upper().split()
     if len(words) != 1:
         return ' '.join(str(_plain('', word)) for word in words)
@@ -142,3 +179,14 @@ def _plain(tag: str, value: Any) -> Any:
     except ValueError:
         return word
     return int(number) if number.is_integer() else number
+
+
+def _signs(moments: Any) -> str:
+    """Return in words which signs the moments have that a relaxation starts with; what cannot be read as it is."""
+    words = [str(word) for word in moments] if isinstance(moments, list | tuple) else str(moments).split()
+    try:
+        values = [fortran.repetition(word)[1] for word in words]
+    except ValueError:
+        return ' '.join(words)
+    found = {value > 0 for value in values if value}
+    return ('all 0', 'of one sign', 'of both signs')[len(found)]

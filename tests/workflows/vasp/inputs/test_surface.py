@@ -2,7 +2,7 @@
 
 import pytest
 
-from aiida_e3relax.workflows.vasp.inputs.surface import other_surface
+from aiida_e3relax.workflows.vasp.inputs.surface import OTHER_TAGS, chosen_tags, other_surface
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,25 @@ from aiida_e3relax.workflows.vasp.inputs.surface import other_surface
         ({'prec': 'accurate'}, {'prec': 'A'}, []),
         ({'prec': 'Accurate'}, {'prec': 'Normal'}, ['PREC']),
         ({'prec': 'Single'}, {'prec': 'SingleN'}, ['PREC']),
+        ({'gga_compat': True, 'precfock': 'Normal', 'nkred': 1, 'ml_lmlff': 'F', 'i_constrained_m': 0}, {}, []),
+        ({'gga_compat': '.FALSE.'}, {}, ['GGA_COMPAT']),
+        ({'precfock': 'Fast', 'nkred': 2}, {'precfock': 'F'}, ['NKRED']),
+        ({'ml_lmlff': True}, {'i_constrained_m': 1}, ['I_CONSTRAINED_M', 'ML_LMLFF']),
     ],
 )
 def test_tags_that_put_energies_on_another_scale_are_found(first, last, tags):
     assert other_surface(first, last) == other_surface(last, first) == tags
+
+
+@pytest.mark.parametrize(
+    ('moments', 'signs'),
+    [
+        ('2*5.0 2*-5.0', 'of both signs'),
+        ([5.0, 0.6, 0], 'of one sign'),
+        ('-5 -0.6', 'of one sign'),
+        (0, 'all 0'),
+        ('5 up', '5 up'),
+    ],
+)
+def test_of_moments_their_signs_are_told(moments, signs):
+    assert chosen_tags({'MAGMOM': moments}, OTHER_TAGS.__contains__) == {'MAGMOM': signs}
