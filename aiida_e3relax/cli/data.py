@@ -36,8 +36,8 @@ NOT_KNOWN = 'not known'
     '--check',
     'checked',
     metavar='NODE',
-    help='Gather nothing: look whether each pair in the node of pairs NODE, a PK or UUID, ends where its relaxation in '
-    'the profile did.',
+    help='Gather nothing: look whether each pair in the node of pairs NODE, a PK or UUID, starts and ends where its '
+    'relaxation in the profile did, held what it held, and has its settings.',
 )
 @click.option('--output', type=click.Path(dir_okay=False, path_type=Path), help='Write a training file, .npz, too.')
 @click.option('--label', help='Of the node, and of the data set in tables.  [default: made of the sources]')
@@ -94,8 +94,11 @@ def data(
 
     kinds = _known_kinds(kinds_file)
     found: dict[str, Relaxation] = {}
+    left_out: dict[int, str] = {}
     for word in sources:
-        found |= {relaxation.process: relaxation for relaxation in _find(word, kinds)}
+        found |= {relaxation.process: relaxation for relaxation in _find(word, kinds, left_out)}
+    for reason, count in Counter(left_out.values()).most_common(SHOWN_REASONS):
+        click.echo(f'{count_of(count, "relaxation")} left out: {reason}')
     options = BuildOptions(split=split, seed=seed, drop_duplicates=drop_duplicates)
     try:
         gathered = gather(found.values(), label or _name_of(sources), options, mix_settings, settings)
@@ -126,8 +129,8 @@ def _check_output(path: Path) -> None:
         raise click.ClickException(str(error)) from error
 
 
-def _find(word: str, kinds: dict[str, RelaxationKind]) -> Sequence[Relaxation]:
-    """Return the relaxations that a word of --from stands for; raises ClickException."""
+def _find(word: str, kinds: dict[str, RelaxationKind], left_out: dict[int, str]) -> Sequence[Relaxation]:
+    """Return the relaxations that a word of --from stands for, see `find_relaxations`; raises ClickException."""
     from aiida import orm
 
     from aiida_e3relax.campaign.group import load_campaign
@@ -139,12 +142,12 @@ def _find(word: str, kinds: dict[str, RelaxationKind]) -> Sequence[Relaxation]:
             settings = load_campaign(word.removeprefix(CAMPAIGN)).settings_node
         except ValueError as error:
             raise click.ClickException(f'--from {printable(word)}: {printable(str(error))}') from error
-        return find_relaxations(chain_query(settings, ['id']), kinds)
+        return find_relaxations(chain_query(settings, ['id']), kinds, left_out)
     if word.startswith(GROUP):
         query = orm.QueryBuilder().append(orm.Group, filters={'label': word.removeprefix(GROUP)}, tag='group')
         if not query.count():
             raise click.ClickException(f'--from {printable(word)}: no group has this label; see `verdi group list`')
-        return find_relaxations(query.append(orm.WorkChainNode, with_group='group', project='id'), kinds)
+        return find_relaxations(query.append(orm.WorkChainNode, with_group='group', project='id'), kinds, left_out)
     if word.startswith(QUERY):
         return _run_query(word, kinds)
     raise click.ClickException(
@@ -175,10 +178,10 @@ def _run_query(word: str, kinds: dict[str, RelaxationKind]) -> Sequence[Relaxati
 
 
 def _check(word: str, kinds_file: Path | None) -> None:
-    """Say which pairs of a node do not end where their relaxation did; raises ClickException where some do not."""
+    """Say which pairs of a node are not what their relaxation is; raises ClickException where there are such."""
     from aiida_e3relax.cli.nodes import describe_node, find_node
     from aiida_e3relax.data.pairs import E3RelaxPairsData
-    from aiida_e3relax.learning.gather import check_origin, named_relaxations
+    from aiida_e3relax.learning.origin import check_origin, named_relaxations
 
     node = find_node(word, 'expected the PK or UUID of a node of pairs')
     if not isinstance(node, E3RelaxPairsData):
@@ -190,8 +193,8 @@ def _check(word: str, kinds_file: Path | None) -> None:
     for process, fault in faults.items():
         click.echo(f'{process}: {printable(fault)}', err=True)
     if faults:
-        raise click.ClickException(f'{len(faults)} of {named} pairs are not where their relaxations ended')
-    click.echo(f'{named} pairs end where their relaxations did.')
+        raise click.ClickException(f'{len(faults)} of {named} pairs differ from their relaxations')
+    click.echo(f'{named} pairs are what their relaxations are.')
 
 
 def _known_kinds(path: Path | None) -> dict[str, RelaxationKind]:

@@ -14,18 +14,14 @@ from aiida import orm
 from aiida.common.exceptions import NotExistent
 
 from aiida_e3relax.common.errors import InputError
-from aiida_e3relax.crystals.geometry import is_same_crystal
 from aiida_e3relax.data.pairs import RELAXATION, E3RelaxPairsData
-from aiida_e3relax.data.structures import structures_to_crystals
 from aiida_e3relax.gnn.data.build import BuildOptions, BuiltData, build
 from aiida_e3relax.gnn.data.card import data_card
 from aiida_e3relax.gnn.data.sources.base import Candidate, Loaded, Sites, Source, UnusableError, sites_of, with_isif
-from aiida_e3relax.learning.relaxations import KPOINTS, Relaxation, RelaxationKind, find_named
+from aiida_e3relax.learning.relaxations import KPOINTS, Relaxation
 
 KIND = 'AiiDA'
 NOT_SET = 'not set'
-SAME_VOLUME = 1e-3
-"""Share of a volume by which the same crystal may differ, as its file has fewer digits."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +135,7 @@ def gather(
     if not mix_settings:
         check_settings(found)
     kinds = {settings_key(relaxation): dict(relaxation.settings) for relaxation in found}
-    sources = [Source(KIND, source, source, [_candidate(relaxation, splits or {}) for relaxation in found])]
+    sources = [Source(KIND, source, source, [as_candidate(relaxation, splits or {}) for relaxation in found])]
     data = build(sources, options)
     card = data_card(data, sources, options, None, None)
     others = count_others(found)
@@ -189,34 +185,8 @@ def gather_divided(relaxations: Iterable[Relaxation], source: str, splits: Mappi
     return gathered.node
 
 
-def check_origin(node: E3RelaxPairsData, kinds: Mapping[str, RelaxationKind] | None = None) -> dict[str, str]:
-    """Return by relaxation why a pair in `node` is not where that relaxation ended; empty where all are.
-
-    Relaxations are read anew from the graph, those of `kinds`, see `find_relaxations`. Pairs that name none are passed
-    over: `named_relaxations` has the others.
-    """
-    pairs, faults = node.pairs, {}
-    ends = {relaxation.process: relaxation.end for relaxation in find_named(named_relaxations(node), kinds)}
-    for index, process in enumerate(pairs.about.get(RELAXATION, np.array([])).tolist()):
-        if not process:
-            continue
-        if process not in ends:
-            faults[process] = 'not in this profile, or it did not finish well'
-            continue
-        node_of_end: Any = orm.load_node(uuid=ends[process])
-        end, relaxed = structures_to_crystals({'end': node_of_end}), pairs.relaxed.select([index])
-        ratio = abs(end.volumes[0] / relaxed.volumes[0])
-        if abs(ratio - 1) > SAME_VOLUME or not is_same_crystal(relaxed, end):
-            faults[process] = f'ended in another crystal: StructureData {ends[process]}'
-    return faults
-
-
-def named_relaxations(node: E3RelaxPairsData) -> list[str]:
-    """Return the UUIDs of the relaxations that the pairs in a node name; those that were read from files name none."""
-    return [process for process in node.pairs.about.get(RELAXATION, np.array([])).tolist() if process]
-
-
-def _candidate(relaxation: Relaxation, splits: Mapping[str, str]) -> Candidate:
+def as_candidate(relaxation: Relaxation, splits: Mapping[str, str]) -> Candidate:
+    """Return a relaxation as a possible pair, in the split that `splits` have by its UUID, if any."""
     about = {RELAXATION: relaxation.process, 'settings': settings_key(relaxation)}
     split = splits.get(relaxation.process, '')
     return Candidate(relaxation.label or relaxation.process, split, lambda: _load(relaxation), about)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from aiida import orm
 from aiida.common.links import LinkType
 from aiida_vasp.data.potcar import PotcarData
 
+from aiida_e3relax.workflows.comparison.reference import CHAIN, RAW_LEG
 from aiida_e3relax.workflows.vasp.inputs.species import list_species
 from aiida_e3relax.workflows.vasp.inputs.stand_in import EXECUTABLE, find_engine
 from aiida_e3relax.workflows.vasp.inputs.surface import OTHER_TAGS, chosen_tags, is_of_surface, upper_tags
@@ -32,24 +33,52 @@ D_ELECTRONS = 2
 class RelaxationKind:
     """Where a work chain that relaxes has its crystals: the labels of the links to them, namespaces joined by `__`.
 
-    `better_end` is that of a crystal which, where it is there, is a better end than `end`.
+    `better_end` is that of a crystal which, where it is there, is a better end than `end`. With `has_legs` the ends are
+    those of relaxations that it called and that finished well: they count however it ended itself.
     """
 
     start: str = 'structure'
     end: str = 'structure'
     better_end: str | None = None
+    has_legs: bool = False
 
 
 KINDS: dict[str, RelaxationKind] = {
-    'E3RelaxVaspWorkChain': RelaxationKind(better_end='raw__structure'),
+    CHAIN: RelaxationKind(better_end='raw__structure', has_legs=True),
     'VaspRelaxWorkChain': RelaxationKind(end='relax__structure'),
     'ResilientVaspRelaxWorkChain': RelaxationKind(end='relax__structure'),
 }
 """Work chains that relax, by their process label: this package's chain, and those of aiida-vasp.
 
 A chain ends where its raw leg did, if it had one: a network that learns where its own predictions lead, and into which
-minimum, learns in part from itself. Without one the crystal that was relaxed from the prediction is the end.
+minimum, learns in part from itself. Without one the crystal that was relaxed from the prediction is the end. It counts
+where the leg finished well, whatever became of the chain.
 """
+
+
+class _Process(NamedTuple):
+    """A work chain of a known kind: its process label, and how it ended if it has."""
+
+    label: str
+    state: str
+    exit_status: int | None
+    is_sealed: bool
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has; over the state of one that is sealed a second worker may have written, see `processes`."""
+        return self.is_sealed or self.state in ('finished', 'excepted', 'killed')
+
+    @property
+    def is_well(self) -> bool:
+        return self.exit_status == 0 and (self.is_sealed or self.state == 'finished')
+
+    def describe(self) -> str:
+        """Return how it ended, in words that many share."""
+        if not self.has_ended:
+            return 'not ended'
+        told = self.state if self.exit_status is None else f'exit code {self.exit_status}'
+        return f'failed: {self.label} with {told}'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,23 +118,32 @@ class Relaxation:
 
 
 def find_relaxations(
-    processes: orm.QueryBuilder, kinds: Mapping[str, RelaxationKind] | None = None
+    processes: orm.QueryBuilder,
+    kinds: Mapping[str, RelaxationKind] | None = None,
+    left_out: dict[int, str] | None = None,
 ) -> list[Relaxation]:
     """Return the relaxations among processes, oldest first.
 
     Parameters
     ----------
     processes
-        A query that projects the PKs of work chains. Those that did not finish well are passed over, and so are the
-        legs of another relaxation, which may start from a prediction and are told by that one.
+        A query that projects the PKs of work chains. Those that did not finish well are passed over, where they have no
+        leg that did, and so are the legs of another relaxation, which may start from a prediction and are told by that
+        one.
     kinds
         Work chains that relax, by their process label; default is `KINDS`.
+    left_out
+        Where it is put, by PK, why others of these kinds are none; not of the legs of a work chain among `processes`.
     """
     kinds = KINDS if kinds is None else kinds
-    labels = _labels_of_finished(processes.all(flat=True), kinds)
-    legs = _find_legs(labels, kinds)
-    found = {pk: label for pk, label in labels.items() if pk not in legs}
-    structures = _read_crystals(found, kinds)
+    known = _read_processes(processes.all(flat=True), kinds)
+    callers = _find_callers(known, kinds)
+    found = {pk: process for pk, process in known.items() if pk not in callers}
+    structures = _read_structures(found, kinds)
+    if left_out is not None:
+        left_out |= {leg: 'called by another work chain' for leg, caller in callers.items() if caller not in known}
+        others = {pk: process for pk, process in found.items() if pk not in structures}
+        left_out |= {pk: 'without crystals' if one.is_well else one.describe() for pk, one in others.items()}
     jobs = _jobs_that_made({end for _, end in structures.values()})
     read = _read_jobs(set(jobs.values()))
     nothing: dict[str, Any] = {'settings': {}, 'of_elements': {}}
@@ -132,34 +170,29 @@ def chunks(keys: Iterable[T]) -> Iterator[list[T]]:
         yield ordered[begin : begin + AT_ONCE]
 
 
-def _labels_of_finished(pks: Iterable[int], kinds: Mapping[str, RelaxationKind]) -> dict[int, str]:
-    """Return the process labels of those that are of `kinds` and finished well, by PK."""
-    labels: dict[int, str] = {}
+def _read_processes(pks: Iterable[int], kinds: Mapping[str, RelaxationKind]) -> dict[int, _Process]:
+    """Return those that are of `kinds`, by PK."""
+    found: dict[int, _Process] = {}
+    names = ('process_label', 'process_state', 'exit_status', 'sealed')
     for some in chunks(set(pks)):
-        filters = {
-            'id': {'in': some},
-            'attributes.process_label': {'in': list(kinds)},
-            'attributes.exit_status': 0,
-            # Over the state of one that is sealed a second worker may have written (campaign.submission.processes).
-            'or': [{'attributes.process_state': 'finished'}, {'attributes.sealed': True}],
+        filters = {'id': {'in': some}, 'attributes.process_label': {'in': list(kinds)}}
+        project = ['id', *(f'attributes.{name}' for name in names)]
+        query = orm.QueryBuilder().append(orm.WorkChainNode, filters=filters, project=project)
+        found |= {
+            pk: _Process(label, str(state), status, bool(sealed)) for pk, label, state, status, sealed in query.all()
         }
-        query = orm.QueryBuilder().append(
-            orm.WorkChainNode, filters=filters, project=['id', 'attributes.process_label']
-        )
-        labels |= dict(query.all())
-    return labels
+    return found
 
 
-def _find_legs(pks: Iterable[int], kinds: Mapping[str, RelaxationKind]) -> set[int]:
-    """Return which of the processes a work chain of `kinds` called, whatever became of that."""
-    legs: set[int] = set()
+def _find_callers(pks: Iterable[int], kinds: Mapping[str, RelaxationKind]) -> dict[int, int]:
+    """Return which of the processes a work chain of `kinds` called, whatever became of that, and the PK of that."""
+    callers: dict[int, int] = {}
     for some in chunks(pks):
-        query = orm.QueryBuilder()
-        query.append(orm.WorkChainNode, filters={'attributes.process_label': {'in': list(kinds)}}, tag='caller')
-        called: dict[str, Any] = {'with_incoming': 'caller', 'edge_filters': {'type': LinkType.CALL_WORK.value}}
-        query.append(orm.WorkChainNode, filters={'id': {'in': some}}, project='id', **called)
-        legs |= set(query.all(flat=True))
-    return legs
+        query = orm.QueryBuilder().append(orm.WorkChainNode, filters={'id': {'in': some}}, project='id', tag='leg')
+        caller: dict[str, Any] = {'with_outgoing': 'leg', 'edge_filters': {'type': LinkType.CALL_WORK.value}}
+        filters = {'attributes.process_label': {'in': list(kinds)}}
+        callers |= dict(query.append(orm.WorkChainNode, filters=filters, project='id', **caller).all())
+    return callers
 
 
 def _read_names(pks: Sequence[int]) -> list[tuple[int, str, str]]:
@@ -172,11 +205,33 @@ def _read_names(pks: Sequence[int]) -> list[tuple[int, str, str]]:
     return named
 
 
-def _read_crystals(found: Mapping[int, str], kinds: Mapping[str, RelaxationKind]) -> dict[int, tuple[str, str]]:
-    """Return the UUIDs of start and end of processes that have both, by PK."""
+def _read_structures(found: Mapping[int, _Process], kinds: Mapping[str, RelaxationKind]) -> dict[int, tuple[str, str]]:
+    """Return the UUIDs of start and end of relaxations among processes, by PK."""
+    sound = {pk: one for pk, one in found.items() if one.is_well or (one.has_ended and kinds[one.label].has_legs)}
+    crystals = _read_crystals(sound, kinds)
+    starts, ends = crystals['start'], crystals['end']
+    ends = _read_ends_of_legs(sound.keys() - ends.keys(), kinds) | ends
+    return {pk: (starts[pk], ends[pk]) for pk in found if pk in starts and pk in ends}
+
+
+def _read_ends_of_legs(pks: Iterable[int], kinds: Mapping[str, RelaxationKind]) -> dict[int, str]:
+    """Return the UUIDs of the ends of legs that finished well, by the PK of what called them; of the raw one if any."""
+    called: list[list[Any]] = []
+    for some in chunks(pks):
+        query = orm.QueryBuilder().append(orm.WorkChainNode, filters={'id': {'in': some}}, project='id', tag='caller')
+        leg: dict[str, Any] = {'with_incoming': 'caller', 'edge_filters': {'type': LinkType.CALL_WORK.value}}
+        called += query.append(orm.WorkChainNode, project='id', edge_project='label', **leg).all()
+    legs = _read_processes([leg for _, leg, _ in called], kinds)
+    ends = _read_crystals({pk: one for pk, one in legs.items() if one.is_well}, kinds)['end']
+    called.sort(key=lambda row: row[2] == RAW_LEG)
+    return {caller: ends[leg] for caller, leg, _ in called if leg in ends}
+
+
+def _read_crystals(found: Mapping[int, _Process], kinds: Mapping[str, RelaxationKind]) -> dict[str, dict[int, str]]:
+    """Return the UUIDs of crystals at the `start` and the `end` of processes that have one, by PK."""
     ends: dict[str, dict[int, str]] = {'start': {}, 'end': {}}
     for name, kind in kinds.items():
-        of_kind = [pk for pk, label in found.items() if label == name]
+        of_kind = [pk for pk, one in found.items() if one.label == name]
         for some in chunks(of_kind):
             links = [('start', kind.start, 'with_outgoing'), ('end', kind.end, 'with_incoming')]
             links += [('end', kind.better_end, 'with_incoming')] if kind.better_end else []
@@ -186,7 +241,7 @@ def _read_crystals(found: Mapping[int, str], kinds: Mapping[str, RelaxationKind]
                 options: dict[str, Any] = {relation: 'process', 'edge_filters': {'label': link}, 'project': 'uuid'}
                 query.append(orm.StructureData, **options)
                 ends[side] |= dict(query.all())
-    return {pk: (ends['start'][pk], ends['end'][pk]) for pk in found if pk in ends['start'] and pk in ends['end']}
+    return ends
 
 
 def _jobs_that_made(ends: Collection[str]) -> dict[str, int]:

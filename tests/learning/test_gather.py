@@ -21,7 +21,8 @@ from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.crystals.datasets.pairs_file import read_data_card, read_pairs
 from aiida_e3relax.data.pairs import E3RelaxPairsData
 from aiida_e3relax.gnn.data.build import BuildOptions
-from aiida_e3relax.learning.gather import check_origin, gather, gather_divided, settings_key
+from aiida_e3relax.learning.gather import gather, gather_divided, settings_key
+from aiida_e3relax.learning.origin import check_origin
 from aiida_e3relax.learning.relaxations import KINDS, RelaxationKind, find_relaxations
 
 TAGS = {'nsw': 50, 'isif': 3, 'gga': 'PE', 'encut': 400, 'ediff': 1e-5}
@@ -41,6 +42,7 @@ def relax(standin_code, potential_family, tmp_path) -> Callable[..., orm.WorkCha
         tags: dict[str, Any] | None = None,
         converged: bool = True,
         caller: orm.WorkChainNode | None = None,
+        called_as: str = 'relax_raw',
         state: dict[str, Any] | None = None,
         held: list[int] | None = None,
         symbols: str = 'CuAu',
@@ -56,7 +58,7 @@ def relax(standin_code, potential_family, tmp_path) -> Callable[..., orm.WorkCha
         chain = orm.WorkChainNode(label=f'{tmp_path.name}-{lattice:.2f}')
         chain.base.links.add_incoming(start, LinkType.INPUT_WORK, 'structure')
         if caller is not None:
-            chain.base.links.add_incoming(caller, LinkType.CALL_WORK, 'relax_raw')
+            chain.base.links.add_incoming(caller, LinkType.CALL_WORK, called_as)
         chain.base.attributes.set_many({'process_label': label, **(FINISHED if state is None else state)})
         chain.store()
         base = orm.WorkChainNode()
@@ -121,6 +123,39 @@ def test_legs_and_what_failed_are_no_relaxations_of_their_own(relax):
     assert find_relaxations(query_of(leg)) == []  # it may have started from a prediction
 
 
+def test_a_chain_that_failed_ends_where_a_leg_did_that_finished_well(relax):
+    """Whether it failed behind its legs, with their ends among its outputs, or was killed before."""
+    compared = relax('E3RelaxVaspWorkChain', 'structure', state={'process_state': 'finished', 'exit_status': 402})
+    killed = relax('E3RelaxVaspWorkChain', 'another', state={'process_state': 'killed'})
+    predicted, raw, failed = (
+        relax(caller=killed, called_as=label, state=state)
+        for label, state in (
+            ('relax_predicted', None),
+            ('relax_raw', None),
+            ('relax_again', {'process_state': 'finished', 'exit_status': 410}),
+        )
+    )
+    written = relax('E3RelaxVaspWorkChain', 'another', state={'process_state': 'running'})  # over its end
+    alone = relax(caller=written, called_as='relax_predicted')
+    written.seal()
+    waiting = relax('E3RelaxVaspWorkChain', 'another', state={'process_state': 'waiting'})
+    relax(caller=waiting, called_as='relax_raw')
+    nothing = relax('E3RelaxVaspWorkChain', 'another', state={'process_state': 'excepted'})
+    called = relax(caller=relax('E3RelaxVaspWorkChain', 'structure'))
+    left_out: dict[int, str] = {}
+    named = (compared, killed, predicted, raw, failed, written, waiting, nothing, called)
+    found = {one.process: one for one in find_relaxations(query_of(*named), left_out=left_out)}
+    assert list(found) == [compared.uuid, killed.uuid, written.uuid]
+    assert found[killed.uuid].start == killed.inputs.structure.uuid
+    assert found[killed.uuid].end == raw.outputs.relax__structure.uuid
+    assert found[written.uuid].end == alone.outputs.relax__structure.uuid
+    assert left_out == {
+        waiting.pk: 'not ended',
+        nothing.pk: 'failed: E3RelaxVaspWorkChain with excepted',
+        called.pk: 'called by another work chain',
+    }
+
+
 def test_settings_and_convergence_are_those_of_the_job_that_made_the_end(relax):
     chain = relax('E3RelaxVaspWorkChain', 'structure')
     other = relax(caller=chain, converged=False, tags={'encut': 700})  # the raw leg, of a later job
@@ -177,19 +212,54 @@ def test_pairs_are_checked_against_the_relaxations_that_they_name(relax):
     node = E3RelaxPairsData.from_pairs(pairs).store()
     assert check_origin(node) == {}
     told = CliRunner().invoke(data, ['--check', str(node.pk)])
-    assert (told.exit_code, told.output) == (0, '4 pairs end where their relaxations did.\n')
+    assert (told.exit_code, told.stdout) == (0, '4 pairs are what their relaxations are.\n')
     named = pairs.about['relaxation'].copy()
     named[:3] = ['', named[3], orm.WorkChainNode().store().uuid]
     other = E3RelaxPairsData.from_pairs(dataclasses.replace(pairs, about={'relaxation': named})).store()
-    (end,) = [found.end for found in find_relaxations(query_of(*chains)) if found.process == named[3]]
+    (own,) = [found for found in find_relaxations(query_of(*chains)) if found.process == named[3]]
     assert check_origin(other) == {
-        named[1]: f'ended in another crystal: StructureData {end}',
+        named[1]: f'started from another crystal: StructureData {own.start}; '
+        f'ended in another crystal: StructureData {own.end}',
         named[2]: 'not in this profile, or it did not finish well',
     }
     told = CliRunner().invoke(data, ['--check', other.uuid])
     assert told.exit_code == 1
     assert '1 of 4 pairs name no relaxation' in told.output
-    assert '2 of 3 pairs are not where their relaxations ended' in told.output
+    assert '2 of 3 pairs differ from their relaxations' in told.output
+
+
+def test_a_pair_that_was_changed_a_little_is_found(relax):
+    """Sites by hundredths of an angstrom, a lattice vector, what was held, and the settings; images do not count."""
+    chains = [relax(held=[1]) for _ in range(6)]
+    card = {'settings': {}}
+    pairs = gather(find_relaxations(query_of(*chains)), 'mine', RANDOM).node.pairs
+    atoms = pairs.unrelaxed.offsets
+    moved, cell = pairs.unrelaxed.positions.copy(), pairs.relaxed.cell.copy()
+    moved[atoms[0]] += [0.01, 0.0, 0.0]
+    cell[1, 0, 0] += 0.01
+    moved[atoms[2]] += pairs.unrelaxed.cell[2, 1]  # an image
+    fixed, about = pairs.fixed.copy(), {name: texts.astype('U40') for name, texts in pairs.about.items()}
+    fixed[atoms[3] : atoms[4]] = False
+    about['settings'][4] = '01234567'
+    about['moves'][5] = 'shape'
+    changed = dataclasses.replace(
+        pairs,
+        unrelaxed=pairs.unrelaxed.replace(moved, pairs.unrelaxed.cell),
+        relaxed=pairs.relaxed.replace(pairs.relaxed.positions, cell),
+        filed=None,
+        fixed=fixed,
+        about=about,
+    )
+    found = check_origin(E3RelaxPairsData.from_pairs(changed, card).store())
+    told = [found.get(process, '').partition(':')[0] for process in pairs.about['relaxation'].tolist()]
+    assert told == [
+        'started from another crystal',
+        'ended in another crystal',
+        '',
+        'held other sites, or another cell',
+        'was computed with other settings',
+        'moved `cell`, not `shape`',
+    ]
 
 
 def test_what_vasp_held_is_held_in_the_pairs(relax):
@@ -251,8 +321,8 @@ def test_tags_that_vasp_ignores_beside_its_k_points_are_no_settings(relax):
     assert first.keys() == second.keys()
 
 
-@pytest.mark.parametrize('tags', [{'vdw_s6': 0.75}, {'param1': 0.1833}, {'lsol': True}, {'idipol': 3}, {'efield': 0.1}])
-def test_tags_of_dispersion_solvent_and_fields_make_another_surface(relax, tags):
+@pytest.mark.parametrize('tags', [{'vdw_s6': 0.75}, {'param1': 0.1833}, {'lsol': True}, {'idipol': 3}, {'nupdown': 0}])
+def test_tags_of_dispersion_solvent_fields_and_moments_make_another_surface(relax, tags):
     with pytest.raises(InputError, match=f'with {next(iter(tags)).upper()} '):
         gather(find_relaxations(query_of(relax(), relax(tags=tags))), 'mine', RANDOM)
 
@@ -308,12 +378,14 @@ def test_the_command_says_how_to_leave_out_repeats(relax, tmp_path):
 
 def test_the_command_writes_a_node_and_a_file(relax, tmp_path):
     group = orm.Group(label=f'relaxations of {tmp_path.name}').store()
-    group.add_nodes([relax() for _ in range(3)])
+    failed = {'process_state': 'finished', 'exit_status': 410}
+    group.add_nodes([*(relax() for _ in range(3)), relax(state=failed)])
     path = tmp_path / 'pairs.npz'
     words = ['--from', f'group:{group.label}', '--split', 'random', '--output', str(path)]
     done = CliRunner().invoke(data, words)
     assert done.exit_code == 0, done.output
     assert '3 relaxations that finished well, 3 pairs' in done.output
+    assert '1 relaxation left out: failed: VaspRelaxWorkChain with exit code 410' in done.output
     assert 'engine stand-in emt, GGA PE, ENCUT 400' in done.output
     assert len(read_pairs(path)) == 3
     card = read_data_card(path)
