@@ -234,7 +234,8 @@ def comparison_keys() -> set[str]:
     """Return the keys of `comparison` that campaigns read."""
     from aiida_e3relax.campaign.results.table import LEG_FACTS, LEG_NUMBERS, NUMBERS
 
-    return {*LEG_FACTS, *LEG_NUMBERS, *NUMBERS} - {'network_wall_time_s'}  # `wall_time_s` of `network`
+    of_network = {'network_wall_time_s', 'network_core_time_s'}  # there without `network_`
+    return {*LEG_FACTS, *LEG_NUMBERS, *NUMBERS} - of_network
 
 
 def exit_codes() -> set[tuple[str, ...]]:

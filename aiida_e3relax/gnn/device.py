@@ -135,14 +135,16 @@ def device_memory_mb(device: torch.device) -> float | None:
 def describe_device(device: torch.device) -> dict[str, Any]:
     """Return what reports say of `device`.
 
-    It is `used`, `name` and `memory_mb`, and of a GPU `uuid`, by which `nvidia-smi -L` lists it, `capability`, the
-    version of its `driver`, of the `cuda` that PyTorch is built for, the `visible` devices as the scheduler has set
-    them, how many these are (`count`), and whether `tf32`, products with 10 bits of mantissa, stands in for float32.
+    It is `used`, `name`, `memory_mb` and the `threads` of PyTorch on the CPU, and of a GPU `uuid`, by which
+    `nvidia-smi -L` lists it, `capability`, the version of its `driver`, of the `cuda` that PyTorch is built for, the
+    `visible` devices as the scheduler has set them, how many these are (`count`), and whether `tf32`, products with 10
+    bits of mantissa, stands in for float32.
     """
     facts: dict[str, Any] = {
         'used': str(device),
         'name': device_name(device),
         'memory_mb': device_memory_mb(device),
+        'threads': torch.get_num_threads(),
     }
     if device.type == 'cuda':
         uuid = getattr(torch.cuda.get_device_properties(device), 'uuid', None)

@@ -114,6 +114,7 @@ class _Model(_Part):
 
 class _Device(_Part):
     used: Word
+    threads: Count | None = None
 
 
 class Report(_Part):

@@ -64,6 +64,7 @@ def test_a_report_says_what_computes(monkeypatch):
     monkeypatch.setenv('CUDA_VISIBLE_DEVICES', '3,1')
     facts = describe_device(torch.device('cuda', 0))
     assert facts.pop('driver') == driver_version()
+    assert facts.pop('threads') == torch.get_num_threads()
     assert facts == {
         'used': 'cuda:0',
         'name': 'NVIDIA L4',
@@ -78,4 +79,6 @@ def test_a_report_says_what_computes(monkeypatch):
 
 
 def test_a_report_of_a_run_on_the_cpu_has_nothing_of_gpus():
-    assert describe_device(torch.device('cpu')).keys() == {'used', 'name', 'memory_mb'}
+    facts = describe_device(torch.device('cpu'))
+    assert facts.keys() == {'used', 'name', 'memory_mb', 'threads'}
+    assert facts['threads'] == torch.get_num_threads()

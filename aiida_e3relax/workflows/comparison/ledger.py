@@ -16,6 +16,7 @@ from aiida_e3relax.crystals.validation import has_sound_geometry
 from aiida_e3relax.workflows.comparison.legs import Leg, read_leg
 from aiida_e3relax.workflows.comparison.remarks import SAME_ENERGY, cores_differ, find_remarks
 from aiida_e3relax.workflows.comparison.vasp_runs import MeasuredStep, VaspRun
+from aiida_e3relax.workflows.network.report import find_remarks as find_remarks_on_network
 from aiida_e3relax.workflows.network.report import network_facts
 
 SCHEMA = 1
@@ -32,13 +33,14 @@ TIMES = (WALL_TIME, 'core_time{}_s')
 """The costs that depend on the machine and on what else it does."""
 
 
-def compare_legs(raw: Leg | None, predicted: Leg | None) -> dict[str, Any]:
+def compare_legs(raw: Leg | None, predicted: Leg | None, raw_is_earlier: bool = False) -> dict[str, Any]:
     """Return the figures of each leg, None for one that did not run, and what the prediction saved.
 
     Keys carry their units. The savings are there only when both legs finished; of the times they are None where AiiDA
     took one leg from its cache and not the other, of the wall time also where the legs ran on different numbers of
-    cores. Within a leg a value is None where a failed run has not left it, and where it would not be what its key says,
-    of which `find_remarks` tells.
+    cores. With `raw_is_earlier`, where another chain ran the raw leg, the times are no ones side by side. Within a leg
+    a value is None where a run has not left it, of one that failed where none has, and where it would not be what its
+    key says, of which `find_remarks` tells.
     """
     comparison = {
         'schema': SCHEMA,
@@ -46,7 +48,7 @@ def compare_legs(raw: Leg | None, predicted: Leg | None) -> dict[str, Any]:
         'predicted': predicted and _leg_figures(predicted),
     }
     if raw and raw.last and predicted and predicted.last:
-        comparison |= _savings(raw, predicted) | _minimum_figures(raw.last, predicted.last)
+        comparison |= _savings(raw, predicted, raw_is_earlier) | _minimum_figures(raw.last, predicted.last)
     return comparison
 
 
@@ -67,9 +69,9 @@ def compare(
     structure
         The raw crystal.
     circumstances
-        What no data node says: `freedom`, `remarks`, sentences on steps that failed or were left out, and by leg
-        `runs_from_cache`, of `count_from_cache`, and `algos`, how VASP moved the ions. Those of `find_remarks` follow
-        `remarks`.
+        What no data node says: `freedom`, `remarks`, sentences on steps that failed or were left out, whether the
+        `raw_leg_is_earlier`, that of another chain, and by leg `runs_from_cache`, of `count_from_cache`, and `algos`,
+        how VASP moved the ions. Those of the network's run and of `find_remarks` follow `remarks`.
     prediction
         Where the predicted leg started.
     verdict, network_report
@@ -80,7 +82,7 @@ def compare(
         `raw` and `predicted`: the nodes of `collect_leg` of each leg that ran.
     """
     told = circumstances.get_dict()
-    cached, algos = told.pop('runs_from_cache'), told.pop('algos')
+    cached, algos, is_earlier = told.pop('runs_from_cache'), told.pop('algos'), told.pop('raw_leg_is_earlier', False)
     freedom = Freedom.from_value(told['freedom'])
     starts = {'raw': structure, 'predicted': prediction}
     measured: dict[str, Leg] = {
@@ -89,15 +91,17 @@ def compare(
         if start and name in legs
     }
     raw, predicted = measured.get('raw'), measured.get('predicted')
+    network = network_facts(network_report.get_dict(), label.value if label else None) if network_report else None
+    on_network = find_remarks_on_network(network) if network else []
     return orm.Dict(
         {
             'formula': structure.get_pymatgen_structure().composition.reduced_formula,
             'n_atoms': len(structure.sites),
             **told,
-            'remarks': [*told['remarks'], *find_remarks(raw, predicted)],
+            'remarks': [*told['remarks'], *on_network, *find_remarks(raw, predicted)],
             'guard': verdict and {key: verdict[key] for key in ('verdict', 'reasons')},
-            'network': network_report and network_facts(network_report.get_dict(), label.value if label else None),
-            **compare_legs(raw, predicted),
+            'network': network,
+            **compare_legs(raw, predicted, is_earlier),
         }
     )
 
@@ -142,7 +146,7 @@ def _start_errors(leg: Leg) -> dict[str, float | None]:
     }
 
 
-def _savings(raw: Leg, predicted: Leg) -> dict[str, float | None]:
+def _savings(raw: Leg, predicted: Leg, raw_is_earlier: bool) -> dict[str, float | None]:
     """Return what the prediction saved; what it cost on top is negative."""
     saved: dict[str, float | None] = {}
     one_cached = bool(raw.runs_from_cache) != bool(predicted.runs_from_cache)
@@ -153,7 +157,8 @@ def _savings(raw: Leg, predicted: Leg) -> dict[str, float | None]:
         saved[name.format('_saved')] = None if before is None or after is None or apart else before - after
     steps, steps_saved = raw.total(COSTS['ionic_steps{}']), saved['ionic_steps_saved']
     percent = 100.0 * steps_saved / steps if steps and steps_saved is not None else None
-    return saved | {'ionic_steps_saved_percent': percent, 'times_side_by_side': not (one_cached or other_cores)}
+    is_side_by_side = not (one_cached or other_cores or raw_is_earlier)
+    return saved | {'ionic_steps_saved_percent': percent, 'times_side_by_side': is_side_by_side}
 
 
 def _minimum_figures(raw: MeasuredStep, predicted: MeasuredStep) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from aiida import orm
@@ -27,6 +28,10 @@ FOLDER = 'remote_folder'
 """All that a run leaves which was killed before its files came back; it has been run all the same."""
 NUMBERED = re.compile(r'\w+_(\d+)')
 STAND_IN = re.compile(r'-standin-(\w+)')
+ALGOS = {1: 'rd', 2: 'cg', 3: 'damped dynamics'}
+"""By IBRION how VASP moves the ions, the first two in the words of aiida-vasp."""
+ENVIRONMENT = ('prepend_text', 'environment_variables')
+"""The options of a job that may change what VASP computes, and not only how fast."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +51,7 @@ class Leg:
     runs_from_cache
         How many of `runs` AiiDA took from its cache, with the times of when they were run.
     algo
-        How VASP moved the ions, in the words of aiida-vasp; None where nobody says.
+        How VASP moved the ions, of `find_algo`; None where nobody says.
     other_surface
         The INCAR tags by which the energy of `last` does not compare with that of `first`.
     force_cutoff
@@ -83,10 +88,13 @@ class Leg:
         return find_stand_in(self.code_version)
 
     def total(self, cost: Callable[[VaspRun], float | None]) -> float | None:
-        """Return the sum of a cost over all runs, or None when a run did not write it."""
+        """Return the sum of a cost over all runs, or None when a run did not write it.
+
+        Of a leg that failed it is the sum over those that wrote it, the least that it spent, or None where none did.
+        """
         costs = [cost(run) for run in self.runs]
         known = [value for value in costs if value is not None]
-        return sum(known) if len(known) == len(costs) else None
+        return sum(known) if len(known) == len(costs) or (known and self.last is None) else None
 
 
 def find_stand_in(code_version: str | None) -> str | None:
@@ -121,6 +129,20 @@ def collect_leg(leg: orm.WorkChainNode) -> dict[str, orm.Data]:
 def count_from_cache(leg: orm.WorkChainNode) -> int:
     """Return how many VASP runs of the relaxation AiiDA took from its cache, which none of their data nodes says."""
     return sum(run.base.caching.is_created_from_cache for run in vasp_runs(leg, 'relax_%'))
+
+
+def find_algo(leg: orm.WorkChainNode) -> str | None:
+    """Return how VASP moved the ions by the IBRION of each run; several words where a restart changed it, or None."""
+    tags = [run.inputs.parameters.get_dict().get('ibrion') for run in vasp_runs(leg, 'relax_%')]
+    words = [ALGOS.get(tag, f'IBRION = {tag}') for tag in tags]
+    return ', then '.join(word for word, _ in itertools.groupby(words)) or None
+
+
+def find_other_environment(legs: Iterable[orm.WorkChainNode]) -> list[str]:
+    """Return which options of `ENVIRONMENT` the first VASP runs of relaxations do not have in common."""
+    first = [runs[0] for leg in legs if (runs := vasp_runs(leg, 'relax_%'))]
+    values = {name: [run.get_option(name) or None for run in first] for name in ENVIRONMENT}
+    return [name for name, found in values.items() if any(value != found[0] for value in found)]
 
 
 def last_structure(leg: orm.WorkChainNode) -> orm.StructureData | None:

@@ -16,7 +16,7 @@ from aiida_e3relax.workflows.vasp.inputs.freedom import read_freedom
 CHAIN = 'E3RelaxVaspWorkChain'
 RAW_LEG = 'relax_raw'
 """The label of the link from the chain to its raw leg."""
-BOOKKEEPING = ('max_iterations', 'verbose', 'keep_last_workdir', 'handler_overrides')
+BOOKKEEPING = ('max_iterations', 'verbose', 'keep_last_workdir')
 """Inputs of aiida-vasp that say how often to try and what to keep, and not what to compute."""
 
 

@@ -33,12 +33,22 @@ def cores_differ(raw: Leg, predicted: Leg) -> bool:
 
 
 def _remarks_on_leg(leg: Leg, name: str) -> Iterator[str]:
+    if leg.last and len(leg.runs) > 1:
+        yield (
+            f'The relaxation from {name} took {len(leg.runs)} VASP runs, each of which computes its first point again '
+            'and begins its optimiser anew: it has more ionic steps than in one run'
+        )
     if leg.first and not leg.starts_converged:
         yield (
             f'The first ionic step from {name} took all electronic steps that NELM allows without getting '
             'self-consistent: how far above its end the start lies is not known'
         )
     if not leg.last:
+        if n_lost := sum(None in (run.ionic_steps, run.core_time) for run in leg.runs):
+            yield (
+                f'{n_lost} of {len(leg.runs)} VASP runs from {name} ended before they wrote what they cost: the '
+                'figures of this relaxation, which failed, are the least that it spent'
+            )
         return
     if leg.other_surface:
         if leg.first:
@@ -60,6 +70,11 @@ def _remarks_on_both(raw: Leg, predicted: Leg) -> Iterator[str]:
         yield (
             f'The relaxation from {LEG_NAMES["raw"]} ran on {raw.cores} cores, that from {LEG_NAMES["predicted"]} on '
             f'{predicted.cores}: their wall times do not compare, the times of all cores do'
+        )
+    if None not in (raw.code_version, predicted.code_version) and raw.code_version != predicted.code_version:
+        yield (
+            f'The relaxation from {LEG_NAMES["raw"]} is by VASP {raw.code_version}, that from '
+            f'{LEG_NAMES["predicted"]} by VASP {predicted.code_version}: steps and energies may differ by that'
         )
     assert raw.last
     assert predicted.last

@@ -81,9 +81,9 @@ def _lines_below(comparison: Mapping[str, Any]) -> Iterator[Text]:
         engine = ENGINES.get(stand_in, stand_in)
         yield Text(f'Computed by the VASP stand-in, not by VASP: {engine}.', style='bold yellow')
     else:
-        version = next((leg['code_version'] for leg in legs if leg['code_version']), None)
-        known = f'Computed by VASP {version}.'
-        yield Text(known if version else 'No VASP run got as far as naming its program.')
+        versions = dict.fromkeys(leg['code_version'] for leg in legs if leg['code_version'])
+        known = f'Computed by VASP {" and ".join(versions)}.'
+        yield Text(known if versions else 'No VASP run got as far as naming its program.')
     if 'same_minimum' in comparison:
         apart = f'{comparison["energy_difference_final_meV_per_atom"]:+.2f} meV/atom'
         if comparison['same_minimum']:

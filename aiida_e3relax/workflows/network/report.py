@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from aiida_e3relax.calculations.pre_relaxer import PreRelaxer
+from aiida_e3relax.common.messages import short
+
+LONGEST_ERROR = 300
+"""In characters, in a remark."""
 
 
 def find_row(report: Mapping[str, Any], label: str | None = None) -> Mapping[str, Any]:
@@ -63,23 +67,45 @@ def network_facts(report: Mapping[str, Any], label: str | None = None) -> dict[s
     """Return the facts on the prediction of a structure for the comparison.
 
     `wall_time_s` is the time that the potential took for it, where the report says so, and its share of the rest of the
-    run, loading the checkpoint included, by the number of atoms. Raises ValueError as `find_row` does.
+    run, loading the checkpoint included, by the number of atoms. `core_time_s` is that times the threads of a run on a
+    CPU, and the same on a GPU; None where the report does not say how many threads there were. Raises ValueError as
+    `find_row` does.
     """
     rows, row = report['structures'], find_row(report, label)
     share = row['n_atoms'] / sum(other['n_atoms'] or 0 for other in rows)  # None of what could not be read
     rest = max(0.0, report['timings_s']['total'] - sum(map(_own_time, rows)))
     model, potential = report['model'], report.get('potential')
+    wall_time = _own_time(row) + share * rest
+    threads = report['device'].get('threads') if report['device']['used'].startswith('cpu') else 1
     return {
         'pre_relaxer': str(find_pre_relaxer(report)),
         'content_hash': model and model['content_hash'],
         'device': report['device']['used'],
         'structures_in_run': len(rows),
-        'wall_time_s': _own_time(row) + share * rest,
+        'wall_time_s': wall_time,
+        'core_time_s': threads and threads * wall_time,
         'uncertainty_A': stated_uncertainty(report, label),
         **{key: row.get(key) for key in ('distance_to_training', 'unlike_training', 'nearest_training')},
         'second_opinion': {**report['second_opinion'], **row['second_opinion']} if 'second_opinion' in row else None,
         'potential': potential and _merge(potential, row.get('potential')),
     }
+
+
+def find_relaxation(facts: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return from the facts of a comparison what a potential did to the structure; None where none was to relax it."""
+    opinion = facts.get('second_opinion')
+    return facts.get('potential') or (opinion if opinion and opinion.get('steps') else None)
+
+
+def find_remarks(facts: Mapping[str, Any]) -> list[str]:
+    """Return, in a sentence without a full stop, that the potential of a run failed and the network's word stands."""
+    relaxation = find_relaxation(facts)
+    if not relaxation or 'error' not in relaxation or facts['content_hash'] is None:
+        return []
+    return [
+        f'{relaxation["potential"]} could not relax the crystal, and its prediction is that of the network alone: '
+        f'{short(relaxation["error"], LONGEST_ERROR).rstrip(".")}'
+    ]
 
 
 def _own_time(row: Mapping[str, Any]) -> float:

@@ -11,9 +11,15 @@ from aiida.engine.processes.workchains.workchain import WorkChainSpec
 from aiida_e3relax.calculations.batches import take_structure
 from aiida_e3relax.calculations.predict_parameters import PredictParameters
 from aiida_e3relax.common.mappings import merge
-from aiida_e3relax.workflows.allowed_values import Algo, StaticRun
+from aiida_e3relax.workflows.allowed_values import StaticRun
 from aiida_e3relax.workflows.comparison.ledger import compare
-from aiida_e3relax.workflows.comparison.legs import collect_leg, count_from_cache, last_structure
+from aiida_e3relax.workflows.comparison.legs import (
+    collect_leg,
+    count_from_cache,
+    find_algo,
+    find_other_environment,
+    last_structure,
+)
 from aiida_e3relax.workflows.comparison.reference import earlier_chain, find_raw_leg, reason_against
 from aiida_e3relax.workflows.guard import describe_verdict, guard_prediction
 from aiida_e3relax.workflows.network.base import E3RelaxBaseWorkChain
@@ -207,10 +213,15 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
         """Write the ledger."""
         nodes: dict[str, Any] = dict(self.ctx.network_facts)
         legs = {leg: self.ctx[f'relax_{leg}'] for leg in self.ctx.starts}
-        algos = {leg: process.inputs.relax_settings.get('algo', Algo.CG) for leg, process in legs.items()}
-        if len(set(algos.values())) > 1:
-            words = ', '.join(f'`{algo}` from {LEG_NAMES[leg]}' for leg, algo in algos.items())
+        algos = {leg: find_algo(process) for leg, process in legs.items()}
+        if len(set(algos.values()) - {None}) > 1:
+            words = ', '.join(f'`{algo}` from {LEG_NAMES[leg]}' for leg, algo in algos.items() if algo)
             self._remark(f'The ions were moved by {words}: what is saved is the work of both, start and algorithm')
+        if different := find_other_environment(legs.values()):
+            self._remark(
+                f'The jobs of the two relaxations had different `{"`, `".join(different)}`: steps and energies may '
+                'differ by that'
+            )
         nodes |= {leg: collect_leg(process) for leg, process in legs.items()}
         if 'predicted' in self.ctx.starts:
             nodes['prediction'] = self.ctx.starts['predicted']
@@ -221,6 +232,7 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
                 'freedom': freedom_value(self.inputs.freedom),
                 'algos': algos,
                 'remarks': self.ctx.remarks,
+                'raw_leg_is_earlier': earlier_chain(self.inputs.reference_leg.value) is not None,
                 'runs_from_cache': {leg: count_from_cache(process) for leg, process in legs.items()},
             }
         )

@@ -64,13 +64,16 @@ def test_the_same_minimum_needs_the_same_energy_and_the_same_crystal():
     )
 
 
-def test_a_failed_leg_has_its_cost_and_no_savings_are_told():
+def test_a_failed_leg_has_what_is_known_of_its_cost_and_no_savings_are_told():
     failed = Leg(
-        runs=(run(5, wall_time=None), run(0, electronic_steps=None)), static_wall_time=None, first=None, last=None
+        runs=(run(5, cores=None), run(2, electronic_steps=None, cores=None)),
+        static_wall_time=None,
+        first=None,
+        last=None,
     )
     told = compare_legs(RAW, failed)
-    assert (told['predicted']['finished'], told['predicted']['ionic_steps']) == (False, 5)
-    assert (told['predicted']['wall_time_s'], told['predicted']['electronic_steps']) == (None, None)
+    assert (told['predicted']['finished'], told['predicted']['ionic_steps']) == (False, 7)
+    assert (told['predicted']['electronic_steps'], told['predicted']['core_time_s']) == (50, None)
     assert 'energy_final_eV_per_atom' not in told['predicted']
     assert 'ionic_steps_saved' not in told
 
@@ -102,6 +105,14 @@ def test_wall_times_on_other_numbers_of_cores_are_not_subtracted():
     assert told['times_side_by_side'] is False
     assert (told['wall_time_saved_s'], told['core_time_saved_s']) == (None, 4 * 60.0 - 16 * 15.0)
     assert told['ionic_steps_saved'] == 9
+
+
+def test_the_raw_leg_of_an_earlier_chain_did_not_run_side_by_side():
+    told = compare_legs(RAW, PREDICTED, raw_is_earlier=True)
+    assert told.pop('times_side_by_side') is False
+    expected = compare_legs(RAW, PREDICTED)
+    assert expected.pop('times_side_by_side') is True
+    assert told == expected
 
 
 def test_a_start_whose_energy_does_not_compare_has_no_energy_error_and_all_other_figures():

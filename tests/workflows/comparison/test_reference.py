@@ -11,6 +11,7 @@ from aiida_e3relax.workflows.comparison.reference import reason_against
 from tests.workflows.crystals import copper_gold
 from tests.workflows.vasp.test_chain import count_ionic_steps, links_of, vasp_jobs
 
+HANDLERS = {'vasp': {'vasp': {'handler_overrides': {'handler_unfinished_calc_ionic': {'enabled': False}}}}}
 POSITIONS = {'vasp': {'vasp': {'parameters': {'incar': {'ediff': 1e-4}}}}}
 
 
@@ -26,7 +27,8 @@ def test_a_sample_is_a_share_of_the_structures_and_the_same_again():
 
 def test_the_raw_leg_of_an_earlier_chain_is_taken_and_stays_in_the_provenance(make_builder):
     raw_alone = run_get_node(make_builder(network_code=None)).node
-    builder = make_builder(reference_leg=raw_alone)
+    job_options = {'calc': {'metadata': {'options': {'prepend_text': 'export E3RELAX_OTHER=1'}}}}
+    builder = make_builder(reference_leg=raw_alone, overrides={'vasp': {'vasp': job_options}})
     assert f'one from the raw crystal has been run by E3RelaxVaspWorkChain<{raw_alone.pk}>.' in describe_relaxations(
         builder
     )
@@ -41,6 +43,10 @@ def test_the_raw_leg_of_an_earlier_chain_is_taken_and_stays_in_the_provenance(ma
     assert comparison['ionic_steps_saved'] == count_ionic_steps(job) - comparison['predicted']['ionic_steps']
     assert comparison['same_minimum'] is True
     assert f'The raw leg is that of E3RelaxVaspWorkChain<{raw_alone.pk}>' in comparison['remarks']
+    assert comparison['times_side_by_side'] is False
+    raw, predicted = (comparison[leg]['core_time_s'] for leg in ('raw', 'predicted'))
+    assert comparison['core_time_saved_s'] == pytest.approx(raw - predicted)
+    assert any('had different `prepend_text`: steps and energies' in remark for remark in comparison['remarks'])
     assert results['raw']['structure'] == raw_alone.outputs.raw.structure
     inputs = called['compare'].base.links.get_incoming(link_type=LinkType.INPUT_CALC).all_nodes()
     assert job.outputs.misc in inputs
@@ -52,6 +58,8 @@ def test_the_raw_leg_of_an_earlier_chain_is_taken_and_stays_in_the_provenance(ma
         make_builder(reference_leg=raw_alone, structure=orm.StructureData(ase=copper_gold()))
     with pytest.raises(ValueError, match=r'had another `vasp\.vasp\.parameters`'):
         make_builder(reference_leg=raw_alone, overrides=POSITIONS)
+    with pytest.raises(ValueError, match=r'had another `vasp\.vasp\.handler_overrides`'):
+        make_builder(reference_leg=raw_alone, overrides=HANDLERS)
     with pytest.raises(ValueError, match='had another `freedom`'):
         make_builder(reference_leg=raw_alone, freedom='positions')
 

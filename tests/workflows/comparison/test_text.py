@@ -138,9 +138,11 @@ def test_legs_on_other_numbers_of_cores_have_the_difference_of_their_core_times(
     assert 'cache' not in text
 
 
-def test_the_program_is_that_of_the_first_leg_that_names_it():
+def test_the_programs_are_those_that_the_legs_name():
     nameless, vasp = ({'code_version': version, 'stand_in': None} for version in (None, '6.4.3'))
     assert 'Computed by VASP 6.4.3.' in text_of(raw=LEG | nameless, predicted=LEG | vasp)
+    newer = vasp | {'code_version': '6.5.1'}
+    assert 'Computed by VASP 6.4.3 and 6.5.1.' in text_of(raw=LEG | vasp, predicted=LEG | newer)
     text = text_of(raw=LEG | nameless, predicted=None)
     assert 'No VASP run got as far as naming its program.' in text
 

@@ -175,10 +175,11 @@ def test_a_leg_that_left_no_nodes_has_no_runs():
     assert (leg.runs, leg.first, leg.last, leg.code_version) == ((), None, None, None)
 
 
-def test_a_run_of_which_no_file_came_back_counts_and_its_cost_is_not_known():
+def test_a_run_of_which_no_file_came_back_counts_and_the_cost_of_the_others_is_the_least_that_was_spent():
     structure = orm.StructureData(ase=copper_gold())
     folder = orm.RemoteData(remote_path='/scratch/killed')
     leg = read_leg(structure, {'remote_folder_1': folder, 'misc_2': misc(4, 8.0), 'trajectory_2': trajectory(4)})
     assert [run.ionic_steps for run in leg.runs] == [None, 4]
-    assert leg.total(lambda run: run.ionic_steps) is None
+    assert leg.total(lambda run: run.ionic_steps) == 4
+    assert leg.total(lambda run: run.cores) is None
     assert leg.first is None

@@ -2,7 +2,14 @@
 
 import pytest
 
-from aiida_e3relax.workflows.network.report import find_pre_relaxer, network_facts, stated_distance, stated_uncertainty
+from aiida_e3relax.workflows.network.report import (
+    find_pre_relaxer,
+    find_relaxation,
+    find_remarks,
+    network_facts,
+    stated_distance,
+    stated_uncertainty,
+)
 
 NEAR = {
     'distance_to_training': 1.5,
@@ -57,6 +64,32 @@ def test_the_time_of_a_potential_counts_for_the_structure_it_was_spent_on():
 def test_a_second_opinion_that_took_steps_is_a_pre_relaxer(steps, name):
     report = REPORT | {'second_opinion': {'potential': 'chgnet', 'steps': steps}}
     assert network_facts(report, 'a')['pre_relaxer'] == str(find_pre_relaxer(report)) == name
+
+
+@pytest.mark.parametrize(
+    ('device', 'core_time'),
+    [({'used': 'cpu', 'threads': 4}, 24.0), ({'used': 'cuda:0', 'threads': 4}, 6.0), ({'used': 'cpu'}, None)],
+)
+def test_a_second_of_a_run_on_the_cpu_is_one_of_each_thread(device, core_time):
+    facts = network_facts(REPORT | {'device': device}, 'a')
+    assert (facts['wall_time_s'], facts['core_time_s']) == (6.0, core_time)
+
+
+@pytest.mark.parametrize(('key', 'steps'), [('potential', 9), ('second_opinion', 9), ('second_opinion', 0)])
+def test_a_potential_that_failed_after_the_network_is_told(key, steps):
+    row = REPORT['structures'][0] | {key: {'error': 'no atoms near H 3.', 'wall_time_s': 0.1}}
+    report = REPORT | {key: {'potential': 'chgnet', 'steps': steps}, 'structures': [row]}
+    facts = network_facts(report)
+    if not steps:
+        assert find_relaxation(facts) is None
+        assert find_remarks(facts) == []
+        return
+    assert find_relaxation(facts)['error'] == 'no atoms near H 3.'
+    assert find_remarks(facts) == [
+        'chgnet could not relax the crystal, and its prediction is that of the network alone: no atoms near H 3'
+    ]
+    assert find_remarks(facts | {'content_hash': None}) == [], 'without a network there is no prediction'
+    assert find_remarks(network_facts(REPORT, 'a')) == []
 
 
 def test_a_structure_that_was_alone_needs_no_label():

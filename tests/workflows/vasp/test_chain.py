@@ -210,7 +210,9 @@ def test_the_raw_leg_steps_in_when_vasp_fails_from_the_prediction(make_builder, 
     comparison = results['comparison'].get_dict()
     assert comparison['raw']['finished']
     assert not comparison['predicted']['finished']
-    assert 'The relaxation from the prediction failed' in comparison['remarks'][-1]
+    failure, cost = comparison['remarks'][-2:]
+    assert 'The relaxation from the prediction failed' in failure
+    assert '1 of 1 VASP runs from the prediction ended before they wrote what they cost' in cost
 
 
 def test_a_killed_and_restarted_run_counts_as_spent(make_builder, make_scripted_code, tmp_path):
