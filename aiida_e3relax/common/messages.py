@@ -40,6 +40,12 @@ def count_of(count: int, one: str, several: str = '') -> str:
     return f'{count:,} {one if count == 1 else several or f"{one}s"}'
 
 
+def name_some(names: Sequence[str], most: int = 4) -> str:
+    """Return the first names, at `most` so many, and how many more there are."""
+    more = f' and {len(names) - most} more' if len(names) > most else ''
+    return f'{", ".join(names[:most])}{more}'
+
+
 def describe_error(error: BaseException) -> str:
     """Return the type and the message of another library's exception, on one line."""
     return f'{type(error).__name__}: {short(error, 200)}' if str(error) else type(error).__name__

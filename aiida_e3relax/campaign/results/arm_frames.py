@@ -13,11 +13,12 @@ from aiida import orm
 
 from aiida_e3relax.campaign.arms import JOINT, RAW_ALONE, find_arms, find_other_settings, find_pre_relaxer
 from aiida_e3relax.campaign.group import CampaignGroup, load_campaign
+from aiida_e3relax.campaign.results.arm_notes import iterate_notes
 from aiida_e3relax.campaign.results.arms import ArmsComparison, compare_arms
-from aiida_e3relax.campaign.results.statistics import find_other_algos
 from aiida_e3relax.campaign.results.table import campaign_frame
 from aiida_e3relax.campaign.settings import CampaignSettings
-from aiida_e3relax.common.messages import printable
+from aiida_e3relax.common.messages import name_some, printable
+from aiida_e3relax.workflows.comparison.legs import ENVIRONMENT
 from aiida_e3relax.workflows.comparison.reference import content
 
 Parts = Mapping[str, CampaignSettings]
@@ -28,8 +29,9 @@ def compare_campaigns(names: Iterable[str], classes: Mapping[str, str] | None = 
     """Return arms side by side; a name stands for that campaign and, where it relaxes raw crystals, for its arms.
 
     Names that `JOINT` joins stand for campaigns of other crystals each, which are taken as one, and so are their arms,
-    each with that of the same pre-relaxer. An arm goes by its pre-relaxer, or by the name of its campaign where several
-    have the same one. A campaign without predictions is no arm. `classes` are as in `compare_arms`.
+    each with that of the same pre-relaxer. An arm goes by its pre-relaxer, with `predicted_algo` where it has one, or
+    by the name of its campaign where several have the same. A campaign without predictions is no arm. `classes` are as
+    in `compare_arms`.
 
     Raises
     ------
@@ -39,7 +41,8 @@ def compare_campaigns(names: Iterable[str], classes: Mapping[str, str] | None = 
     """
     arms = _name_arms(_list_arms(list(names)))
     frames = {name: _join_frames({label: campaign_frame(label) for label in parts}) for name, parts in arms.items()}
-    return dataclasses.replace(compare_arms(frames, classes), notes=tuple(_iterate_notes(arms, frames)))
+    notes = (*_iterate_notes(arms), *iterate_notes(frames))
+    return dataclasses.replace(compare_arms(frames, classes), notes=notes)
 
 
 def _list_arms(words: list[str]) -> list[Parts]:
@@ -116,8 +119,14 @@ def _join_frames(frames: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(frames.values())
 
 
+def _name_start(settings: CampaignSettings) -> str:
+    """Return the pre-relaxer of a campaign, and how VASP moves the ions from there where that is of its own."""
+    algo = (settings.chain.get('overrides') or {}).get('predicted_algo')
+    return f'{find_pre_relaxer(settings)} ({algo})' if algo else find_pre_relaxer(settings)
+
+
 def _name_arms(arms: list[Parts]) -> dict[str, Parts]:
-    texts = [find_pre_relaxer(next(iter(parts.values()))) for parts in arms]
+    texts = [_name_start(next(iter(parts.values()))) for parts in arms]
     of_campaigns = [JOINT.join(parts) for parts in arms]
     counts = Counter(texts)
     names = [text if counts[text] == 1 else own for text, own in zip(texts, of_campaigns, strict=True)]
@@ -126,8 +135,8 @@ def _name_arms(arms: list[Parts]) -> dict[str, Parts]:
     return dict(zip(names, arms, strict=True))
 
 
-def _iterate_notes(arms: Mapping[str, Parts], frames: Mapping[str, pd.DataFrame]) -> Iterator[str]:
-    """Yield what makes arms hard to compare; raises ValueError for what cannot be compared at all.
+def _iterate_notes(arms: Mapping[str, Parts]) -> Iterator[str]:
+    """Yield by which settings arms are hard to compare; raises ValueError for what cannot be compared at all.
 
     A campaign is held against the first arm that has its crystals, or some of them.
     """
@@ -142,14 +151,11 @@ def _iterate_notes(arms: Mapping[str, Parts], frames: Mapping[str, pd.DataFrame]
                     yield from _iterate_differences(title, settings, other, of_other, common)
                 left -= common
         earlier += titled
-    for name, frame in frames.items():
-        if algos := find_other_algos(frame):
-            yield (
-                f'{name}: VASP moved the ions by `{algos["predicted"]}` from the predictions, by `{algos["raw"]}` from '
-                'the raw crystals: what is saved is the work of both, start and algorithm.'
-            )
-        if n_left := int(frame['state'].isin(('waiting', 'running')).sum()):
-            yield f'{name}: {n_left} of {len(frame)} structures are waiting or running, and in no figure yet.'
+    if later := [name for name, parts in arms.items() if any(settings.raw_legs_of for settings in parts.values())]:
+        yield (
+            f'The raw crystals were relaxed before the arms {name_some(later)}: the times of the two were not measured '
+            'side by side.'
+        )
 
 
 def _iterate_differences(
@@ -165,11 +171,13 @@ def _iterate_differences(
             'two are not of the same relaxation.'
         )
     options, others = (chain.get('options') or {} for chain in (settings.chain, of_other.chain))
-    if odd := sorted(key for key in options.keys() | others.keys() if options.get(key) != others.get(key)):
-        yield (
-            f'{name} gave the jobs of VASP another `{"`, `".join(odd)}` than {other}: times and core times of the two '
-            'were not measured alike.'
-        )
+    odd = sorted(key for key in options.keys() | others.keys() if options.get(key) != others.get(key))
+    for keys, told in (
+        ([key for key in odd if key in ENVIRONMENT], 'steps and energies may differ by that'),
+        ([key for key in odd if key not in ENVIRONMENT], 'times and core times of the two were not measured alike'),
+    ):
+        if keys:
+            yield f'{name} gave the jobs of VASP another `{"`, `".join(keys)}` than {other}: {told}.'
     versions = {key: value for key, value in settings.versions.items() if of_other.versions.get(key, value) != value}
     if versions:
         told = ', '.join(f'{key} {value} for {of_other.versions[key]}' for key, value in versions.items())

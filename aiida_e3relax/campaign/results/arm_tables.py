@@ -11,7 +11,7 @@ from aiida_e3relax.campaign.results.arms import RAW, SAME_MEV, WORSE_BY, ArmsCom
 from aiida_e3relax.campaign.results.estimates import FEWEST, Estimate
 from aiida_e3relax.campaign.results.noise import format_energy
 from aiida_e3relax.campaign.results.outcomes import COUNTED, OUTCOMES
-from aiida_e3relax.common.messages import count_of
+from aiida_e3relax.common.messages import count_of, name_some
 
 APART = f'{SAME_MEV:g} meV/atom'
 SURE = 0.05
@@ -20,8 +20,6 @@ COST_NAMES = {'electronic_steps': 'electronic steps', 'core_time_s': 'core time'
 """The costs in a table beside the ionic steps, which are known wherever a crystal counts."""
 ALONE = 'Each interval is of its own, 95 % for one, and not corrected for being one of several.'
 """What to say of the intervals of several arms or pairs."""
-SHOWN = 4
-"""So many crystals are named in a sentence."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +40,7 @@ class TextTable:
 
 def describe_arms(comparison: ArmsComparison) -> list[str]:
     """Return what a comparison found, in sentences, the most important first, and what to know of it."""
-    return [*_iterate_sentences(comparison), *comparison.notes]
+    return [*_iterate_sentences(comparison), *_iterate_failures(comparison), *comparison.notes]
 
 
 def tabulate_arms(comparison: ArmsComparison) -> list[TextTable]:
@@ -122,18 +120,42 @@ def _iterate_sentences(comparison: ArmsComparison) -> Iterator[str]:
         yield _compare_with_next(comparison, first, ranking[1])
     for arm in ranking:
         if arm.worse:
-            named = ', '.join(f'{label} (+{more})' for label, more in list(arm.worse.items())[:SHOWN])
-            more = f' and {len(arm.worse) - SHOWN} more' if len(arm.worse) > SHOWN else ''
-            yield f'From {arm.name} VASP takes more than {WORSE_BY} ionic step above the raw crystal on {named}{more}.'
-    if not any(arm.worse for arm in ranking):
+            named = name_some([f'{label} (+{more})' for label, more in arm.worse.items()])
+            yield f'From {arm.name} VASP takes more than {WORSE_BY} ionic step above the raw crystal on {named}.'
+    if not any(arm.worse or arm.failed or arm.stopped for arm in ranking):
         yield f'No arm takes more than {WORSE_BY} ionic step above the raw crystal on any of them.'
     for where, excuse in (('lower', '; a start that leads to a lower minimum is no error'), ('higher', '')):
         found = {arm.name: getattr(arm, where) for arm in ranking if getattr(arm, where)}
         if found:
             told = ', '.join(_describe_ends(name, ends) for name, ends in found.items())
             yield f'Ends more than {APART} {where} than that from the raw crystal: {told}{excuse}.'
+    if found := {arm.name: arm.other_structure for arm in ranking if arm.other_structure}:
+        told = ', '.join(f'from {name} {len(labels)} ({name_some(labels)})' for name, labels in found.items())
+        yield f'Ends within {APART} of that from the raw crystal, and of another structure: {told}.'
     if comparison.stand_in:
         yield f'Computed by the VASP stand-in ({" and ".join(comparison.engines)}), not by VASP.'
+
+
+def _iterate_failures(comparison: ArmsComparison) -> Iterator[str]:
+    """Yield sentences on what failed, from arms and from raw crystals."""
+    for arm in comparison.ranking:
+        if arm.failed:
+            yield (
+                f'From {arm.name} VASP failed on {name_some(arm.failed)}: where the relaxation from the raw crystal '
+                'finished, it counts, and on top of it what is known of the failed one, the least that it spent.'
+            )
+        if arm.stopped:
+            yield (
+                f'{arm.name}: the chains of {name_some(arm.stopped)} were stopped and left no figures: the relaxation '
+                'from the raw crystal counts in their place where another arm has it, the least that they cost.'
+            )
+    if comparison.raw_failed:
+        finished = ', '.join(f'from {arm.name} on {arm.rescued}' for arm in comparison.ranking)
+        n_failed = count_of(len(comparison.raw_failed), 'crystal')
+        yield (
+            f'On {n_failed} VASP failed from the raw crystal ({name_some(comparison.raw_failed)}); of '
+            f'{"it" if len(comparison.raw_failed) == 1 else "them"} it finished {finished}.'
+        )
 
 
 def _describe_ends(name: str, ends: dict[str, float]) -> str:
@@ -147,7 +169,7 @@ def _compare_with_next(comparison: ArmsComparison, first: ArmSummary, second: Ar
     pair = _find_pair(comparison, first.name, second.name)
     steps = second.savings['ionic_steps']
     text = f'Next comes {second.name} with {steps.with_network:,.0f}'
-    if pair.n_same == comparison.n:
+    if pair.n_fewer == pair.n_more == 0:
         return f'{text}: the same on each crystal.'
     if pair.corrected is None:
         return f'{text}; one crystal is too few for a test.'
@@ -197,7 +219,7 @@ def _tabulate_costs(comparison: ArmsComparison) -> TextTable:
         f'Sums over the {count_of(comparison.n, "crystal")} that all arms have; saved against the raw crystals, with '
         f'the 95 % interval over crystals. {ALONE} A rejected prediction counts as nothing saved, one from which VASP '
         'failed as lost. The core time has in it what the arm itself took, the network or the potential, a second of '
-        f'its device as one of a core.{"".join(_iterate_unknown(comparison))}',
+        f'a GPU as one of a core.{"".join(_iterate_unknown(comparison))}',
     )
 
 
@@ -272,8 +294,16 @@ def _tabulate_pairs(comparison: ArmsComparison) -> TextTable:
         ('start', 'cost', 'saved', 'fewer / same / more', 'p', 'p corrected'),
         rows,
         'Wilcoxon’s signed-rank test over crystals, zeros counted (Pratt), two-sided; corrected by Holm’s method for '
-        f'all pairs of a cost, those with the raw crystals among them. {ALONE}',
+        f'all pairs of a cost, those with the raw crystals among them. {ALONE}{_describe_arms_alone(comparison)}',
     )
+
+
+def _describe_arms_alone(comparison: ArmsComparison) -> str:
+    """Return a sentence on the crystals on which arms are compared without the raw crystals; nothing for none."""
+    if not comparison.arms_alone:
+        return ''
+    more = count_of(len(comparison.arms_alone), 'crystal')
+    return f' Arms are compared with each other on {more} more, on which VASP failed from the raw crystal.'
 
 
 def _tabulate_classes(comparison: ArmsComparison) -> TextTable:
@@ -302,27 +332,31 @@ def _tabulate_minima(comparison: ArmsComparison) -> TextTable:
     rows = []
     for label, above in comparison.minima.iterrows():
         lowest = [str(start) for start, value in above.items() if value <= SAME_MEV]
+        row = comparison.by_crystal.loc[label]
+        others = [arm.name for arm in comparison.arms if row[column(arm.name, 'other_structure')] is True]
         rows.append(
             (
                 str(label),
-                comparison.by_crystal.loc[label, 'formula'],
+                row['formula'],
                 *('–' if np.isnan(value) else f'{value:.1f}' for value in above),
                 ', '.join(lowest),
+                ', '.join(others) or '–',
             )
         )
     return TextTable(
         'Crystals whose ends are not all in one minimum',
-        ('crystal', 'formula', *(str(start) for start in comparison.minima), 'lowest'),
+        ('crystal', 'formula', *(str(start) for start in comparison.minima), 'lowest', 'same energy, other structure'),
         rows,
         f'Energy above the lowest end in meV/atom; lowest are all within {APART} of it. The lowest end is the one to '
-        'keep, whichever start led to it.',
+        'keep, whichever start led to it. Same energy, other structure: than that from the raw crystal. A crystal is '
+        'here also where not all arms have it.',
     )
 
 
 def _explain_absence(comparison: ArmsComparison, label: object) -> str:
     """Return which arms do not have a crystal, and why."""
     row = comparison.by_crystal.loc[label]
-    reasons = []
+    reasons = [f'{RAW}: VASP failed'] if label in comparison.raw_failed else []
     for arm in comparison.arms:
         if np.isnan(row[column(arm.name, 'ionic_steps')]):
             outcome = row[column(arm.name, 'outcome')]

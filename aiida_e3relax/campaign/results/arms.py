@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from aiida_e3relax.campaign.results.arm_costs import costs_of_arm, find_raw_failed, share_raw_legs
 from aiida_e3relax.campaign.results.classes import classify
 from aiida_e3relax.campaign.results.estimates import (
     Estimate,
@@ -19,7 +20,7 @@ from aiida_e3relax.campaign.results.estimates import (
     percent_saved,
     signed_rank,
 )
-from aiida_e3relax.campaign.results.outcomes import COSTS, find_outcomes, pair_costs
+from aiida_e3relax.campaign.results.outcomes import COSTS, STOPPED, find_outcomes, own_cost, pair_costs
 from aiida_e3relax.campaign.results.statistics import Saving, estimate_saving, find_engines
 from aiida_e3relax.workflows.comparison.ledger import SAME_ENERGY
 
@@ -47,7 +48,7 @@ class ArmSummary:
         By cost, see `outcomes.pair_costs`, over the structures `ArmsComparison.known` of it; times have what the arm
         itself took in them.
     own_time
-        What the arm itself took in the core time, the network or the potential, in s of its device.
+        What the arm itself took in the core time, the network or the potential, in s of a core or a GPU.
     start_error, raw_start_error
         Medians of the energy of the start above the end of its relaxation, in meV/atom, of structures relaxed both
         ways, from the arm and from the raw crystal.
@@ -55,11 +56,17 @@ class ArmSummary:
         Percent of the structures relaxed both ways that end in the same minimum as from the raw crystal.
     lower, higher
         By label how far beyond `SAME_MEV` the end is below or above the one from the raw crystal, in meV/atom.
+    other_structure
+        The crystals whose end is within `SAME_MEV` of that from the raw crystal, and another structure.
     worse
         By label how many ionic steps more than from the raw crystal, where they are more than `WORSE_BY`.
     best, tied
         For how many crystals no other start, the raw one among them, takes as few ionic steps, and for how many some
         do.
+    failed, stopped
+        All crystals of the arm on which VASP failed from it, and those whose chain left no figures.
+    rescued
+        On how many crystals VASP finished from the arm, of those on which it failed from the raw one.
     """
 
     name: str
@@ -72,14 +79,20 @@ class ArmSummary:
     same_minimum: Estimate
     lower: dict[str, float]
     higher: dict[str, float]
+    other_structure: tuple[str, ...]
     worse: dict[str, int]
     best: int
     tied: int
+    failed: tuple[str, ...]
+    stopped: tuple[str, ...]
+    rescued: int
 
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
     """Two starts, one of which may be `RAW`, over the structures that all arms have.
+
+    Two arms are compared also on `ArmsComparison.arms_alone`.
 
     Attributes
     ----------
@@ -146,6 +159,8 @@ class ArmsComparison:
         The structures that all arms have, which all figures are of but for those of a cost.
     known
         By cost the structures among them of which all arms have it, with and without the prediction.
+    raw_failed, arms_alone
+        All structures on which VASP failed from the raw crystal, and those among them that it finished from all arms.
     raw_steps, raw_best, raw_tied
         The ionic steps from the raw crystals in all, and for how many crystals no start takes fewer, alone or not.
     arms
@@ -155,8 +170,8 @@ class ArmsComparison:
     classes
         By chemistry, or as they were given.
     minima
-        The structures whose ends are not all in one minimum, and by start how far the end is above the lowest, in
-        meV/atom; NaN where a start has no end of its own.
+        The structures of any arm whose ends are not all in one minimum, by energy or by structure, and by start how far
+        the end is above the lowest, in meV/atom; NaN where a start has no end of its own.
     by_crystal
         One row a structure of any arm: what it is, and the figures of each start in columns `START: FIGURE`.
     engines
@@ -167,6 +182,8 @@ class ArmsComparison:
 
     n: int
     known: dict[str, tuple[str, ...]]
+    raw_failed: tuple[str, ...]
+    arms_alone: tuple[str, ...]
     raw_steps: float
     raw_best: int
     raw_tied: int
@@ -203,39 +220,47 @@ def compare_arms(frames: Mapping[str, pd.DataFrame], classes: Mapping[str, str] 
     """Return arms side by side, from the table of each by its name, see `table.campaign_frame`.
 
     An arm costs what `outcomes.pair_costs` counts: where its prediction is rejected the steps from the raw crystal,
-    where VASP failed from it both. The order of the arms and of their structures changes no number. `classes` are those
-    of the crystals by label, in the place of their chemistry.
+    where VASP failed from it both. All arms are held against one raw leg of a crystal, see `share_raw_legs`. The order
+    of the arms and of their structures changes no number. `classes` are those of the crystals by label, in the place of
+    their chemistry.
 
     Raises ValueError where there is no arm, or one that is called `RAW`, and for crystals that have no class.
     """
     if not frames or RAW in frames:
         raise ValueError(f'arms: expected at least one and none named `{RAW}`, found {", ".join(frames) or "none"}')
+    frames = share_raw_legs(frames)
     costs = {name: pair_costs(frame) for name, frame in frames.items()}
     counted = {name: set(_known(pairs, 'ionic_steps').index) for name, pairs in costs.items()}
+    raw_failed = find_raw_failed(frames)
     common = sorted(set.intersection(*counted.values()))
     known = {
         cost: tuple(sorted(set(common).intersection(*(_known(pairs, cost).index for pairs in costs.values()))))
         for cost in COSTS
     }
-    by_crystal = _list_crystals(frames, costs, common, classes)
+    by_crystal = _list_crystals(frames, costs, raw_failed, common, classes)
     starts = [RAW, *frames]
-    steps = {cost: by_crystal.loc[common, [column(start, cost) for start in starts]] for cost in PAIR_COSTS}
-    steps = {cost: table.set_axis(starts, axis=1).astype('float64') for cost, table in steps.items()}
-    best, tied = _count_best(steps['ionic_steps'])
+    tables = {cost: by_crystal[[column(start, cost) for start in starts]] for cost in PAIR_COSTS}
+    tables = {cost: table.set_axis(starts, axis=1).astype('float64') for cost, table in tables.items()}
+    finished = tables['ionic_steps'].loc[list(raw_failed)].drop(columns=RAW).dropna()
+    arms_alone = tuple(label for label in finished.index if label not in common)
+    steps = tables['ionic_steps'].loc[common]
+    best, tied = _count_best(steps)
     arms = [
-        _summarise_arm(name, frame, costs[name], len(counted[name]), common, known, best[name], tied[name])
+        _summarise_arm(name, frame, costs[name], len(counted[name]), common, known, raw_failed, best[name], tied[name])
         for name, frame in frames.items()
     ]
     return ArmsComparison(
         n=len(common),
         known=known,
-        raw_steps=float(steps['ionic_steps'][RAW].sum()),
+        raw_failed=raw_failed,
+        arms_alone=arms_alone,
+        raw_steps=float(steps[RAW].sum()),
         raw_best=best[RAW],
         raw_tied=tied[RAW],
         arms=tuple(arms),
-        pairs={cost: _compare_pairs(cost, table) for cost, table in steps.items()},
-        classes=tuple(_compare_classes(steps['ionic_steps'], by_crystal.loc[common, 'class'])),
-        minima=_find_minima(by_crystal.loc[common], starts),
+        pairs={cost: _compare_pairs(cost, table, common, arms_alone) for cost, table in tables.items()},
+        classes=tuple(_compare_classes(steps, by_crystal.loc[common, 'class'])),
+        minima=_find_minima(by_crystal, starts),
         by_crystal=by_crystal,
         engines=tuple(sorted({engine for frame in frames.values() for engine in find_engines(frame)})),
     )
@@ -253,10 +278,12 @@ def _summarise_arm(
     counted: int,
     common: list[str],
     known: Mapping[str, tuple[str, ...]],
+    raw_failed: tuple[str, ...],
     best: int,
     tied: int,
 ) -> ArmSummary:
     rows = frame.loc[common]
+    outcomes = find_outcomes(frame).sort_index()
     both = rows[find_outcomes(rows) == 'compared'] if common else rows
     same = both['same_minimum'].dropna()
     ends = both['energy_difference_final_meV_per_atom'].dropna()
@@ -267,15 +294,19 @@ def _summarise_arm(
         structures=len(frame),
         counted=counted,
         savings={cost: estimate_saving(cost, costs.loc[list(known[cost]), cost]) for cost in COSTS},
-        own_time=float(frame.loc[list(known['core_time_s']), 'network_wall_time_s'].sum()),
+        own_time=float(own_cost(frame.loc[list(known['core_time_s'])], 'core_time_s').sum()),
         start_error=_median(both, 'predicted_start_energy_error_meV_per_atom'),
         raw_start_error=_median(both, 'raw_start_energy_error_meV_per_atom'),
         same_minimum=percent_of(int(same.sum()), len(same)),
         lower={str(label): -float(value) for label, value in ends.items() if value < -SAME_MEV},
         higher={str(label): float(value) for label, value in ends.items() if value > SAME_MEV},
+        other_structure=tuple(both.index[_is_other_structure(both)]),
         worse={str(label): int(value) for label, value in more.items() if value > WORSE_BY},
         best=best,
         tied=tied,
+        failed=tuple(outcomes.index[outcomes.isin(('predicted failed', 'both failed'))]),
+        stopped=tuple(outcomes.index[outcomes.isin(STOPPED)]),
+        rescued=int((frame.loc[frame.index.isin(raw_failed), 'predicted_finished'] == True).sum()),  # noqa: E712
     )
 
 
@@ -293,13 +324,15 @@ def _count_best(steps: pd.DataFrame) -> tuple[dict[str, int], dict[str, int]]:
     return best, tied
 
 
-def _compare_pairs(cost: str, steps: pd.DataFrame) -> tuple[Pair, ...]:
+def _compare_pairs(cost: str, steps: pd.DataFrame, common: list[str], arms_alone: tuple[str, ...]) -> tuple[Pair, ...]:
     """Return all starts against each other in a cost, over the structures of which all have it."""
-    steps = steps.dropna()
+    with_raw = steps.loc[common].dropna()
+    of_arms = steps.loc[sorted([*with_raw.index, *arms_alone])].drop(columns=RAW).dropna()
     pairs = []
     for names in itertools.combinations(steps.columns, 2):
-        fewer, more = sorted(names, key=lambda start: (steps[start].sum(), start))
-        without, with_less = column_values(steps, more), column_values(steps, fewer)
+        known = with_raw if RAW in names else of_arms
+        fewer, more = sorted(names, key=lambda start: (known[start].sum(), start))
+        without, with_less = column_values(known, more), column_values(known, fewer)
         saved = without - with_less
         counts = (int((saved > 0).sum()), int((saved == 0).sum()), int((saved < 0).sum()))
         p_value = signed_rank(saved)
@@ -331,23 +364,30 @@ def _compare_classes(steps: pd.DataFrame, classes: pd.Series) -> list[ClassOfCom
     return compared
 
 
-def _find_minima(common: pd.DataFrame, starts: list[str]) -> pd.DataFrame:
-    """Return by start how far the ends are above the lowest, of structures whose ends are further apart than noise."""
-    energies = common[[column(start, ENERGY) for start in starts]].set_axis(starts, axis=1)
-    above = 1e3 * energies.astype('float64').sub(energies.astype('float64').min(axis=1), axis=0)
-    return above[above.max(axis=1) > SAME_MEV]
+def _is_other_structure(rows: pd.DataFrame) -> pd.Series:
+    """Return of which rows the end is of the same energy as that from the raw crystal, and not in the same minimum."""
+    apart = rows['energy_difference_final_meV_per_atom'].astype('float64').abs()
+    return (rows['same_minimum'] == False) & (apart <= SAME_MEV)  # noqa: E712
+
+
+def _find_minima(by_crystal: pd.DataFrame, starts: list[str]) -> pd.DataFrame:
+    """Return by start how far the ends are above the lowest, of structures whose ends are not all in one minimum."""
+    energies = by_crystal[[column(start, ENERGY) for start in starts]].set_axis(starts, axis=1).astype('float64')
+    above = 1e3 * energies.sub(energies.min(axis=1), axis=0)
+    others = by_crystal[[column(start, 'other_structure') for start in starts if start != RAW]]
+    return above[(above.max(axis=1) > SAME_MEV) | (others == True).any(axis=1)]  # noqa: E712
 
 
 def _list_crystals(
     frames: Mapping[str, pd.DataFrame],
     costs: Mapping[str, pd.DataFrame],
+    raw_failed: tuple[str, ...],
     common: list[str],
     classes: Mapping[str, str] | None,
 ) -> pd.DataFrame:
     """Return the table `ArmsComparison.by_crystal`, in the order of labels."""
     labels = sorted(set().union(*(frame.index for frame in frames.values())))
     table = pd.DataFrame(index=pd.Index(labels, name='label'))
-    # The raw leg is the same in all arms of a campaign; where it is not, that of the first name is shown.
     by_name = [(frames[name], costs[name]) for name in sorted(frames)]
     told = {key: [frame[key] for frame, _ in by_name] for key in ('formula', 'elements', 'n_atoms')}
     told |= {column(RAW, cost): [pairs[cost, 'without'] for _, pairs in by_name] for cost in COSTS}
@@ -360,14 +400,16 @@ def _list_crystals(
     for name, frame in frames.items():
         outcomes = find_outcomes(frame)
         compared = outcomes == 'compared'
+        own = costs_of_arm(frame, costs[name], raw_failed)
         figures = {
             'outcome': outcomes,
-            **{cost: costs[name][cost, 'with'] for cost in COSTS},
-            'own_time_s': frame['network_wall_time_s'],
+            **{cost: own[cost] for cost in COSTS},
+            'own_time_s': own_cost(frame, 'core_time_s').where(frame['network_wall_time_s'].notna()),
             'start_energy_error_meV_per_atom': frame['predicted_start_energy_error_meV_per_atom'],
-            ENERGY: frame[f'predicted_{ENERGY}'].where(compared),
+            ENERGY: frame[f'predicted_{ENERGY}'].where(compared | (outcomes == 'raw failed')),
             'energy_difference_final_meV_per_atom': frame['energy_difference_final_meV_per_atom'],
             'same_minimum': frame['same_minimum'],
+            'other_structure': _is_other_structure(frame).where(compared, None),
         }
         for figure, values in figures.items():
             table[column(name, figure)] = values.reindex(table.index)

@@ -23,7 +23,9 @@ OUTCOMES = {
 """What can become of a structure, and the same in words."""
 COUNTED = ('compared', 'rejected', 'no prediction', 'predicted failed')
 """The outcomes in which the cost with the network and without is known."""
-FAILURES = ('predicted failed', 'raw failed', 'both failed', 'no comparison', 'excepted', 'killed')
+STOPPED = ('no comparison', 'excepted', 'killed')
+"""The outcomes in which a chain left no figures."""
+FAILURES = ('predicted failed', 'raw failed', 'both failed', *STOPPED)
 OF_LEGS = {
     (True, True): 'compared',
     (True, False): 'predicted failed',
@@ -33,7 +35,7 @@ OF_LEGS = {
 """By whether the raw and the predicted leg finished, None for one that did not run."""
 COSTS = ('ionic_steps', 'electronic_steps', 'wall_time_s', 'core_time_s')
 TIMES = ('wall_time_s', 'core_time_s')
-"""The costs to which the time of the network is added, a second of its device as a second of a core."""
+"""The costs to which the time of the network is added, a second of a GPU as a second of a core."""
 
 
 def find_outcomes(frame: pd.DataFrame) -> pd.Series:
@@ -49,7 +51,8 @@ def pair_costs(frame: pd.DataFrame) -> pd.DataFrame:
 
     - the predicted leg, where both legs finished;
     - the raw leg, where the guard rejected the prediction or there was none: nothing was saved;
-    - both, where VASP failed from the prediction: what was spent on it is lost;
+    - both, where VASP failed from the prediction: what was spent on it is lost, and counts as far as it is known;
+    - the raw leg, where the chain is one of `STOPPED` and the table has a raw leg of another one: the least it can be;
 
     and, in times, the network's.
 
@@ -61,9 +64,9 @@ def pair_costs(frame: pd.DataFrame) -> pd.DataFrame:
         times of legs that ran on different numbers of cores.
     """
     outcomes = find_outcomes(frame)
-    counted = frame[outcomes.isin(COUNTED) & frame['in_sample'].astype(bool)]
+    is_known = outcomes.isin(COUNTED) | (outcomes.isin(STOPPED) & frame['raw_ionic_steps'].notna())
+    counted = frame[is_known & frame['in_sample'].astype(bool)]
     outcomes = outcomes[counted.index]
-    network = counted['network_wall_time_s'].fillna(0.0)
     both = outcomes.isin(('compared', 'predicted failed'))
     raw_cores, predicted_cores = counted['raw_cores'], counted['predicted_cores']
     other_cores = raw_cores.notna() & predicted_cores.notna() & (raw_cores != predicted_cores)
@@ -73,10 +76,19 @@ def pair_costs(frame: pd.DataFrame) -> pd.DataFrame:
     for cost in COSTS:
         raw, predicted = counted[f'raw_{cost}'], counted[f'predicted_{cost}']
         spent = predicted.where(outcomes == 'compared', raw)
-        spent = spent.where(outcomes != 'predicted failed', raw + predicted)
+        spent = spent.where(outcomes != 'predicted failed', raw + predicted.fillna(0.0))
         columns[cost, 'without'] = raw.mask(apart[cost]) if cost in TIMES else raw
-        columns[cost, 'with'] = (spent + network).mask(apart[cost]) if cost in TIMES else spent
+        columns[cost, 'with'] = (spent + own_cost(counted, cost)).mask(apart[cost]) if cost in TIMES else spent
     return pd.DataFrame(columns, index=counted.index, dtype='float64')
+
+
+def own_cost(frame: pd.DataFrame, cost: str) -> pd.Series:
+    """Return what the network, or a potential, took itself in a cost; its core time is the wall time in old tables."""
+    if cost not in TIMES:
+        return pd.Series(0.0, index=frame.index)
+    wall_time = frame['network_wall_time_s']
+    time = frame.get('network_core_time_s', wall_time) if cost == 'core_time_s' else wall_time
+    return time.fillna(wall_time).fillna(0.0)
 
 
 def times_apart(frame: pd.DataFrame) -> pd.Series:

@@ -20,6 +20,7 @@ from aiida_e3relax.campaign.results.records import (
 from aiida_e3relax.campaign.rounds.history import find_history, read_generations
 from aiida_e3relax.campaign.submission.processes import State
 from aiida_e3relax.workflows.comparison.reference import Reference
+from aiida_e3relax.workflows.network.report import find_relaxation
 
 LEGS = ('raw', 'predicted')
 FACTS = (
@@ -41,10 +42,14 @@ FACTS = (
     'generation',
     'device',
     'nearest_training',
+    'potential_error',
+    'potential_converged',
+    'potential_left_basin',
 )
 """What names things; missing is None."""
 NUMBERS = (
     'network_wall_time_s',
+    'network_core_time_s',
     'uncertainty_A',
     'distance_to_training',
     'energy_difference_final_meV_per_atom',
@@ -84,6 +89,7 @@ COLUMNS = (
     *FACTS,
     'in_sample',
     'raw_leg_planned',
+    'raw_leg_failed',
     'judge',
     'same_minimum',
     *NUMBERS,
@@ -98,7 +104,8 @@ def campaign_frame(name: str) -> pd.DataFrame:
     included; `state` is `waiting` where no chain has started yet. Where a structure has several chains, counted in
     `attempts`, the row is that of the newest. `in_sample` are the structures of the sample; of an arm without those for
     which its base campaign had no raw leg, since a raw leg then runs just where the prediction is of no use.
-    `raw_leg_planned` are those whose raw crystal this campaign relaxes in any case. Where its model learns, `judge` are
+    `raw_leg_planned` are those whose raw crystal this campaign relaxes in any case, `raw_leg_failed` those of an arm on
+    which VASP had failed in its base campaign. Where its model learns, `judge` are
     the structures that judge, and `generation` is the number of the model that made the prediction.
 
     Returns
@@ -143,9 +150,10 @@ def campaign_frame(name: str) -> pd.DataFrame:
     for label in settings.structures:
         uuid = newest[label].get('chain_uuid', '')
         row = own | make_row(newest[label], comparisons.get(uuid))
-        in_sample = sampling.has_raw_leg(label) and references.get(uuid) != Reference.NEVER
-        row |= {'attempts': attempts[label], 'in_sample': in_sample}
+        was_planned, is_without = sampling.has_raw_leg(label), references.get(uuid) == Reference.NEVER
+        row |= {'attempts': attempts[label], 'in_sample': was_planned and not is_without}
         row['raw_leg_planned'] = is_base and settings.has_raw_leg(label)
+        row['raw_leg_failed'] = (was_planned and is_without) if base else None
         if learns:
             row |= {'judge': label in settings.judge_set, 'generation': generations.get(row.get('model') or '')}
         rows.append(row)
@@ -157,6 +165,7 @@ def make_row(chain: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> 
     if comparison is None:
         return dict(chain)
     guard, network = comparison['guard'] or {}, comparison['network'] or {}
+    potential = find_relaxation(network) or {}
     row = {
         **chain,
         'verdict': guard.get('verdict'),
@@ -166,9 +175,11 @@ def make_row(chain: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> 
         'model': network.get('content_hash'),
         'device': network.get('device'),
         'network_wall_time_s': network.get('wall_time_s'),
+        'network_core_time_s': network.get('core_time_s'),
         'uncertainty_A': network.get('uncertainty_A'),
         'distance_to_training': network.get('distance_to_training'),
         'nearest_training': (network.get('nearest_training') or {}).get('formula'),
+        **{f'potential_{key}': potential.get(key) for key in ('error', 'converged', 'left_basin')},
     }
     row |= {key: comparison[key] for key in ('same_minimum', *NUMBERS) if key in comparison}
     for leg in LEGS:

@@ -50,8 +50,8 @@ def test_what_vasp_relaxes_otherwise():
 
 
 def list_notes(**arms: Parts) -> list[str]:
-    """Return the notes on arms of which nothing is waiting."""
-    return list(_iterate_notes(arms, {name: pd.DataFrame({'state': ['finished']}) for name in arms}))
+    """Return the notes on the settings of arms."""
+    return list(_iterate_notes(arms))
 
 
 def test_what_makes_arms_hard_to_compare_is_told():
@@ -68,11 +68,27 @@ def test_what_makes_arms_hard_to_compare_is_told():
     ]
 
 
-def test_another_algorithm_of_one_leg_is_told():
-    first = {'one': make_settings()}
-    algos = {'raw_algo': ['cg', 'cg'], 'predicted_algo': ['rd', None]}
-    (note,) = _iterate_notes({'one': first}, {'one': pd.DataFrame({'state': ['finished'] * 2, **algos})})
-    assert note.startswith('one: VASP moved the ions by `rd` from the predictions, by `cg` from the raw crystals')
+def test_other_surroundings_of_jobs_are_told_as_settings_are():
+    options = {'prepend_text': 'module load vasp/6.5', 'queue_name': 'long'}
+    notes = list_notes(one={'one': make_settings()}, two={'two': make_settings(chain={'options': options})})
+    assert notes == [
+        'two gave the jobs of VASP another `prepend_text` than one: steps and energies may differ by that.',
+        'two gave the jobs of VASP another `queue_name` than one: times and core times of the two were not measured '
+        'alike.',
+    ]
+
+
+def test_raw_legs_of_another_campaign_are_told_once():
+    arms = {name: {name: make_settings(raw_legs_of='uuid')} for name in ('two', 'three')}
+    (note,) = list_notes(one={'one': make_settings()}, **arms)
+    assert note.startswith('The raw crystals were relaxed before the arms two, three: the times')
+
+
+def test_an_arm_is_named_by_its_algorithm():
+    chain = {'pre_relaxer': 'chgnet'}
+    plain, other = make_settings(chain=chain), make_settings(chain=chain | {'overrides': {'predicted_algo': 'rd'}})
+    assert list(_name_arms([{'a': other}])) == ['chgnet (rd)']
+    assert _name_arms([{'a': plain}, {'b': other}]) == {'chgnet': {'a': plain}, 'chgnet (rd)': {'b': other}}
 
 
 def test_settings_are_compared_where_parts_share_crystals():

@@ -133,6 +133,22 @@ def test_where_starts_lie_and_end(three):
     assert three.minima.loc['e', 'chgnet'] == pytest.approx(42.1)
 
 
+def test_ends_of_one_energy_and_two_structures_are_minima_too():
+    network, potential = with_steps(7, None, 9, 6, 9, 5), with_steps(5, 4, 4, 5, 6, 3, ends={'f': 40.0})
+    network.loc['c', 'same_minimum'] = False
+    comparison = compare_arms({'network': network.drop('f'), 'chgnet': potential})
+    assert comparison.n == 5
+    assert comparison.minima.index.tolist() == ['c', 'f'], 'f is told although one arm lacks it'
+    assert comparison.arms[0].other_structure == ('c',)
+    table = tabulate_arms(comparison)[4]
+    assert table.headings[-1] == 'same energy, other structure'
+    assert table.rows[0][-2:] == ('raw, network, chgnet', 'network')
+    assert table.rows[1][2:] == ('0.0', '–', '40.0', 'raw', '–')
+    assert 'Ends within 5 meV/atom of that from the raw crystal, and of another structure: from network 1 (c).' in (
+        describe_arms(comparison)
+    )
+
+
 def test_pairs_are_tested_and_corrected(three):
     pairs = {(pair.fewer, pair.more): pair for pair in three.pairs['ionic_steps']}
     assert len(pairs) == 6

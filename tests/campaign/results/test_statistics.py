@@ -91,6 +91,19 @@ def test_failures_count_with_what_they_cost():
     np.testing.assert_allclose(costs['core_time_s', 'with'] / 3600, hours)
 
 
+def test_the_time_of_the_network_on_a_cpu_counts_for_each_thread():
+    times = {'network_wall_time_s': 36.0, 'network_core_time_s': 144.0}
+    costs = pair_costs(frame_of(row(leg(10), leg(4), **times), row(leg(10), leg(4), network_wall_time_s=36.0)))
+    np.testing.assert_allclose(costs['core_time_s', 'with'] / 3600, [4.04, 4.01])
+    np.testing.assert_allclose(costs['wall_time_s', 'with'] / 3600, [4.01, 4.01])
+
+
+def test_a_failed_leg_of_unknown_cost_counts_as_lost_all_the_same():
+    costs = pair_costs(frame_of(row(leg(10), leg(None, finished=False)), row(leg(10), leg(None))))
+    assert costs['ionic_steps', 'with'].iloc[0] == 10
+    assert np.isnan(costs['ionic_steps', 'with'].iloc[1])  # it finished: what is missing would count as saved
+
+
 def test_wall_times_of_legs_on_other_numbers_of_cores_are_not_known():
     both = row(leg(10), leg(4)) | {'raw_cores': 64, 'predicted_cores': 16}
     raw_alone = row(leg(10), None, verdict='rejected') | {'raw_cores': 64}
