@@ -18,6 +18,7 @@ from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.common.progress import NoProgress, ProgressLine
 from aiida_e3relax.common.strict_json import finite
 from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash, read_data_card, read_pairs, write_pairs
+from aiida_e3relax.crystals.freedom.pairs import find_moves
 from aiida_e3relax.crystals.freedom.words import Moves
 from aiida_e3relax.crystals.metrics import bond_length_mae, cell_shape_deviation, coordinate_mae, volume_error
 from aiida_e3relax.crystals.pairs import Pairs, aligned
@@ -36,10 +37,7 @@ MEASURES = ('coordinates A', 'bonds A', 'shape A^2', 'volume A^3')
 
 def with_moves(pairs: Pairs) -> Pairs:
     """Return pairs that all say what moves: where they do not, the atoms, and the cell unless it is fixed."""
-    fixed = np.zeros(len(pairs), dtype=bool) if pairs.fixed_cell is None else pairs.fixed_cell
-    told = pairs.about.get('moves', np.full(len(pairs), ''))
-    moves = np.where(told == '', np.where(fixed, Moves.POSITIONS.value, Moves.CELL.value), told)
-    return dataclasses.replace(pairs, about={**pairs.about, 'moves': moves})
+    return dataclasses.replace(pairs, about={**pairs.about, 'moves': find_moves(pairs)})
 
 
 def check_judges(potentials: Sequence[str], *judges: Pairs) -> None:
@@ -50,8 +48,8 @@ def check_judges(potentials: Sequence[str], *judges: Pairs) -> None:
     taught = {word.split()[0] for word in judges[0].about.get('teacher', np.array([])).tolist() if word}
     if own := sorted(taught & set(potentials)):
         raise InputError(
-            f'--potentials: {", ".join(own)} relaxed the pairs that judge, and has no error there: name others '
-            'alone, or none'
+            f'--potentials: {", ".join(own)} relaxed the pairs that judge, and has no error there: give '
+            f'`{" ".join(["--potentials", *(name for name in potentials if name not in taught)])}`'
         )
     for pairs in judges:
         words = set(with_moves(pairs).about['moves'].tolist())

@@ -1,5 +1,6 @@
 """How `benchmarks/learning.py` judges: held as each pair was, by no teacher of it, and with failures counted."""
 
+import argparse
 import dataclasses
 
 import numpy as np
@@ -7,10 +8,12 @@ import pytest
 import torch
 from ase.build import bulk
 from ase.calculators.emt import EMT
+from scipy import stats
 
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint
+from aiida_e3relax.gnn.data.splits import chemical_systems
 from aiida_e3relax.gnn.distillation.teacher import Teacher
 from aiida_e3relax.gnn.models.registry import make_model
 from benchmarks import judging, learning
@@ -18,6 +21,7 @@ from tests.gnn.crystals import batch_of
 from tests.gnn.distillation.test_distil import teacher_of
 
 CPU = torch.device('cpu')
+SYSTEMS = ('NaCl', 'NaF', 'LiF', 'LiCl', 'KF', 'KCl')
 
 
 @pytest.fixture
@@ -50,7 +54,7 @@ def test_a_potential_is_held_to_what_moved_and_its_failures_are_counted(judges, 
     np.testing.assert_array_equal(ends.cell[1], judges.unrelaxed.cell[1])
     assert ends.volumes[2] != pytest.approx(judges.unrelaxed.volumes[2])
     row = {'start': 'emt', 'judged': found, 'CPU s': 1.0}
-    assert learning.markdown([row]).splitlines()[-1].endswith('| 1 | 0 | 1 |')
+    assert learning.markdown([row]).splitlines()[-1].endswith('| 1 | 0 | 1 |  |')
     slow = [{'status': 'ok', 'potential': {'converged': False}}] * 4
     assert judging.judged(judges, ends, slow)['not converged'] == 4
 
@@ -74,8 +78,86 @@ def test_a_network_is_held_to_what_moved(judges):
 
 def test_no_potential_judges_what_it_has_taught(judges):
     judging.check_judges(['chgnet', 'sevennet-0'], judges, judges)
-    with pytest.raises(InputError, match='sevennet-mf-0 relaxed the pairs that judge'):
+    with pytest.raises(InputError, match=r'sevennet-mf-0 relaxed the pairs that judge.*give `--potentials chgnet`'):
         judging.check_judges(['chgnet', 'sevennet-mf-0'], judges, judges)
     other = dataclasses.replace(judges, about={'moves': np.full(4, 'positions and volume')})
     with pytest.raises(InputError, match='with `positions and volume` cannot be repeated'):
         judging.check_judges([], judges, other)
+
+
+@pytest.fixture
+def family() -> Pairs:
+    """Six chemical systems with four pairs each, in three splits of two sources."""
+    crystals = batch_of(*(bulk(symbols, 'rocksalt', a=5 + 0.1 * i) for i in range(4) for symbols in SYSTEMS))
+    split = np.array(['train', 'test', 'test_nitrides', 'val'])[np.arange(24) % 4]
+    return Pairs(crystals, crystals, split, np.where(np.arange(24) < 12, 'one', 'two'))
+
+
+def test_whole_systems_judge_with_a_few_pairs_each(family):
+    judges, pool = learning.draw_judges(family, 4, 3, seed=0)
+    judging = chemical_systems(judges)
+    assert sorted(np.unique(judging, return_counts=True)[1]) == [3, 3, 3, 3]
+    assert len(pool) == 8, 'all pairs of the other two'
+    assert not set(judging) & set(chemical_systems(pool))
+    others = [chemical_systems(learning.draw_judges(family, 4, 3, seed)[0]) for seed in range(1, 6)]
+    assert any(other != judging for other in others)
+    assert chemical_systems(learning.draw_judges(family, 4, 3, seed=0)[0]) == judging
+
+
+def test_elsewhere_nothing_of_the_system_is_trained_on(family):
+    """Test splits of all names, by source, without what has a system in train; none where that is all."""
+    systems = np.array(chemical_systems(family))
+    trained = np.isin(systems, np.unique(systems)[:2])
+    split = np.full(24, 'val', dtype='U20')
+    split[trained] = np.where(np.arange(8) % 4 < 2, 'train', 'test')
+    split[~trained] = np.where(np.arange(16) % 2, 'test_nitrides', 'val')
+    found = learning.find_elsewhere(dataclasses.replace(family, split=split), 5, seed=0)
+    assert set(found) == {'one', 'two'}
+    assert sum(map(len, found.values())) == 8
+    assert {name for pairs in found.values() for name in pairs.split} == {'test_nitrides'}
+    assert learning.find_elsewhere(dataclasses.replace(family, split=np.full(24, 'val')), 5, seed=0) == {}
+
+
+def test_differences_are_those_over_chemical_systems():
+    """Of which one has most of the crystals."""
+    systems, change = ['a'] * 6 + ['b', 'c', 'd'], np.array([0.1] * 6 + [0.2, 0.3, -0.2])
+    one = {'each': {'volume A^3': (1 + change).tolist()}, 'systems': systems}
+    other = {'each': {'volume A^3': [1.0] * 9}, 'systems': systems}
+    mean, half = learning.difference(one, other, 'volume A^3')
+    assert mean == pytest.approx(0.1)
+    low, high = stats.ttest_1samp([0.1, 0.2, 0.3, -0.2], 0).confidence_interval(0.95)
+    assert (mean - half, mean + half) == pytest.approx((low, high))
+    same = {'each': other['each'], 'systems': ['a'] * 9}
+    assert np.isnan(learning.difference(same, same, 'volume A^3')[1])
+
+
+def test_tables_compare_with_the_base_model_and_the_best_potential(judges):
+    about = learning.measured(judges, judges.unrelaxed)
+    worse = learning.measured(judges, judges.unrelaxed.scaled_to(1.1 * judges.unrelaxed.volumes))
+    rows = [
+        {'start': learning.BASE, 'pairs': 0, 'judged': worse, 'elsewhere': {'x': worse}},
+        {'start': 'bad', 'is_potential': True, 'judged': worse},
+        {'start': 'good', 'is_potential': True, 'judged': about},
+        {'start': 'random', 'pairs': 25, 'judged': about, 'elsewhere': {'x': about}, 'CPU s': 1.0, 'wall s': 2.0},
+        {'start': 'shipped default', 'pairs': 100, 'CPU s': 3.0, 'wall s': 4.0},
+    ]
+    errors, differences, elsewhere = learning.markdown(rows).split('\n\n')
+    assert errors.splitlines()[-1] == '| shipped default | 100 |  |  |  |  |  |  | 3 | 4 |'
+    title, _, line = differences.splitlines()
+    assert title.count('minus base model') == title.count('minus good') == 2
+    assert line.count('+0 (+0 to +0)') == 2
+    assert line.split(' | ')[2].startswith('-')
+    assert [row.split(' | ')[0] for row in elsewhere.splitlines()[2:]] == ['| base model', '| random']
+
+
+def test_results_of_other_pairs_are_no_longer_those(family, tmp_path, capsys):
+    """Whatever their files are called; another seed has its own folder."""
+    parser = argparse.ArgumentParser()
+    options = argparse.Namespace(output=tmp_path, pairs=['a.npz'], seed=0, replay=1.0)
+    learning.check_settings(options, [family], parser)
+    moved = argparse.Namespace(output=tmp_path, pairs=['b.npz'], seed=1, replay=1.0)
+    learning.check_settings(moved, [family], parser)
+    assert learning.seed_folder(options) != learning.seed_folder(moved)
+    with pytest.raises(SystemExit):
+        learning.check_settings(options, [family.select(np.arange(23))], parser)
+    assert 'has results of other pairs' in capsys.readouterr().err
