@@ -40,7 +40,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from ase.data import atomic_numbers
+from ase.data import atomic_numbers, chemical_symbols
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -83,10 +83,11 @@ def main() -> None:
     parser.add_argument('--sizes', nargs='+', type=int, default=[25, 50, 100, 200, 400], help='(default: %(default)s)')
     parser.add_argument('--orders', nargs='+', choices=ORDERS, default=list(ORDERS))
     parser.add_argument(
-        '--judging-systems', type=int, default=20, help='chemical systems of the family that judge (default: 20)'
+        '--judging-systems', type=int, default=20, help='least chemical systems of the family that judge (default: 20)'
     )
+    parser.add_argument('--judges', type=int, default=150, help='and least pairs, of half the systems (default: 150)')
     parser.add_argument(
-        '--pairs-per-system', type=int, default=5, help='of each, and of those elsewhere, at most (default: 5)'
+        '--pairs-per-system', type=int, default=8, help='of each, and of those elsewhere, at most (default: 8)'
     )
     parser.add_argument('--seed', type=int, default=0, help='of the draws (default: 0)')
     parser.add_argument(
@@ -109,7 +110,16 @@ def main() -> None:
 
     groups = [[atomic_numbers[symbol] for symbol in group.split(',')] for group in options.family]
     family, rest = divide(Pairs.concatenate(files), groups)
-    judges, pool = draw_judges(family, options.judging_systems, options.pairs_per_system, options.seed)
+    family, unknown = with_known_elements(family, rest)
+    if unknown:
+        print(f'left out of the family, as nothing else to train on has them: pairs with {", ".join(unknown)}')
+    if not len(family):
+        parser.error(
+            f'--family {" ".join(options.family)}: no pair of elements that something else to train on has: add a '
+            'group of elements, so that other crystals with these stay, or another training file'
+        )
+    least = options.judging_systems, options.judges
+    judges, pool = draw_judges(family, *least, options.pairs_per_system, options.seed)
     elsewhere = find_elsewhere(rest, options.pairs_per_system, options.seed)
     n_systems = len(set(chemical_systems(judges)))
     if n_systems < FEWEST or len(pool) < min(options.sizes):
@@ -156,10 +166,24 @@ def divide(pairs: Pairs, groups: list[list[int]]) -> tuple[Pairs, Pairs]:
     return pairs.select(np.flatnonzero(has_all)), pairs.select(np.flatnonzero(~has_all))
 
 
-def draw_judges(family: Pairs, systems: int, per_system: int, seed: int) -> tuple[Pairs, Pairs]:
-    """Return the pairs that judge, a few of each of so many chemical systems, and all pairs of the other systems."""
+def with_known_elements(family: Pairs, rest: Pairs) -> tuple[Pairs, list[str]]:
+    """Return the pairs of elements that the base model is trained on, and the symbols of the other elements."""
+    crystals = family.unrelaxed
+    is_known = np.isin(crystals.numbers, rest.of_split('train').unrelaxed.numbers)
+    unknown = [chemical_symbols[number] for number in np.unique(crystals.numbers[~is_known])]
+    return family.select(np.setdiff1d(np.arange(len(family)), crystals.structure_index[~is_known])), unknown
+
+
+def draw_judges(family: Pairs, systems: int, count: int, per_system: int, seed: int) -> tuple[Pairs, Pairs]:
+    """Return the pairs that judge, a few of each of some chemical systems, and all pairs of the other systems.
+
+    There are so many `systems`, and `count` pairs as far as half of all systems have them.
+    """
     names = np.array(chemical_systems(family))
-    judging = np.random.default_rng(seed).permutation(np.unique(names))[:systems]
+    found, sizes = np.unique(names, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(found))
+    needed = 1 + int(np.searchsorted(np.minimum(sizes[order], per_system).cumsum(), count))
+    judging = found[order[: max(systems, min(needed, len(found) // 2))]]
     is_judged = np.isin(names, judging)
     judges = draw_of_each(family.select(np.flatnonzero(is_judged)), per_system, seed)
     return judges, family.select(np.flatnonzero(~is_judged))

@@ -8,6 +8,7 @@ import pytest
 import torch
 from ase.build import bulk
 from ase.calculators.emt import EMT
+from ase.data import chemical_symbols
 from scipy import stats
 
 from aiida_e3relax.common.errors import InputError
@@ -94,14 +95,27 @@ def family() -> Pairs:
 
 
 def test_whole_systems_judge_with_a_few_pairs_each(family):
-    judges, pool = learning.draw_judges(family, 4, 3, seed=0)
+    judges, pool = learning.draw_judges(family, 4, 0, 3, seed=0)
     judging = chemical_systems(judges)
     assert sorted(np.unique(judging, return_counts=True)[1]) == [3, 3, 3, 3]
     assert len(pool) == 8, 'all pairs of the other two'
     assert not set(judging) & set(chemical_systems(pool))
-    others = [chemical_systems(learning.draw_judges(family, 4, 3, seed)[0]) for seed in range(1, 6)]
+    others = [chemical_systems(learning.draw_judges(family, 4, 0, 3, seed)[0]) for seed in range(1, 6)]
     assert any(other != judging for other in others)
-    assert chemical_systems(learning.draw_judges(family, 4, 3, seed=0)[0]) == judging
+    assert chemical_systems(learning.draw_judges(family, 4, 0, 3, seed=0)[0]) == judging
+    sizes = [len(learning.draw_judges(family, 1, count, 3, seed=0)[0]) for count in (2, 3, 4, 100)]
+    assert sizes == [3, 3, 6, 9], 'so many pairs, but no more than half of the systems'
+
+
+def test_elements_that_a_family_alone_has_are_found(family):
+    """Of potassium chloride potassium fluoride is left, in which its elements are known; of all with fluorine none."""
+    numbers = {symbol: number for number, symbol in enumerate(chemical_symbols)}
+    trained = dataclasses.replace(family, split=np.full(24, 'train'))
+    one = learning.divide(trained, [[numbers['K']], [numbers['Cl']]])
+    known, unknown = learning.with_known_elements(*one)
+    assert ([len(pairs) for pairs in one], len(known), unknown) == ([4, 20], 4, [])
+    known, unknown = learning.with_known_elements(*learning.divide(trained, [[numbers['F']]]))
+    assert (len(known), unknown) == (0, ['F'])
 
 
 def test_elsewhere_nothing_of_the_system_is_trained_on(family):
