@@ -30,6 +30,8 @@ NUMBERED = re.compile(r'\w+_(\d+)')
 STAND_IN = re.compile(r'-standin-(\w+)')
 ALGOS = {1: 'rd', 2: 'cg', 3: 'damped dynamics'}
 """By IBRION how VASP moves the ions, the first two in the words of aiida-vasp."""
+CHANGE = ', then '
+"""Between the words of `find_algo` for the runs of one relaxation."""
 ENVIRONMENT = ('prepend_text', 'environment_variables')
 """The options of a job that may change what VASP computes, and not only how fast."""
 
@@ -135,7 +137,7 @@ def find_algo(leg: orm.WorkChainNode) -> str | None:
     """Return how VASP moved the ions by the IBRION of each run; several words where a restart changed it, or None."""
     tags = [run.inputs.parameters.get_dict().get('ibrion') for run in vasp_runs(leg, 'relax_%')]
     words = [ALGOS.get(tag, f'IBRION = {tag}') for tag in tags]
-    return ', then '.join(word for word, _ in itertools.groupby(words)) or None
+    return CHANGE.join(word for word, _ in itertools.groupby(words)) or None
 
 
 def find_other_environment(legs: Iterable[orm.WorkChainNode]) -> list[str]:

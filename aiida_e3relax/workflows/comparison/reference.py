@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from aiida import orm
@@ -16,8 +16,9 @@ from aiida_e3relax.workflows.vasp.inputs.freedom import read_freedom
 CHAIN = 'E3RelaxVaspWorkChain'
 RAW_LEG = 'relax_raw'
 """The label of the link from the chain to its raw leg."""
-BOOKKEEPING = ('max_iterations', 'verbose', 'keep_last_workdir')
-"""Inputs of aiida-vasp that say how often to try and what to keep, and not what to compute."""
+HANDLERS = 'handler_overrides'
+BOOKKEEPING = ('max_iterations', 'verbose', 'keep_last_workdir', HANDLERS)
+"""Inputs of aiida-vasp that say how to try again and what to keep, and not what to compute."""
 
 
 class Reference(enum.StrEnum):
@@ -86,18 +87,28 @@ def find_reference_fault(inputs: Mapping[str, Any]) -> str | None:
         find_raw_leg(chain)
     except ValueError as error:
         return str(error)
-    links = chain.base.links.get_incoming(link_type=LinkType.INPUT_WORK).all()
-    then: dict[str, Any] = {link.link_label.replace('__', '.'): link.node for link in links}
-    if read_freedom(then['freedom']) != read_freedom(inputs['freedom']):
+    if read_freedom(chain.inputs.freedom) != read_freedom(inputs['freedom']):
         return f'{CHAIN}<{chain.pk}> had another `freedom`; take that one, or `always`'
-    contents_then, contents_now = (
-        {name: content(node) for name, node in nodes if _is_computed_with(name)}
-        for nodes in (then.items(), _flatten(inputs))
-    )
-    if different := sorted(name for name, _ in contents_then.items() ^ contents_now.items()):
-        names = '`, `'.join(dict.fromkeys(different))
-        return f'{CHAIN}<{chain.pk}> had another `{names}`; take the same, or `always`'
+    if different := find_other_inputs(chain, inputs, _is_computed_with):
+        return f'{CHAIN}<{chain.pk}> had another `{"`, `".join(different)}`; take the same, or `always`'
     return None
+
+
+def find_other_inputs(
+    chain: orm.WorkChainNode, inputs: Mapping[str, Any], is_asked: Callable[[str], bool]
+) -> list[str]:
+    """Return the ports, of those that are asked for, whose content is another in `inputs` than an earlier chain had."""
+    links = chain.base.links.get_incoming(link_type=LinkType.INPUT_WORK).all()
+    then: list[tuple[str, Any]] = [(link.link_label.replace('__', '.'), link.node) for link in links]
+    contents_then, contents_now = (
+        {(name, content(node)) for name, node in nodes if is_asked(name)} for nodes in (then, _flatten(inputs))
+    )
+    return sorted({name for name, _ in contents_then ^ contents_now})
+
+
+def is_of_handlers(port: str) -> bool:
+    """Return whether a port says what aiida-vasp does where a VASP run goes wrong."""
+    return port.rpartition('.')[2] == HANDLERS
 
 
 def _is_computed_with(port: str) -> bool:

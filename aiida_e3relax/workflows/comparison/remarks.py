@@ -44,9 +44,12 @@ def _remarks_on_leg(leg: Leg, name: str) -> Iterator[str]:
             'self-consistent: how far above its end the start lies is not known'
         )
     if not leg.last:
-        if n_lost := sum(None in (run.ionic_steps, run.core_time) for run in leg.runs):
+        costs = [(run.ionic_steps, run.wall_time) for run in leg.runs]
+        if costs and set(costs) == {(None, None)}:
+            yield f'No VASP run from {name} wrote what it cost: nobody knows what this relaxation, which failed, spent'
+        elif n_lost := sum(None in cost for cost in costs):
             yield (
-                f'{n_lost} of {len(leg.runs)} VASP runs from {name} ended before they wrote what they cost: the '
+                f'{n_lost} of {len(costs)} VASP runs from {name} ended before they wrote all that they cost: the '
                 'figures of this relaxation, which failed, are the least that it spent'
             )
         return

@@ -20,7 +20,13 @@ from aiida_e3relax.workflows.comparison.legs import (
     find_other_environment,
     last_structure,
 )
-from aiida_e3relax.workflows.comparison.reference import earlier_chain, find_raw_leg, reason_against
+from aiida_e3relax.workflows.comparison.reference import (
+    earlier_chain,
+    find_other_inputs,
+    find_raw_leg,
+    is_of_handlers,
+    reason_against,
+)
 from aiida_e3relax.workflows.guard import describe_verdict, guard_prediction
 from aiida_e3relax.workflows.network.base import E3RelaxBaseWorkChain
 from aiida_e3relax.workflows.network.report import find_pre_relaxer, find_row
@@ -170,6 +176,8 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
             self.ctx.starts['raw'] = structure
             self.ctx.relax_raw = find_raw_leg(chain)
             self._remark(f'The raw leg is that of {chain.process_label}<{chain.pk}>')
+            if find_other_inputs(chain, self.inputs, is_of_handlers):
+                self._remark('That one had other `handler_overrides`: VASP may have been restarted otherwise there')
         elif legs and reason:
             told = self.inputs.reference_leg.description  # of an arm of a campaign: why there is none to be had
             self._remark(f'{reason}: {told}' if told else reason)
@@ -211,6 +219,18 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
 
     def compare(self) -> None:
         """Write the ledger."""
+        try:
+            comparison = self._compare_legs()
+        except Exception as error:  # whatever it is, finished VASP runs are worth more than their comparison
+            self._remark(f'The comparison failed with {error!r}')
+            return
+        self.out('comparison', comparison)
+        for remark in comparison['remarks'][len(self.ctx.remarks) :]:
+            self.report(remark)
+        self.report(describe_comparison(comparison.get_dict()))
+
+    def _compare_legs(self) -> orm.Dict:
+        """Return the comparison of the legs that ran, and remark on what makes them unlike."""
         nodes: dict[str, Any] = dict(self.ctx.network_facts)
         legs = {leg: self.ctx[f'relax_{leg}'] for leg in self.ctx.starts}
         algos = {leg: find_algo(process) for leg, process in legs.items()}
@@ -236,15 +256,7 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
                 'runs_from_cache': {leg: count_from_cache(process) for leg, process in legs.items()},
             }
         )
-        try:
-            comparison = compare(self.inputs.structure, circumstances, **nodes, **_linked('compare'))
-        except Exception as error:  # whatever it is, finished VASP runs are worth more than their comparison
-            self._remark(f'The comparison failed with {error!r}')
-            return
-        self.out('comparison', comparison)
-        for remark in comparison['remarks'][len(self.ctx.remarks) :]:
-            self.report(remark)
-        self.report(describe_comparison(comparison.get_dict()))
+        return compare(self.inputs.structure, circumstances, **nodes, **_linked('compare'))
 
     def conclude(self) -> ExitCode | None:
         """Return the exit code of a chain without a relaxed crystal or without a comparison."""

@@ -6,6 +6,7 @@ from aiida.engine import run_get_node
 
 from aiida_e3relax.workflows.comparison.legs import Leg
 from aiida_e3relax.workflows.comparison.remarks import find_remarks
+from aiida_e3relax.workflows.comparison.vasp_runs import NOTHING_KNOWN
 from tests.workflows.comparison.test_ledger import PREDICTED, RAW, leg, run
 from tests.workflows.crystals import copper_gold
 
@@ -43,8 +44,13 @@ def test_a_leg_of_several_runs_is_told():
 def test_a_failed_leg_of_which_not_all_is_known_is_told():
     failed = dataclasses.replace(PREDICTED, runs=(run(3), run(5, wall_time=None), run(None)), first=None, last=None)
     remark = remark_on(ONE_RUN, failed)
-    assert remark.startswith('2 of 3 VASP runs from the prediction ended before they wrote what they cost')
+    assert remark.startswith('2 of 3 VASP runs from the prediction ended before they wrote all that they cost')
+    assert remark.endswith('are the least that it spent')
     assert find_remarks(ONE_RUN, dataclasses.replace(failed, runs=(run(3),))) == []
+    assert find_remarks(ONE_RUN, dataclasses.replace(failed, runs=(run(3, cores=None),))) == []
+    lost = dataclasses.replace(failed, runs=(NOTHING_KNOWN, NOTHING_KNOWN))
+    assert remark_on(ONE_RUN, lost).startswith('No VASP run from the prediction wrote what it cost: nobody knows')
+    assert find_remarks(ONE_RUN, dataclasses.replace(failed, runs=())) == []
 
 
 def test_other_versions_of_vasp_are_told():
