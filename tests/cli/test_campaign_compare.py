@@ -74,6 +74,16 @@ def test_arms_alone_and_what_cannot_be_compared():
     assert (code, 'campaign `nothing`: not in this profile' in output) == (1, True)
 
 
+def test_the_base_of_an_arm_says_where_vasp_failed_from_the_raw_crystal(model_of_module):
+    fill_campaign('weak', ['compared', 'raw failed'], model_of_module, seed=9, prefix='weak')
+    uuid = load_campaign('weak').settings_node.uuid
+    for name in ('weak-chgnet', 'weak-mace'):
+        fill_campaign(name, ['compared'] * 2, model_of_module, seed=9, prefix='weak', raw_legs_of=uuid)
+    code, output = invoke('weak-chgnet', 'weak-mace')
+    assert code == 0, output
+    assert 'On 1 crystal VASP failed from the raw crystal (weak-0001); it finished' in output
+
+
 def test_nothing_but_that_is_said_where_no_crystal_has_been_compared(model_of_module):
     fill_campaign('begun', ['running', 'waiting'], model_of_module, seed=3)
     code, output = invoke('begun')

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from aiida import orm
 
-from aiida_e3relax.campaign.arms import JOINT, RAW_ALONE, find_arms, find_other_settings, find_pre_relaxer
+from aiida_e3relax.campaign.arms import JOINT, RAW_ALONE, find_arms, find_base, find_other_settings, find_pre_relaxer
 from aiida_e3relax.campaign.group import CampaignGroup, load_campaign
 from aiida_e3relax.campaign.results.arm_notes import iterate_notes
 from aiida_e3relax.campaign.results.arms import ArmsComparison, compare_arms
@@ -42,7 +42,15 @@ def compare_campaigns(names: Iterable[str], classes: Mapping[str, str] | None = 
     arms = _name_arms(_list_arms(list(names)))
     frames = {name: _join_frames({label: campaign_frame(label) for label in parts}) for name, parts in arms.items()}
     notes = (*_iterate_notes(arms), *iterate_notes(frames))
-    return dataclasses.replace(compare_arms(frames, classes), notes=notes)
+    return dataclasses.replace(compare_arms(frames, classes, _list_bases(arms.values())), notes=notes)
+
+
+def _list_bases(arms: Iterable[Parts]) -> list[pd.DataFrame]:
+    """Return the tables of the base campaigns of arms that are none of these themselves, as far as they are there."""
+    found = {label: find_base(settings) for parts in arms for label, settings in parts.items() if settings.raw_legs_of}
+    own = {label for parts in arms for label in parts}
+    names = {base.label for base in found.values() if base} - own
+    return [campaign_frame(name) for name in sorted(names)]
 
 
 def _list_arms(words: list[str]) -> list[Parts]:

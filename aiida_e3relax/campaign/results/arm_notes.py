@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
-from aiida_e3relax.campaign.results.noise import ENERGY
-from aiida_e3relax.campaign.results.outcomes import pair_costs
+from aiida_e3relax.campaign.results.arm_costs import find_other_raw_legs
 from aiida_e3relax.campaign.results.statistics import find_other_algos
 from aiida_e3relax.common.messages import count_of, name_some
+from aiida_e3relax.workflows.comparison.legs import CHANGE
 
 Tables = Mapping[str, pd.DataFrame]
 """The tables of arms by their names, see `table.campaign_frame`."""
@@ -22,6 +22,7 @@ def iterate_notes(frames: Tables) -> Iterator[str]:
         yield from _note_algorithm(name, frame)
         yield from _note_potential(name, frame)
     yield from _note_versions(frames)
+    yield from _note_own_times(frames)
     yield from _note_restarts(frames)
     for name, frame in frames.items():
         if n_left := int(frame['state'].isin(('waiting', 'running')).sum()):
@@ -30,15 +31,11 @@ def iterate_notes(frames: Tables) -> Iterator[str]:
 
 def _note_raw_legs(frames: Tables) -> Iterator[str]:
     """Tell of crystals whose raw legs are not the same in all arms."""
-    columns = {'steps': 'raw_ionic_steps', 'energy': 'raw_energy_final_eV_per_atom'}
-    legs = pd.concat([frame.loc[pair_costs(frame).index, list(columns.values())] for frame in frames.values()])
-    spread = legs.groupby(level=0).agg(lambda values: values.max() - values.min())
-    other = (spread[columns['steps']] > 0) | (1e3 * spread[columns['energy']] > ENERGY)
-    if labels := sorted(spread.index[other]):
+    if labels := find_other_raw_legs(frames.values()):
         yield (
-            f'The relaxations from the raw crystals differ between arms in ionic steps or final energy on '
-            f'{count_of(len(labels), "crystal")} ({name_some(labels)}): each arm is held against that of the arm whose '
-            'name comes first in the alphabet.'
+            'The relaxations from the raw crystals differ between arms in ionic steps, core time or final energy on '
+            f'{count_of(len(labels), "crystal")} ({name_some(labels)}): each arm is held against its own, and what '
+            f'stands for the raw crystals by themselves is of {min(frames)}.'
         )
 
 
@@ -48,6 +45,13 @@ def _note_algorithm(name: str, frame: pd.DataFrame) -> Iterator[str]:
             f'{name}: VASP moved the ions by `{algos["predicted"]}` from the predictions, by `{algos["raw"]}` from '
             'the raw crystals: what is saved is the work of both, start and algorithm.'
         )
+    for leg, start in (('raw', 'the raw crystal'), ('predicted', 'the prediction')):
+        algos = frame[f'{leg}_algo'].dropna()
+        if labels := _labels(frame, algos.index[algos.str.contains(CHANGE, regex=False)]):
+            yield (
+                f'{name}: on {count_of(len(labels), "crystal")} ({name_some(labels)}) a restart of the relaxation from '
+                f'{start} changed how VASP moves the ions.'
+            )
 
 
 def _note_potential(name: str, frame: pd.DataFrame) -> Iterator[str]:
@@ -79,6 +83,21 @@ def _note_versions(frames: Tables) -> Iterator[str]:
     if len(set(told.values())) > 1:
         each = ', '.join(f'{versions} from {name}' for name, versions in told.items())
         yield f'The arms are by other versions of VASP: {each}: steps and energies may differ by that.'
+
+
+def _note_own_times(frames: Tables) -> Iterator[str]:
+    """Tell of starts made on a CPU of whose threads nobody says how many there were, where of others somebody does."""
+    threaded, old = {}, {}
+    for name, frame in frames.items():
+        on_cpu = frame['network_wall_time_s'].notna() & frame['device'].fillna('').str.startswith('cpu')
+        threaded[name] = _labels(frame, on_cpu & frame['network_core_time_s'].notna())
+        old[name] = _labels(frame, on_cpu & frame['network_core_time_s'].isna())
+    told = [f'{name} on {len(labels)} ({name_some(labels)})' for name, labels in old.items() if labels]
+    if told and any(threaded.values()):
+        yield (
+            'What making the starts took on a CPU counts for one core where an earlier version has measured it, in '
+            f'{", ".join(told)}, and for each thread elsewhere: the core times of the two do not compare.'
+        )
 
 
 def _note_restarts(frames: Tables) -> Iterator[str]:

@@ -122,7 +122,7 @@ def _iterate_sentences(comparison: ArmsComparison) -> Iterator[str]:
         if arm.worse:
             named = name_some([f'{label} (+{more})' for label, more in arm.worse.items()])
             yield f'From {arm.name} VASP takes more than {WORSE_BY} ionic step above the raw crystal on {named}.'
-    if not any(arm.worse or arm.failed or arm.stopped for arm in ranking):
+    if not any(arm.worse or arm.failed for arm in ranking):
         yield f'No arm takes more than {WORSE_BY} ionic step above the raw crystal on any of them.'
     for where, excuse in (('lower', '; a start that leads to a lower minimum is no error'), ('higher', '')):
         found = {arm.name: getattr(arm, where) for arm in ranking if getattr(arm, where)}
@@ -146,16 +146,13 @@ def _iterate_failures(comparison: ArmsComparison) -> Iterator[str]:
             )
         if arm.stopped:
             yield (
-                f'{arm.name}: the chains of {name_some(arm.stopped)} were stopped and left no figures: the relaxation '
-                'from the raw crystal counts in their place where another arm has it, the least that they cost.'
+                f'{arm.name}: the chains of {name_some(arm.stopped)} left no figures, so that these crystals are in no '
+                'sum.'
             )
     if comparison.raw_failed:
-        finished = ', '.join(f'from {arm.name} on {arm.rescued}' for arm in comparison.ranking)
-        n_failed = count_of(len(comparison.raw_failed), 'crystal')
-        yield (
-            f'On {n_failed} VASP failed from the raw crystal ({name_some(comparison.raw_failed)}); of '
-            f'{"it" if len(comparison.raw_failed) == 1 else "them"} it finished {finished}.'
-        )
+        n_failed, named = len(comparison.raw_failed), name_some(comparison.raw_failed)
+        finished = ', '.join(f'from {arm.name} on {arm.rescued} of {n_failed}' for arm in comparison.ranking)
+        yield f'On {count_of(n_failed, "crystal")} VASP failed from the raw crystal ({named}); it finished {finished}.'
 
 
 def _describe_ends(name: str, ends: dict[str, float]) -> str:
@@ -246,12 +243,17 @@ def _raw_row(comparison: ArmsComparison) -> tuple[str, ...]:
     )
     core_time = _format_time(float(time.sum())) if len(time) else '–'
     steps = f'{comparison.raw_steps:,.0f}', '', f'{electronic.sum():,.0f}', '', core_time
-    return (f'{RAW} crystals', '', *steps, '', '', '', '')
+    return (_title_raw(comparison), '', *steps, '', '', '', '')
+
+
+def _title_raw(comparison: ArmsComparison) -> str:
+    """Return the title of a row of the raw crystals, with the arm whose raw legs they are where arms have others."""
+    return f'{RAW} crystals of {comparison.raw_of}' if comparison.raw_of else f'{RAW} crystals'
 
 
 def _tabulate_ends(comparison: ArmsComparison) -> TextTable:
     rows: list[tuple[str, ...]] = [
-        (f'{RAW} crystals', '', '', '', '', f'{comparison.raw_best}', f'{comparison.raw_tied}')
+        (_title_raw(comparison), '', '', '', '', f'{comparison.raw_best}', f'{comparison.raw_tied}')
     ]
     for arm in comparison.arms:
         rows.append(
@@ -289,21 +291,14 @@ def _tabulate_pairs(comparison: ArmsComparison) -> TextTable:
         for cost, pairs in comparison.pairs.items()
         for pair in pairs
     ]
+    own_raw = f' Against {RAW} each arm has its own relaxations from the raw crystals.' if comparison.raw_of else ''
     return TextTable(
         'The starts against each other, crystal by crystal',
         ('start', 'cost', 'saved', 'fewer / same / more', 'p', 'p corrected'),
         rows,
         'Wilcoxon’s signed-rank test over crystals, zeros counted (Pratt), two-sided; corrected by Holm’s method for '
-        f'all pairs of a cost, those with the raw crystals among them. {ALONE}{_describe_arms_alone(comparison)}',
+        f'all pairs of a cost, those with the raw crystals among them. {ALONE}{own_raw}',
     )
-
-
-def _describe_arms_alone(comparison: ArmsComparison) -> str:
-    """Return a sentence on the crystals on which arms are compared without the raw crystals; nothing for none."""
-    if not comparison.arms_alone:
-        return ''
-    more = count_of(len(comparison.arms_alone), 'crystal')
-    return f' Arms are compared with each other on {more} more, on which VASP failed from the raw crystal.'
 
 
 def _tabulate_classes(comparison: ArmsComparison) -> TextTable:
@@ -333,7 +328,7 @@ def _tabulate_minima(comparison: ArmsComparison) -> TextTable:
     for label, above in comparison.minima.iterrows():
         lowest = [str(start) for start, value in above.items() if value <= SAME_MEV]
         row = comparison.by_crystal.loc[label]
-        others = [arm.name for arm in comparison.arms if row[column(arm.name, 'other_structure')] is True]
+        others = [arm.name for arm in comparison.arms if row[column(arm.name, 'other_structure')] == True]  # noqa: E712
         rows.append(
             (
                 str(label),

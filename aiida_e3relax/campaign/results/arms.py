@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
 
-from aiida_e3relax.campaign.results.arm_costs import costs_of_arm, find_raw_failed, share_raw_legs
+from aiida_e3relax.campaign.results.arm_costs import (
+    costs_of_arm,
+    find_other_raw_legs,
+    find_raw_failed,
+    is_relaxed_alone,
+)
 from aiida_e3relax.campaign.results.classes import classify
 from aiida_e3relax.campaign.results.estimates import (
     Estimate,
@@ -64,7 +69,7 @@ class ArmSummary:
         For how many crystals no other start, the raw one among them, takes as few ionic steps, and for how many some
         do.
     failed, stopped
-        All crystals of the arm on which VASP failed from it, and those whose chain left no figures.
+        The crystals of the sample on which VASP failed from the arm, and all whose chain left no figures.
     rescued
         On how many crystals VASP finished from the arm, of those on which it failed from the raw one.
     """
@@ -90,9 +95,9 @@ class ArmSummary:
 
 @dataclasses.dataclass(frozen=True)
 class Pair:
-    """Two starts, one of which may be `RAW`, over the structures that all arms have.
+    """Two starts over the structures `ArmsComparison.known` of a cost.
 
-    Two arms are compared also on `ArmsComparison.arms_alone`.
+    One of them may be `RAW`, which is then the raw leg of the other one.
 
     Attributes
     ----------
@@ -159,8 +164,11 @@ class ArmsComparison:
         The structures that all arms have, which all figures are of but for those of a cost.
     known
         By cost the structures among them of which all arms have it, with and without the prediction.
-    raw_failed, arms_alone
-        All structures on which VASP failed from the raw crystal, and those among them that it finished from all arms.
+    raw_failed
+        All structures on which VASP failed from the raw crystal.
+    raw_of
+        The arm whose raw legs are those of `RAW` in `by_crystal`, and in all that is made of it, where arms have not
+        the same ones: the first by name. Empty where they have.
     raw_steps, raw_best, raw_tied
         The ionic steps from the raw crystals in all, and for how many crystals no start takes fewer, alone or not.
     arms
@@ -183,7 +191,7 @@ class ArmsComparison:
     n: int
     known: dict[str, tuple[str, ...]]
     raw_failed: tuple[str, ...]
-    arms_alone: tuple[str, ...]
+    raw_of: str
     raw_steps: float
     raw_best: int
     raw_tied: int
@@ -216,22 +224,25 @@ def column(start: str, figure: str) -> str:
     return f'{start}: {figure}'
 
 
-def compare_arms(frames: Mapping[str, pd.DataFrame], classes: Mapping[str, str] | None = None) -> ArmsComparison:
+def compare_arms(
+    frames: Mapping[str, pd.DataFrame],
+    classes: Mapping[str, str] | None = None,
+    bases: Iterable[pd.DataFrame] = (),
+) -> ArmsComparison:
     """Return arms side by side, from the table of each by its name, see `table.campaign_frame`.
 
     An arm costs what `outcomes.pair_costs` counts: where its prediction is rejected the steps from the raw crystal,
-    where VASP failed from it both. All arms are held against one raw leg of a crystal, see `share_raw_legs`. The order
-    of the arms and of their structures changes no number. `classes` are those of the crystals by label, in the place of
-    their chemistry.
+    where VASP failed from it both. Each arm is held against its own raw legs. The order of the arms and of their
+    structures changes no number. `classes` are those of the crystals by label, in the place of their chemistry. `bases`
+    are the tables of base campaigns of the arms: they say where VASP failed from the raw crystal.
 
     Raises ValueError where there is no arm, or one that is called `RAW`, and for crystals that have no class.
     """
     if not frames or RAW in frames:
         raise ValueError(f'arms: expected at least one and none named `{RAW}`, found {", ".join(frames) or "none"}')
-    frames = share_raw_legs(frames)
     costs = {name: pair_costs(frame) for name, frame in frames.items()}
     counted = {name: set(_known(pairs, 'ionic_steps').index) for name, pairs in costs.items()}
-    raw_failed = find_raw_failed(frames)
+    raw_failed = find_raw_failed([*frames.values(), *bases])
     common = sorted(set.intersection(*counted.values()))
     known = {
         cost: tuple(sorted(set(common).intersection(*(_known(pairs, cost).index for pairs in costs.values()))))
@@ -239,11 +250,8 @@ def compare_arms(frames: Mapping[str, pd.DataFrame], classes: Mapping[str, str] 
     }
     by_crystal = _list_crystals(frames, costs, raw_failed, common, classes)
     starts = [RAW, *frames]
-    tables = {cost: by_crystal[[column(start, cost) for start in starts]] for cost in PAIR_COSTS}
-    tables = {cost: table.set_axis(starts, axis=1).astype('float64') for cost, table in tables.items()}
-    finished = tables['ionic_steps'].loc[list(raw_failed)].drop(columns=RAW).dropna()
-    arms_alone = tuple(label for label in finished.index if label not in common)
-    steps = tables['ionic_steps'].loc[common]
+    steps = by_crystal.loc[common, [column(start, 'ionic_steps') for start in starts]]
+    steps = steps.set_axis(starts, axis=1).astype('float64')
     best, tied = _count_best(steps)
     arms = [
         _summarise_arm(name, frame, costs[name], len(counted[name]), common, known, raw_failed, best[name], tied[name])
@@ -253,12 +261,12 @@ def compare_arms(frames: Mapping[str, pd.DataFrame], classes: Mapping[str, str] 
         n=len(common),
         known=known,
         raw_failed=raw_failed,
-        arms_alone=arms_alone,
+        raw_of=min(frames) if find_other_raw_legs(frames.values()) else '',
         raw_steps=float(steps[RAW].sum()),
         raw_best=best[RAW],
         raw_tied=tied[RAW],
         arms=tuple(arms),
-        pairs={cost: _compare_pairs(cost, table, common, arms_alone) for cost, table in tables.items()},
+        pairs={cost: _compare_pairs(cost, costs, list(known[cost])) for cost in PAIR_COSTS},
         classes=tuple(_compare_classes(steps, by_crystal.loc[common, 'class'])),
         minima=_find_minima(by_crystal, starts),
         by_crystal=by_crystal,
@@ -304,7 +312,7 @@ def _summarise_arm(
         worse={str(label): int(value) for label, value in more.items() if value > WORSE_BY},
         best=best,
         tied=tied,
-        failed=tuple(outcomes.index[outcomes.isin(('predicted failed', 'both failed'))]),
+        failed=tuple(sorted(frame.index[frame['in_sample'].astype(bool) & (frame['predicted_finished'] == False)])),  # noqa: E712
         stopped=tuple(outcomes.index[outcomes.isin(STOPPED)]),
         rescued=int((frame.loc[frame.index.isin(raw_failed), 'predicted_finished'] == True).sum()),  # noqa: E712
     )
@@ -324,15 +332,16 @@ def _count_best(steps: pd.DataFrame) -> tuple[dict[str, int], dict[str, int]]:
     return best, tied
 
 
-def _compare_pairs(cost: str, steps: pd.DataFrame, common: list[str], arms_alone: tuple[str, ...]) -> tuple[Pair, ...]:
-    """Return all starts against each other in a cost, over the structures of which all have it."""
-    with_raw = steps.loc[common].dropna()
-    of_arms = steps.loc[sorted([*with_raw.index, *arms_alone])].drop(columns=RAW).dropna()
+def _compare_pairs(cost: str, costs: Mapping[str, pd.DataFrame], labels: list[str]) -> tuple[Pair, ...]:
+    """Return all starts against each other in a cost, over the structures `labels`, and each against its raw legs."""
+    known = {name: pairs.loc[labels, cost] for name, pairs in costs.items()}
     pairs = []
-    for names in itertools.combinations(steps.columns, 2):
-        known = with_raw if RAW in names else of_arms
-        fewer, more = sorted(names, key=lambda start: (known[start].sum(), start))
-        without, with_less = column_values(known, more), column_values(known, fewer)
+    for one, other in itertools.combinations([RAW, *known], 2):
+        spent = {start: column_values(known[start], 'with') for start in (one, other) if start != RAW}
+        if one == RAW:
+            spent[RAW] = column_values(known[other], 'without')
+        fewer, more = sorted(spent, key=lambda start: (spent[start].sum(), start))
+        without, with_less = spent[more], spent[fewer]
         saved = without - with_less
         counts = (int((saved > 0).sum()), int((saved == 0).sum()), int((saved < 0).sum()))
         p_value = signed_rank(saved)
@@ -406,7 +415,7 @@ def _list_crystals(
             **{cost: own[cost] for cost in COSTS},
             'own_time_s': own_cost(frame, 'core_time_s').where(frame['network_wall_time_s'].notna()),
             'start_energy_error_meV_per_atom': frame['predicted_start_energy_error_meV_per_atom'],
-            ENERGY: frame[f'predicted_{ENERGY}'].where(compared | (outcomes == 'raw failed')),
+            ENERGY: frame[f'predicted_{ENERGY}'].where(compared | is_relaxed_alone(frame, raw_failed)),
             'energy_difference_final_meV_per_atom': frame['energy_difference_final_meV_per_atom'],
             'same_minimum': frame['same_minimum'],
             'other_structure': _is_other_structure(frame).where(compared, None),

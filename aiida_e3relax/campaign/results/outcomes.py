@@ -52,7 +52,6 @@ def pair_costs(frame: pd.DataFrame) -> pd.DataFrame:
     - the predicted leg, where both legs finished;
     - the raw leg, where the guard rejected the prediction or there was none: nothing was saved;
     - both, where VASP failed from the prediction: what was spent on it is lost, and counts as far as it is known;
-    - the raw leg, where the chain is one of `STOPPED` and the table has a raw leg of another one: the least it can be;
 
     and, in times, the network's.
 
@@ -60,12 +59,11 @@ def pair_costs(frame: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         Indexed as `frame`, with the columns ``(cost, 'without')`` and ``(cost, 'with')`` for each of `COSTS`. A cost is
-        NaN where a run was killed before it wrote it. So are the times of legs that are `times_apart`, and the wall
-        times of legs that ran on different numbers of cores.
+        NaN where a run was killed before it wrote it, but for one that failed from the prediction. So are the times of
+        legs that are `times_apart`, and the wall times of legs that ran on different numbers of cores.
     """
     outcomes = find_outcomes(frame)
-    is_known = outcomes.isin(COUNTED) | (outcomes.isin(STOPPED) & frame['raw_ionic_steps'].notna())
-    counted = frame[is_known & frame['in_sample'].astype(bool)]
+    counted = frame[outcomes.isin(COUNTED) & frame['in_sample'].astype(bool)]
     outcomes = outcomes[counted.index]
     both = outcomes.isin(('compared', 'predicted failed'))
     raw_cores, predicted_cores = counted['raw_cores'], counted['predicted_cores']

@@ -23,6 +23,7 @@ from aiida_e3relax.campaign.results.estimates import (
     signed_rank,
 )
 from aiida_e3relax.campaign.results.outcomes import COSTS, FAILURES, OUTCOMES, find_outcomes, pair_costs
+from aiida_e3relax.workflows.comparison.legs import CHANGE
 
 INITIAL_ERRORS = (
     'raw_start_energy_error_meV_per_atom',
@@ -221,10 +222,13 @@ def _name_pre_relaxer(frame: pd.DataFrame) -> str:
 
 
 def find_other_algos(frame: pd.DataFrame) -> dict[str, str]:
-    """Return by leg how VASP moved the ions, where that is not the same in both; {} where it is, or is not known."""
+    """Return by leg how VASP moved the ions, where that is not the same in both; {} where it is, or is not known.
+
+    That is how their first runs did: a restart that changed it is a matter of one crystal.
+    """
     if 'raw_algo' not in frame:
         return {}
-    algos = frame[['raw_algo', 'predicted_algo']].dropna()
+    algos = frame[['raw_algo', 'predicted_algo']].dropna().map(lambda algo: algo.split(CHANGE)[0])
     mixed = algos[algos['raw_algo'] != algos['predicted_algo']]
     return {leg: ' or '.join(sorted(set(mixed[f'{leg}_algo']))) for leg in ('raw', 'predicted')} if len(mixed) else {}
 

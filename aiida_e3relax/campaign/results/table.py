@@ -89,7 +89,6 @@ COLUMNS = (
     *FACTS,
     'in_sample',
     'raw_leg_planned',
-    'raw_leg_failed',
     'judge',
     'same_minimum',
     *NUMBERS,
@@ -104,8 +103,7 @@ def campaign_frame(name: str) -> pd.DataFrame:
     included; `state` is `waiting` where no chain has started yet. Where a structure has several chains, counted in
     `attempts`, the row is that of the newest. `in_sample` are the structures of the sample; of an arm without those for
     which its base campaign had no raw leg, since a raw leg then runs just where the prediction is of no use.
-    `raw_leg_planned` are those whose raw crystal this campaign relaxes in any case, `raw_leg_failed` those of an arm on
-    which VASP had failed in its base campaign. Where its model learns, `judge` are
+    `raw_leg_planned` are those whose raw crystal this campaign relaxes in any case. Where its model learns, `judge` are
     the structures that judge, and `generation` is the number of the model that made the prediction.
 
     Returns
@@ -153,7 +151,6 @@ def campaign_frame(name: str) -> pd.DataFrame:
         was_planned, is_without = sampling.has_raw_leg(label), references.get(uuid) == Reference.NEVER
         row |= {'attempts': attempts[label], 'in_sample': was_planned and not is_without}
         row['raw_leg_planned'] = is_base and settings.has_raw_leg(label)
-        row['raw_leg_failed'] = (was_planned and is_without) if base else None
         if learns:
             row |= {'judge': label in settings.judge_set, 'generation': generations.get(row.get('model') or '')}
         rows.append(row)

@@ -32,6 +32,26 @@ def test_another_algorithm_of_one_leg_is_told():
     assert note.startswith('one: VASP moved the ions by `rd` from the predictions, by `cg` from the raw crystals')
 
 
+def test_an_algorithm_that_a_restart_changed_is_told_of_its_crystals():
+    one, other = make_arms()
+    one.loc['a', 'predicted_algo'] = 'cg, then rd'
+    assert notes_on(one, other) == [
+        'one: on 1 crystal (a) a restart of the relaxation from the prediction changed how VASP moves the ions.'
+    ]
+
+
+def test_times_that_count_threads_and_others_are_told_apart():
+    one, other = make_arms()
+    for arm in (one, other):
+        arm['device'] = 'cpu'
+    assert notes_on(one, other) == [], 'all of earlier versions'
+    other['network_core_time_s'] = 8.0
+    (note,) = notes_on(one, other)
+    assert 'has measured it, in one on 6 (a, b, c, d and 2 more), and for each thread elsewhere' in note
+    one['device'] = 'cuda:0'
+    assert notes_on(one, other) == [], 'a second of a GPU counts as one of a core anyway'
+
+
 def test_what_is_waiting_is_told():
     one, other = make_arms()
     one.loc[['a', 'b'], 'state'] = ['running', 'waiting']
@@ -59,7 +79,8 @@ def test_raw_legs_that_differ_are_told():
     other.loc['c', 'raw_energy_final_eV_per_atom'] += 2e-4
     other.loc['d', 'raw_energy_final_eV_per_atom'] += 5e-5  # noise
     (note,) = notes_on(one, other)
-    assert 'on 2 crystals (a, c): each arm is held against that of the arm whose name comes first' in note
+    assert 'in ionic steps, core time or final energy on 2 crystals (a, c): each arm is held against its own' in note
+    assert note.endswith('what stands for the raw crystals by themselves is of one.')
 
 
 def test_other_versions_of_vasp_are_told():

@@ -142,7 +142,10 @@ def test_ends_of_one_energy_and_two_structures_are_minima_too():
     assert comparison.arms[0].other_structure == ('c',)
     table = tabulate_arms(comparison)[4]
     assert table.headings[-1] == 'same energy, other structure'
-    assert table.rows[0][-2:] == ('raw, network, chgnet', 'network')
+    assert table.rows[0][-2:] == ('raw, network, chgnet', 'network'), 'of an arm that lacks a crystal'
+    potential.loc['c', 'same_minimum'] = False
+    others = tabulate_arms(compare_arms({'chgnet': potential}))[4]
+    assert others.rows[0][-1] == 'chgnet', 'of an arm that was compared throughout'
     assert table.rows[1][2:] == ('0.0', '–', '40.0', 'raw', '–')
     assert 'Ends within 5 meV/atom of that from the raw crystal, and of another structure: from network 1 (c).' in (
         describe_arms(comparison)

@@ -199,6 +199,9 @@ def test_the_headline_names_the_algorithm_that_only_one_leg_has():
     told = 'On your 2 structures the network with `rd` in the place of `cg` saved 40 % of the ionic steps'
     assert format_headline(summarise(frame_of(alike, mixed))).startswith(told)
     assert 'in the place of' not in format_headline(summarise(frame_of(alike, row(leg(10), leg(6)))))
+    restarted = row({**leg(10), 'algo': 'cg'}, {**leg(6), 'algo': 'cg, then rd'})
+    assert 'in the place of' not in format_headline(summarise(frame_of(alike, restarted)))
+    assert format_headline(summarise(frame_of(restarted, mixed))).startswith(told)
 
 
 def test_an_interval_stands_in_the_headline():

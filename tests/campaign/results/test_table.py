@@ -95,8 +95,6 @@ def test_an_arm_has_in_its_sample_what_its_base_had_a_raw_leg_for(aiida_profile_
     assert campaign_frame('base')['in_sample'].all()
     arm = campaign_frame('arm')
     assert arm['in_sample'].tolist() == [*drawn[:3], True]
-    assert arm['raw_leg_failed'].tolist() == [*(not found for found in drawn[:3]), False]
-    assert campaign_frame('base')['raw_leg_failed'].tolist() == [None] * 4
 
 
 def test_a_campaign_that_is_not_there_is_refused_with_those_that_are(filled):
