@@ -135,14 +135,20 @@ def _find(word: str, kinds: dict[str, RelaxationKind], left_out: dict[int, str])
 
     from aiida_e3relax.campaign.group import load_campaign
     from aiida_e3relax.campaign.results.records import chain_query
-    from aiida_e3relax.learning.relaxations import find_relaxations
+    from aiida_e3relax.learning.relaxations import choose_attempts, find_relaxations
 
     if word.startswith(CAMPAIGN):
         try:
-            settings = load_campaign(word.removeprefix(CAMPAIGN)).settings_node
+            campaign = load_campaign(word.removeprefix(CAMPAIGN))
         except ValueError as error:
             raise click.ClickException(f'--from {printable(word)}: {printable(str(error))}') from error
-        return find_relaxations(chain_query(settings, ['id']), kinds, left_out)
+        found = find_relaxations(chain_query(campaign.settings_node, ['id']), kinds, left_out)
+        structures = campaign.settings.structures
+        chosen = choose_attempts(found, structures)
+        foreign = [relaxation for relaxation in found if relaxation.label not in structures]
+        if count := len(found) - len(foreign) - len(chosen):
+            click.echo(f'{count_of(count, "relaxation")} left out: another attempt at the same structure is taken')
+        return [*chosen.values(), *foreign]
     if word.startswith(GROUP):
         query = orm.QueryBuilder().append(orm.Group, filters={'label': word.removeprefix(GROUP)}, tag='group')
         if not query.count():

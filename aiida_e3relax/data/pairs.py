@@ -30,6 +30,8 @@ class E3RelaxPairsData(orm.SinglefileData):
 
     HASH_KEY = 'content_hash'
     LEFT_OUT_KEY = 'left_out'
+    JUDGES_KEY = 'finished_judges'
+    """Of the pairs of a round: how many of the chains of a campaign that had finished well are of judges."""
     FILENAME = 'pairs.npz'
 
     def __init__(self, file: str | Path, **kwargs: Any):

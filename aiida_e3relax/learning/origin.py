@@ -18,7 +18,7 @@ from aiida_e3relax.gnn.data.build import MOVES, BuildOptions, build
 from aiida_e3relax.gnn.data.sources.base import Sites, Source, same
 from aiida_e3relax.learning.gather import KIND, as_candidate, settings_key
 from aiida_e3relax.learning.relaxations import Relaxation, RelaxationKind, find_named
-from aiida_e3relax.workflows.vasp.inputs.surface import chosen_tags
+from aiida_e3relax.workflows.vasp.inputs.surface import ADDED, chosen_tags
 
 SAME = 1e-3
 """In A: by how much the same sites and lattice vectors may differ, as their file has fewer digits."""
@@ -89,16 +89,20 @@ def _compare(pair: Pairs, again: Pairs, relaxation: Relaxation) -> list[str]:
 
 
 def _compare_settings(pair: Pairs, recorded: Mapping[str, Mapping[str, Any]], relaxation: Relaxation) -> list[str]:
-    """Return that a pair was computed with others than it says, where it says so.
+    """Return that a pair was computed with others than it says, or says no more of than a key that is not that of them.
 
-    What earlier versions `recorded` by that key may have tags that VASP takes by itself.
+    What earlier versions `recorded` by that key may have tags that VASP takes by itself, and lack those `ADDED` since.
     """
     key = str(pair.about['settings'][0]) if 'settings' in pair.about else ''
     if key in ('', settings_key(relaxation)):
         return []
-    told = dict(recorded.get(key, {}))
+    if key not in recorded:
+        return [f'has settings {key} that the node does not record: expected {settings_key(relaxation)}']
+    told = dict(recorded[key])
     engine = {'engine': told.pop('engine')} if 'engine' in told else {}
-    if engine | chosen_tags(told, lambda _: True) == relaxation.settings:
+    before = engine | chosen_tags(told, lambda _: True)
+    now = {tag: value for tag, value in relaxation.settings.items() if tag not in ADDED or tag in before}
+    if before == now:
         return []
     return [f'was computed with other settings: {settings_key(relaxation)}, not {key}']
 

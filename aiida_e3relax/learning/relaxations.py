@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -34,7 +34,8 @@ class RelaxationKind:
     """Where a work chain that relaxes has its crystals: the labels of the links to them, namespaces joined by `__`.
 
     `better_end` is that of a crystal which, where it is there, is a better end than `end`. With `has_legs` the ends are
-    those of relaxations that it called and that finished well: they count however it ended itself.
+    those of relaxations that it called and that finished well: they count however it ended itself, and that of the leg
+    `relax_raw` as a better end.
     """
 
     start: str = 'structure'
@@ -81,6 +82,14 @@ class _Process(NamedTuple):
         return f'failed: {self.label} with {told}'
 
 
+class _Ends(NamedTuple):
+    """The UUIDs of the crystals at the ends of a relaxation, see `Relaxation`."""
+
+    start: str
+    end: str
+    has_best_end: bool
+
+
 @dataclasses.dataclass(frozen=True)
 class Relaxation:
     """A relaxation that finished well.
@@ -102,6 +111,10 @@ class Relaxation:
         says so.
     is_converged
         Whether the last job says that its forces or energies fell below their bound; None where it says nothing.
+    is_well
+        Whether its work chain finished well itself; else only a leg of it did.
+    has_best_end
+        Whether the end is the better one of its kind, where that may have one.
     """
 
     process: str
@@ -115,6 +128,8 @@ class Relaxation:
     constraints: Any = None
     positions_dof: Sequence[Sequence[bool]] | None = None
     is_converged: bool | None = None
+    is_well: bool = True
+    has_best_end: bool = True
 
 
 def find_relaxations(
@@ -144,14 +159,30 @@ def find_relaxations(
         left_out |= {leg: 'called by another work chain' for leg, caller in callers.items() if caller not in known}
         others = {pk: process for pk, process in found.items() if pk not in structures}
         left_out |= {pk: 'without crystals' if one.is_well else one.describe() for pk, one in others.items()}
-    jobs = _jobs_that_made({end for _, end in structures.values()})
+    jobs = _jobs_that_made({ends.end for ends in structures.values()})
     read = _read_jobs(set(jobs.values()))
     nothing: dict[str, Any] = {'settings': {}, 'of_elements': {}}
     return [
-        Relaxation(uuid, label, *structures[pk], **read.get(jobs.get(structures[pk][1], 0), nothing))
+        Relaxation(
+            uuid,
+            label,
+            **structures[pk]._asdict(),
+            is_well=found[pk].is_well,
+            **read.get(jobs.get(structures[pk].end, 0), nothing),
+        )
         for pk, uuid, label in _read_names(list(found))
         if pk in structures
     ]
+
+
+def choose_attempts(relaxations: Iterable[Relaxation], labels: Container[str]) -> dict[str, Relaxation]:
+    """Return of relaxations, oldest first, those with one of `labels`, of each the one that counts, by label.
+
+    It is the newest of the chains that finished well. Without one it is the newest with the better end of its kind, and
+    without that the newest.
+    """
+    ranked = sorted(relaxations, key=lambda each: (each.is_well, each.has_best_end and not each.is_well))
+    return {relaxation.label: relaxation for relaxation in ranked if relaxation.label in labels}
 
 
 def find_named(uuids: Iterable[str], kinds: Mapping[str, RelaxationKind] | None = None) -> list[Relaxation]:
@@ -205,17 +236,25 @@ def _read_names(pks: Sequence[int]) -> list[tuple[int, str, str]]:
     return named
 
 
-def _read_structures(found: Mapping[int, _Process], kinds: Mapping[str, RelaxationKind]) -> dict[int, tuple[str, str]]:
-    """Return the UUIDs of start and end of relaxations among processes, by PK."""
+def _read_structures(found: Mapping[int, _Process], kinds: Mapping[str, RelaxationKind]) -> dict[int, _Ends]:
+    """Return start and end of the relaxations among processes, by PK."""
     sound = {pk: one for pk, one in found.items() if one.is_well or (one.has_ended and kinds[one.label].has_legs)}
     crystals = _read_crystals(sound, kinds)
-    starts, ends = crystals['start'], crystals['end']
-    ends = _read_ends_of_legs(sound.keys() - ends.keys(), kinds) | ends
-    return {pk: (starts[pk], ends[pk]) for pk in found if pk in starts and pk in ends}
+    starts, ends, best = crystals['start'], crystals['end'], crystals['better_end']
+    with_legs = {pk for pk, one in sound.items() if kinds[one.label].has_legs and not (one.is_well and pk in ends)}
+    of_raw, of_others = _read_ends_of_legs(with_legs - best.keys(), kinds)
+    ends, best = {**of_others, **ends, **of_raw, **best}, {**of_raw, **best}
+    return {
+        pk: _Ends(starts[pk], ends[pk], pk in best or kinds[one.label].better_end is None)
+        for pk, one in found.items()
+        if pk in starts and pk in ends
+    }
 
 
-def _read_ends_of_legs(pks: Iterable[int], kinds: Mapping[str, RelaxationKind]) -> dict[int, str]:
-    """Return the UUIDs of the ends of legs that finished well, by the PK of what called them; of the raw one if any."""
+def _read_ends_of_legs(
+    pks: Iterable[int], kinds: Mapping[str, RelaxationKind]
+) -> tuple[dict[int, str], dict[int, str]]:
+    """Return the UUIDs of the ends of raw legs and of other ones that finished well, by the PK of the caller."""
     called: list[list[Any]] = []
     for some in chunks(pks):
         query = orm.QueryBuilder().append(orm.WorkChainNode, filters={'id': {'in': some}}, project='id', tag='caller')
@@ -223,25 +262,28 @@ def _read_ends_of_legs(pks: Iterable[int], kinds: Mapping[str, RelaxationKind]) 
         called += query.append(orm.WorkChainNode, project='id', edge_project='label', **leg).all()
     legs = _read_processes([leg for _, leg, _ in called], kinds)
     ends = _read_crystals({pk: one for pk, one in legs.items() if one.is_well}, kinds)['end']
-    called.sort(key=lambda row: row[2] == RAW_LEG)
-    return {caller: ends[leg] for caller, leg, _ in called if leg in ends}
+    raw, others = ([row for row in called if (row[2] == RAW_LEG) is is_raw] for is_raw in (True, False))
+    of_raw, of_others = ({caller: ends[leg] for caller, leg, _ in rows if leg in ends} for rows in (raw, others))
+    return of_raw, of_others
 
 
 def _read_crystals(found: Mapping[int, _Process], kinds: Mapping[str, RelaxationKind]) -> dict[str, dict[int, str]]:
-    """Return the UUIDs of crystals at the `start` and the `end` of processes that have one, by PK."""
-    ends: dict[str, dict[int, str]] = {'start': {}, 'end': {}}
+    """Return the UUIDs of crystals of processes that have one by PK, by the field of `RelaxationKind` of their link."""
+    crystals: dict[str, dict[int, str]] = {'start': {}, 'end': {}, 'better_end': {}}
     for name, kind in kinds.items():
         of_kind = [pk for pk, one in found.items() if one.label == name]
-        for some in chunks(of_kind):
-            links = [('start', kind.start, 'with_outgoing'), ('end', kind.end, 'with_incoming')]
-            links += [('end', kind.better_end, 'with_incoming')] if kind.better_end else []
-            for side, link, relation in links:
+        links = {'start': kind.start, 'end': kind.end, 'better_end': kind.better_end}
+        for side, link in links.items():
+            if link is None:
+                continue
+            relation = 'with_outgoing' if side == 'start' else 'with_incoming'
+            for some in chunks(of_kind):
                 query = orm.QueryBuilder()
                 query.append(orm.WorkChainNode, filters={'id': {'in': some}}, project='id', tag='process')
                 options: dict[str, Any] = {relation: 'process', 'edge_filters': {'label': link}, 'project': 'uuid'}
                 query.append(orm.StructureData, **options)
-                ends[side] |= dict(query.all())
-    return ends
+                crystals[side] |= dict(query.all())
+    return crystals
 
 
 def _jobs_that_made(ends: Collection[str]) -> dict[str, int]:

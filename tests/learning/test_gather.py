@@ -23,7 +23,7 @@ from aiida_e3relax.data.pairs import E3RelaxPairsData
 from aiida_e3relax.gnn.data.build import BuildOptions
 from aiida_e3relax.learning.gather import gather, gather_divided, settings_key
 from aiida_e3relax.learning.origin import check_origin
-from aiida_e3relax.learning.relaxations import KINDS, RelaxationKind, find_relaxations
+from aiida_e3relax.learning.relaxations import KINDS, RelaxationKind, choose_attempts, find_relaxations
 
 TAGS = {'nsw': 50, 'isif': 3, 'gga': 'PE', 'encut': 400, 'ediff': 1e-5}
 FINISHED = {'process_state': 'finished', 'exit_status': 0}
@@ -257,9 +257,54 @@ def test_a_pair_that_was_changed_a_little_is_found(relax):
         'ended in another crystal',
         '',
         'held other sites, or another cell',
-        'was computed with other settings',
+        'has settings 01234567 that the node does not record',
         'moved `cell`, not `shape`',
     ]
+
+
+def test_tags_that_earlier_versions_did_not_record_are_not_compared(relax):
+    """Neither by that they are there nor by how they were written; others are."""
+    chains = [relax(tags={'nupdown': 2, 'prec': 'Accurate'}) for _ in range(4)]
+    pairs = gather(find_relaxations(query_of(*chains)), 'mine', RANDOM).node.pairs
+    plain = {'engine': 'stand-in emt', 'GGA': 'PE', 'ENCUT': 400, 'PREC': 'ACCURATE'}
+    others = [plain, {**plain, 'NUPDOWN': 1}, {**plain, 'LASPH': True}]
+    about = {**pairs.about, 'settings': np.array(['of-0', 'of-1', 'of-2', 'missing'])}
+    card = {'settings': {f'of-{place}': settings for place, settings in enumerate(others)}}
+    node = E3RelaxPairsData.from_pairs(dataclasses.replace(pairs, about=about), card).store()
+    found = check_origin(node)
+    told = [found.get(process, '').rpartition(': ')[0] for process in pairs.about['relaxation'].tolist()]
+    assert told == [
+        '',
+        'was computed with other settings',
+        'was computed with other settings',
+        'has settings missing that the node does not record',
+    ]
+
+
+def test_of_attempts_the_newest_that_is_well_counts_then_a_raw_end_then_another(relax):
+    failed = {'process_state': 'finished', 'exit_status': 402}
+
+    def attempt(leg: str | None) -> orm.WorkChainNode:
+        chain = relax('E3RelaxVaspWorkChain', 'structure' if leg is None else 'another', state=leg and failed)
+        if leg:
+            relax(caller=chain, called_as=leg)
+        chain.label = ''
+        return chain
+
+    tries = [attempt(leg) for leg in (None, 'relax_raw', 'relax_predicted', None, 'relax_raw', 'relax_predicted')]
+    for chosen, some in ((3, tries), (4, tries[1:3] + tries[4:]), (5, tries[2:3] + tries[5:])):
+        found = find_relaxations(query_of(*some))
+        assert {label: each.process for label, each in choose_attempts(found, {''}).items()} == {'': tries[chosen].uuid}
+        assert choose_attempts(found, {'other'}) == {}
+    ends = [(each.is_well, each.has_best_end) for each in find_relaxations(query_of(*tries))]
+    assert ends == [(True, False), (False, True), (False, False)] * 2
+    assert find_relaxations(query_of(relax()))[0].has_best_end
+
+
+def test_a_raw_leg_of_a_chain_that_failed_is_a_better_end_than_its_prediction(relax):
+    chain = relax('E3RelaxVaspWorkChain', 'structure', state={'process_state': 'killed'})
+    raw = relax(caller=chain)
+    assert find_relaxations(query_of(chain))[0].end == raw.outputs.relax__structure.uuid
 
 
 def test_what_vasp_held_is_held_in_the_pairs(relax):

@@ -203,10 +203,13 @@ def summarise_learning(
 
 
 def _usable_share(rounds: Sequence[RoundResult]) -> float:
-    """Return the share that the last round could learn from of what had finished and does not judge; 1 for no round."""
+    """Return the share that the last round could learn from of what had finished and does not judge; 1 for no round.
+
+    It is above 1 where legs of chains that failed were many of it.
+    """
     for each in reversed(rounds):
         if each.learnt is not None and each.after > each.judges:
-            return min(1.0, each.learnt / (each.after - each.judges))
+            return each.learnt / (each.after - each.judges)
     return 1.0
 
 

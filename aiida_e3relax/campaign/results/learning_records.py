@@ -55,6 +55,7 @@ def read_rounds(history: History) -> list[RoundResult]:
         generation += each.model is not None
         process, attributes = each.process, pairs.get(each.process.pk, {})
         splits, left_out = attributes.get('splits'), attributes.get(E3RelaxPairsData.LEFT_OUT_KEY, {})
+        of_earlier_versions = (splits or {}).get(TEST, 0) + left_out.get(NO_RAW_LEG, 0)
         results.append(
             RoundResult(
                 number=number,
@@ -66,7 +67,7 @@ def read_rounds(history: History) -> list[RoundResult]:
                 generation=generation if each.model else None,
                 evaluation=evaluations.get(process.pk),
                 left_out=left_out,
-                judges=(splits or {}).get(TEST, 0) + left_out.get(NO_RAW_LEG, 0),
+                judges=attributes.get(E3RelaxPairsData.JUDGES_KEY, of_earlier_versions),
             )
         )
     return results

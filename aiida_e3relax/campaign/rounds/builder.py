@@ -24,8 +24,7 @@ from aiida_e3relax.common.mappings import merge
 from aiida_e3relax.data.pairs import RELAXATION, E3RelaxPairsData
 from aiida_e3relax.learning.gather import gather_divided
 from aiida_e3relax.learning.held_back import find_held_back, find_judged_systems
-from aiida_e3relax.learning.relaxations import KINDS, RelaxationKind, find_relaxations
-from aiida_e3relax.workflows.comparison.reference import CHAIN
+from aiida_e3relax.learning.relaxations import choose_attempts, find_relaxations
 from aiida_e3relax.workflows.protocols.protocol import fill_builder
 from aiida_e3relax.workflows.training.finetune import E3RelaxFinetuneWorkChain
 from aiida_e3relax.workflows.vasp.chain import E3RelaxVaspWorkChain
@@ -36,20 +35,17 @@ from aiida_e3relax.workflows.vasp.inputs.freedom import predict_all
 def gather_pairs(plan: Plan, name: str, waiting: Collection[str]) -> E3RelaxPairsData:
     """Return the pairs of the finished relaxations of a campaign, not stored.
 
-    The structures that judge are the split `test`; of the others a share that stays the same is `val`. What may end as
-    a judge that is `waiting`, as it has not ended before this is called, is left out, see `find_held_back`.
+    Of a chain that failed they are those of its legs that finished well. The structures that judge are the split
+    `test`, where the raw crystal was relaxed: by the end of another leg no model is judged. Of the others a share that
+    stays the same is `val`. What may end as a judge that is `waiting`, as it has not ended before this is called, is
+    left out, see `find_held_back`.
 
     Raises ValueError where no pair can be used, and where all that can is of one split.
     """
     settings, how = plan.settings, plan.settings.how_to_learn
-    found = find_relaxations(chain_query(plan.node, ['id']), {CHAIN: KINDS[CHAIN]})
-    judges, with_raw_leg = settings.judge_set, _find_raw_legs(plan)
-    finished = {relaxation.label: relaxation for relaxation in found if relaxation.label in settings.structures}
-    judging = {
-        label: relaxation
-        for label, relaxation in finished.items()
-        if label in judges and relaxation.process in with_raw_leg
-    }
+    judges = settings.judge_set
+    finished = choose_attempts(find_relaxations(chain_query(plan.node, ['id'])), settings.structures)
+    judging = {label: each for label, each in finished.items() if label in judges and each.has_best_end}
     to_learn = {label: relaxation for label, relaxation in finished.items() if label not in judges}
     held_back, why = find_held_back(settings.batches, judges, waiting, to_learn)
     of_label = judging | {label: relaxation for label, relaxation in to_learn.items() if label not in held_back}
@@ -69,6 +65,7 @@ def gather_pairs(plan: Plan, name: str, waiting: Collection[str]) -> E3RelaxPair
     if not node.splits.get('val'):  # what was to stop the training cannot be used
         usable = set(node.pairs.about[RELAXATION].tolist())
         node = divide([label for label, relaxation in of_label.items() if relaxation.process in usable])
+    node.base.attributes.set(node.JUDGES_KEY, sum(each.is_well for label, each in finished.items() if label in judges))
     if any(left_out.values()):
         node.base.attributes.set(node.LEFT_OUT_KEY, node.left_out | {why: n for why, n in left_out.items() if n})
     for kind, (fewest, purpose) in NEEDED.items():
@@ -92,12 +89,6 @@ def _told(left_out: Mapping[str, int]) -> str:
     """Return in brackets how many relaxations were left out for what; empty for none."""
     told = '; '.join(f'left out {count}: {why}' for why, count in left_out.items() if count)
     return f' ({told})' if told else ''
-
-
-def _find_raw_legs(plan: Plan) -> set[str]:
-    """Return the UUIDs of the chains whose raw crystal was relaxed: by the end of another leg no model is judged."""
-    kind = RelaxationKind(end='raw__structure')
-    return {relaxation.process for relaxation in find_relaxations(chain_query(plan.node, ['id']), {CHAIN: kind})}
 
 
 def draw_stopping(labels: Iterable[str], share: float, seed: int) -> set[str]:

@@ -54,6 +54,8 @@ SURFACE_TAGS = (
 
 U and potentials are told by element.
 """
+ADDED = ('GGA_COMPAT', 'PRECFOCK', 'NKRED', 'NKREDX', 'NKREDY', 'NKREDZ', 'NUPDOWN', 'I_CONSTRAINED_M', 'ML_LMLFF')
+"""Those of them that early nodes of pairs do not record."""
 DISPERSION = 'VDW_'
 """Begins the names of the tags with the parameters of a dispersion correction."""
 HUBBARD = ('LDAUTYPE', 'LDAUL', 'LDAUU', 'LDAUJ')
@@ -121,12 +123,12 @@ def is_of_surface(tag: str) -> bool:
 
 
 def chosen_tags(tags: Mapping[str, Any], is_chosen: Callable[[str], bool]) -> dict[str, Any]:
-    """Return the chosen of `tags`, in capitals, with their values so that what VASP reads alike is alike.
+    """Return the chosen of `tags`, in capitals, with what VASP reads of their values: `PREC = Accurate` is `A`.
 
     What VASP takes by itself is as what is not set.
     """
-    plain = {tag: _plain(tag, value) for tag, value in tags.items() if is_chosen(tag)}
-    return {tag: plain[tag] for tag in sorted(plain, key=_place) if _as_read(tag, plain[tag]) != DEFAULTS.get(tag)}
+    read = {tag: _as_read(tag, _plain(tag, value)) for tag, value in tags.items() if is_chosen(tag)}
+    return {tag: read[tag] for tag in sorted(read, key=_place) if read[tag] != DEFAULTS.get(tag)}
 
 
 def other_surface(first: Mapping[str, Any], last: Mapping[str, Any]) -> list[str]:
@@ -139,9 +141,9 @@ def other_surface(first: Mapping[str, Any], last: Mapping[str, Any]) -> list[str
 
 
 def _tags_of_scale(tags: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tags on which the energy of a crystal depends as `chosen_tags` does, with what VASP reads of them."""
+    """Return the tags on which the energy of a crystal depends as `chosen_tags` does."""
     chosen = chosen_tags(upper_tags(tags), _is_of_scale)
-    return {tag: _as_read(tag, value) for tag, value in chosen.items() if 'LDAU' in chosen or tag not in HUBBARD}
+    return {tag: value for tag, value in chosen.items() if 'LDAU' in chosen or tag not in HUBBARD}
 
 
 def _is_of_scale(tag: str) -> bool:

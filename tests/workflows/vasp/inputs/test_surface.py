@@ -2,7 +2,7 @@
 
 import pytest
 
-from aiida_e3relax.workflows.vasp.inputs.surface import OTHER_TAGS, chosen_tags, other_surface
+from aiida_e3relax.workflows.vasp.inputs.surface import OTHER_TAGS, chosen_tags, is_of_surface, other_surface
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,13 @@ from aiida_e3relax.workflows.vasp.inputs.surface import OTHER_TAGS, chosen_tags,
 )
 def test_tags_that_put_energies_on_another_scale_are_found(first, last, tags):
     assert other_surface(first, last) == other_surface(last, first) == tags
+
+
+def test_words_are_told_as_vasp_reads_them():
+    found = [
+        chosen_tags({'PREC': word, 'PRECFOCK': 'Fast'}, is_of_surface) for word in ('A', 'accurate', 'SingleNormal')
+    ]
+    assert found == [{'PRECFOCK': 'F', 'PREC': prec} for prec in ('A', 'A', 'SINGLEN')]
 
 
 @pytest.mark.parametrize(
