@@ -29,6 +29,8 @@ from aiida_e3relax.gnn.data.summary import summary
 TEST, AS_GIVEN = 'test', 'as-given'
 CARRIED = ('by', 'made', 'licence', 'citation', 'sources')
 """What the card of divided pairs says of those that are replayed, from their own cards."""
+OF_EARLIER_SPLIT = ('options', 'rejected')
+"""What the card of pairs says of how they were divided before, which that of divided pairs does not."""
 FEWEST = 3
 """Crystals, or what stays together of them, of which an interval can be told."""
 MEASURES = {
@@ -110,13 +112,18 @@ def _divided_card(
 ) -> dict[str, Any]:
     """Return the data card of pairs, with how they were `divided`, and what is known of those that are replayed."""
     replayed = {
-        key: {'content_hash': node.content_hash, **{name: card[name] for name in CARRIED if name in card}}
+        key: {'content_hash': pairs_hash(node.pairs), **{name: card[name] for name in CARRIED if name in card}}
         for key, node in sorted(replay.items())
         for card in [node.card or {}]
     }
+    card = {name: value for name, value in (pairs.card or {}).items() if name not in OF_EARLIER_SPLIT}
+    recorded = [
+        part['settings'] for part in (*(node.card or {} for node in replay.values()), card) if 'settings' in part
+    ]
     return {
-        **(pairs.card or {}),
-        'divided': {'content_hash': pairs.content_hash, **dataclasses.asdict(settings)},
+        **card,
+        **({'settings': {key: found for part in recorded for key, found in part.items()}} if recorded else {}),
+        'divided': {'content_hash': pairs_hash(pairs.pairs), **dataclasses.asdict(settings)},
         **({'replayed': replayed} if replay else {}),
         'summary': summary(divided),
         'content_hash': pairs_hash(divided),
@@ -184,13 +191,15 @@ def take_test_crystals(pairs: E3RelaxPairsData, moves: orm.Str | None = None) ->
 
 
 def find_test_moves(pairs: E3RelaxPairsData) -> NDArray[np.str_]:
-    """Return what moved ``(S,)`` in the crystals of the split `test`, a word of `Moves` each.
+    """Return what moved ``(S,)`` in the crystals of the split `test`, a word of `Moves`; empty where nobody says it.
 
     What VASP holds of a cell in a way for which there is no such word, as with ISIF = 8, no prediction can hold: it
-    counts as `cell`.
+    counts as `cell`. A cell that is fixed says that `positions` moved.
     """
-    found = find_moves(pairs.pairs.of_split(TEST))
-    return np.where(np.isin(found, list(Moves)), found, Moves.CELL.value)
+    test = pairs.pairs.of_split(TEST)
+    found, told = find_moves(test), test.about.get('moves', np.full(len(test), ''))
+    is_unknown = (told == '') & (found == Moves.CELL)
+    return np.where(is_unknown, '', np.where(np.isin(found, list(Moves)), found, Moves.CELL.value))
 
 
 def held_test_sites(pairs: E3RelaxPairsData, moves: str | None = None) -> dict[str, dict[str, list[int]]]:

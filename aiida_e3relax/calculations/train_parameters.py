@@ -14,6 +14,8 @@ from aiida_e3relax.gnn.training.settings import CALIBRATION_PAIRS, TrainingSetti
 
 NAME = re.compile(r'[A-Za-z0-9][A-Za-z0-9_.+-]{0,99}')
 PRESET = 'preset'
+TUNING_CHAIN = 'E3RelaxFinetuneWorkChain'
+"""The process label of the work chain that tunes a model and judges it."""
 FEWEST_TO_SCALE = CALIBRATION_PAIRS
 """Pairs on which the uncertainty of a tuned ensemble is scaled; with fewer it stays as it was."""
 

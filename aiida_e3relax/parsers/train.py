@@ -11,6 +11,7 @@ from aiida import orm
 from aiida.engine import ExitCode
 
 from aiida_e3relax.calculations.train import E3RelaxTrainCalculation
+from aiida_e3relax.calculations.train_parameters import TUNING_CHAIN
 from aiida_e3relax.common.strict_json import parse_json
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.parsers.program import ProgramParser, exit_name
@@ -97,14 +98,15 @@ class E3RelaxTrainParser(ProgramParser):
 
 
 def find_campaign(job: Any) -> dict[str, str | None] | None:
-    """Return the name of the campaign for which a job runs, and the UUID of its settings; None where there is none."""
+    """Return name and UUID of the settings of the campaign of the round that a job runs for; None without one.
+
+    An input `campaign` of other work chains around the job may be anything.
+    """
     caller = job.caller
-    while caller is not None:
-        if 'campaign' in caller.inputs:
-            settings = caller.inputs.campaign
-            return {'uuid': settings.uuid, 'name': settings.get('name', None)}
+    while caller is not None and caller.process_label != TUNING_CHAIN:
         caller = caller.caller
-    return None
+    settings = caller.inputs.campaign if caller is not None and 'campaign' in caller.inputs else None
+    return {'uuid': settings.uuid, 'name': settings.get('name', None)} if isinstance(settings, orm.Dict) else None
 
 
 def _named(node: Any) -> dict[str, str]:

@@ -8,11 +8,16 @@ from typing import Any
 
 from aiida import orm
 
-from aiida_e3relax.campaign.submission.processes import LINK, ROUND, ROUND_OF, Process, State, linked_processes
+from aiida_e3relax.campaign.submission.processes import (
+    LINK,
+    ROUND,
+    ROUND_OF,
+    Process,
+    State,
+    find_state,
+    linked_processes,
+)
 from aiida_e3relax.data.model import E3RelaxModelData
-
-ENDED = ('finished', 'excepted', 'killed')
-"""States of processes that have ended."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,17 +123,24 @@ def read_generations(first: str | None, history: History) -> list[Generation]:
 def describe_origins() -> dict[str, str]:
     """Return where the tuned models of the profile come from, by UUID: which generation of a campaign each is.
 
-    Or that it was not taken, as it was no better than the one before, or has not been judged yet.
+    Or that it was not taken, as it was no better than the one before, has not been judged yet, or that the round failed
+    before it was.
     """
     query = orm.QueryBuilder().append(E3RelaxModelData, project='uuid', tag='model')
     tuned: dict[str, Any] = {'with_outgoing': 'model', 'edge_filters': {'label': 'tuned'}}
-    project = ['id', 'label', 'attributes.process_state']
+    project = ['id', 'label', *(f'attributes.{name}' for name in ('process_state', 'exit_status', 'sealed'))]
     query.append(orm.WorkChainNode, filters={'attributes.process_label': ROUND}, project=project, **tuned)
-    rows = query.all()
+    rows = [
+        (model, pk, label, find_state(state, exit_status, bool(sealed)))
+        for model, pk, label, state, exit_status, sealed in query.all()
+    ]
+    if not rows:
+        return {}
     pks = sorted({pk for _, pk, _, _ in rows})
     campaigns = _find_campaigns(pks)
     generations = {uuid: _generations_of_rounds(uuid) for uuid in dict(campaigns.values())}
-    accepted, origins = _read_accepted(pks), {}
+    accepted = _read_accepted(pks)
+    origins = {}
     for model, pk, label, state in rows:
         uuid, name = campaigns.get(pk, ('', ''))
         if generation := generations.get(uuid, {}).get(pk):
@@ -136,8 +148,8 @@ def describe_origins() -> dict[str, str]:
             continue
         found = ROUND_OF.fullmatch(label)
         made_by = f'round {found[1]} of the campaign {name}' if found and uuid else f'tuned by <{pk}>'
-        outcome = 'taken' if pk in accepted else 'not taken' if state in ENDED else 'not judged yet'
-        origins[model] = f'{made_by}, {outcome}'
+        outcome = {State.RUNNING: 'not judged yet', State.FINISHED: 'taken' if pk in accepted else 'not taken'}
+        origins[model] = f'{made_by}, {outcome.get(state, "failed")}'
     return origins
 
 
@@ -149,8 +161,6 @@ def _generations_of_rounds(settings: str) -> dict[int, int]:
 
 def _find_campaigns(pks: list[int]) -> dict[int, tuple[str, str]]:
     """Return the UUID of the settings and the name of the campaign of rounds that have one, by the PK of the round."""
-    if not pks:
-        return {}
     query = orm.QueryBuilder().append(orm.WorkChainNode, filters={'id': {'in': pks}}, project='id', tag='round')
     linked: dict[str, Any] = {'with_outgoing': 'round', 'edge_filters': {'label': LINK}}
     query.append(orm.Dict, project=['uuid', 'attributes.name'], **linked)

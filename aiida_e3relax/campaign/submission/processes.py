@@ -12,6 +12,7 @@ from typing import Any
 from aiida import orm
 
 from aiida_e3relax.calculations.predict import E3RelaxCalculation
+from aiida_e3relax.calculations.train_parameters import TUNING_CHAIN
 from aiida_e3relax.campaign.settings import CampaignSettings
 
 LINK = 'campaign'
@@ -22,7 +23,7 @@ NETWORK_LABEL = 'batch_{place}'
 RENEWED_LABEL = 'batch_{place}_generation_{generation}'
 """The same with a model that has learnt in the campaign."""
 RENEWED = re.compile(r'batch_(\d+)_generation_(\d+)')
-ROUND = 'E3RelaxFinetuneWorkChain'
+ROUND = TUNING_CHAIN
 ROUND_LABEL = 'round_{number}_after_{count}'
 """The label of a round of learning: which it is, and after how many finished relaxations."""
 ROUND_OF = re.compile(r'round_(\d+)_after_(\d+)')

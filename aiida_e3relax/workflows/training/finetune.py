@@ -154,7 +154,7 @@ class E3RelaxFinetuneWorkChain(WorkChain):
         running = {}
         for moves in self.ctx.kinds:
             batch = take_test_crystals(divided, None if moves is None else orm.Str(moves))
-            parameters = hold(given, moves, held_test_sites(divided, moves))
+            parameters = holding_parameters(given, moves, held_test_sites(divided, moves))
             for name, model in zip(MODELS, (self.ctx.training.outputs.model, self.inputs.model), strict=True):
                 inputs = AttributeDict(self.exposed_inputs(E3RelaxBaseWorkChain, 'prediction'))
                 inputs.predict.model, inputs.predict.batch, inputs.predict.parameters = model, batch, parameters
@@ -195,16 +195,16 @@ class E3RelaxFinetuneWorkChain(WorkChain):
 
 def _key(name: str, moves: str | None) -> str:
     """Return by what the prediction by a model, of MODELS, of crystals of which this moves is called."""
-    return name if moves is None else f'{name}_{moves.replace("-", "_")}'
+    return f'{name}_{moves.replace("-", "_")}' if moves else name
 
 
-def hold(parameters: orm.Dict, moves: str | None, held: Mapping[str, Any]) -> orm.Dict:
+def holding_parameters(parameters: orm.Dict, moves: str | None, held: Mapping[str, Any]) -> orm.Dict:
     """Return the parameters of a prediction in which this moves, but not the sites `held`, as it was with VASP.
 
-    With None for `moves` the parameters have the freedom of all.
+    With None for `moves`, or nothing, the freedom is that of `parameters`.
     """
     given = parameters.get_dict()
-    if moves is not None:
+    if moves:
         freedom = freedom_of(moves)
         given = {name: value for name, value in given.items() if name != 'vacuum'}  # that is of the freedom, too
         given['freedom'] = {'moves': freedom.moves, 'vacuum': freedom.vacuum}

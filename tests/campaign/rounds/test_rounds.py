@@ -205,6 +205,20 @@ def test_models_are_told_apart_by_their_rounds(make, model):
     history = CampaignController(group).look().history
     told = [(each.number, each.generation, each.learnt, each.judges) for each in read_rounds(history)]
     assert told == [(1, None, 18, 9), (2, 1, 18, 9)]  # of `made_pairs(3)`
+    pairs = rounds_of(group)[0].inputs.pairs
+    with pairs.as_path() as path:
+        counted = E3RelaxPairsData(path)
+    counted.base.attributes.set(counted.JUDGES_KEY, 4)
+    linked = orm.WorkChainNode(label='round_3_after_14')
+    linked.base.attributes.set_many({'process_label': ROUND, 'process_state': 'finished', 'exit_status': 412})
+    for name, value in (('campaign', group.settings_node), ('pairs', counted.store())):
+        linked.base.links.add_incoming(value, LinkType.INPUT_WORK, name)
+    linked.store()
+    with model.as_path() as path:
+        unjudged = E3RelaxModelData(path, {**model.card, 'name': 'unjudged'}).store()
+    unjudged.base.links.add_incoming(linked, LinkType.RETURN, 'tuned')
+    assert describe_origins()[unjudged.uuid] == f'round 3 of the campaign {group.settings.name}, failed'
+    assert [each.judges for each in read_rounds(CampaignController(group).look().history)] == [9, 9, 4]
     run = CliRunner().invoke
     rows = [line.split('\t') for line in run(models, ['list', '--raw']).output.splitlines()]
     assert {row[0]: row[5] for row in rows}[str(rejected.pk)] == origins[rejected.uuid]

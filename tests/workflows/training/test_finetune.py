@@ -28,7 +28,7 @@ from aiida_e3relax.data.pairs import RELAXATION, E3RelaxPairsData
 from aiida_e3relax.gnn.data.splits import chemical_systems
 from aiida_e3relax.gnn.training.run import train
 from aiida_e3relax.gnn.training.settings import TrainingSettings
-from aiida_e3relax.workflows.training.finetune import E3RelaxFinetuneWorkChain, hold
+from aiida_e3relax.workflows.training.finetune import E3RelaxFinetuneWorkChain, holding_parameters
 from tests.gnn.crystals import PROTOTYPES, batch_of
 from tests.gnn.pairs import made_pairs
 
@@ -169,17 +169,29 @@ def test_chemical_systems_stay_together_and_replay_is_learnt_from_alone(pairs):
 
 def test_divided_pairs_have_the_card_of_those_that_they_came_from(pairs):
     given, split = pairs.pairs, {'val': 0.2, 'test': 0.3, 'replay': 0.5}
-    own, old = ({'licence': 'MIT', 'sources': [name], 'content_hash': pairs_hash(given)} for name in ('own', 'old'))
+    own, old = (
+        {
+            'licence': 'MIT',
+            'sources': [name],
+            'content_hash': pairs_hash(given),
+            'settings': {f'key of {name}': {'ENCUT': 400}},
+            'options': {'split': 'random'},
+            'rejected': {'pairs': 1},
+        }
+        for name in ('own', 'old')
+    )
     node = E3RelaxPairsData.from_pairs(given, own)
     divided = divide_pairs(node, orm.Dict(split), old=E3RelaxPairsData.from_pairs(given, old), none=pairs)
     card = divided.card
     assert (card['licence'], card['sources']) == ('MIT', ['own'])
     assert card['content_hash'] == pairs_hash(divided.pairs) != own['content_hash']
-    assert card['divided']['content_hash'] == node.content_hash
+    assert card['divided']['content_hash'] == own['content_hash']
+    assert set(card['settings']) == {'key of own', 'key of old'}
+    assert not {'options', 'rejected'} & set(card)
     assert card['divided'].items() >= split.items()
     assert card['replayed']['old']['sources'] == ['old']
-    assert card['replayed']['none'] == {'content_hash': pairs.content_hash}
-    assert 'replayed' not in divide_pairs(pairs, orm.Dict(split)).card
+    assert card['replayed']['none'] == {'content_hash': pairs_hash(pairs.pairs)}
+    assert not {'replayed', 'settings'} & set(divide_pairs(pairs, orm.Dict(split)).card)
 
 
 def test_a_random_division_parts_pairs_of_files_and_of_the_graph(pairs):
@@ -273,16 +285,16 @@ def test_models_that_are_judged_are_told_what_vasp_held(pairs):
     held = held_test_sites(E3RelaxPairsData.from_pairs(dataclasses.replace(given, fixed=fixed)))
     assert held == {'crystal_1': {'ac': [0]}}
     assert take_test_crystals(pairs).labels[1] == 'crystal_1'
-    told = hold(orm.Dict({'device': 'cpu'}), None, held).get_dict()
+    told = holding_parameters(orm.Dict({'device': 'cpu'}), None, held).get_dict()
     assert told == {'device': 'cpu', 'fixed': held}
-    told = hold(orm.Dict({'vacuum': 'none'}), 'in-plane', held).get_dict()
+    told = holding_parameters(orm.Dict({'vacuum': 'none'}), 'in-plane', held).get_dict()
     assert told == {'freedom': {'moves': 'in-plane', 'vacuum': 'c'}, 'fixed': held}
     PredictParameters.from_mapping(told)
-    assert hold(orm.Dict(), None, held_test_sites(pairs)).get_dict() == {}
+    assert holding_parameters(orm.Dict(), None, held_test_sites(pairs)).get_dict() == {}
 
 
 def test_what_moved_is_told_of_each_pair(pairs):
-    """Also where only masks say it, and where no prediction can hold it."""
+    """Also where only masks say it, and where no prediction can hold it. Of others nothing is said of a vacuum."""
     given = pairs.pairs
     test = np.flatnonzero(given.split == 'test')
     words, fixed_cell = np.full(len(given), '', dtype='U25'), np.zeros(len(given), dtype=bool)
@@ -295,10 +307,12 @@ def test_what_moved_is_told_of_each_pair(pairs):
     told = dataclasses.replace(given, relaxed=given.unrelaxed, about={'moves': words}, **masks)
     node = E3RelaxPairsData.from_pairs(told)
     found = find_test_moves(node).tolist()
-    assert found == ['in-plane', 'cell', 'volume', 'positions', *['cell'] * (len(test) - 4)]
+    assert found == ['in-plane', 'cell', 'volume', 'positions', *[''] * (len(test) - 4)]
+    assert holding_parameters(orm.Dict({'device': 'cpu'}), '', {}).get_dict() == {'device': 'cpu'}
+    assert set(find_test_moves(pairs)) == {''}
     assert take_test_crystals(node, orm.Str('positions')).labels == ['crystal_3']
     assert list(held_test_sites(node)) == list(held_test_sites(node, 'positions')) == ['crystal_3']
-    parts = {moves.replace('-', '_'): take_test_crystals(node, orm.Str(moves)) for moves in set(found)}
+    parts = {f'part_{n}': take_test_crystals(node, orm.Str(moves)) for n, moves in enumerate(sorted(set(found)))}
     assert sorted(join_predictions(**parts).labels) == sorted(take_test_crystals(node).labels)
 
 

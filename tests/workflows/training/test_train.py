@@ -9,6 +9,7 @@ import pytest
 import torch
 from aiida import orm
 from aiida.common.exceptions import ValidationError
+from aiida.common.links import LinkType
 from aiida.engine import run_get_node
 
 from aiida_e3relax.calculations.train import E3RelaxTrainCalculation
@@ -16,7 +17,7 @@ from aiida_e3relax.crystals.datasets.pairs_file import write_pairs
 from aiida_e3relax.data.pairs import E3RelaxPairsData
 from aiida_e3relax.gnn.training.run import train
 from aiida_e3relax.gnn.training.settings import read_settings
-from aiida_e3relax.parsers.train import read_log
+from aiida_e3relax.parsers.train import find_campaign, read_log
 from aiida_e3relax.workflows.training.base import E3RelaxTrainBaseWorkChain
 from tests.gnn.pairs import made_pairs
 
@@ -57,6 +58,27 @@ def run(make_code, find_program, tmp_path, pairs):
         return run_get_node(E3RelaxTrainBaseWorkChain, train=inputs)[1]
 
     return run_base
+
+
+@pytest.mark.usefixtures('aiida_profile')
+@pytest.mark.parametrize(
+    ('label', 'value', 'found'),
+    [
+        ('E3RelaxFinetuneWorkChain', {'name': 'mine'}, 'mine'),
+        ('E3RelaxFinetuneWorkChain', 'mine', None),
+        ('OtherWorkChain', {'name': 'mine'}, None),
+        ('OtherWorkChain', 'mine', None),
+    ],
+)
+def test_the_campaign_of_a_job_is_that_of_its_round(label, value, found):
+    """Not what another work chain around it has by that name."""
+    settings = orm.to_aiida_type(value).store()
+    caller = orm.WorkChainNode()
+    caller.base.attributes.set('process_label', label)
+    caller.base.links.add_incoming(settings, LinkType.INPUT_WORK, 'campaign')
+    job = orm.CalcJobNode()
+    job.base.links.add_incoming(caller.store(), LinkType.CALL_CALC, 'train')
+    assert find_campaign(job) == (found and {'uuid': settings.uuid, 'name': found})
 
 
 @pytest.mark.usefixtures('aiida_profile')
