@@ -345,11 +345,15 @@ def measured(pairs: Pairs, candidates: Crystals, rows: Sequence[Mapping[str, Any
     return {**found, 'each': {name: each[name].tolist() for name in COMPARED}, 'systems': chemical_systems(pairs)}
 
 
+def means_of_systems(found: Mapping[str, Any], measure: str) -> NDArray[np.float64]:
+    """Return the mean error over the crystals of each chemical system, in the order of their names."""
+    _, place, counts = np.unique(found['systems'], return_inverse=True, return_counts=True)
+    return np.bincount(place, weights=found['each'][measure]) / counts
+
+
 def difference(one: Mapping[str, Any], other: Mapping[str, Any], measure: str) -> tuple[float, float]:
     """Return the mean over chemical systems of by how much `one` errs more, and half its 95 % interval, or NaN."""
-    change = np.subtract(one['each'][measure], other['each'][measure])
-    _, place, counts = np.unique(one['systems'], return_inverse=True, return_counts=True)
-    values = np.bincount(place, weights=change) / counts
+    values = means_of_systems(one, measure) - means_of_systems(other, measure)
     if len(values) < FEWEST:
         return float(values.mean()), float('nan')
     return float(values.mean()), float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
@@ -379,7 +383,7 @@ def differences_table(rows: list[dict[str, Any]]) -> str:
     base, learnt = find_base(rows), find_learnt(rows)
     others = [(measure, base) for measure in COMPARED if base and learnt]
     if learnt and (potentials := [row for row in rows if row.get('is_potential')]):
-        others += [(measure, min(potentials, key=lambda row: row['judged'][measure][0])) for measure in COMPARED]
+        others += [(measure, find_best(potentials, measure)) for measure in COMPARED]
     lines = [
         [row['start'], str(row['pairs'])]
         + [in_words(*difference(row['judged'], other['judged'], measure)) for measure, other in others]
@@ -402,6 +406,11 @@ def elsewhere_table(rows: list[dict[str, Any]]) -> str:
                 cells += [f'{one[measure][0]:.3g}', '' if row is base else in_words(*difference(one, other, measure))]
         lines.append(cells)
     return table(['order', 'pairs', *title], lines)
+
+
+def find_best(rows: list[dict[str, Any]], measure: str) -> dict[str, Any]:
+    """Return the row with the least mean over chemical systems, as differences are told."""
+    return min(rows, key=lambda row: means_of_systems(row['judged'], measure).mean())
 
 
 def find_base(rows: list[dict[str, Any]]) -> dict[str, Any]:

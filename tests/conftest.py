@@ -322,7 +322,11 @@ def prepared(run_in, tmp_path_factory) -> tuple[Path, str]:
 
 
 def _prepare(run_in: Callable[..., subprocess.CompletedProcess], path: Path) -> str:
-    """Make a profile in a folder, prepare it, and return what that printed."""
+    """Make a profile in a folder, prepare it, and return what that printed.
+
+    What another worker has left that could not is removed, so that each says why.
+    """
+    shutil.rmtree(path, ignore_errors=True)
     path.mkdir()
     options = ['--profile-name', 'first-run', '--email', 'first@run', '--broker', 'core.zeromq', '--non-interactive']
     profile = run_in(path, 'verdi', 'profile', 'setup', 'core.sqlite_dos', *options)

@@ -12,7 +12,7 @@ from aiida.common.exceptions import ValidationError
 from aiida.orm.implementation.utils import clean_value
 
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
-from aiida_e3relax.gnn.checkpoints.model_card import check_card, hash_file, hash_stream, read_card
+from aiida_e3relax.gnn.checkpoints.model_card import check_card, hash_file, hash_stream, is_calibrated, read_card
 
 
 class E3RelaxModelData(orm.SinglefileData):
@@ -103,8 +103,8 @@ class E3RelaxModelData(orm.SinglefileData):
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether what it states of its errors has their size; of an ensemble, whether that was scaled to errors."""
-        return self.architecture != 'ensemble' or bool((self.card.get('training') or {}).get('calibration'))
+        """Whether what it states of its errors has their size, see `model_card.is_calibrated`."""
+        return is_calibrated(self.architecture, self.card.get('training'))
 
     def _validate(self) -> bool:
         """Check that the repository file is the one the card describes."""

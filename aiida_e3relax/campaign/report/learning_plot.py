@@ -16,7 +16,8 @@ from aiida_e3relax.common.figures import matplotlib_figure
 READING = (
     'Each point is a generation of the model, judged by structures that were drawn at random and are never learnt '
     'from. The more relaxations it has learnt from, the more steps it should save and the nearer its starts should be; '
-    'what it states of its error should fall with the error. Bars are 95 % intervals, of five structures and more.'
+    'what it states of its error should fall with the error. Bars are 95 % intervals, of five structures and more; '
+    'of steps saved there is none where one structure takes most of them.'
 )
 COLOUR = LEG_COLOURS['predicted']
 ERROR_COLOUR = LEG_COLOURS['raw']

@@ -17,7 +17,7 @@ from aiida_e3relax.common.out_of_memory import is_out_of_memory
 from aiida_e3relax.gnn.checkpoints import missing_checkpoint
 from aiida_e3relax.gnn.checkpoints.content import read_elements, read_model, read_training
 from aiida_e3relax.gnn.checkpoints.frames import warn_of_frame
-from aiida_e3relax.gnn.checkpoints.model_card import card_path, check_card, hash_file, read_card
+from aiida_e3relax.gnn.checkpoints.model_card import card_path, check_card, hash_file, is_calibrated, read_card
 from aiida_e3relax.gnn.checkpoints.reference import read_reference
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.models.reference_set import ReferenceSet
@@ -57,8 +57,8 @@ class Checkpoint:
 
     @property
     def is_calibrated(self) -> bool:
-        """Whether what it states of its errors has their size; of an ensemble, whether that was scaled to errors."""
-        return self.architecture != 'ensemble' or 'calibration' in self.training
+        """Whether what it states of its errors has their size, see `model_card.is_calibrated`."""
+        return is_calibrated(self.architecture, self.training)
 
 
 def save_atomically(path: str | Path, content: dict[str, Any]) -> None:

@@ -88,6 +88,14 @@ def read_card(checkpoint: Path) -> dict[str, Any]:
     return card
 
 
+def is_calibrated(architecture: str, training: Mapping[str, Any] | None) -> bool:
+    """Return whether what a model states of its errors has their size; of an ensemble, whether it was scaled to errors.
+
+    `training` is that of its card.
+    """
+    return architecture != 'ensemble' or bool((training or {}).get('calibration'))
+
+
 def check_card(card: Mapping[str, Any], content_hash: str, source: str) -> None:
     """Raise CheckpointError unless `card` is complete and describes the file with `content_hash`."""
     missing = [key for key in REQUIRED_CARD_KEYS if key not in card]

