@@ -31,6 +31,9 @@ from aiida_e3relax.workflows.vasp.chain import E3RelaxVaspWorkChain
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
 from aiida_e3relax.workflows.vasp.inputs.freedom import predict_all
 
+FEWEST_STOPPING = 3
+"""Structures that decide when a training stops, where there are enough."""
+
 
 def gather_pairs(plan: Plan, name: str, waiting: Collection[str]) -> E3RelaxPairsData:
     """Return the pairs of the finished relaxations of a campaign, not stored.
@@ -92,13 +95,15 @@ def _told(left_out: Mapping[str, int]) -> str:
 
 
 def draw_stopping(labels: Iterable[str], share: float, seed: int) -> set[str]:
-    """Return which structures decide when a training stops: that share of them, one at least.
+    """Return which structures decide when a training stops: that share, three at least or the quarter of fewer than 12.
 
-    Its label and the seed decide that of each structure, so that it is the same when there are more.
+    By one or two of them chance decides whether anything is learnt at all. Its label and the seed decide that of each
+    structure, so that it is the same when there are more.
     """
     places = {label: int(hashlib.sha256(f'{seed} stop {label}'.encode()).hexdigest()[:8], 16) for label in labels}
     chosen = {label for label, place in places.items() if place < share * 16**8}
-    return chosen or set(sorted(places, key=lambda label: places[label])[:1])
+    least = max(1, min(FEWEST_STOPPING, len(places) // 4))
+    return chosen | set(sorted(places, key=lambda label: places[label])[:least])
 
 
 def round_builder(

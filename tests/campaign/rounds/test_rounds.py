@@ -399,7 +399,7 @@ def test_draws_are_the_same_each_time_and_stay_when_there_are_more():
     stopping = draw_stopping(labels, 0.15, 0)
     assert 15 < len(stopping) < 45
     assert draw_stopping(labels[:100], 0.15, 0) == stopping & set(labels[:100])
-    assert len(draw_stopping(labels[:2], 0.01, 0)) == 1
+    assert [len(draw_stopping(labels[:n], 0.01, 0)) for n in (2, 7, 8, 12, 40)] == [1, 1, 2, 3, 3]
     assert shuffled(labels, 0, 'x') == shuffled(labels[::-1], 0, 'x') != shuffled(labels, 0, 'y')
     assert alternate(['J', 'K'], list('abcd'), 1 / 3) == ['J', 'a', 'b', 'K', 'c', 'd']
     assert alternate(['K'], list('cd'), 1 / 3, (1, 3)) == ['K', 'c', 'd']
