@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aiida_e3relax.common.errors import InputError
-from aiida_e3relax.crystals.datasets.pairs_file import read_data_card
 from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.data.pairs import RELAXATION, E3RelaxPairsData
@@ -39,8 +38,7 @@ def check_origin(node: E3RelaxPairsData, kinds: Mapping[str, RelaxationKind] | N
     pairs = node.pairs
     relaxations = {found.process: found for found in find_named(named_relaxations(node), kinds)}
     again, faults = _gather_again(relaxations.values())
-    with node.as_path() as path:
-        recorded = (read_data_card(path) or {}).get('settings', {})
+    recorded = (node.card or {}).get('settings', {})
     for index, process in enumerate(pairs.about.get(RELAXATION, np.array([])).tolist()):
         if not process:
             continue

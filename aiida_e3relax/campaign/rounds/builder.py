@@ -97,8 +97,8 @@ def _told(left_out: Mapping[str, int]) -> str:
 def draw_stopping(labels: Iterable[str], share: float, seed: int) -> set[str]:
     """Return which structures decide when a training stops: that share, three at least or the quarter of fewer than 12.
 
-    By one or two of them chance decides whether anything is learnt at all. Its label and the seed decide that of each
-    structure, so that it is the same when there are more.
+    By one or two of them chance decides whether anything is learnt at all. Label and seed draw each structure by
+    itself, so that those of the share are the same when there are more; what fills them up may be learnt from later.
     """
     places = {label: int(hashlib.sha256(f'{seed} stop {label}'.encode()).hexdigest()[:8], 16) for label in labels}
     chosen = {label for label, place in places.items() if place < share * 16**8}

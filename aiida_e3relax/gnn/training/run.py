@@ -82,7 +82,7 @@ def train(
     ------
     TrainingError
         For an output folder in which another process trains, or of a run with other settings, data or start, for
-        oversampling of a set that is not there, for a loss and a gradient that is not finite, naming the pairs, and for
+        oversampling of a set that is not there, for a loss or a gradient that is not finite, naming the pairs, and for
         an uncertainty that cannot be scaled where the settings need it.
     InputError
         Where TensorBoard is asked for and not installed.
