@@ -52,8 +52,8 @@ NAMES = {'model': 'network', 'dummy': 'Dummy', 'dummy at volume of model': "Dumm
 
 LIMITS = [
     'Trained on at most 64 (pnictides) or 24 (all others) atoms a cell; larger cells are extrapolation.',
-    'Coordinates were learnt mostly from pnictides; in other chemistries the cell is predicted far better than the '
-    'sites. In families of anions and classes of prototypes of which no distilled pair was learnt, '
+    'Coordinates were learnt mostly from pnictides; in other chemistries the volume is predicted far better than '
+    'shape and sites. In families of anions and classes of prototypes of which no distilled pair was learnt, '
     'coordinates are a fifth to a third better than those of the start at the predicted volume: see the rows test_... '
     'of the metrics. DFT pairs of these families, in other chemical systems, were learnt.',
     'Magnetism, charge and oxidation states are not inputs.',
@@ -191,7 +191,7 @@ def card(checkpoint: Checkpoint, rows: list[dict[str, Any]], changes: dict[str, 
 
     return {
         'name': 'e3relax-h2-default',
-        'version': 2,
+        'version': 2,  # of the default: raise it with the next one
         'architecture': checkpoint.architecture,
         'form': 'symmetric',
         'hyperparameters': dict(vars(checkpoint.model.hyperparameters)),

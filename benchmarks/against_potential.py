@@ -5,7 +5,7 @@
 
 Needs the potentials (`pip install '.[mlip]'`). The data sets are those that `e3relax data` writes. Of the test split of
 each some pairs of small crystals are drawn. A potential relaxes what moved in the pair from the unrelaxed crystal, in
-batches where it can, until the bounds of `e3relax predict --pre-relaxer`; a network predicts the same crystals in one
+batches where it can, until the bounds of `e3relax predict --potential`; a network predicts the same crystals in one
 pass; both keep the symmetry of the start. Relaxations are kept in the folder of --output: the command goes on where it
 was stopped, and measures other models on them. The second table of a data set has the errors where the network is less
 and less sure: a bound of the guard would have to turn to what is better there. Give --threads 1 where processor time is
