@@ -48,7 +48,7 @@ def draw_alloys(
     count: int,
     prototypes: Collection[str] = tuple(PROTOTYPES.values()),
     scales: tuple[float, float] = SCALES,
-    rattle_A: float = RATTLE,
+    rattle: float = RATTLE,
 ) -> Iterator[tuple[str, Atoms]]:
     """Yield alloys that all differ, by name: the prototypes in turn, with elements, strain and shifts drawn."""
     wanted = [(aflow, name) for aflow, name in PROTOTYPES.items() if name in prototypes]
@@ -65,7 +65,7 @@ def draw_alloys(
         atoms: Any = structure.to_ase_atoms()
         strain = rng.normal(0.0, STRAIN, (3, 3))
         atoms.set_cell(atoms.cell @ (rng.uniform(*scales) * np.eye(3) + (strain + strain.T) / 2), scale_atoms=True)
-        atoms.rattle(rattle_A, rng=rng)
+        atoms.rattle(rattle, rng=rng)
         yield f'{structure.reduced_formula}-{prototype}-{place:03}', atoms
 
 
