@@ -16,7 +16,7 @@ from aiida.engine.processes.ports import PortNamespace
 from aiida_e3relax.calculations.exit_codes import define_exit_codes
 from aiida_e3relax.calculations.gpus import GpuJob, validate_gpu_job
 from aiida_e3relax.calculations.predict_parameters import PredictParameters
-from aiida_e3relax.common.messages import short
+from aiida_e3relax.common.messages import name_some, short
 from aiida_e3relax.crystals.structures import Crystals, write_npz
 from aiida_e3relax.crystals.validation import input_faults
 from aiida_e3relax.data.batch import StructureBatchData
@@ -302,8 +302,7 @@ def validate_batch(batch: StructureBatchData | None, _: Any) -> str | None:
     if len(faults) < len(crystals):
         return None
     named = [f'structure `{crystals.labels[index]}`: {fault}' for index, (_, fault) in faults.items()]
-    more = f'; and {len(named) - MOST_NAMED} more' if len(named) > MOST_NAMED else ''
-    return f'`batch`: no structure can be predicted: {"; ".join(named[:MOST_NAMED])}{more}'
+    return f'`batch`: no structure can be predicted: {name_some(named, MOST_NAMED, separator=";")}'
 
 
 def validate_parameters(parameters: orm.Dict | None, _: Any) -> str | None:

@@ -11,7 +11,7 @@ import click
 
 from aiida_e3relax.cli.profile import profile_option, use_profile
 from aiida_e3relax.cli.several_values import SeveralValues, SeveralValuesCommand
-from aiida_e3relax.common.messages import count_of, printable
+from aiida_e3relax.common.messages import count_of, name_some, printable
 
 if TYPE_CHECKING:
     from aiida_e3relax.learning.gather import Gathered
@@ -248,9 +248,8 @@ def _describe(gathered: Gathered, n_found: int) -> None:
         told = ', '.join(f'{name} {value}' for name, value in settings.items())
         click.echo(f'Settings {key}: {told or "not known, no job of VASP made the crystals"}')
     for name, counts in gathered.others.items():
-        told = ', '.join(f'{value} ({count})' for value, count in list(counts.items())[:SHOWN_REASONS])
-        more = f' and {len(counts) - SHOWN_REASONS} more' if len(counts) > SHOWN_REASONS else ''
-        click.echo(f'Warning: {name} is not the same in all, and is not compared: {printable(told)}{more}', err=True)
+        told = name_some([f'{value} ({count})' for value, count in counts.items()], SHOWN_REASONS)
+        click.echo(f'Warning: {name} is not the same in all, and is not compared: {printable(told)}', err=True)
     if MOVES in built.pairs.about:
         moves = Counter(built.pairs.about[MOVES].tolist()).most_common()
         click.echo(f'VASP moved: {", ".join(f"{words or NOT_KNOWN} ({count})" for words, count in moves)}')

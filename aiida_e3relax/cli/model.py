@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from aiida_e3relax.cli.profile import profile_option, use_profile
-from aiida_e3relax.common.messages import printable
+from aiida_e3relax.common.messages import name_some, printable
 
 if TYPE_CHECKING:
     from aiida_e3relax.data.model import E3RelaxModelData
@@ -203,8 +203,7 @@ def _facts(node: E3RelaxModelData) -> Iterator[tuple[str, str]]:
             yield key, printable(str(card[key]))
     elements = [str(element) for element in card.get('elements') or _symbols(card.get('atomic_numbers') or ())]
     if elements:
-        more = f' and {len(elements) - SHOWN_ELEMENTS} more' if len(elements) > SHOWN_ELEMENTS else ''
-        yield 'elements', f'{", ".join(elements[:SHOWN_ELEMENTS])}{more}'
+        yield 'elements', name_some(elements, SHOWN_ELEMENTS)
     yield from _facts_of_training(node)
     made_of: Mapping[str, Any] = card.get('made_of') or {}
     if made_of:

@@ -40,10 +40,11 @@ def count_of(count: int, one: str, several: str = '') -> str:
     return f'{count:,} {one if count == 1 else several or f"{one}s"}'
 
 
-def name_some(names: Sequence[str], most: int = 4) -> str:
-    """Return the first names, at `most` so many, and how many more there are."""
-    more = f' and {len(names) - most} more' if len(names) > most else ''
-    return f'{", ".join(names[:most])}{more}'
+def name_some(names: Sequence[str], most: int = 4, separator: str = ',') -> str:
+    """Return the first names, or sentences with `;` between them, at `most` so many, and how many more there are."""
+    before = ' ' if separator == ',' else f'{separator} '
+    more = f'{before}and {len(names) - most} more' if len(names) > most else ''
+    return f'{f"{separator} ".join(names[:most])}{more}'
 
 
 def describe_error(error: BaseException) -> str:

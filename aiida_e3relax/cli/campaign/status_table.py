@@ -18,7 +18,7 @@ from aiida_e3relax.campaign.rounds.history import History
 from aiida_e3relax.campaign.settings import CampaignSettings
 from aiida_e3relax.campaign.submission.processes import UNSUCCESSFUL, State
 from aiida_e3relax.campaign.submission.status import FailedChains, Status, read_status
-from aiida_e3relax.common.messages import count_of, printable, short
+from aiida_e3relax.common.messages import count_of, name_some, printable, short
 
 SHOWN_LABELS = 4
 REASON_WIDTH = 1000
@@ -205,7 +205,6 @@ def _draw_failures(failures: list[FailedChains]) -> Table:
     table = Table('exit code', 'count', 'structures', box=box.SIMPLE_HEAD, title='Failures')
     table.title_justify = 'left'
     for failure in failures:
-        more = f' and {len(failure.labels) - SHOWN_LABELS} more' if len(failure.labels) > SHOWN_LABELS else ''
-        labels = ', '.join(map(printable, failure.labels[:SHOWN_LABELS])) + more
+        labels = printable(name_some(failure.labels, SHOWN_LABELS))
         table.add_row(*map(Text, (failure.name, str(len(failure.labels)), labels)))
     return table

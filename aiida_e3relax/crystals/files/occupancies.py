@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from aiida_e3relax.common.messages import short
+from aiida_e3relax.common.messages import name_some, short
 from aiida_e3relax.crystals.files.errors import CrystalFileError
 
 if TYPE_CHECKING:
@@ -36,10 +36,9 @@ def refuse_partial(sites: Mapping[str, Mapping[str, float]]) -> None:
             f'{site} ({" + ".join(f"{e} {share:g}" for e, share in shares.items())})'
             for site, shares in partial.items()
         ]
-        more = f' and {len(found) - 6} more' if len(found) > 6 else ''
         raise CrystalFileError(
-            f'expected one whole atom on each site, found partial occupancies: {short(", ".join(found[:6]), 300)}'
-            f'{more}; {ADVICE}'
+            f'expected one whole atom on each site, found partial occupancies: {short(name_some(found, 6), 330)}; '
+            f'{ADVICE}'
         )
 
 

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 import numpy as np
 
 from aiida_e3relax.common.errors import OutputError
-from aiida_e3relax.common.messages import printable
+from aiida_e3relax.common.messages import name_some, printable
 from aiida_e3relax.common.output_files import SUFFIX, writing
 from aiida_e3relax.common.strict_json import finite
 from aiida_e3relax.crystals.structures import Crystals
@@ -231,5 +231,4 @@ def describe_nothing_read(inputs: Sequence[Path], faults: Sequence[str]) -> str:
     """Return the message for inputs without a crystal."""
     if not faults:
         return f'{", ".join(map(printable, inputs))}: no structure there; expected at least one'
-    more = f'; and {len(faults) - 20} more' if len(faults) > 20 else ''
-    return '; '.join(faults[:20]) + more
+    return name_some(faults, 20, separator=';')
