@@ -31,7 +31,7 @@ help:
 	@echo 'make demo             relax a real crystal with and without the network, real PBE (GPAW) behind the VASP stand-in'
 	@echo 'make demo ENGINE=emt  the same for a metal with the EMT potential: seconds, no GPAW'
 	@echo 'make campaign         12 crystals with and without the network (EMT), and the report of what it saved'
-	@echo 'make learn            36 alloys (EMT), from which the network learns twice on the way, and the report: 10 to 15 minutes'
+	@echo 'make learn            36 alloys (EMT), from which the network tries to learn twice on the way, and the report: 7 to 10 minutes'
 	@echo 'make campaign-pbe     the same for 26 hypothetical crystals with real PBE: about an hour; goes on where it was stopped'
 	@echo 'make test             all tests but the slow ones'
 	@echo 'make test-lowest      the same with the lowest versions that pyproject.toml allows (Python 3.11), in .venv-lowest/'

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)  # s; 8 to 10 minutes on two cores that do nothing else
+@pytest.mark.timeout(3600)  # s; 7 minutes on two cores that do nothing else
 def test_a_campaign_learns_twice_and_saves_more_at_its_end(tmp_path):
     environment = {**os.environ, 'AIIDA_PATH': str(tmp_path)}
     try:
