@@ -147,6 +147,36 @@ def campaign_summary() -> list[str]:
     return rows
 
 
+def starts_saving() -> list[str]:
+    """Return what VASP took from each start in the stored comparison of pre-relaxers."""
+    import pandas as pd
+
+    from aiida_e3relax.campaign.results.estimates import percent_saved
+
+    found = pd.read_csv(ROOT / 'docs/examples/pre-relaxers/compare.csv')
+    found = found[found['in_all']]
+    costs = 'ionic_steps', 'electronic_steps'
+    raw = {cost: found[f'raw: {cost}'] for cost in costs}
+    heads = 'start', 'ionic steps', 'saved (95 % interval)', 'electronic steps', 'saved', 'same minimum'
+    rows = [
+        f'| {" | ".join((*heads, "more steps than raw", "by more than one"))} |',
+        '|---|---|---|---|---|---|---|---|',
+        f'| raw | {raw["ionic_steps"].sum():.0f} | | {raw["electronic_steps"].sum():.0f} | | | | |',
+    ]
+    for start in [name.removesuffix(': outcome') for name in found if name.endswith(': outcome')]:
+        cells = []
+        for cost in costs:
+            taken = found[f'{start}: {cost}']
+            saved = percent_saved(raw[cost].to_numpy(), taken.to_numpy())
+            interval = f' ({saved.low:.0f} to {saved.high:.0f})'
+            cells += [f'{taken.sum():.0f}', f'{saved.value:.0f} %{interval}']
+        more = found[f'{start}: ionic_steps'] - raw['ionic_steps']
+        same = found[f'{start}: same_minimum'] == True  # noqa: E712
+        cells += [f'{same.sum()} of {len(found)}', f'{(more > 0).sum()}', f'{(more > 1).sum()}']
+        rows.append(f'| {start} | {" | ".join(cells)} |')
+    return rows
+
+
 def guard_settings() -> set[tuple[str, ...]]:
     """Return the settings of the guard with their defaults."""
     from aiida_e3relax.workflows.guard import GuardSettings
@@ -271,6 +301,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     'accuracy': accuracy,
     'campaign-crystals': campaign_crystals,
     'campaign-summary': campaign_summary,
+    'starts-saving': starts_saving,
 }
 COLUMNS: dict[str, Callable[[], set[tuple[str, ...]]]] = {
     'ablations': ablations,
