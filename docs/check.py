@@ -151,6 +151,7 @@ def starts_saving() -> list[str]:
     """Return what VASP took from each start in the stored comparison of pre-relaxers."""
     import pandas as pd
 
+    from aiida_e3relax.campaign.results.arms import WORSE_BY
     from aiida_e3relax.campaign.results.estimates import percent_saved
 
     found = pd.read_csv(ROOT / 'docs/examples/pre-relaxers/compare.csv')
@@ -172,7 +173,7 @@ def starts_saving() -> list[str]:
             cells += [f'{taken.sum():.0f}', f'{saved.value:.0f} %{interval}']
         more = found[f'{start}: ionic_steps'] - raw['ionic_steps']
         same = found[f'{start}: same_minimum'] == True  # noqa: E712
-        cells += [f'{same.sum()} of {len(found)}', f'{(more > 0).sum()}', f'{(more > 1).sum()}']
+        cells += [f'{same.sum()} of {len(found)}', f'{(more > 0).sum()}', f'{(more > WORSE_BY).sum()}']
         rows.append(f'| {start} | {" | ".join(cells)} |')
     return rows
 

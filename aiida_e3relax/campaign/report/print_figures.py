@@ -280,7 +280,8 @@ def _draw_boxes(axes: Any, boxes: dict[str, Values], colours: tuple[str, ...]) -
 
 def _break_name(start: str) -> str:
     """Return the name of a start on lines that fit below a box."""
-    return start.replace('+', '\n+ ').replace(' sevennet-', ' sevennet\n-') if '+' in start else start
+    lines = start.replace(' (', '\n(')
+    return lines.replace('+', '\n+ ').replace(' sevennet-', ' sevennet\n-') if '+' in start else lines
 
 
 def _draw_shares(axes: Any, groups: Sequence[GroupSaving], places: Sequence[int], horizontal: bool) -> None:
