@@ -17,6 +17,7 @@ from aiida_e3relax.campaign.arms import JOINT, find_other_settings
 from aiida_e3relax.campaign.defaults import BATCH_SIZE, MAX_RUNNING, NETWORK_JOBS, NETWORK_RETRIES, REFERENCE_SHARE
 from aiida_e3relax.campaign.group import CampaignGroup
 from aiida_e3relax.campaign.rounds.bounds import find_bound_fault
+from aiida_e3relax.campaign.rounds.due import find_first_round
 from aiida_e3relax.campaign.rounds.settings import FEWEST_JUDGES, UNCERTAIN, LearningSettings, draw_judges
 from aiida_e3relax.campaign.settings import ALL, CampaignSettings, draw_sample, order_structures, split_batches
 from aiida_e3relax.campaign.submission.raw_legs import explain_refusal, find_raw_legs
@@ -128,8 +129,8 @@ def create_campaign(
     ------
     ValueError
         For a name that is taken or odd, no structures, or numbers out of their range; for `learning` without a network,
-        or with fewer structures to judge by than are needed; for a run of the network that is refused; and for arms as
-        `create_arm` does.
+        with fewer structures to judge by than are needed, or by which no round would come; for a run of the network
+        that is refused; and for arms as `create_arm` does.
     """
     _check_arguments(name, structures, reference_share, batch_size, max_running)
     for of_arm in arms or {}:
@@ -327,10 +328,19 @@ def _plan_learning(
         raise ValueError(
             f'campaign `{name}`: {fault}: take the bound out of `guard` in --overrides, or give --guard warn'
         )
+    judges = draw_judges(with_raw_leg, count, seed)
+    order = order_structures(labels, judges, learning, seed)
+    if learning.every is not None and find_first_round(learning, order, judges) is None:
+        advice = f'such as every={max(1, len(labels) // 3)}' if learning.every >= len(labels) else 'or `least`'
+        raise ValueError(
+            f'campaign `{name}`: no round comes by itself once all {len(labels)} structures have begun, and with '
+            f'every={learning.every} and least={learning.least} none would come before: give a smaller `every`, '
+            f'{advice}, or more structures'
+        )
     how = learning.record() | {'judge': learning.judge_share}
     if how['code'] is None:
         how['code'] = choices.network_code.uuid
-    return {'learning': how, 'judges': draw_judges(with_raw_leg, count, seed)}
+    return {'learning': how, 'judges': judges}
 
 
 def _check_raw_leg(name: str, base: CampaignGroup, choices: ChainChoices) -> None:

@@ -17,7 +17,7 @@ from aiida_e3relax.campaign.arms import COUNT_REMARK, arm_choices, arm_name, cou
 from aiida_e3relax.campaign.creation import check_new_name, create_arm
 from aiida_e3relax.campaign.rounds.settings import LearningSettings
 from aiida_e3relax.cli.campaign.create import check_inputs
-from aiida_e3relax.cli.campaign.learning import describe_plan
+from aiida_e3relax.cli.campaign.learning import describe_plan, warn_of_missed_rounds
 from aiida_e3relax.cli.chain_choices import choose_code, choose_model, choose_weights, network_options, read_choices
 from aiida_e3relax.common.messages import count_of, printable
 from aiida_e3relax.gnn.potentials.registry import PRE_RELAXERS
@@ -118,6 +118,7 @@ def create_single_arm(
     )
     if learning:
         click.echo(describe_plan(of_arm.how_to_learn, len(of_arm.judge_set)))
+        warn_of_missed_rounds(of_arm, arm.max_running)
     click.echo(
         f'In all {count_relaxations([of_arm])}; {COUNT_REMARK}. '
         f'Start, with {raw_legs_of}: aiida-e3relax campaign run {shlex.quote(raw_legs_of)}'

@@ -226,7 +226,7 @@ def create(
 def _describe_new(group: CampaignGroup, arms: Sequence[CampaignGroup]) -> None:
     """Say what was made, how many relaxations by VASP it takes, and how to start it."""
     from aiida_e3relax.campaign.arms import COUNT_REMARK, count_relaxations, find_pre_relaxer
-    from aiida_e3relax.cli.campaign.learning import describe_plan
+    from aiida_e3relax.cli.campaign.learning import describe_plan, warn_of_missed_rounds
 
     settings = group.settings
     counted = count_relaxations([settings, *(arm.settings for arm in arms)])
@@ -239,6 +239,7 @@ def _describe_new(group: CampaignGroup, arms: Sequence[CampaignGroup]) -> None:
     )
     if settings.learning:
         click.echo(describe_plan(settings.how_to_learn, len(settings.judge_set)))
+        warn_of_missed_rounds(settings, group.max_running)
     for arm in arms:
         n_left_out = len(settings.structures) - len(arm.settings.structures)
         told = f'; {n_left_out} more left out' if n_left_out else ''
