@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import importlib.metadata
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aiida import orm
@@ -16,6 +17,7 @@ from aiida_e3relax.campaign.arms import JOINT, find_other_settings
 from aiida_e3relax.campaign.defaults import BATCH_SIZE, MAX_RUNNING, NETWORK_JOBS, NETWORK_RETRIES, REFERENCE_SHARE
 from aiida_e3relax.campaign.group import CampaignGroup
 from aiida_e3relax.campaign.rounds.bounds import find_bound_fault
+from aiida_e3relax.campaign.rounds.due import find_first_round
 from aiida_e3relax.campaign.rounds.settings import FEWEST_JUDGES, UNCERTAIN, LearningSettings, draw_judges
 from aiida_e3relax.campaign.settings import ALL, CampaignSettings, draw_sample, order_structures, split_batches
 from aiida_e3relax.campaign.submission.raw_legs import explain_refusal, find_raw_legs
@@ -28,6 +30,31 @@ LONGEST_NAME = 200
 STATE_NOTHING = ('e3relax-h2', 'e3relax', 'painn', 'egnn', 'equiformer-v2', 'hegnn', 'gotennet', 'dummy')
 """The architectures that state no uncertainty unless several make an ensemble."""
 PACKAGES = ('aiida-e3relax', 'aiida-core', 'aiida-vasp', 'numpy', 'ase', 'pymatgen', 'spglib')
+
+
+@dataclasses.dataclass(frozen=True)
+class NewArm:
+    """An arm that is made together with its base campaign.
+
+    Attributes
+    ----------
+    choices
+        Those of the base campaign for this arm, see `arm_choices`.
+    left_out
+        By label why structures of the base campaign are none of the arm.
+    """
+
+    choices: ChainChoices
+    left_out: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Planned:
+    """A campaign before it is stored: its settings, the node of these, and its cap."""
+
+    settings: CampaignSettings
+    node: orm.Dict
+    max_running: int
 
 
 def find_refusals(
@@ -64,11 +91,12 @@ def create_campaign(
     network_retries: int = NETWORK_RETRIES,
     network_jobs: int = NETWORK_JOBS,
     learning: LearningSettings | None = None,
+    arms: Mapping[str, NewArm] | None = None,
 ) -> CampaignGroup:
     """Store a campaign and return it; nothing of it runs yet.
 
-    The group comes last and with all its nodes at once: a campaign is there as a whole or not at all. What an
-    interrupted call has stored before stays in the profile and does no harm.
+    The group comes last, with all its nodes and with its arms at once: a campaign is there as a whole or not at all.
+    What an interrupted call has stored before stays in the profile and does no harm.
 
     Parameters
     ----------
@@ -94,14 +122,19 @@ def create_campaign(
     learning
         How its model learns from what has been relaxed; None for a model that stays as it is. Those that judge are
         drawn from the structures that get a raw leg.
+    arms
+        The arms that are made with it by the names of their campaigns, see `create_arm`; their models do not learn.
 
     Raises
     ------
     ValueError
         For a name that is taken or odd, no structures, or numbers out of their range; for `learning` without a network,
-        or with fewer structures to judge by than are needed.
+        with fewer structures to judge by than are needed, or by which no round would come; for a run of the network
+        that is refused; and for arms as `create_arm` does.
     """
     _check_arguments(name, structures, reference_share, batch_size, max_running)
+    for of_arm in arms or {}:
+        check_new_name(of_arm)
     if network_retries < 0:
         raise ValueError(f'retries of the network: expected at least 0, found {network_retries}')
     if network_jobs < 1:
@@ -119,7 +152,7 @@ def create_campaign(
         labels = order_structures(labels, learns['judges'], learning, seed)
     parts = split_batches({label: structures[label] for label in labels}, batch_size) if choices.network_code else []
     batches = [gather_structures(**part) for part in parts]
-    return _store_campaign(
+    planned = _plan_campaign(
         choices.settle(),
         max_running,
         name=name,
@@ -135,6 +168,11 @@ def create_campaign(
         network_jobs=network_jobs,
         **learns,
     )
+    of_arms = [
+        _plan_arm(of_arm, name, planned.settings, planned.node.uuid, arm.choices, arm.left_out, max_running)
+        for of_arm, arm in (arms or {}).items()
+    ]
+    return _store_campaigns([planned, *of_arms])[0]
 
 
 def create_arm(
@@ -172,53 +210,81 @@ def create_arm(
     ------
     ValueError
         For a name that is taken or odd, an arm in the place of `base` or one without raw legs, no structures, choices
-        by which VASP would relax otherwise, raw legs with other inputs than VASP would get now, and structures that
-        have been deleted.
+        by which VASP would relax otherwise, a run of the network that is refused, raw legs with other inputs than VASP
+        would get now, and structures that have been deleted.
     """
     check_new_name(name)
     of_base, node = base.settings, base.settings_node
     if of_base.raw_legs_of is not None:
         raise ValueError(f'campaign `{base.label}`: expected one that relaxes raw crystals itself, found an arm')
+    planned = _plan_arm(
+        name,
+        base.label,
+        of_base,
+        node.uuid,
+        choices,
+        left_out or {},
+        max_running or base.max_running,
+        network_jobs or base.network_jobs,
+        learning,
+    )
+    _check_raw_leg(name, base, choices)
+    return _store_campaigns([planned])[0]
+
+
+def _plan_arm(
+    name: str,
+    base: str,
+    of_base: CampaignSettings,
+    node: str,
+    choices: ChainChoices,
+    left_out: Mapping[str, str],
+    max_running: int,
+    network_jobs: int | None = None,
+    learning: LearningSettings | None = None,
+) -> _Planned:
+    """Return an arm of the campaign `base` with the settings `of_base`, whose node has the UUID `node`.
+
+    All else is as in `create_arm`, and so is the ValueError.
+    """
     share, sample = of_base.reference_share, of_base.reference_sample
     if of_base.relaxes_raw_alone:
         share, sample = 1.0, ALL
     if not sample:
         raise ValueError(
-            f'campaign `{base.label}`: it relaxes no raw crystals beside predictions (`--reference none`), so that '
+            f'campaign `{base}`: it relaxes no raw crystals beside predictions (`--reference none`), so that '
             'there is nothing to compare an arm with; make it with a share of them'
         )
     if other := find_other_settings(of_base.chain, choices.record()):
         raise ValueError(
-            f'arm `{name}`: expected the `{"`, `".join(other)}` of the campaign `{base.label}`, whose raw legs it '
+            f'arm `{name}`: expected the `{"`, `".join(other)}` of the campaign `{base}`, whose raw legs it '
             'takes, found another'
         )
-    _check_raw_leg(name, base, choices)
-    without = dict(left_out or {})
-    labels = [label for label in of_base.structures if label not in without]
+    labels = [label for label in of_base.structures if label not in left_out]
     if not labels:
         raise ValueError(f'arm `{name}`: expected at least one structure, found none')
-    sample = sample if sample == ALL else [label for label in sample if label not in without]
+    sample = sample if sample == ALL else [label for label in sample if label not in left_out]
     learns = _plan_learning(name, labels, sample, choices, learning, of_base.seed) if learning else {}
     batches = of_base.batches
-    if without or learning or not batches:
+    if left_out or learning or not batches:
         ordered = order_structures(labels, learns['judges'], learning, of_base.seed) if learning else labels
         structures: dict[str, Any] = {label: orm.load_node(uuid=of_base.structures[label]) for label in ordered}
         batches = [gather_structures(**part).uuid for part in split_batches(structures, of_base.batch_size)]
-    return _store_campaign(
+    return _plan_campaign(
         choices,
-        max_running or base.max_running,
+        max_running,
         name=name,
         structures={label: of_base.structures[label] for label in labels},
-        fixed={label: held for label, held in of_base.fixed.items() if label not in without},
-        left_out={**of_base.left_out, **without},
+        fixed={label: held for label, held in of_base.fixed.items() if label not in left_out},
+        left_out={**of_base.left_out, **left_out},
         batches=batches,
         batch_size=of_base.batch_size,
         reference_share=share,
         reference_sample=sample,
         seed=of_base.seed,
         network_retries=of_base.network_retries,
-        network_jobs=network_jobs or base.network_jobs or of_base.network_jobs,
-        raw_legs_of=node.uuid,
+        network_jobs=network_jobs or of_base.network_jobs,
+        raw_legs_of=node,
         **learns,
     )
 
@@ -262,10 +328,19 @@ def _plan_learning(
         raise ValueError(
             f'campaign `{name}`: {fault}: take the bound out of `guard` in --overrides, or give --guard warn'
         )
+    judges = draw_judges(with_raw_leg, count, seed)
+    order = order_structures(labels, judges, learning, seed)
+    if learning.every is not None and find_first_round(learning, order, judges) is None:
+        advice = f'such as every={max(1, len(labels) // 3)}' if learning.every >= len(labels) else 'or `least`'
+        raise ValueError(
+            f'campaign `{name}`: no round comes by itself once all {len(labels)} structures have begun, and with '
+            f'every={learning.every} and least={learning.least} none would come before: give a smaller `every`, '
+            f'{advice}, or more structures'
+        )
     how = learning.record() | {'judge': learning.judge_share}
     if how['code'] is None:
         how['code'] = choices.network_code.uuid
-    return {'learning': how, 'judges': draw_judges(with_raw_leg, count, seed)}
+    return {'learning': how, 'judges': judges}
 
 
 def _check_raw_leg(name: str, base: CampaignGroup, choices: ChainChoices) -> None:
@@ -282,8 +357,8 @@ def _check_raw_leg(name: str, base: CampaignGroup, choices: ChainChoices) -> Non
             raise ValueError(f'arm `{name}`, structure `{label}`: {explain_refusal(error, base.label)}') from error
 
 
-def _store_campaign(choices: ChainChoices, max_running: int, **values: Any) -> CampaignGroup:
-    """Store the group with the structures, and with the settings of which these are `values`, at once."""
+def _plan_campaign(choices: ChainChoices, max_running: int, **values: Any) -> _Planned:
+    """Return a campaign with the settings of which these are `values`; raises ValueError as `_try_networks` does."""
     inputs = E3RelaxVaspWorkChain.get_protocol_inputs(choices.protocol, choices.overrides)
     settings = CampaignSettings(
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
@@ -292,17 +367,41 @@ def _store_campaign(choices: ChainChoices, max_running: int, **values: Any) -> C
         versions={package: importlib.metadata.version(package) for package in PACKAGES},
         **values,
     )
-    query = orm.QueryBuilder().append(orm.Data, filters={'uuid': {'in': list(settings.structures.values())}})
-    structures = query.all(flat=True)
-    if len(structures) < len(set(settings.structures.values())):
-        raise ValueError(f'campaign `{settings.name}`: structures of it have been deleted from the profile')
-    node = settings.to_node().store()
-    group = CampaignGroup(label=settings.name)
-    with group.backend.transaction():
-        group.store()
-        group.add_nodes([node, *structures])
-        group.max_running = max_running
-    return group
+    node = settings.to_node()
+    _try_networks(settings, node, choices)
+    return _Planned(settings, node, max_running)
+
+
+def _try_networks(settings: CampaignSettings, node: orm.Dict, choices: ChainChoices) -> None:
+    """Make the inputs of each run of the network for trial; raises ValueError where one is refused."""
+    for uuid in settings.batches:
+        batch: Any = orm.load_node(uuid=uuid)
+        fixed = {label: settings.fixed[label] for label in batch.labels if label in settings.fixed}
+        try:
+            choices.network_builder(batch, node, fixed)
+        except ValueError as error:
+            who = 'campaign' if settings.raw_legs_of is None else 'arm'
+            raise ValueError(f'{who} `{settings.name}`: a run of the network is refused: {error}') from error
+
+
+def _store_campaigns(planned: Sequence[_Planned]) -> list[CampaignGroup]:
+    """Store the groups of campaigns with their structures and settings, all at once or none."""
+    uuids = {uuid for one in planned for uuid in one.settings.structures.values()}
+    query = orm.QueryBuilder().append(orm.Data, filters={'uuid': {'in': list(uuids)}})
+    structures = {structure.uuid: structure for structure in query.all(flat=True)}
+    groups = []
+    for one in planned:
+        if not structures.keys() >= set(one.settings.structures.values()):
+            raise ValueError(f'campaign `{one.settings.name}`: structures of it have been deleted from the profile')
+        one.node.store()
+        groups.append(CampaignGroup(label=one.settings.name))
+    with groups[0].backend.transaction():
+        for group, one in zip(groups, planned, strict=True):
+            group.store()
+            own = set(one.settings.structures.values())
+            group.add_nodes([one.node, *(structure for uuid, structure in structures.items() if uuid in own)])
+            group.max_running = one.max_running
+    return groups
 
 
 def check_name(name: str) -> None:

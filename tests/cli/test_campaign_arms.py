@@ -6,6 +6,7 @@ import pytest
 from aiida import orm
 from click.testing import CliRunner
 
+from aiida_e3relax.campaign import creation
 from aiida_e3relax.campaign.arms import find_arms
 from aiida_e3relax.campaign.group import CampaignGroup, load_campaign
 from aiida_e3relax.cli.campaign.commands import campaign
@@ -133,6 +134,87 @@ def test_mistakes(invoke, crystals, words, code, message):
     found, output = invoke('create', 'mistaken', '--from', crystals, *words)
     assert (found, message in output) == (code, True), output
     assert not orm.QueryBuilder().append(CampaignGroup, filters={'label': {'like': 'mistaken%'}}).count()
+
+
+def names_with(text: str) -> list[str]:
+    """Return the names of the campaigns that begin with a text."""
+    return (
+        orm.QueryBuilder()
+        .append(CampaignGroup, filters={'label': {'like': f'{text}%'}}, project='label')
+        .all(flat=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ('words', 'overrides', 'arm', 'reason'),
+    [
+        (['--freedom', 'positions', '--arms', 'network', 'dls-volume'], '', 'dls-volume', 'which `positions` does not'),
+        (
+            ['--keep-symmetry', '--arms', 'network', 'chgnet'],
+            'network: {predict: {parameters: {candidates: 4}}}',
+            'chgnet',
+            'candidates break the symmetry that `keep_symmetry` keeps',
+        ),
+    ],
+)
+def test_an_arm_that_is_refused_stops_the_creation(invoke, crystals, tmp_path, words, overrides, arm, reason):
+    (tmp_path / 'overrides.yaml').write_text(overrides or '{}')
+    words = [*words, '--overrides', str(tmp_path / 'overrides.yaml')]
+    for more in ([], ['--skip-refused']):
+        code, output = invoke('create', 'refused', '--from', crystals, *words, *more)
+        told = f'arm refused-{arm}: the chain refuses 2 of 2 structures'
+        assert (code, told in output, reason in output) == (1, True, True), output
+    assert names_with('refused') == []
+
+
+def test_an_arm_leaves_out_what_it_refuses(invoke, crystals, monkeypatch):
+    usual = creation.find_refusals
+
+    def refuse_first(structures, choices, *arguments):
+        usual(structures, choices, *arguments)
+        return {next(iter(structures)): 'odd'} if choices.pre_relaxer == 'chgnet' else {}
+
+    monkeypatch.setattr(creation, 'find_refusals', refuse_first)
+    words = ('--from', crystals, '--freedom', 'positions', '--arms', 'network', 'chgnet')
+    code, output = invoke('create', 'fewer', *words)
+    told = 'arm fewer-chgnet: the chain refuses 1 of 2 structures; mend them, or give --skip-refused:'
+    assert (code, told in output, names_with('fewer')) == (1, True, []), output
+    code, output = invoke('create', 'fewer', *words, '--skip-refused')
+    assert (code, 'with the raw legs of the former; 1 more left out.' in output) == (0, True), output
+    (arm,) = find_arms(load_campaign('fewer'))
+    left_out = arm.settings.left_out
+    assert list(left_out.values()) == ['odd']
+    assert arm.settings.structures.keys() == load_campaign('fewer').settings.structures.keys() - left_out.keys()
+    (batch,) = (orm.load_node(uuid=uuid) for uuid in arm.settings.batches)
+    assert set(batch.labels) == arm.settings.structures.keys()
+
+
+def test_a_run_of_the_network_that_is_refused_stops_the_creation(invoke, crystals, monkeypatch):
+    monkeypatch.setattr(creation, 'find_refusals', lambda *_: {})
+    words = ('--freedom', 'positions', '--arms', 'network', 'dls-volume')
+    code, output = invoke('create', 'odd', '--from', crystals, *words)
+    told = 'arm `odd-dls-volume`: a run of the network is refused: `parameters`: dls-volume scales crystals'
+    assert (code, told in output, names_with('odd')) == (1, True, []), output
+    assert invoke('create', 'even', '--from', crystals, '--freedom', 'positions', '--reference', 'all')[0] == 0
+    code, output = invoke('create', 'late odd', '--raw-legs-of', 'even', '--pre-relaxer', 'dls-volume')
+    assert (code, 'arm `late odd`: a run of the network' in output, names_with('late odd')) == (1, True, []), output
+
+
+def test_a_campaign_and_its_arms_are_made_all_or_none(invoke, crystals, monkeypatch):
+    words = ('--from', crystals, '--freedom', 'positions', '--arms', 'network', 'chgnet', 'network+chgnet')
+    usual = CampaignGroup.add_nodes
+
+    def break_off(group, nodes):
+        if group.label == 'whole-network+chgnet':
+            raise ValueError('killed')
+        usual(group, nodes)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(CampaignGroup, 'add_nodes', break_off)
+        code, output = invoke('create', 'whole', *words)
+        assert (code, 'killed' in output, names_with('whole')) == (1, True, []), output
+    assert invoke('create', 'whole', *words)[0] == 0
+    assert names_with('whole') == ['whole', 'whole-chgnet', 'whole-network+chgnet']
 
 
 def test_an_arm_has_all_else_of_its_base(invoke):

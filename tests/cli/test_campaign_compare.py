@@ -93,6 +93,19 @@ def test_nothing_but_that_is_said_where_no_crystal_has_been_compared(model_of_mo
     assert len(output.splitlines()) <= 5, output
 
 
+def test_an_arm_of_which_nothing_has_ended_does_not_empty_the_comparison(model_of_module):
+    fill_campaign('early', ['compared'] * 2, model_of_module, seed=4, prefix='early')
+    uuid = load_campaign('early').settings_node.uuid
+    for name, fates in (('chgnet', ['compared'] * 2), ('mace', ['running', 'waiting'])):
+        arm = {'pre_relaxer': name, 'raw_legs_of': uuid}
+        fill_campaign(f'early-{name}', fates, model_of_module, seed=4, prefix='early', **arm)
+    code, output = invoke('early')
+    assert code == 0, output
+    assert 'On the 2 crystals that both arms have' in output
+    assert 'mace: 2 of 2 structures are waiting or running, and in no figure yet.' in output
+    assert not re.search('^mace  ', output, re.MULTILINE), output
+
+
 @pytest.fixture(scope='module')
 def _parts(aiida_profile, model_of_module) -> None:
     """Two campaigns of different crystals, with an arm each."""

@@ -16,7 +16,9 @@ from aiida_e3relax.campaign.plan import read_plan
 from aiida_e3relax.campaign.rounds import builder as builder_module
 from aiida_e3relax.campaign.rounds.history import Generation, History
 from aiida_e3relax.campaign.submission import daemon
+from aiida_e3relax.campaign.submission.controller import CampaignController
 from aiida_e3relax.campaign.submission.lock import lock
+from aiida_e3relax.cli.campaign import run
 from aiida_e3relax.cli.campaign.commands import campaign
 from aiida_e3relax.common.errors import InputError
 from aiida_e3relax.data.pairs import E3RelaxPairsData
@@ -93,11 +95,44 @@ def test_what_is_to_be_learnt_is_recorded(invoke, metals, tmp_path, model):
         (['every=3', 'training=nowhere.yaml'], 'nowhere.yaml'),
         (['every=3', 'code=nothing'], '--learn code=nothing'),
         (['every=3', 'judge=0.5', 'least=6'], 'a round needs 6 others to learn from'),
+        (['every=10', 'least=3'], 'give a smaller `every`, such as every=3, or more structures'),
+        (['every=200', 'least=3', 'judge=0.3'], 'with every=200 and least=3 none would come before'),
+        (['every=3', 'judge=0.5', 'least=5'], 'give a smaller `every`, or `least`, or more structures'),
     ],
 )
 def test_mistakes(invoke, metals, words, message, tmp_path):
     code, output = invoke('create', tmp_path.name, '--from', metals, '--learn', *words)
     assert (code, message in output) == (1, True), output
+
+
+def test_so_many_at_once_that_no_round_would_come(invoke, metals, tmp_path):
+    words = ('--from', metals, '--model', 'default', '--reference', 'all', '--learn', 'every=8', 'judge=0.4', 'least=3')
+    told = '--max-running 3 all 10 structures may have begun before 8 have finished, after which the first round comes'
+    code, output = invoke('create', f'{tmp_path.name} crowd', *words, '--max-running', '3')
+    assert (code, told in output, output.count('--max-running 2')) == (0, True, 1), output
+    code, output = invoke('create', f'{tmp_path.name} few', *words, '--max-running', '2')
+    assert (code, 'may have begun' in output) == (0, False), output
+
+
+@pytest.mark.usefixtures('_fake_daemon')
+def test_it_is_told_that_no_round_was_made(invoke, metals, tmp_path, capsys):
+    name = tmp_path.name
+    words = ('--from', metals, '--model', 'default', '--reference', 'all', '--learn', 'every=8', 'judge=0.4', 'least=3')
+    assert invoke('create', name, *words)[0] == 0
+    group = load_campaign(name)
+    *others, last = group.settings.structures
+    for label in others[:7]:
+        add_chain(group, label, 'finished', 0)
+    told = f'No round of learning was made in {name} before all structures had begun'
+    assert 'The next round of learning is due after 8' in invoke('status', name)[1]
+    for label in (*others[7:], last):
+        add_chain(group, label, 'finished', 0)
+    shown = invoke('status', name)[1]
+    assert (told in shown, f'aiida-e3relax campaign learn {name}' in shown) == (True, True), shown
+    run._say_what_is_next([CampaignController(group)])
+    assert told in capsys.readouterr().out
+    group.rounds_asked = 1
+    assert told not in invoke('status', name)[1]
 
 
 @pytest.mark.usefixtures('_fake_daemon')

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 import pandas as pd
 
 from aiida_e3relax.campaign.results.noise import ENERGY
 from aiida_e3relax.campaign.results.outcomes import COSTS, find_outcomes, own_cost, pair_costs
 
+WAITING = ('waiting', 'running')
+"""The states of a structure that has not ended."""
 WITHOUT_RAW = ('raw failed', 'no reference')
 """The outcomes of a crystal that was relaxed from the prediction and not from the raw crystal."""
 RAW_LEG = {'raw_ionic_steps': 0.0, 'raw_core_time_s': 0.0, 'raw_energy_final_eV_per_atom': 1e-3 * ENERGY}
 """By column how far two tables of one raw leg may be apart in it."""
+
+
+def find_begun(frames: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """Return the tables of the arms of which a structure has ended, since others are in no figure; all if none has."""
+    begun = {name: frame for name, frame in frames.items() if not frame['state'].isin(WAITING).all()}
+    return begun or dict(frames)
 
 
 def find_other_raw_legs(frames: Iterable[pd.DataFrame]) -> tuple[str, ...]:

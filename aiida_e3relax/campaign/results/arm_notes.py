@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import pandas as pd
 
-from aiida_e3relax.campaign.results.arm_costs import find_other_raw_legs
+from aiida_e3relax.campaign.results.arm_costs import WAITING, find_begun, find_other_raw_legs
 from aiida_e3relax.campaign.results.statistics import find_other_algos
 from aiida_e3relax.common.messages import count_of, name_some
 from aiida_e3relax.workflows.comparison.legs import CHANGE
@@ -25,7 +25,7 @@ def iterate_notes(frames: Tables) -> Iterator[str]:
     yield from _note_own_times(frames)
     yield from _note_restarts(frames)
     for name, frame in frames.items():
-        if n_left := int(frame['state'].isin(('waiting', 'running')).sum()):
+        if n_left := int(frame['state'].isin(WAITING).sum()):
             yield f'{name}: {n_left} of {len(frame)} structures are waiting or running, and in no figure yet.'
 
 
@@ -35,7 +35,7 @@ def _note_raw_legs(frames: Tables) -> Iterator[str]:
         yield (
             'The relaxations from the raw crystals differ between arms in ionic steps, core time or final energy on '
             f'{count_of(len(labels), "crystal")} ({name_some(labels)}): each arm is held against its own, and what '
-            f'stands for the raw crystals by themselves is of {min(frames)}.'
+            f'stands for the raw crystals by themselves is of {min(find_begun(frames))}.'
         )
 
 

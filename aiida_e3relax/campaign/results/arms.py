@@ -11,6 +11,7 @@ import pandas as pd
 
 from aiida_e3relax.campaign.results.arm_costs import (
     costs_of_arm,
+    find_begun,
     find_other_raw_legs,
     find_raw_failed,
     is_relaxed_alone,
@@ -236,10 +237,13 @@ def compare_arms(
     structures changes no number. `classes` are those of the crystals by label, in the place of their chemistry. `bases`
     are the tables of base campaigns of the arms: they say where VASP failed from the raw crystal.
 
+    An arm of which nothing has ended is left out, so that it does not keep the others from being compared.
+
     Raises ValueError where there is no arm, or one that is called `RAW`, and for crystals that have no class.
     """
     if not frames or RAW in frames:
         raise ValueError(f'arms: expected at least one and none named `{RAW}`, found {", ".join(frames) or "none"}')
+    frames = find_begun(frames)
     costs = {name: pair_costs(frame) for name, frame in frames.items()}
     counted = {name: set(_known(pairs, 'ionic_steps').index) for name, pairs in costs.items()}
     raw_failed = find_raw_failed([*frames.values(), *bases])

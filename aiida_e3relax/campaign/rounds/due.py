@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection, Sequence
 
 from aiida_e3relax.campaign.group import GroupExtras
 from aiida_e3relax.campaign.rounds.history import History
-from aiida_e3relax.campaign.rounds.settings import FEWEST_JUDGES
+from aiida_e3relax.campaign.rounds.settings import FEWEST_JUDGES, LearningSettings
 from aiida_e3relax.campaign.settings import CampaignSettings
 from aiida_e3relax.campaign.submission.processes import CampaignProcesses, State
 
@@ -59,6 +60,21 @@ def find_round(
     lacks = find_lack(len(finished) - judges, judges, FEWEST_LEARNT if is_asked else how.least)
     is_due = bool(model) and not history.is_running and (is_turn or is_asked) and not lacks
     return RoundDue(is_due, len(finished), judges, next_after, lacks if is_turn or is_asked else '')
+
+
+def find_first_round(how: LearningSettings, order: Sequence[str], judges: Collection[str]) -> int | None:
+    """Return after how many finished relaxations the first round can come by itself; None where none does.
+
+    `order` are the structures as they begin, and it is taken that they finish so. None comes once all have begun, and
+    so none after the last one has finished.
+    """
+    judging, n_judges = set(judges), 0
+    for finished, label in enumerate(order[:-1], 1):
+        n_judges += label in judging
+        is_turn = how.every is not None and finished >= how.every
+        if is_turn and not find_lack(finished - n_judges, n_judges, how.least):
+            return finished
+    return None
 
 
 def find_lack(learnt: int, judges: int, least: int) -> str:

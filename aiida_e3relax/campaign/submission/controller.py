@@ -56,8 +56,8 @@ class CampaignController:
     daemon
         The one that runs the processes.
     refusal
-        Why a chain that is due cannot be submitted, since its inputs are refused that were sound before; nothing more
-        of the campaign is submitted then. None where all goes well.
+        Why a chain or a run of the network that is due cannot be submitted, since its inputs are refused that were
+        sound before; nothing more of the campaign is submitted then. None where all goes well.
     """
 
     def __init__(self, group: CampaignGroup):
@@ -125,12 +125,21 @@ class CampaignController:
         return look.extras.network_jobs or self._settings.network_jobs
 
     def due_networks(self, look: Look) -> Iterator[Any]:
-        """Yield the runs of the network that can be submitted, of one batch each, until so many run as may."""
+        """Yield the runs of the network that can be submitted, of one batch each, until so many run as may.
+
+        It ends with the first one that is refused, with the reason in `refusal`.
+        """
         more = self.network_jobs(look) - len(look.processes.running_networks)
         for place in look.due.networks[: max(more, 0)]:
             if self.refusal:
                 return
-            yield self._network_builder(place, look)
+            try:
+                builder = self._network_builder(place, look)
+            except ValueError as error:
+                batch = NETWORK_LABEL.format(place=place)
+                self.refusal = ValueError(f'campaign `{self.group.label}`, run of the network `{batch}`: {error}')
+            else:
+                yield builder
 
     def due_chains(self, look: Look) -> Iterator[Any]:
         """Yield the chains that can be submitted, those that the network has nothing more to say to.

@@ -90,6 +90,12 @@ class Look:
     chains_wait: bool = False
 
     @property
+    def has_missed_rounds(self) -> bool:
+        """Whether the campaign was told to learn, and all structures have begun before a round was made."""
+        has_begun = all(self.processes.chains.values())
+        return self.learns and has_begun and not (self.history.rounds or self.round.is_due)
+
+    @property
     def is_done(self) -> bool:
         """Whether nothing runs and nothing is left to submit, other than what is held back."""
         return not self.processes.running and self.due.is_empty and not self.round.is_due

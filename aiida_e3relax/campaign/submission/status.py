@@ -91,6 +91,8 @@ class Learning:
         Why the last round that was due could not be submitted; empty where all goes well.
     not_predicted
         The last runs of the network that failed as a whole for the newest model, where older predictions serve.
+    has_missed
+        Whether all structures have begun before a round was made.
     """
 
     history: History
@@ -98,6 +100,7 @@ class Learning:
     holds: bool
     fault: str
     not_predicted: tuple[Process, ...] = ()
+    has_missed: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,7 +202,7 @@ def _describe_learning(look: Look) -> Learning | None:
         for (place, generation), tries in processes.renewed.items()
         if generation == history.generation and processes.has_no_report(place, generation)
     ]
-    return Learning(history, look.round, holds, told, tuple(failed))
+    return Learning(history, look.round, holds, told, tuple(failed), look.has_missed_rounds)
 
 
 def _rate(n_running: int, processes: CampaignProcesses) -> float | None:

@@ -14,11 +14,10 @@ from aiida.common.exceptions import NotExistent
 
 from aiida_e3relax.calculations.pre_relaxer import NETWORK, PreRelaxer
 from aiida_e3relax.campaign.arms import COUNT_REMARK, arm_choices, arm_name, count_relaxations, load_base
-from aiida_e3relax.campaign.creation import check_new_name, create_arm, find_refusals
-from aiida_e3relax.campaign.group import CampaignGroup
+from aiida_e3relax.campaign.creation import check_new_name, create_arm
 from aiida_e3relax.campaign.rounds.settings import LearningSettings
-from aiida_e3relax.cli.campaign.create import list_reasons
-from aiida_e3relax.cli.campaign.learning import describe_plan
+from aiida_e3relax.cli.campaign.create import check_inputs
+from aiida_e3relax.cli.campaign.learning import describe_plan, warn_of_missed_rounds
 from aiida_e3relax.cli.chain_choices import choose_code, choose_model, choose_weights, network_options, read_choices
 from aiida_e3relax.common.messages import count_of, printable
 from aiida_e3relax.gnn.potentials.registry import PRE_RELAXERS
@@ -74,11 +73,6 @@ def read_arms(
     return choices
 
 
-def create_arms(base: CampaignGroup, choices: Mapping[str, ChainChoices]) -> list[CampaignGroup]:
-    """Store the arms of a campaign that was made from the first of the `choices` of `read_arms`."""
-    return [create_arm(name, base, of_arm) for name, of_arm in list(choices.items())[1:]]
-
-
 def create_single_arm(
     name: str,
     raw_legs_of: str,
@@ -104,11 +98,7 @@ def create_single_arm(
             )
         choices = _read_choices(ChainChoices.from_record(settings.chain), options)
         structures: dict[str, Any] = {label: orm.load_node(uuid=uuid) for label, uuid in settings.structures.items()}
-        with click.progressbar(length=len(structures), label='Checking the inputs of each structure') as bar:
-            refused = find_refusals(structures, choices, settings.fixed, lambda: bar.update(1))
-        if refused and not skip_refused:
-            title = f'the chain refuses {len(refused)} of {len(structures)} structures; leave them out with '
-            raise click.ClickException(list_reasons(f'{title}--skip-refused:', refused))
+        refused = check_inputs(f'arm {name}: ', structures, choices, settings.fixed, skip_refused)
         arm = create_arm(
             name,
             base,
@@ -128,6 +118,7 @@ def create_single_arm(
     )
     if learning:
         click.echo(describe_plan(of_arm.how_to_learn, len(of_arm.judge_set)))
+        warn_of_missed_rounds(of_arm, arm.max_running)
     click.echo(
         f'In all {count_relaxations([of_arm])}; {COUNT_REMARK}. '
         f'Start, with {raw_legs_of}: aiida-e3relax campaign run {shlex.quote(raw_legs_of)}'

@@ -17,7 +17,10 @@ from aiida_e3relax.cli.several_values import SeveralValues, SeveralValuesCommand
 from aiida_e3relax.common.messages import count_of, printable
 
 if TYPE_CHECKING:
+    from aiida import orm
+
     from aiida_e3relax.campaign.group import CampaignGroup
+    from aiida_e3relax.workflows.vasp.choices import ChainChoices
 
 REFERENCE_WORDS = {'all': 1.0, 'none': 0.0}
 SHOWN_REFUSALS = 10
@@ -169,8 +172,9 @@ def create(
 
     from aiida.common.exceptions import NotExistent
 
-    from aiida_e3relax.campaign.creation import check_new_name, create_campaign, find_refusals
-    from aiida_e3relax.cli.campaign.arms import create_arms, create_single_arm, read_arms
+    from aiida_e3relax.campaign.arms import find_arms
+    from aiida_e3relax.campaign.creation import NewArm, check_new_name, create_campaign
+    from aiida_e3relax.cli.campaign.arms import create_single_arm, read_arms
     from aiida_e3relax.cli.campaign.sources import read_sources
     from aiida_e3relax.cli.chain_choices import read_choices
 
@@ -181,7 +185,7 @@ def create(
         return
     try:
         check_new_name(name)
-        arm_choices = read_arms(name, arms, options, given)
+        of_arms = read_arms(name, arms, options, given)
         found = read_sources(sources)
         for note, count in found.notes.items():
             click.echo(f'{count} x {note}', err=True)
@@ -189,15 +193,17 @@ def create(
             click.echo(list_reasons(f'{len(found.left_out)} cannot be used:', found.left_out), err=True)
         if not found.structures:
             raise click.ClickException('no structure is left')
-        choices = arm_choices[name] if arms else read_choices(options)
-        with click.progressbar(length=len(found.structures), label='Checking the inputs of each structure') as bar:
-            refused = find_refusals(found.structures, choices, found.fixed, lambda: bar.update(1))
-        if refused and not skip_refused:
-            title = f'the chain refuses {len(refused)} of {len(found.structures)} structures; mend them, or give '
-            raise click.ClickException(list_reasons(f'{title}--skip-refused:', refused))
+        choices = of_arms.pop(name) if arms else read_choices(options)
+        structures = found.structures
+        refused = check_inputs('', structures, choices, found.fixed, skip_refused)
+        structures = {label: structure for label, structure in structures.items() if label not in refused}
+        new_arms = {
+            arm: NewArm(of_arm, check_inputs(f'arm {arm}: ', structures, of_arm, found.fixed, skip_refused))
+            for arm, of_arm in of_arms.items()
+        }
         group = create_campaign(
             name,
-            {label: structure for label, structure in found.structures.items() if label not in refused},
+            structures,
             choices,
             fixed={label: held for label, held in found.fixed.items() if label not in refused},
             left_out=found.left_out | refused,
@@ -208,11 +214,11 @@ def create(
             network_retries=network_retries,
             network_jobs=network_jobs,
             learning=learning,
+            arms=new_arms,
         )
-        others = create_arms(group, arm_choices)
     except (ValueError, NotExistent) as error:
         raise click.ClickException(printable(str(error))) from error
-    _describe_new(group, others)
+    _describe_new(group, find_arms(group))
     if found.left_out and not skip_refused:
         raise SystemExit(FILES_LEFT_OUT)
 
@@ -220,7 +226,7 @@ def create(
 def _describe_new(group: CampaignGroup, arms: Sequence[CampaignGroup]) -> None:
     """Say what was made, how many relaxations by VASP it takes, and how to start it."""
     from aiida_e3relax.campaign.arms import COUNT_REMARK, count_relaxations, find_pre_relaxer
-    from aiida_e3relax.cli.campaign.learning import describe_plan
+    from aiida_e3relax.cli.campaign.learning import describe_plan, warn_of_missed_rounds
 
     settings = group.settings
     counted = count_relaxations([settings, *(arm.settings for arm in arms)])
@@ -232,9 +238,13 @@ def _describe_new(group: CampaignGroup, arms: Sequence[CampaignGroup]) -> None:
         f'{len(settings.left_out)} left out. Its settings are in Dict<{group.settings_node.pk}>.'
     )
     if settings.learning:
-        click.echo(f'{describe_plan(settings.how_to_learn, len(settings.judge_set))}')
+        click.echo(describe_plan(settings.how_to_learn, len(settings.judge_set)))
+        warn_of_missed_rounds(settings, group.max_running)
     for arm in arms:
-        click.echo(f'Arm {arm.label}: the same from {find_pre_relaxer(arm.settings)}, with the raw legs of the former.')
+        n_left_out = len(settings.structures) - len(arm.settings.structures)
+        told = f'; {n_left_out} more left out' if n_left_out else ''
+        start = find_pre_relaxer(arm.settings)
+        click.echo(f'Arm {arm.label}: the same from {start}, with the raw legs of the former{told}.')
     fewer = f'; {COUNT_REMARK}' if arms else '; fewer where a prediction is rejected' if counted.predicted else ''
     click.echo(f'In all {counted}{fewer}. Start: aiida-e3relax campaign run {shlex.quote(group.label)}')
 
@@ -247,6 +257,28 @@ def _read_share(text: str) -> float:
     if not 0.0 <= share <= 1.0:
         raise click.ClickException(f'--reference {text}: expected all, none or a share from 0 to 1, such as 0.2')
     return share
+
+
+def check_inputs(
+    who: str,
+    structures: Mapping[str, orm.StructureData],
+    choices: ChainChoices,
+    fixed: Mapping[str, Mapping[str, Any]],
+    skip_refused: bool,
+) -> dict[str, str]:
+    """Return by label why the chain refuses structures, of which the inputs are made for trial.
+
+    Raises ClickException, which begins with `who`, unless they may be skipped, and where none is left.
+    """
+    from aiida_e3relax.campaign.creation import find_refusals
+
+    with click.progressbar(length=len(structures), label=f'{who}Checking the inputs of each structure') as bar:
+        refused = find_refusals(structures, choices, fixed, lambda: bar.update(1))
+    if refused and (not skip_refused or len(refused) == len(structures)):
+        advice = 'mend them, or give --skip-refused' if len(refused) < len(structures) else 'none is left'
+        title = f'{who}the chain refuses {len(refused)} of {len(structures)} structures; {advice}:'
+        raise click.ClickException(list_reasons(title, refused))
+    return refused
 
 
 def list_reasons(title: str, reasons: Mapping[str, str]) -> str:

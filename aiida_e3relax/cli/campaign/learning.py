@@ -16,8 +16,9 @@ from aiida_e3relax.campaign.results.learning_records import read_learning
 from aiida_e3relax.campaign.results.learning_tables import describe_learning, tabulate_learning
 from aiida_e3relax.campaign.rounds.bounds import find_bound_fault
 from aiida_e3relax.campaign.rounds.builder import draw_stopping
-from aiida_e3relax.campaign.rounds.due import FEWEST_LEARNT, find_lack
+from aiida_e3relax.campaign.rounds.due import FEWEST_LEARNT, find_first_round, find_lack
 from aiida_e3relax.campaign.rounds.settings import DIFFERENT, RANDOM, UNCERTAIN, LearningSettings
+from aiida_e3relax.campaign.settings import CampaignSettings, order_structures
 from aiida_e3relax.campaign.submission.controller import CampaignController
 from aiida_e3relax.campaign.submission.daemon import NO_DAEMON, submit_some
 from aiida_e3relax.campaign.submission.due import Look
@@ -81,6 +82,19 @@ def describe_plan(how: LearningSettings, n_judges: int) -> str:
         *(['no chain starts meanwhile'] if how.wait else []),
     ]
     return f'{"; ".join(parts)}.'
+
+
+def warn_of_missed_rounds(settings: CampaignSettings, max_running: int) -> None:
+    """Say where so many chains may run at the same time that all have begun before the first round is due."""
+    how, judges, labels = settings.how_to_learn, settings.judge_set, list(settings.structures)
+    first = find_first_round(how, order_structures(labels, list(judges), how, settings.seed), judges)
+    if first is not None and first - 1 + max_running >= len(labels):
+        click.echo(
+            f'With --max-running {max_running} all {len(labels)} structures may have begun before {first} have '
+            'finished, after which the first round comes; none comes by itself then. Give a smaller `every`, or run it '
+            f'so: aiida-e3relax campaign run {shell_quote(settings.name)} --max-running {len(labels) - first}',
+            err=True,
+        )
 
 
 def learn_now(name: str) -> None:

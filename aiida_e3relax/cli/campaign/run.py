@@ -25,7 +25,7 @@ from aiida_e3relax.campaign.submission.lock import CampaignLockedError, lock
 from aiida_e3relax.campaign.submission.status import Status, make_status
 from aiida_e3relax.cli.campaign.errors import plain_errors, shell_quote
 from aiida_e3relax.cli.campaign.status_lines import StatusLines
-from aiida_e3relax.cli.campaign.status_table import draw_status
+from aiida_e3relax.cli.campaign.status_table import describe_missed, draw_status
 from aiida_e3relax.common.messages import count_of, printable
 
 SUBMITTED_BETWEEN_LOOKS = 5
@@ -170,6 +170,8 @@ def _say_what_is_next(controllers: Sequence[CampaignController]) -> None:
                 f'The model of {printable(look.extras.label)} is generation {look.history.generation} now; pass it on: '
                 f'aiida-e3relax model export {model} FOLDER'
             )
+        elif look.has_missed_rounds:
+            click.echo(describe_missed(look.extras.label))
     found = f'aiida-e3relax campaign report {name}'
     if len(controllers) > 1:
         found += f'; the arms side by side: aiida-e3relax campaign compare {name}'

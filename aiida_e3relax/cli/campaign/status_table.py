@@ -154,6 +154,16 @@ def _format_learning(status: Status) -> Iterator[str]:
         yield f'A round of learning waits: it needs {due.lacks}'
     elif due.next_after is not None and not history.is_running:
         yield f'The next round of learning is due after {count_of(due.next_after, "finished relaxation")}'
+    elif learning.has_missed:
+        yield describe_missed(status.name)
+
+
+def describe_missed(name: str) -> str:
+    """Return that the model of a campaign has not learnt, since all began before a round was due, and what to do."""
+    return (
+        f'No round of learning was made in {printable(name)} before all structures had begun, and none comes by itself '
+        f'now; make one: aiida-e3relax campaign learn {shlex.quote(printable(name))}'
+    )
 
 
 def format_rounds(history: History) -> list[str]:

@@ -336,6 +336,23 @@ def test_an_arm_whose_raw_legs_are_refused_lets_the_others_go_on(base, arm, choi
         create_arm('late', base, arm_choices(choices, 'chgnet'))
 
 
+@pytest.mark.usefixtures('little_inputs')
+def test_an_arm_whose_runs_of_the_network_are_refused_lets_the_others_go_on(base, choices, monkeypatch):
+    with monkeypatch.context() as older:  # which tried none of them
+        older.setattr(creation, '_try_networks', lambda *_: None)
+        arm = create_arm(arm_name(base.label, 'dls-volume'), base, arm_choices(choices, 'dls-volume'))
+    run_network(base)
+    controllers = [CampaignController(group) for group in (base, arm)]
+    assert advance(controllers, [lambda: None] * 2) == 4
+    assert len(chains_of(base)) == 4
+    message = str(controllers[1].refusal)
+    assert message.startswith(f'campaign `{arm.label}`, run of the network `batch_0`: `parameters`: dls-volume scales')
+    assert not has_ended(controllers, look_together(controllers))  # the base runs
+    assert has_ended(controllers[1:], look_together(controllers[1:]))
+    with pytest.raises(ValueError, match='run of the network `batch_0`'):
+        CampaignController(arm).advance(1)
+
+
 def test_a_look_takes_as_few_queries_however_many_structures(base, arm):
     controllers = [CampaignController(group) for group in (base, arm)]
     are_queries = []
