@@ -323,12 +323,6 @@ def test_what_vasp_held_is_held_in_the_pairs(relax):
     assert card_of(gathered.node)['moves'] == {'cell': 1, 'in-plane': 1, 'shape': 1}
 
 
-def test_relaxations_that_did_not_converge_are_left_out_and_counted(relax):
-    gathered = gather(find_relaxations(query_of(relax(), relax(converged=False))), 'mine', RANDOM)
-    assert len(gathered.data.pairs) == 1
-    assert [rejection.kind for rejection in gathered.data.rejections] == ['not converged']
-
-
 def test_what_ends_in_the_crystal_of_a_judge_is_not_learnt_from(relax):
     chains = [relax(lattice=lattice) for lattice in (5.5, 5.5, 6.0, 6.5)] + [relax(converged=False)]
     splits = dict(zip([chain.uuid for chain in chains], ('test', 'train', 'train', 'val', 'train'), strict=True))

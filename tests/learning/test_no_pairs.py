@@ -14,6 +14,13 @@ from tests.learning.test_gather import FINISHED, RANDOM, TAGS, query_of, relax
 
 __all__ = ['relax']  # the fixture
 
+
+def test_relaxations_that_did_not_converge_are_left_out_and_counted(relax):
+    gathered = gather(find_relaxations(query_of(relax(), relax(converged=False))), 'mine', RANDOM)
+    assert len(gathered.data.pairs) == 1
+    assert [rejection.kind for rejection in gathered.data.rejections] == ['not converged']
+
+
 NO_RELAXATIONS = {
     'molecular dynamics': ({'tags': {'ibrion': 0}, 'converged': None}, 'no relaxation: IBRION = 0, molecular dynamics'),
     'no IBRION': ({'tags': {'ibrion': None}, 'converged': None}, 'no relaxation: IBRION = 0, molecular dynamics'),
