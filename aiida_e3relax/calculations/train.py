@@ -160,7 +160,7 @@ def validate_pairs(pairs: Mapping[str, E3RelaxPairsData], _: Any) -> str | None:
         if not any(name == kind or name.startswith(f'{kind}_') for name in splits):
             return (
                 f'`pairs`: none of the split {kind}, found {", ".join(sorted(splits))}; make splits with `e3relax data '
-                'FILE --output NEW --split chemical-system`'
+                'FILE --output NEW --split chemical-system`, or `--split random` where there are few chemical systems'
             )
     return None
 

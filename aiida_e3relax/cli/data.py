@@ -98,10 +98,11 @@ def data(
     for word in sources:
         found |= {relaxation.process: relaxation for relaxation in _find(word, kinds, left_out)}
     for reason, count in Counter(left_out.values()).most_common(SHOWN_REASONS):
-        click.echo(f'{count_of(count, "relaxation")} left out: {reason}')
+        click.echo(f'{count_of(count, "work chain")} left out: {printable(reason)}')
     options = BuildOptions(split=split, seed=seed, drop_duplicates=drop_duplicates)
     try:
-        gathered = gather(found.values(), label or _name_of(sources), options, mix_settings, settings)
+        name, is_one_recipe = label or _name_of(sources), len(sources) == 1 and sources[0].startswith(CAMPAIGN)
+        gathered = gather(found.values(), name, options, mix_settings, settings, is_one_recipe=is_one_recipe)
     except InputError as error:
         raise click.ClickException(printable(str(error))) from error
     node = gathered.node.store()
@@ -133,7 +134,7 @@ def _find(word: str, kinds: dict[str, RelaxationKind], left_out: dict[int, str])
     """Return the relaxations that a word of --from stands for, see `find_relaxations`; raises ClickException."""
     from aiida import orm
 
-    from aiida_e3relax.campaign.group import load_campaign
+    from aiida_e3relax.campaign.group import CampaignGroup, load_campaign
     from aiida_e3relax.campaign.results.records import chain_query
     from aiida_e3relax.learning.relaxations import choose_attempts, find_relaxations
 
@@ -150,10 +151,17 @@ def _find(word: str, kinds: dict[str, RelaxationKind], left_out: dict[int, str])
             click.echo(f'{count_of(count, "relaxation")} left out: another attempt at the same structure is taken')
         return [*chosen.values(), *foreign]
     if word.startswith(GROUP):
-        query = orm.QueryBuilder().append(orm.Group, filters={'label': word.removeprefix(GROUP)}, tag='group')
+        label = word.removeprefix(GROUP)
+        query = orm.QueryBuilder().append(orm.Group, filters={'label': label}, tag='group')
         if not query.count():
             raise click.ClickException(f'--from {printable(word)}: no group has this label; see `verdi group list`')
-        return find_relaxations(query.append(orm.WorkChainNode, with_group='group', project='id'), kinds, left_out)
+        query.append(orm.WorkChainNode, with_group='group', project='id')
+        if not query.count() and orm.QueryBuilder().append(CampaignGroup, filters={'label': label}).count():
+            raise click.ClickException(
+                f'--from {printable(word)}: a campaign, whose group holds its crystals; expected {CAMPAIGN}'
+                f'{printable(label)}'
+            )
+        return find_relaxations(query, kinds, left_out)
     if word.startswith(QUERY):
         return _run_query(word, kinds)
     raise click.ClickException(
@@ -233,12 +241,20 @@ def _name_of(sources: Sequence[str]) -> str:
 def _describe(gathered: Gathered, n_found: int) -> None:
     """Say what became of the relaxations."""
     from aiida_e3relax.gnn.data.build import MOVES
+    from aiida_e3relax.learning.gather import count_as
 
     built = gathered.data
     splits = ', '.join(f'{count} {name}' for name, count in gathered.node.splits.items())
     relaxations = count_of(n_found, 'relaxation')
     click.echo(f'{relaxations} that finished well, {count_of(len(built.pairs), "pair")}: {splits}.')
-    for reason, count in Counter(rejection.kind for rejection in built.rejections).most_common(SHOWN_REASONS):
+    kinds = {name.partition('_')[0] for name in gathered.node.splits}
+    if without := [kind for kind in ('train', 'val', 'test') if kind not in kinds]:
+        click.echo(
+            f'Warning: no pair is of the split {" or ".join(without)}: there are too few pairs, or too few groups that '
+            'stay together; `--split random` divides the pairs of one chemical system, too',
+            err=True,
+        )
+    for reason, count in Counter(map(count_as, built.rejections)).most_common(SHOWN_REASONS):
         click.echo(f'{count} left out: {reason}')
     for what, count in built.repeats.items():
         if count:

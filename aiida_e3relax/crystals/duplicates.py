@@ -39,9 +39,11 @@ class Repeats:
     Attributes
     ----------
     relaxed
-        ``(S,)`` group number: pairs in a group end in the same relaxed crystal.
+        ``(S,)`` group number: pairs in a group end in the same relaxed crystal, or are joined by others that do, so
+        that no two of different groups are the same.
     whole
-        ``(S,)`` group number: pairs in a group start from the same crystal, too, with as much of it fixed.
+        ``(S,)`` group number: pairs in a group start and end in the crystals of the first one, with as much of them
+        fixed.
     """
 
     relaxed: NDArray[np.int64]
@@ -60,7 +62,8 @@ class Repeats:
 def find_repeats(pairs: Pairs) -> Repeats:
     """Return which of `pairs` hold the same crystals; needs pymatgen."""
     relaxed = _same(pairs.relaxed, _of_one_formula(pairs.relaxed), 'relaxed')
-    whole = _same(pairs.unrelaxed, _members(relaxed), 'unrelaxed')
+    ends = _same(pairs.relaxed, _members(relaxed), 'relaxed', to_first=True)
+    whole = _same(pairs.unrelaxed, _members(ends), 'unrelaxed', to_first=True)
     if pairs.fixed is None and pairs.fixed_cell is None:
         return Repeats(relaxed, whole)
     fixed = np.zeros((len(pairs), 3))
@@ -111,8 +114,12 @@ def _members(groups: NDArray[np.int64]) -> list[list[int]]:
     return [part.tolist() for part in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)]
 
 
-def _same(crystals: Crystals, buckets: list[list[int]], stage: str) -> NDArray[np.int64]:
-    """Return a group number for each crystal, the same for crystals of one bucket that are the same."""
+def _same(crystals: Crystals, buckets: list[list[int]], stage: str, to_first: bool = False) -> NDArray[np.int64]:
+    """Return a group number for each crystal, the same for crystals of one bucket that are the same.
+
+    What is the same within tolerances may make a chain whose ends are not: its crystals are one group, or with
+    `to_first` a group is the crystals that are the same as its first.
+    """
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
     matcher = StructureMatcher(MATCHER_LENGTH, MATCHER_SITES, MATCHER_ANGLE, primitive_cell=False, scale=False)
@@ -125,9 +132,11 @@ def _same(crystals: Crystals, buckets: list[list[int]], stage: str) -> NDArray[n
     several = [bucket for bucket in buckets if len(bucket) > 1]
     wanted = [i for bucket in several for i in bucket]
     prints = {i: _fingerprint(crystals, i) for i in progress(wanted, f'fingerprints of {stage} crystals')}
-    alike = [pair for bucket in several for pair in _alike(bucket, prints)]
-    for i, j in progress(alike, f'comparing {stage} crystals'):
-        if groups.root(i) != groups.root(j) and matcher.fit(primitive(i), primitive(j)):
+    alike = [(min(pair), max(pair)) for bucket in several for pair in _alike(bucket, prints)]
+    for i, j in progress(sorted(alike, key=lambda pair: pair[::-1]), f'comparing {stage} crystals'):
+        roots = groups.root(i), groups.root(j)
+        may_join = roots == (i, j) if to_first else roots[0] != roots[1]
+        if may_join and matcher.fit(primitive(i), primitive(j)):
             groups.join(i, j)
     return groups.numbers()
 

@@ -12,6 +12,8 @@ from aiida import orm
 from aiida.common.links import LinkType
 from aiida_vasp.data.potcar import PotcarData
 
+from aiida_e3relax.gnn.data.sources.base import UnusableError
+from aiida_e3relax.gnn.data.sources.convergence import check_relaxation, read_bound
 from aiida_e3relax.workflows.comparison.reference import CHAIN, RAW_LEG
 from aiida_e3relax.workflows.vasp.inputs.species import list_species
 from aiida_e3relax.workflows.vasp.inputs.stand_in import EXECUTABLE, find_engine
@@ -25,6 +27,9 @@ AT_ONCE = 5000
 
 KPOINTS = 'k-points'
 """The name, among other settings, of the largest spacing of k-points along a vector with several, in 2 pi/A."""
+WITH_U = ' with L, U, J = '
+"""Stands between the potential of an element and its U."""
+SAME_CRYSTAL = 'no relaxation: it ends in the very crystal that it started from'
 D_ELECTRONS = 2
 """On what U acts where LDAUL is not set."""
 
@@ -48,6 +53,7 @@ KINDS: dict[str, RelaxationKind] = {
     CHAIN: RelaxationKind(better_end='raw__structure', has_legs=True),
     'VaspRelaxWorkChain': RelaxationKind(end='relax__structure'),
     'ResilientVaspRelaxWorkChain': RelaxationKind(end='relax__structure'),
+    'VaspMultiStageRelaxWorkChain': RelaxationKind(end='relax__structure'),
 }
 """Work chains that relax, by their process label: this package's chain, and those of aiida-vasp.
 
@@ -109,8 +115,9 @@ class Relaxation:
     isif, constraints, positions_dof
         What VASP moved: the tags ISIF and LATTICE_CONSTRAINTS, and the selective dynamics; None where no job of VASP
         says so.
-    is_converged
-        Whether the last job says that its forces or energies fell below their bound; None where it says nothing.
+    fault
+        Why it is no pair: what VASP ran is no relaxation, or did not converge, or the crystal stayed the same node;
+        else None.
     is_well
         Whether its work chain finished well itself; else only a leg of it did.
     has_best_end
@@ -127,7 +134,7 @@ class Relaxation:
     isif: int | None = None
     constraints: Any = None
     positions_dof: Sequence[Sequence[bool]] | None = None
-    is_converged: bool | None = None
+    fault: str | None = None
     is_well: bool = True
     has_best_end: bool = True
 
@@ -151,18 +158,20 @@ def find_relaxations(
         Where it is put, by PK, why others of these kinds are none; not of the legs of a work chain among `processes`.
     """
     kinds = KINDS if kinds is None else kinds
-    known = _read_processes(processes.all(flat=True), kinds)
+    pks = processes.all(flat=True)
+    known = _read_processes(pks, kinds)
     callers = _find_callers(known, kinds)
     found = {pk: process for pk, process in known.items() if pk not in callers}
     structures = _read_structures(found, kinds)
     if left_out is not None:
+        left_out |= _find_unknown(set(pks) - known.keys(), kinds)
         left_out |= {leg: 'called by another work chain' for leg, caller in callers.items() if caller not in known}
         others = {pk: process for pk, process in found.items() if pk not in structures}
         left_out |= {pk: 'without crystals' if one.is_well else one.describe() for pk, one in others.items()}
     jobs = _jobs_that_made({ends.end for ends in structures.values()})
     read = _read_jobs(set(jobs.values()))
     nothing: dict[str, Any] = {'settings': {}, 'of_elements': {}}
-    return [
+    relaxations = [
         Relaxation(
             uuid,
             label,
@@ -173,6 +182,7 @@ def find_relaxations(
         for pk, uuid, label in _read_names(list(found))
         if pk in structures
     ]
+    return [dataclasses.replace(each, fault=SAME_CRYSTAL) if each.start == each.end else each for each in relaxations]
 
 
 def choose_attempts(relaxations: Iterable[Relaxation], labels: Container[str]) -> dict[str, Relaxation]:
@@ -213,6 +223,21 @@ def _read_processes(pks: Iterable[int], kinds: Mapping[str, RelaxationKind]) -> 
             pk: _Process(label, str(state), status, bool(sealed)) for pk, label, state, status, sealed in query.all()
         }
     return found
+
+
+def _find_unknown(pks: Iterable[int], kinds: Mapping[str, RelaxationKind]) -> dict[int, str]:
+    """Return by PK why processes that are not of `kinds` are no relaxations; not of what one of `kinds` called."""
+    labels: dict[int, str] = {}
+    for some in chunks(pks):
+        project = ['id', 'attributes.process_label']
+        query = orm.QueryBuilder().append(orm.WorkChainNode, filters={'id': {'in': some}}, project=project)
+        labels |= dict(query.all())
+    called = _find_callers(labels, kinds)
+    return {
+        pk: f'{label} is not known to relax; if it does, name it in `--kinds`'
+        for pk, label in labels.items()
+        if pk not in called
+    }
 
 
 def _find_callers(pks: Iterable[int], kinds: Mapping[str, RelaxationKind]) -> dict[int, int]:
@@ -345,9 +370,51 @@ def _read_jobs(jobs: Iterable[int]) -> dict[int, dict[str, Any]]:
                 'isif': int(tags[pk].get('ISIF', 2)),
                 'constraints': tags[pk].get('LATTICE_CONSTRAINTS'),
                 'positions_dof': dynamics.get(pk),
-                'is_converged': statuses.get(pk, {}).get('ionic_converged'),
+                'fault': _find_fault(tags[pk], statuses.get(pk, {})),
             }
     return read
+
+
+@dataclasses.dataclass(frozen=True)
+class _Incar:
+    """INCAR tags in capitals, read as the settings of a vasprun.xml are; see `Settings`."""
+
+    tags: Mapping[str, Any]
+
+    def number(self, name: str, default: float) -> float:
+        value = self._read(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise UnusableError(f'damaged: {name} = {value}, expected a number')
+        return value
+
+    def logical(self, name: str) -> bool:
+        return self._read(name, False) is True
+
+    def _read(self, name: str, default: Any) -> Any:
+        value = self.tags.get(name)
+        return default if value is None else chosen_tags({name: value}, lambda _: True).get(name, default)
+
+
+def _find_fault(tags: Mapping[str, Any], status: Mapping[str, Any]) -> str | None:
+    """Return why a job of VASP with these `tags`, in capitals, is no relaxation that converged, or None.
+
+    Settings are judged as those of files are. `status` is what aiida-vasp read of how the job ended: whether the ions
+    converged is None there where NSW lets them move once at most, and True after one step of several.
+    """
+    incar = _Incar(tags)
+    try:
+        check_relaxation(incar)
+        read_bound(incar)
+    except UnusableError as error:
+        return str(error)
+    is_converged = status.get('ionic_converged', True)
+    if is_converged is None:
+        return f'not known to have converged: NSW = {tags["NSW"]}'
+    if not is_converged:
+        return 'not converged: the last run of VASP stopped before its forces were below their bound'
+    if status.get('electronic_converged') is False:
+        return 'electrons did not converge in the last step: as many electronic steps as NELM allows'
+    return None
 
 
 def _engine_of(code: Any) -> str:
@@ -374,7 +441,7 @@ def _with_u(potentials: Mapping[str, str], tags: Mapping[str, Any], job: int) ->
     for place, symbol in enumerate(species):
         values = (_at(on, place, D_ELECTRONS), _at(u, place, 0.0), _at(j, place, 0.0))
         if values[0] >= 0 and (values[1] or values[2]):
-            told[symbol] = f'{told.get(symbol, symbol)} with L, U, J = {", ".join(f"{v:g}" for v in values)}'
+            told[symbol] = f'{told.get(symbol, symbol)}{WITH_U}{", ".join(f"{v:g}" for v in values)}'
     return told
 
 

@@ -25,7 +25,7 @@ from aiida_e3relax.learning.gather import gather, gather_divided, settings_key
 from aiida_e3relax.learning.origin import check_origin
 from aiida_e3relax.learning.relaxations import KINDS, RelaxationKind, choose_attempts, find_relaxations
 
-TAGS = {'nsw': 50, 'isif': 3, 'gga': 'PE', 'encut': 400, 'ediff': 1e-5}
+TAGS = {'ibrion': 2, 'nsw': 50, 'isif': 3, 'gga': 'PE', 'encut': 400, 'ediff': 1e-5}
 FINISHED = {'process_state': 'finished', 'exit_status': 0}
 RANDOM = BuildOptions(split='random')
 TITLES = {'Au': 'PAW_PBE Au standin', 'Cu': 'PAW_PBE Cu standin'}
@@ -40,7 +40,7 @@ def relax(standin_code, potential_family, tmp_path) -> Callable[..., orm.WorkCha
         label: str = 'VaspRelaxWorkChain',
         end: str = 'relax__structure',
         tags: dict[str, Any] | None = None,
-        converged: bool = True,
+        converged: bool | None = True,
         caller: orm.WorkChainNode | None = None,
         called_as: str = 'relax_raw',
         state: dict[str, Any] | None = None,
@@ -49,6 +49,7 @@ def relax(standin_code, potential_family, tmp_path) -> Callable[..., orm.WorkCha
         code: orm.Code = standin_code,
         mesh: list[int] | None = None,
         lattice: float | None = None,
+        electrons: bool = True,
     ) -> orm.WorkChainNode:
         lattice = lattice or 5.5 + 0.05 * next(numbers)
         atoms = ase.build.bulk(symbols, 'rocksalt', a=lattice)
@@ -81,7 +82,7 @@ def relax(standin_code, potential_family, tmp_path) -> Callable[..., orm.WorkCha
             job.base.links.add_incoming(node, LinkType.INPUT_CALC, link)
         job.base.links.add_incoming(base, LinkType.CALL_CALC, 'iteration_01')
         job.store()
-        misc = orm.Dict({'run_status': {'ionic_converged': converged}})
+        misc = orm.Dict({'run_status': {'ionic_converged': converged, 'electronic_converged': electrons}})
         misc.base.links.add_incoming(job, LinkType.CREATE, 'misc')
         misc.store()
         after.base.links.add_incoming(job, LinkType.CREATE, 'structure')
@@ -106,7 +107,7 @@ def test_a_relaxation_is_read_with_what_it_was_computed_with(relax):
     assert (found.process, found.label) == (chain.uuid, chain.label)
     assert found.settings == {'engine': 'stand-in emt', 'GGA': 'PE', 'ENCUT': 400}
     assert found.of_elements == TITLES
-    assert (found.isif, found.is_converged, found.positions_dof) == (3, True, None)
+    assert (found.isif, found.fault, found.positions_dof) == (3, None, None)
     assert found.start == chain.inputs.structure.uuid
 
 
@@ -160,7 +161,7 @@ def test_settings_and_convergence_are_those_of_the_job_that_made_the_end(relax):
     chain = relax('E3RelaxVaspWorkChain', 'structure')
     other = relax(caller=chain, converged=False, tags={'encut': 700})  # the raw leg, of a later job
     (found,) = find_relaxations(query_of(chain))
-    assert (found.is_converged, found.settings['ENCUT']) == (True, 400)
+    assert (found.fault, found.settings['ENCUT']) == (None, 400)
     assert found.end != other.outputs.relax__structure.uuid
 
 
@@ -171,7 +172,9 @@ def test_a_chain_ends_where_its_raw_leg_did(relax):
     (found,) = find_relaxations(query_of(chain))
     assert found.start == chain.inputs.structure.uuid
     assert found.end == raw.outputs.relax__structure.uuid
-    assert (found.is_converged, found.settings['ENCUT']) == (False, 700)
+    assert found.fault
+    assert found.fault.startswith('not converged: ')
+    assert found.settings['ENCUT'] == 700
 
 
 def test_a_crystal_that_got_its_names_back_still_comes_from_its_job(relax):
@@ -320,12 +323,6 @@ def test_what_vasp_held_is_held_in_the_pairs(relax):
     assert card_of(gathered.node)['moves'] == {'cell': 1, 'in-plane': 1, 'shape': 1}
 
 
-def test_relaxations_that_did_not_converge_are_left_out_and_counted(relax):
-    gathered = gather(find_relaxations(query_of(relax(), relax(converged=False))), 'mine', RANDOM)
-    assert len(gathered.data.pairs) == 1
-    assert [rejection.kind for rejection in gathered.data.rejections] == ['not converged']
-
-
 def test_what_ends_in_the_crystal_of_a_judge_is_not_learnt_from(relax):
     chains = [relax(lattice=lattice) for lattice in (5.5, 5.5, 6.0, 6.5)] + [relax(converged=False)]
     splits = dict(zip([chain.uuid for chain in chains], ('test', 'train', 'train', 'val', 'train'), strict=True))
@@ -345,6 +342,46 @@ def test_settings_are_never_mixed_in_silence(relax):
     assert gather(found, 'mine', RANDOM, settings=key).node.pairs.about['relaxation'].tolist() == [found[2].process]
     with pytest.raises(InputError, match='no relaxation has these; found'):
         gather(found, 'mine', RANDOM, settings='12345678')
+
+
+def test_errors_name_the_keys_of_all_kinds(relax):
+    unknown = relax('E3RelaxVaspWorkChain', 'other')
+    orm.StructureData(ase=unknown.inputs.structure.get_ase()).store().base.links.add_incoming(
+        unknown, LinkType.RETURN, 'structure'
+    )
+    found = find_relaxations(query_of(*(relax() for _ in range(3)), unknown))
+    keys = {relaxation.process: settings_key(relaxation) for relaxation in found}
+    none, known = keys.pop(unknown.uuid), next(iter(keys.values()))
+    told = rf'There are 3 with settings {known}; 1 with what is not known \(settings {none}\)\. Take one kind with'
+    with pytest.raises(InputError, match=told):
+        gather(found, 'mine', RANDOM)
+    assert len(gather(found, 'mine', RANDOM, settings=known).data.pairs) == 3
+
+
+def test_u_may_go_by_the_material_in_one_recipe_only(relax):
+    """ENCUT and potentials may not; LDAUTYPE is set where U is."""
+    plus_u = {'ldau': True, 'ldaul': [2, -1], 'ldauu': [4.0, 0.0], 'ldauj': [0.0, 0.0], 'ldautype': 4}
+    found = find_relaxations(query_of(relax(), relax(tags=plus_u)))
+    gathered = gather(found, 'mine', RANDOM, is_one_recipe=True)
+    assert card_of(gathered.node)['of_elements']['Cu'] == [TITLES['Cu'], f'{TITLES["Cu"]} with L, U, J = 2, 4, 0']
+    with pytest.raises(InputError, match='LDAUTYPE not set'):
+        gather(found, 'mine', RANDOM)
+    finer = find_relaxations(query_of(relax(tags={**plus_u, 'encut': 520})))
+    with pytest.raises(InputError, match='1 with ENCUT 520, LDAUTYPE 4'):
+        gather([*found, *finer], 'mine', RANDOM, is_one_recipe=True)
+    other = dataclasses.replace(found[0], of_elements={**TITLES, 'Cu': 'PAW_PBE Cu_pv'})
+    with pytest.raises(InputError, match=r'Cu: PAW_PBE Cu standin \(2\), PAW_PBE Cu_pv \(1\). There are '):
+        gather([*found, other], 'mine', RANDOM, is_one_recipe=True)
+
+
+def test_a_round_learns_from_the_settings_that_most_have(relax):
+    plus_u = {'ldau': True, 'ldauu': [4.0, 0.0]}
+    tags = [None, plus_u, None, {'encut': 520}, {'encut': 520}]
+    chains = [relax(tags=each, lattice=5 + 0.3 * place) for place, each in enumerate(tags)]
+    splits = dict(zip([chain.uuid for chain in chains], ('test', 'train', 'val', 'train', 'test'), strict=True))
+    node = gather_divided(find_relaxations(query_of(*chains)), 'mine', splits)
+    assert node.splits == {'test': 1, 'train': 1, 'val': 1}
+    assert node.left_out == {'with ENCUT 520, where most have ENCUT 400': 2}
 
 
 def test_settings_that_say_the_same_are_the_same(relax):
@@ -430,7 +467,7 @@ def test_the_command_writes_a_node_and_a_file(relax, tmp_path):
     done = CliRunner().invoke(data, words)
     assert done.exit_code == 0, done.output
     assert '3 relaxations that finished well, 3 pairs' in done.output
-    assert '1 relaxation left out: failed: VaspRelaxWorkChain with exit code 410' in done.output
+    assert '1 work chain left out: failed: VaspRelaxWorkChain with exit code 410' in done.output
     assert 'engine stand-in emt, GGA PE, ENCUT 400' in done.output
     assert len(read_pairs(path)) == 3
     card = read_data_card(path)

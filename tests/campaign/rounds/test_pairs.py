@@ -106,6 +106,12 @@ def test_of_several_attempts_one_is_learnt_from_and_gathered(campaign, relax):
     assert again.uuid not in orm.load_node(done.output.split('(')[-1].split(')')[0]).pairs.about['relaxation']
 
 
+def test_a_group_that_is_a_campaign_is_named_as_one(campaign):
+    done = CliRunner().invoke(data, ['--from', f'group:{campaign.label}'])
+    assert done.exit_code == 1
+    assert f'a campaign, whose group holds its crystals; expected campaign:{campaign.label}' in done.output
+
+
 def test_what_may_end_as_a_judge_that_has_not_ended_is_left_out_and_counted(campaign, monkeypatch):
     plan = read_plan(campaign)
     judges = campaign.settings.judges

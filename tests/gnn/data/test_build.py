@@ -160,6 +160,14 @@ def test_repeats_and_leaks_are_found(repeating):
     assert repeats.shared(repeating.split, 'val', 'train').tolist() == []
 
 
+def test_crystals_in_a_row_are_compared_with_the_first():
+    """Neighbours are the same within tolerances, the ends are not: these are no repeats, but may leak."""
+    atoms = [ase.build.bulk('CuAu', 'rocksalt', a=5.5 + 0.05 * place) for place in range(6)]
+    repeats = find_repeats(built(*((one, grown(one)) for one in atoms)).pairs)
+    assert repeats.relaxed.tolist() == [0] * 6
+    assert repeats.whole.tolist() == [0, 0, 2, 2, 4, 4]
+
+
 def test_repeats_and_leaks_are_dropped_on_request(repeating, tmp_path):
     write_pairs(tmp_path / 'repeating.npz', repeating)
     arguments = ['data', str(tmp_path / 'repeating.npz'), '--output', str(tmp_path / 'out.npz')]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,6 +32,16 @@ _KINDS = {
 }
 
 
+class Settings(Protocol):
+    """What VASP ran with."""
+
+    def number(self, name: str, default: float) -> float:
+        """Return a setting as a number; raises UnusableError where it is none."""
+
+    def logical(self, name: str) -> bool:
+        """Return a setting that is true or false; false where it is missing."""
+
+
 def check_forces(forces: NDArray[np.float64], bound: float, says: str) -> None:
     """Raise UnusableError where a force of `forces` ``(N, 3)`` is longer than `bound`, both in eV/A."""
     largest = float(np.linalg.norm(forces, axis=1).max(initial=0.0))
@@ -48,7 +60,7 @@ def check_stress(stress: NDArray[np.float64], volume: float, n_atoms: int, bound
         raise UnusableError(f'did not converge: stress {largest:.3g} kB in the last step, expected at most {most:.2g}')
 
 
-def check_relaxation(run: VasprunContent) -> None:
+def check_relaxation(run: Settings) -> None:
     """Raise UnusableError unless the settings of `run` are those of a relaxation by the forces of DFT."""
     if run.logical('ML_LMLFF'):
         raise UnusableError('no relaxation by DFT: ML_LMLFF, the steps are those of a machine-learned force field')
@@ -56,11 +68,20 @@ def check_relaxation(run: VasprunContent) -> None:
         raise UnusableError('no relaxation: IMAGES, one image of a nudged elastic band')
     if run.number('ICHAIN', 0) > 0:
         raise UnusableError('no relaxation: ICHAIN, a search for a saddle point')
-    method, steps = int(run.number('IBRION', -1)), int(run.number('NSW', 0))
+    steps = int(run.number('NSW', 0))
+    method = int(run.number('IBRION', 0 if steps > 0 else -1))
     if method not in (1, 2, 3):
         raise UnusableError(f'no relaxation: IBRION = {method}, {_KINDS.get(method, "another kind of run")}')
     if steps < 1:
         raise UnusableError(f'no relaxation: NSW = {steps}, no ions move')
+
+
+def read_bound(run: Settings) -> float:
+    """Return EDIFFG: in eV/A where it is negative, else in eV; raises UnusableError where a run has none."""
+    bound = run.number('EDIFFG', 10 * run.number('EDIFF', 1e-4))
+    if bound == 0:
+        raise UnusableError('no relaxation: EDIFFG = 0, the run ends at NSW wherever it is then')
+    return bound
 
 
 def check_converged(run: VasprunContent) -> None:
@@ -72,9 +93,7 @@ def check_converged(run: VasprunContent) -> None:
     """
     if run.fault or not run.steps:
         raise UnusableError(run.fault or 'damaged: no ionic step')
-    bound = run.number('EDIFFG', 10 * run.number('EDIFF', 1e-4))
-    if bound == 0:
-        raise UnusableError('no relaxation: EDIFFG = 0, the run ends at NSW wherever it is then')
+    bound = read_bound(run)
     if run.final is None:
         raise UnusableError('cut short: no final structure (finalpos)')
     last, most = run.steps[-1], int(run.number('NELM', 60))
