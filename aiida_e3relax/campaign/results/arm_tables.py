@@ -118,6 +118,7 @@ def _iterate_sentences(comparison: ArmsComparison) -> Iterator[str]:
     )
     if len(ranking) > 1:
         yield _compare_with_next(comparison, first, ranking[1])
+    yield from _iterate_without_start(comparison)
     for arm in ranking:
         if arm.worse:
             named = name_some([f'{label} (+{more})' for label, more in arm.worse.items()])
@@ -134,6 +135,19 @@ def _iterate_sentences(comparison: ArmsComparison) -> Iterator[str]:
         yield f'Ends within {APART} of that from the raw crystal, and of another structure: {told}.'
     if comparison.stand_in:
         yield f'Computed by the VASP stand-in ({" and ".join(comparison.engines)}), not by VASP.'
+
+
+def _iterate_without_start(comparison: ArmsComparison) -> Iterator[str]:
+    """Yield sentences on the crystals on which VASP had no start from an arm, which say nothing of its starts."""
+    for arm in comparison.ranking:
+        told = (arm.rejected, 'the guard rejected the prediction'), (arm.no_start, 'there was no prediction')
+        for found, what in told:
+            if found.labels:
+                reason = f'; the commonest reason ({found.n_reason}): {found.reason}' if found.reason else ''
+                yield (
+                    f'{arm.name}: {what} on {len(found.labels)} of {count_of(comparison.n, "crystal")} '
+                    f'({name_some(found.labels)}), which count as nothing saved{reason.rstrip(".")}.'
+                )
 
 
 def _iterate_failures(comparison: ArmsComparison) -> Iterator[str]:
@@ -186,6 +200,8 @@ def _tabulate_costs(comparison: ArmsComparison) -> TextTable:
             (
                 arm.name,
                 f'{arm.counted} of {arm.structures}',
+                f'{len(arm.rejected.labels)}',
+                f'{len(arm.no_start.labels)}',
                 f'{ionic.with_network:,.0f}',
                 _format_saved(ionic.percent),
                 f'{electronic.with_network:,.0f}',
@@ -202,6 +218,8 @@ def _tabulate_costs(comparison: ArmsComparison) -> TextTable:
         (
             'start',
             'compared',
+            'rejected',
+            'no start',
             'ionic steps',
             'saved',
             _head_cost(comparison, 'electronic_steps'),
@@ -214,8 +232,9 @@ def _tabulate_costs(comparison: ArmsComparison) -> TextTable:
         ),
         rows,
         f'Sums over the {count_of(comparison.n, "crystal")} that all arms have; saved against the raw crystals, with '
-        f'the 95 % interval over crystals. {ALONE} A rejected prediction counts as nothing saved, one from which VASP '
-        'failed as lost. The core time has in it what the arm itself took, the network or the potential, a second of '
+        f'the 95 % interval over crystals. {ALONE} Rejected, no start: the crystals whose prediction the guard '
+        'rejected and those without one, which count as nothing saved; a prediction from which VASP failed counts as '
+        'lost. The core time has in it what the arm itself took, the network or the potential, a second of '
         f'a GPU as one of a core.{"".join(_iterate_unknown(comparison))}',
     )
 
@@ -243,7 +262,7 @@ def _raw_row(comparison: ArmsComparison) -> tuple[str, ...]:
     )
     core_time = _format_time(float(time.sum())) if len(time) else '–'
     steps = f'{comparison.raw_steps:,.0f}', '', f'{electronic.sum():,.0f}', '', core_time
-    return (_title_raw(comparison), '', *steps, '', '', '', '')
+    return (_title_raw(comparison), '', '', '', *steps, '', '', '', '')
 
 
 def _title_raw(comparison: ArmsComparison) -> str:

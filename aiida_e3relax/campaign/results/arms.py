@@ -15,6 +15,7 @@ from aiida_e3relax.campaign.results.arm_costs import (
     find_raw_failed,
     is_relaxed_alone,
 )
+from aiida_e3relax.campaign.results.arm_starts import WithoutStart, find_without_start
 from aiida_e3relax.campaign.results.classes import classify
 from aiida_e3relax.campaign.results.estimates import (
     Estimate,
@@ -49,6 +50,8 @@ class ArmSummary:
         Of the arm.
     structures, counted
         How many structures the arm has, and of how many of them both costs are known.
+    rejected, no_start
+        The structures whose prediction the guard rejected, and those without one. They cost what the raw crystal does.
     savings
         By cost, see `outcomes.pair_costs`, over the structures `ArmsComparison.known` of it; times have what the arm
         itself took in them.
@@ -77,6 +80,8 @@ class ArmSummary:
     name: str
     structures: int
     counted: int
+    rejected: WithoutStart
+    no_start: WithoutStart
     savings: dict[str, Saving]
     own_time: float
     start_error: Estimate
@@ -301,6 +306,8 @@ def _summarise_arm(
         name=name,
         structures=len(frame),
         counted=counted,
+        rejected=find_without_start(rows, 'rejected'),
+        no_start=find_without_start(rows, 'no prediction'),
         savings={cost: estimate_saving(cost, costs.loc[list(known[cost]), cost]) for cost in COSTS},
         own_time=float(own_cost(frame.loc[list(known['core_time_s'])], 'core_time_s').sum()),
         start_error=_median(both, 'predicted_start_energy_error_meV_per_atom'),
