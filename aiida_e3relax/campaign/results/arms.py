@@ -26,7 +26,7 @@ from aiida_e3relax.campaign.results.estimates import (
     percent_saved,
     signed_rank,
 )
-from aiida_e3relax.campaign.results.outcomes import COSTS, STOPPED, find_outcomes, own_cost, pair_costs
+from aiida_e3relax.campaign.results.outcomes import COSTS, STOPPED, TIMES, find_outcomes, own_cost, pair_costs
 from aiida_e3relax.campaign.results.statistics import Saving, estimate_saving, find_engines
 from aiida_e3relax.workflows.comparison.ledger import SAME_ENERGY
 
@@ -37,7 +37,8 @@ SAME_MEV = 1e3 * SAME_ENERGY
 WORSE_BY = 1
 """Ionic steps. An arm is worse on a crystal where it takes more steps than this above those of the raw crystal."""
 ENERGY = 'energy_final_eV_per_atom'
-PAIR_COSTS = ('ionic_steps', 'electronic_steps')
+PAIR_COSTS = ('ionic_steps', 'electronic_steps', 'core_time_s')
+"""The costs in which starts are held against each other, the core time where all arms have it of all crystals."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Pair:
     Attributes
     ----------
     cost
-        `ionic_steps` or `electronic_steps`.
+        One of `PAIR_COSTS`.
     more, fewer
         The start that costs more in all, and the one that costs less; in the order of names where they cost the same.
     percent
@@ -179,7 +180,7 @@ class ArmsComparison:
     arms
         In the order given.
     pairs
-        Of all starts with each other, by cost.
+        Of all starts with each other, by cost, see `PAIR_COSTS`.
     classes
         By chemistry, or as they were given.
     minima
@@ -271,7 +272,11 @@ def compare_arms(
         raw_best=best[RAW],
         raw_tied=tied[RAW],
         arms=tuple(arms),
-        pairs={cost: _compare_pairs(cost, costs, list(known[cost])) for cost in PAIR_COSTS},
+        pairs={
+            cost: _compare_pairs(cost, costs, list(known[cost]))
+            for cost in PAIR_COSTS
+            if cost not in TIMES or len(known[cost]) == len(common)
+        },
         classes=tuple(_compare_classes(steps, by_crystal.loc[common, 'class'])),
         minima=_find_minima(by_crystal, starts),
         by_crystal=by_crystal,

@@ -197,6 +197,27 @@ def test_pairs_are_tested_and_corrected(three):
     assert all(pair.corrected >= pair.p_value for pair in ordered)
 
 
+def test_core_times_are_paired_where_all_arms_have_them(three):
+    network, chgnet = with_steps(7, None, 9, 6, 9, 5), with_steps(5, 4, 4, 5, 6, 3)
+    comparison = compare_arms({'network': network, 'chgnet': chgnet})
+    times = {(pair.fewer, pair.more): pair for pair in comparison.pairs['core_time_s']}
+    assert times['chgnet', 'network'].percent.value == pytest.approx(100 * (1 - 2712 / 4412))
+    assert times['chgnet', RAW].percent == comparison.arms[1].savings['core_time_s'].percent
+    assert times['network', RAW].n_more == 3, 'rejected, worse, and as many steps after the time of the network'
+    table = tabulate_arms(comparison)[2]
+    assert [row[1] for row in table.rows] == ['ionic steps'] * 3 + ['electronic steps'] * 3 + ['core time'] * 3
+    assert 'Core times compare as far as' in table.reading
+    chgnet.loc['a', 'predicted_core_time_s'] = np.nan
+    unknown = compare_arms({'network': network, 'chgnet': chgnet})
+    assert list(unknown.pairs) == ['ionic_steps', 'electronic_steps']
+    assert 'Core times' not in tabulate_arms(unknown)[2].reading
+
+
+def test_figures_of_fewer_crystals_say_of_how_many(three):
+    starts = [row[1] for row in tabulate_arms(three)[1].rows]
+    assert starts == ['', '40 of 4 → 3 of 4', '40 → 3', '40 → 3']
+
+
 def test_classes(three):
     found = {part.name: part for part in three.classes}
     assert {name: part.n for name, part in found.items()} == {'oxides': 2, 'halides': 2, 'pnictides': 1}
@@ -306,6 +327,9 @@ def test_holm():
 def test_text_tells_what_was_found(three):
     sentences = ' '.join(describe_arms(three))
     assert 'On the 5 crystals that all 3 arms have, VASP takes 24 ionic steps from chgnet, the fewest,' in sentences
+    assert 'saved; the interval is of this arm alone, 95 %, and not corrected for its being the best of 3.' in sentences
+    (alone, *_) = describe_arms(compare_arms({'network': with_steps(7, None, 9, 6, 9, 5)}))
+    assert alone.endswith(') saved.'), 'of one arm nothing is chosen'
     assert 'Next comes network+chgnet with 25; the difference may be chance' in sentences
     assert 'From network VASP takes more than 1 ionic step above the raw crystal on c (+3).' in sentences
     assert 'from network 1 (e by 42 meV/atom); a start that leads to a lower minimum is no error' in sentences
