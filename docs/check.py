@@ -147,34 +147,62 @@ def campaign_summary() -> list[str]:
     return rows
 
 
+@functools.cache
+def _starts() -> Any:
+    """Return the crystals of the stored comparison of pre-relaxers that all starts have, by label."""
+    import pandas as pd
+
+    found = pd.read_csv(ROOT / 'docs/examples/pre-relaxers/compare.csv', index_col='label')
+    return found[found['in_all']]
+
+
+def _name_starts() -> list[str]:
+    """Return the starts of the stored comparison but for the raw crystals, in its order."""
+    return [name.removesuffix(': outcome') for name in _starts() if name.endswith(': outcome')]
+
+
 def starts_saving() -> list[str]:
     """Return what VASP took from each start in the stored comparison of pre-relaxers."""
     import pandas as pd
 
-    from aiida_e3relax.campaign.results.arms import WORSE_BY
-    from aiida_e3relax.campaign.results.estimates import percent_saved
+    from aiida_e3relax.campaign.results.arms import RAW, WORSE_BY, column
+    from aiida_e3relax.campaign.results.statistics import estimate_saving
 
-    found = pd.read_csv(ROOT / 'docs/examples/pre-relaxers/compare.csv')
-    found = found[found['in_all']]
-    costs = 'ionic_steps', 'electronic_steps'
-    raw = {cost: found[f'raw: {cost}'] for cost in costs}
+    found = _starts()
+    raw = [f'{found[column(RAW, cost)].sum():.0f}' for cost in ('ionic_steps', 'electronic_steps')]
     heads = 'start', 'ionic steps', 'saved (95 % interval)', 'electronic steps', 'saved', 'same minimum'
     rows = [
         f'| {" | ".join((*heads, "more steps than raw", "by more than one"))} |',
         '|---|---|---|---|---|---|---|---|',
-        f'| raw | {raw["ionic_steps"].sum():.0f} | | {raw["electronic_steps"].sum():.0f} | | | | |',
+        f'| {RAW} | {raw[0]} | | {raw[1]} | | | | |',
     ]
-    for start in [name.removesuffix(': outcome') for name in found if name.endswith(': outcome')]:
+    for start in _name_starts():
+        costs = {
+            cost: pd.DataFrame({'without': found[column(RAW, cost)], 'with': found[column(start, cost)]})
+            for cost in ('ionic_steps', 'electronic_steps')
+        }
+        savings = [estimate_saving(cost, pairs) for cost, pairs in costs.items()]
         cells = []
-        for cost in costs:
-            taken = found[f'{start}: {cost}']
-            saved = percent_saved(raw[cost].to_numpy(), taken.to_numpy())
-            interval = f' ({saved.low:.0f} to {saved.high:.0f})'
-            cells += [f'{taken.sum():.0f}', f'{saved.value:.0f} %{interval}']
-        more = found[f'{start}: ionic_steps'] - raw['ionic_steps']
-        same = found[f'{start}: same_minimum'] == True  # noqa: E712
-        cells += [f'{same.sum()} of {len(found)}', f'{(more > 0).sum()}', f'{(more > WORSE_BY).sum()}']
+        for saving in savings:
+            percent = saving.percent
+            cells += [f'{saving.with_network:.0f}', f'{percent.value:.0f} % ({percent.low:.0f} to {percent.high:.0f})']
+        same = found[column(start, 'same_minimum')].dropna()
+        steps = costs['ionic_steps']
+        worse = (steps['with'] - steps['without'] > WORSE_BY).sum()
+        cells += [f'{(same == True).sum()} of {len(same)}', f'{savings[0].more}', f'{worse}']  # noqa: E712
         rows.append(f'| {start} | {" | ".join(cells)} |')
+    return rows
+
+
+def starts_by_class() -> list[str]:
+    """Return the ionic steps of each start in the stored comparison of pre-relaxers, by class of compounds."""
+    from aiida_e3relax.campaign.results.arms import RAW, column
+
+    starts = [RAW, *_name_starts()]
+    rows = [f'| family | crystals | {" | ".join(starts)} |', '|---' * (2 + len(starts)) + '|']
+    for name, part in _starts().groupby('class'):
+        totals = (f'{part[column(start, "ionic_steps")].sum():.0f}' for start in starts)
+        rows.append(f'| {name} | {len(part)} | {" | ".join(totals)} |')
     return rows
 
 
@@ -302,6 +330,7 @@ TABLES: dict[str, Callable[[], list[str]]] = {
     'accuracy': accuracy,
     'campaign-crystals': campaign_crystals,
     'campaign-summary': campaign_summary,
+    'starts-by-class': starts_by_class,
     'starts-saving': starts_saving,
 }
 COLUMNS: dict[str, Callable[[], set[tuple[str, ...]]]] = {

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
+import pandas as pd
 import pytest
 
+COSTS = ('ionic_steps', 'electronic_steps')
 SCRIPT = Path(__file__).parents[1] / 'docs' / 'check.py'
 
 
@@ -69,3 +72,17 @@ def test_tables_can_be_written(tmp_path):
     document.write_text('# A page\n<!-- table: versions -->\n| old |\n\nText.\n')
     assert list(CHECK.check_tables(document, write=True)) == []
     assert document.read_text() == '# A page\n<!-- table: versions -->\n' + '\n'.join(CHECK.versions()) + '\n\nText.\n'
+
+
+def test_tables_of_starts_are_of_whatever_comparison_is_stored(monkeypatch):
+    steps = {'raw': [10, 20, 30], 'chgnet': [5, 20, 33], 'mace (rd)': [4, 6, 8]}
+    table = pd.DataFrame({f'{start}: {cost}': values for start, values in steps.items() for cost in COSTS})
+    for start, same in (('chgnet', [True, False, None]), ('mace (rd)', [True] * 3)):
+        table[f'{start}: outcome'], table[f'{start}: same_minimum'] = 'compared', same
+    table['class'] = ['oxides', 'halides', 'oxides']
+    monkeypatch.setattr(CHECK, '_starts', lambda: pd.concat([table] * 2))
+    raw, chgnet, mace = CHECK.starts_saving()[2:]
+    assert raw == '| raw | 120 | | 120 | | | | |'
+    assert re.fullmatch(r'\| chgnet \| 116 \| 3 % \(.*\) \| 116 \| 3 % \(.*\) \| 2 of 4 \| 2 \| 2 \|', chgnet)
+    assert mace.endswith('| 6 of 6 | 0 | 0 |')
+    assert CHECK.starts_by_class()[2:] == ['| halides | 2 | 40 | 40 | 12 |', '| oxides | 4 | 80 | 76 | 24 |']

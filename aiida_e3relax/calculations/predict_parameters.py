@@ -140,6 +140,11 @@ class PredictParameters:
         """What makes VASP's start by these parameters."""
         return PreRelaxer.of_parameters(vars(self))
 
+    @property
+    def states_energies(self) -> bool:
+        """Whether an interatomic potential takes part, which states energies: a scaling to a volume knows none."""
+        return (self.potential or self.second_opinion) in POTENTIALS
+
     def _check_potential(self) -> None:
         """Raise ValueError for what the potential cannot be told."""
         if self.potential is None:

@@ -13,7 +13,7 @@ from aiida import orm
 from aiida_vasp.data.potcar import PotcarGroup
 
 from aiida_e3relax.calculations.pre_relaxer import NETWORK, PreRelaxer
-from aiida_e3relax.calculations.predict_parameters import choose_pre_relaxer, find_default
+from aiida_e3relax.calculations.predict_parameters import PredictParameters, choose_pre_relaxer, find_default
 from aiida_e3relax.cli.nodes import describe_node, find_node
 from aiida_e3relax.common.mappings import merge
 from aiida_e3relax.common.strict_yaml import load_yaml
@@ -21,6 +21,7 @@ from aiida_e3relax.crystals.freedom.freedom import Freedom, read_freedom_text
 from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.data.potential import E3RelaxPotentialData
 from aiida_e3relax.gnn.potentials.registry import PRE_RELAXERS
+from aiida_e3relax.workflows.guard import find_unstated_bound
 from aiida_e3relax.workflows.vasp.arguments import NO_CODE, list_codes, load_code
 from aiida_e3relax.workflows.vasp.chain import E3RelaxVaspWorkChain
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
@@ -34,20 +35,24 @@ OF_PREDICTION = ('pre_relaxer', 'model', 'potential_weights', 'network_code', 'n
 """Options that say nothing where the raw structure alone is relaxed; arms of such a campaign have their own."""
 
 
-def read_choices(options: dict[str, Any]) -> ChainChoices:
-    """Return what the options say of every structure alike.
+def read_choices(options: dict[str, Any], is_judged: bool = True) -> ChainChoices:
+    """Return what the options say of every structure alike, of which the guard judges the predictions if `is_judged`.
 
     Raises ClickException for what the profile lacks, ValueError for an unknown protocol and for overrides that put
-    something else in the place of a mapping.
+    something else in the place of a mapping or bound what the pre-relaxer never states.
     """
     overrides = merge(ONE_PROCESS, read_overrides(options['overrides']) if options['overrides'] else {})
     overrides = merge(overrides, _common_settings(options))
     runs = not options['no_network']
     vasp_code = choose_code(options['vasp_code'], 'vasp.vasp', '--vasp-code')
     network_code = choose_code(options['network_code'], 'e3relax.predict', '--network-code') if runs else None
-    predict = E3RelaxVaspWorkChain.get_protocol_inputs(options['protocol'], overrides)['network']['predict']
+    inputs = E3RelaxVaspWorkChain.get_protocol_inputs(options['protocol'], overrides)
+    predict = inputs['network']['predict']
     named = _name_pre_relaxer(options, predict, network_code)
-    pre_relaxer = _choose_pre_relaxer(named, options, predict)
+    pre_relaxer, parameters = _choose_pre_relaxer(named, options, predict)
+    fault = find_unstated_bound(inputs['guard'], PredictParameters.from_mapping(parameters)) if runs else None
+    if fault and is_judged:
+        raise ValueError(fault)
     return ChainChoices(
         vasp_code=vasp_code,
         network_code=network_code,
@@ -90,13 +95,15 @@ def refuse_beside_no_network(options: Mapping[str, Any], names: Sequence[str]) -
             raise click.ClickException(f'--no-network: expected no {option} beside it, found {found}')
 
 
-def _choose_pre_relaxer(named: PreRelaxer | None, options: dict[str, Any], predict: dict[str, Any]) -> PreRelaxer:
-    """Return what makes VASP's start: that which is `named`, else that of the overrides, else the network.
+def _choose_pre_relaxer(
+    named: PreRelaxer | None, options: dict[str, Any], predict: dict[str, Any]
+) -> tuple[PreRelaxer, dict[str, Any]]:
+    """Return what makes VASP's start, which is `named`, of the overrides or the network, and the parameters of its run.
 
     Raises ClickException for a model beside a potential alone, ValueError for overrides that do not fit.
     """
     try:
-        chosen, _ = choose_pre_relaxer(predict['parameters'], named)
+        chosen, parameters = choose_pre_relaxer(predict['parameters'], named)
     except ValueError as error:
         raise ValueError(f'--overrides: `network.predict.parameters`: {error}') from error
     if not chosen.has_network and options.get('model'):
@@ -104,7 +111,7 @@ def _choose_pre_relaxer(named: PreRelaxer | None, options: dict[str, Any], predi
             f'--model {options["model"]}: the pre-relaxer {chosen} has no network; leave it out, or give '
             f'--pre-relaxer {NETWORK}+{chosen}'
         )
-    return chosen
+    return chosen, parameters
 
 
 def choose_weights(text: str | None, potential: str | None) -> E3RelaxPotentialData | None:

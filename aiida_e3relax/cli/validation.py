@@ -153,7 +153,7 @@ def _read_static_choices(options: dict[str, Any]) -> ChainChoices:
         'model': 'default',
         'freedom': Moves.POSITIONS.value,
     }
-    return dataclasses.replace(read_choices({**of_relaxations, **options}), model=None)
+    return dataclasses.replace(read_choices({**of_relaxations, **options}, is_judged=False), model=None)
 
 
 def _find_or_create(request: Request, choices: ChainChoices, is_to_run: bool) -> ValidationGroup:

@@ -10,6 +10,7 @@ import numpy as np
 from aiida import orm
 from aiida.engine import calcfunction
 
+from aiida_e3relax.calculations.predict_parameters import PredictParameters
 from aiida_e3relax.common.mappings import check_keys
 from aiida_e3relax.crystals.cells import FURTHEST
 from aiida_e3relax.crystals.freedom.projection import restrict
@@ -36,6 +37,10 @@ SETTING_RANGES = {
 }
 NOT_LOOKED_AT = ('uncertainty_max_A', 'distance_to_training_max', 'energy_rise_max_eV_per_atom')
 """Bounds that may be None."""
+OF_NETWORKS = ('uncertainty_max_A', 'distance_to_training_max')
+"""Those on what a network alone can state."""
+OF_POTENTIALS = ('energy_rise_max_eV_per_atom',)
+"""That on what an interatomic potential alone can state."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,6 +141,27 @@ class Verdict:
         if not self.is_checked:
             return UNCHECKED
         return WARNED if self.reasons else ACCEPTED
+
+
+def find_unstated_bound(guard: Mapping[str, Any], parameters: PredictParameters) -> str | None:
+    """Return which bound would reject every prediction of a run, since nothing in it states what is bounded; or None.
+
+    `guard` are fields of `GuardSettings` that differ from their defaults, `parameters` those of the run. Networks that
+    state no uncertainty or no distance are not told apart from others here.
+    """
+    if guard.get('mode', GuardMode.REJECT) != GuardMode.REJECT:
+        return None
+    chosen = parameters.pre_relaxer
+    for states, bounds, who in (
+        (chosen.has_network, OF_NETWORKS, 'network'),
+        (parameters.states_energies, OF_POTENTIALS, 'potential'),
+    ):
+        if not states and (given := [name for name in bounds if guard.get(name) is not None]):
+            return (
+                f'`guard`: `{given[0]}` would reject every prediction by {chosen}, since only a {who} states what it '
+                'bounds; leave the bound out, give `mode: warn`, or choose another pre-relaxer'
+            )
+    return None
 
 
 def describe_verdict(record: Mapping[str, Any]) -> str:

@@ -217,6 +217,19 @@ def test_a_campaign_and_its_arms_are_made_all_or_none(invoke, crystals, monkeypa
     assert names_with('whole') == ['whole', 'whole-chgnet', 'whole-network+chgnet']
 
 
+def test_a_bound_that_an_arm_can_never_keep_is_refused(invoke, crystals, tmp_path):
+    (tmp_path / 'bound.yaml').write_text('guard: {uncertainty_max_A: 0.3}')
+    bounded = ('--from', crystals, '--overrides', str(tmp_path / 'bound.yaml'))
+    refused = '`guard`: `uncertainty_max_A` would reject every prediction by chgnet, since only a network states'
+    code, output = invoke('create', 'bounded', *bounded, '--arms', 'network', 'chgnet')
+    assert (code, refused in output) == (1, True), output
+    assert not orm.QueryBuilder().append(CampaignGroup, filters={'label': {'like': 'bounded%'}}).count()
+    assert invoke('create', 'bounded', *bounded, '--pre-relaxer', 'network')[0] == 0
+    code, output = invoke('create', 'bounded-chgnet', '--raw-legs-of', 'bounded', '--pre-relaxer', 'chgnet')
+    assert (code, refused in output) == (1, True), output
+    assert invoke('create', 'warned', *bounded, '--guard', 'warn', '--arms', 'network', 'chgnet')[0] == 0
+
+
 def test_an_arm_has_all_else_of_its_base(invoke):
     code, output = invoke('create', 'other', '--raw-legs-of', 'nothing', '--force-cutoff', '0.1')
     assert (code, '--force-cutoff: an arm has this of the campaign nothing' in output) == (2, True)

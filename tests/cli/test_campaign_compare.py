@@ -25,13 +25,14 @@ def invoke(*words: str) -> tuple[int, str]:
 
 @pytest.fixture(scope='module')
 def _campaigns(aiida_profile, model_of_module) -> None:
-    """A base campaign, two arms of it, and a campaign of other crystals."""
+    """A base campaign, two arms of it, and two campaigns of other crystals, one of them with a label of theirs."""
     fill_campaign('base', FATES, model_of_module)
     uuid = load_campaign('base').settings_node.uuid
     arm = ['compared'] * 5 + ['rejected'] + ['compared'] * 3
     fill_campaign('base-chgnet', arm, model_of_module, pre_relaxer='chgnet', raw_legs_of=uuid)
     fill_campaign('second', FATES, model_of_module, pre_relaxer='chgnet', raw_legs_of=uuid, stand_in='emt')
     fill_campaign('apart', ['compared'], model_of_module, seed=5)
+    fill_campaign('alone', ['compared'], model_of_module, seed=6, prefix='alone')
 
 
 @pytest.fixture(scope='module')
@@ -70,6 +71,9 @@ def test_arms_alone_and_what_cannot_be_compared():
     assert 'both arms have' in output
     code, output = invoke('base', 'apart')
     assert (code, 'expected one crystal under the label `crystal-0000`, found two' in output) == (1, True)
+    code, output = invoke('base', 'alone')
+    assert (code, 'campaigns `base`, `alone`: expected arms of the same crystals, found none' in output) == (1, True)
+    assert 'as in A,B' in output
     code, output = invoke('nothing')
     assert (code, 'campaign `nothing`: not in this profile' in output) == (1, True)
 
@@ -130,7 +134,16 @@ def test_campaigns_of_different_crystals_are_taken_as_one(tmp_path):
     assert re.search('^hydrides +3 ', output, re.MULTILINE)
     assert re.search('^layered +4 ', output, re.MULTILINE)
     assert invoke('soft,hard', 'soft-chgnet,hard-chgnet', *classes) == (code, output)
-    assert invoke('soft,hard-chgnet')[0] == 1
+    assert invoke('soft,hard', *classes, '--output', str(tmp_path / 'out'))[0] == 0
+    table = pd.read_csv(tmp_path / 'out' / 'compare.csv')
+    assert [name for name in table if name.endswith(': ionic_steps')] == [
+        f'{start}: ionic_steps' for start in ('raw', 'network', 'chgnet')
+    ]
+    assert table['label'].tolist() == sorted(labels)
+    code, output = invoke('soft,hard-chgnet')
+    assert code == 0, output
+    assert 'On the 7 crystals that the arm has' in output
+    assert 'soft is in no figure: not each of soft,hard-chgnet has an arm by the same pre-relaxer' in output
     code, output = invoke('soft,soft')
     assert (code, 'expected other campaigns in each part, found `soft` in two' in output) == (1, True)
     code, output = invoke('soft,nothing')

@@ -12,6 +12,18 @@ from aiida_e3relax.workflows.vasp.choices import ChainChoices
 POTENTIAL = {'potential': 'chgnet', 'start': 'input', 'steps': 5}
 
 
+def test_a_validation_has_no_guard_that_could_reject_all(e3relax_code, standin_code, potential_family, tmp_path):
+    path = tmp_path / 'overrides.yaml'
+    path.write_text('guard: {energy_rise_max_eV_per_atom: 0.0}', encoding='utf-8')
+    command = click.command()(chain_options(lambda **options: options))
+    codes = ['--vasp-code', standin_code.uuid, '--network-code', e3relax_code.uuid]
+    words = [*codes, '--potential-family', potential_family, '--overrides', str(path)]
+    options = command.make_context('relax', words).params
+    with pytest.raises(ValueError, match='`energy_rise_max_eV_per_atom` would reject every prediction by network'):
+        read_choices(options)
+    assert read_choices(options, is_judged=False).overrides['guard'] == {'energy_rise_max_eV_per_atom': 0.0}
+
+
 @pytest.fixture
 def choose(e3relax_code, standin_code, potential_family, model, tmp_path):
     """A function that returns the choices of options, with parameters of the run in the overrides."""

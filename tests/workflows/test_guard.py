@@ -7,8 +7,9 @@ from aiida import orm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aiida_e3relax.calculations.predict_parameters import PredictParameters
 from aiida_e3relax.crystals.freedom.freedom import Moves
-from aiida_e3relax.workflows.guard import GuardMode, GuardSettings, guard_prediction, judge
+from aiida_e3relax.workflows.guard import GuardMode, GuardSettings, find_unstated_bound, guard_prediction, judge
 from tests.workflows.crystals import copper_gold, rattled_copper_gold, strained, to_crystals
 
 RAW = to_crystals(copper_gold())
@@ -257,3 +258,23 @@ def test_the_verdict_does_not_depend_on_how_the_cell_is_chosen():
     assert {key: changed[key] for key in given_ if key != 'contact_atoms'} == pytest.approx(
         {key: value for key, value in given_.items() if key != 'contact_atoms'}, abs=1e-6
     )
+
+
+@pytest.mark.parametrize(
+    ('guard', 'parameters', 'fault'),
+    [
+        ({'uncertainty_max_A': 0.3}, {'potential': 'chgnet', 'start': 'input'}, '`uncertainty_max_A` would reject'),
+        ({'distance_to_training_max': 1}, {'potential': 'dls-volume', 'start': 'input'}, 'by dls-volume, since only a'),
+        ({'uncertainty_max_A': 0.3}, {'potential': 'chgnet', 'start': 'network'}, None),
+        ({'uncertainty_max_A': 0.3}, {}, None),
+        ({'energy_rise_max_eV_per_atom': 0.0}, {}, 'every prediction by network, since only a potential states'),
+        ({'energy_rise_max_eV_per_atom': 0.0}, {'potential': 'dls-volume', 'start': 'network'}, 'only a potential'),
+        ({'energy_rise_max_eV_per_atom': 0.0}, {'potential': 'chgnet', 'start': 'input'}, None),
+        ({'energy_rise_max_eV_per_atom': 0.0}, {'second_opinion': 'chgnet'}, None),
+        ({'energy_rise_max_eV_per_atom': 0.0, 'mode': 'warn'}, {}, None),
+        ({'energy_rise_max_eV_per_atom': None, 'displacement_max_A': 1.0}, {}, None),
+    ],
+)
+def test_a_bound_on_what_nothing_states(guard, parameters, fault):
+    found = find_unstated_bound(guard, PredictParameters.from_mapping(parameters))
+    assert (found is None) if fault is None else (fault in found)

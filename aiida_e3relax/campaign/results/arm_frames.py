@@ -29,19 +29,23 @@ def compare_campaigns(names: Iterable[str], classes: Mapping[str, str] | None = 
     """Return arms side by side; a name stands for that campaign and, where it relaxes raw crystals, for its arms.
 
     Names that `JOINT` joins stand for campaigns of other crystals each, which are taken as one, and so are their arms,
-    each with that of the same pre-relaxer. An arm goes by its pre-relaxer, with `predicted_algo` where it has one, or
-    by the name of its campaign where several have the same. A campaign without predictions is no arm. `classes` are as
-    in `compare_arms`.
+    each with that of the same pre-relaxer; a note names those without such a like. An arm goes by its pre-relaxer, with
+    `predicted_algo` where it has one, or by the name of its campaign where several have the same. A campaign without
+    predictions is no arm. `classes` are as in `compare_arms`.
 
     Raises
     ------
     ValueError
-        For a name that there is not, where there is no arm, where one label stands for other crystals in one campaign
-        than in another, for campaigns that cannot be joined, and for structures that have been deleted.
+        For a name that there is not, where there is no arm, for arms without a crystal in common, where one label
+        stands for other crystals in one campaign than in another, for campaigns that cannot be joined, and for
+        structures that have been deleted.
     """
-    arms = _name_arms(_list_arms(list(names)))
+    words = list(names)
+    listed, left_out = _list_arms(words)
+    _check_common(words, listed)
+    arms = _name_arms(listed)
     frames = {name: _join_frames({label: campaign_frame(label) for label in parts}) for name, parts in arms.items()}
-    notes = (*_iterate_notes(arms), *iterate_notes(frames))
+    notes = (*left_out, *_iterate_notes(arms), *iterate_notes(frames))
     return dataclasses.replace(compare_arms(frames, classes, _list_bases(arms.values())), notes=notes)
 
 
@@ -53,19 +57,31 @@ def _list_bases(arms: Iterable[Parts]) -> list[pd.DataFrame]:
     return [campaign_frame(name) for name in sorted(names)]
 
 
-def _list_arms(words: list[str]) -> list[Parts]:
-    """Return the arms that words stand for, each once."""
-    arms = [arm for word in words for arm in _read_word(word)]
+def _list_arms(words: list[str]) -> tuple[list[Parts], list[str]]:
+    """Return the arms that words stand for, each once, and what to know of those that are left out."""
+    read = [_read_word(word) for word in words]
+    arms = {tuple(arm): arm for found, _ in read for arm in found}
     if not arms:
         raise ValueError(
             f'campaign `{printable(words[0])}`: it relaxes raw crystals alone and has no arms; make one with '
             '`aiida-e3relax campaign create --raw-legs-of`'
         )
-    return list({tuple(arm): arm for arm in arms}.values())
+    return list(arms.values()), [note for _, notes in read for note in notes]
 
 
-def _read_word(word: str) -> list[Parts]:
-    """Return the arms that a name, or names with `JOINT` between them, stand for."""
+def _check_common(words: list[str], arms: Iterable[Parts]) -> None:
+    """Raise ValueError where no crystal is in all arms, so that there will never be anything to compare."""
+    labels = [{label for settings in arm.values() for label in settings.structures} for arm in arms]
+    if not set.intersection(*labels):
+        raise ValueError(
+            f'campaigns `{printable("`, `".join(words))}`: expected arms of the same crystals, found none that is in '
+            'all of them; campaigns of different crystals are taken as one with a comma between their names, as in '
+            f'A{JOINT}B'
+        )
+
+
+def _read_word(word: str) -> tuple[list[Parts], list[str]]:
+    """Return the arms that a name, or names with `JOINT` between them, stand for, and notes on those left out."""
     is_one = JOINT not in word or CampaignGroup.collection.find({'label': word})  # older names may have it
     parts = []
     for name in [word] if is_one else word.split(JOINT):
@@ -73,12 +89,15 @@ def _read_word(word: str) -> list[Parts]:
         found = {arm.label: arm.settings for arm in (group, *find_arms(group))}
         parts.append({label: settings for label, settings in found.items() if find_pre_relaxer(settings) != RAW_ALONE})
     if len(parts) == 1:
-        return [{label: settings} for label, settings in parts[0].items()]
+        return [{label: settings} for label, settings in parts[0].items()], []
     return _join_arms(word, parts)
 
 
-def _join_arms(word: str, parts: list[dict[str, CampaignSettings]]) -> list[Parts]:
-    """Return for each arm of the first part that and its like of each other part; ValueError where one has none."""
+def _join_arms(word: str, parts: list[dict[str, CampaignSettings]]) -> tuple[list[Parts], list[str]]:
+    """Return each arm of the first part with its like of each other part, and notes on arms without such a like.
+
+    Raises ValueError where a campaign is in two parts, where arms of one part are alike, and where none has a like.
+    """
     advice = f'name the arms that belong together, as in ARM{JOINT}ARM'
     counts = Counter(label for part in parts for label in part)
     if twice := [label for label, count in counts.items() if count > 1]:
@@ -91,17 +110,15 @@ def _join_arms(word: str, parts: list[dict[str, CampaignSettings]]) -> list[Part
             if like != label:
                 raise ValueError(f'{word}: `{like}` and `{label}` are by the same pre-relaxer; {advice}')
         by_start.append(labels)
-    for one in by_start:
-        for other in by_start:
-            if alone := [label for start, label in one.items() if start not in other]:
-                raise ValueError(
-                    f'{word}: expected in each part an arm by the same pre-relaxer, with the same model and settings, '
-                    f'found none like `{alone[0]}` beside it; {advice}'
-                )
-    return [
-        {labels[start]: part[labels[start]] for labels, part in zip(by_start, parts, strict=True)}
-        for start in by_start[0]
+    common = [start for start in by_start[0] if all(start in labels for labels in by_start)]
+    alone = [label for labels in by_start for start, label in labels.items() if start not in common]
+    like = 'by the same pre-relaxer, with the same model and settings'
+    if alone and not common:
+        raise ValueError(f'{word}: expected in each part an arm {like}, found none like `{alone[0]}` beside it')
+    joined: list[Parts] = [
+        {labels[start]: part[labels[start]] for labels, part in zip(by_start, parts, strict=True)} for start in common
     ]
+    return joined, [f'{label} is in no figure: not each of {word} has an arm {like}.' for label in alone]
 
 
 def _find_start(settings: CampaignSettings) -> tuple[str, ...]:

@@ -111,13 +111,19 @@ def _iterate_sentences(comparison: ArmsComparison) -> Iterator[str]:
     steps = first.savings['ionic_steps']
     all_arms = {1: 'the arm has', 2: 'both arms have'}.get(len(ranking), f'all {len(ranking)} arms have')
     fewest = ', the fewest,' if len(ranking) > 1 else ''
+    chosen = (
+        f'; the interval is of this arm alone, 95 %, and not corrected for its being the best of {len(ranking)}'
+        if len(ranking) > 1 and steps.percent.low is not None
+        else ''
+    )
     yield (
         f'On the {count_of(comparison.n, "crystal")} that {all_arms}, VASP takes {steps.with_network:,.0f} ionic steps '
         f'from {first.name}{fewest} and {steps.without:,.0f} from the raw crystals: '
-        f'{_format_saved(steps.percent)} saved.'
+        f'{_format_saved(steps.percent)} saved{chosen}.'
     )
     if len(ranking) > 1:
         yield _compare_with_next(comparison, first, ranking[1])
+    yield from _iterate_without_start(comparison)
     for arm in ranking:
         if arm.worse:
             named = name_some([f'{label} (+{more})' for label, more in arm.worse.items()])
@@ -134,6 +140,19 @@ def _iterate_sentences(comparison: ArmsComparison) -> Iterator[str]:
         yield f'Ends within {APART} of that from the raw crystal, and of another structure: {told}.'
     if comparison.stand_in:
         yield f'Computed by the VASP stand-in ({" and ".join(comparison.engines)}), not by VASP.'
+
+
+def _iterate_without_start(comparison: ArmsComparison) -> Iterator[str]:
+    """Yield sentences on the crystals on which VASP had no start from an arm, which say nothing of its starts."""
+    for arm in comparison.ranking:
+        told = (arm.rejected, 'the guard rejected the prediction'), (arm.no_start, 'there was no prediction')
+        for found, what in told:
+            if found.labels:
+                reason = f'; the commonest reason ({found.n_reason}): {found.reason}' if found.reason else ''
+                yield (
+                    f'{arm.name}: {what} on {len(found.labels)} of {count_of(comparison.n, "crystal")} '
+                    f'({name_some(found.labels)}), which count as nothing saved{reason.rstrip(".")}.'
+                )
 
 
 def _iterate_failures(comparison: ArmsComparison) -> Iterator[str]:
@@ -186,6 +205,8 @@ def _tabulate_costs(comparison: ArmsComparison) -> TextTable:
             (
                 arm.name,
                 f'{arm.counted} of {arm.structures}',
+                f'{len(arm.rejected.labels)}',
+                f'{len(arm.no_start.labels)}',
                 f'{ionic.with_network:,.0f}',
                 _format_saved(ionic.percent),
                 f'{electronic.with_network:,.0f}',
@@ -202,6 +223,8 @@ def _tabulate_costs(comparison: ArmsComparison) -> TextTable:
         (
             'start',
             'compared',
+            'rejected',
+            'no start',
             'ionic steps',
             'saved',
             _head_cost(comparison, 'electronic_steps'),
@@ -214,8 +237,9 @@ def _tabulate_costs(comparison: ArmsComparison) -> TextTable:
         ),
         rows,
         f'Sums over the {count_of(comparison.n, "crystal")} that all arms have; saved against the raw crystals, with '
-        f'the 95 % interval over crystals. {ALONE} A rejected prediction counts as nothing saved, one from which VASP '
-        'failed as lost. The core time has in it what the arm itself took, the network or the potential, a second of '
+        f'the 95 % interval over crystals. {ALONE} Rejected, no start: the crystals whose prediction the guard '
+        'rejected and those without one, which count as nothing saved; a prediction from which VASP failed counts as '
+        'lost. The core time has in it what the arm itself took, the network or the potential, a second of '
         f'a GPU as one of a core.{"".join(_iterate_unknown(comparison))}',
     )
 
@@ -243,7 +267,7 @@ def _raw_row(comparison: ArmsComparison) -> tuple[str, ...]:
     )
     core_time = _format_time(float(time.sum())) if len(time) else '–'
     steps = f'{comparison.raw_steps:,.0f}', '', f'{electronic.sum():,.0f}', '', core_time
-    return (_title_raw(comparison), '', *steps, '', '', '', '')
+    return (_title_raw(comparison), '', '', '', *steps, '', '', '', '')
 
 
 def _title_raw(comparison: ArmsComparison) -> str:
@@ -259,7 +283,7 @@ def _tabulate_ends(comparison: ArmsComparison) -> TextTable:
         rows.append(
             (
                 arm.name,
-                f'{_format_above(arm.raw_start_error)} → {_format_above(arm.start_error)}',
+                ' → '.join(_format_above(error, comparison.n) for error in (arm.raw_start_error, arm.start_error)),
                 _format_percent(arm.same_minimum),
                 _format_count_and_most(arm.lower),
                 _format_count_and_most(arm.higher),
@@ -271,10 +295,11 @@ def _tabulate_ends(comparison: ArmsComparison) -> TextTable:
         'Where the starts lie and where they end',
         ('start', 'start above end, raw → arm', 'same minimum', 'lower end', 'higher end', 'best', 'tied'),
         rows,
-        'Start above end: median energy in meV/atom. Same minimum: as from the raw crystal. Lower and higher: ends '
-        f'more than {APART} below and above that from the raw crystal, and by how much at most in meV/atom; a start '
-        'that leads to a lower minimum is no error. Best, tied: crystals on which no other start takes as few ionic '
-        'steps, or some do.',
+        'Start above end: median energy in meV/atom. Same minimum: as from the raw crystal. Both are of the crystals '
+        'relaxed both ways in this arm, and say of how many where these are not all: other arms may have others. '
+        f'Lower and higher: ends more than {APART} below and above that from the raw crystal, and by how much at most '
+        'in meV/atom; a start that leads to a lower minimum is no error. Best, tied: crystals on which no other start '
+        'takes as few ionic steps, or some do.',
     )
 
 
@@ -282,7 +307,7 @@ def _tabulate_pairs(comparison: ArmsComparison) -> TextTable:
     rows = [
         (
             f'{pair.fewer} instead of {pair.more}',
-            cost.replace('_', ' '),
+            COST_NAMES.get(cost, 'ionic steps'),
             _format_saved(pair.percent),
             f'{pair.n_fewer} / {pair.n_same} / {pair.n_more}',
             '–' if pair.p_value is None else _format_p(pair.p_value, ''),
@@ -291,13 +316,18 @@ def _tabulate_pairs(comparison: ArmsComparison) -> TextTable:
         for cost, pairs in comparison.pairs.items()
         for pair in pairs
     ]
+    times = (
+        ' Core times compare as far as all ran on machines alike, free of other work.'
+        if 'core_time_s' in comparison.pairs
+        else ''
+    )
     own_raw = f' Against {RAW} each arm has its own relaxations from the raw crystals.' if comparison.raw_of else ''
     return TextTable(
         'The starts against each other, crystal by crystal',
         ('start', 'cost', 'saved', 'fewer / same / more', 'p', 'p corrected'),
         rows,
         'Wilcoxon’s signed-rank test over crystals, zeros counted (Pratt), two-sided; corrected by Holm’s method for '
-        f'all pairs of a cost, those with the raw crystals among them. {ALONE}{own_raw}',
+        f'all pairs of a cost, those with the raw crystals among them. {ALONE}{times}{own_raw}',
     )
 
 
@@ -381,8 +411,11 @@ def _format_percent(percent: Estimate) -> str:
     return '–' if percent.value is None else f'{percent.value:.0f} % of {percent.n}'
 
 
-def _format_above(median: Estimate) -> str:
-    return '–' if median.value is None else format_energy(median.value, 3)
+def _format_above(median: Estimate, n: int) -> str:
+    """Return a median energy, with the number of its crystals where that is not `n`."""
+    if median.value is None:
+        return '–'
+    return format_energy(median.value, 3) + (f' of {median.n}' if median.n != n else '')
 
 
 def _format_count_and_most(found: dict[str, float]) -> str:

@@ -16,6 +16,7 @@ from aiida_e3relax.campaign.results.arm_costs import (
     find_raw_failed,
     is_relaxed_alone,
 )
+from aiida_e3relax.campaign.results.arm_starts import WithoutStart, find_without_start
 from aiida_e3relax.campaign.results.classes import classify
 from aiida_e3relax.campaign.results.estimates import (
     Estimate,
@@ -26,7 +27,7 @@ from aiida_e3relax.campaign.results.estimates import (
     percent_saved,
     signed_rank,
 )
-from aiida_e3relax.campaign.results.outcomes import COSTS, STOPPED, find_outcomes, own_cost, pair_costs
+from aiida_e3relax.campaign.results.outcomes import COSTS, STOPPED, TIMES, find_outcomes, own_cost, pair_costs
 from aiida_e3relax.campaign.results.statistics import Saving, estimate_saving, find_engines
 from aiida_e3relax.workflows.comparison.ledger import SAME_ENERGY
 
@@ -37,7 +38,8 @@ SAME_MEV = 1e3 * SAME_ENERGY
 WORSE_BY = 1
 """Ionic steps. An arm is worse on a crystal where it takes more steps than this above those of the raw crystal."""
 ENERGY = 'energy_final_eV_per_atom'
-PAIR_COSTS = ('ionic_steps', 'electronic_steps')
+PAIR_COSTS = ('ionic_steps', 'electronic_steps', 'core_time_s')
+"""The costs in which starts are held against each other, the core time where all arms have it of all crystals."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +52,8 @@ class ArmSummary:
         Of the arm.
     structures, counted
         How many structures the arm has, and of how many of them both costs are known.
+    rejected, no_start
+        The structures whose prediction the guard rejected, and those without one. They cost what the raw crystal does.
     savings
         By cost, see `outcomes.pair_costs`, over the structures `ArmsComparison.known` of it; times have what the arm
         itself took in them.
@@ -78,6 +82,8 @@ class ArmSummary:
     name: str
     structures: int
     counted: int
+    rejected: WithoutStart
+    no_start: WithoutStart
     savings: dict[str, Saving]
     own_time: float
     start_error: Estimate
@@ -103,7 +109,7 @@ class Pair:
     Attributes
     ----------
     cost
-        `ionic_steps` or `electronic_steps`.
+        One of `PAIR_COSTS`.
     more, fewer
         The start that costs more in all, and the one that costs less; in the order of names where they cost the same.
     percent
@@ -175,7 +181,7 @@ class ArmsComparison:
     arms
         In the order given.
     pairs
-        Of all starts with each other, by cost.
+        Of all starts with each other, by cost, see `PAIR_COSTS`.
     classes
         By chemistry, or as they were given.
     minima
@@ -270,7 +276,11 @@ def compare_arms(
         raw_best=best[RAW],
         raw_tied=tied[RAW],
         arms=tuple(arms),
-        pairs={cost: _compare_pairs(cost, costs, list(known[cost])) for cost in PAIR_COSTS},
+        pairs={
+            cost: _compare_pairs(cost, costs, list(known[cost]))
+            for cost in PAIR_COSTS
+            if cost not in TIMES or len(known[cost]) == len(common)
+        },
         classes=tuple(_compare_classes(steps, by_crystal.loc[common, 'class'])),
         minima=_find_minima(by_crystal, starts),
         by_crystal=by_crystal,
@@ -305,6 +315,8 @@ def _summarise_arm(
         name=name,
         structures=len(frame),
         counted=counted,
+        rejected=find_without_start(rows, 'rejected'),
+        no_start=find_without_start(rows, 'no prediction'),
         savings={cost: estimate_saving(cost, costs.loc[list(known[cost]), cost]) for cost in COSTS},
         own_time=float(own_cost(frame.loc[list(known['core_time_s'])], 'core_time_s').sum()),
         start_error=_median(both, 'predicted_start_energy_error_meV_per_atom'),

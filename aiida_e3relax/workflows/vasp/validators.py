@@ -19,7 +19,7 @@ from aiida_e3relax.crystals.geometry import find_overlap
 from aiida_e3relax.data.structures import find_faults, structures_to_crystals
 from aiida_e3relax.workflows.allowed_values import FORCE_CUTOFFS, KPOINTS_SPACINGS, Algo, StaticRun
 from aiida_e3relax.workflows.comparison.reference import earlier_chain, find_reference_fault
-from aiida_e3relax.workflows.guard import GuardSettings
+from aiida_e3relax.workflows.guard import GuardSettings, find_unstated_bound
 from aiida_e3relax.workflows.network.report import find_row
 from aiida_e3relax.workflows.vasp.inputs.freedom import Freedom, freedom_value, predict_all, read_freedom
 from aiida_e3relax.workflows.vasp.inputs.incar import incar_tags
@@ -73,13 +73,18 @@ def validate_chain(inputs: Mapping[str, Any], _: Any) -> str | None:
 
 
 def find_network_fault(inputs: Mapping[str, Any]) -> str | None:
-    """Return why the network's run cannot be told what it is to do with this `freedom`; its port checks the rest."""
-    predict = (inputs.get('network') or {}).get('predict', {})
+    """Return why the network's run cannot do what it is told with this `freedom`, or why the guard would reject it all.
+
+    Its port checks the rest.
+    """
+    network = inputs.get('network') or {}
+    given = network.get('predict', {}).get('parameters')
     try:
-        PredictParameters.from_mapping(predict_all(predict.get('parameters'), freedom_value(inputs['freedom'])))
+        parameters = PredictParameters.from_mapping(predict_all(given, freedom_value(inputs['freedom'])))
     except ValueError as error:
         return f'`network.predict.parameters`: {error}'
-    return None
+    guard = inputs.get('guard')
+    return find_unstated_bound(guard.get_dict(), parameters) if network and isinstance(guard, orm.Dict) else None
 
 
 def validate_relaxation(inputs: Mapping[str, Any]) -> str | None:

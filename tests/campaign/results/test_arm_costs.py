@@ -131,7 +131,7 @@ def test_each_arm_is_held_against_its_own_raw_legs():
     assert comparison.by_crystal.loc['b', column('one', 'ionic_steps')] == 10  # rejected: nothing saved
     assert (comparison.raw_of, comparison.raw_steps) == ('one', 29)
     costs, ends, of_pairs, *_ = tabulate_arms(comparison)
-    assert costs.rows[0][:3] == ('raw crystals of one', '', '29')
+    assert costs.rows[0][:5] == ('raw crystals of one', '', '', '', '29')
     assert ends.rows[0][0] == 'raw crystals of one'
     assert 'Against raw each arm has its own relaxations from the raw crystals.' in of_pairs.reading
 

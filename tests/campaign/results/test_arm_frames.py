@@ -106,7 +106,9 @@ def test_settings_are_compared_where_parts_share_crystals():
 
 
 def join(*parts: dict[str, CampaignSettings]) -> list[list[str]]:
-    return [list(arm) for arm in _join_arms('A,B', list(parts))]
+    arms, left_out = _join_arms('A,B', list(parts))
+    assert left_out == []
+    return [list(arm) for arm in arms]
 
 
 def test_arms_of_parts_are_joined_by_their_pre_relaxer():
@@ -114,19 +116,39 @@ def test_arms_of_parts_are_joined_by_their_pre_relaxer():
     soft = {'soft': make_settings(chain=network), 'soft-c': make_settings(chain=chgnet)}
     hard = {'hard-c': make_settings('cd', chain=chgnet), 'hard': make_settings('cd', chain=network)}
     assert join(soft, hard) == [['soft', 'hard'], ['soft-c', 'hard-c']]
-    message = 'A,B: expected in each part an arm by the same pre-relaxer, .*, found none like `soft` beside it; name '
+    message = 'A,B: expected in each part an arm by the same pre-relaxer, .*, found none like `soft` beside it'
     with pytest.raises(ValueError, match=message):
-        join(soft, {'hard-c': hard['hard-c']})
-    with pytest.raises(ValueError, match='found none like `soft` beside it'):
         join({'soft': soft['soft']}, {'hard-c': hard['hard-c']})
     overrides = {'network': {'predict': {'parameters': {'steps': 5}}}}
     with pytest.raises(ValueError, match='found none like `soft` beside it'):
         join({'soft': soft['soft']}, {'hard': make_settings('cd', chain=network | {'overrides': overrides})})
+    with pytest.raises(ValueError, match='found none like `soft` beside it'):
+        join({}, soft)
     twice = soft | {'again': soft['soft']}
     with pytest.raises(ValueError, match='`soft` and `again` are by the same pre-relaxer'):
         join(twice, hard)
     with pytest.raises(ValueError, match='expected other campaigns in each part, found `soft-c` in two'):
         join(soft, {'soft-c': soft['soft-c']})
+    assert join({}, {}) == []
+
+
+def test_six_arms_of_two_campaigns_are_joined_and_one_without_its_like_is_named():
+    starts = ['network', 'chgnet', 'sevennet-mf-0', 'network+sevennet-mf-0', 'dls-volume']
+    chains = {start: {'pre_relaxer': start} for start in starts}
+    chains['rd'] = {'pre_relaxer': 'sevennet-mf-0', 'overrides': {'predicted_algo': 'rd'}}
+    soft, hard = (
+        {f'{base}-{start}': make_settings(labels, chain=chain) for start, chain in chains.items()}
+        for base, labels in (('soft', 'ab'), ('hard', 'cd'))
+    )
+    joined = [[f'soft-{start}', f'hard-{start}'] for start in chains]
+    assert join(soft, hard) == joined
+    arms, left_out = _join_arms('soft,hard', [soft | {'soft-m': make_settings(chain={'pre_relaxer': 'mace'})}, hard])
+    assert [list(arm) for arm in arms] == joined
+    assert left_out == [
+        'soft-m is in no figure: not each of soft,hard has an arm by the same pre-relaxer, with the same model and '
+        'settings.'
+    ]
+    assert list(_name_arms(arms)) == [*starts, 'sevennet-mf-0 (rd)']
 
 
 def test_a_crystal_is_in_one_part():

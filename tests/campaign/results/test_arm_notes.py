@@ -64,7 +64,7 @@ def test_starts_that_the_potential_did_not_make_are_told():
     one.loc[['a', 'c'], 'potential_error'] = 'no convergence of the charges'
     one.loc['b', 'potential_converged'] = False
     one.loc[list('abcdef'), 'potential_left_basin'] = [None, False, None, True, True, True]
-    other.loc['a', 'potential_error'] = 'nothing to fall back on'  # without a network there is no start at all
+    other.loc['a', 'potential_error'] = 'nothing to fall back on'  # no start at all, which is no note but counted
     assert notes_on(one, other) == [
         'one: on 2 of 6 crystals (a, c) the potential failed, and the prediction of the network alone counts for the '
         'arm.',

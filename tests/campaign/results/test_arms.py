@@ -96,13 +96,13 @@ def test_a_cost_is_summed_over_the_crystals_of_which_all_arms_have_it():
         assert arm.savings['electronic_steps'].without == 380
         assert arm.savings['ionic_steps'].without == 50
     costs = tabulate_arms(comparison)[0]
-    assert (costs.headings[4], costs.headings[6]) == ('electronic steps of 5', 'core time of 5')
-    assert costs.rows[0][2:7] == ('50', '', '380', '', '1.222 h')
+    assert (costs.headings[6], costs.headings[8]) == ('electronic steps of 5', 'core time of 5')
+    assert costs.rows[0][4:9] == ('50', '', '380', '', '1.222 h')
     assert 'The core time of 1 crystal is not known in all arms' in costs.reading
     for arm in (network, potential):
         arm['predicted_core_time_s'] = np.nan
     rows = tabulate_arms(compare_arms({'network': network.drop('b'), 'chgnet': potential}))[0].rows
-    assert [row[6:9] for row in rows] == [('–', '', ''), *[('–', '–', '–')] * 2]
+    assert [row[8:11] for row in rows] == [('–', '', ''), *[('–', '–', '–')] * 2]
 
 
 def test_one_crystal_is_too_few_for_a_test():
@@ -117,6 +117,37 @@ def test_why_a_crystal_is_in_no_figure():
     outside.loc['b', 'in_sample'] = False
     row = tabulate_crystals(compare_arms({'network': outside, 'chgnet': with_steps(5, 4, 4, 5, 6, 3)})).rows[1]
     assert row[-1] == 'network: relaxed both ways, but outside the sample or at an unknown cost'
+
+
+def test_crystals_without_a_start_from_an_arm_are_counted_and_named():
+    unstated = 'no uncertainty is stated (bound 0.3 A), as a potential or a single network states none'
+    rejected, lost = with_steps(*[None] * 6), with_steps(7, None, None, 6, None, 5)
+    rejected['reasons'] = [[unstated, f'the atoms {pair} come as close as 1.{pair} A'] for pair in range(6)]
+    rejected.at['f', 'reasons'] = [unstated]
+    lost.loc[['b', 'c', 'e'], 'verdict'] = None
+    failed = 'The potential chgnet failed for `{}`: {}: no convergence after {} steps.'
+    lost.at['b', 'remarks'] = ['The potential chgnet failed for `b`: out-of-memory: too many edges']
+    for place, label in enumerate('ce'):
+        lost.at[label, 'remarks'] = [failed.format(label, 'not-relaxed', place), 'The raw leg is that of another']
+    comparison = compare_arms({'sevennet': rejected, 'chgnet': lost, 'whole': with_steps(5, 4, 4, 5, 6, 3)})
+    assert [(len(arm.rejected.labels), len(arm.no_start.labels)) for arm in comparison.arms] == [(6, 0), (0, 3), (0, 0)]
+    costs = tabulate_arms(comparison)[0]
+    assert costs.headings[2:4] == ('rejected', 'no start')
+    assert [row[2:4] for row in costs.rows] == [('', ''), ('6', '0'), ('0', '3'), ('0', '0')]
+    sentences = describe_arms(comparison)
+    assert (
+        f'sevennet: the guard rejected the prediction on 6 of 6 crystals (a, b, c, d and 2 more), which count as '
+        f'nothing saved; the commonest reason (6): {unstated}.'
+    ) in sentences
+    assert (
+        'chgnet: there was no prediction on 3 of 6 crystals (b, c, e), which count as nothing saved; the commonest '
+        'reason (2): The potential chgnet failed for `c`: not-relaxed: no convergence after 0 steps.'
+    ) in sentences
+    assert not any('whole: ' in sentence for sentence in sentences)
+    bare = describe_arms(compare_arms({'network': with_steps(7, None, 9, 6, 9, 5)}))
+    assert 'network: the guard rejected the prediction on 1 of 6 crystals (b), which count as nothing saved.' in bare, (
+        'of an older table'
+    )
 
 
 def test_where_starts_lie_and_end(three):
@@ -164,6 +195,27 @@ def test_pairs_are_tested_and_corrected(three):
     ordered = sorted(three.pairs['ionic_steps'], key=lambda pair: pair.p_value)
     assert ordered[0].corrected == pytest.approx(min(1, 6 * ordered[0].p_value))
     assert all(pair.corrected >= pair.p_value for pair in ordered)
+
+
+def test_core_times_are_paired_where_all_arms_have_them(three):
+    network, chgnet = with_steps(7, None, 9, 6, 9, 5), with_steps(5, 4, 4, 5, 6, 3)
+    comparison = compare_arms({'network': network, 'chgnet': chgnet})
+    times = {(pair.fewer, pair.more): pair for pair in comparison.pairs['core_time_s']}
+    assert times['chgnet', 'network'].percent.value == pytest.approx(100 * (1 - 2712 / 4412))
+    assert times['chgnet', RAW].percent == comparison.arms[1].savings['core_time_s'].percent
+    assert times['network', RAW].n_more == 3, 'rejected, worse, and as many steps after the time of the network'
+    table = tabulate_arms(comparison)[2]
+    assert [row[1] for row in table.rows] == ['ionic steps'] * 3 + ['electronic steps'] * 3 + ['core time'] * 3
+    assert 'Core times compare as far as' in table.reading
+    chgnet.loc['a', 'predicted_core_time_s'] = np.nan
+    unknown = compare_arms({'network': network, 'chgnet': chgnet})
+    assert list(unknown.pairs) == ['ionic_steps', 'electronic_steps']
+    assert 'Core times' not in tabulate_arms(unknown)[2].reading
+
+
+def test_figures_of_fewer_crystals_say_of_how_many(three):
+    starts = [row[1] for row in tabulate_arms(three)[1].rows]
+    assert starts == ['', '40 of 4 → 3 of 4', '40 → 3', '40 → 3']
 
 
 def test_classes(three):
@@ -275,6 +327,9 @@ def test_holm():
 def test_text_tells_what_was_found(three):
     sentences = ' '.join(describe_arms(three))
     assert 'On the 5 crystals that all 3 arms have, VASP takes 24 ionic steps from chgnet, the fewest,' in sentences
+    assert 'saved; the interval is of this arm alone, 95 %, and not corrected for its being the best of 3.' in sentences
+    (alone, *_) = describe_arms(compare_arms({'network': with_steps(7, None, 9, 6, 9, 5)}))
+    assert alone.endswith(') saved.'), 'of one arm nothing is chosen'
     assert 'Next comes network+chgnet with 25; the difference may be chance' in sentences
     assert 'From network VASP takes more than 1 ionic step above the raw crystal on c (+3).' in sentences
     assert 'from network 1 (e by 42 meV/atom); a start that leads to a lower minimum is no error' in sentences

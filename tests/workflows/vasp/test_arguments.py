@@ -36,6 +36,17 @@ def test_a_structure_is_structure_data(make_builder, structure, words):
         make_builder(structure=structure)
 
 
+def test_a_bound_of_the_guard_on_what_the_pre_relaxer_never_states_is_refused(make_builder):
+    uncertain, rising = ({'guard': {name: 0.1}} for name in ('uncertainty_max_A', 'energy_rise_max_eV_per_atom'))
+    with pytest.raises(ValueError, match='`uncertainty_max_A` would reject every prediction by chgnet'):
+        make_builder(pre_relaxer='chgnet', overrides=uncertain)
+    with pytest.raises(ValueError, match='`energy_rise_max_eV_per_atom` would reject every prediction by network'):
+        make_builder(overrides=rising)
+    make_builder(overrides=uncertain)
+    make_builder(pre_relaxer='chgnet', overrides=rising)
+    make_builder(network_code=None, model=None, overrides=rising)
+
+
 def test_a_disordered_structure_is_refused_as_in_files(make_builder):
     structure = Structure(CUBE, [{'Mg': 0.5, 'Ni': 0.5}, 'O'], [[0, 0, 0], [0.5, 0.5, 0.5]])
     with pytest.raises(ValueError, match=r'site 0 \(Mg 0\.5 \+ Ni 0\.5\); order it first'):
