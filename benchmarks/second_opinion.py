@@ -113,7 +113,7 @@ def consult(opinion: PreRelaxation, pairs: Pairs, predicted: Crystals) -> tuple[
 def judge(name: str, pairs: Pairs, predicted: Crystals, opinion: PreRelaxation) -> list[str]:
     """Return the rows of the first table for one data set."""
     _, opinions = consult(opinion, pairs, predicted)
-    known = np.array([index for index, told in opinions.items() if 'error' not in told])
+    known = np.array([i for i, told in opinions.items() if told.get('energy_input_eV_per_atom') is not None])
     rise = np.array(
         [opinions[i]['energy_network_eV_per_atom'] - opinions[i]['energy_input_eV_per_atom'] for i in known]
     )
@@ -132,7 +132,7 @@ def improve(name: str, pairs: Pairs, predicted: Crystals, opinion: PreRelaxation
     start = time.process_time()
     improved, opinions = consult(opinion, pairs, predicted)
     seconds = (time.process_time() - start) / len(pairs)
-    known = np.array(['error' not in opinions[index] for index in range(len(pairs))])
+    known = np.array([opinions[i].get('energy_input_eV_per_atom') is not None for i in range(len(pairs))])
     rows = []
     for title, key, crystals in (
         ('unrelaxed', 'input', pairs.unrelaxed),

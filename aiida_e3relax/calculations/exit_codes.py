@@ -22,8 +22,10 @@ def define_exit_codes(spec: CalcJobProcessSpec) -> None:
         311,
         'ERROR_BAD_CHECKPOINT',
         invalidates_cache=True,
-        message='The network program could not load the checkpoint ({detail}): pass a model made from an intact '
-        'file with `E3RelaxModelData.get_or_create(<file>)`, or `E3RelaxModelData.default()`.',
+        message='The network program could not load the checkpoint, or the weights of the potential ({detail}): pass a '
+        'model made from an intact file with `E3RelaxModelData.get_or_create(<file>)`, or '
+        '`E3RelaxModelData.default()`, and of a potential weights that `e3relax potentials check <name> --weights '
+        '<file>` can load there.',
     )
     spec.exit_code(
         320,
@@ -72,5 +74,5 @@ def define_exit_codes(spec: CalcJobProcessSpec) -> None:
         350,
         'ERROR_ALL_STRUCTURES_FAILED',
         message='No structure could be predicted ({detail}): mend the input structures as the output `report` '
-        'says for each of them.',
+        'says for each of them, or take another pre-relaxer.',
     )

@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from aiida_e3relax.gnn.potentials.registry import PRE_RELAXERS
+from aiida_e3relax.gnn.potentials.registry import DLS_VOLUME, PRE_RELAXERS
 
 if TYPE_CHECKING:
     from aiida import orm
@@ -63,11 +63,23 @@ class PreRelaxer:
             return cls(parameters.get('start') != 'input', potential)
         return cls(True, parameters.get('second_opinion') if parameters.get('second_opinion_steps') else None)
 
+    @classmethod
+    def of_report(cls, report: Mapping[str, Any]) -> Self:
+        """Return the pre-relaxer that made the predictions of a run, by its report."""
+        potential, opinion = report.get('potential'), report.get('second_opinion') or {}
+        name = potential['potential'] if potential else opinion['potential'] if opinion.get('steps') else None
+        return cls(name is None or report['model'] is not None, name)
+
     def parameters(self) -> dict[str, Any]:
         """Return the parameters of a run that ask for it."""
         if self.potential is None:
             return {}
         return {'potential': self.potential, 'start': NETWORK if self.has_network else 'input'}
+
+    @property
+    def has_potential(self) -> bool:
+        """Whether an interatomic potential computes, and not a scaling."""
+        return self.potential not in (None, DLS_VOLUME)
 
     @property
     def title(self) -> str:

@@ -25,6 +25,12 @@ class CheckpointError(RunError, ValueError):
     code, exit_status = 'bad_checkpoint', 4
 
 
+class WeightsError(InputError):
+    """Weights of a potential that are missing, damaged, or of another package."""
+
+    code, exit_status = CheckpointError.code, CheckpointError.exit_status
+
+
 class DeviceError(RunError):
     """A device that was asked for and is not there."""
 

@@ -71,7 +71,7 @@ class E3RelaxPotentialData(orm.SinglefileData):
     def get_or_create(cls, file: str | Path, potential: str, **facts: str | None) -> tuple[E3RelaxPotentialData, bool]:
         """Return the stored node with these weights and facts, and whether it was created just now.
 
-        A stored node may know more facts than are given; of several it is the one that knows most, the oldest of those.
+        A stored node may know more facts than are given; of several it is the one that knows most, the newest of those.
         The file has the same name, too, by which some packages tell what network the weights are of.
 
         Raises ValueError as the constructor does.
@@ -80,7 +80,7 @@ class E3RelaxPotentialData(orm.SinglefileData):
         keys = (cls.HASH_KEY, cls.POTENTIAL_KEY, *(name for name in FACTS if node.facts[name] is not None))
         filters: dict[str, Any] = {f'attributes.{key}': node.base.attributes.get(key) for key in keys}
         query = orm.QueryBuilder().append(cls, filters=filters, project='*', tag='weights')
-        found = query.order_by({'weights': {'id': 'asc'}}).all(flat=True)
+        found = query.order_by({'weights': {'id': 'desc'}}).all(flat=True)
         same = [stored for stored in found if stored.filename == node.filename]
         if same:
             return max(same, key=lambda stored: sum(fact is not None for fact in stored.facts.values())), False

@@ -10,7 +10,9 @@ from aiida import orm
 from aiida.engine import ExitCode
 from numpy.typing import NDArray
 
+from aiida_e3relax.calculations.pre_relaxer import PreRelaxer
 from aiida_e3relax.calculations.predict import E3RelaxCalculation, crystals_of_inputs
+from aiida_e3relax.common.messages import name_some, short
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.data.structures import SYMBOLS, moved_structure
 from aiida_e3relax.parsers.prediction_files import (
@@ -22,6 +24,7 @@ from aiida_e3relax.parsers.prediction_files import (
     read_trajectories,
 )
 from aiida_e3relax.parsers.program import ProgramParser, exit_name
+from aiida_e3relax.parsers.report_schema import Row
 
 OUT_OF_MEMORY = 'out_of_memory'
 EXIT_OF_ERROR = {
@@ -32,6 +35,9 @@ EXIT_OF_ERROR = {
     OUT_OF_MEMORY: 'ERROR_OUT_OF_MEMORY',
 }
 INTERRUPTED = 'interrupted'
+
+MOST_NAMED, LONGEST_REASON = 10, 200
+"""How many structures a message names, and the characters of why each has no prediction."""
 
 
 class E3RelaxParser(ProgramParser):
@@ -58,6 +64,7 @@ class E3RelaxParser(ProgramParser):
         report = read_report(report_file, len(given))
         self.out('report', orm.Dict(self._with_facts(report.content)))
         if report.error is None:
+            self._check_pre_relaxer(report)
             return self._attach_structures(folder / E3RelaxCalculation.PREDICTIONS_FILE, report, given)
         if report.error.code == INTERRUPTED:
             return self._unless_scheduler('ERROR_PROGRAM_FAILED', report.error.message)
@@ -69,6 +76,18 @@ class E3RelaxParser(ProgramParser):
         if not content.get('potential') or 'potential_weights' not in self.node.inputs:
             return content
         return content | {'potential': content['potential'] | self.node.inputs.potential_weights.facts}
+
+    def _check_pre_relaxer(self, report: RunReport) -> None:
+        """Raise PredictionFilesError where another pre-relaxer made the predictions than the parameters ask for."""
+        asked, found = PreRelaxer.of_parameters(self._parameters), PreRelaxer.of_report(report.content)
+        if found != asked:
+            raise PredictionFilesError(
+                f'report.json: expected predictions by {asked}, which `parameters` ask for, found those by {found}'
+            )
+
+    @property
+    def _parameters(self) -> dict[str, Any]:
+        return self.node.inputs.parameters.get_dict() if 'parameters' in self.node.inputs else {}
 
     def _attach_structures(self, predictions_file: Path, report: RunReport, given: Crystals) -> ExitCode:
         predictions = read_predictions(predictions_file, report, given)
@@ -84,11 +103,11 @@ class E3RelaxParser(ProgramParser):
             return ExitCode(0)
         short_of_memory = any(structure.status == OUT_OF_MEMORY for structure in failed)
         name = 'ERROR_OUT_OF_MEMORY' if short_of_memory else 'ERROR_ALL_STRUCTURES_FAILED'
-        return self._exit(name, '; '.join(f'`{structure.label}`: {structure.status}' for structure in failed))
+        return self._exit(name, name_some([_why_failed(structure) for structure in failed], MOST_NAMED, ';'))
 
     def _read_details(self, folder: Path, predictions: Crystals, given: Crystals) -> dict[str, orm.ArrayData]:
         """Return the trajectories and bonds of single structures that were asked for, by the names of their outputs."""
-        parameters = self.node.inputs.parameters.get_dict() if 'parameters' in self.node.inputs else {}
+        parameters = self._parameters
         details: dict[str, orm.ArrayData] = {}
         if not len(predictions) or 'batch' in self.node.inputs:
             return details  # thousands of nodes: the files of a batch stay in `retrieved`
@@ -114,6 +133,12 @@ class E3RelaxParser(ProgramParser):
             crystal = predictions.select([index])
             moved = moved_structure(inputs.structures[label], crystal.positions, crystal.cell[0])
             self.out(f'structures.{label}', moved)
+
+
+def _why_failed(structure: Row) -> str:
+    """Return in a line why a structure has no prediction."""
+    told = f'`{structure.label}`: {structure.status}'
+    return f'{told}, {short(structure.message, LONGEST_REASON)}' if structure.message else told
 
 
 def _trajectory(positions: NDArray[np.float64], cells: NDArray[np.float64], crystal: Crystals) -> orm.TrajectoryData:

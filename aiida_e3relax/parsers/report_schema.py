@@ -29,6 +29,7 @@ class _Opinion(_Part):
     """What a potential says of one structure, or did to it: its numbers, or why there are none."""
 
     error: Text | None = None
+    input_error: Text | None = None
     energy_input_eV_per_atom: Finite | None = None  # noqa: N815
     energy_prediction_eV_per_atom: Finite | None = None  # noqa: N815
     wall_time_s: NotNegative | None = None
@@ -40,7 +41,8 @@ class _Opinion(_Part):
 
     @model_validator(mode='after')
     def _has_numbers(self) -> Self:
-        if self.must_be_whole and None in (self.energy_input_eV_per_atom, self.energy_prediction_eV_per_atom):
+        of_input = self.energy_input_eV_per_atom is not None or self.input_error is not None
+        if self.must_be_whole and not (of_input and self.energy_prediction_eV_per_atom is not None):
             raise ValueError('expected `error`, or the energies of input and prediction')
         return self
 

@@ -248,7 +248,7 @@ class TestProgramsThatFail:
         assert node.exit_status == status, node.exit_message
         assert node.outputs.report['structures'][0]['status'] == 'out_of_memory'
         if status:
-            assert '`a`: out_of_memory; `empty`: empty' in node.exit_message
+            assert '`a`: out_of_memory; `empty`: empty, the structure holds no atoms' in node.exit_message
         else:
             assert list(node.outputs.structures) == ['b']
 

@@ -42,6 +42,13 @@ def test_facts_that_are_known_need_not_be_said_again(weights):
     assert (created, other.facts['functional']) == (True, None)
 
 
+def test_of_facts_that_contradict_each_other_the_last_ones_hold(weights):
+    E3RelaxPotentialData.get_or_create(weights, 'matgl', licence='MIT', functional='PBE')
+    corrected, created = E3RelaxPotentialData.get_or_create(weights, 'matgl', licence='GPL-3.0', functional='PBE')
+    assert created
+    assert E3RelaxPotentialData.get_or_create(weights, 'matgl')[0].pk == corrected.pk
+
+
 def test_the_same_weights_under_another_name_are_another_node(weights):
     """By which packages tell what network they are of."""
     first, _ = E3RelaxPotentialData.get_or_create(weights, 'orb')

@@ -89,6 +89,32 @@ def test_the_report_has_what_is_known_of_weights_that_a_node_holds(parse, tmp_pa
     assert outputs['report']['potential'] == potential | facts
 
 
+GOOD = {'schema': 1, 'error': None, 'structures': [], 'device': {'used': 'cpu'}, 'timings_s': {'total': 1.0}}
+OF_NETWORK = GOOD | {'model': {'content_hash': 'sha256:0'}}
+OF_POTENTIAL = GOOD | {'model': None, 'potential': {'potential': 'chgnet', 'start': 'input', 'steps': 9}}
+OF_OPINION = OF_NETWORK | {'second_opinion': {'potential': 'chgnet', 'steps': 9}}
+
+
+@pytest.mark.parametrize(
+    ('parameters', 'report', 'words'),
+    [
+        ({'potential': 'chgnet', 'start': 'input'}, OF_NETWORK, ('chgnet', 'network')),
+        ({'potential': 'sevennet-0', 'start': 'input'}, OF_POTENTIAL, ('sevennet-0', 'chgnet')),
+        ({'potential': 'chgnet'}, OF_POTENTIAL, ('network+chgnet', 'chgnet')),
+        ({'device': 'cpu'}, OF_POTENTIAL, ('network', 'chgnet')),
+        ({'second_opinion': 'chgnet', 'second_opinion_steps': 9}, OF_NETWORK, ('network+chgnet', 'network')),
+        ({'potential': 'chgnet', 'start': 'input'}, OF_POTENTIAL, None),
+        ({'second_opinion': 'chgnet', 'second_opinion_steps': 9}, OF_OPINION, None),
+        ({}, OF_NETWORK, None),
+    ],
+)
+def test_predictions_are_by_the_pre_relaxer_that_was_asked_for(parse, parameters, report, words):
+    exit_code, _ = parse(0, {'report.json': json.dumps(report)}, parameters=orm.Dict(parameters))
+    assert exit_code.status == EXIT_CODES.ERROR_OUTPUT_INVALID.status  # without predictions.npz in any case
+    told = 'report.json: expected predictions by {}, which `parameters` ask for, found those by {}'
+    assert (told.format(*words) in exit_code.message) if words else 'predictions.npz' in exit_code.message
+
+
 def test_a_fault_of_the_parser_is_an_exit_code(parse, monkeypatch):
     def fail(*_):
         raise TypeError('unhashable')

@@ -200,6 +200,7 @@ def test_uncertainty_comes_from_the_report_of_the_network():
     [
         ({'energy_input_eV_per_atom': -3.0, 'energy_prediction_eV_per_atom': -2.75}, 0.25),
         ({'error': 'ValueError: an isolated atom'}, None),
+        ({'energy_input_eV_per_atom': None, 'energy_prediction_eV_per_atom': -2.75, 'input_error': 'no'}, None),
     ],
 )
 def test_the_energy_of_a_potential_comes_from_the_report(opinion, rise, key):

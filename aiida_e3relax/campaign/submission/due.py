@@ -29,7 +29,8 @@ class Due:
         The structures, by their label, for which a chain can be submitted now.
     held
         By the place of a batch its structures that still get a chain, but not now: the network failed for the batch as
-        a whole and as often as it may, which says that its code or its computer is at fault and not a structure.
+        a whole and as often as it may, or for what another run does not mend, which says that its code or its computer
+        is at fault and not a structure.
     waiting
         Of an arm the structures whose chain cannot be submitted before the base campaign has relaxed the raw crystal.
     held_with_base
@@ -220,9 +221,8 @@ def _find_own_due(plan: Plan, extras: GroupExtras, processes: CampaignProcesses,
         state = processes.network_state(place, generation)
         has_no_report = processes.has_no_report(place, generation)
         tries = len(processes.network_tries(place, generation))
-        allowed = max(
-            1 + plan.settings.network_retries, extras.network_attempts.get(attempts_key(place, generation), 0)
-        )
+        retries = plan.settings.network_retries if processes.is_worth_repeating(place, generation) else 0
+        allowed = max(1 + retries, extras.network_attempts.get(attempts_key(place, generation), 0))
         if state is State.WAITING or (has_no_report and tries < allowed):
             networks.append(place)
         elif state is State.RUNNING:

@@ -45,6 +45,16 @@ class State(enum.StrEnum):
 
 ALL_STRUCTURES_FAILED = E3RelaxCalculation.exit_codes.ERROR_ALL_STRUCTURES_FAILED.status
 """The exit status of a run of the network that has a report, which says of each structure why it has no prediction."""
+WITHOUT_REMEDY = {
+    E3RelaxCalculation.exit_codes[name].status
+    for name in (
+        'ERROR_BAD_INPUT',
+        'ERROR_BAD_CHECKPOINT',
+        'ERROR_MISSING_PACKAGE',
+        'ERROR_SCHEDULER_OUT_OF_WALLTIME',
+    )
+}
+"""Exit statuses of runs of the network that end in the same way when they are repeated, until somebody mends it."""
 FLAGS = ('attributes.paused', 'attributes.sealed')
 COLUMNS = (
     *('id', 'uuid', 'label'),
@@ -115,6 +125,11 @@ class CampaignProcesses:
         """Return whether the last run of the network for a batch failed as a whole, and said nothing on structures."""
         tries = self.network_tries(place, generation)
         return last_state(tries) in UNSUCCESSFUL and tries[-1].exit_status != ALL_STRUCTURES_FAILED
+
+    def is_worth_repeating(self, place: int, generation: int = 0) -> bool:
+        """Return whether the last run of the network for a batch may end otherwise when nothing is mended."""
+        tries = self.network_tries(place, generation)
+        return not tries or tries[-1].exit_status not in WITHOUT_REMEDY
 
     def runs_with_report(self, place: int, generation: int) -> list[Process]:
         """Return the last run for a batch of each generation up to this one that has a report, the newest first."""

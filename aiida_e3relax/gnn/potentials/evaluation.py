@@ -25,7 +25,12 @@ class Results:
     @property
     def is_finite(self) -> bool:
         """Whether all of it are finite numbers."""
-        return bool(np.isfinite(self.energy) and np.isfinite(self.forces).all() and np.isfinite(self.stress).all())
+        return self.has_energy_and_forces and bool(np.isfinite(self.stress).all())
+
+    @property
+    def has_energy_and_forces(self) -> bool:
+        """Whether energy and forces are finite numbers; some potentials know no stress."""
+        return bool(np.isfinite(self.energy) and np.isfinite(self.forces).all())
 
 
 Evaluate = Callable[[Sequence[Atoms]], list[Results]]

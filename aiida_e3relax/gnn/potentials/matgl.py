@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import matgl
 from matgl.ext.ase import PESCalculator
 
-from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.common.errors import WeightsError
 
 if TYPE_CHECKING:
     import torch
@@ -41,14 +41,14 @@ def make_calculator(known: KnownPotential, weights: Path, device: torch.device, 
 
 
 def _unpack(archive: Path, folder: Path) -> Path:
-    """Return the folder of the model that `archive` holds, unpacked into `folder`; raises InputError."""
+    """Return the folder of the model that `archive` holds, unpacked into `folder`; raises WeightsError."""
     expected = f'expected a zip or tar file of the folder of a model, with {", ".join(FILES)}'
     formats = {'.zip': 'zip', '.tar': 'tar', '.gz': 'gztar', '.tgz': 'gztar'}
     if archive.suffix not in formats:
-        raise InputError(f'{archive}: {expected}')
+        raise WeightsError(f'{archive}: {expected}')
     options: dict[str, Any] = {} if archive.suffix == '.zip' else {'filter': 'data'}
     shutil.unpack_archive(archive, folder, formats[archive.suffix], **options)
     for found in folder.rglob(FILES[0]):
         if all((found.parent / name).is_file() for name in FILES):
             return found.parent
-    raise InputError(f'{archive}: {expected}; it lacks some')
+    raise WeightsError(f'{archive}: {expected}; it lacks some')

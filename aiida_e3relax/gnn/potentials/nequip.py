@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from nequip.integrations.ase import NequIPCalculator
 
-from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.common.errors import WeightsError
 from aiida_e3relax.gnn.potentials.base import KnownPotential, first_of_kind
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ SUFFIXES = ('.nequip.pt2', '.nequip.pth')
 def make_calculator(known: KnownPotential, weights: Path, device: torch.device, dtype: str) -> Any:
     """Return the compiled model, in the precision of its file: see `read_dtype`."""
     if not weights.name.endswith(SUFFIXES):
-        raise InputError(
+        raise WeightsError(
             f'{weights}: expected a compiled model, a name that ends in {" or ".join(SUFFIXES)}; make one with '
             f'`{COMMAND}` (or cuda)'
         )

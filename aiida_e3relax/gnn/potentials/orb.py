@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from orb_models.forcefield.calculator import ORBCalculator
 from orb_models.forcefield.pretrained import ORB_PRETRAINED_MODELS
 
-from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.common.errors import WeightsError
 
 if TYPE_CHECKING:
     import torch
@@ -27,7 +27,7 @@ def make_calculator(known: KnownPotential, weights: Path, device: torch.device, 
     """Return Orb; the name of the file tells which of its models the weights are of."""
     models = [name for name in ORB_PRETRAINED_MODELS if weights.name.startswith(name)]
     if not models:
-        raise InputError(
+        raise WeightsError(
             f'{weights}: expected a name that begins with that of its model: {", ".join(ORB_PRETRAINED_MODELS)}'
         )
     make = ORB_PRETRAINED_MODELS[max(models, key=len)]

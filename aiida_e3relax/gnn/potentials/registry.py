@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from aiida_e3relax.common.errors import InputError, MissingPackageError, RunError
+from aiida_e3relax.common.errors import InputError, MissingPackageError, RunError, WeightsError
 from aiida_e3relax.common.messages import describe_error, short, suggestion
 from aiida_e3relax.common.out_of_memory import is_out_of_memory
 from aiida_e3relax.gnn.checkpoints.model_card import hash_file
@@ -106,6 +106,9 @@ PRE_RELAXERS = POTENTIALS | {
 }
 """What relaxes crystals before VASP beside networks: the potentials, and a scaling that has no energy."""
 
+CUDA_ERROR = 'CUDA error'
+"""What errors of a GPU say, for which no file is to blame."""
+
 REMEDY = 'install it where the network runs, with `pip install {}`'
 
 
@@ -141,8 +144,10 @@ def load_potential(
     Raises
     ------
     InputError
-        For an unknown name, a precision in which it does not compute, weights that are missing, superfluous or no
-        weights of this potential, and one that is not known to gain from being compiled.
+        For an unknown name, a precision in which it does not compute, no weights or superfluous ones, and one that is
+        not known to gain from being compiled.
+    WeightsError
+        For a file that is not there, or holds no weights of this potential.
     MissingPackageError
         Where its package is not installed, or what computes several crystals at once or compiles and was asked for.
     """
@@ -169,9 +174,9 @@ def load_potential(
         except RunError:
             raise
         except Exception as error:  # whatever the packages raise for a file that is not theirs
-            if is_out_of_memory(error):
+            if is_out_of_memory(error) or CUDA_ERROR in str(error):
                 raise
-            raise InputError(
+            raise WeightsError(
                 f'{path or known.weights}: expected weights of {name} that {known.package} {version} reads, found '
                 f'{describe_error(error)}'
             ) from error
@@ -202,7 +207,10 @@ def find_potential(name: str, among: Mapping[str, KnownPotential] = POTENTIALS) 
 
 
 def check_choices(known: KnownPotential, dtype: str = 'float32', weights: Path | str | None = None) -> None:
-    """Raise InputError for a precision or a file of weights with which `known` cannot be loaded; imports nothing."""
+    """Raise InputError for a precision or a file of weights with which `known` cannot be loaded; imports nothing.
+
+    Of a file that is not there it is a WeightsError.
+    """
     if dtype not in known.dtypes:
         raise InputError(f'{known.name} computes in {" or ".join(known.dtypes)}, not in {short(dtype)}')
     if weights is None:
@@ -220,7 +228,7 @@ def check_choices(known: KnownPotential, dtype: str = 'float32', weights: Path |
             else f'{short(weights, 200)}: {known.name} has no weights, so it takes no file'
         )
     if not Path(weights).is_file():
-        raise InputError(f'{short(weights, 200)}: no such file; expected the weights of {known.name}')
+        raise WeightsError(f'{short(weights, 200)}: no such file; expected the weights of {known.name}')
 
 
 def installed_version(known: KnownPotential) -> str | None:

@@ -16,7 +16,9 @@ from typing import Generic, Self, TypeVar
 
 import torch
 from ase import Atoms
+from ase.build import bulk
 
+from aiida_e3relax.common.errors import RunError
 from aiida_e3relax.common.out_of_memory import is_out_of_memory
 from aiida_e3relax.crystals.files.errors import explain
 from aiida_e3relax.gnn.potentials.base import Potential
@@ -32,6 +34,10 @@ MOST_ATOMS = 1000
 
 NOT_FINITE = 'in a batch its energy, forces or stress are no finite numbers'
 """Why a crystal is computed alone."""
+NOT_FINITE_ALONE = 'its energy or forces are no finite numbers'
+
+KNOWN_CRYSTALS = {'Cu': lambda: bulk('Cu'), 'MgO': lambda: bulk('MgO', 'rocksalt', a=4.212)}
+"""What a potential that still computes knows, one of them at least."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +51,14 @@ class Failure:
     def of(cls, error: Exception) -> Self:
         """Return what is told of an error."""
         return cls(explain(error), is_out_of_memory(error))
+
+
+class NotComputedError(Exception):
+    """Raised in the steps of a crystal where the potential is asked and fails, with no more than the `failure`."""
+
+    def __init__(self, failure: Failure):
+        super().__init__(failure.message)
+        self.failure = failure
 
 
 @dataclasses.dataclass(eq=False)
@@ -89,12 +103,13 @@ class Walk(Generic[T]):
         start = time.perf_counter()
         try:
             if isinstance(self._answer, Failure):
-                self.outcome = self._answer
-                self.steps.close()
+                self._place = self.steps.throw(NotComputedError(self._answer))
             else:
                 self._place = next(self.steps) if self._answer is None else self.steps.send(self._answer)
         except StopIteration as end:
             self.outcome = end.value
+        except NotComputedError as end:
+            self.outcome = end.failure
         except Exception as error:  # wherever its steps lead, the others go on
             self.outcome = Failure.of(error)
         self.seconds += time.perf_counter() - start
@@ -105,7 +120,9 @@ class Lockstep:
     """Steps crystals by a potential, as many at once as it computes in a batch.
 
     A batch that fails is halved, down to the crystal whose fault it is: that is computed alone from then on, as is one
-    whose numbers in a batch are not finite. Where memory ran out, the batches that follow are smaller.
+    whose numbers in a batch are not finite. Where memory ran out, the batches that follow are smaller. Where one fails
+    alone, too, another is computed that was before: a potential that fails for that, too, computes nothing any more, as
+    after an error of a GPU, and no crystal is to blame.
 
     Attributes
     ----------
@@ -114,13 +131,16 @@ class Lockstep:
     """
 
     def __init__(self, potential: Potential):
-        self._calculator, self._batches = potential.calculator, potential.batches
+        self._name, self._calculator, self._batches = potential.name, potential.calculator, potential.batches
+        self._computed: Atoms | None = None  # the smallest crystal that was
+        self._first_failure = ''  # where none was
         self.most_atoms = MOST_ATOMS if potential.batches else 0
 
     def run(self, walks: Iterable[Walk[T]], on_end: Callable[[Walk[T]], None]) -> None:
         """Take all `walks` to their ends, and call `on_end` with each; what finds no room in a batch waits for it.
 
-        Nothing is raised for a crystal: its outcome is a `Failure`.
+        Nothing is raised for a crystal: its outcome is a `Failure`. Raises RunError where the potential computes
+        nothing any more, or has computed none of the crystals and no known one either.
         """
         waiting = collections.deque(walks)
         walking: list[Walk[T]] = []
@@ -136,6 +156,7 @@ class Lockstep:
             while waiting and (not walking or _count([*walking, waiting[0]]) <= self.most_atoms):
                 walking += filter(goes_on, [waiting.popleft()])
             if not walking:
+                self._judge_by_known_crystals()
                 return
             self._compute(walking)
 
@@ -173,6 +194,7 @@ class Lockstep:
                 batch[0].alone = failure.message
                 pending = [batch, *pending]
             else:
+                self._judge(failure)
                 batch[0].answer(failure)
 
     def _answer(self, walks: Sequence[Walk], answers: Sequence[Results]) -> list[list[Walk]]:
@@ -183,8 +205,59 @@ class Lockstep:
                 walk.alone = NOT_FINITE
                 left.append([walk])
             else:
+                if answer.has_energy_and_forces:
+                    self._remember(walk.place)
+                else:
+                    self._judge(Failure(NOT_FINITE_ALONE, out_of_memory=False))
                 walk.answer(answer)
         return left
+
+    def _remember(self, crystal: Atoms) -> None:
+        """Remember that the potential has computed a crystal."""
+        self._first_failure = ''
+        if self._computed is None or len(crystal) < len(self._computed):
+            self._computed = crystal.copy()
+
+    def _judge(self, failure: Failure) -> None:
+        """Raise RunError where one crystal has failed, and one that was computed before does so now.
+
+        Where memory ran out the potential is not asked. Where none was computed before, `_judge_by_known_crystals` does
+        it at the end: not every potential knows the elements of known crystals.
+        """
+        if failure.out_of_memory:
+            return
+        if self._computed is None:
+            self._first_failure = self._first_failure or failure.message
+        elif fault := self._find_fault(self._computed):
+            raise RunError(
+                f'{self._name} computes nothing any more, not even {self._computed.symbols}, which it had computed '
+                f'before: {fault}'
+            )
+
+    def _judge_by_known_crystals(self) -> None:
+        """Raise RunError where all crystals have failed, and known ones do so, too."""
+        failure, self._first_failure = self._first_failure, ''
+        if failure and all(self._find_fault(make()) for make in KNOWN_CRYSTALS.values()):
+            raise RunError(
+                f'{self._name} computes none of the crystals, and neither {" nor ".join(KNOWN_CRYSTALS)}: {failure}'
+            )
+
+    def _find_fault(self, crystal: Atoms) -> str:
+        """Return why the potential cannot compute a crystal, neither alone nor in a batch; empty where it can."""
+        ways: list[Callable[[], Results]] = [lambda: evaluate_alone(self._calculator, crystal)]
+        if batches := self._batches:
+            ways.append(lambda: batches.evaluate([crystal])[0])
+        fault = ''
+        for evaluate in ways:
+            try:
+                if evaluate().has_energy_and_forces:
+                    return ''
+                fault = fault or NOT_FINITE_ALONE
+            except Exception as error:  # whatever the potential raises
+                if is_out_of_memory(error):
+                    return ''
+                fault = fault or explain(error)
+        return fault
 
     def _evaluate(self, walks: Sequence[Walk]) -> tuple[list[Results], Failure | None]:
         """Return what the potential says of crystals, or why it says nothing."""

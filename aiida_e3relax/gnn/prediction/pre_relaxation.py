@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ase.data import chemical_symbols
@@ -18,7 +18,7 @@ from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.crystals.validation import CrystalFault
 from aiida_e3relax.gnn.potentials.base import Potential
 from aiida_e3relax.gnn.prediction.freedom import PredictionFreedom, kinds_of
-from aiida_e3relax.gnn.prediction.lockstep import Failure, Lockstep, Steps, Walk
+from aiida_e3relax.gnn.prediction.lockstep import Failure, Lockstep, NotComputedError, Steps, Walk
 from aiida_e3relax.gnn.prediction.optimisation import Measured, Stepped, measure, relax_crystal
 from aiida_e3relax.gnn.prediction.settings import PotentialSettings
 
@@ -153,10 +153,6 @@ class PreRelaxation:
         kinds = kinds_of(given)
         motion = Motion.of(start, freedom, kinds, given)
         before = yield from measure(motion, start, settings)
-        row, raw = {}, before
-        if settings.start == 'network':
-            raw = yield from measure(Motion.of(given, freedom, kinds, given), given, settings)
-            row = told(before, 'network')
         end = Stepped(start, before, 0)
         if settings.steps:
             end = yield from relax_crystal(motion, settings, on_step)
@@ -164,10 +160,14 @@ class PreRelaxation:
         relaxed, after = end.crystal, end.measured
         if not improved and settings.only_if_lower:
             relaxed, after = start, before
-        row = told(raw, 'input') | row | told(after, 'prediction')
+        row, energies = told(before, 'input'), {'the input': before.energy}
+        if settings.start == 'network':
+            row = yield from _tell_of_input(given, freedom, settings)
+            energies = {'the input': row['energy_input_eV_per_atom'], 'the start': before.energy}
+            row |= told(before, 'network')
+        row |= told(after, 'prediction')
         if self.is_opinion:
             return relaxed, row | {'improved': improved}
-        energies = {'the input': raw.energy} | ({} if raw is before else {'the start': before.energy})
         basin = describe_left_basin(start, relaxed, energies, after)
         return relaxed, row | {
             'max_stress_prediction_kB': after.stress,
@@ -179,11 +179,23 @@ class PreRelaxation:
         }
 
 
-def describe_left_basin(start: Crystals, end: Crystals, energies: dict[str, float], after: Measured) -> list[str]:
+def _tell_of_input(given: Crystals, freedom: Freedom, settings: PotentialSettings) -> Steps[dict[str, Any]]:
+    """Return what a row tells of one crystal before the network; of one that cannot be computed why."""
+    try:
+        raw = yield from measure(Motion.of(given, freedom, kinds_of(given), given), given, settings)
+    except (NotComputedError, ValueError) as error:  # it may be why the network predicts: overlaps, lonely atoms
+        failure = error.failure if isinstance(error, NotComputedError) else Failure.of(error)
+        return dict.fromkeys(told_keys('input')) | {'input_error': failure.message}
+    return told(raw, 'input')
+
+
+def describe_left_basin(
+    start: Crystals, end: Crystals, energies: Mapping[str, float | None], after: Measured
+) -> list[str]:
     """Return why one crystal is not in the basin any more that it started in, each reason in words; empty if it is.
 
     A site has other neighbours (`changed_shells`), or the energy lies above one of the `energies`, in eV/atom, by what
-    they are the energy of.
+    they are the energy of; None is of what could not be computed.
     """
     changed = changed_shells(start, end)
     reasons = [
@@ -193,14 +205,19 @@ def describe_left_basin(start: Crystals, end: Crystals, energies: dict[str, floa
     if len(changed) > MOST_SITES:
         reasons.append(f'{len(changed) - MOST_SITES} more have other neighbours')
     for name, energy in energies.items():
-        if (rise := after.energy - energy) > CERTAIN:
+        if energy is not None and (rise := after.energy - energy) > CERTAIN:
             reasons.append(f'the energy lies {rise:.4f} eV/atom above that of {name}')
     return reasons
 
 
 def told(measured: Measured, name: str) -> dict[str, float]:
     """Return the keys of the report, and their values, for what a potential says of a geometry by its `name`."""
-    return {f'energy_{name}_eV_per_atom': measured.energy, f'max_force_{name}_eV_per_A': measured.force}
+    return dict(zip(told_keys(name), (measured.energy, measured.force), strict=True))
+
+
+def told_keys(name: str) -> tuple[str, str]:
+    """Return the keys of the report for energy and force of a geometry by its `name`."""
+    return f'energy_{name}_eV_per_atom', f'max_force_{name}_eV_per_A'
 
 
 def _in_words(composition: dict[int, int]) -> str:

@@ -143,9 +143,21 @@ def note_on_steps(row: Mapping[str, Any]) -> str:
     if 'error' in potential:
         return f'the potential failed, the prediction of the network stands: {potential["error"]}'
     notes = _notes_on_candidates(potential)
+    if 'input_error' in potential:
+        notes.append(f'the potential cannot compute the input: {potential["input_error"]}')
+    if potential.get('steps') and _start_stands(potential):
+        start = 'the prediction of the network' if 'energy_network_eV_per_atom' in potential else 'the input'
+        notes.append(f'the potential found no lower energy in {potential["steps"]} steps: {start} stands')
     if potential.get('basin'):
         notes.append(f'another basin than where it started: {"; ".join(potential["basin"])}')
     return '; '.join(notes)
+
+
+def _start_stands(potential: Mapping[str, Any]) -> bool:
+    """Return whether a crystal stays where the steps of a potential began, as its energy has not fallen."""
+    energies = [potential.get(f'energy_{name}_eV_per_atom') for name in ('network', 'input', 'prediction')]
+    before = energies[1] if energies[0] is None else energies[0]
+    return not potential.get('improved', True) and energies[2] == before
 
 
 def _notes_on_candidates(potential: Mapping[str, Any]) -> list[str]:

@@ -118,6 +118,8 @@ def _format_opinion(opinion: Mapping[str, Any]) -> str:
     """Return what a potential says of the prediction."""
     if 'error' in opinion:
         return f'Second opinion of {opinion["potential"]}: none, {opinion["error"]}.'
+    if 'input_error' in opinion:
+        return f'Second opinion of {opinion["potential"]}: none of the raw crystal, {opinion["input_error"]}.'
     change = opinion['energy_prediction_eV_per_atom'] - opinion['energy_input_eV_per_atom']
     forces = ' to '.join(f'{opinion[f"max_force_{name}_eV_per_A"]:.2f}' for name in ('input', 'prediction'))
     steps = f', after {opinion["steps"]} steps of it,' if opinion['improved'] else ''
@@ -134,15 +136,26 @@ def _format_potential(potential: Mapping[str, Any]) -> str:
         return f'{name} could not relax it: {potential["error"]}.'
     if (ratio := potential.get('volume_ratio')) is not None:
         return f'{name} scaled it to {100 * ratio:.0f} % of its volume.'
-    change = 1e3 * (potential['energy_prediction_eV_per_atom'] - potential['energy_input_eV_per_atom'])
     ended = 'converged' if potential['converged'] else 'did not converge'
+    ended = f'{ended} in {potential["steps"]} steps'
+    if potential['steps'] and not potential.get('improved', True):
+        start = 'the raw crystal' if potential.get('start') == 'input' else 'the prediction of the network'
+        ended = f'found no lower energy in {potential["steps"]} steps, so that {start} stands'
     told = (
-        f'{name} {ended} in {potential["steps"]} steps: energy {change:+.0f} meV/atom from the raw crystal, largest '
-        f'force {potential["max_force_prediction_eV_per_A"]:.3f} eV/A.'
+        f'{name} {ended}: energy {_format_change(potential)}, largest force '
+        f'{potential["max_force_prediction_eV_per_A"]:.3f} eV/A.'
     )
     if potential['left_basin']:
         told += f' It left the basin where it started: {"; ".join(potential["basin"])}.'
     return told
+
+
+def _format_change(potential: Mapping[str, Any]) -> str:
+    """Return how far the energy is from that of the raw crystal, which a potential may not be able to compute."""
+    if 'input_error' in potential:
+        return f'of the raw crystal not known ({potential["input_error"]})'
+    change = 1e3 * (potential['energy_prediction_eV_per_atom'] - potential['energy_input_eV_per_atom'])
+    return f'{change:+.0f} meV/atom from the raw crystal'
 
 
 def _format_saved(steps: int, percent: float | None) -> str:

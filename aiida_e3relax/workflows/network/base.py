@@ -9,6 +9,7 @@ from aiida.common import AttributeDict
 from aiida.engine import BaseRestartWorkChain, ExitCode, ProcessHandlerReport, process_handler, while_
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
+from aiida_e3relax.calculations.gpus import ASKED, LINES
 from aiida_e3relax.calculations.predict import E3RelaxCalculation
 from aiida_e3relax.calculations.predict_parameters import PredictParameters
 from aiida_e3relax.workflows.network.fitting import FITTED, find_fitting
@@ -21,11 +22,11 @@ SMALLEST_MAX_EDGES = 5_000
 class E3RelaxBaseWorkChain(BaseRestartWorkChain):
     """Run `E3RelaxCalculation` until it succeeds, and restart it with other parameters where that can help.
 
-    Out of memory halves the batch of the network, down to `SMALLEST_MAX_EDGES`, then goes to the CPU. A potential
-    alone, which halves its batches itself, goes there at once, and nowhere where the scheduler says that the job took
-    more than it asked for: that is the memory of the machine, not of a GPU. A missing GPU goes to the CPU; all only if
-    `allow_cpu`. A crash or invalid output is tried once more. What no restart can help ends the work chain at once with
-    the exit code of the calculation.
+    Out of memory halves the batch of the network, down to `SMALLEST_MAX_EDGES`, then goes to the CPU. A potential,
+    which halves its batches itself, goes there at once, after a network with the smallest batch of that; and nowhere
+    without a GPU, or where the scheduler says that the job took more than it asked for: that is the memory of the
+    machine. A missing GPU goes to the CPU; all only if `allow_cpu`. A crash or invalid output is tried once more. What
+    no restart can help ends the work chain at once with the exit code of the calculation.
 
     Where the parameters do not say how large a batch is, the first run begins with the one that fitted into the memory
     of the same device before, see `find_fitting`.
@@ -89,10 +90,9 @@ class E3RelaxBaseWorkChain(BaseRestartWorkChain):
     @process_handler(exit_codes=[EXIT_CODES.ERROR_OUT_OF_MEMORY, EXIT_CODES.ERROR_SCHEDULER_OUT_OF_MEMORY])
     def handle_out_of_memory(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
         """Halve the batch of the network; go to the CPU where that is of no use."""
-        if not self._parameters.pre_relaxer.has_network:
-            if node.exit_status == EXIT_CODES.ERROR_SCHEDULER_OUT_OF_MEMORY.status:
-                return self._abort(node, 'a potential takes no less memory of a machine in another run: ask for more')
-            return self._restart_on_cpu(node, 'out of memory with a potential, which halves its batches itself')
+        pre_relaxer = self._parameters.pre_relaxer
+        if pre_relaxer.has_potential or not pre_relaxer.has_network:
+            return self._spare_memory_with_potential(node)
         max_edges = self._parameters.max_edges
         smaller = max_edges // 2
         if _does_not_fit_alone(node):
@@ -141,6 +141,21 @@ class E3RelaxBaseWorkChain(BaseRestartWorkChain):
         """The parameters of the last run."""
         return PredictParameters.from_mapping(self.ctx.parameters)
 
+    def _spare_memory_with_potential(self, node: orm.CalcJobNode) -> ProcessHandlerReport:
+        """Take the smallest batch of a network before a potential, if any, and then go to the CPU from a GPU.
+
+        Nothing tells which of the two took the memory, so that one run finds out.
+        """
+        parameters = self._parameters
+        can_shrink = parameters.pre_relaxer.has_network and parameters.max_edges > SMALLEST_MAX_EDGES
+        if can_shrink and not _does_not_fit_alone(node):
+            self.ctx.has_halved = True
+            reason = 'out of memory with a network and a potential, of which the network can take less'
+            return self._restart(reason, max_edges=SMALLEST_MAX_EDGES)
+        if node.exit_status == EXIT_CODES.ERROR_SCHEDULER_OUT_OF_MEMORY.status or not _may_have_had_gpu(node):
+            return self._abort(node, 'a potential takes no less memory of a machine in another run: ask for more')
+        return self._restart_on_cpu(node, 'out of memory with a potential, which halves its batches itself')
+
     def _begin_with_what_fitted(self) -> None:
         """Set the bound on batches by earlier runs, where the parameters have none."""
         inputs, parameters = self.ctx.inputs, self._parameters
@@ -154,7 +169,7 @@ class E3RelaxBaseWorkChain(BaseRestartWorkChain):
             )
 
     def _restart_on_cpu(self, node: orm.CalcJobNode, reason: str) -> ProcessHandlerReport:
-        if self._parameters.device == 'cpu':
+        if self._parameters.device == 'cpu' or _device_used(node).startswith('cpu'):
             return self._abort(node, f'{reason}, and the CPU was in use already')
         if not self.inputs.allow_cpu.value:
             return self._abort(node, f'{reason}, and `allow_cpu` is False')
@@ -179,6 +194,21 @@ class E3RelaxBaseWorkChain(BaseRestartWorkChain):
         self.report(f'{reason}: giving up; {node.exit_message}')
         exit_code = ExitCode(node.exit_status, node.exit_message)  # type: ignore[arg-type]
         return ProcessHandlerReport(do_break=True, exit_code=exit_code)
+
+
+def _device_used(node: orm.CalcJobNode) -> str:
+    """Return the device of a run by its report, empty where none says so."""
+    device = node.outputs.report.get('device', None) if 'report' in node.outputs else None
+    return device['used'] if device else ''
+
+
+def _may_have_had_gpu(node: orm.CalcJobNode) -> bool:
+    """Return whether a run was on a GPU by its report, or asked for one where none says so."""
+    if used := _device_used(node):
+        return not used.startswith('cpu')
+    parameters = node.inputs.parameters.get_dict() if 'parameters' in node.inputs else {}
+    asks = ASKED.search(node.get_option(LINES) or '')
+    return bool(asks) or parameters.get('device', 'auto').startswith('cuda')
 
 
 def _does_not_fit_alone(node: orm.CalcJobNode) -> bool:

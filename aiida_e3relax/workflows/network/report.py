@@ -56,13 +56,6 @@ def stated_energy_rise(report: Mapping[str, Any], label: str | None = None) -> f
     return None if 'error' in opinion or after is None or before is None else after - before
 
 
-def find_pre_relaxer(report: Mapping[str, Any]) -> PreRelaxer:
-    """Return who made the predictions of a run; a second opinion that took steps relaxed those of the network."""
-    potential, opinion = report.get('potential'), report.get('second_opinion') or {}
-    name = potential['potential'] if potential else opinion['potential'] if opinion.get('steps') else None
-    return PreRelaxer(name is None or report['model'] is not None, name)
-
-
 def network_facts(report: Mapping[str, Any], label: str | None = None) -> dict[str, Any]:
     """Return the facts on the prediction of a structure for the comparison.
 
@@ -78,7 +71,7 @@ def network_facts(report: Mapping[str, Any], label: str | None = None) -> dict[s
     wall_time = _own_time(row) + share * rest
     threads = report['device'].get('threads') if report['device']['used'].startswith('cpu') else 1
     return {
-        'pre_relaxer': str(find_pre_relaxer(report)),
+        'pre_relaxer': str(PreRelaxer.of_report(report)),
         'content_hash': model and model['content_hash'],
         'device': report['device']['used'],
         'structures_in_run': len(rows),

@@ -9,6 +9,7 @@ from aiida.engine import ExitCode, ToContext, WorkChain, if_
 from aiida.engine.processes.workchains.workchain import WorkChainSpec
 
 from aiida_e3relax.calculations.batches import take_structure
+from aiida_e3relax.calculations.pre_relaxer import PreRelaxer
 from aiida_e3relax.calculations.predict_parameters import PredictParameters
 from aiida_e3relax.common.mappings import merge
 from aiida_e3relax.workflows.allowed_values import StaticRun
@@ -29,7 +30,7 @@ from aiida_e3relax.workflows.comparison.reference import (
 )
 from aiida_e3relax.workflows.guard import describe_verdict, guard_prediction
 from aiida_e3relax.workflows.network.base import E3RelaxBaseWorkChain
-from aiida_e3relax.workflows.network.report import find_pre_relaxer, find_row
+from aiida_e3relax.workflows.network.report import find_row
 from aiida_e3relax.workflows.vasp.builder import VaspProtocolMixin
 from aiida_e3relax.workflows.vasp.exit_codes import define_exit_codes
 from aiida_e3relax.workflows.vasp.inputs.freedom import freedom_value, predict_all, read_freedom
@@ -130,13 +131,13 @@ class E3RelaxVaspWorkChain(VaspProtocolMixin, WorkChain):
             return self._go_without(f'The run of the pre-relaxer for the batch {given.failure.value}')
         if 'batch' not in given or label not in given.batch:
             report = given.report.get_dict()
-            row, title = find_row(report, label), find_pre_relaxer(report).title
+            row, title = find_row(report, label), PreRelaxer.of_report(report).title
             if row.get('n_atoms'):  # what was spent on it counts all the same
                 self.ctx.network_facts = {'network_report': given.report, 'label': given.label}
             return self._go_without(f'{title} failed for `{label}`: {row["status"]}: {row["message"]}')
         self.ctx.prediction = take_structure(given.batch, given.label, **_linked('take_prediction'))
         self.ctx.network_facts = {'network_report': given.report, 'label': given.label}
-        title = find_pre_relaxer(given.report.get_dict()).title
+        title = PreRelaxer.of_report(given.report.get_dict()).title
         self.report(f'{title} has predicted the relaxed {self.inputs.structure.get_formula()} as `{label}`')
         return None
 

@@ -219,7 +219,7 @@ def find_due(group: CampaignGroup) -> Due:
     return CampaignController(group).look().due
 
 
-@pytest.mark.parametrize(('state', 'exit_status'), [('finished', 310), ('finished', 340), ('excepted', None)])
+@pytest.mark.parametrize(('state', 'exit_status'), [('finished', 331), ('finished', 340), ('excepted', None)])
 def test_structures_are_held_back_where_the_network_failed_for_their_batch(with_network, state, exit_status):
     group = with_network
     assert find_due(group) == Due((0, 1), (), {})
@@ -241,6 +241,19 @@ def test_structures_are_held_back_where_the_network_failed_for_their_batch(with_
     assert find_due(group) == Due((0,), ('d',), {})
     add_network(group, 0, 'finished', 0)
     assert find_due(group) == Due((), ('a', 'b', 'd'), {})
+
+
+@pytest.mark.parametrize('exit_status', [120, 310, 311, 322])
+def test_what_another_run_does_not_mend_is_not_repeated_by_itself(with_network, exit_status):
+    add_network(with_network, 0, 'finished', exit_status)
+    add_network(with_network, 1, 'finished', 0)
+    assert find_due(with_network) == Due((), ('c', 'd'), {0: ['a', 'b']})
+    (held,) = read_status(with_network).held
+    assert 'message of batch_0' in held.reason
+    assert CampaignController(with_network).retry_failed() == ['batch_0']
+    assert find_due(with_network).networks == (0,)
+    add_network(with_network, 0, 'finished', exit_status)
+    assert find_due(with_network).held == {0: ['a', 'b']}
 
 
 def test_what_is_held_back_is_relaxed_without_the_network_where_a_person_says_so(with_network):

@@ -310,6 +310,7 @@ def test_relaxations_are_kept_that_end_at_crystals():
     )
     assert refusal(converged=False) == 'not converged'
     assert refusal(energy_prediction_eV_per_atom=0.2) == 'the energy rose'
+    assert refusal(energy_prediction_eV_per_atom=0.2, energy_input_eV_per_atom=None) is None
     assert 'volume' in refusal(scaled(1.5))
     assert 'volume' in refusal(scaled(0.65))
     moves = np.array([[0, 0, 1.2], [0, 0, -1.2], [1.2, 0, 0], [-1.2, 0, 0]])

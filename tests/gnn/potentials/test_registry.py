@@ -12,7 +12,7 @@ import torch
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
-from aiida_e3relax.common.errors import DeviceError, InputError, MissingPackageError
+from aiida_e3relax.common.errors import DeviceError, InputError, MissingPackageError, WeightsError
 from aiida_e3relax.gnn.potentials import registry
 from aiida_e3relax.gnn.potentials.base import DTYPES, Potential, first_of_kind
 from aiida_e3relax.gnn.potentials.registry import POTENTIALS, load_potential
@@ -77,7 +77,19 @@ def test_files_that_are_no_weights_are_named(install, weights):
         raise KeyError('model')
 
     install('mace', {'mace.calculators': {'MACECalculator': refuse}})
-    with pytest.raises(InputError, match=r"weights\.model: expected weights of mace .* found KeyError: 'model'"):
+    with pytest.raises(
+        WeightsError, match=r"weights\.model: expected weights of mace .* found KeyError: 'model'"
+    ) as raised:
+        load_potential('mace', CPU, weights=weights())
+    assert (raised.value.code, raised.value.exit_status) == ('bad_checkpoint', 4)
+
+
+def test_an_error_of_the_gpu_is_no_fault_of_the_weights(install, weights):
+    def refuse(**options):
+        raise RuntimeError('CUDA error: an illegal memory access was encountered')
+
+    install('mace', {'mace.calculators': {'MACECalculator': refuse}})
+    with pytest.raises(RuntimeError, match=r'^CUDA error'):
         load_potential('mace', CPU, weights=weights())
 
 

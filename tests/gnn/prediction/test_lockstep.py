@@ -1,5 +1,6 @@
 """Crystals that are stepped together take the steps that they take alone, whatever happens to the others."""
 
+import json
 import time
 
 import numpy as np
@@ -8,6 +9,7 @@ from ase.build import bulk, fcc111
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 
+from aiida_e3relax.common.errors import RunError
 from aiida_e3relax.common.progress import NoProgress
 from aiida_e3relax.crystals.freedom.freedom import Freedom
 from aiida_e3relax.gnn.potentials.base import Potential
@@ -15,6 +17,7 @@ from aiida_e3relax.gnn.potentials.evaluation import Batches, evaluate_alone
 from aiida_e3relax.gnn.prediction.freedom import PredictionFreedom
 from aiida_e3relax.gnn.prediction.pre_relaxation import PreRelaxation
 from aiida_e3relax.gnn.prediction.settings import PotentialSettings
+from aiida_e3relax.parsers.report_schema import parse_report
 from tests.gnn.crystals import batch_of
 
 
@@ -227,6 +230,108 @@ def test_numbers_that_are_not_finite_alone_either_are_the_fault_of_one(alone):
     assert failures.keys() == {3}
     assert 'largest force nan eV/A' in failures[3][1]
     assert_same(found[:3] + found[4:], alone[:3] + alone[4:])
+
+
+class Sticky(EMT):
+    """Fails for all crystals once it has met silver, as a GPU does after an error."""
+
+    broken = False
+
+    def calculate(self, atoms=None, *arguments, **options):
+        self.broken |= 'Ag' in atoms.symbols
+        if self.broken:
+            raise RuntimeError('CUDA error: unspecified launch failure')
+        super().calculate(atoms, *arguments, **options)
+
+
+@pytest.mark.parametrize('in_batches', [False, True])
+def test_a_potential_that_computes_nothing_any_more_is_no_fault_of_crystals(in_batches):
+    calculator = Sticky()
+
+    def fault(crystals):
+        if calculator.broken or any('Ag' in atoms.symbols for atoms in crystals):
+            raise RuntimeError('CUDA error: unspecified launch failure')
+
+    together = Together(fault) if in_batches else None
+    told = 'emt computes nothing any more, not even .*, which it had computed before: RuntimeError: CUDA error'
+    with pytest.raises(RunError, match=told):
+        relaxed(CRYSTALS, together, calculator=calculator)
+
+
+def test_so_is_one_that_never_computed_anything():
+    class Useless(EMT):
+        def calculate(self, *arguments, **options):
+            raise TypeError('of another version')
+
+    told = 'emt computes none of the crystals, and neither Cu nor MgO: TypeError: of another version'
+    with pytest.raises(RunError, match=told):
+        relaxed(CRYSTALS[:2], calculator=Useless())
+
+
+def test_crystals_that_all_fail_are_at_fault_where_a_known_one_does_not():
+    _, failures = relaxed([unknown(), unknown()])
+    assert [failure[0] for failure in failures.values()] == ['potential_failed'] * 2
+
+
+def test_a_potential_without_batches_of_its_own_calculator_still_computes(alone):
+    """Batches compute what the calculator cannot."""
+
+    class Useless(EMT):
+        def calculate(self, *arguments, **options):
+            raise TypeError('of another version')
+
+    found, failures = relaxed([*CRYSTALS, unknown()], Together(), calculator=Useless())
+    assert failures.keys() == {len(CRYSTALS)}
+    assert_same(found[:-1], alone)
+
+
+def overlapping():
+    atoms = bulk('Cu', a=3.7, cubic=True)
+    atoms.positions[1] = atoms.positions[0] + 0.8
+    return atoms
+
+
+@pytest.mark.parametrize('in_batches', [False, True])
+@pytest.mark.parametrize('is_raised', [False, True])
+def test_after_the_network_the_input_need_not_be_computable(in_batches, is_raised):
+    class NoOverlaps(EMT):
+        def calculate(self, atoms=None, *arguments, **options):
+            super().calculate(atoms, *arguments, **options)
+            if atoms.get_all_distances(mic=True)[0, 1:].min() < 2:
+                if is_raised:
+                    raise ValueError('overlapping atoms')
+                self.results['energy'] = self.results['free_energy'] = np.nan
+
+    def fault(crystals):
+        for atoms in crystals:
+            evaluate_alone(NoOverlaps(), atoms)
+            if atoms.get_all_distances(mic=True)[0, 1:].min() < 2:
+                raise ValueError('no numbers')
+
+    potential = Potential(
+        NoOverlaps(), 'emt', '3', 'of ASE', batches=Batches(Together(fault), 'EMT') if in_batches else None
+    )
+    given, starts = batch_of(overlapping(), alloy(2)), batch_of(alloy(1), alloy(2))
+    relaxation = PreRelaxation(potential, PotentialSettings('emt', 'network', 12, 0.1, 10.0))
+    end, rows, failures = relaxation.relax(
+        given, starts, range(2), PredictionFreedom(None, given, [None] * 2), NoProgress()
+    )
+    assert not failures
+    told = rows[0].pop('input_error')
+    assert 'overlapping atoms' in told if is_raised else 'energy nan' in told
+    assert (rows[0]['energy_input_eV_per_atom'], rows[0]['max_force_input_eV_per_A']) == (None, None)
+    assert rows[0]['energy_prediction_eV_per_atom'] < rows[0]['energy_network_eV_per_atom']
+    assert not np.allclose(end.select([0]).positions, starts.select([0]).positions)
+    assert 'input_error' not in rows[1]
+    report = {'schema': 1, 'error': None, 'model': {'content_hash': '0'}, 'device': {'used': 'cpu'}}
+    report |= {'timings_s': {'total': 1.0}, 'potential': {'potential': 'emt', 'start': 'network', 'steps': 12}}
+    row = {'label': 'a', 'status': 'ok', 'message': '', 'n_atoms': 4, 'potential': rows[0]}
+    told = 'expected `error`, or the energies of input and prediction'
+    with pytest.raises(ValueError, match=told):
+        parse_report(json.dumps(report | {'structures': [row]}))
+    row['potential'] = rows[0] | {'input_error': 'overlapping atoms'}
+    content = parse_report(json.dumps(report | {'structures': [row]}))[1]
+    assert content['structures'] == [row]
 
 
 def test_an_interruption_ends_all():

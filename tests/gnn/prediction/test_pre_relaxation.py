@@ -22,7 +22,7 @@ from aiida_e3relax.gnn.models.registry import make_model
 from aiida_e3relax.gnn.potentials.base import Potential
 from aiida_e3relax.gnn.prediction import predictor, relaxer, streaming
 from aiida_e3relax.gnn.prediction.report import Tally
-from aiida_e3relax.gnn.prediction.settings import PredictionSettings
+from aiida_e3relax.gnn.prediction.settings import STARTS, PredictionSettings
 from tests.gnn.crystals import batch_of
 
 FACTS = {
@@ -204,7 +204,8 @@ def test_memory_that_runs_out_for_one_is_its_own(run, calculator, monkeypatch, e
 
 def test_after_the_network_a_failure_leaves_its_prediction_and_says_so(run, small, calculator, monkeypatch):
     def fault(atoms):
-        raise RuntimeError('no')
+        if len(atoms) == 4:
+            raise RuntimeError('no')
 
     monkeypatch.setattr(calculator, 'fault', staticmethod(fault))
     status, report, told = run([copper()], '--model', str(small))
@@ -220,12 +221,35 @@ def test_numbers_that_are_not_finite_are_a_failure(run, calculator, monkeypatch)
 
     def calculate(self, *arguments, **options):
         whole(self, *arguments, **options)
-        self.results['forces'] = self.results['forces'] * np.nan
+        if len(self.atoms) > most:
+            self.results['forces'] = self.results['forces'] * np.nan
 
     monkeypatch.setattr(EMT, 'calculate', calculate)
+    most = 3
     _, report, _ = run([copper()], *FROM_INPUT)
     assert report['structures'][0]['status'] == 'potential_failed'
     assert 'largest force nan eV/A' in report['structures'][0]['message']
+    most = 0
+    status, report, _ = run([copper()], *FROM_INPUT)
+    assert (status, report['error']['code']) == (1, 'unexpected')
+    assert report['error']['message'].endswith('nor MgO: its energy or forces are no finite numbers')
+
+
+@pytest.mark.parametrize('start', STARTS)
+def test_a_potential_that_fails_at_its_first_call_fails_as_a_whole(
+    run, small, calculator, monkeypatch, start, tmp_path
+):
+    def fault(atoms):
+        raise RuntimeError('no kernel image is available')
+
+    monkeypatch.setattr(calculator, 'fault', staticmethod(fault))
+    options = ('--model', str(small)) if start == 'network' else ()
+    status, report, _ = run([copper(), silver()], '--start', start, *options)
+    assert (status, report['error']['code'], report['structures']) == (1, 'unexpected', [])
+    assert report['error']['message'] == (
+        'chgnet computes none of the crystals, and neither Cu nor MgO: RuntimeError: no kernel image is available'
+    )
+    assert not (tmp_path / 'out.npz').exists()
 
 
 @pytest.mark.parametrize('ending', [KeyboardInterrupt, 'SIGTERM'])
@@ -317,6 +341,9 @@ def test_where_the_energy_does_not_fall_the_start_stands(run, small, monkeypatch
     assert (row['improved'], row['converged'], row['left_basin'], row['steps']) == (False, False, False, 3)
     assert row['energy_prediction_eV_per_atom'] == row['energy_input_eV_per_atom']
     assert report['structures'][0]['max_displacement_A'] == 0
+    assert report['structures'][0]['message'] == 'the potential found no lower energy in 3 steps: the input stands'
+    _, report, _ = run([copper()], '--model', str(small), '--steps', '3')
+    assert 'in 3 steps: the prediction of the network stands' in report['structures'][0]['message']
     kept = PotentialSettings('chgnet', 'input', 3, only_if_lower=False)
     only = relax(copper(), model=None, potential=kept, device='cpu')
     assert only.potential['left_basin']

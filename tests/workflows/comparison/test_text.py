@@ -60,6 +60,9 @@ def test_a_second_opinion_is_told():
     assert told in text_of(network=network)
     network = COMPARISON['network'] | {'second_opinion': opinion | {'improved': True}}
     assert 'the prediction, after 5 steps of it, changes' in ' '.join(text_of(network=network).split())
+    of_raw = {'energy_input_eV_per_atom': None, 'max_force_input_eV_per_A': None, 'input_error': 'overlapping atoms'}
+    network = COMPARISON['network'] | {'second_opinion': opinion | of_raw}
+    assert 'Second opinion of chgnet: none of the raw crystal, overlapping atoms.' in text_of(network=network)
     network = COMPARISON['network'] | {'second_opinion': {'potential': 'chgnet', 'error': 'ValueError: isolated atom'}}
     assert 'Second opinion of chgnet: none, ValueError: isolated atom.' in text_of(network=network)
 
@@ -86,8 +89,23 @@ def test_what_a_potential_did_is_told():
         'newer-than-this (v2) converged in 17 steps: energy -250 meV/atom from the raw crystal, largest force' in text
     )
     assert 'It left the basin where it started: Cu 1 had 12 Au around it, now 8.' in text
+    of_raw = {'energy_input_eV_per_atom': None, 'input_error': 'overlapping atoms'}
+    unknown = network | {'potential': {'potential': 'chgnet', **did, **of_raw}}
+    text = ' '.join(text_of(network=unknown).split())
+    assert 'energy of the raw crystal not known (overlapping atoms), largest force 0.013 eV/A.' in text
     failed = network | {'potential': {'potential': 'chgnet', 'error': 'isolated atom'}}
     assert 'chgnet could not relax it: isolated atom.' in text_of(network=failed)
+
+
+@pytest.mark.parametrize(('start', 'words'), [('input', 'raw crystal'), ('network', 'prediction of the network')])
+def test_where_a_potential_lowered_no_energy_it_is_told_what_stands(start, words):
+    did = {'converged': False, 'steps': 200, 'improved': False, 'left_basin': False, 'start': start}
+    did |= {'energy_input_eV_per_atom': -3.0, 'energy_prediction_eV_per_atom': -3.0}
+    did |= {'potential': 'chgnet', 'max_force_prediction_eV_per_A': 0.5}
+    text = ' '.join(text_of(network=COMPARISON['network'] | {'potential': did}).split())
+    assert f'chgnet found no lower energy in 200 steps, so that the {words} stands: energy +0 meV/atom' in text
+    text = ' '.join(text_of(network=COMPARISON['network'] | {'potential': did | {'steps': 0}}).split())
+    assert 'chgnet did not converge in 0 steps' in text
 
 
 def test_what_was_not_measured_is_a_dash():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import ase.build
@@ -19,9 +20,10 @@ from tests.workflows.accounting import AccountingScheduler
 from tests.workflows.fault_tables import Codes, read_table
 
 ROWS = read_table('Network')
-OF_POTENTIAL = read_table('Potential')
-"""Where a potential without a network is another matter."""
-ALONE = {'potential': 'chgnet', 'start': 'input'}
+OF_POTENTIAL, OF_BOTH = read_table('Potential'), read_table('Network and potential')
+"""Where a potential without a network, and after one, is another matter."""
+ALONE = {'potential': 'chgnet', 'start': 'input', 'steps': 1}
+AFTER_NETWORK = ALONE | {'start': 'network'}
 COPPER = ase.build.bulk('Cu', 'fcc', a=3.615)
 LABEL = 'cu'
 NO_REPORT = 'rm -f report.json predictions.npz'
@@ -40,6 +42,7 @@ FAULTS = {
     'out-of-memory-job': f'{NO_REPORT}; account OUT_OF_MEMORY',
     'does-not-fit': f"""{NO_REPORT}
 echo '{{"schema": 1, "error": {{"code": "out_of_memory", "message": "none of 1 structures fits"}},
+       "device": {{"used": "cuda:0"}},
        "structures": [{{"label": "{LABEL}", "status": "out_of_memory", "message": ""}}]}}' > report.json""",
     'no-gpu': REPORT_ERROR.format('no_device'),
     'crash': f'{NO_REPORT}; echo "bus error" >&2; exit 1',
@@ -74,23 +77,29 @@ ONE_END = 'lost'
 
 
 @pytest.fixture(scope='module')
-def good_run(find_program, tmp_path_factory) -> Path:
-    """The files of a good run of the network on copper."""
-    folder = tmp_path_factory.mktemp('good')
-    write_npz(
-        folder / 'structures.npz',
-        make_crystals([COPPER.numbers], [COPPER.positions], [COPPER.cell.array], labels=[LABEL], pbc=[COPPER.pbc]),
-    )
-    files = ['--model', DEFAULT_CHECKPOINT, '--output', 'predictions.npz', '--report', 'report.json']
-    subprocess.run(
-        [find_program('e3relax'), 'predict', 'structures.npz', *files, '--device', 'cpu'], cwd=folder, check=True
-    )
-    (folder / 'structures.npz').unlink()
-    return folder
+def make_good_run(find_program, tmp_path_factory) -> Callable[[dict | None], Path]:
+    """A factory of the files of a good run on copper, of the network or of a potential."""
+    made: dict[str, Path] = {}
+
+    def make(potential: dict | None) -> Path:
+        words = [word for name, value in (potential or {}).items() for word in (f'--{name}', str(value))]
+        if not potential or potential['start'] == 'network':
+            words += ['--model', str(DEFAULT_CHECKPOINT)]
+        if (key := ' '.join(words)) not in made:
+            folder = made[key] = tmp_path_factory.mktemp('good')
+            crystal = [COPPER.numbers], [COPPER.positions], [COPPER.cell.array]
+            write_npz(folder / 'structures.npz', make_crystals(*crystal, labels=[LABEL], pbc=[COPPER.pbc]))
+            files = ['--output', 'predictions.npz', '--report', 'report.json', '--device', 'cpu']
+            command = [find_program('e3relax'), 'predict', 'structures.npz', *files, *words]
+            subprocess.run(command, cwd=folder, check=True)
+            (folder / 'structures.npz').unlink()
+        return made[key]
+
+    return make
 
 
 @pytest.fixture
-def run_network(good_run, model, tmp_path, monkeypatch, entry_points, aiida_computer):
+def run_network(make_good_run, model, tmp_path, monkeypatch, entry_points, aiida_computer):
     """Run the network's work chain with a fault, and return it and its jobs in order."""
     entry_points.add(AccountingScheduler, 'aiida.schedulers:tests.accounting')
     accounts = tmp_path / 'accounts'
@@ -100,14 +109,14 @@ def run_network(good_run, model, tmp_path, monkeypatch, entry_points, aiida_comp
         script = tmp_path / 'network.sh'
         guard = f'mkdir {tmp_path / "mark"} 2> /dev/null || exit 0' if once else ''
         account = f'account() {{ echo $1 > {accounts}; }}\naccount COMPLETED'
-        script.write_text(f'#!/bin/bash\n{account}\ncp {good_run}/* .\n{guard}\n{FAULTS[fault]}\n')
+        script.write_text(f'#!/bin/bash\n{account}\ncp {make_good_run(potential)}/* .\n{guard}\n{FAULTS[fault]}\n')
         script.chmod(0o755)
         computer = aiida_computer(label='accounted', scheduler_type='tests.accounting')
         computer.configure(safe_interval=0)
         code = orm.InstalledCode(computer=computer, filepath_executable=str(script), label='network')
         inputs = {
             'code': code,
-            **({} if potential else {'model': model}),
+            **({} if potential and potential['start'] == 'input' else {'model': model}),
             'structures': {LABEL: orm.StructureData(ase=COPPER)},
             'parameters': {'max_edges': 4 * SMALLEST_MAX_EDGES, **(potential or {})},
         }
@@ -120,6 +129,7 @@ def run_network(good_run, model, tmp_path, monkeypatch, entry_points, aiida_comp
 def test_every_fault_is_in_the_table_and_no_other():
     assert set(ROWS) == set(FAULTS)
     assert set(OF_POTENTIAL) < set(ROWS)
+    assert set(OF_BOTH) < set(ROWS)
 
 
 @pytest.mark.parametrize(
@@ -133,7 +143,16 @@ def test_a_fault_that_happens_once_is_mended_if_it_can(run_network, fault):
     'fault', [pytest.param(name, marks=[] if name in OF_POTENTIAL else pytest.mark.slow) for name in ROWS]
 )
 def test_so_it_is_of_a_potential_alone(run_network, fault):
+    pytest.importorskip('chgnet')
     assert_restarts(*run_network(fault, once=True, potential=ALONE), (ROWS | OF_POTENTIAL)[fault])
+
+
+@pytest.mark.parametrize(
+    'fault', [pytest.param(name, marks=[] if name in OF_BOTH else pytest.mark.slow) for name in ROWS]
+)
+def test_so_it_is_of_a_potential_after_the_network(run_network, fault):
+    pytest.importorskip('chgnet')
+    assert_restarts(*run_network(fault, once=True, potential=AFTER_NETWORK), (ROWS | OF_BOTH)[fault])
 
 
 def assert_restarts(node, jobs, row):
@@ -144,6 +163,8 @@ def assert_restarts(node, jobs, row):
         assert parameters[0] == parameters[1]
     elif change == 'the CPU':
         assert parameters[1] == parameters[0] | {'device': 'cpu'}
+    elif change.startswith('the smallest'):
+        assert parameters[1] == parameters[0] | {'max_edges': SMALLEST_MAX_EDGES}
     elif not change.startswith('no restart'):
         assert parameters[1] == parameters[0] | {'max_edges': 2 * SMALLEST_MAX_EDGES}
 
@@ -159,9 +180,11 @@ def test_a_fault_that_happens_every_time_is_an_error(run_network, fault):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('fault', ROWS)
-def test_so_it_is_of_a_potential_alone_every_time(run_network, fault):
-    codes = Codes.parse((ROWS | OF_POTENTIAL)[fault][1])
-    node, jobs = run_network(fault, once=False, potential=ALONE)
+@pytest.mark.parametrize(('potential', 'own'), [(ALONE, OF_POTENTIAL), (AFTER_NETWORK, OF_BOTH)])
+def test_so_it_is_of_a_potential_every_time(run_network, potential, own, fault):
+    pytest.importorskip('chgnet')
+    codes = Codes.parse((ROWS | own)[fault][1])
+    node, jobs = run_network(fault, once=False, potential=potential)
     assert ([job.exit_status for job in jobs], node.exit_status) == (codes.jobs, codes.end)
 
 

@@ -30,7 +30,7 @@ exit 6
 TOO_SMALL_BESIDE_A_FAULT = """
 e3relax "$@"
 if [[ "$*" == *"--device cpu"* ]]; then exit; fi
-sed -i 's/"status": "ok"/"status": "out_of_memory"/' report.json
+sed -i 's/"status": "ok"/"status": "out_of_memory"/; s/"used": "cpu"/"used": "cuda:0"/' report.json
 """
 # Fails at the first call, works at the second.
 FLAKY = """
@@ -48,6 +48,7 @@ def run(make_code, model, make_structure, find_program, tmp_path):
         allow_cpu: bool = True,
         also: dict | None = None,
         max_iterations: int = 10,
+        options: dict | None = None,
         **parameters: object,
     ) -> orm.WorkChainNode:
         path = tmp_path / 'program.sh'
@@ -55,7 +56,8 @@ def run(make_code, model, make_structure, find_program, tmp_path):
         path.chmod(0o755)
         inputs = {
             'code': make_code(path, 'program', 'e3relax.predict'),
-            'model': model,
+            **({} if parameters.get('start') == 'input' else {'model': model}),
+            'metadata': {'options': options or {}},
             'structures': {'cu': make_structure('Cu'), **(also or {})},
             'parameters': parameters,
         }
@@ -114,6 +116,34 @@ def test_out_of_memory_on_the_cpu_is_the_end(run):
     node = run('kill -KILL $$', device='cpu', max_edges=SMALLEST_MAX_EDGES)
     assert node.exit_status == EXIT_CODES.ERROR_OUT_OF_MEMORY.status
     assert len(node.called) == 1
+
+
+def test_out_of_memory_on_the_cpu_that_auto_found_is_the_end(run):
+    node = run(TOO_SMALL_BESIDE_A_FAULT.split('s/"used"', maxsplit=1)[0] + "' report.json")
+    assert node.exit_status == EXIT_CODES.ERROR_OUT_OF_MEMORY.status
+    assert parameters_of(node, 'device') == [None]
+
+
+@pytest.mark.parametrize(
+    ('parameters', 'options', 'devices'),
+    [
+        ({}, {}, [None]),
+        ({'device': 'cuda'}, {}, ['cuda', 'cpu']),
+        ({}, {'custom_scheduler_commands': '#SBATCH --gres=gpu:a100:1'}, [None, 'cpu']),
+    ],
+)
+def test_a_potential_without_a_gpu_has_nowhere_to_go_when_memory_runs_out(run, parameters, options, devices):
+    alone = {'potential': 'chgnet', 'start': 'input'}
+    node = run('kill -KILL $$', options=options, **alone, **parameters)
+    assert node.exit_status == EXIT_CODES.ERROR_OUT_OF_MEMORY.status
+    assert parameters_of(node, 'device') == devices
+
+
+def test_after_a_network_its_smallest_batch_is_tried_before_that(run):
+    node = run('kill -KILL $$', potential='chgnet', device='cuda')
+    assert node.exit_status == EXIT_CODES.ERROR_OUT_OF_MEMORY.status
+    assert parameters_of(node, 'max_edges') == [None, SMALLEST_MAX_EDGES, SMALLEST_MAX_EDGES]
+    assert parameters_of(node, 'device') == ['cuda', 'cuda', 'cpu']
 
 
 def test_no_gpu_goes_to_the_cpu(run):

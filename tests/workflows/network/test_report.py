@@ -2,8 +2,8 @@
 
 import pytest
 
+from aiida_e3relax.calculations.pre_relaxer import PreRelaxer
 from aiida_e3relax.workflows.network.report import (
-    find_pre_relaxer,
     find_relaxation,
     find_remarks,
     network_facts,
@@ -63,7 +63,7 @@ def test_the_time_of_a_potential_counts_for_the_structure_it_was_spent_on():
 @pytest.mark.parametrize(('steps', 'name'), [(0, 'network'), (3, 'network+chgnet')])
 def test_a_second_opinion_that_took_steps_is_a_pre_relaxer(steps, name):
     report = REPORT | {'second_opinion': {'potential': 'chgnet', 'steps': steps}}
-    assert network_facts(report, 'a')['pre_relaxer'] == str(find_pre_relaxer(report)) == name
+    assert network_facts(report, 'a')['pre_relaxer'] == str(PreRelaxer.of_report(report)) == name
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,8 @@ def _find_failure(row: Mapping[str, Any]) -> str | None:
         return 'not relaxed: the potential failed'
     if not told['converged']:
         return 'not converged'
-    if told['energy_prediction_eV_per_atom'] > told['energy_input_eV_per_atom'] + RISE:
+    before = told['energy_input_eV_per_atom']  # none of a start that the potential cannot compute
+    if before is not None and told['energy_prediction_eV_per_atom'] > before + RISE:
         return 'the energy rose'
     return None
 
