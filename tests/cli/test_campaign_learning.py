@@ -7,6 +7,7 @@ from typing import Any
 
 import ase.build
 import ase.io
+import numpy as np
 import pytest
 from aiida import orm
 from ase.data import atomic_numbers, reference_states
@@ -20,7 +21,10 @@ from aiida_e3relax.campaign.submission import daemon
 from aiida_e3relax.campaign.submission.lock import lock
 from aiida_e3relax.cli.campaign.commands import campaign
 from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.crystals.pairs import Pairs
+from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.data.pairs import E3RelaxPairsData
+from aiida_e3relax.data.structures import structures_to_crystals
 from tests.campaign.submission.test_arms import end, store_process
 from tests.campaign.submission.test_controller import add_chain
 from tests.gnn.pairs import made_pairs
@@ -33,6 +37,8 @@ def invoke(e3relax_code, standin_code, potential_family):
 
     def run(command: str, *words: str) -> tuple[int, str]:
         more = [*codes, '--potential-family', potential_family] if command == 'create' else []
+        if '--raw-legs-of' in words:
+            more = []
         done = CliRunner().invoke(campaign, [command, *words, *more])
         assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
         return done.exit_code, ' '.join(done.output.split())
@@ -78,6 +84,21 @@ def test_what_is_to_be_learnt_is_recorded(invoke, metals, tmp_path, model):
     assert how.options == {'max_wallclock_seconds': 3600}
     assert len(settings.reference_sample) == 5  # as many as are to judge
     assert set(settings.judges) == set(settings.reference_sample)
+
+
+def test_a_model_that_has_learnt_from_the_structures_is_told(invoke, metals, tmp_path, model):
+    ends = [orm.StructureData(ase=atoms) for atoms in ase.io.read(metals, ':3')]
+    starts = structures_to_crystals({str(n): end for n, end in enumerate(ends)})
+    pairs = E3RelaxPairsData.from_pairs(Pairs(starts, starts, np.full(3, 'train'), np.full(3, 'earlier'))).store()
+    with model.as_path() as path:
+        card = {**model.card, 'name': f'tuned-{tmp_path.name}', 'made_of': {'pairs': {'a': {'uuid': pairs.uuid}}}}
+        tuned = E3RelaxModelData(path, card).store()
+    code, output = invoke('create', tmp_path.name, '--from', metals, '--model', str(tuned.pk))
+    assert (code, 'the model has learnt from 3 structures of these 10' in output) == (0, True), output
+    code, output = invoke('create', f'{tmp_path.name}-arm', '--raw-legs-of', tmp_path.name, '--model', str(tuned.pk))
+    assert (code, 'the model has learnt from 3 structures of these 10' in output) == (0, True), output
+    code, output = invoke('create', f'{tmp_path.name}-other', '--from', metals, '--model', 'default')
+    assert (code, 'has learnt from' in output) == (0, False), output
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from aiida_e3relax.calculations.pre_relaxer import NETWORK, PreRelaxer
 from aiida_e3relax.campaign.arms import COUNT_REMARK, arm_choices, arm_name, count_relaxations, load_base
 from aiida_e3relax.campaign.creation import check_new_name, create_arm, find_refusals
 from aiida_e3relax.campaign.group import CampaignGroup
+from aiida_e3relax.campaign.learnt import warn_of_learnt
 from aiida_e3relax.campaign.rounds.settings import LearningSettings
 from aiida_e3relax.cli.campaign.create import list_reasons
 from aiida_e3relax.cli.campaign.learning import describe_plan
@@ -126,6 +127,8 @@ def create_single_arm(
         f'with the raw legs of {raw_legs_of}; {len(refused)} left out. '
         f'Its settings are in Dict<{arm.settings_node.pk}>.'
     )
+    if warning := warn_of_learnt([of_arm]):
+        click.echo(warning, err=True)
     if learning:
         click.echo(describe_plan(of_arm.how_to_learn, len(of_arm.judge_set)))
     click.echo(
