@@ -10,7 +10,7 @@ from aiida_e3relax.common.errors import InputError, TrainingError
 from aiida_e3relax.crystals.datasets.pairs_file import write_pairs
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
-from aiida_e3relax.gnn.checkpoints.model_card import read_card, write_card
+from aiida_e3relax.gnn.checkpoints.model_card import hash_file, read_card, write_card
 from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.cli.options import checkpoint_path
 from aiida_e3relax.gnn.evaluation.evaluate import measure
@@ -146,6 +146,27 @@ def test_uncertainty_of_a_tuned_ensemble_is_scaled_to_its_errors(ensemble, place
     assert 'calibration' not in read_card('tuned/best.pt')['training']
     assert main([*tune, '--set=data=all.npz', '--set=needs_calibration=true', '--set=output=needs']) == 1
     assert f'{told} of bonds, of 9: give more of them' in capsys.readouterr().err
+
+
+def test_a_kill_between_the_calibrated_checkpoint_and_its_card_is_mended(ensemble, place, monkeypatch):
+    pairs = made_pairs(copies=7)
+    write_pairs('more.npz', dataclasses.replace(pairs, split=np.resize(['train', 'train', 'val'], len(pairs))))
+    tune = ['finetune', str(ensemble), 'tune.json', '--device', 'cpu', '--set=data=more.npz']
+
+    def be_killed(*_):
+        raise RuntimeError('killed')
+
+    with monkeypatch.context() as patched:
+        patched.setattr('aiida_e3relax.gnn.training.ensembles.write_card', be_killed)
+        with pytest.raises(RuntimeError, match='killed'):
+            main(tune)
+    assert read_card('tuned/best.pt')['content_hash'] != hash_file(place / 'tuned' / 'best.pt')
+    assert main(tune) == 0
+    tuned = load_checkpoint('tuned/best.pt')
+    assert tuned.training['calibration']['pairs'] == 21
+    assert read_card('tuned/best.pt')['training'] == json.loads(json.dumps(tuned.training))
+    assert main([*tune, '--set=output=whole']) == 0
+    assert read_card('tuned/best.pt') == {**read_card('whole/best.pt'), 'name': 'tuned'}
 
 
 def test_batches_are_no_larger_than_what_there_is_to_train_on(trained, place):
