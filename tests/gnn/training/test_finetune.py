@@ -13,6 +13,7 @@ from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
 from aiida_e3relax.gnn.checkpoints.model_card import hash_file, read_card, write_card
 from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.cli.options import checkpoint_path
+from aiida_e3relax.gnn.data.splits import chemical_systems
 from aiida_e3relax.gnn.evaluation.evaluate import measure
 from aiida_e3relax.gnn.training.batches import PreparedPairs, validation_errors
 from aiida_e3relax.gnn.training.ensembles import combine
@@ -167,6 +168,25 @@ def test_a_kill_between_the_calibrated_checkpoint_and_its_card_is_mended(ensembl
     assert read_card('tuned/best.pt')['training'] == json.loads(json.dumps(tuned.training))
     assert main([*tune, '--set=output=whole']) == 0
     assert read_card('tuned/best.pt') == {**read_card('whole/best.pt'), 'name': 'tuned'}
+
+
+def test_old_pairs_are_learnt_again_beside_the_new_ones(trained, place, capsys):
+    known = without(made_pairs(), GALLIUM)
+    old = dataclasses.replace(made_pairs(copies=3), source=np.full(len(made_pairs(copies=3)), 'old'))
+    write_pairs('old.npz', old)
+    tune = ['finetune', str(trained), 'tune.json', '--new-elements', '--replay', 'old.npz', '--replay-share', '0.5']
+    assert main(tune) == 0
+    measured = set(chemical_systems(known.select(np.flatnonzero(known.split != 'train'))))
+    free = [system not in measured for system in chemical_systems(old.of_split('train'))]
+    asked = round(0.5 * len(known.of_split('train')))
+    assert f'replay: {min(sum(free), asked)} of {asked} old pairs asked for are learnt again' in capsys.readouterr().err
+    assert load_checkpoint('tuned/best.pt').training['data']['old']['train'] == min(sum(free), asked)
+    assert main(tune) == 0  # it has ended, with the same pairs
+    with pytest.raises(SystemExit):
+        main([*tune, '--replay-share', '-1'])
+    assert "expected a number from 0 to 100, found '-1'" in capsys.readouterr().err
+    assert main(['finetune', str(trained), 'tune.json', '--replay', 'known.npz']) == 3
+    assert 'holds the same pairs as known.npz' in capsys.readouterr().err
 
 
 def test_batches_are_no_larger_than_what_there_is_to_train_on(trained, place):
