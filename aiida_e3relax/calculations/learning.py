@@ -23,6 +23,7 @@ from aiida_e3relax.crystals.pairs import Pairs, aligned
 from aiida_e3relax.crystals.structures import Crystals
 from aiida_e3relax.data.batch import StructureBatchData
 from aiida_e3relax.data.pairs import RELAXATION, E3RelaxPairsData
+from aiida_e3relax.gnn.data.replay import draw_replay
 from aiida_e3relax.gnn.data.splits import chemical_systems, joined, prototypes
 from aiida_e3relax.gnn.data.summary import summary
 
@@ -90,21 +91,19 @@ def divide_pairs(pairs: E3RelaxPairsData, split: orm.Dict, **replay: E3RelaxPair
     Pairs of `replay` are drawn at random from its splits `train`, but none of a chemical system that is in `val` or
     `test`, or among those `judged`: what is measured is new.
 
-    The data card goes with them.
+    The data card goes with them, and the node says how many were replayed, see `E3RelaxPairsData.replayed`.
     """
     settings, found = SplitSettings.from_mapping(split.get_dict()), pairs.pairs
     divided = dataclasses.replace(found, split=_split_of(found, settings))
-    systems = np.array(chemical_systems(divided))
-    measured = {*systems[divided.split != 'train'].tolist(), *settings.judged}
-    parts = [divided]
-    if replay:
-        old = Pairs.concatenate(replay[key].pairs.of_split('train') for key in sorted(replay))
-        free = np.flatnonzero([system not in measured for system in chemical_systems(old)])
-        count = min(len(free), round(settings.replay * len(divided.of_split('train'))))
-        drawn = np.random.default_rng(settings.seed).choice(free, size=count, replace=False)
-        parts.append(old.select(np.sort(drawn)))
-    together = Pairs.concatenate(parts)
-    return E3RelaxPairsData.from_pairs(together, _divided_card(pairs, settings, replay, together))
+    if not replay:
+        return E3RelaxPairsData.from_pairs(divided, _divided_card(pairs, settings, replay, divided))
+    old = Pairs.concatenate(replay[key].pairs for key in sorted(replay))
+    again = draw_replay(old, divided, settings.replay, settings.seed, settings.judged)
+    together = Pairs.concatenate([divided, again.pairs])
+    node = E3RelaxPairsData.from_pairs(together, _divided_card(pairs, settings, replay, together))
+    counts = {'count': len(again.pairs), 'asked': again.asked, 'told': again.describe()}
+    node.base.attributes.set(node.REPLAYED_KEY, counts)
+    return node
 
 
 def _divided_card(

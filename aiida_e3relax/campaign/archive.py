@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.resources
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from aiida_e3relax.campaign.arms import find_pre_relaxer
 from aiida_e3relax.campaign.group import load_campaign
 from aiida_e3relax.campaign.output import written_together
 from aiida_e3relax.campaign.results.table import campaign_frame
+from aiida_e3relax.campaign.rounds.history import Generation, read_generations, read_history
 from aiida_e3relax.campaign.settings import CampaignSettings
 from aiida_e3relax.campaign.submission.processes import read_processes
 
@@ -61,7 +62,9 @@ def export_campaign(name: str, folder: Path) -> list[Path]:
                 'run these again'
             )
         campaign_frame(name).to_parquet(partial / TABLE)
-        (partial / README).write_text(_write_readme(name, settings, len(nodes)), encoding='utf-8')
+        generations = read_generations(settings.chain.get('model'), read_history(processes.rounds))
+        readme = _write_readme(name, settings, len(nodes), generations)
+        (partial / README).write_text(readme, encoding='utf-8')
     return [folder / file for file in (ARCHIVE, TABLE, README)]
 
 
@@ -79,18 +82,18 @@ def _has_file(content: dict[str, Any], name: str) -> bool:
     return any(key.upper().startswith(name) or _has_file(entry, name) for key, entry in content.get('o', {}).items())
 
 
-def _write_readme(name: str, settings: CampaignSettings, n_processes: int) -> str:
+def _write_readme(name: str, settings: CampaignSettings, n_processes: int, generations: Sequence[Generation]) -> str:
     """Return the text that goes with an export."""
     template = (importlib.resources.files(__package__) / README_TEMPLATE).read_text(encoding='utf-8')
     now = {package: importlib.metadata.version(package) for package in settings.versions}
     versions = '\n'.join(f'| {package} | {then} | {now[package]} |' for package, then in settings.versions.items())
-    model = settings.chain['model']
+    models = '; '.join(f'generation {each.number} `{each.model}`, {each.content_hash}' for each in generations)
     return template.format(
         name=name,
         created=settings.created,
         n_structures=len(settings.structures),
         n_processes=n_processes,
-        model=f'`{model}` (its model card, with its licence, is in the node)' if model else 'none',
+        model=f'{models} (model cards, with licences, are in the nodes)' if models else 'none',
         weights=f'`{weights}`'
         if (weights := settings.chain.get('potential_weights'))
         else 'those of its package, if any',

@@ -38,6 +38,8 @@ class GroupExtras:
     round_fault
         Why the last round that was due could not be submitted: `after` how many finished relaxations, `asked`, how many
         rounds a person had asked for then, and `message`. None where all goes well.
+    training
+        What rounds take in the place of what the settings say of them, see `LearningSettings.with_training`.
     """
 
     label: str
@@ -49,12 +51,14 @@ class GroupExtras:
     raw_on_network_failure: bool = False
     rounds_asked: int = 0
     round_fault: Mapping[str, Any] | None = None
+    training: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
 class CampaignGroup(orm.Group):
     """The raw structures of a campaign and its settings, under the campaign's name as label.
 
-    The settings are a node and never change. What may change, the caps, a pause and what to try again, are extras.
+    The settings are a node and never change. What may change, the caps, a pause, what to try again and how the model is
+    trained, are extras.
     """
 
     _PAUSED = 'paused'
@@ -65,6 +69,7 @@ class CampaignGroup(orm.Group):
     _RAW_ON_NETWORK_FAILURE = 'raw_on_network_failure'
     _ROUNDS_ASKED = 'rounds_asked'
     _ROUND_FAULT = 'round_fault'
+    _TRAINING = 'training'
 
     @property
     def settings_node(self) -> orm.Dict:
@@ -91,6 +96,7 @@ class CampaignGroup(orm.Group):
             'raw_on_network_failure': self._RAW_ON_NETWORK_FAILURE,
             'rounds_asked': self._ROUNDS_ASKED,
             'round_fault': self._ROUND_FAULT,
+            'training': self._TRAINING,
         }
         return GroupExtras(label, **{name: extras[key] for name, key in names.items() if key in extras})
 
@@ -165,6 +171,15 @@ class CampaignGroup(orm.Group):
     @round_fault.setter
     def round_fault(self, value: Mapping[str, Any] | None) -> None:
         self.base.extras.set(self._ROUND_FAULT, value and dict(value))
+
+    @property
+    def training(self) -> Mapping[str, Any]:
+        """As in `GroupExtras`."""
+        return self.read_extras().training
+
+    @training.setter
+    def training(self, value: Mapping[str, Any]) -> None:
+        self.base.extras.set(self._TRAINING, dict(value))
 
 
 def find_settings(group: orm.Group, name: str) -> orm.Dict:

@@ -108,21 +108,28 @@ def export_model(name: str, folder: Path, profile: str | None) -> None:
     use_profile(profile)
 
     from aiida_e3relax.campaign.rounds.history import describe_origins
+    from aiida_e3relax.common.errors import OutputError
+    from aiida_e3relax.common.output_files import whole_file
     from aiida_e3relax.crystals.files import make_label
     from aiida_e3relax.gnn.checkpoints.model_card import card_path
 
     node = _find(name)
     path = folder / f'{make_label(node.name)}.pt'
-    for target in (path, card_path(path)):
-        if target.exists():
-            raise click.ClickException(f'{target}: is there already; name another folder, or remove it')
+    card, text = card_path(path), json.dumps(node.card, indent=2) + '\n'
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with node.open(mode='rb') as handle:
-            path.write_bytes(handle.read())
-        card_path(path).write_text(json.dumps(node.card, indent=2) + '\n', encoding='utf-8')
+        is_left = card.is_file() and card.read_text(encoding='utf-8') == text  # by an export that was killed
+        for target in (path, *([] if is_left else [card])):
+            if target.exists():
+                raise click.ClickException(f'{target}: is there already; name another folder, or remove it')
+        with whole_file(card) as partial:
+            partial.write_text(text, encoding='utf-8')
+        with whole_file(path) as partial, node.open(mode='rb') as handle:
+            partial.write_bytes(handle.read())
     except OSError as error:
         raise click.ClickException(f'{error.filename or folder}: {error.strerror or error}') from error
+    except OutputError as error:
+        raise click.ClickException(str(error)) from error
     click.echo(f'{path}\n{card_path(path)}')
     if origin := describe_origins().get(node.uuid):
         click.echo(printable(origin), err=True)

@@ -32,6 +32,8 @@ class E3RelaxPairsData(orm.SinglefileData):
     LEFT_OUT_KEY = 'left_out'
     JUDGES_KEY = 'finished_judges'
     """Of the pairs of a round: how many of the chains of a campaign that had finished well are of judges."""
+    REPLAYED_KEY = 'replayed'
+    """Of divided pairs with others that are replayed: their `count`, how many were `asked` for, and both in words."""
     FILENAME = 'pairs.npz'
 
     def __init__(self, file: str | Path, **kwargs: Any):
@@ -86,6 +88,11 @@ class E3RelaxPairsData(orm.SinglefileData):
     def left_out(self) -> dict[str, int]:
         """How many relaxations of a campaign were left out of these pairs, by the reason."""
         return self.base.attributes.get(self.LEFT_OUT_KEY, {})
+
+    @property
+    def replayed(self) -> dict[str, Any] | None:
+        """How many of these pairs are replayed, see `REPLAYED_KEY`; None without any to replay, and of older nodes."""
+        return self.base.attributes.get(self.REPLAYED_KEY, None)
 
     def __len__(self) -> int:
         return sum(self.splits.values())

@@ -2,8 +2,10 @@
 
 import re
 
+import numpy as np
 import pandas as pd
 import pytest
+from aiida import orm
 from click.testing import CliRunner
 
 from aiida_e3relax.campaign.group import load_campaign
@@ -11,7 +13,10 @@ from aiida_e3relax.campaign.report import files
 from aiida_e3relax.campaign.report.gather import gather_contents
 from aiida_e3relax.campaign.results.table import campaign_frame
 from aiida_e3relax.cli.campaign.commands import campaign
+from aiida_e3relax.crystals.pairs import Pairs
 from aiida_e3relax.data.model import E3RelaxModelData
+from aiida_e3relax.data.pairs import E3RelaxPairsData
+from aiida_e3relax.data.structures import structures_to_crystals
 from benchmarks.synthetic_campaign import fill_campaign
 
 FATES = ['compared'] * 6 + ['rejected', 'predicted failed', 'waiting']
@@ -76,6 +81,23 @@ def test_arms_alone_and_what_cannot_be_compared():
     assert 'as in A,B' in output
     code, output = invoke('nothing')
     assert (code, 'campaign `nothing`: not in this profile' in output) == (1, True)
+
+
+@pytest.mark.usefixtures('_campaigns')
+def test_crystals_that_a_model_learnt_from_are_told(model_of_module):
+    group = load_campaign('base')
+    structures = {label: orm.load_node(uuid) for label, uuid in sorted(group.settings.structures.items())[:2]}
+    starts = structures_to_crystals(structures)
+    pairs = E3RelaxPairsData.from_pairs(Pairs(starts, starts, np.full(2, 'train'), np.full(2, 'base'))).store()
+    card = {**model_of_module.card, 'name': 'tuned', 'made_of': {'pairs': {'divided': {'uuid': pairs.uuid}}}}
+    with model_of_module.as_path() as path:
+        tuned = E3RelaxModelData(path, card).store()
+    fill_campaign('tuned', FATES, tuned, raw_legs_of=group.settings_node.uuid)
+    code, output = invoke('base', 'tuned')
+    assert code == 0, output
+    told = 'tuned: 2 of the 8 crystals compared (crystal-0000, crystal-0001) are among those that its model has learnt'
+    assert (told in output, output.count('has learnt from')) == (True, 1)
+    group.backend.groups.delete(load_campaign('tuned').pk)
 
 
 def test_the_base_of_an_arm_says_where_vasp_failed_from_the_raw_crystal(model_of_module):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import ase.build
 import ase.io
+import numpy as np
 import pytest
 from aiida import orm
 from ase.data import atomic_numbers, reference_states
@@ -21,8 +23,11 @@ from aiida_e3relax.campaign.submission.lock import lock
 from aiida_e3relax.cli.campaign import run
 from aiida_e3relax.cli.campaign.commands import campaign
 from aiida_e3relax.common.errors import InputError
+from aiida_e3relax.crystals.pairs import Pairs
+from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.data.pairs import E3RelaxPairsData
-from tests.campaign.submission.test_arms import store_process
+from aiida_e3relax.data.structures import structures_to_crystals
+from tests.campaign.submission.test_arms import end, store_process
 from tests.campaign.submission.test_controller import add_chain
 from tests.gnn.pairs import made_pairs
 
@@ -34,6 +39,8 @@ def invoke(e3relax_code, standin_code, potential_family):
 
     def run(command: str, *words: str) -> tuple[int, str]:
         more = [*codes, '--potential-family', potential_family] if command == 'create' else []
+        if '--raw-legs-of' in words:
+            more = []
         done = CliRunner().invoke(campaign, [command, *words, *more])
         assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
         return done.exit_code, ' '.join(done.output.split())
@@ -79,6 +86,21 @@ def test_what_is_to_be_learnt_is_recorded(invoke, metals, tmp_path, model):
     assert how.options == {'max_wallclock_seconds': 3600}
     assert len(settings.reference_sample) == 5  # as many as are to judge
     assert set(settings.judges) == set(settings.reference_sample)
+
+
+def test_a_model_that_has_learnt_from_the_structures_is_told(invoke, metals, tmp_path, model):
+    ends = [orm.StructureData(ase=atoms) for atoms in ase.io.read(metals, ':3')]
+    starts = structures_to_crystals({str(n): end for n, end in enumerate(ends)})
+    pairs = E3RelaxPairsData.from_pairs(Pairs(starts, starts, np.full(3, 'train'), np.full(3, 'earlier'))).store()
+    with model.as_path() as path:
+        card = {**model.card, 'name': f'tuned-{tmp_path.name}', 'made_of': {'pairs': {'a': {'uuid': pairs.uuid}}}}
+        tuned = E3RelaxModelData(path, card).store()
+    code, output = invoke('create', tmp_path.name, '--from', metals, '--model', str(tuned.pk))
+    assert (code, 'the model has learnt from 3 structures of these 10' in output) == (0, True), output
+    code, output = invoke('create', f'{tmp_path.name}-arm', '--raw-legs-of', tmp_path.name, '--model', str(tuned.pk))
+    assert (code, 'the model has learnt from 3 structures of these 10' in output) == (0, True), output
+    code, output = invoke('create', f'{tmp_path.name}-other', '--from', metals, '--model', 'default')
+    assert (code, 'has learnt from' in output) == (0, False), output
 
 
 @pytest.mark.parametrize(
@@ -163,6 +185,54 @@ def test_a_round_by_hand_of_a_campaign_that_was_not_told_to_learn(invoke, metals
     assert re.search(r'The model is generation 0; round 1, <\d+>, on 10 relaxations: running', shown)
     assert 'Generations of the model' in shown
     assert orm.QueryBuilder().append(orm.WorkChainNode, filters={'label': 'round_1_after_10'}).count() == 1
+
+
+@pytest.mark.usefixtures('_fake_daemon')
+def test_how_rounds_train_is_set_by_hand_and_stays(invoke, metals, tmp_path, e3relax_code):
+    name, other = tmp_path.name, e3relax_code.clone()
+    other.label = f'gpu-{name}'
+    other.store()
+    pairs = E3RelaxPairsData.from_pairs(made_pairs(3)).store()
+    (training := tmp_path / 'training.yaml').write_text('settings: {batch_size: 4}\noptions: {priority: high}\n')
+    assert invoke('create', name, '--from', metals, '--reference', 'all', '--model', 'default')[0] == 0
+    group = load_campaign(name)
+    for label in group.settings.structures:
+        add_chain(group, label, 'finished', 0)
+    for words, message in (
+        (['every=5'], 'campaign learn every=5: expected a setting'),
+        (['replay=2'], 'campaign learn replay: expected replay-of=PAIRS beside it'),
+        (['code=nothing'], 'campaign learn code=nothing'),
+        ([f'training={training}', f'training={training}'], 'training is given twice'),
+    ):
+        code, output = invoke('learn', name, *words)
+        assert (code, message in output) == (1, True), output
+    assert (group.training, group.rounds_asked) == ({}, 0)
+    code, output = invoke('learn', name, f'training={training}', f'code={other.label}', f'replay-of={pairs.pk}')
+    assert code == 0, output
+
+    def inputs_of_round(number: int) -> Any:
+        query = orm.QueryBuilder().append(orm.WorkChainNode, filters={'label': {'like': f'round_{number}_after%'}})
+        linked = [node for node in query.all(flat=True) if node.inputs.campaign == group.settings_node]
+        return linked[0]
+
+    first = inputs_of_round(1)
+    train = first.inputs.training.train
+    assert train.parameters.get_dict()['settings'] == {'batch_size': 4}
+    assert (train.code, first.inputs.replay.replay_0, first.inputs.split['replay']) == (other, pairs, 1.0)
+    end(first, 411)
+    assert f'campaign learn {name} training=FILE' in invoke('status', name)[1]
+    code, output = invoke('learn', name, f'replay-of={pairs.pk}', 'replay=0.5')  # the rest stays
+    assert code == 0, output
+    second = inputs_of_round(2).inputs
+    assert second.training.train.parameters.get_dict()['settings'] == {'batch_size': 4}
+    assert (second.training.train.code, second.split['replay']) == (other, 0.5)
+    assert group.read_extras().training == {
+        'parameters': {'settings': {'batch_size': 4}},
+        'options': {'priority': 'high'},
+        'code': other.uuid,
+        'replay_of': [pairs.uuid],
+        'replay': 0.5,
+    }
 
 
 def test_a_campaign_without_raw_legs_cannot_judge_a_model(invoke, metals, tmp_path):

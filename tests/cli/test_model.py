@@ -8,7 +8,9 @@ from click.testing import CliRunner
 
 from aiida_e3relax.cli.chain_choices import choose_weights
 from aiida_e3relax.cli.model import model as command
+from aiida_e3relax.crystals.files import make_label
 from aiida_e3relax.data.model import E3RelaxModelData
+from aiida_e3relax.gnn.checkpoints.model_card import hash_file
 
 
 @pytest.fixture
@@ -53,6 +55,24 @@ def test_a_model_comes_back_from_its_files_with_its_hash(invoke, model, tmp_path
     assert 'doi: 10.1000/182' in invoke('show', 'mine')[1]
     code, output = invoke('export', model.pk, tmp_path / 'files')
     assert (code, 'is there already; name another folder' in output) == (1, True)
+
+
+def test_an_export_that_was_killed_is_made_anew(invoke, model, tmp_path, monkeypatch):
+    def be_killed(*_, **__):
+        raise KeyboardInterrupt
+
+    folder = tmp_path / 'files'
+    with monkeypatch.context() as patched:
+        patched.setattr(E3RelaxModelData, 'open', be_killed)
+        code, output = invoke('export', model.pk, folder)
+    assert code != 0
+    assert [path.name for path in folder.iterdir()] == [f'{make_label(model.name)}.card.json']
+    code, output = invoke('export', model.pk, folder)
+    assert code == 0, output
+    assert hash_file(folder / f'{make_label(model.name)}.pt') == model.content_hash
+    (folder / f'{make_label(model.name)}.pt').unlink()
+    (folder / f'{make_label(model.name)}.card.json').write_text('{}')
+    assert 'is there already' in invoke('export', model.pk, folder)[1]
 
 
 def test_weights_of_a_potential_are_stored_with_what_is_known_of_them(invoke, tmp_path):

@@ -13,6 +13,7 @@ from aiida import orm
 
 from aiida_e3relax.campaign.arms import JOINT, RAW_ALONE, find_arms, find_base, find_other_settings, find_pre_relaxer
 from aiida_e3relax.campaign.group import CampaignGroup, load_campaign
+from aiida_e3relax.campaign.learnt import note_learnt
 from aiida_e3relax.campaign.results.arm_notes import iterate_notes
 from aiida_e3relax.campaign.results.arms import ArmsComparison, compare_arms
 from aiida_e3relax.campaign.results.table import campaign_frame
@@ -46,7 +47,10 @@ def compare_campaigns(names: Iterable[str], classes: Mapping[str, str] | None = 
     arms = _name_arms(listed)
     frames = {name: _join_frames({label: campaign_frame(label) for label in parts}) for name, parts in arms.items()}
     notes = (*left_out, *_iterate_notes(arms), *iterate_notes(frames))
-    return dataclasses.replace(compare_arms(frames, classes, _list_bases(arms.values())), notes=notes)
+    comparison = compare_arms(frames, classes, _list_bases(arms.values()))
+    of_arms = {name: parts.values() for name, parts in arms.items()}
+    learnt = note_learnt(of_arms, comparison.by_crystal.index[comparison.by_crystal['in_all']])
+    return dataclasses.replace(comparison, notes=(*notes, *learnt))
 
 
 def _list_bases(arms: Iterable[Parts]) -> list[pd.DataFrame]:

@@ -46,6 +46,9 @@ class RoundResult:
         How many relaxations that had finished were left out of it, by the reason.
     judges
         How many of what had finished judge.
+    replayed
+        How many pairs that the model had learnt before were learnt again, and how many were asked for; None where none
+        were given, and of rounds of an earlier version.
     """
 
     number: int
@@ -58,6 +61,7 @@ class RoundResult:
     evaluation: Mapping[str, Any] | None = None
     left_out: Mapping[str, int] = dataclasses.field(default_factory=dict)
     judges: int = 0
+    replayed: tuple[int, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +112,8 @@ class LearningResult:
         How many structures judge, and how many relaxations have finished.
     engines
         What computed, see `statistics.find_engines`.
+    judges_learnt
+        How many of those that judge the model had learnt from before the campaign began.
     forecast
         What the rest takes; None where nothing is left, or nothing is known.
     has_turns
@@ -124,6 +130,7 @@ class LearningResult:
     engines: tuple[str, ...]
     forecast: Forecast | None
     has_turns: bool = True
+    judges_learnt: int = 0
 
 
 def summarise_learning(

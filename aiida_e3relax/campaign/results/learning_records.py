@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -9,6 +11,7 @@ from aiida import orm
 
 from aiida_e3relax.calculations.learning import TEST
 from aiida_e3relax.campaign.group import load_campaign
+from aiida_e3relax.campaign.learnt import find_learnt
 from aiida_e3relax.campaign.results.learning import LearningResult, RoundResult, summarise_learning
 from aiida_e3relax.campaign.results.table import campaign_frame
 from aiida_e3relax.campaign.rounds.builder import NO_RAW_LEG
@@ -28,7 +31,7 @@ def read_learning(name: str, frame: pd.DataFrame | None = None) -> LearningResul
     if not (settings.learning or history.rounds) or not settings.chain.get('model'):
         return None
     generations = read_generations(settings.chain['model'], history)
-    return summarise_learning(
+    result = summarise_learning(
         campaign_frame(name) if frame is None else frame,
         [(generation.model, generation.content_hash) for generation in generations],
         read_rounds(history),
@@ -37,6 +40,7 @@ def read_learning(name: str, frame: pd.DataFrame | None = None) -> LearningResul
         has_turns=settings.learning is not None,
         uncalibrated=_find_uncalibrated([generation.model for generation in generations]),
     )
+    return dataclasses.replace(result, judges_learnt=len(settings.judge_set.intersection(find_learnt(settings))))
 
 
 def _find_uncalibrated(uuids: list[str]) -> list[str]:
@@ -46,9 +50,10 @@ def _find_uncalibrated(uuids: list[str]) -> list[str]:
 
 
 def read_rounds(history: History) -> list[RoundResult]:
-    """Return what became of each round, in two queries."""
+    """Return what became of each round, in three queries."""
     pks = [each.process.pk for each in history.rounds]
     pairs = _linked(pks, E3RelaxPairsData, 'with_outgoing', 'pairs', 'attributes')
+    divided = _linked(pks, E3RelaxPairsData, 'with_incoming', 'divided', 'attributes')
     evaluations = _linked(pks, orm.Dict, 'with_incoming', 'evaluation', 'attributes')
     results, generation = [], 0
     for number, each in enumerate(history.rounds, 1):
@@ -68,9 +73,16 @@ def read_rounds(history: History) -> list[RoundResult]:
                 evaluation=evaluations.get(process.pk),
                 left_out=left_out,
                 judges=attributes.get(E3RelaxPairsData.JUDGES_KEY, of_earlier_versions),
+                replayed=_read_replayed(divided.get(process.pk, {})),
             )
         )
     return results
+
+
+def _read_replayed(attributes: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return how many pairs are replayed in divided pairs with these attributes, and how many were asked for."""
+    replayed = attributes.get(E3RelaxPairsData.REPLAYED_KEY)
+    return replayed and (replayed['count'], replayed['asked'])
 
 
 def _linked(pks: list[int], node_class: Any, relation: str, label: str, project: str) -> dict[int, Any]:

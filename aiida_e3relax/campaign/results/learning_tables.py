@@ -51,9 +51,19 @@ def _iterate_sentences(result: LearningResult) -> Iterator[str]:
             )
     if not judged:
         yield 'None of the structures that judge has been relaxed both ways yet.'
+    if result.judges_learnt:
+        yield (
+            f'The model that the campaign began with had learnt from {result.judges_learnt} of the {result.judges} '
+            'structures that judge: what these say of it, and of the generations after it, flatters them.'
+        )
     if result.rounds and (left_out := result.rounds[-1].left_out):
         reasons = '; '.join(f'{count} {why}' for why, count in left_out.items())
         yield f'Round {result.rounds[-1].number} left out {sum(left_out.values())} that had finished: {reasons}.'
+    if result.rounds and (replayed := result.rounds[-1].replayed) and replayed[0] < replayed[1]:
+        yield (
+            f'Round {result.rounds[-1].number} replayed {replayed[0]} of the {replayed[1]} pairs asked for: no more of '
+            'the split `train` are there that are not of the chemical system of a judge.'
+        )
     if forecast := result.forecast:
         yield from _describe_forecast(forecast)
 
@@ -124,6 +134,7 @@ def _tabulate_rounds(result: LearningResult) -> TextTable:
             'round',
             'after',
             'learnt from',
+            'replayed',
             'left out',
             'judges',
             'error before (Å)',
@@ -134,7 +145,8 @@ def _tabulate_rounds(result: LearningResult) -> TextTable:
         [_round_row(each) for each in result.rounds],
         'Both models predict the same judges, those that had been relaxed by then: mean errors of coordinates and '
         'lattice vectors, added up, and what they change by, with its 95 % interval. The new model is taken where that '
-        'is below 0 as a whole, and it fails for no more of them.',
+        'is below 0 as a whole, and it fails for no more of them. Replayed are pairs that the model had learnt before, '
+        'of as many as were asked for.',
     )
 
 
@@ -157,8 +169,9 @@ def _round_row(each: RoundResult) -> tuple[str, ...]:
         change = Estimate(difference['mean_A'], low, high, found['crystals'], None)
         cells = [str(found['crystals']), *(f'{error:.3f}' for error in errors), _format(change, '.3f')]
     learnt = '–' if each.learnt is None else str(each.learnt)
+    replayed = '–' if each.replayed is None else f'{each.replayed[0]} of {each.replayed[1]}'
     left_out = str(sum(each.left_out.values()))
-    return (str(each.number), str(each.after), learnt, left_out, *cells, outcome)
+    return (str(each.number), str(each.after), learnt, replayed, left_out, *cells, outcome)
 
 
 def _format_saved(percent: Estimate) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from aiida import orm
@@ -107,16 +108,22 @@ def draw_stopping(labels: Iterable[str], share: float, seed: int) -> set[str]:
 
 
 def round_builder(
-    plan: Plan, history: History, newest: Generation, finished: int, waiting: Collection[str]
+    plan: Plan,
+    history: History,
+    newest: Generation,
+    finished: int,
+    waiting: Collection[str],
+    training: Mapping[str, Any] = MappingProxyType({}),
 ) -> ProcessBuilder:
     """Return the next round of a campaign, which tunes the newest model, after so many `finished` relaxations.
 
-    The judges that are `waiting` have not ended by then, see `gather_pairs`.
+    The judges that are `waiting` have not ended by then, see `gather_pairs`. What `training` has stands in the place of
+    the settings, see `GroupExtras.training`.
 
     Raises ValueError where nothing can be learnt from, and for inputs that the work chain refuses; NotExistent where a
     node has been deleted.
     """
-    settings, how = plan.settings, plan.settings.how_to_learn
+    settings, how = plan.settings, plan.settings.how_to_learn.with_training(training)
     name = plan.group.label if plan.group else settings.name
     choices = ChainChoices.from_record(settings.chain)
     assert choices.network_code is not None

@@ -20,6 +20,8 @@ JUDGES = 0.1
 JUDGES_A_ROUND = 5
 """Of fewer structures no interval is given."""
 MOST_JUDGES = 0.5
+OF_TRAINING = ('replay', 'replay_of', 'code', 'parameters', 'options')
+"""The settings that may be others from one round to the next: which structures judge and stop does not go by them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +74,12 @@ class LearningSettings:
         settings = read_fields(cls, values, 'learn')
         settings.train_parameters('campaign')
         return settings
+
+    def with_training(self, changes: Mapping[str, Any]) -> LearningSettings:
+        """Return the settings with others of `OF_TRAINING`; raises ValueError naming what is wrong."""
+        if strange := sorted(changes.keys() - set(OF_TRAINING)):
+            raise ValueError(f'learn: expected changes of {", ".join(OF_TRAINING)}, found {strange[0]}')
+        return self.from_mapping(self.record() | dict(changes)) if changes else self
 
     @property
     def judge_share(self) -> float:

@@ -110,7 +110,7 @@ class CampaignController:
         newest = read_generations(self._settings.chain['model'], look.history)[-1]
         waiting = find_waiting_judges(self._settings, look.extras, look.processes)
         try:
-            builder = round_builder(self.plan, look.history, newest, look.round.finished, waiting)
+            builder = round_builder(self.plan, look.history, newest, look.round.finished, waiting, look.extras.training)
         except SQLAlchemyError:
             raise
         except Exception as error:  # whatever it is, the campaign is worth more than a round of it

@@ -205,18 +205,19 @@ def _find_own_due(plan: Plan, extras: GroupExtras, processes: CampaignProcesses,
     """Return what is left to submit, raw legs of another campaign or not.
 
     What is left of a batch is predicted by the newest `generation` of the model. Where that fails as a whole and as
-    often as it may, an older prediction does.
+    often as it may, an older prediction does. What is tried once more keeps the prediction that it had: a model that
+    has learnt since may have learnt from its own end.
     """
-    without_batch: list[str] = []
+    ready: list[str] = []
     of_batch: dict[int, list[str]] = {}
     for label in processes.chains:
         if not _may_begin(label, processes, extras):
             continue
-        if label in plan.batch_index:
+        if label in plan.batch_index and not (generation and processes.chains[label]):
             of_batch.setdefault(plan.batch_index[label], []).append(label)
         else:
-            without_batch.append(label)
-    networks, chains, held, is_predicting = [], without_batch, {}, False
+            ready.append(label)
+    networks, chains, held, is_predicting = [], ready, {}, False
     for place, labels in sorted(of_batch.items()):
         state = processes.network_state(place, generation)
         has_no_report = processes.has_no_report(place, generation)

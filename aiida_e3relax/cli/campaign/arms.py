@@ -15,6 +15,7 @@ from aiida.common.exceptions import NotExistent
 from aiida_e3relax.calculations.pre_relaxer import NETWORK, PreRelaxer
 from aiida_e3relax.campaign.arms import COUNT_REMARK, arm_choices, arm_name, count_relaxations, load_base
 from aiida_e3relax.campaign.creation import check_new_name, create_arm
+from aiida_e3relax.campaign.learnt import warn_of_learnt
 from aiida_e3relax.campaign.rounds.settings import LearningSettings
 from aiida_e3relax.cli.campaign.create import check_inputs
 from aiida_e3relax.cli.campaign.learning import describe_plan, warn_of_missed_rounds
@@ -116,6 +117,8 @@ def create_single_arm(
         f'with the raw legs of {raw_legs_of}; {len(refused)} left out. '
         f'Its settings are in Dict<{arm.settings_node.pk}>.'
     )
+    if warning := warn_of_learnt([of_arm]):
+        click.echo(warning, err=True)
     if learning:
         click.echo(describe_plan(of_arm.how_to_learn, len(of_arm.judge_set)))
         warn_of_missed_rounds(of_arm, arm.max_running)

@@ -133,17 +133,21 @@ def status(name: str, profile: str | None) -> None:
 
 @campaign.command()
 @click.argument('name')
+@click.argument('changes', nargs=-1, metavar='[KEY=VALUE]...')
 @profile_option
-def learn(name: str, profile: str | None) -> None:
+def learn(name: str, changes: tuple[str, ...], profile: str | None) -> None:
     """Tune the model of the campaign NAME on what has finished, now and whatever `create --learn` said.
 
     It runs beside the campaign. Where the new model is better, what has not begun is predicted by it.
+
+    KEY=VALUE sets how it trains, in this round and in all later ones: training=FILE, code=CODE, replay-of=PAIRS (which
+    may be given again), replay=N, as for `create --learn`. What is not named stays as it is.
     """
     use_profile(profile)
 
     from aiida_e3relax.cli.campaign.learning import learn_now
 
-    learn_now(name)
+    learn_now(name, changes)
 
 
 @campaign.command()

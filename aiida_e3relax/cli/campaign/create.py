@@ -226,6 +226,7 @@ def create(
 def _describe_new(group: CampaignGroup, arms: Sequence[CampaignGroup]) -> None:
     """Say what was made, how many relaxations by VASP it takes, and how to start it."""
     from aiida_e3relax.campaign.arms import COUNT_REMARK, count_relaxations, find_pre_relaxer
+    from aiida_e3relax.campaign.learnt import warn_of_learnt
     from aiida_e3relax.cli.campaign.learning import describe_plan, warn_of_missed_rounds
 
     settings = group.settings
@@ -245,6 +246,8 @@ def _describe_new(group: CampaignGroup, arms: Sequence[CampaignGroup]) -> None:
         told = f'; {n_left_out} more left out' if n_left_out else ''
         start = find_pre_relaxer(arm.settings)
         click.echo(f'Arm {arm.label}: the same from {start}, with the raw legs of the former{told}.')
+    if warning := warn_of_learnt([settings, *(arm.settings for arm in arms)]):
+        click.echo(warning, err=True)
     fewer = f'; {COUNT_REMARK}' if arms else '; fewer where a prediction is rejected' if counted.predicted else ''
     click.echo(f'In all {counted}{fewer}. Start: aiida-e3relax campaign run {shlex.quote(group.label)}')
 

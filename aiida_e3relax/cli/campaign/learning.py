@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,10 @@ from aiida_e3relax.common.messages import count_of, printable, suggestion
 from aiida_e3relax.common.strict_yaml import load_yaml
 from aiida_e3relax.data.pairs import E3RelaxPairsData
 
-KEYS = ('every', 'order', 'judge', 'least', 'val', 'wait', 'replay', 'replay-of', 'training', 'code')
+KEYS_OF_TRAINING = ('replay', 'replay-of', 'training', 'code')
+KEYS = ('every', 'order', 'judge', 'least', 'val', 'wait', *KEYS_OF_TRAINING)
+FIELDS = {'replay-of': 'replay_of', 'training': 'parameters'}
+"""Of `LearningSettings`, those that are called otherwise than their keys."""
 YES_OR_NO = {'yes': True, 'true': True, 'no': False, 'false': False}
 ORDERS = {
     RANDOM: 'in random order',
@@ -41,32 +44,64 @@ ORDERS = {
 
 def parse_learning(words: Sequence[str]) -> LearningSettings:
     """Return what the words of --learn say, such as `every=200`; raises ClickException for what they cannot."""
-    values: dict[str, Any] = {}
-    replay: list[str] = []
-    for word in words:
-        key, _, text = word.partition('=')
-        if key not in KEYS or not text:
-            raise click.ClickException(f'--learn {printable(word)}: expected a setting{suggestion(key, list(KEYS))}')
-        if key in values:
-            raise click.ClickException(f'--learn {printable(word)}: {key} is given twice; give it once')
-        if key == 'replay-of':
-            replay.append(_find_pairs(text))
-        elif key == 'training':
-            values |= _read_training(Path(text))
-        elif key == 'code':
-            values['code'] = _find_code(text)
-        else:
-            values[key] = _read_value(key, text)
+    values = _read_words(words, KEYS, '--learn')
     if 'every' not in values:
         raise click.ClickException('--learn: expected every=N, after how many finished relaxations the model learns')
-    if 'replay' in values and not replay:
-        raise click.ClickException(
-            '--learn replay: expected replay-of=PAIRS beside it, the pairs that are learnt again'
-        )
     try:
-        return LearningSettings.from_mapping(values | {'replay_of': replay})
+        how = LearningSettings.from_mapping(values)
     except ValueError as error:
         raise click.ClickException(f'--{printable(str(error))}') from error
+    if 'replay' in values:
+        _check_replay(how, '--learn')
+    return how
+
+
+def parse_training(words: Sequence[str], how: LearningSettings, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the words after `campaign learn NAME` set of a training, such as `code=CODE`, and what was `before`.
+
+    `how` are the settings of the campaign. Raises ClickException for words and values that cannot be.
+    """
+    values = _read_words(words, KEYS_OF_TRAINING, 'campaign learn')
+    changes = {**before, **values}
+    try:
+        changed = how.with_training(changes)
+    except ValueError as error:
+        raise click.ClickException(f'campaign {printable(str(error))}') from error
+    if 'replay' in values:
+        _check_replay(changed, 'campaign learn')
+    return changes
+
+
+def _read_words(words: Sequence[str], keys: Sequence[str], command: str) -> dict[str, Any]:
+    """Return what words such as `every=200` say, as `LearningSettings` takes it; `command` is what they were given to.
+
+    Raises ClickException for other keys, keys that come twice and values that cannot be read.
+    """
+    values: dict[str, Any] = {}
+    for word in words:
+        key, _, text = word.partition('=')
+        if key not in keys or not text:
+            raise click.ClickException(f'{command} {printable(word)}: expected a setting{suggestion(key, list(keys))}')
+        name = FIELDS.get(key, key)
+        if name in values and key != 'replay-of':
+            raise click.ClickException(f'{command} {printable(word)}: {key} is given twice; give it once')
+        if key == 'replay-of':
+            values[name] = [*values.get(name, []), _find_pairs(text, command)]
+        elif key == 'training':
+            values |= _read_training(Path(text), command)
+        elif key == 'code':
+            values[name] = _find_code(text, command)
+        else:
+            values[name] = _read_value(key, text, command)
+    return values
+
+
+def _check_replay(how: LearningSettings, command: str) -> None:
+    """Raise ClickException where it is said how much is replayed, and not of what."""
+    if not how.replay_of:
+        raise click.ClickException(
+            f'{command} replay: expected replay-of=PAIRS beside it, the pairs that are learnt again'
+        )
 
 
 def describe_plan(how: LearningSettings, n_judges: int) -> str:
@@ -97,10 +132,11 @@ def warn_of_missed_rounds(settings: CampaignSettings, max_running: int) -> None:
         )
 
 
-def learn_now(name: str) -> None:
+def learn_now(name: str, words: Sequence[str] = ()) -> None:
     """Let the model of the campaign `name` learn from what has finished, now.
 
-    Where another process runs the campaign, that one submits the round; else it is submitted at once.
+    Where another process runs the campaign, that one submits the round; else it is submitted at once. What `words` set
+    of the training, see `parse_training`, is kept for later rounds, too.
 
     Raises ClickException where there is nothing to learn from yet, where a round runs, while the campaign is paused or
     no daemon runs, and where none can be made; nothing is asked for then.
@@ -117,6 +153,7 @@ def learn_now(name: str) -> None:
                 'raw crystal, too (--reference none). Gather its relaxations with `aiida-e3relax data --from '
                 f'{shell_quote(f"campaign:{name}")}`, and tune a model on the pairs by `e3relax finetune`'
             )
+        training = parse_training(words, controller.plan.settings.how_to_learn, look.extras.training)
         if look.history.is_running:
             running = look.history.rounds[-1].process
             raise click.ClickException(
@@ -135,6 +172,8 @@ def learn_now(name: str) -> None:
         if not controller.daemon.count_workers():
             raise click.ClickException(NO_DAEMON)
         asked = len(look.history.rounds) + 1
+        if words:
+            group.training = training
         group.round_fault = None
         group.rounds_asked = asked
         try:
@@ -174,52 +213,52 @@ def show_learning(name: str) -> None:
         click.echo(printable(line))
 
 
-def _read_value(key: str, text: str) -> Any:
+def _read_value(key: str, text: str, command: str) -> Any:
     if key == 'order':
         return text
     if key == 'wait':
         if text not in YES_OR_NO:
-            raise click.ClickException(f'--learn wait={printable(text)}: expected yes or no')
+            raise click.ClickException(f'{command} wait={printable(text)}: expected yes or no')
         return YES_OR_NO[text]
     try:
         return int(text) if key in ('every', 'least') else float(text)
     except ValueError:
-        raise click.ClickException(f'--learn {key}={printable(text)}: expected a number') from None
+        raise click.ClickException(f'{command} {key}={printable(text)}: expected a number') from None
 
 
-def _find_code(text: str) -> str:
+def _find_code(text: str, command: str) -> str:
     try:
         return orm.load_code(text).uuid
     except (NotExistent, MultipleObjectsError, ValueError) as error:
-        raise click.ClickException(f'--learn code={printable(text)}: {printable(str(error))}') from error
+        raise click.ClickException(f'{command} code={printable(text)}: {printable(str(error))}') from error
 
 
-def _find_pairs(text: str) -> str:
+def _find_pairs(text: str, command: str) -> str:
     """Return the UUID of a node of pairs, which a training file becomes."""
     if Path(text).is_file():
         try:
             return E3RelaxPairsData.get_or_create(text)[0].uuid
         except ValueError as error:
-            raise click.ClickException(f'--learn replay-of: {printable(str(error))}') from error
+            raise click.ClickException(f'{command} replay-of: {printable(str(error))}') from error
     node = find_node(text, 'expected a training file that is there, or the PK or UUID of a node of pairs')
     if not isinstance(node, E3RelaxPairsData):
         raise click.ClickException(
-            f'--learn replay-of={text}: expected an E3RelaxPairsData, found {describe_node(node)}'
+            f'{command} replay-of={text}: expected an E3RelaxPairsData, found {describe_node(node)}'
         )
     return node.uuid
 
 
-def _read_training(path: Path) -> dict[str, Any]:
+def _read_training(path: Path, command: str) -> dict[str, Any]:
     """Return `parameters` and `options` of `LearningSettings` out of a YAML file; raises ClickException."""
     try:
         content: Any = load_yaml(path.read_text(encoding='utf-8'))
     except (ValueError, OSError) as error:
-        raise click.ClickException(f'--learn training={printable(path)}: {printable(str(error))}') from error
+        raise click.ClickException(f'{command} training={printable(path)}: {printable(str(error))}') from error
     names = ('settings', 'device', 'threads', 'new_elements', 'options')
     if not isinstance(content, dict) or (unknown := [key for key in content if key not in names]):
         found = printable(str(unknown[0])) if isinstance(content, dict) else 'something else'
         raise click.ClickException(
-            f'--learn training={printable(path)}: expected a mapping with any of {", ".join(names)}, found {found}'
+            f'{command} training={printable(path)}: expected a mapping with any of {", ".join(names)}, found {found}'
         )
     options = content.pop('options', {})
     return {'parameters': content, 'options': options}

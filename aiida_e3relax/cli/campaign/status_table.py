@@ -19,10 +19,13 @@ from aiida_e3relax.campaign.settings import CampaignSettings
 from aiida_e3relax.campaign.submission.processes import UNSUCCESSFUL, State
 from aiida_e3relax.campaign.submission.status import FailedChains, Status, read_status
 from aiida_e3relax.common.messages import count_of, name_some, printable, short
+from aiida_e3relax.workflows.training.finetune import E3RelaxFinetuneWorkChain
 
 SHOWN_LABELS = 4
 REASON_WIDTH = 1000
 """Of a message, in a line of its own: it ends with the reason that a person looks for."""
+TRAINING_FAILED = E3RelaxFinetuneWorkChain.exit_codes.ERROR_TRAINING_FAILED.status
+"""The exit status of a round whose training failed."""
 LIST_COUNTS = ('structures', 'finished', 'failed', 'running')
 LIST_TITLES = ('name', 'created (UTC)', *LIST_COUNTS, 'remark')
 
@@ -143,6 +146,9 @@ def _format_learning(status: Status) -> Iterator[str]:
     history, due = learning.history, learning.due
     if history.rounds:
         yield f'The model is generation {history.generation}; {format_rounds(history)[-1]}'
+        if history.rounds[-1].process.exit_status == TRAINING_FAILED:
+            learn = f'aiida-e3relax campaign learn {shlex.quote(printable(status.name))} training=FILE'
+            yield f'How rounds train can be set anew, from the next one on (docs/learning.md): {learn}'
     if learning.holds:
         yield 'Chains wait for the round that is due or runs'
     for run in learning.not_predicted:

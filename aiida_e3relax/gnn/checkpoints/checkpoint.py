@@ -17,7 +17,14 @@ from aiida_e3relax.common.out_of_memory import is_out_of_memory
 from aiida_e3relax.gnn.checkpoints import missing_checkpoint
 from aiida_e3relax.gnn.checkpoints.content import read_elements, read_model, read_training
 from aiida_e3relax.gnn.checkpoints.frames import warn_of_frame
-from aiida_e3relax.gnn.checkpoints.model_card import card_path, check_card, hash_file, is_calibrated, read_card
+from aiida_e3relax.gnn.checkpoints.model_card import (
+    card_path,
+    check_card,
+    hash_file,
+    is_calibrated,
+    read_card,
+    write_card,
+)
 from aiida_e3relax.gnn.checkpoints.reference import read_reference
 from aiida_e3relax.gnn.models.base import RelaxationModel
 from aiida_e3relax.gnn.models.reference_set import ReferenceSet
@@ -113,6 +120,18 @@ def save_checkpoint(
         'weights': weights,
     }
     save_atomically(path, content)
+
+
+def mend_card(path: Path) -> None:
+    """Write the model card of a checkpoint anew where it is that of the one before, as after a kill between the two.
+
+    Both must be of one run, whose card changes by its `training` alone.
+    """
+    if not (path.is_file() and card_path(path).is_file()):
+        return
+    card = read_card(path)
+    if card.get('content_hash') != hash_file(path):
+        write_card(path, card | {'training': load_content(path)['training']})
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +78,7 @@ def _train(options: argparse.Namespace, start: Path | None, report: dict[str, An
     from aiida_e3relax.crystals.datasets.pairs_file import read_different_pairs
     from aiida_e3relax.crystals.pairs import Pairs
     from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
+    from aiida_e3relax.gnn.data.replay import draw_replay
     from aiida_e3relax.gnn.device import describe_device, flush_subnormals, prepare_device
     from aiida_e3relax.gnn.training.config import read_config
     from aiida_e3relax.gnn.training.finetune import check_trained_elements
@@ -87,9 +89,16 @@ def _train(options: argparse.Namespace, start: Path | None, report: dict[str, An
     flush_subnormals()  # before loading a checkpoint puts threads to work
     tuned_from = load_checkpoint(start) if start else None
     config = read_config(options.config, options.set, tuned_from)
-    _check_output_folder(config, [options.config, *filter(None, (options.report, start))])
+    replay = options.replay if tuned_from else []
+    _check_output_folder(config, [options.config, *replay, *filter(None, (options.report, start))])
     advice = 'leave one out, and let `oversampling` say how often an epoch takes the pairs of a data set'
-    pairs = Pairs.concatenate(read_different_pairs(config.data, advice))
+    parts = read_different_pairs([*config.data, *replay], advice)
+    pairs = Pairs.concatenate(parts[: len(config.data)])
+    if replay:
+        old = Pairs.concatenate(parts[len(config.data) :])
+        again = draw_replay(old, pairs, options.replay_share, config.settings.seed)
+        print(f'replay: {again.describe()}', file=sys.stderr)
+        pairs = Pairs.concatenate([pairs, again.pairs])
     if tuned_from and not options.new_elements:
         check_trained_elements(tuned_from, pairs)
     with launched_processes(options.device) as (processes, name):

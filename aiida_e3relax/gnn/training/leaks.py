@@ -14,13 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from aiida_e3relax.crystals.digests import grid_steps
 from aiida_e3relax.crystals.pairs import PIECE_ATOMS, Pairs
 
-GRID, SHIFT = 1e-3, 0.31416
-"""The steps, in A, in which positions and cells are compared, and where they begin, in steps.
-
-Lattice constants and their halves, quarters and thirds are not where a step ends, so that no rounding parts them.
-"""
 ADVICE = (
     '`e3relax data FILE.npz ... --output NEW.npz --drop-leaks --drop-duplicates` makes one file of all of them without'
 )
@@ -81,12 +77,10 @@ def pair_digests(pairs: Pairs) -> NDArray[np.str_]:
 def _digests(pairs: Pairs) -> Iterator[str]:
     """Yield what `pair_digests` returns of some pairs."""
     before, after = pairs.unrelaxed, pairs.as_filed
-    positions = _steps(np.hstack([before.positions, after.positions]))
-    sites, cells = np.hstack([before.numbers[:, None], positions]), _steps(np.stack([before.cell, after.cell], axis=1))
+    positions = grid_steps(np.hstack([before.positions, after.positions]))
+    sites, cells = (
+        np.hstack([before.numbers[:, None], positions]),
+        grid_steps(np.stack([before.cell, after.cell], axis=1)),
+    )
     for of_sites, cell in zip(np.split(sites, before.offsets[1:-1]), cells, strict=True):
         yield hashlib.sha256(of_sites.tobytes() + cell.tobytes()).hexdigest()[:32]
-
-
-def _steps(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return in which step of `GRID` values in A lie."""
-    return np.floor(values / GRID + SHIFT).astype(np.int64)

@@ -24,7 +24,13 @@ from aiida_e3relax.common.messages import describe_error
 from aiida_e3relax.common.progress import ProgressLine
 from aiida_e3relax.crystals.datasets.pairs_file import pairs_hash
 from aiida_e3relax.crystals.pairs import Pairs
-from aiida_e3relax.gnn.checkpoints.checkpoint import Checkpoint, load_content, save_atomically, save_checkpoint
+from aiida_e3relax.gnn.checkpoints.checkpoint import (
+    Checkpoint,
+    load_content,
+    mend_card,
+    save_atomically,
+    save_checkpoint,
+)
 from aiida_e3relax.gnn.checkpoints.frames import OWN, frame_name
 from aiida_e3relax.gnn.checkpoints.model_card import inherit, write_card
 from aiida_e3relax.gnn.engine.accelerate import with_engine
@@ -273,6 +279,8 @@ class TrainingRun:
                     f'{state_file}: does not hold the state of this run ({describe_error(error)}): '
                     'name another output, or remove the file to begin anew'
                 ) from error
+            if self.processes.first:
+                mend_card(self.output / 'best.pt')
         elif self.processes.first:
             settings_file.write_text(json.dumps(dataclasses.asdict(self.settings), indent=2), encoding='utf-8')
         if self.processes.first:

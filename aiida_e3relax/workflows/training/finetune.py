@@ -30,6 +30,7 @@ from aiida_e3relax.data.model import E3RelaxModelData
 from aiida_e3relax.data.pairs import E3RelaxPairsData
 from aiida_e3relax.workflows.network.base import E3RelaxBaseWorkChain
 from aiida_e3relax.workflows.training.base import E3RelaxTrainBaseWorkChain
+from aiida_e3relax.workflows.vasp.messages import describe_failure
 
 MODELS = ('tuned', 'base')
 ALL_FAILED = E3RelaxCalculation.exit_codes.ERROR_ALL_STRUCTURES_FAILED.status
@@ -105,16 +106,17 @@ class E3RelaxFinetuneWorkChain(WorkChain):
         spec.exit_code(
             411,
             'ERROR_TRAINING_FAILED',
-            message='The training ended with {detail}; what it left is in the graph. The model stays the one to use.',
+            message='The training {detail}; what it left is in the graph. The model stays the one to use.',
         )
         spec.exit_code(
             412,
             'ERROR_PREDICTION_FAILED',
-            message='A model could not predict the crystals that were left out ({detail}); `tuned` is not judged.',
+            message='The prediction of the crystals that were left out did not succeed ({detail}); `tuned` is not '
+            'judged.',
         )
 
     def divide(self) -> ExitCode | None:
-        """Divide the pairs, and tell where those left out are too few for a judgement."""
+        """Divide the pairs, and tell how many are replayed and where those left out are too few for a judgement."""
         divided = divide_pairs(self.inputs.pairs, self.inputs.split, **self.inputs.get('replay', {}))
         self.out('divided', divided)
         self.ctx.divided = divided
@@ -122,6 +124,8 @@ class E3RelaxFinetuneWorkChain(WorkChain):
         if empty := [kind for kind, count in counts.items() if not count]:
             detail = f'no pair of {" or ".join(empty)} among {len(divided)}'
             return self.exit_codes.ERROR_SPLIT_IS_EMPTY.format(detail=detail)
+        if divided.replayed:
+            self.report(divided.replayed['told'])
         if lack := find_lack_of_units(divided, self.inputs.split):
             self.report(lack)
         return None
@@ -141,8 +145,7 @@ class E3RelaxFinetuneWorkChain(WorkChain):
             self.out('curves', training.outputs.curves)
         if not training.is_finished_ok:
             self.out('model', self.inputs.model)
-            detail = f'exit code {training.exit_status}: {training.exit_message}'
-            return self.exit_codes.ERROR_TRAINING_FAILED.format(detail=detail)
+            return self.exit_codes.ERROR_TRAINING_FAILED.format(detail=describe_failure(training))
         self.out('tuned', training.outputs.model)
         return None
 
@@ -170,13 +173,13 @@ class E3RelaxFinetuneWorkChain(WorkChain):
             found = {key: run.outputs.batch for key, run in runs.items() if 'batch' in run.outputs}
             lacking = [run for key, run in runs.items() if key not in found]
             is_needed = name == 'tuned' and not found  # the other may predict none, as of elements that it has not seen
-            if faults := [run.exit_message for run in lacking if is_needed or run.exit_status != ALL_FAILED]:
+            if faults := [describe_failure(run) for run in lacking if is_needed or run.exit_status != ALL_FAILED]:
                 failed[name] = faults[0]
             elif found:
                 batches[name] = join_predictions(**found)
         if failed:
             self.out('model', self.inputs.model)
-            told = '; '.join(f'the {name} model: {message}' for name, message in failed.items())
+            told = '; '.join(f'of the {name} model it {message}' for name, message in failed.items())
             return self.exit_codes.ERROR_PREDICTION_FAILED.format(detail=told)
         evaluation = compare_models(self.ctx.divided, split=self.inputs.split, **batches)
         self.out('evaluation', evaluation)

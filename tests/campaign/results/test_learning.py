@@ -173,6 +173,7 @@ def test_what_cannot_be_forecast_is_said(n_generations, waiting, could_learn, wh
 
 def test_sentences_tables_and_figures_tell_of_every_generation_and_round(frame, result):
     first, left_out, forecast = describe_learning(result)
+    replaying = dataclasses.replace(ROUNDS[2], replayed=(4, 30))
     assert left_out == 'Round 3 left out 3 that had finished: 2 not converged; 1 leaks: in test, too.'
     assert 'Generation 0 of the model saved 10 % (10 to 10)' in first
     assert 'generation 2, which has learnt from 30 relaxations, 50 %' in first
@@ -187,8 +188,15 @@ def test_sentences_tables_and_figures_tell_of_every_generation_and_round(frame, 
         'failed: The training ended with exit code 321',
         'generation 2',
     ]
-    assert rounds.rows[2][2:5] == ('30', '3', '9')
-    assert rounds.rows[0][5:8] == ('0.300', '0.120', '−0.180 (−0.250 to −0.100)')
+    assert rounds.rows[2][2:6] == ('30', '–', '3', '9')
+    told = describe_learning(dataclasses.replace(result, judges_learnt=3, rounds=(*ROUNDS[:2], replaying)))
+    assert told[1].startswith(
+        'The model that the campaign began with had learnt from 3 of the 24 structures that judge'
+    )
+    assert told[3].startswith('Round 3 replayed 4 of the 30 pairs asked for: ')
+    again = dataclasses.replace(result, rounds=(replaying,))
+    assert tabulate_learning(again)[1].rows[0][3] == '4 of 30'
+    assert rounds.rows[0][6:9] == ('0.300', '0.120', '−0.180 (−0.250 to −0.100)')
     figure = plot_learning(result)
     assert [list(trace.x) for trace in figure.data] == 4 * [[0, 14, 30]]
     assert len(learning_figure(result).axes) == 3

@@ -13,6 +13,7 @@ from ase.build import bulk
 from click.testing import CliRunner
 
 from aiida_e3relax.campaign import creation
+from aiida_e3relax.campaign.archive import _write_readme
 from aiida_e3relax.campaign.creation import create_arm, create_campaign
 from aiida_e3relax.campaign.group import CampaignGroup
 from aiida_e3relax.campaign.results.learning_records import read_rounds
@@ -23,6 +24,7 @@ from aiida_e3relax.campaign.rounds.history import describe_origins, read_generat
 from aiida_e3relax.campaign.rounds.order import features_of
 from aiida_e3relax.campaign.rounds.settings import LearningSettings, alternate, draw_judges, shuffled
 from aiida_e3relax.campaign.settings import CampaignSettings, read_content
+from aiida_e3relax.campaign.submission import controller as controller_module
 from aiida_e3relax.campaign.submission import daemon
 from aiida_e3relax.campaign.submission.controller import CampaignController, has_ended
 from aiida_e3relax.campaign.submission.due import find_waiting_judges
@@ -176,6 +178,8 @@ def test_what_has_not_begun_is_predicted_by_the_new_model(make, model):
     assert not set(run.inputs.predict.batch.labels) & set(finished)
     generations = read_generations(group.settings.chain['model'], look.history)
     assert [(g.number, g.model) for g in generations] == [(0, model.uuid), (1, tuned.uuid)]
+    readme = _write_readme(group.label, group.settings, 9, generations)
+    assert f'generation 0 `{model.uuid}`, {model.content_hash}; generation 1 `{tuned.uuid}`, sha256:' in readme
     assert not look.due.chains  # they wait for their prediction
     predict(group)
     assert len(relax(group)) == 6
@@ -234,6 +238,34 @@ def test_only_what_is_left_of_a_batch_is_predicted_again(make):
     run: Any = orm.load_node(process.pk)
     assert set(run.inputs.predict.batch.labels) == set(group.settings.structures) - set(finished)
     assert advance(group) == 0
+
+
+@pytest.mark.parametrize('size', [6, 12])
+def test_what_is_tried_once_more_keeps_its_prediction(make, monkeypatch, size):
+    """The new model may have learnt from a leg of its chain that finished before the chain failed."""
+    group = make(batch_size=size)
+    retried = labels_of(group)[0]
+    add_chain(group, retried, 'finished', 402)
+    group.attempts = {retried: 1}
+    for place in range(len(group.settings.batches)):
+        add_network(group, place, 'finished', 0)
+    for label in labels_of(group)[1:6]:
+        add_chain(group, label, 'finished', 0)
+    add_chain(group, next(x for x in group.settings.structures if x not in labels_of(group)[:6]), 'finished', 0)
+    advance(group, 1)
+    finish_round(group)
+    assert CampaignController(group).retry_failed() == [retried]
+    due = CampaignController(group).look().due
+    assert retried in due.chains
+    assert retried not in {label for labels in due.to_predict.values() for label in labels}
+    asked = []
+    find = controller_module._find_prediction
+    monkeypatch.setattr(controller_module, '_find_prediction', lambda *args: asked.append(args[0]) or find(*args))
+    assert advance(group)
+    assert asked == [retried]
+    look = CampaignController(group).look()
+    runs = [run.label for run in look.processes.runs_with_report(0, look.history.generation)]
+    assert runs == ['batch_0']
 
 
 def test_a_model_that_is_no_better_changes_nothing(make):

@@ -10,9 +10,10 @@ from aiida_e3relax.common.errors import InputError, TrainingError
 from aiida_e3relax.crystals.datasets.pairs_file import write_pairs
 from aiida_e3relax.gnn.checkpoints import DEFAULT_CHECKPOINT
 from aiida_e3relax.gnn.checkpoints.checkpoint import load_checkpoint
-from aiida_e3relax.gnn.checkpoints.model_card import read_card, write_card
+from aiida_e3relax.gnn.checkpoints.model_card import hash_file, read_card, write_card
 from aiida_e3relax.gnn.cli import main
 from aiida_e3relax.gnn.cli.options import checkpoint_path
+from aiida_e3relax.gnn.data.splits import chemical_systems
 from aiida_e3relax.gnn.evaluation.evaluate import measure
 from aiida_e3relax.gnn.training.batches import PreparedPairs, validation_errors
 from aiida_e3relax.gnn.training.ensembles import combine
@@ -146,6 +147,46 @@ def test_uncertainty_of_a_tuned_ensemble_is_scaled_to_its_errors(ensemble, place
     assert 'calibration' not in read_card('tuned/best.pt')['training']
     assert main([*tune, '--set=data=all.npz', '--set=needs_calibration=true', '--set=output=needs']) == 1
     assert f'{told} of bonds, of 9: give more of them' in capsys.readouterr().err
+
+
+def test_a_kill_between_the_calibrated_checkpoint_and_its_card_is_mended(ensemble, place, monkeypatch):
+    pairs = made_pairs(copies=7)
+    write_pairs('more.npz', dataclasses.replace(pairs, split=np.resize(['train', 'train', 'val'], len(pairs))))
+    tune = ['finetune', str(ensemble), 'tune.json', '--device', 'cpu', '--set=data=more.npz']
+
+    def be_killed(*_):
+        raise RuntimeError('killed')
+
+    with monkeypatch.context() as patched:
+        patched.setattr('aiida_e3relax.gnn.training.ensembles.write_card', be_killed)
+        with pytest.raises(RuntimeError, match='killed'):
+            main(tune)
+    assert read_card('tuned/best.pt')['content_hash'] != hash_file(place / 'tuned' / 'best.pt')
+    assert main(tune) == 0
+    tuned = load_checkpoint('tuned/best.pt')
+    assert tuned.training['calibration']['pairs'] == 21
+    assert read_card('tuned/best.pt')['training'] == json.loads(json.dumps(tuned.training))
+    assert main([*tune, '--set=output=whole']) == 0
+    assert read_card('tuned/best.pt') == {**read_card('whole/best.pt'), 'name': 'tuned'}
+
+
+def test_old_pairs_are_learnt_again_beside_the_new_ones(trained, place, capsys):
+    known = without(made_pairs(), GALLIUM)
+    old = dataclasses.replace(made_pairs(copies=3), source=np.full(len(made_pairs(copies=3)), 'old'))
+    write_pairs('old.npz', old)
+    tune = ['finetune', str(trained), 'tune.json', '--new-elements', '--replay', 'old.npz', '--replay-share', '0.5']
+    assert main(tune) == 0
+    measured = set(chemical_systems(known.select(np.flatnonzero(known.split != 'train'))))
+    free = [system not in measured for system in chemical_systems(old.of_split('train'))]
+    asked = round(0.5 * len(known.of_split('train')))
+    assert f'replay: {min(sum(free), asked)} of {asked} old pairs asked for are learnt again' in capsys.readouterr().err
+    assert load_checkpoint('tuned/best.pt').training['data']['old']['train'] == min(sum(free), asked)
+    assert main(tune) == 0  # it has ended, with the same pairs
+    with pytest.raises(SystemExit):
+        main([*tune, '--replay-share', '-1'])
+    assert "expected a number from 0 to 100, found '-1'" in capsys.readouterr().err
+    assert main(['finetune', str(trained), 'tune.json', '--replay', 'known.npz']) == 3
+    assert 'holds the same pairs as known.npz' in capsys.readouterr().err
 
 
 def test_batches_are_no_larger_than_what_there_is_to_train_on(trained, place):

@@ -1,11 +1,14 @@
 """Tuning as a work chain: what is divided, what is judged, and which model is given back."""
 
 import dataclasses
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from aiida import orm
+from aiida.common import AttributeDict
 from aiida.engine import run_get_node
 from scipy import stats
 
@@ -102,13 +105,35 @@ def test_a_training_that_fails_leaves_the_model(run, pairs, model):
     split = np.where(pairs.pairs.split == 'test', 'train', pairs.pairs.split)
     split[:2] = 'test'
     few = E3RelaxPairsData.from_pairs(dataclasses.replace(pairs.pairs, split=split)).store()
-    node = run(few, model, {'oversampling': {'other': 2}}, split={'by': 'as-given'})
+    old = E3RelaxPairsData.from_pairs(dataclasses.replace(pairs.pairs, source=np.full(len(pairs), 'old')))
+    node = run(few, model, {'oversampling': {'other': 2}}, split={'by': 'as-given', 'replay': 0.2}, replay={'old': old})
+    asked = round(0.2 * few.splits['train'])
     told = [log.message for log in orm.Log.collection.get_logs_for(node)]
     assert len([message for message in told if 'has 2 pairs, expected at least 3: by fewer' in message]) == 1, told
     assert node.exit_status == E3RelaxFinetuneWorkChain.exit_codes.ERROR_TRAINING_FAILED.status
+    assert f'{node.outputs.divided.replayed["count"]} of {asked} old pairs asked for are learnt again' in told[0]
     assert 'no pair to train on is of the data set' in node.exit_message
     assert node.outputs.model == model
     assert 'tuned' not in node.outputs
+
+
+def test_how_a_training_or_a_prediction_ended_is_told_also_where_it_has_no_exit_code(aiida_profile):
+    killed, excepted = orm.WorkChainNode(), orm.WorkChainNode()
+    killed.set_process_state('killed')
+    excepted.set_process_state('excepted')
+    excepted.set_exception('OSError: disk full')
+    for node in (killed, excepted):
+        node.store()
+    chain: Any = SimpleNamespace(exit_codes=E3RelaxFinetuneWorkChain.exit_codes, out=lambda *_: None)
+    chain.inputs = AttributeDict({'model': None})
+    chain.ctx = AttributeDict({'training': killed})
+    failed = E3RelaxFinetuneWorkChain.inspect_training(chain)
+    assert (failed.status, f'The training was killed (<{killed.pk}>); what it left' in failed.message) == (411, True)
+    chain.ctx = AttributeDict({'kinds': [None], 'predicted_tuned': excepted, 'predicted_base': killed})
+    failed = E3RelaxFinetuneWorkChain.judge(chain)
+    assert failed.status == 412
+    assert f'of the tuned model it stopped with an exception (<{excepted.pk}>): OSError: disk full;' in failed.message
+    assert f'of the base model it was killed (<{killed.pk}>)' in failed.message
 
 
 def test_too_few_pairs_to_divide_are_told_before_anything_trains(run, pairs, model):
@@ -151,6 +176,9 @@ def test_chemical_systems_stay_together_and_replay_is_learnt_from_alone(pairs):
     both = divide_pairs(pairs, split, old=old).pairs
     n_new = len(divided.of_split('train'))
     assert (both.source == 'old').sum() == round(0.5 * n_new)
+    assert divide_pairs(pairs, split).replayed is None
+    counts = divide_pairs(pairs, split, old=old).replayed
+    assert (counts['count'], counts['asked']) == (round(0.5 * n_new), round(0.5 * n_new))
     assert set(both.split[both.source == 'old']) == {'train'}
     measured = {system for system, name in zip(systems, divided.split, strict=True) if name != 'train'}
     again = [frozenset(both.unrelaxed.select([i]).numbers.tolist()) for i in np.flatnonzero(both.source == 'old')]
@@ -158,6 +186,17 @@ def test_chemical_systems_stay_together_and_replay_is_learnt_from_alone(pairs):
     name = np.array(chemical_systems(divided))[divided.split == 'train'][0]  # of a judge that has not been relaxed
     judged = divide_pairs(pairs, orm.Dict({**split.get_dict(), 'replay': 5.0, 'judged': [name]}), old=old).pairs
     replayed = set(np.array(chemical_systems(judged))[judged.source == 'old'].tolist())
+    of_all = orm.Dict({**split.get_dict(), 'replay': 5.0, 'judged': chemical_systems(divided)})
+    none = divide_pairs(pairs, of_all, old=old)
+    assert none.replayed == {
+        'count': 0,
+        'asked': 5 * n_new,
+        'told': f'0 of {5 * n_new} old pairs asked for are learnt again: {len(pairs.pairs.of_split("train"))} are of '
+        'the split `train`, of which 0 are of no chemical system that models are measured on',
+    }
+    assert len(none) == len(pairs)
+    untrained = E3RelaxPairsData.from_pairs(dataclasses.replace(pairs.pairs, split=np.full(len(pairs), 'val')))
+    assert divide_pairs(pairs, split, old=untrained).replayed['count'] == 0
     every = set(np.array(chemical_systems(divided))[divided.split == 'train'].tolist())
     assert replayed == every - {name}
     assert divide_pairs(pairs, split, old=old).content_hash == divide_pairs(pairs, split, old=old).content_hash
