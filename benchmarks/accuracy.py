@@ -63,7 +63,7 @@ LIMITS = [
     'training_data); a structure already close to its minimum may be moved away from it.',
     'The targets mix DFT settings (PBE and PBE+U); expect volume errors of the size of those differences.',
     'The split of pnictides is the one it comes with: 487 of its 950 test pairs end in a crystal that is the end of a '
-    'training pair, too, and 111 repeat a training pair; its figures measure interpolation.',
+    'training pair, too, and over 100 repeat a training pair; its figures measure interpolation.',
 ]
 
 OF_DATA = {
