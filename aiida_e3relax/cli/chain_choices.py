@@ -14,7 +14,7 @@ from aiida_vasp.data.potcar import PotcarGroup
 
 from aiida_e3relax.calculations.pre_relaxer import NETWORK, PreRelaxer
 from aiida_e3relax.calculations.predict_parameters import PredictParameters, choose_pre_relaxer, find_default
-from aiida_e3relax.cli.nodes import describe_node, find_node
+from aiida_e3relax.cli.nodes import find_named
 from aiida_e3relax.common.mappings import merge
 from aiida_e3relax.common.strict_yaml import load_yaml
 from aiida_e3relax.crystals.freedom.freedom import Freedom, read_freedom_text
@@ -31,7 +31,21 @@ NO_POTENTIALS = (
     'upload them with `aiida-vasp potcar uploadfamily`, or make those of the stand-in with `aiida-e3relax setup`'
 )
 
-OF_PREDICTION = ('pre_relaxer', 'model', 'potential_weights', 'network_code', 'num_gpus', 'predicted_algo')
+POTENTIAL_BOUNDS = {
+    'potential_steps': 'steps',
+    'potential_force_max': 'force_max_eV_per_A',
+    'potential_stress_max': 'stress_max_kB',
+}
+"""The options that say how far a potential goes, and the parameters of its run."""
+OF_PREDICTION = (
+    'pre_relaxer',
+    'model',
+    'potential_weights',
+    *POTENTIAL_BOUNDS,
+    'network_code',
+    'num_gpus',
+    'predicted_algo',
+)
 """Options that say nothing where the raw structure alone is relaxed; arms of such a campaign have their own."""
 
 
@@ -100,8 +114,10 @@ def _choose_pre_relaxer(
 ) -> tuple[PreRelaxer, dict[str, Any]]:
     """Return what makes VASP's start, which is `named`, of the overrides or the network, and the parameters of its run.
 
-    Raises ClickException for a model beside a potential alone, ValueError for overrides that do not fit.
+    Raises ClickException for a model beside a potential alone, and for how far a potential goes where there is none,
+    ValueError for overrides that do not fit.
     """
+    refuse_bounds_without_potential(options, named or PreRelaxer.of_parameters(predict['parameters']))
     try:
         chosen, parameters = choose_pre_relaxer(predict['parameters'], named)
     except ValueError as error:
@@ -112,6 +128,24 @@ def _choose_pre_relaxer(
             f'--pre-relaxer {NETWORK}+{chosen}'
         )
     return chosen, parameters
+
+
+def potential_bounds(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how far a potential goes by the options, as overrides; nothing where they do not say it."""
+    given = {key: options[name] for name, key in POTENTIAL_BOUNDS.items() if options.get(name) is not None}
+    return {'network': {'predict': {'parameters': given}}} if given else {}
+
+
+def refuse_bounds_without_potential(options: Mapping[str, Any], pre_relaxer: PreRelaxer) -> None:
+    """Raise ClickException for how far a potential goes where there is none that relaxes."""
+    given = [
+        f'--{name.replace("_", "-")} {options[name]}' for name in POTENTIAL_BOUNDS if options.get(name) is not None
+    ]
+    if given and not pre_relaxer.has_potential:
+        raise click.ClickException(
+            f'{given[0]}: expected a pre-relaxer with an interatomic potential, found {pre_relaxer}; leave it out, or '
+            'give one such as --pre-relaxer sevennet-mf-0'
+        )
 
 
 def choose_weights(text: str | None, potential: str | None) -> E3RelaxPotentialData | None:
@@ -131,10 +165,8 @@ def choose_weights(text: str | None, potential: str | None) -> E3RelaxPotentialD
         return None
     if Path(text).is_file():
         return E3RelaxPotentialData.get_or_create(text, potential)[0]
-    node = find_node(text, 'expected a file of weights that is there, or the PK or UUID of a node of them')
-    if not isinstance(node, E3RelaxPotentialData):
-        raise click.ClickException(f'{text}: expected an E3RelaxPotentialData, found {describe_node(node)}')
-    return node
+    complaint = 'expected a file of weights that is there, or the label, PK or UUID of a node of them'
+    return find_named(text, [E3RelaxPotentialData], complaint)
 
 
 def read_overrides(path: Path) -> dict[str, Any]:
@@ -183,21 +215,13 @@ def choose_model(text: str | None) -> E3RelaxModelData:
         return E3RelaxModelData.default()
     if Path(text).is_file():
         return E3RelaxModelData.get_or_create(text)[0]
-    labelled = orm.QueryBuilder().append(E3RelaxModelData, filters={'label': text}).all(flat=True)
-    if len(labelled) == 1:
-        return labelled[0]
-    if labelled:
-        pks = ', '.join(str(node.pk) for node in labelled)
-        raise click.ClickException(f'{text}: several models have this label; give the PK of one: {pks}')
-    node = find_node(text, 'expected `default`, a checkpoint file that is there, or the label, PK or UUID of a model')
-    if not isinstance(node, E3RelaxModelData):
-        raise click.ClickException(f'{text}: expected an E3RelaxModelData, found {describe_node(node)}')
-    return node
+    complaint = 'expected `default`, a checkpoint file that is there, or the label, PK or UUID of a model'
+    return find_named(text, [E3RelaxModelData], complaint)
 
 
 def _common_settings(options: dict[str, Any]) -> dict[str, Any]:
     """Return the settings that every engine has, as overrides."""
-    given: dict[str, Any] = {}
+    given = potential_bounds(options)
     if options['force_cutoff'] is not None:
         given = merge(given, {'vasp': {'relax_settings': {'force_cutoff': options['force_cutoff']}}})
     if options['max_steps'] is not None:

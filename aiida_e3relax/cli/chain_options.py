@@ -18,6 +18,8 @@ PROTOCOLS_EPILOG = 'Protocols: ' + ' '.join(
     f'{name}: {text}' for name, text in available_protocols(CHAIN_PROTOCOLS).items()
 )
 MOST_HOURS = 100_000.0
+MOST_STEPS = 100_000
+"""Of a potential, as `prediction.settings` has it, which imports numpy."""
 Command = TypeVar('Command', bound=Callable[..., Any])
 
 OPTIONS = (
@@ -35,7 +37,25 @@ OPTIONS = (
     click.option(
         '--potential-weights',
         metavar='FILE|NODE',
-        help='The weights of that potential, where its package brings none, or a node of them.',
+        help='The weights of that potential, where its package brings none: a file, or label, PK or UUID of a node.',
+    ),
+    click.option(
+        '--potential-steps',
+        type=click.IntRange(0, MOST_STEPS),
+        metavar='N',
+        help='Most steps that the potential takes.  [default: of the overrides, else 200]',
+    ),
+    click.option(
+        '--potential-force-max',
+        type=FiniteRange(0.0, min_open=True),
+        metavar='X',
+        help='It goes on until no force is above X eV/A.  [default: of the overrides, else 0.02]',
+    ),
+    click.option(
+        '--potential-stress-max',
+        type=FiniteRange(0.0, min_open=True),
+        metavar='X',
+        help='And no stress above X kB, of a cell that is free to move.  [default: of the overrides, else 1]',
     ),
     click.option('--potential-family', help='The family of potentials, see aiida-vasp.  [default: the only one]'),
     click.option('--model', help='A checkpoint file, a model node, or `default`.  [default: the shipped one]'),

@@ -29,7 +29,11 @@ def model() -> None:
 @click.option('--raw', is_flag=True, help='Print lines with tabs between the cells and no headings.')
 @profile_option
 def list_models(raw: bool, profile: str | None) -> None:
-    """List the networks of the profile, the newest last."""
+    """List the networks of the profile, the newest last, and imported weights of potentials.
+
+    With --raw a line has the same six cells of both, of weights the potential as the architecture and what is known of
+    them as the origin; the weights come first.
+    """
     use_profile(profile)
 
     from aiida import orm
@@ -38,30 +42,28 @@ def list_models(raw: bool, profile: str | None) -> None:
 
     from aiida_e3relax.campaign.rounds.history import describe_origins
     from aiida_e3relax.data.model import E3RelaxModelData
+    from aiida_e3relax.data.potential import E3RelaxPotentialData
 
     origins = describe_origins()
-    query = orm.QueryBuilder().append(E3RelaxModelData, tag='model').order_by({'model': {'id': 'asc'}})
-    rows = [
-        (
-            str(node.pk),
-            node.label,
-            node.architecture,
-            _short(node.content_hash),
-            f'{node.ctime:%Y-%m-%d %H:%M}',
-            origins.get(node.uuid, ''),
-        )
-        for node in query.all(flat=True)
-    ]
+    models, weights = (
+        orm.QueryBuilder().append(kind, tag='node').order_by({'node': {'id': 'asc'}}).all(flat=True)
+        for kind in (E3RelaxModelData, E3RelaxPotentialData)
+    )
+    of_models = [_cells(node, node.architecture, origins.get(node.uuid, '')) for node in models]
+    of_weights = [_cells(node, f'weights of {node.potential}', _known_facts(node)) for node in weights]
     if raw:
-        for cells in rows:
+        for cells in of_weights + of_models:
             click.echo('\t'.join(map(printable, cells)))
-    elif rows:
-        table = Table()
-        for title in ('PK', 'label', 'architecture', 'content hash', 'made', 'origin'):
-            table.add_column(title)
-        for cells in rows:
-            table.add_row(*map(printable, cells))
-        Console().print(table)
+    elif models or weights:
+        for rows, titles in ((of_models, ('architecture', 'origin')), (of_weights, ('potential', 'facts'))):
+            if not rows:
+                continue
+            table = Table()
+            for title in ('PK', 'label', titles[0], 'content hash', 'made', titles[1]):
+                table.add_column(title)
+            for cells in rows:
+                table.add_row(*map(printable, cells))
+            Console().print(table)
         click.echo('More on one: aiida-e3relax model show PK')
     else:
         click.echo('There are none in this profile. `aiida-e3relax setup` stores the one that comes with the package')
@@ -69,28 +71,29 @@ def list_models(raw: bool, profile: str | None) -> None:
 
 @model.command('show')
 @click.argument('name', metavar='MODEL')
-@click.option('--card', 'as_card', is_flag=True, help='Print the whole model card, as JSON.')
+@click.option('--card', 'as_card', is_flag=True, help='Print the whole model card, or facts of weights, as JSON.')
 @profile_option
 def show_model(name: str, as_card: bool, profile: str | None) -> None:
     """Show what the network MODEL is, what it was made of, and where its card says that it fails.
 
-    MODEL is a label, PK or UUID, a checkpoint file, or `default`.
+    MODEL is a label, PK or UUID, also of weights of a potential, a checkpoint file, or `default`.
     """
     use_profile(profile)
 
     from aiida_e3relax.campaign.rounds.history import describe_origins
 
     node = _find(name)
+    card = _card(node)
     if as_card:
-        click.echo(json.dumps(node.card, indent=2))
+        click.echo(json.dumps(card, indent=2))
         return
     for title, text in _facts(node):
         click.echo(f'{title}: {text}')
     if origin := describe_origins().get(node.uuid):
         click.echo(f'origin: {printable(origin)}')
-    if source := node.card.get('limits_of'):
+    if source := card.get('limits_of'):
         click.echo(f'limits, found of {printable(str(source))}:')
-    for limit in node.card.get('limits') or ():
+    for limit in card.get('limits') or ():
         click.echo(f'- {limit}')
 
 
@@ -101,9 +104,11 @@ def show_model(name: str, as_card: bool, profile: str | None) -> None:
 def export_model(name: str, folder: Path, profile: str | None) -> None:
     """Write the checkpoint of the network MODEL, and its card beside it, into FOLDER.
 
-    MODEL is a label, PK or UUID, a checkpoint file, or `default`. Of a model that a campaign has tuned it is said which
-    generation it is, or that it was not taken. `aiida-e3relax model import` takes the files into
-    another profile, where the content hash stays the same; `e3relax predict --model` takes them as they are.
+    MODEL is a label, PK or UUID, a checkpoint file, or `default`. Of weights of a potential the file comes under its
+    own name, and the card has what is known of them, which `model import` takes as options. Of a model that
+    a campaign has tuned it is said which generation it is, or that it was not taken. `aiida-e3relax model import` takes
+    the files into another profile, where the content hash stays the same; `e3relax predict --model` takes them as they
+    are.
     """
     use_profile(profile)
 
@@ -111,11 +116,12 @@ def export_model(name: str, folder: Path, profile: str | None) -> None:
     from aiida_e3relax.common.errors import OutputError
     from aiida_e3relax.common.output_files import whole_file
     from aiida_e3relax.crystals.files import make_label
+    from aiida_e3relax.data.model import E3RelaxModelData
     from aiida_e3relax.gnn.checkpoints.model_card import card_path
 
     node = _find(name)
-    path = folder / f'{make_label(node.name)}.pt'
-    card, text = card_path(path), json.dumps(node.card, indent=2) + '\n'
+    path = folder / (f'{make_label(node.name)}.pt' if isinstance(node, E3RelaxModelData) else node.filename)
+    card, text = card_path(path), json.dumps(_card(node), indent=2) + '\n'
     try:
         folder.mkdir(parents=True, exist_ok=True)
         is_left = card.is_file() and card.read_text(encoding='utf-8') == text  # by an export that was killed
@@ -186,11 +192,20 @@ def _store(
     return E3RelaxModelData.get_or_create(file, read_card(file) | dict(facts))
 
 
-def _find(name: str) -> E3RelaxModelData:
+def _find(name: str) -> E3RelaxModelData | E3RelaxPotentialData:
+    """Return the network that a person names, or the weights of a potential where no network has that label."""
     from aiida_e3relax.cli.chain_choices import choose_model
+    from aiida_e3relax.cli.nodes import find_named
+    from aiida_e3relax.data.model import E3RelaxModelData
+    from aiida_e3relax.data.potential import E3RelaxPotentialData
 
     try:
-        return choose_model(name)
+        if name == 'default' or Path(name).is_file():
+            return choose_model(name)
+        complaint = (
+            'expected `default`, a checkpoint file that is there, or the label, PK or UUID of a model or weights'
+        )
+        return find_named(name, [E3RelaxModelData, E3RelaxPotentialData], complaint)
     except ValueError as error:
         raise click.ClickException(printable(str(error))) from error
 
@@ -199,8 +214,34 @@ def _short(content_hash: str) -> str:
     return content_hash.removeprefix('sha256:')[:SHOWN_HASH]
 
 
-def _facts(node: E3RelaxModelData) -> Iterator[tuple[str, str]]:
+def _cells(node: E3RelaxModelData | E3RelaxPotentialData, kind: str, origin: str) -> tuple[str, ...]:
+    """Return a row of the list."""
+    return str(node.pk), node.label, kind, _short(node.content_hash), f'{node.ctime:%Y-%m-%d %H:%M}', origin
+
+
+def _known_facts(node: E3RelaxPotentialData) -> str:
+    """Return what is known of weights as one text."""
+    return ', '.join(f'{name.replace("_", " ")} {fact}' for name, fact in node.facts.items() if fact is not None)
+
+
+def _card(node: E3RelaxModelData | E3RelaxPotentialData) -> dict[str, Any]:
+    """Return the model card, or what is known of weights."""
+    from aiida_e3relax.data.model import E3RelaxModelData
+
+    if isinstance(node, E3RelaxModelData):
+        return node.card
+    return {'potential': node.potential, 'file': node.filename, 'content_hash': node.content_hash, **node.facts}
+
+
+def _facts(node: E3RelaxModelData | E3RelaxPotentialData) -> Iterator[tuple[str, str]]:
     """Yield titles and texts."""
+    from aiida_e3relax.data.model import E3RelaxModelData
+
+    if not isinstance(node, E3RelaxModelData):
+        yield 'weights', f'{printable(node.label)}, E3RelaxPotentialData<{node.pk}> {node.uuid}'
+        for key, fact in _card(node).items():
+            yield key.replace('_', ' '), 'not known' if fact is None else printable(fact)
+        return
     card = node.card
     yield 'model', f'{printable(node.name)}, E3RelaxModelData<{node.pk}> {node.uuid}'
     yield 'content hash', node.content_hash

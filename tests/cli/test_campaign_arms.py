@@ -7,7 +7,7 @@ from aiida import orm
 from click.testing import CliRunner
 
 from aiida_e3relax.campaign import creation
-from aiida_e3relax.campaign.arms import find_arms
+from aiida_e3relax.campaign.arms import find_arms, find_other_settings
 from aiida_e3relax.campaign.group import CampaignGroup, load_campaign
 from aiida_e3relax.cli.campaign.commands import campaign
 from aiida_e3relax.data.potential import E3RelaxPotentialData
@@ -239,3 +239,28 @@ def test_an_arm_has_all_else_of_its_base(invoke):
     assert (code, 'give --from, or --raw-legs-of' in output) == (2, True)
     code, output = invoke('create', 'one,other', '--raw-legs-of', 'nothing')
     assert (code, 'expected a name without a comma' in output) == (1, True)
+
+
+def test_arms_differ_in_how_far_a_potential_goes(invoke, crystals):
+    words = ('--from', crystals, '--freedom', 'positions', '--potential-force-max', '0.1')
+    assert invoke('create', 'loose', *words, '--arms', 'chgnet', 'network')[0] == 0
+    base = load_campaign('loose')
+    (network,) = find_arms(base)
+
+    def parameters(group: CampaignGroup) -> dict:
+        return group.settings.chain['overrides'].get('network', {}).get('predict', {}).get('parameters', {})
+
+    assert (parameters(base), parameters(network)) == ({'force_max_eV_per_A': 0.1}, {})
+    of_arm = ('--raw-legs-of', 'loose', '--pre-relaxer')
+    bounds = ('--potential-force-max', '0.005', '--potential-steps', '500', '--potential-stress-max', '0.5')
+    assert invoke('create', 'tight', *of_arm, 'chgnet', *bounds)[0] == 0
+    arm = load_campaign('tight')
+    assert parameters(arm) == {'force_max_eV_per_A': 0.005, 'steps': 500, 'stress_max_kB': 0.5}
+    assert find_other_settings(base.settings.chain, arm.settings.chain) == []
+    for words in (
+        ('create', 'mistaken', *of_arm, 'network', *bounds),
+        ('create', 'mistaken', '--from', crystals, '--arms', 'network', 'dls-volume', *bounds),
+    ):
+        code, output = invoke(*words)
+        told = '--potential-steps 500: expected a pre-relaxer with an interatomic potential, found network'
+        assert (code, told in output) == (1, True), output

@@ -5,8 +5,10 @@ import pytest
 import yaml
 
 from aiida_e3relax.calculations.pre_relaxer import EXTRA, PreRelaxer, set_default_pre_relaxer
+from aiida_e3relax.cli import chain_options as chain_options_module
 from aiida_e3relax.cli.chain_choices import read_choices
 from aiida_e3relax.cli.chain_options import chain_options
+from aiida_e3relax.gnn.prediction.settings import MOST_STEPS
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
 
 POTENTIAL = {'potential': 'chgnet', 'start': 'input', 'steps': 5}
@@ -64,6 +66,7 @@ def test_what_does_not_fit_is_refused(choose):
         ('--pre-relaxer', 'chgnet'),
         ('--model', 'default'),
         ('--potential-weights', 'weights.pt'),
+        ('--potential-steps', '5'),
         ('--network-code', 'e3relax@gpu'),
         ('--num-gpus', '0'),
         ('--predicted-algo', 'rd'),
@@ -74,6 +77,18 @@ def test_what_does_not_fit_is_refused(choose):
             choose(option, value, '--no-network')
     with pytest.raises(ValueError, match=r'--overrides: `network\.predict\.parameters`: `steps`: expected `potential`'):
         choose(steps=5)
+
+
+def test_how_far_a_potential_goes(choose):
+    choices = choose('--potential-steps', '7', '--potential-stress-max', '2', **POTENTIAL)
+    assert choices.overrides['network']['predict']['parameters'] == {**POTENTIAL, 'steps': 7, 'stress_max_kB': 2.0}
+    for words in ([], ['--pre-relaxer', 'network'], ['--pre-relaxer', 'dls-volume']):
+        with pytest.raises(click.ClickException, match=r'--potential-force-max 0\.1: expected a pre-rel'):
+            choose('--potential-force-max', '0.1', *words)
+
+
+def test_the_most_steps_are_those_of_a_run():
+    assert chain_options_module.MOST_STEPS == MOST_STEPS
 
 
 def test_raw_structures_alone_have_neither(choose):

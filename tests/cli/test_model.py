@@ -86,6 +86,32 @@ def test_weights_of_a_potential_are_stored_with_what_is_known_of_them(invoke, tm
     assert invoke(*words) == (0, output.replace('stored', 'was there'))
 
 
+def test_imported_weights_are_found_again(invoke, tmp_path):
+    file = tmp_path / 'found.model'
+    file.write_bytes(b'weights to find')
+    assert invoke('import', file, '--potential', 'mace', '--licence', 'MIT', '--functional', 'PBE')[0] == 0
+    node = choose_weights('found', 'mace')
+    assert choose_weights(str(node.pk), 'mace').uuid == choose_weights(node.uuid, 'mace').uuid == node.uuid
+    rows = [line.split('\t') for line in invoke('list', '--raw')[1].splitlines()]
+    (row,) = (row for row in rows if row[0] == str(node.pk))
+    assert {len(each) for each in rows} == {6}
+    assert row[1:4] == ['found', 'weights of mace', node.content_hash[7:19]]
+    assert row[5] == 'licence MIT, functional PBE'
+    assert 'licence' in invoke('list')[1]
+    output = invoke('show', 'found')[1]
+    told = ('potential: mace', f'content hash: {node.content_hash}', 'licence: MIT', 'training data: not known')
+    assert [line in output.splitlines() for line in told] == [True] * 4, output
+    code, output = invoke('export', 'found', tmp_path / 'files')
+    assert (code, output.split()) == (
+        0,
+        [str(tmp_path / 'files' / name) for name in ('found.model', 'found.card.json')],
+    )
+    assert (tmp_path / 'files' / 'found.model').read_bytes() == b'weights to find'
+    facts = json.loads((tmp_path / 'files' / 'found.card.json').read_text())
+    assert facts == json.loads(invoke('show', 'found', '--card')[1])
+    assert (facts['potential'], facts['functional'], facts['content_hash']) == ('mace', 'PBE', node.content_hash)
+
+
 @pytest.mark.parametrize(
     ('words', 'told'),
     [
@@ -95,7 +121,7 @@ def test_weights_of_a_potential_are_stored_with_what_is_known_of_them(invoke, tm
         (('show', 'nothing'), 'expected `default`, a checkpoint file that is there, or the label, PK or UUID'),
         (('import', 'nowhere.pt'), "File 'nowhere.pt' does not exist"),
         (('import', '{text}'), 'model card'),
-        (('export', '{structure}', 'files'), 'expected an E3RelaxModelData, found StructureData'),
+        (('export', '{structure}', 'files'), 'expected an E3RelaxModelData or E3RelaxPotentialData, found'),
     ],
 )
 def test_mistakes_are_told(invoke, tmp_path, words, told):

@@ -51,7 +51,7 @@ def test_models_have_the_name_of_their_card_or_the_one_given(model):
         copy.store()
     assert name_models(('x=once',))['x'].uuid == copies[0].uuid
     copies[0].label = 'twice'
-    with pytest.raises(click.ClickException, match='several models have this label; give the PK of one'):
+    with pytest.raises(click.ClickException, match='several E3RelaxModelData have this label; give the PK of one'):
         name_models(('twice',))
     with pytest.raises(click.ClickException, match=r'nowhere\.pt: expected `default`, a checkpoint file'):
         name_models(('mine=nowhere.pt',))

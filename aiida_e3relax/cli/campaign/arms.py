@@ -19,7 +19,17 @@ from aiida_e3relax.campaign.learnt import warn_of_learnt
 from aiida_e3relax.campaign.rounds.settings import LearningSettings
 from aiida_e3relax.cli.campaign.create import check_inputs
 from aiida_e3relax.cli.campaign.learning import describe_plan, warn_of_missed_rounds
-from aiida_e3relax.cli.chain_choices import choose_code, choose_model, choose_weights, network_options, read_choices
+from aiida_e3relax.cli.chain_choices import (
+    POTENTIAL_BOUNDS,
+    choose_code,
+    choose_model,
+    choose_weights,
+    network_options,
+    potential_bounds,
+    read_choices,
+    refuse_bounds_without_potential,
+)
+from aiida_e3relax.common.mappings import merge
 from aiida_e3relax.common.messages import count_of, printable
 from aiida_e3relax.gnn.potentials.registry import PRE_RELAXERS
 from aiida_e3relax.workflows.vasp.choices import ChainChoices
@@ -62,6 +72,8 @@ def read_arms(
         check_new_name(taken)
     if options['model'] and not any(arm.has_network for arm in parsed):
         raise click.ClickException('--model: none of the --arms has a network; leave it out')
+    if not any(arm.has_potential for arm in parsed):
+        refuse_bounds_without_potential(options, parsed[0])
     loads = _find_potential_of_weights(parsed) if options['potential_weights'] else None
     choices = {}
     for of_arm, arm in zip(names, parsed, strict=True):
@@ -70,6 +82,8 @@ def read_arms(
             'model': options['model'] if arm.has_network else None,
             'potential_weights': options['potential_weights'] if arm.potential and arm.potential == loads else None,
         }
+        if not arm.has_potential:
+            own |= dict.fromkeys(POTENTIAL_BOUNDS)
         choices[of_arm] = read_choices({**options, **own})
     return choices
 
@@ -136,6 +150,7 @@ def _read_choices(base: ChainChoices, options: Mapping[str, Any]) -> ChainChoice
         raise click.ClickException(f'--pre-relaxer: {error}') from error
     if options['model'] and not parsed.has_network:
         raise click.ClickException(f'--model: the pre-relaxer {parsed} has no network; leave it out')
+    refuse_bounds_without_potential(options, parsed)
     code = None
     if options['network_code'] or base.network_code is None:
         code = choose_code(options['network_code'], 'e3relax.predict', '--network-code')
@@ -144,7 +159,11 @@ def _read_choices(base: ChainChoices, options: Mapping[str, Any]) -> ChainChoice
         weights = choose_weights(options['potential_weights'], parsed.potential)
     model = choose_model(options['model']) if options['model'] else None
     choices = arm_choices(base, str(parsed), code, model, weights, options['predicted_algo'])
-    return dataclasses.replace(choices, network_options={**choices.network_options, **network_options(options)})
+    return dataclasses.replace(
+        choices,
+        overrides=merge(choices.overrides, potential_bounds(options)),
+        network_options={**choices.network_options, **network_options(options)},
+    )
 
 
 def _find_potential_of_weights(parsed: Sequence[PreRelaxer]) -> str:

@@ -30,6 +30,9 @@ OPTIONS_OF_ARM = {
     'pre_relaxer',
     'model',
     'potential_weights',
+    'potential_steps',
+    'potential_force_max',
+    'potential_stress_max',
     'predicted_algo',
     'network_code',
     'num_gpus',
@@ -68,7 +71,8 @@ FILES_LEFT_OUT = 3
     '--raw-legs-of',
     metavar='OTHER',
     help='In the place of --from: make NAME an arm of the campaign OTHER, of its structures and with its settings but '
-    'for --pre-relaxer, --model, --potential-weights, --predicted-algo, --network-code, --num-gpus and --network-jobs.',
+    'for --pre-relaxer, --model, --potential-weights, --potential-steps, --potential-force-max, '
+    '--potential-stress-max, --predicted-algo, --network-code, --num-gpus and --network-jobs.',
 )
 @click.option(
     '--reference',

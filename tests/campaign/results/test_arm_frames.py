@@ -91,6 +91,13 @@ def test_an_arm_is_named_by_its_algorithm():
     assert _name_arms([{'a': plain}, {'b': other}]) == {'chgnet': {'a': plain}, 'chgnet (rd)': {'b': other}}
 
 
+def test_arms_that_differ_in_how_far_a_potential_goes_are_named_by_their_campaigns():
+    chain = {'pre_relaxer': 'chgnet'}
+    overrides = {'network': {'predict': {'parameters': {'steps': 500}}}}
+    arms = [{'loose': make_settings(chain=chain)}, {'tight': make_settings(chain=chain | {'overrides': overrides})}]
+    assert list(_name_arms([*arms, {'x': make_settings()}])) == ['loose', 'tight', 'network']
+
+
 def test_settings_are_compared_where_parts_share_crystals():
     def part(labels: str, cutoff: int) -> CampaignSettings:
         return make_settings(labels, chain={'overrides': {'vasp': cutoff}})
