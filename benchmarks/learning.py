@@ -443,14 +443,22 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         order: [base, *sorted((row for row in found if row['start'] == order), key=lambda row: row['pairs'])]
         for order in dict.fromkeys(row['start'] for row in found)
     }
+    sizes = sorted({row['pairs'] for row in found})
     for axis, measure in zip(axes, MEASURES, strict=True):
         for order, points in learnt.items():
             axis.plot([p['pairs'] for p in points], [p['judged'][measure][0] for p in points], marker='o', label=order)
         for number, row in enumerate(row for row in rows if 'pairs' not in row):
             style = ('-', '--', ':', '-.')[number % 4]
             axis.axhline(row['judged'][measure][0], color='0.4', linestyle=style, label=row['start'])
-        axis.set(xlabel='pairs of the family learnt from', ylabel=f'{measure}, mean', xscale='symlog', ylim=(0, None))
-        axis.xaxis.set_major_formatter('{x:.0f}')
+        axis.set_xscale('symlog', linthresh=sizes[0])
+        axis.set_xticks([0, *sizes], labels=[0, *sizes], minor=False)
+        axis.minorticks_off()
+        axis.set(
+            xlabel='pairs of the family learnt from',
+            ylabel=f'{measure}, mean',
+            xlim=(-sizes[0] / 4, 1.2 * sizes[-1]),
+            ylim=(0, None),
+        )
     axes[0].legend(fontsize='small')
     figure.savefig(path, dpi=150)
 
