@@ -1,4 +1,4 @@
-r"""Write the crystals of a family that the network knows badly, some to learn from and some that judge what was learnt.
+"""Write the crystals of a family for a network to learn from real PBE, and others of it that judge what was learnt.
 
     python -m benchmarks.layered_family crystals/
 
@@ -8,9 +8,9 @@ r"""Write the crystals of a family that the network knows badly, some to learn f
     aiida-e3relax campaign create layers-judge --from crystals/judge $settings $code --arms network sevennet-mf-0
     aiida-e3relax campaign run layers
     aiida-e3relax campaign run layers-judge
-    aiida-e3relax data --from campaign:layers --split random --label layers
-    python -m benchmarks.layered_family --tune PAIRS_PK
-    aiida-e3relax campaign create layers-judge-tuned --raw-legs-of layers-judge --pre-relaxer network --model MODEL_PK
+    aiida-e3relax data --from campaign:layers --split random --output layers.npz
+    e3relax finetune default tune.yaml       # with `data: layers.npz` and `output: tuned`
+    aiida-e3relax campaign create layers-judge-tuned --raw-legs-of layers-judge --model tuned/best.pt
     aiida-e3relax campaign run layers-judge
     aiida-e3relax campaign compare layers-judge --output layers-compared
 
